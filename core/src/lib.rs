@@ -1,1 +1,16 @@
+//! codex-pool's heart: accounts, their credentials, the seats where Codex uses them, and which
+//! account comes next. No network, no terminal, no command line: those are `src/` of the admin
+//! command. The shim links this crate alone.
 
+pub mod account;
+pub mod auth_doc;
+pub mod config;
+pub mod env;
+pub mod error;
+pub mod files;
+pub mod paths;
+pub mod pick;
+pub mod time;
+pub mod usage;
+
+pub use error::{Error, ErrorKind, Result};

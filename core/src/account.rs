@@ -1,0 +1,154 @@
+//! An account: who a login belongs to, and what the registry knows of it. No credentials here.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// 10 lower-case base32 characters of SHA-256 over (user id, account id), or over the API key:
+/// the same login has the same id on every machine.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AccountId(String);
+
+impl AccountId {
+    /// The id of a ChatGPT login.
+    pub fn of_chatgpt(user_id: &str, account_id: &str) -> Self {
+        AccountId(short_hash(&[b"chatgpt\0", user_id.as_bytes(), b"\0", account_id.as_bytes()]))
+    }
+
+    /// The id of an API key.
+    pub fn of_api_key(key: &str) -> Self {
+        AccountId(short_hash(&[b"api_key\0", key.as_bytes()]))
+    }
+
+    /// An id as written in a file name or document; `None` if it has not an id's form.
+    pub fn parse(text: &str) -> Option<Self> {
+        let ok =
+            text.len() == 10 && text.bytes().all(|b| b.is_ascii_lowercase() || (b'2'..=b'7').contains(&b));
+        ok.then(|| AccountId(text.to_owned()))
+    }
+
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for AccountId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// 10 lower-case base32 characters (50 bits) of SHA-256 over the parts.
+pub(crate) fn short_hash(parts: &[&[u8]]) -> String {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update(part);
+    }
+    let digest = hasher.finalize();
+    let mut out = String::with_capacity(10);
+    let (mut bits, mut value) = (0u32, 0u32);
+    for &byte in digest.iter() {
+        value = value << 8 | u32::from(byte);
+        bits += 8;
+        while bits >= 5 && out.len() < 10 {
+            bits -= 5;
+            out.push(char::from(b"abcdefghijklmnopqrstuvwxyz234567"[(value >> bits & 31) as usize]));
+        }
+        value &= (1 << bits) - 1;
+    }
+    out
+}
+
+/// What kind of login an account is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AccountKind {
+    /// A ChatGPT login with tokens.
+    Chatgpt,
+    /// An API key.
+    ApiKey,
+}
+
+/// What is known of a login's credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthState {
+    /// Nothing speaks against it.
+    #[default]
+    Ok,
+    /// The access token is no longer accepted; a refresh may help.
+    Expired,
+    /// Only a login helps.
+    ReauthRequired,
+    /// The workspace is gone, or the user was removed from it.
+    WorkspaceRemoved,
+}
+
+/// [`AuthState`] with why and since when.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthStatus {
+    /// The state.
+    #[serde(default)]
+    pub state: AuthState,
+    /// Why: the issuer's error code, or our own word (`logged_out`, `interrupted`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Since when, Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<i64>,
+}
+
+/// One account of the registry.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Account {
+    /// The id.
+    pub id: AccountId,
+    /// The user's name for it; unique in the pool.
+    pub label: String,
+    /// ChatGPT login or API key.
+    pub kind: AccountKind,
+    /// From the id token.
+    #[serde(default)]
+    pub email: Option<String>,
+    /// `chatgpt_user_id` of the token.
+    #[serde(default)]
+    pub user_id: Option<String>,
+    /// `chatgpt_account_id` of the token: the workspace.
+    #[serde(default)]
+    pub account_id: Option<String>,
+    /// `chatgpt_plan_type` of the token, or the newer one of the usage answer.
+    #[serde(default)]
+    pub plan: Option<String>,
+    /// Whether it may be picked.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// Unix seconds.
+    #[serde(default)]
+    pub added_at: i64,
+    /// Unix seconds.
+    #[serde(default)]
+    pub updated_at: i64,
+    /// What is known of its credentials.
+    #[serde(default)]
+    pub auth: AuthStatus,
+    /// Ids that a version-1 store had for it; still good as references.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former_ids: Vec<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Account {
+    /// The account's name for messages: label, and email where that says more.
+    pub fn display(&self) -> String {
+        match &self.email {
+            Some(email) if *email != self.label => format!("{} <{email}>", self.label),
+            _ => self.label.clone(),
+        }
+    }
+}

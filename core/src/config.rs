@@ -1,0 +1,234 @@
+//! `config.toml` of the pool: settings with their defaults. A bad value never stops anything: it is
+//! reported, and the default is used.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::files;
+
+/// Which order the pick uses inside its tiers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    /// Room first, then what is lost soonest.
+    Room,
+    /// Most left in the week, then in 5 hours.
+    Balanced,
+}
+
+/// What happens when the shared seat is in use by another account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parallel {
+    /// The picked account gets a home of its own.
+    Home,
+    /// The launch stays on the live account.
+    Off,
+}
+
+/// The settings.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// The real Codex, when it is not the first on PATH.
+    pub codex_path: Option<PathBuf>,
+    /// Order of the pick.
+    pub policy: Policy,
+    /// Room that a session is likely to need, percent of one Plus account's 5h window.
+    pub session_room: f64,
+    /// How many times more urgent another account must be before the live one loses its place.
+    pub switch_margin: f64,
+    /// Size of a plan in Plus accounts, by plan name; overrides of the defaults.
+    pub weights: Vec<(String, f64)>,
+    /// Whether API keys may be picked when nothing else can be used.
+    pub api_key_fallback: bool,
+    /// Usage older than this is refreshed in the background.
+    pub usage_max_age: Duration,
+    /// When all usage is older than this, a launch waits for a refresh.
+    pub max_stale: Duration,
+    /// How long it waits at most.
+    pub launch_refresh_timeout: Duration,
+    /// What to do when the shared seat is in use.
+    pub parallel: Parallel,
+    /// Least time between two usage requests for one account.
+    pub min_poll_interval: Duration,
+    /// Whether launches start background refreshes.
+    pub background_refresh: bool,
+    /// Hosts other than `auth.openai.com` that may be sent a refresh token.
+    pub allowed_issuers: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            codex_path: None,
+            policy: Policy::Room,
+            session_room: 40.0,
+            switch_margin: 1.1,
+            weights: Vec::new(),
+            api_key_fallback: false,
+            usage_max_age: Duration::from_secs(300),
+            max_stale: Duration::from_secs(1800),
+            launch_refresh_timeout: Duration::from_millis(1500),
+            parallel: Parallel::Home,
+            min_poll_interval: Duration::from_secs(60),
+            background_refresh: true,
+            allowed_issuers: Vec::new(),
+        }
+    }
+}
+
+impl Settings {
+    /// Reads `config.toml`; what is wrong with it comes back as sentences.
+    pub fn load(path: &Path) -> (Settings, Vec<String>) {
+        match files::read_small(path, 1 << 20) {
+            Ok(None) => (Settings::default(), Vec::new()),
+            Ok(Some(bytes)) => {
+                let (settings, problems) = Settings::parse(&String::from_utf8_lossy(&bytes));
+                (settings, problems.into_iter().map(|p| format!("{}: {p}", path.display())).collect())
+            }
+            Err(e) => {
+                (Settings::default(), vec![format!("cannot read {}: {e}; defaults are used", path.display())])
+            }
+        }
+    }
+
+    /// Understands the file's text.
+    pub fn parse(text: &str) -> (Settings, Vec<String>) {
+        let mut settings = Settings::default();
+        let table: toml::Table = match text.parse() {
+            Ok(table) => table,
+            Err(e) => {
+                let first = e.message().lines().next().unwrap_or("bad TOML").to_owned();
+                return (settings, vec![format!("not valid TOML ({first}); defaults are used")]);
+            }
+        };
+        let mut problems = Vec::new();
+        for (key, value) in &table {
+            if let Err(expected) = settings.set(key, value) {
+                problems.push(match expected {
+                    "" => format!("unknown setting `{key}`"),
+                    expected => format!("`{key}` must be {expected}; its default is used"),
+                });
+            }
+        }
+        (settings, problems)
+    }
+
+    /// Sets one key; `Err("")` for an unknown one, else what its value must be.
+    fn set(&mut self, key: &str, value: &toml::Value) -> Result<(), &'static str> {
+        const DURATION: &str = "a duration such as \"90s\", \"5m\" or \"1500ms\"";
+        let duration = || parse_duration(value).ok_or(DURATION);
+        let flag = || value.as_bool().ok_or("true or false");
+        let number = |least: f64, what: &'static str| {
+            value
+                .as_float()
+                .or(value.as_integer().map(|i| i as f64))
+                .filter(|n| n.is_finite() && *n >= least)
+                .ok_or(what)
+        };
+        match key {
+            "codex_path" => {
+                let path = value.as_str().filter(|p| p.starts_with('/'));
+                self.codex_path = Some(path.ok_or("an absolute path")?.into());
+            }
+            "policy" => {
+                self.policy = match value.as_str() {
+                    Some("room") => Policy::Room,
+                    Some("balanced") => Policy::Balanced,
+                    _ => return Err("\"room\" or \"balanced\""),
+                };
+            }
+            "parallel" => {
+                self.parallel = match value.as_str() {
+                    Some("home") => Parallel::Home,
+                    Some("off") => Parallel::Off,
+                    _ => return Err("\"home\" or \"off\""),
+                };
+            }
+            "session_room" => self.session_room = number(0.0, "a number of percent, 0 or more")?,
+            "switch_margin" => self.switch_margin = number(1.0, "a number of 1 or more")?,
+            "weights" => {
+                const EXPECTED: &str = "a table of numbers above 0, such as { plus = 1, pro = 10 }";
+                let table = value.as_table().ok_or(EXPECTED)?;
+                let mut weights = Vec::new();
+                for (plan, weight) in table {
+                    let weight = weight.as_float().or(weight.as_integer().map(|i| i as f64));
+                    let weight = weight.filter(|w| w.is_finite() && *w > 0.0).ok_or(EXPECTED)?;
+                    weights.push((plan.to_lowercase(), weight));
+                }
+                self.weights = weights;
+            }
+            "api_key_fallback" => self.api_key_fallback = flag()?,
+            "background_refresh" => self.background_refresh = flag()?,
+            "usage_max_age" => self.usage_max_age = duration()?,
+            "max_stale" => self.max_stale = duration()?,
+            "launch_refresh_timeout" => self.launch_refresh_timeout = duration()?,
+            "min_poll_interval" => self.min_poll_interval = duration()?,
+            "allowed_issuers" => {
+                const EXPECTED: &str = "a list of host names, such as [\"login.example.com\"]";
+                let list = value.as_array().ok_or(EXPECTED)?;
+                self.allowed_issuers = list
+                    .iter()
+                    .map(|v| v.as_str().map(str::to_lowercase))
+                    .collect::<Option<_>>()
+                    .ok_or(EXPECTED)?;
+            }
+            _ => return Err(""),
+        }
+        Ok(())
+    }
+
+    /// How many Plus accounts this plan is worth.
+    pub fn weight(&self, plan: Option<&str>) -> f64 {
+        let plan = plan.unwrap_or("").to_lowercase();
+        let own = self.weights.iter().find(|(name, _)| *name == plan).map(|(_, weight)| *weight);
+        own.unwrap_or(match plan.as_str() {
+            "free" => 0.1,
+            "go" => 0.3,
+            "pro" => 10.0,
+            _ => 1.0,
+        })
+    }
+}
+
+/// `"1500ms"`, `"60s"`, `"5m"`, `"2h"`, `"1d"`, or whole seconds as a number.
+fn parse_duration(value: &toml::Value) -> Option<Duration> {
+    if let Some(seconds) = value.as_integer() {
+        return u64::try_from(seconds).ok().map(Duration::from_secs);
+    }
+    let text = value.as_str()?.trim();
+    let split = text.find(|c: char| !c.is_ascii_digit())?;
+    let number: u64 = text[..split].parse().ok()?;
+    let millis = match text[split..].trim() {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    Some(Duration::from_millis(number.checked_mul(millis)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_value_is_reported_and_the_rest_is_used() {
+        let (settings, problems) = Settings::parse(
+            "policy = \"best\"\nusage_max_age = \"2m\"\nnonsense = 1\nlaunch_refresh_timeout = \"250ms\"\n\
+             switch_margin = 0.5\nweights = { Pro = 20 }",
+        );
+        assert_eq!(settings.usage_max_age, Duration::from_secs(120));
+        assert_eq!(settings.launch_refresh_timeout, Duration::from_millis(250));
+        assert_eq!((settings.policy, settings.switch_margin), (Policy::Room, 1.1));
+        assert_eq!((settings.weight(Some("pro")), settings.weight(Some("free"))), (20.0, 0.1));
+        assert_eq!(problems.len(), 3, "{problems:?}");
+    }
+
+    #[test]
+    fn broken_toml_is_reported_and_means_defaults() {
+        let (settings, problems) = Settings::parse("policy = ");
+        assert_eq!(settings, Settings::default());
+        assert_eq!(problems.len(), 1);
+    }
+}

@@ -1,0 +1,170 @@
+//! Writing: a temporary file in the same folder, then a rename. Callers hold the pool's lock, so a
+//! fixed temporary name is safe and a crash leaves at most one, which the next write removes.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+/// Whether a write must survive a power cut before it counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// File and folder are synced before and after the rename.
+    Durable,
+    /// Whole or old after a crash of the process; a power cut may lose it (a cache, or a copy of
+    /// what the pool holds durably).
+    Fast,
+}
+
+/// Who must own what we write. It matters to root alone: `sudo codex` must not leave a user's
+/// files in root's hands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    uid: u32,
+    gid: u32,
+}
+
+impl Owner {
+    /// The owner of an existing file or folder, if we are root and would have to give it away.
+    fn of_existing(path: &Path) -> Option<Owner> {
+        // SAFETY: geteuid has no preconditions and cannot fail.
+        #[expect(unsafe_code, reason = "geteuid")]
+        let root = unsafe { libc::geteuid() } == 0;
+        if !root {
+            return None;
+        }
+        let meta = std::fs::symlink_metadata(path).ok()?;
+        (meta.uid() != 0 || meta.gid() != 0).then(|| Owner { uid: meta.uid(), gid: meta.gid() })
+    }
+
+    /// Gives an open file to this owner.
+    fn give(self, file: &File) -> io::Result<()> {
+        fchown(file, Some(self.uid), Some(self.gid))
+    }
+}
+
+/// Writes `bytes` to `path`, mode 0600: afterwards the file is the old one or the new one, never a mix.
+///
+/// # Errors
+/// What the system says; the old file is then still there and the temporary one removed.
+pub fn write_whole(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
+    let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let temp = temp_name(path)?;
+    let owner = Owner::of_existing(path).or_else(|| Owner::of_existing(dir));
+    let written = (|| {
+        let mut file = create_new(&temp)?;
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+        if let Some(owner) = owner {
+            owner.give(&file)?;
+        }
+        file.write_all(bytes)?;
+        if durability == Durability::Durable {
+            file.sync_all()?;
+        }
+        drop(file);
+        std::fs::rename(&temp, path)?;
+        if durability == Durability::Durable { sync_dir(dir) } else { Ok(()) }
+    })();
+    if written.is_err() {
+        let _ = std::fs::remove_file(&temp);
+    }
+    written
+}
+
+/// Gives a file that we just made to its folder's owner, if we are root.
+pub(super) fn adopt_owner(path: &Path) -> io::Result<()> {
+    match path.parent().and_then(Owner::of_existing) {
+        Some(owner) => owner.give(&File::open(path)?),
+        None => Ok(()),
+    }
+}
+
+fn temp_name(path: &Path) -> io::Result<PathBuf> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut temp = std::ffi::OsString::from(".");
+    temp.push(name);
+    temp.push(".codex-pool.tmp");
+    Ok(path.with_file_name(temp))
+}
+
+fn create_new(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    match options.open(path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            // Left by a crash.
+            std::fs::remove_file(path)?;
+            options.open(path)
+        }
+        other => other,
+    }
+}
+
+/// Makes the folder's entries durable.
+pub fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Removes a file; one that is not there is fine.
+pub fn remove_file(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Makes a folder of mode 0700, parents too, with the owner of the nearest existing one; one that
+/// is there is fine.
+pub fn create_private_dir(dir: &Path) -> io::Result<()> {
+    match std::fs::DirBuilder::new().mode(0o700).create(dir) {
+        Ok(()) => {
+            if let Some(owner) = dir.parent().and_then(Owner::of_existing) {
+                owner.give(&File::open(dir)?)?;
+            }
+            Ok(())
+        }
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).ok_or(e)?;
+            create_private_dir(parent)?;
+            create_private_dir(dir)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_replaces_the_file_and_what_a_crash_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("auth.json");
+        std::fs::write(dir.path().join(".auth.json.codex-pool.tmp"), "half").unwrap();
+        write_whole(&path, b"one", Durability::Fast).unwrap();
+        write_whole(&path, b"two", Durability::Durable).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"two");
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_failed_write_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("auth.json");
+        std::fs::create_dir(&path).unwrap();
+        write_whole(&path, b"one", Durability::Fast).unwrap_err();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_planted_link_at_the_temporary_name_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let victim = dir.path().join("victim");
+        std::fs::write(&victim, "mine").unwrap();
+        std::os::unix::fs::symlink(&victim, dir.path().join(".a.codex-pool.tmp")).unwrap();
+        write_whole(&dir.path().join("a"), b"one", Durability::Fast).unwrap();
+        assert_eq!(std::fs::read(&victim).unwrap(), b"mine");
+    }
+}

@@ -1,0 +1,7 @@
+//! What an account has left: rate-limit windows as data, and their cache on disk. No requests here.
+
+mod cache;
+mod window;
+
+pub use cache::{Attempt, UsageCache, UsageEntry};
+pub use window::{Credits, ExtraLimit, FIVE_HOURS, Source, Usage, WEEK, Window};
