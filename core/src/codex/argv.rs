@@ -1,0 +1,373 @@
+//! What the user's Codex command line asks for, read without touching it: which command, which thread,
+//! which settings, and where the shim may put its own options. Pure: no I/O, no environment.
+//!
+//! Codex parses with clap; the rules below were checked against 0.120.0 to 0.169.0. One table serves all
+//! levels because no option is a flag on one level and takes a value on another, and an option on the
+//! wrong level is a usage error of Codex's own, whatever we make of it.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+/// The command that Codex will run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// No sub-command: the interactive UI, with or without a prompt. Commands unknown to us end here too,
+    /// as they do in Codex, which takes them for a prompt.
+    Interactive,
+    /// `agents`
+    Agents,
+    /// `resume`
+    Resume,
+    /// `fork`
+    Fork,
+    /// `exec` with a prompt
+    Exec,
+    /// `exec resume`
+    ExecResume,
+    /// `exec fork`
+    ExecFork,
+    /// `exec review`
+    ExecReview,
+    /// `review`
+    Review,
+    /// `login`, but not `login status`
+    Login,
+    /// `logout`
+    Logout,
+    /// `queue`
+    Queue,
+    /// `app-server`, but not `daemon`, `proxy` and `generate-*`
+    AppServer,
+    /// `mcp-server` (a prompt from 0.159 on)
+    McpServer,
+    /// `remote-control`, but not its `stop`
+    RemoteControl,
+    /// `cloud`
+    Cloud,
+    /// `apply`
+    Apply,
+    /// Whatever needs no account: help, version, `login status`, `mcp`, `doctor` and so on
+    Local,
+}
+
+/// The thread that a command goes on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// A new one, or one that the user picks in the UI
+    None,
+    /// The most recent one (`--last`, and `agents`, which opens where the user was)
+    Last,
+    /// By id: a UUID in its hyphenated form
+    Thread(&'a str),
+    /// By name; bytes that are not UTF-8 name nothing
+    Name(&'a str),
+}
+
+/// One command line, understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invocation<'a> {
+    /// What will run
+    pub command: Command,
+    /// The thread it goes on with
+    pub target: Target<'a>,
+    /// All `-c key=value` in order, both sides trimmed as Codex does. Up to 0.159 Codex drops those before
+    /// the sub-command when there are others after it; 0.169 keeps all.
+    pub overrides: Vec<(&'a str, &'a str)>,
+    /// The last `-p`/`--profile`
+    pub profile: Option<&'a str>,
+    /// The last `-C`/`--cd`, as typed (relative to the working directory)
+    pub cd: Option<&'a OsStr>,
+    /// `--no-daemon` is there
+    pub no_daemon: bool,
+    /// `--remote` is there: the UI is served from somewhere else
+    pub remote: bool,
+    /// Where own options go: see [`Invocation::with_extra`]
+    insert_at: usize,
+}
+
+impl Invocation<'_> {
+    /// Does the command use an account? Unknown commands do.
+    pub fn needs_account(&self) -> bool {
+        self.command != Command::Local
+    }
+
+    /// Is it a login that replaces the credentials (not `login status`)?
+    pub fn is_login(&self) -> bool {
+        self.command == Command::Login
+    }
+
+    /// Is it a logout?
+    pub fn is_logout(&self) -> bool {
+        self.command == Command::Logout
+    }
+
+    /// Is it the UI, which from 0.159 on attaches to the background server?
+    pub fn is_interactive(&self) -> bool {
+        matches!(self.command, Command::Interactive | Command::Agents | Command::Resume | Command::Fork)
+    }
+
+    /// Will the UI go to the background server of its CODEX_HOME, if there is one? `--no-daemon`,
+    /// `--remote` and any `-c` keep it away.
+    pub fn attaches(&self) -> bool {
+        self.is_interactive() && !self.no_daemon && !self.remote && self.overrides.is_empty()
+    }
+
+    /// `argv` (the one that was parsed) with `extra` at a place where every version takes options like
+    /// `-c key=value` and `--no-daemon`, and where they win over the user's.
+    ///
+    /// That is the very front, before any list or sub-command. But if the user gave a `-c`, it is right
+    /// behind the last of them: up to 0.159 Codex forgets those of the outer level when an inner level has
+    /// any, and the last one of a key wins.
+    pub fn with_extra(&self, argv: &[OsString], extra: &[OsString]) -> Vec<OsString> {
+        let (before, after) = argv.split_at(self.insert_at.min(argv.len()));
+        [before, extra, after].concat()
+    }
+}
+
+/// What an option means to us.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Opt {
+    Flag,
+    Help,
+    Last,
+    NoDaemon,
+    /// Takes a value that we do not need
+    Value,
+    Image,
+    Config,
+    Profile,
+    Cd,
+    Remote,
+    Thread,
+}
+
+fn long(name: &[u8]) -> Opt {
+    match name {
+        b"help" | b"version" => Opt::Help,
+        b"last" => Opt::Last,
+        b"no-daemon" => Opt::NoDaemon,
+        b"image" => Opt::Image,
+        b"config" => Opt::Config,
+        b"profile" => Opt::Profile,
+        b"cd" => Opt::Cd,
+        b"remote" => Opt::Remote,
+        b"thread" => Opt::Thread,
+        // The UI and exec
+        b"enable" | b"disable" | b"remote-auth-token-env" | b"model" | b"local-provider" | b"sandbox"
+        | b"add-dir" | b"ask-for-approval" | b"color" | b"cyber-access-program" | b"output-last-message"
+        | b"output-schema" | b"thread-source"
+        // review, queue
+        | b"base" | b"commit" | b"title" | b"message"
+        // login (`--api-key` takes its value only if one follows, as all options here do)
+        | b"api-key" | b"experimental_client-id" | b"experimental_issuer"
+        // app-server
+        | b"cloud-skills-snapshot" | b"code-mode-host" | b"listen" | b"startup-client-info" | b"ws-audience"
+        | b"ws-auth" | b"ws-issuer" | b"ws-max-clock-skew-seconds" | b"ws-shared-secret-file"
+        | b"ws-token-file" | b"ws-token-sha256"
+        // cloud
+        | b"attempt" | b"attempts" | b"branch" | b"env" | b"cursor" | b"limit" => Opt::Value,
+        _ => Opt::Flag,
+    }
+}
+
+fn short(letter: u8) -> Opt {
+    match letter {
+        b'h' | b'V' => Opt::Help,
+        b'i' => Opt::Image,
+        b'c' => Opt::Config,
+        b'p' => Opt::Profile,
+        b'C' => Opt::Cd,
+        b'm' | b's' | b'a' | b'o' => Opt::Value,
+        _ => Opt::Flag,
+    }
+}
+
+/// The sub-command `word` of `command`, if it is one.
+fn sub_command(command: Command, word: &[u8]) -> Option<Command> {
+    use Command as C;
+    Some(match (command, word) {
+        (C::Interactive, word) => match word {
+            b"agents" => C::Agents,
+            b"exec" | b"e" => C::Exec,
+            b"review" => C::Review,
+            b"login" => C::Login,
+            b"logout" => C::Logout,
+            b"app-server" => C::AppServer,
+            b"mcp-server" => C::McpServer,
+            b"remote-control" => C::RemoteControl,
+            b"apply" | b"a" => C::Apply,
+            b"resume" => C::Resume,
+            b"fork" => C::Fork,
+            b"queue" => C::Queue,
+            b"cloud" | b"cloud-tasks" => C::Cloud,
+            b"help" | b"completion" | b"mcp" | b"plugin" | b"features" | b"sandbox" | b"debug"
+            | b"update" | b"doctor" | b"archive" | b"delete" | b"unarchive" | b"exec-server" => C::Local,
+            _ if word.starts_with(b"migrate-") => C::Local,
+            _ => return None,
+        },
+        (C::Exec, b"resume") => C::ExecResume,
+        (C::Exec, b"fork") => C::ExecFork,
+        (C::Exec, b"review") => C::ExecReview,
+        (C::Login, b"status")
+        | (C::AppServer, b"daemon" | b"proxy")
+        | (C::RemoteControl, b"stop")
+        | (C::Exec | C::Login | C::AppServer | C::RemoteControl | C::Cloud, b"help") => C::Local,
+        (C::AppServer, word) if word.starts_with(b"generate-") => C::Local,
+        _ => return None,
+    })
+}
+
+/// Reads `argv`, everything after argv[0]. Never fails: what Codex will refuse gets some answer, and
+/// Codex then refuses it.
+pub fn parse(argv: &[OsString]) -> Invocation<'_> {
+    let mut inv = Invocation {
+        command: Command::Interactive,
+        target: Target::None,
+        overrides: Vec::new(),
+        profile: None,
+        cd: None,
+        no_daemon: false,
+        remote: false,
+        insert_at: 0,
+    };
+    let mut last = false;
+    let mut session: Option<&OsStr> = None;
+    let mut positionals = 0;
+    let mut only_positionals = false;
+    let mut rest = argv.iter();
+
+    while let Some(arg) = rest.next() {
+        let bytes = arg.as_bytes();
+        if only_positionals || !is_option(bytes) {
+            // Codex finds a sub-command even behind a prompt, but refuses a second prompt.
+            if !only_positionals
+                && positionals < 2
+                && let Some(command) = sub_command(inv.command, bytes)
+            {
+                inv.command = command;
+                (session, positionals) = (None, 0);
+                if command == Command::Local {
+                    return inv;
+                }
+                continue;
+            }
+            positionals += 1;
+            if positionals == 1 {
+                session = Some(arg);
+            }
+            continue;
+        }
+        if bytes == b"--" {
+            only_positionals = true;
+            continue;
+        }
+
+        // `--name`, `--name=value`, or a cluster of letters of which the last may have a value.
+        let (opt, attached) = match bytes.strip_prefix(b"--") {
+            Some(body) => match body.iter().position(|b| *b == b'=') {
+                Some(eq) => (long(&body[..eq]), Some(&body[eq + 1..])),
+                None => (long(body), None),
+            },
+            None => cluster(&bytes[1..]),
+        };
+        match opt {
+            Opt::Flag => continue,
+            Opt::Help => {
+                inv.command = Command::Local;
+                return inv;
+            }
+            Opt::Last => {
+                last = true;
+                continue;
+            }
+            Opt::NoDaemon => {
+                inv.no_daemon = true;
+                continue;
+            }
+            _ => {}
+        }
+        let value = match attached {
+            Some(value) => OsStr::from_bytes(value),
+            None => match next_value(&mut rest) {
+                Some(value) => value,
+                None => continue,
+            },
+        };
+        match opt {
+            // A list, which swallows what follows; `exec resume` and `exec fork` take one image at a time.
+            Opt::Image
+                if attached.is_none() && !matches!(inv.command, Command::ExecResume | Command::ExecFork) =>
+            {
+                while next_value(&mut rest).is_some() {}
+            }
+            Opt::Config => {
+                inv.insert_at = argv.len() - rest.len();
+                if let Some((key, value)) = value.to_str().and_then(|pair| pair.split_once('=')) {
+                    inv.overrides.push((key.trim(), value.trim()));
+                }
+            }
+            Opt::Profile => inv.profile = value.to_str(),
+            Opt::Cd => inv.cd = Some(value),
+            Opt::Remote => inv.remote = true,
+            Opt::Thread if inv.command == Command::Queue => session = Some(value),
+            _ => {}
+        }
+    }
+
+    inv.target = match inv.command {
+        Command::Agents => Target::Last,
+        // With `--last` the first positional is the prompt.
+        Command::Resume | Command::Fork | Command::ExecResume if last => Target::Last,
+        Command::Resume | Command::Fork | Command::ExecResume | Command::ExecFork | Command::Queue => {
+            session.map_or(Target::None, thread)
+        }
+        _ => Target::None,
+    };
+    inv
+}
+
+/// A lone `-` is a value (standard input).
+fn is_option(arg: &[u8]) -> bool {
+    arg.len() > 1 && arg[0] == b'-'
+}
+
+/// The value of an option that came without one attached. clap never takes something that looks like an
+/// option; the call is then a usage error.
+fn next_value<'a>(rest: &mut std::slice::Iter<'a, OsString>) -> Option<&'a OsStr> {
+    let value = rest.as_slice().first().filter(|value| !is_option(value.as_bytes()))?;
+    rest.next();
+    Some(value)
+}
+
+/// `-V`, `-mo3`, `-c=key=value`: the first letter that is more than a flag, and what is attached to it.
+fn cluster(letters: &[u8]) -> (Opt, Option<&[u8]>) {
+    for (at, letter) in letters.iter().enumerate() {
+        let opt = short(*letter);
+        if opt != Opt::Flag {
+            let attached = &letters[at + 1..];
+            let value = attached.strip_prefix(b"=").unwrap_or(attached);
+            return (opt, (!attached.is_empty()).then_some(value));
+        }
+    }
+    (Opt::Flag, None)
+}
+
+fn thread(session: &OsStr) -> Target<'_> {
+    match session.to_str() {
+        Some(id) if is_uuid(id) => Target::Thread(id),
+        Some(name) => Target::Name(name),
+        None => Target::None,
+    }
+}
+
+/// The hyphenated form, which is how Codex prints thread ids.
+pub(crate) fn is_uuid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+}
+
+#[cfg(test)]
+mod tests;
