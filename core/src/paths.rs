@@ -79,8 +79,8 @@ impl PoolPaths {
     pub fn receipt(&self) -> PathBuf {
         self.root.join("receipt.json")
     }
-    /// Where the admin command is, for the shim's background refresh.
+    /// A link to the admin command, made at install: what the shim starts for a refresh.
     pub fn admin_link(&self) -> PathBuf {
-        self.root.join("bin/.codex-pool")
+        self.root.join("bin/codex-pool")
     }
 }

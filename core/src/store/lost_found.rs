@@ -1,0 +1,106 @@
+//! `lost+found/`: documents that were replaced or could not be understood, 0600, kept 30 days. The
+//! last net under "nothing is lost".
+
+use std::path::PathBuf;
+
+use crate::account::AccountId;
+use crate::auth_doc::DocHash;
+use crate::error::{Error, Result};
+use crate::files::{self, Durability, PoolLock};
+use crate::paths::PoolPaths;
+
+/// How long a document is kept, seconds.
+const KEPT: i64 = 30 * 86_400;
+
+/// Why a document is there; part of its file name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// A newer one took its place.
+    Replaced,
+    /// As new as the one that was kept: only a refresh can tell which one is good.
+    Tie,
+    /// It could not be understood.
+    Broken,
+}
+
+impl Why {
+    fn word(self) -> &'static str {
+        match self {
+            Why::Replaced => "replaced",
+            Why::Tie => "tie",
+            Why::Broken => "broken",
+        }
+    }
+}
+
+/// The folder.
+#[derive(Debug)]
+pub struct LostFound<'a> {
+    paths: &'a PoolPaths,
+}
+
+impl<'a> LostFound<'a> {
+    /// The folder under these paths.
+    pub fn new(paths: &'a PoolPaths) -> Self {
+        LostFound { paths }
+    }
+
+    /// Keeps a copy, durably, and removes what is older than 30 days. The same bytes are kept once.
+    pub fn keep(
+        &self,
+        _lock: &PoolLock,
+        bytes: &[u8],
+        why: Why,
+        id: Option<&AccountId>,
+        now: i64,
+    ) -> Result<PathBuf> {
+        let dir = self.paths.lost_found();
+        files::create_private_dir(&dir).map_err(|e| Error::io("create", &dir, &e))?;
+        let hash = serde_json::to_value(DocHash::of(bytes)).ok();
+        let hash = hash.as_ref().and_then(|h| h.as_str()).map_or("", |h| &h[..12]);
+        let whose = id.map_or("unknown", AccountId::as_str);
+        let tail = format!("-{whose}-{}-{hash}.json", why.word());
+        if let Some((_, there)) = self.entries().into_iter().find(|(_, path)| path.to_string_lossy().ends_with(&tail)) {
+            return Ok(there);
+        }
+        let path = dir.join(format!("{now}{tail}"));
+        files::write_whole(&path, bytes, Durability::Durable).map_err(|e| Error::io("write", &path, &e))?;
+        for (kept_at, old) in self.entries() {
+            if now - kept_at > KEPT {
+                let _ = files::remove_file(&old);
+            }
+        }
+        Ok(path)
+    }
+
+    /// What is kept: since when (Unix seconds) and where.
+    pub fn entries(&self) -> Vec<(i64, PathBuf)> {
+        let Ok(dir) = std::fs::read_dir(self.paths.lost_found()) else { return Vec::new() };
+        let mut found: Vec<_> = dir
+            .filter_map(|entry| {
+                let entry = entry.ok()?;
+                let name = entry.file_name().into_string().ok()?;
+                Some((name.split('-').next()?.parse().ok()?, entry.path()))
+            })
+            .collect();
+        found.sort();
+        found
+    }
+
+    /// The newest document kept as a tie with the pool's own, for a refresh that found the pool's rejected.
+    pub fn tie(&self, id: &AccountId) -> Option<PathBuf> {
+        let mark = format!("-{id}-tie-");
+        self.entries().into_iter().rev().map(|(_, p)| p).find(|p| p.to_string_lossy().contains(&mark))
+    }
+
+    /// Removes everything of one account (`rm`).
+    pub fn forget(&self, _lock: &PoolLock, id: &AccountId) -> Result<()> {
+        let mark = format!("-{id}-");
+        for (_, path) in self.entries() {
+            if path.file_name().is_some_and(|n| n.to_string_lossy().contains(&mark)) {
+                files::remove_file(&path).map_err(|e| Error::io("remove", &path, &e))?;
+            }
+        }
+        Ok(())
+    }
+}

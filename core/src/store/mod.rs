@@ -1,0 +1,65 @@
+//! What the pool keeps on disk: the registry, each account's credentials, the caches, and what was
+//! replaced. Knows documents and files; knows nothing of seats or launches.
+
+mod credentials;
+mod lost_found;
+mod registry;
+mod state;
+mod v1;
+
+pub use credentials::{Credentials, Settled};
+pub use lost_found::{LostFound, Why};
+pub use registry::{REGISTRY_VERSION, Registry};
+pub use state::{Capabilities, Mark, MarkKind, SeatMemory, ServerMemory, State, path_key, path_of_key};
+pub use v1::{ForeignAccount, migrate_if_v1, parse_foreign_store};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, Result};
+use crate::files::{self, Durability, PoolLock};
+use crate::paths::PoolPaths;
+use crate::usage::UsageCache;
+
+/// Larger registries and caches are refused.
+const MAX_JSON: u64 = 64 << 20;
+
+/// Loads a cache file. A corrupt one is set aside (`<name>.corrupt`) when the lock is held, and counts as empty.
+fn load_cache<T: DeserializeOwned + Default>(lock: Option<&PoolLock>, path: &std::path::Path) -> T {
+    let Ok(Some(bytes)) = files::read_small(path, MAX_JSON) else { return T::default() };
+    match serde_json::from_slice(&bytes) {
+        Ok(value) => value,
+        Err(_) => {
+            if lock.is_some() {
+                let _ = std::fs::rename(path, path.with_extension("json.corrupt"));
+            }
+            T::default()
+        }
+    }
+}
+
+fn save_json<T: Serialize>(
+    _lock: &PoolLock,
+    path: &std::path::Path,
+    value: &T,
+    durability: Durability,
+) -> Result<()> {
+    let bytes = serde_json::to_vec(value).map_err(|e| Error::new(format!("cannot encode JSON: {e}")))?;
+    files::write_whole(path, &bytes, durability).map_err(|e| Error::io("write", path, &e))
+}
+
+impl UsageCache {
+    /// Loads `usage.json`; missing and corrupt are empty (a corrupt one is set aside under the lock).
+    pub fn load(lock: Option<&PoolLock>, paths: &PoolPaths) -> UsageCache {
+        load_cache(lock, &paths.usage())
+    }
+
+    /// Writes `usage.json`.
+    ///
+    /// # Errors
+    /// If it cannot be written; the old one is then still there.
+    pub fn save(&mut self, lock: &PoolLock, paths: &PoolPaths) -> Result<()> {
+        self.version = 1;
+        save_json(lock, &paths.usage(), self, Durability::Fast)
+    }
+}

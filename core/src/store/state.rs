@@ -1,0 +1,155 @@
+//! `state.json`: the pin, what each seat held when last seen, marks of unfinished operations, and
+//! what the installed Codex supports. A cache: when it is corrupt it is set aside and rebuilt, and
+//! everything it said can be found out again or is a preference.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::account::AccountId;
+use crate::auth_doc::DocHash;
+use crate::error::Result;
+use crate::files::{Durability, PoolLock};
+use crate::paths::PoolPaths;
+
+/// The file's content.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Format version (1).
+    #[serde(default)]
+    pub version: u32,
+    /// The account that every launch uses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<AccountId>,
+    /// By the path of the seat's `auth.json` (see [`path_key`]).
+    #[serde(default)]
+    pub seats: BTreeMap<String, SeatMemory>,
+    /// Operations that were begun and not ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<Mark>,
+    /// What Codex supports, by the identity of its package and native binary.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub codex: BTreeMap<String, Capabilities>,
+}
+
+/// What a seat held when it was last written or read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SeatMemory {
+    /// Whose document.
+    pub account: AccountId,
+    /// Its hash.
+    pub hash: DocHash,
+    /// Since when this account is there, Unix seconds.
+    pub since: i64,
+    /// A background server that was alive when the account changed, and the account it started with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerMemory>,
+}
+
+/// A background server that outlived a switch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServerMemory {
+    /// Its process.
+    pub pid: u32,
+    /// Its start, in clock ticks since boot.
+    pub start_ticks: u64,
+    /// The account that it read; `None` if nobody knows.
+    pub account: Option<AccountId>,
+}
+
+/// What was begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MarkKind {
+    /// `codex login`: the seat's document was moved aside.
+    Login,
+    /// `codex logout`.
+    Logout,
+    /// A refresh token was sent; its answer is not stored yet.
+    Refresh,
+}
+
+/// An unfinished operation. One whose process is gone was interrupted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Mark {
+    /// What was begun.
+    pub kind: MarkKind,
+    /// Whose credentials are concerned, if anybody's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<AccountId>,
+    /// The seat concerned (see [`path_key`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seat: Option<String>,
+    /// Who began it: `<boot>-<pidns>-<pid>-<ticks>`.
+    pub process: String,
+    /// When, Unix seconds.
+    pub at: i64,
+}
+
+/// What a Codex installation supports.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capabilities {
+    /// `codex --version`
+    #[serde(default)]
+    pub version: Option<String>,
+    /// `--no-daemon`
+    #[serde(default)]
+    pub no_daemon: bool,
+}
+
+impl State {
+    /// Loads `state.json`; missing and corrupt are empty (a corrupt one is set aside under the lock).
+    pub fn load(lock: Option<&PoolLock>, paths: &PoolPaths) -> State {
+        super::load_cache(lock, &paths.state())
+    }
+
+    /// Writes `state.json`.
+    ///
+    /// # Errors
+    /// If it cannot be written; the old one is then still there.
+    pub fn save(&mut self, lock: &PoolLock, paths: &PoolPaths, durability: Durability) -> Result<()> {
+        self.version = 1;
+        super::save_json(lock, &paths.state(), self, durability)
+    }
+
+    /// What the seat at this path held.
+    pub fn seat(&self, auth_json: &Path) -> Option<&SeatMemory> {
+        self.seats.get(&path_key(auth_json))
+    }
+
+    /// Remembers what a seat holds now. A change of account starts a new `since`.
+    pub fn remember(&mut self, auth_json: &Path, account: &AccountId, hash: DocHash, now: i64) {
+        let key = path_key(auth_json);
+        let old = self.seats.remove(&key);
+        let memory = match old {
+            Some(old) if old.account == *account => SeatMemory { hash, ..old },
+            old => SeatMemory { account: account.clone(), hash, since: now, server: old.and_then(|o| o.server) },
+        };
+        self.seats.insert(key, memory);
+    }
+}
+
+/// A path as a JSON key: itself if it is UTF-8, else `hex:` and its bytes.
+pub fn path_key(path: &Path) -> String {
+    match path.to_str() {
+        Some(text) if !text.starts_with("hex:") => text.to_owned(),
+        _ => {
+            let bytes = path.as_os_str().as_bytes();
+            bytes.iter().fold("hex:".to_owned(), |mut key, b| {
+                use std::fmt::Write;
+                let _ = write!(key, "{b:02x}");
+                key
+            })
+        }
+    }
+}
+
+/// The path of a key made by [`path_key`].
+pub fn path_of_key(key: &str) -> PathBuf {
+    let Some(hex) = key.strip_prefix("hex:") else { return PathBuf::from(key) };
+    let digit = |i: usize| hex.get(i..i + 2).and_then(|h| u8::from_str_radix(h, 16).ok());
+    OsString::from_vec((0..hex.len()).step_by(2).filter_map(digit).collect()).into()
+}

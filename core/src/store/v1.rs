@@ -1,0 +1,100 @@
+//! Version 1 of the registry (camelCase, credentials inline under `authJson`), which is also the
+//! shape of codex-tools' store: reading it, and migrating ours in place.
+
+use serde_json::Value;
+
+use super::credentials::Credentials;
+use super::lost_found::{LostFound, Why};
+use super::{MAX_JSON, registry::Registry};
+
+use crate::auth_doc::AuthDoc;
+use crate::error::{Error, Result};
+use crate::files::{self, Durability, PoolLock};
+use crate::paths::PoolPaths;
+use crate::time;
+
+/// One account of such a store.
+#[derive(Debug)]
+pub struct ForeignAccount {
+    /// Its id there.
+    pub id: Option<String>,
+    /// Its label there.
+    pub label: Option<String>,
+    /// Unix seconds.
+    pub added_at: Option<i64>,
+    /// Whether it was enabled.
+    pub enabled: bool,
+    /// Its document, or the bytes and what is wrong with them.
+    pub doc: std::result::Result<AuthDoc, (Vec<u8>, crate::auth_doc::DocError)>,
+}
+
+/// Whether these bytes are such a store: an object with accounts that hold `authJson`, or of version 1.
+pub(super) fn is_v1(bytes: &[u8]) -> bool {
+    let Ok(tree) = serde_json::from_slice::<Value>(bytes) else { return false };
+    let accounts = tree.get("accounts").and_then(Value::as_array);
+    let inline = accounts.is_some_and(|list| list.iter().any(|a| a.get("authJson").is_some()));
+    inline || accounts.is_some() && tree.get("version").and_then(Value::as_u64) == Some(1)
+}
+
+/// Reads such a store; `None` if these bytes are none.
+pub fn parse_foreign_store(bytes: &[u8]) -> Option<Vec<ForeignAccount>> {
+    if !is_v1(bytes) {
+        return None;
+    }
+    let tree: Value = serde_json::from_slice(bytes).ok()?;
+    let accounts = tree.get("accounts")?.as_array()?;
+    Some(accounts.iter().map(foreign_account).collect())
+}
+
+fn foreign_account(entry: &Value) -> ForeignAccount {
+    let text = |name: &str| entry.get(name).and_then(Value::as_str).map(str::to_owned);
+    let bytes = match entry.get("authJson") {
+        Some(Value::String(inner)) => inner.clone().into_bytes(),
+        Some(inner) => serde_json::to_vec_pretty(inner).unwrap_or_default(),
+        None => Vec::new(),
+    };
+    let doc = AuthDoc::parse_foreign(&bytes).map(AuthDoc::corrected).map_err(|e| (bytes, e));
+    let added_at = entry.get("addedAt").and_then(|v| match v {
+        // Some stores count milliseconds.
+        Value::Number(n) => n.as_f64().map(|n| if n > 1e11 { n / 1000.0 } else { n } as i64),
+        Value::String(s) => time::parse_rfc3339(s),
+        _ => None,
+    });
+    let enabled = entry.get("enabled").and_then(Value::as_bool).unwrap_or(true);
+    ForeignAccount { id: text("id"), label: text("label"), added_at, enabled, doc }
+}
+
+/// Migrates a version-1 registry in place, if there is one. The old file is kept as
+/// `accounts.v1.json`; documents that cannot be understood go to `lost+found/`. Interrupted at any
+/// point it starts again: the registry is replaced last. Says how many accounts were taken over.
+///
+/// # Errors
+/// If something cannot be read or written; the old registry is then still in place.
+pub fn migrate_if_v1(lock: &PoolLock, paths: &PoolPaths, now: i64) -> Result<Option<usize>> {
+    let path = paths.registry();
+    let bytes = files::read_small(&path, MAX_JSON).map_err(|e| Error::io("read", &path, &e))?;
+    let Some(accounts) = bytes.as_deref().and_then(parse_foreign_store) else { return Ok(None) };
+    let kept = paths.registry_v1();
+    files::write_whole(&kept, &bytes.unwrap_or_default(), Durability::Durable)
+        .map_err(|e| Error::io("write", &kept, &e))?;
+    let credentials = Credentials::new(paths);
+    let mut registry = Registry::default();
+    for account in accounts {
+        match account.doc {
+            Ok(doc) => {
+                credentials.settle(lock, &doc, false, now)?;
+                registry.enter(&doc, account.label.as_deref(), now);
+                if let Some(entry) = registry.get_mut(doc.id()) {
+                    entry.added_at = account.added_at.unwrap_or(now);
+                    entry.enabled = account.enabled;
+                    entry.former_ids.extend(account.id);
+                }
+            }
+            Err((bytes, _)) => {
+                LostFound::new(paths).keep(lock, &bytes, Why::Broken, None, now)?;
+            }
+        }
+    }
+    registry.save(lock, paths)?;
+    Ok(Some(registry.accounts.len()))
+}
