@@ -1,0 +1,176 @@
+//! What puts the shim on PATH: the two `env` files in the pool, and the line in the shell's start file that
+//! reads them. Text and file names only; nothing here looks at the environment. `install.sh` writes the same
+//! text (a test compares the two), so that either of them may come first.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+const SH: &str = include_str!("env.sh");
+const FISH: &str = include_str!("env.fish");
+
+/// The contents of `env` (POSIX shells) and `env.fish`.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct EnvFiles {
+    /// For `env`
+    pub(crate) sh: String,
+    /// For `env.fish`
+    pub(crate) fish: String,
+}
+
+/// The env files for a shim in `shim_dir` and a `codex-pool` in `tool_dir`, both absolute. `None` if one of them
+/// cannot stand in PATH (a colon, a line break) or in a script (not UTF-8).
+pub(crate) fn env_files(shim_dir: &Path, tool_dir: &Path) -> Option<EnvFiles> {
+    let usable = |dir: &Path| dir.to_str().filter(|d| !d.contains([':', '\n'])).map(str::to_owned);
+    let (shim, tool) = (usable(shim_dir)?, usable(tool_dir)?);
+    let fill = |text: &str, quote: fn(&str) -> String| {
+        text.replace("@SHIM_DIR@", &quote(&shim)).replace("@TOOL_DIR@", &quote(&tool))
+    };
+    Some(EnvFiles { sh: fill(SH, quote_sh), fish: fill(FISH, quote_fish) })
+}
+
+/// Where the user's start files are. A value, so that tests need no environment.
+#[derive(Debug)]
+pub(crate) struct Home<'a> {
+    /// `$HOME`
+    pub(crate) home: &'a Path,
+    /// `$SHELL`; only its last component counts
+    pub(crate) shell: &'a Path,
+    /// `$ZDOTDIR`, where zsh looks instead of the home
+    pub(crate) zdotdir: Option<&'a Path>,
+    /// `$XDG_CONFIG_HOME`, where fish looks instead of `~/.config`
+    pub(crate) config: Option<&'a Path>,
+}
+
+/// A line that belongs into a start file.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct StartLine {
+    /// The start file; it may not exist yet
+    pub(crate) file: PathBuf,
+    /// The line, without its line break
+    pub(crate) line: String,
+}
+
+/// The start files of the user's shell, with the line that reads the pool's env file. bash gets two: one for
+/// interactive shells, and one for login shells, which is all that a terminal on macOS starts.
+pub(crate) fn start_lines(home: &Home<'_>, pool: &Path) -> Vec<StartLine> {
+    let shell = home.shell.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let at_home = |name: &str| home.home.join(name);
+    let files = match shell {
+        "zsh" => vec![home.zdotdir.unwrap_or(home.home).join(".zshrc")],
+        "fish" => {
+            vec![home.config.map_or_else(|| at_home(".config"), Path::to_path_buf).join("fish/config.fish")]
+        }
+        "bash" => {
+            let login = [".bash_profile", ".bash_login"].map(at_home).into_iter().find(|file| file.exists());
+            vec![at_home(".bashrc"), login.unwrap_or_else(|| at_home(".profile"))]
+        }
+        _ => vec![at_home(".profile")],
+    };
+    let fish = shell == "fish";
+    let line = source_line(home.home, pool, fish);
+    files.into_iter().map(|file| StartLine { file, line: line.clone() }).collect()
+}
+
+/// The line itself. It does nothing once the pool is gone: in some shells reading a missing file ends the shell.
+pub(crate) fn source_line(home: &Path, pool: &Path, fish: bool) -> String {
+    let name = if fish { "env.fish" } else { "env" };
+    let file = if pool == home.join(".codex-pool") {
+        format!("\"$HOME/.codex-pool/{name}\"")
+    } else {
+        let quote = if fish { quote_fish } else { quote_sh };
+        quote(&pool.join(name).to_string_lossy())
+    };
+    if fish { format!("not test -f {file}; or source {file}") } else { format!("[ ! -f {file} ] || . {file}") }
+}
+
+/// Appends the line to its file unless it is there. Makes the file, and its folder, if need be; follows links.
+///
+/// # Errors
+/// The file cannot be read or written.
+pub(crate) fn add_line(start: &StartLine) -> io::Result<bool> {
+    let old = match std::fs::read(&start.file) {
+        Ok(old) => old,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(e) => return Err(e),
+    };
+    if old.split(|&b| b == b'\n').any(|line| line == start.line.as_bytes()) {
+        return Ok(false);
+    }
+    if let Some(folder) = start.file.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let gap = if old.is_empty() || old.ends_with(b"\n") { "" } else { "\n" };
+    let mut file = OpenOptions::new().append(true).create(true).open(&start.file)?;
+    file.write_all(format!("{gap}{}\n", start.line).as_bytes())?;
+    Ok(true)
+}
+
+fn quote_sh(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+fn quote_fish(text: &str) -> String {
+    format!("'{}'", text.replace('\\', r"\\").replace('\'', r"\'"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn home<'a>(home: &'a Path, shell: &'a str) -> Home<'a> {
+        Home { home, shell: Path::new(shell), zdotdir: None, config: None }
+    }
+
+    #[test]
+    fn a_quote_in_a_path_stays_inside_its_quotes() {
+        let files = env_files(Path::new("/h/it's/bin"), Path::new(r"/h/back\slash")).unwrap();
+        assert!(files.sh.contains(r"PATH='/h/it'\''s/bin':$PATH"), "{}", files.sh);
+        assert!(files.fish.contains(r"'/h/it\'s/bin'"), "{}", files.fish);
+        assert!(files.fish.contains(r"'/h/back\\slash'"), "{}", files.fish);
+        assert!(!files.sh.contains('@') && !files.fish.contains('@'));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_stand_in_path_is_refused() {
+        assert_eq!(env_files(Path::new("/a:b/bin"), Path::new("/t")), None);
+        assert_eq!(env_files(Path::new("/s"), Path::new("/a\nb")), None);
+    }
+
+    #[test]
+    fn each_shell_has_its_start_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = |shell: &str| -> Vec<String> {
+            let pool = dir.path().join(".codex-pool");
+            let lines = start_lines(&home(dir.path(), shell), &pool);
+            let short = |l: &StartLine| l.file.strip_prefix(dir.path()).unwrap().display().to_string();
+            lines.iter().map(short).collect()
+        };
+        assert_eq!(files("/bin/zsh"), [".zshrc"]);
+        assert_eq!(files("/usr/bin/fish"), [".config/fish/config.fish"]);
+        assert_eq!(files("/bin/bash"), [".bashrc", ".profile"]);
+        assert_eq!(files(""), [".profile"]);
+        std::fs::write(dir.path().join(".bash_profile"), "").unwrap();
+        assert_eq!(files("/bin/bash"), [".bashrc", ".bash_profile"]);
+    }
+
+    #[test]
+    fn a_pool_elsewhere_is_named_in_full() {
+        let home = Path::new("/home/a");
+        let elsewhere = source_line(home, Path::new("/big disk/pool"), false);
+        assert_eq!(elsewhere, "[ ! -f '/big disk/pool/env' ] || . '/big disk/pool/env'");
+        let usual = source_line(home, Path::new("/home/a/.codex-pool"), true);
+        assert!(usual.starts_with("not test -f \"$HOME/.codex-pool/env.fish\""), "{usual}");
+    }
+
+    #[test]
+    fn the_line_is_added_once_and_never_glued_to_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let start = StartLine { file: dir.path().join("new/rc"), line: "the line".into() };
+        assert!(add_line(&start).unwrap());
+        assert!(!add_line(&start).unwrap());
+        std::fs::write(&start.file, "no line break").unwrap();
+        assert!(add_line(&start).unwrap());
+        assert_eq!(std::fs::read_to_string(&start.file).unwrap(), "no line break\nthe line\n");
+    }
+}
