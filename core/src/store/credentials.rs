@@ -48,7 +48,9 @@ impl<'a> Credentials<'a> {
         let doc = AuthDoc::parse(bytes)
             .map_err(|e| Error::new(format!("cannot use {}: {e}", path.display())).hint(repair(id)))?;
         if doc.id() != id {
-            return Err(Error::new(format!("{} holds another account's login", path.display())).hint(repair(id)));
+            return Err(
+                Error::new(format!("{} holds another account's login", path.display())).hint(repair(id))
+            );
         }
         Ok(Some(doc))
     }
@@ -70,7 +72,13 @@ impl<'a> Credentials<'a> {
     /// Decides between the pool's document and another one of the same account, and keeps the loser
     /// in `lost+found/`. `stored_unchanged` says that the pool's copy is what the other one grew
     /// from: then the other one wins unless the issuer's clock says that it is older.
-    pub fn settle(&self, lock: &PoolLock, offered: &AuthDoc, stored_unchanged: bool, now: i64) -> Result<Settled> {
+    pub fn settle(
+        &self,
+        lock: &PoolLock,
+        offered: &AuthDoc,
+        stored_unchanged: bool,
+        now: i64,
+    ) -> Result<Settled> {
         let stored = match self.load(offered.id()) {
             Ok(stored) => stored,
             // A broken copy in the pool must not stand in the way of a good one.

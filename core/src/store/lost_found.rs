@@ -60,7 +60,9 @@ impl<'a> LostFound<'a> {
         let hash = hash.as_ref().and_then(|h| h.as_str()).map_or("", |h| &h[..12]);
         let whose = id.map_or("unknown", AccountId::as_str);
         let tail = format!("-{whose}-{}-{hash}.json", why.word());
-        if let Some((_, there)) = self.entries().into_iter().find(|(_, path)| path.to_string_lossy().ends_with(&tail)) {
+        if let Some((_, there)) =
+            self.entries().into_iter().find(|(_, path)| path.to_string_lossy().ends_with(&tail))
+        {
             return Ok(there);
         }
         let path = dir.join(format!("{now}{tail}"));

@@ -160,6 +160,9 @@ impl Registry {
 /// A label without what could deceive on a terminal (control and bidirectional characters) or a
 /// shell, at most 64 characters.
 pub(super) fn clean_label(text: &str) -> String {
-    let ok = |c: &char| !c.is_control() && !matches!(*c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+    let ok = |c: &char| {
+        !c.is_control()
+            && !matches!(*c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    };
     text.chars().filter(ok).take(64).collect::<String>().trim().to_owned()
 }

@@ -126,7 +126,9 @@ impl State {
         let old = self.seats.remove(&key);
         let memory = match old {
             Some(old) if old.account == *account => SeatMemory { hash, ..old },
-            old => SeatMemory { account: account.clone(), hash, since: now, server: old.and_then(|o| o.server) },
+            old => {
+                SeatMemory { account: account.clone(), hash, since: now, server: old.and_then(|o| o.server) }
+            }
         };
         self.seats.insert(key, memory);
     }

@@ -1,0 +1,200 @@
+//! How a request can go wrong, in words for the user and in kinds for the engine.
+
+use std::fmt;
+use std::io;
+
+use codex_pool_core::auth_doc::Secret;
+use serde_json::Value;
+use ureq::{Timeout, http};
+
+use super::clean;
+
+/// Longest back-off that the service may ask for, seconds.
+const MAX_RETRY_AFTER: i64 = 3_600;
+
+/// What went wrong. Never holds a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NetError {
+    /// Our own rules forbid the request; it was not made.
+    Refused(String),
+    /// No connection: no network, name lookup, proxy, certificates. Nothing was sent.
+    Unreachable(String),
+    /// No connection within the time limit. Nothing was sent.
+    ConnectTimeout(String),
+    /// The connection broke when the request may have been sent already.
+    Broken(String),
+    /// No whole answer within the time limit; the request may have been carried out.
+    Timeout(String),
+    /// The answer is a redirect, which is never followed with a token.
+    Redirected,
+    /// The answer is not what the service documents.
+    Garbled,
+    /// The service answered with an error.
+    Service(ServiceError),
+}
+
+/// An error that the service answered, made safe to show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ServiceError {
+    /// The HTTP status.
+    pub(crate) status: u16,
+    /// Its error code, such as `refresh_token_reused`.
+    pub(crate) code: Option<String>,
+    /// Its text.
+    pub(crate) message: Option<String>,
+    /// `Retry-After`, seconds.
+    pub(crate) retry_after: Option<i64>,
+}
+
+impl NetError {
+    /// Whether the service may have acted on the request although no answer came.
+    pub(crate) fn fate_unknown(&self) -> bool {
+        matches!(self, NetError::Broken(_) | NetError::Timeout(_) | NetError::Garbled)
+    }
+
+    /// Sorts one of ureq's errors. Its text may hold a URL, and ours have no secrets in them.
+    pub(super) fn of_ureq(error: &ureq::Error, host: &str) -> NetError {
+        let host = clean(host, &[]);
+        match error {
+            ureq::Error::Timeout(Timeout::Resolve | Timeout::Connect) => NetError::ConnectTimeout(host),
+            ureq::Error::Timeout(_) => NetError::Timeout(host),
+            ureq::Error::HostNotFound => NetError::Unreachable(format!("{host} was not found")),
+            ureq::Error::ConnectionFailed => NetError::Unreachable(format!("{host} refused the connection")),
+            ureq::Error::ConnectProxyFailed(why) => {
+                NetError::Unreachable(format!("the proxy did not connect to {host}: {}", clean(why, &[])))
+            }
+            ureq::Error::InvalidProxyUrl => NetError::Unreachable("the proxy's address is wrong".to_owned()),
+            ureq::Error::Tls(_) | ureq::Error::Pem(_) | ureq::Error::TlsRequired => {
+                NetError::Unreachable(format!("no TLS with {host}: {}", clean(&error.to_string(), &[])))
+            }
+            ureq::Error::Rustls(e) => certificate(&e.to_string(), &host),
+            ureq::Error::Io(e) => NetError::of_io(e, &host),
+            ureq::Error::BadUri(_) | ureq::Error::Http(_) => {
+                NetError::Refused(format!("the request to {host} cannot be made"))
+            }
+            ureq::Error::Protocol(_)
+            | ureq::Error::LargeResponseHeader(..)
+            | ureq::Error::BodyExceedsLimit(_)
+            | ureq::Error::Decompress(..) => NetError::Garbled,
+            _ => NetError::Broken(host),
+        }
+    }
+
+    fn of_io(error: &io::Error, host: &str) -> NetError {
+        use io::ErrorKind as Kind;
+        match error.kind() {
+            Kind::ConnectionRefused => NetError::Unreachable(format!("{host} refused the connection")),
+            Kind::NetworkUnreachable | Kind::HostUnreachable | Kind::AddrNotAvailable | Kind::NetworkDown => {
+                NetError::Unreachable(format!("{host} cannot be reached from here"))
+            }
+            Kind::TimedOut => NetError::Timeout(host.to_owned()),
+            // rustls' own errors come wrapped like this, from the handshake.
+            Kind::InvalidData => certificate(&error.to_string(), host),
+            Kind::InvalidInput => NetError::Unreachable(format!("{host} has no address")),
+            _ => NetError::Broken(host.to_owned()),
+        }
+    }
+}
+
+/// A TLS failure. One about certificates happened before anything was sent.
+fn certificate(text: &str, host: &str) -> NetError {
+    if text.contains("certificate") {
+        NetError::Unreachable(format!(
+            "the certificate of {host} is not trusted ({}); behind a company's proxy, \
+             set CODEX_CA_CERTIFICATE to its CA's PEM file",
+            clean(text, &[])
+        ))
+    } else {
+        NetError::Broken(host.to_owned())
+    }
+}
+
+impl fmt::Display for NetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NetError::Refused(why) => f.write_str(why),
+            NetError::Unreachable(why) => write!(f, "no connection: {why}"),
+            NetError::ConnectTimeout(host) => write!(f, "no connection to {host} within 5s"),
+            NetError::Broken(host) => write!(f, "the connection to {host} broke"),
+            NetError::Timeout(host) => write!(f, "no answer from {host} within 15s"),
+            NetError::Redirected => f.write_str(
+                "the service answered with a redirect, which is not followed with a token; \
+                 is there a proxy or portal that asks for a login?",
+            ),
+            NetError::Garbled => f.write_str("the service's answer makes no sense"),
+            NetError::Service(e) => e.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for ServiceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.status {
+            429 => f.write_str("the service asks to be asked less often (429)")?,
+            500..=599 => write!(f, "the service has trouble ({})", self.status)?,
+            status => write!(f, "the service refused ({status})")?,
+        }
+        match (&self.code, &self.message) {
+            (Some(code), Some(message)) => write!(f, ": {code}: {message}"),
+            (Some(text), None) | (None, Some(text)) => write!(f, ": {text}"),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+impl ServiceError {
+    /// Reads an error answer, whatever its form.
+    pub(super) fn read(status: u16, headers: &http::HeaderMap, body: &[u8], secret: &Secret) -> ServiceError {
+        let retry_after = headers.get(http::header::RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok());
+        let tree: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
+        let code = find(&tree, &["/error/code", "/detail/code", "/code", "/error/type", "/error"]);
+        let message =
+            find(&tree, &["/error/message", "/error_description", "/detail/message", "/detail", "/message"]);
+        let safe = |text: &str| Some(clean(text, &[secret])).filter(|t| !t.is_empty());
+        ServiceError {
+            status,
+            code: code.and_then(safe),
+            message: message.and_then(safe),
+            retry_after: retry_after.map(|s: i64| s.clamp(0, MAX_RETRY_AFTER)),
+        }
+    }
+
+    /// Whether this is the error of that code, or of that name in its text.
+    pub(crate) fn says(&self, word: &str) -> bool {
+        [&self.code, &self.message].into_iter().flatten().any(|text| text.contains(word))
+    }
+}
+
+fn find<'a>(tree: &'a Value, pointers: &[&str]) -> Option<&'a str> {
+    pointers.iter().find_map(|p| tree.pointer(p)?.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(status: u16, body: &str) -> ServiceError {
+        let mut headers = http::HeaderMap::new();
+        headers.insert("retry-after", "86400".parse().unwrap());
+        ServiceError::read(status, &headers, body.as_bytes(), &Secret::new("hush"))
+    }
+
+    #[test]
+    fn every_form_of_error_is_read_and_made_safe() {
+        let e =
+            read(401, r#"{"error":{"code":"refresh_token_reused","message":"token hush \u001b[31mused"}}"#);
+        assert_eq!(e.code.as_deref(), Some("refresh_token_reused"));
+        assert_eq!(e.message.as_deref(), Some("token … [31mused"));
+        assert_eq!(read(400, r#"{"error":"invalid_grant"}"#).code.as_deref(), Some("invalid_grant"));
+        assert!(read(402, r#"{"detail":{"code":"deactivated_workspace"}}"#).says("deactivated_workspace"));
+        assert!(read(403, r#"{"detail":"deactivated_workspace"}"#).says("deactivated_workspace"));
+        for odd in ["", "<html>", "[1]", "{\"error\":3}", "nul\0"] {
+            assert_eq!((read(500, odd).code, read(500, odd).message), (None, None), "{odd}");
+        }
+    }
+
+    #[test]
+    fn a_wish_to_wait_is_bounded() {
+        assert_eq!(read(429, "").retry_after, Some(MAX_RETRY_AFTER));
+    }
+}

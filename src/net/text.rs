@@ -1,0 +1,62 @@
+//! Foreign text made safe to show and to store.
+
+use codex_pool_core::auth_doc::Secret;
+
+/// Longest text that is kept of what a service says, characters.
+const MAX_CHARS: usize = 160;
+/// A run of this many token characters is taken for a credential.
+const LONG_RUN: usize = 32;
+
+/// One line without control or direction characters, at most 160 characters, and without anything
+/// that is one of `secrets` or looks like a credential.
+pub(crate) fn clean(text: &str, secrets: &[&Secret]) -> String {
+    let mut text = text.to_owned();
+    for secret in secrets.iter().map(|s| s.expose()).filter(|s| !s.is_empty()) {
+        text = text.replace(secret, "…");
+    }
+    let mut out = String::new();
+    for word in text.split(|c: char| c.is_whitespace() || hidden(c)).filter(|w| !w.is_empty()) {
+        if !out.is_empty() {
+            out.push(' ');
+        }
+        let longest = word.split(|c| !token_char(c)).map(str::len).max().unwrap_or(0);
+        out.push_str(if longest >= LONG_RUN { "…" } else { word });
+        if out.chars().count() > MAX_CHARS {
+            return out.chars().take(MAX_CHARS).chain(['…']).collect();
+        }
+    }
+    out
+}
+
+fn token_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "-_+=~".contains(c)
+}
+
+/// Control characters, and the invisible ones that turn text around or hide it.
+fn hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_and_direction_marks_are_gone() {
+        assert_eq!(clean("a\u{1b}]0;x\u{7}b\u{202e}c\r\nd\u{9b}31m", &[]), "a ]0;x b c d 31m");
+    }
+
+    #[test]
+    fn credentials_are_gone_known_or_not() {
+        let known = Secret::new("rt-short");
+        let jwt = format!("bearer {}.{}.{}", "eyJhbGciOiJ", "x".repeat(40), "sig");
+        assert_eq!(clean("token=rt-short!", &[&known]), "token=…!");
+        assert_eq!(clean(&jwt, &[]), "bearer …");
+    }
+
+    #[test]
+    fn long_text_is_cut() {
+        assert_eq!(clean(&"word ".repeat(1000), &[]).chars().count(), MAX_CHARS + 1);
+    }
+}
