@@ -11,6 +11,7 @@ pub mod error;
 pub mod files;
 pub mod paths;
 pub mod pick;
+pub mod process;
 pub mod store;
 pub mod time;
 pub mod usage;

@@ -1,0 +1,96 @@
+//! macOS (and, as far as it goes, other Unix): libproc and sysctl. There is no way to list a file's
+//! lock holders here, so locks are answered with "somebody", never with "nobody" where somebody is.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+
+use super::{LockHolders, Stat};
+
+pub(super) fn boot_id() -> io::Result<String> {
+    let mut boot = libc::timeval { tv_sec: 0, tv_usec: 0 };
+    let mut size = size_of::<libc::timeval>();
+    let mut name = [libc::CTL_KERN, libc::KERN_BOOTTIME];
+    // SAFETY: `name` has two elements, and `boot` is as large as `size` says.
+    #[expect(unsafe_code, reason = "sysctl")]
+    let result = unsafe {
+        libc::sysctl(name.as_mut_ptr(), 2, (&raw mut boot).cast(), &mut size, std::ptr::null_mut(), 0)
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // Whole seconds: the microseconds move when the clock is adjusted.
+    Ok(format!("{:x}", boot.tv_sec))
+}
+
+pub(super) fn pid_namespace() -> io::Result<u64> {
+    Ok(0)
+}
+
+fn bsd_info(pid: u32) -> Option<libc::proc_bsdinfo> {
+    // SAFETY: `proc_bsdinfo` is plain data, for which zeroes are valid.
+    #[expect(unsafe_code, reason = "a C struct")]
+    let mut info: libc::proc_bsdinfo = unsafe { std::mem::zeroed() };
+    let size = i32::try_from(size_of::<libc::proc_bsdinfo>()).ok()?;
+    // SAFETY: the buffer is as large as `size` says.
+    #[expect(unsafe_code, reason = "proc_pidinfo")]
+    let filled = unsafe {
+        libc::proc_pidinfo(i32::try_from(pid).ok()?, libc::PROC_PIDTBSDINFO, 0, (&raw mut info).cast(), size)
+    };
+    (filled == size).then_some(info)
+}
+
+pub(super) fn stat(pid: u32) -> Option<Stat> {
+    let info = bsd_info(pid)?;
+    Some(Stat {
+        parent: info.pbi_ppid,
+        start_ticks: info.pbi_start_tvsec * 1_000_000 + info.pbi_start_tvusec,
+        ended: info.pbi_status == libc::SZOMB,
+    })
+}
+
+pub(super) fn started_at(pid: u32) -> Option<i64> {
+    i64::try_from(bsd_info(pid)?.pbi_start_tvsec).ok()
+}
+
+pub(super) fn environ_var(_pid: u32, _name: &str) -> Option<Option<OsString>> {
+    None
+}
+
+pub(super) fn program_name(pid: u32) -> Option<String> {
+    let info = bsd_info(pid)?;
+    let bytes: Vec<u8> = info.pbi_comm.iter().take_while(|c| **c != 0).map(|c| *c as u8).collect();
+    let name: String = String::from_utf8_lossy(&bytes).chars().filter(|c| !c.is_control()).collect();
+    (!name.is_empty()).then_some(name)
+}
+
+pub(super) fn terminal(_pid: u32) -> Option<String> {
+    None
+}
+
+pub(super) fn sqlite_users(shm: &Path) -> LockHolders {
+    let somebody = LockHolders { pids: Vec::new(), others: true };
+    let file = match std::fs::File::open(shm) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return LockHolders::default(),
+        Err(_) => return somebody,
+    };
+    match super::record_lock_holder(&file, 128, 1) {
+        Ok(None) => LockHolders::default(),
+        // One pid is told; whether it is the only one is not.
+        _ => somebody,
+    }
+}
+
+pub(super) fn flock_holders(path: &Path) -> LockHolders {
+    use fs2::FileExt;
+    let Ok(file) = std::fs::File::open(path) else { return LockHolders::default() };
+    let held = FileExt::try_lock_shared(&file).is_err();
+    LockHolders { pids: Vec::new(), others: held }
+}
+
+pub(super) fn flock_holders_in(dir: &Path) -> LockHolders {
+    let Ok(entries) = std::fs::read_dir(dir) else { return LockHolders::default() };
+    let others = entries.filter_map(Result::ok).any(|e| flock_holders(&e.path()).others);
+    LockHolders { pids: Vec::new(), others }
+}

@@ -1,0 +1,235 @@
+//! Processes: who we are, who still lives, who holds a lock. What differs between Linux and macOS is
+//! in `linux.rs` and `macos.rs`, behind the same few functions; what a system cannot tell is `None`,
+//! and callers take that as "in use".
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(not(target_os = "linux"))]
+mod macos;
+
+#[cfg(target_os = "linux")]
+use linux as system;
+#[cfg(not(target_os = "linux"))]
+use macos as system;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::Path;
+
+/// A process that cannot be confused with a later one of the same pid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessId {
+    /// The boot it runs in: 32 hexadecimal characters, or the boot time.
+    pub boot: String,
+    /// Its pid namespace (0 where there are none).
+    pub pid_namespace: u64,
+    /// Its pid there.
+    pub pid: u32,
+    /// Its start: clock ticks since boot (Linux), or microseconds of the epoch (macOS).
+    pub start_ticks: u64,
+}
+
+/// Whether a process is still there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// It runs.
+    Alive,
+    /// It is gone, or a zombie.
+    Dead,
+    /// It belongs to another pid namespace of this boot, where we cannot look.
+    Unknown,
+}
+
+impl ProcessId {
+    /// This process.
+    ///
+    /// # Errors
+    /// Where the system does not tell (no `/proc`).
+    pub fn of_self() -> std::io::Result<ProcessId> {
+        let pid = std::process::id();
+        let unknown = || std::io::Error::other("the system does not tell when this process started");
+        Ok(ProcessId {
+            boot: system::boot_id()?,
+            pid_namespace: system::pid_namespace()?,
+            pid,
+            start_ticks: system::stat(pid).ok_or_else(unknown)?.start_ticks,
+        })
+    }
+
+    /// Reads the form that `Display` writes.
+    pub fn parse(text: &str) -> Option<ProcessId> {
+        let mut parts = text.split('-');
+        let id = ProcessId {
+            boot: parts.next()?.to_owned(),
+            pid_namespace: parts.next()?.parse().ok()?,
+            pid: parts.next()?.parse().ok()?,
+            start_ticks: parts.next()?.parse().ok()?,
+        };
+        parts.next().is_none().then_some(id)
+    }
+
+    /// Whether it still lives, as seen from `me`.
+    pub fn life(&self, me: &ProcessId) -> Life {
+        if self.boot != me.boot {
+            return Life::Dead;
+        }
+        if self.pid_namespace != me.pid_namespace {
+            return Life::Unknown;
+        }
+        match system::stat(self.pid) {
+            Some(stat) if stat.start_ticks == self.start_ticks && !stat.ended => Life::Alive,
+            _ => Life::Dead,
+        }
+    }
+}
+
+impl fmt::Display for ProcessId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}-{}-{}", self.boot, self.pid_namespace, self.pid, self.start_ticks)
+    }
+}
+
+/// What the process table says of a process.
+#[derive(Debug, Clone, Copy)]
+pub struct Stat {
+    /// Its parent.
+    pub parent: u32,
+    /// Its start, as in [`ProcessId::start_ticks`].
+    pub start_ticks: u64,
+    /// A zombie, or about to vanish.
+    pub ended: bool,
+}
+
+/// The process table's entry; `None` if there is no such process.
+pub fn stat(pid: u32) -> Option<Stat> {
+    system::stat(pid)
+}
+
+/// A process's start in Unix seconds; `None` if it is gone or the system does not tell.
+pub fn started_at(pid: u32) -> Option<i64> {
+    system::started_at(pid)
+}
+
+/// One variable of another process's environment: `None` if we may not look, `Some(None)` if it is not set.
+pub fn environ_var(pid: u32, name: &str) -> Option<Option<OsString>> {
+    system::environ_var(pid, name)
+}
+
+/// The name of the program that a process runs, for messages.
+pub fn program_name(pid: u32) -> Option<String> {
+    system::program_name(pid)
+}
+
+/// The terminal of a process (`pts/3`), for messages.
+pub fn terminal(pid: u32) -> Option<String> {
+    system::terminal(pid)
+}
+
+/// Who holds locks on files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LockHolders {
+    /// The processes that are known to.
+    pub pids: Vec<u32>,
+    /// Somebody holds one, and we cannot tell who or whether that is all.
+    pub others: bool,
+}
+
+/// Who holds SQLite's shared lock (byte 128) on this `-shm` file.
+pub fn sqlite_users(shm: &Path) -> LockHolders {
+    system::sqlite_users(shm)
+}
+
+/// Who holds a flock on this file.
+pub fn flock_holders(path: &Path) -> LockHolders {
+    system::flock_holders(path)
+}
+
+/// Who holds a flock on any file of this folder.
+pub fn flock_holders_in(dir: &Path) -> LockHolders {
+    system::flock_holders_in(dir)
+}
+
+/// Whether `pid` is `ancestor` or descends from it.
+pub fn descends_from(pid: u32, ancestor: u32) -> bool {
+    let mut at = pid;
+    // The table can change while we climb; the bound keeps that harmless.
+    for _ in 0..64 {
+        if at == ancestor {
+            return true;
+        }
+        match stat(at) {
+            Some(stat) if stat.parent > 1 => at = stat.parent,
+            _ => return false,
+        }
+    }
+    false
+}
+
+/// Asks with `F_GETLK` whether somebody else holds a record lock on the byte range: the pid of one
+/// (0: of another pid namespace), `Ok(None)` if nobody does.
+fn record_lock_holder(file: &std::fs::File, start: i64, len: i64) -> std::io::Result<Option<i32>> {
+    use std::os::fd::AsRawFd;
+    // SAFETY: `flock` is plain data, for which zeroes are valid.
+    #[expect(unsafe_code, reason = "a C struct")]
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = libc::F_WRLCK as _;
+    lock.l_whence = libc::SEEK_SET as _;
+    lock.l_start = start;
+    lock.l_len = len;
+    // SAFETY: the descriptor is open and the pointer is to a live `flock`.
+    #[expect(unsafe_code, reason = "fcntl")]
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLK, &mut lock) };
+    match result {
+        -1 => Err(std::io::Error::last_os_error()),
+        _ if lock.l_type == libc::F_UNLCK as libc::c_short => Ok(None),
+        _ => Ok(Some(lock.l_pid)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn we_live_and_our_id_survives_text() {
+        let me = ProcessId::of_self().unwrap();
+        assert_eq!(me.life(&me), Life::Alive);
+        assert_eq!(ProcessId::parse(&me.to_string()), Some(me.clone()));
+        let earlier = ProcessId { start_ticks: me.start_ticks.wrapping_sub(1), ..me.clone() };
+        assert_eq!(earlier.life(&me), Life::Dead, "the same pid, another process");
+        let other_boot = ProcessId { boot: "0".into(), ..me.clone() };
+        assert_eq!(other_boot.life(&me), Life::Dead);
+        let elsewhere = ProcessId { pid_namespace: me.pid_namespace + 1, ..me.clone() };
+        assert_eq!(elsewhere.life(&me), Life::Unknown);
+    }
+
+    #[test]
+    fn a_child_descends_from_us_and_its_environment_can_be_read() {
+        let mut child = std::process::Command::new("sleep").arg("60").env("PROBE", "yes").spawn().unwrap();
+        assert!(descends_from(child.id(), std::process::id()));
+        assert!(!descends_from(std::process::id(), child.id()));
+        #[cfg(target_os = "linux")]
+        {
+            // exec may not have happened yet; the environment is then still ours.
+            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+            while environ_var(child.id(), "PROBE") != Some(Some("yes".into())) {
+                assert!(std::time::Instant::now() < deadline);
+                std::thread::yield_now();
+            }
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_flock_names_its_holder() {
+        use fs2::FileExt;
+        let dir = tempfile::tempdir().unwrap();
+        let file = std::fs::File::create(dir.path().join("x.lock")).unwrap();
+        assert_eq!(flock_holders_in(dir.path()), LockHolders::default());
+        FileExt::lock_exclusive(&file).unwrap();
+        assert_eq!(flock_holders_in(dir.path()).pids, vec![std::process::id()]);
+        assert_eq!(flock_holders(&dir.path().join("x.lock")).pids, vec![std::process::id()]);
+    }
+}
