@@ -113,6 +113,30 @@ pub fn remove_file(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Renames without ever replacing something.
+///
+/// # Errors
+/// `AlreadyExists` if the new name is taken; else what the system says.
+pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    use std::os::unix::ffi::OsStrExt;
+    let c = |path: &Path| std::ffi::CString::new(path.as_os_str().as_bytes());
+    let (from, to) = (c(from)?, c(to)?);
+    #[cfg(target_os = "linux")]
+    // SAFETY: both are C strings that live until the call returns.
+    #[expect(unsafe_code, reason = "renameat2")]
+    let result = unsafe {
+        const RENAME_NOREPLACE: libc::c_uint = 1;
+        let here = libc::AT_FDCWD;
+        // The call itself, since not every C library has a function for it.
+        libc::syscall(libc::SYS_renameat2, here, from.as_ptr(), here, to.as_ptr(), RENAME_NOREPLACE)
+    };
+    #[cfg(not(target_os = "linux"))]
+    // SAFETY: both are C strings that live until the call returns.
+    #[expect(unsafe_code, reason = "renamex_np")]
+    let result = unsafe { libc::renamex_np(from.as_ptr(), to.as_ptr(), libc::RENAME_EXCL) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Makes a folder of mode 0700, parents too, with the owner of the nearest existing one; one that
 /// is there is fine.
 pub fn create_private_dir(dir: &Path) -> io::Result<()> {

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::path::Path;
 
 use super::{LockHolders, Stat};
@@ -80,74 +80,86 @@ pub(super) fn program_name(pid: u32) -> Option<String> {
 
 pub(super) fn terminal(pid: u32) -> Option<String> {
     let link = fs::read_link(format!("/proc/{pid}/fd/0")).ok()?;
-    Some(link.strip_prefix("/dev").ok()?.to_str().filter(|t| t.starts_with("pts/") || t.starts_with("tty"))?.to_owned())
+    Some(
+        link.strip_prefix("/dev")
+            .ok()?
+            .to_str()
+            .filter(|t| t.starts_with("pts/") || t.starts_with("tty"))?
+            .to_owned(),
+    )
 }
 
 pub(super) fn sqlite_users(shm: &Path) -> LockHolders {
+    let somebody = LockHolders { pids: Vec::new(), others: true };
     let file = match File::open(shm) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return LockHolders::default(),
-        Err(_) => return LockHolders { others: true, ..LockHolders::default() },
+        Err(_) => return somebody,
     };
     match super::record_lock_holder(&file, 128, 1) {
         Ok(None) => LockHolders::default(),
         Ok(Some(_)) => {
-            let Ok(meta) = file.metadata() else { return LockHolders { others: true, ..LockHolders::default() } };
-            let mut holders = holders_of(&[(meta.dev(), meta.ino())], "POSIX");
+            let Ok(meta) = file.metadata() else { return somebody };
+            let mut holders = holders_of(&meta, "POSIX");
             // Somebody is there; if the table shows nobody, it is somebody of another namespace.
             holders.others |= holders.pids.is_empty();
             holders
         }
-        Err(_) => LockHolders { others: true, ..LockHolders::default() },
+        Err(_) => somebody,
     }
 }
 
 pub(super) fn flock_holders(path: &Path) -> LockHolders {
-    match fs::metadata(path) {
-        Ok(meta) => holders_of(&[(meta.dev(), meta.ino())], "FLOCK"),
-        Err(_) => LockHolders::default(),
+    fs::metadata(path).map_or_else(|_| LockHolders::default(), |meta| holders_of(&meta, "FLOCK"))
+}
+
+pub(super) fn holds_flock_in(pid: u32, dir: &Path) -> Option<bool> {
+    let held: Vec<u64> =
+        locks("FLOCK")?.into_iter().filter(|l| l.pid == Some(pid)).map(|l| l.inode).collect();
+    if held.is_empty() {
+        return Some(false);
     }
+    let Ok(entries) = fs::read_dir(dir) else { return Some(false) };
+    Some(entries.filter_map(Result::ok).any(|e| held.contains(&e.ino())))
 }
 
-pub(super) fn flock_holders_in(dir: &Path) -> LockHolders {
-    let Ok(entries) = fs::read_dir(dir) else { return LockHolders::default() };
-    let files: Vec<_> =
-        entries.filter_map(|e| e.ok()?.metadata().ok()).map(|meta| (meta.dev(), meta.ino())).collect();
-    if files.is_empty() { LockHolders::default() } else { holders_of(&files, "FLOCK") }
+/// One line of `/proc/locks`.
+struct Lock {
+    /// `None`: of another pid namespace.
+    pid: Option<u32>,
+    device: u64,
+    inode: u64,
 }
 
-/// The holders of locks of one kind on these files (device, inode), from `/proc/locks`, whose lines
-/// are `1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF`.
-fn holders_of(files: &[(u64, u64)], kind: &str) -> LockHolders {
-    let mut holders = LockHolders::default();
-    let Ok(bytes) = read_proc("/proc/locks") else { return LockHolders { others: true, ..holders } };
-    for line in String::from_utf8_lossy(&bytes).lines() {
+/// The held locks of one kind. Lines are `1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF`; those
+/// that wait have `->` before the kind.
+fn locks(kind: &str) -> Option<Vec<Lock>> {
+    let bytes = read_proc("/proc/locks").ok()?;
+    let parse = |line: &str| {
         let mut fields = line.split_ascii_whitespace().skip(1);
-        // "->" marks one that waits, not one that holds.
-        if fields.next() != Some(kind) {
-            continue;
+        if fields.next()? != kind {
+            return None;
         }
-        let (Some(pid), Some(file)) = (fields.nth(2), fields.next()) else { continue };
-        let mut parts = file.split(':');
-        let (Some(major), Some(minor), Some(inode)) = (parts.next(), parts.next(), parts.next()) else { continue };
-        let (Ok(major), Ok(minor), Ok(inode)) =
-            (u32::from_str_radix(major, 16), u32::from_str_radix(minor, 16), inode.parse::<u64>())
-        else {
-            continue;
-        };
-        let device = libc::makedev(major, minor);
-        // File systems such as btrfs and overlayfs show another device here than stat does: the inode decides.
-        let known = files.iter().any(|&(dev, ino)| ino == inode && (dev == device || libc::major(dev) == 0));
-        if !known {
-            continue;
-        }
-        match pid.parse::<u32>() {
-            Ok(pid) if pid > 0 => {
-                if !holders.pids.contains(&pid) {
-                    holders.pids.push(pid);
-                }
-            }
-            _ => holders.others = true,
+        let pid = fields.nth(2)?.parse::<u32>().ok().filter(|pid| *pid > 0);
+        let mut file = fields.next()?.split(':');
+        let major = u32::from_str_radix(file.next()?, 16).ok()?;
+        let minor = u32::from_str_radix(file.next()?, 16).ok()?;
+        Some(Lock { pid, device: libc::makedev(major, minor), inode: file.next()?.parse().ok()? })
+    };
+    Some(String::from_utf8_lossy(&bytes).lines().filter_map(parse).collect())
+}
+
+fn holders_of(meta: &fs::Metadata, kind: &str) -> LockHolders {
+    let mut holders = LockHolders::default();
+    let Some(locks) = locks(kind) else { return LockHolders { others: true, ..holders } };
+    // File systems without a device of their own (major 0: btrfs, overlayfs) show another one here
+    // than stat does; the inode decides there.
+    let here = |l: &Lock| l.inode == meta.ino() && (l.device == meta.dev() || libc::major(meta.dev()) == 0);
+    for lock in locks.into_iter().filter(here) {
+        match lock.pid {
+            Some(pid) if !holders.pids.contains(&pid) => holders.pids.push(pid),
+            Some(_) => {}
+            None => holders.others = true,
         }
     }
     holders

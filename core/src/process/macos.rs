@@ -89,8 +89,9 @@ pub(super) fn flock_holders(path: &Path) -> LockHolders {
     LockHolders { pids: Vec::new(), others: held }
 }
 
-pub(super) fn flock_holders_in(dir: &Path) -> LockHolders {
-    let Ok(entries) = std::fs::read_dir(dir) else { return LockHolders::default() };
-    let others = entries.filter_map(Result::ok).any(|e| flock_holders(&e.path()).others);
-    LockHolders { pids: Vec::new(), others }
+pub(super) fn holds_flock_in(_pid: u32, dir: &Path) -> Option<bool> {
+    let Ok(entries) = std::fs::read_dir(dir) else { return Some(false) };
+    let held = entries.filter_map(Result::ok).any(|e| flock_holders(&e.path()).others);
+    // Somebody holds one; who, is not told.
+    if held { None } else { Some(false) }
 }

@@ -144,9 +144,9 @@ pub fn flock_holders(path: &Path) -> LockHolders {
     system::flock_holders(path)
 }
 
-/// Who holds a flock on any file of this folder.
-pub fn flock_holders_in(dir: &Path) -> LockHolders {
-    system::flock_holders_in(dir)
+/// Whether a process holds a flock on any file of this folder; `None` if that cannot be told.
+pub fn holds_flock_in(pid: u32, dir: &Path) -> Option<bool> {
+    system::holds_flock_in(pid, dir)
 }
 
 /// Whether `pid` is `ancestor` or descends from it.
@@ -227,9 +227,9 @@ mod tests {
         use fs2::FileExt;
         let dir = tempfile::tempdir().unwrap();
         let file = std::fs::File::create(dir.path().join("x.lock")).unwrap();
-        assert_eq!(flock_holders_in(dir.path()), LockHolders::default());
+        assert_eq!(holds_flock_in(std::process::id(), dir.path()), Some(false));
         FileExt::lock_exclusive(&file).unwrap();
-        assert_eq!(flock_holders_in(dir.path()).pids, vec![std::process::id()]);
+        assert_eq!(holds_flock_in(std::process::id(), dir.path()), Some(true));
         assert_eq!(flock_holders(&dir.path().join("x.lock")).pids, vec![std::process::id()]);
     }
 }

@@ -1,0 +1,140 @@
+//! The launch ledger: one small file per launch, named after its process, made before exec. It says
+//! who sits where, without a daemon and without the lock.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::account::AccountId;
+use crate::error::{Error, Result};
+use crate::files::{self, PoolLock};
+use crate::paths::PoolPaths;
+use crate::process::{Life, ProcessId};
+
+/// How long an entry of another pid namespace counts, seconds: nobody here can see when it ends.
+const UNSEEN_COUNTS: i64 = 12 * 3600;
+
+/// What a launch says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The account, if it is known.
+    pub account: Option<AccountId>,
+    /// The seat's `auth.json` (see [`crate::store::path_key`]).
+    pub seat: String,
+    /// The folder it was started in (see [`crate::store::path_key`]).
+    #[serde(default)]
+    pub cwd: Option<String>,
+    /// Unix seconds.
+    pub started_at: i64,
+    /// What it runs, for people: `codex`, `codex exec`, `codex login`.
+    #[serde(default)]
+    pub command: String,
+}
+
+/// One launch of the ledger.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// Its process: the shim's, then Codex's.
+    pub process: ProcessId,
+    /// Whether it runs; `Unknown` counts as running.
+    pub life: Life,
+    /// What it said; `None` if its file cannot be read, so that it may sit anywhere.
+    pub entry: Option<Entry>,
+}
+
+/// Every launch that still counts.
+#[derive(Debug, Clone, Default)]
+pub struct Ledger {
+    /// The launches.
+    pub launches: Vec<Launch>,
+    /// The folder could not be read: nobody knows who sits where.
+    pub unreadable: bool,
+}
+
+impl Ledger {
+    /// Reads the ledger as seen from `me`. With the lock, entries of launches that ended are removed.
+    pub fn read(lock: Option<&PoolLock>, paths: &PoolPaths, me: &ProcessId, now: i64) -> Ledger {
+        let mut ledger = Ledger::default();
+        let entries = match fs::read_dir(paths.launches()) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return ledger,
+            Err(_) => return Ledger { unreadable: true, ..ledger },
+        };
+        for file in entries {
+            let Ok(file) = file else {
+                ledger.unreadable = true;
+                continue;
+            };
+            let Some(process) = file.file_name().to_str().and_then(ProcessId::parse) else { continue };
+            let life = process.life(me);
+            let entry = if life == Life::Dead { None } else { read_entry(&file.path()) };
+            let too_old = life == Life::Unknown
+                && entry
+                    .as_ref()
+                    .map(|e| e.started_at)
+                    .or_else(|| modified(&file.path()))
+                    .is_none_or(|at| now - at > UNSEEN_COUNTS);
+            if life == Life::Dead || too_old {
+                if lock.is_some() {
+                    let _ = fs::remove_file(file.path());
+                }
+                continue;
+            }
+            ledger.launches.push(Launch { process, life, entry });
+        }
+        ledger
+    }
+
+    /// Running sessions of an account.
+    pub fn sessions(&self, id: &AccountId) -> usize {
+        self.launches
+            .iter()
+            .filter(|l| l.entry.as_ref().is_some_and(|e| e.account.as_ref() == Some(id)))
+            .count()
+    }
+
+    /// The launch of this name, if it is still running.
+    pub fn find(&self, name: &str) -> Option<&Launch> {
+        let process = ProcessId::parse(name)?;
+        self.launches.iter().find(|l| l.process == process)
+    }
+}
+
+fn read_entry(path: &Path) -> Option<Entry> {
+    serde_json::from_slice(&files::read_small(path, 1 << 16).ok()??).ok()
+}
+
+fn modified(path: &Path) -> Option<i64> {
+    let at = fs::metadata(path).ok()?.modified().ok()?;
+    Some(at.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs() as i64)
+}
+
+/// Enters a launch. Needs no lock: the name belongs to the process alone.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn enter(paths: &PoolPaths, process: &ProcessId, entry: &Entry) -> Result<()> {
+    let dir = paths.launches();
+    let path = dir.join(process.to_string());
+    let bytes = serde_json::to_vec(entry).map_err(|e| Error::new(format!("cannot encode a launch: {e}")))?;
+    let write = || {
+        let mut file =
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        file.write_all(&bytes)
+    };
+    let result = match write() {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            files::create_private_dir(&dir).and_then(|()| write())
+        }
+        other => other,
+    };
+    result.map_err(|e| Error::io("write", &path, &e))
+}
+
+/// Takes a launch out again: it did not happen, or it ended while we watched.
+pub fn leave(paths: &PoolPaths, process: &ProcessId) {
+    let _ = fs::remove_file(paths.launches().join(process.to_string()));
+}

@@ -1,0 +1,137 @@
+//! The pool, loaded: registry and state, with what was changed written back in one go. Opening it
+//! migrates a version-1 registry.
+
+use crate::account::AccountId;
+use crate::auth_doc::AuthDoc;
+use crate::error::Result;
+use crate::files::{Durability, PoolLock};
+use crate::paths::PoolPaths;
+use crate::store::{Credentials, Registry, State, migrate_if_v1};
+
+/// Registry and state as loaded, plus what was changed since.
+#[derive(Debug)]
+pub struct Pool {
+    /// Where it is.
+    pub paths: PoolPaths,
+    registry: Registry,
+    state: State,
+    registry_changed: bool,
+    state_changed: bool,
+    /// Accounts that were adopted since it was opened, for a message.
+    pub adopted: Vec<AccountId>,
+    /// How many accounts a migration took over, if there was one.
+    pub migrated: Option<usize>,
+}
+
+impl Pool {
+    /// Loads the pool to change it.
+    ///
+    /// # Errors
+    /// The registry cannot be used (see [`Registry::load`]), or a migration failed. Nothing was changed then.
+    pub fn open(lock: &PoolLock, paths: &PoolPaths, now: i64) -> Result<Pool> {
+        let mut migrated = None;
+        let registry = match Registry::load(paths) {
+            Ok(registry) => registry,
+            Err(error) => {
+                migrated = migrate_if_v1(lock, paths, now)?;
+                if migrated.is_none() {
+                    return Err(error);
+                }
+                Registry::load(paths)?
+            }
+        };
+        let state = State::load(Some(lock), paths);
+        Ok(Pool {
+            paths: paths.clone(),
+            registry,
+            state,
+            registry_changed: false,
+            state_changed: false,
+            adopted: Vec::new(),
+            migrated,
+        })
+    }
+
+    /// Loads the pool only to look, without the lock: whole files, though perhaps of different moments.
+    ///
+    /// # Errors
+    /// The registry cannot be used.
+    pub fn peek(paths: &PoolPaths) -> Result<Pool> {
+        Ok(Pool {
+            paths: paths.clone(),
+            registry: Registry::load(paths)?,
+            state: State::load(None, paths),
+            registry_changed: false,
+            state_changed: false,
+            adopted: Vec::new(),
+            migrated: None,
+        })
+    }
+
+    /// The registry.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The registry, to change it.
+    pub fn registry_mut(&mut self) -> &mut Registry {
+        self.registry_changed = true;
+        &mut self.registry
+    }
+
+    /// The state.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The state, to change it.
+    pub fn state_mut(&mut self) -> &mut State {
+        self.state_changed = true;
+        &mut self.state
+    }
+
+    /// The durable documents.
+    pub fn credentials(&self) -> Credentials<'_> {
+        Credentials::new(&self.paths)
+    }
+
+    /// Takes a document into the pool: durable copy first, then the registry. `stored_unchanged`: see
+    /// [`Credentials::settle`].
+    ///
+    /// # Errors
+    /// If it could not be made durable.
+    pub fn adopt(
+        &mut self,
+        lock: &PoolLock,
+        doc: &AuthDoc,
+        label: Option<&str>,
+        stored_unchanged: bool,
+        now: i64,
+    ) -> Result<crate::store::Settled> {
+        let before = self.credentials().load(doc.id()).ok().flatten();
+        let settled = self.credentials().settle(lock, doc, stored_unchanged, now)?;
+        let known = self.registry.get(doc.id()).is_some();
+        let fresh = settled == crate::store::Settled::Offered
+            && before.is_none_or(|b| !b.same_credentials(doc) || b.plan() != doc.plan());
+        if (!known || fresh) && self.registry_mut().enter(doc, label, now) {
+            self.adopted.push(doc.id().clone());
+        }
+        Ok(settled)
+    }
+
+    /// Writes back what was changed.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn commit(&mut self, lock: &PoolLock) -> Result<()> {
+        if self.registry_changed {
+            self.registry.save(lock, &self.paths)?;
+            self.registry_changed = false;
+        }
+        if self.state_changed {
+            self.state.save(lock, &self.paths, Durability::Fast)?;
+            self.state_changed = false;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,90 @@
+//! A seat's `auth.json` as a file: what is at its path (file, our link, the user's link), where its
+//! bytes really are, and what they are now.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::auth_doc::MAX_BYTES;
+use crate::files;
+use crate::paths::PoolPaths;
+
+/// What is at a seat's path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Link {
+    /// A file, or nothing.
+    None,
+    /// A link into the pool: ours, replaced when the seat changes hands.
+    Ours,
+    /// Another link: the user's, written through.
+    Users,
+}
+
+/// A seat's `auth.json`.
+#[derive(Debug)]
+pub struct SeatFile {
+    /// Its path in the seat.
+    pub path: PathBuf,
+    /// What is there.
+    pub link: Link,
+    /// Where the bytes are.
+    pub real: PathBuf,
+}
+
+impl SeatFile {
+    /// Looks at the path.
+    ///
+    /// # Errors
+    /// A link that leads nowhere we could write (a loop, a missing folder).
+    pub fn find(paths: &PoolPaths, path: PathBuf) -> io::Result<SeatFile> {
+        let target = match std::fs::read_link(&path) {
+            Ok(target) => target,
+            // EINVAL: not a link. NotFound: nothing there yet.
+            Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound) => {
+                return Ok(SeatFile { link: Link::None, real: path.clone(), path });
+            }
+            Err(e) => return Err(e),
+        };
+        let dir = path.parent().unwrap_or(Path::new("/"));
+        let target = dir.join(target);
+        let real = match std::fs::canonicalize(&target) {
+            Ok(real) => real,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => dangling(&target)?,
+            Err(e) => return Err(e),
+        };
+        let pool = std::fs::canonicalize(paths.root());
+        let ours = target.starts_with(paths.root()) || pool.is_ok_and(|pool| real.starts_with(pool));
+        Ok(SeatFile { path, link: if ours { Link::Ours } else { Link::Users }, real })
+    }
+
+    /// Opens the document; `Ok(None)` if there is none.
+    pub fn open(&self) -> io::Result<Option<File>> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let open = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&self.real);
+        match open {
+            Ok(file) => Ok(Some(file)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Reads the document; `Ok(None)` if there is none.
+    pub fn read(&self) -> io::Result<Option<Vec<u8>>> {
+        self.open()?.map(|file| files::read_open(&file, MAX_BYTES)).transpose()
+    }
+}
+
+/// Where a dangling link would make its file: the last link's target, in a folder that exists.
+fn dangling(target: &Path) -> io::Result<PathBuf> {
+    let mut at = target.to_owned();
+    for _ in 0..16 {
+        match std::fs::read_link(&at) {
+            Ok(next) => at = at.parent().unwrap_or(Path::new("/")).join(next),
+            Err(_) => {
+                let dir = std::fs::canonicalize(at.parent().ok_or(io::ErrorKind::NotFound)?)?;
+                return Ok(dir.join(at.file_name().ok_or(io::ErrorKind::NotFound)?));
+            }
+        }
+    }
+    Err(io::Error::other("too many links"))
+}

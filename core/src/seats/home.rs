@@ -1,0 +1,238 @@
+//! An account's own home: a CODEX_HOME of its own over the base, with a private `auth.json`, server
+//! and temporaries, and links for everything else, so that history and settings are shared.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+
+use super::{Base, Seat};
+use crate::error::{Error, Result};
+use crate::files::{self, Durability, PoolLock};
+use crate::paths::PoolPaths;
+use crate::store::{LostFound, Why};
+
+/// Names that each home has for itself.
+const PRIVATE: [&str; 9] = [
+    "auth.json",
+    ".auth.json.codex-pool.tmp",
+    ".auth.json.codex-pool.link",
+    "app-server-control",
+    "app-server-daemon",
+    "tmp",
+    ".tmp",
+    "shell_snapshots",
+    "models_cache.json",
+];
+
+/// Folders that Codex would otherwise create in the home, where the base would not see them.
+const SHARED_DIRS: [&str; 11] = [
+    "sessions",
+    "archived_sessions",
+    "skills",
+    "prompts",
+    "rules",
+    "memories",
+    "plugins",
+    "packages",
+    "thread-writer-locks",
+    "mcp-oauth-locks",
+    "log",
+];
+
+/// Files that are linked even while they do not exist, so that Codex creates them in the base.
+const SHARED_FILES: [&str; 5] =
+    ["config.toml", "history.jsonl", "installation_id", "AGENTS.md", "version.json"];
+
+/// OAuth logins of MCP servers: Codex refuses to write them through a symbolic link, so they are
+/// hard-linked.
+const MCP_CREDENTIALS: &str = ".credentials.json";
+
+/// Where a base's homes say which base they are over.
+const BASE_FILE: &str = ".base";
+
+/// The base of one of our homes; `None` if this folder is none.
+pub fn base_of(paths: &PoolPaths, dir: &Path) -> Option<PathBuf> {
+    let homes = fs::canonicalize(paths.homes()).ok()?;
+    let dir = fs::canonicalize(dir).ok()?;
+    let rest = dir.strip_prefix(&homes).ok()?;
+    let over = homes.join(rest.components().next()?);
+    let bytes = files::read_small(&over.join(BASE_FILE), 1 << 16).ok()??;
+    Some(PathBuf::from(OsString::from_vec(bytes)))
+}
+
+/// Makes the home's folder and says whose it is. What is in it comes with [`update`].
+///
+/// # Errors
+/// If it cannot be made.
+pub fn create(_lock: &PoolLock, paths: &PoolPaths, base: &Base, home: &Seat) -> Result<()> {
+    let dir = home.dir();
+    files::create_private_dir(dir).map_err(|e| Error::io("create", dir, &e))?;
+    let note = paths.homes().join(base.key()).join(BASE_FILE);
+    if note.exists() {
+        return Ok(());
+    }
+    files::write_whole(&note, base.dir().as_os_str().as_bytes(), Durability::Fast)
+        .map_err(|e| Error::io("write", &note, &e))
+}
+
+/// Why homes cannot be had here.
+///
+/// # Errors
+/// The reason, as the end of a sentence ("… because …").
+pub fn possible(paths: &PoolPaths, base: &Base, temp: &Path) -> std::result::Result<(), String> {
+    let root = fs::canonicalize(paths.root()).unwrap_or_else(|_| paths.root().to_owned());
+    let temp = fs::canonicalize(temp).unwrap_or_else(|_| temp.to_owned());
+    if root.starts_with(&temp) {
+        return Err("the pool is in a temporary folder".to_owned());
+    }
+    let device = |path: &Path| fs::metadata(path).map(|m| m.dev());
+    match (device(&root), device(base.dir())) {
+        (Ok(a), Ok(b)) if a == b => Ok(()),
+        (Ok(_), Ok(_)) => Err("the pool and CODEX_HOME are on different file systems".to_owned()),
+        // The base is made with the first launch.
+        (Ok(_), Err(e)) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        _ => Err("the pool's folder cannot be read".to_owned()),
+    }
+}
+
+/// Brings a home up to date with its base. `free`: nobody is in the home, so that names which Codex
+/// created there can move to the base.
+///
+/// # Errors
+/// If something cannot be linked: the home must then not be used.
+pub fn update(
+    lock: &PoolLock,
+    paths: &PoolPaths,
+    base: &Base,
+    home: &Seat,
+    free: bool,
+    now: i64,
+) -> Result<()> {
+    create(lock, paths, base, home)?;
+    files::create_private_dir(base.dir()).map_err(|e| Error::io("create", base.dir(), &e))?;
+    let mut in_base = names(base.dir())?;
+    let in_home = names(home.dir())?;
+    for name in SHARED_DIRS {
+        if !in_base.contains_key(OsStr::new(name)) {
+            let dir = base.dir().join(name);
+            files::create_private_dir(&dir).map_err(|e| Error::io("create", &dir, &e))?;
+            in_base.insert(name.into(), What::Other);
+        }
+    }
+    for name in SHARED_FILES {
+        in_base.entry(name.into()).or_insert(What::Other);
+    }
+    for (name, what) in &in_home {
+        if free && *what == What::Other && !is_private(name) && !in_base.contains_key(name) {
+            move_to_base(base.dir(), home.dir(), name)?;
+        }
+    }
+    for (name, what) in &in_base {
+        if *what != What::Socket && !is_private(name) && !in_home.contains_key(name) {
+            link(base.dir(), home.dir(), name)?;
+        }
+    }
+    share_mcp_credentials(lock, paths, base.dir(), home.dir(), now)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Link,
+    Socket,
+    Other,
+}
+
+fn names(dir: &Path) -> Result<BTreeMap<OsString, What>> {
+    let read = || {
+        let mut names = BTreeMap::new();
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let kind = entry.file_type()?;
+            let what = if kind.is_symlink() {
+                What::Link
+            } else if kind.is_socket() || kind.is_fifo() {
+                What::Socket
+            } else {
+                What::Other
+            };
+            names.insert(entry.file_name(), what);
+        }
+        Ok(names)
+    };
+    read().map_err(|e: io::Error| Error::io("read", dir, &e))
+}
+
+/// Not shared by link: what each home has for itself, and databases, which stay in the base
+/// (CODEX_SQLITE_HOME) since a linked one would get its `-wal` and `-shm` beside the link.
+fn is_private(name: &OsStr) -> bool {
+    let text = name.to_string_lossy();
+    PRIVATE.contains(&&*text)
+        || text == MCP_CREDENTIALS
+        || text.contains(".sqlite")
+        || text.ends_with(".pid")
+        || text.ends_with(".lock")
+}
+
+fn link(base: &Path, home: &Path, name: &OsStr) -> Result<()> {
+    let at = home.join(name);
+    match symlink(base.join(name), &at) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(Error::io("link", &at, &e)),
+        _ => Ok(()),
+    }
+}
+
+/// A name that Codex created in the home becomes everybody's. Not over something: the base may get
+/// the same name at this moment.
+fn move_to_base(base: &Path, home: &Path, name: &OsStr) -> Result<()> {
+    let from = home.join(name);
+    match files::rename_new(&from, &base.join(name)) {
+        Ok(()) => link(base, home, name),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(e) => Err(Error::io("move", &from, &e)),
+    }
+}
+
+/// Renews the hard link. When the two differ, one of them was replaced: the newer one wins, and the
+/// other is kept in `lost+found/`.
+fn share_mcp_credentials(
+    lock: &PoolLock,
+    paths: &PoolPaths,
+    base: &Path,
+    home: &Path,
+    now: i64,
+) -> Result<()> {
+    let (ours, theirs) = (home.join(MCP_CREDENTIALS), base.join(MCP_CREDENTIALS));
+    // The user's own link is followed, so that its target is what is shared.
+    let theirs = fs::canonicalize(&theirs).unwrap_or(theirs);
+    let meta = |path: &Path| match fs::metadata(path) {
+        Ok(meta) => Ok(Some(meta)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::io("read", path, &e)),
+    };
+    let (from, to, loser) = match (meta(&ours)?, meta(&theirs)?) {
+        (None, None) => return Ok(()),
+        (Some(a), Some(b)) if (a.dev(), a.ino()) == (b.dev(), b.ino()) => return Ok(()),
+        (Some(_), None) => (&ours, &theirs, None),
+        (None, Some(_)) => (&theirs, &ours, None),
+        (Some(a), Some(b)) if (a.mtime(), a.mtime_nsec()) > (b.mtime(), b.mtime_nsec()) => {
+            (&ours, &theirs, Some(&theirs))
+        }
+        (Some(_), Some(_)) => (&theirs, &ours, Some(&ours)),
+    };
+    if let Some(loser) = loser
+        && let Ok(Some(bytes)) = files::read_small(loser, 1 << 20)
+    {
+        LostFound::new(paths).keep(lock, &bytes, Why::Replaced, None, now)?;
+    }
+    let temp = to.with_file_name(".credentials.json.codex-pool.tmp");
+    let relink = || {
+        files::remove_file(&temp)?;
+        fs::hard_link(from, &temp)?;
+        fs::rename(&temp, to)
+    };
+    relink().map_err(|e| Error::io("link", to, &e))
+}

@@ -1,0 +1,119 @@
+//! Seats: the places where a running Codex reads and rewrites an `auth.json`. The shared seat is the
+//! user's own CODEX_HOME (the *base*); each account can have a home of its own over it.
+
+mod file;
+pub mod home;
+pub mod occupants;
+mod place;
+mod reconcile;
+
+pub use file::{Link, SeatFile};
+pub use place::{place, renew, seats_of, server_account, vacate};
+pub use reconcile::{BROKEN_AFTER, Holding, clear_broken, look, reconcile, reconcile_all};
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::account::{AccountId, short_hash};
+use crate::env::{Env, names};
+use crate::paths::PoolPaths;
+
+/// One seat: a folder that is some Codex's CODEX_HOME.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seat {
+    dir: PathBuf,
+    home_of: Option<AccountId>,
+}
+
+impl Seat {
+    /// The folder: CODEX_HOME of whoever sits here.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+    /// Its `auth.json`.
+    pub fn auth_json(&self) -> PathBuf {
+        self.dir.join("auth.json")
+    }
+    /// Whether it is an account's own home.
+    pub fn is_home(&self) -> bool {
+        self.home_of.is_some()
+    }
+    /// The seat whose `auth.json` is at this path, as state and ledger remember it.
+    pub fn of_auth_json(paths: &PoolPaths, auth_json: &Path) -> Option<Seat> {
+        let dir = auth_json.parent()?.to_owned();
+        let home_of = dir.strip_prefix(paths.homes()).ok().and_then(|rest| {
+            let mut parts = rest.components().skip(1);
+            let id = AccountId::parse(parts.next()?.as_os_str().to_str()?)?;
+            parts.next().is_none().then_some(id)
+        });
+        Some(Seat { dir, home_of })
+    }
+}
+
+/// The user's own CODEX_HOME, over which homes are made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Base {
+    dir: PathBuf,
+    /// Whether it is not the default, so that CODEX_HOME must say it.
+    explicit: bool,
+}
+
+/// Why there is no base.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoBase {
+    /// Neither CODEX_HOME nor HOME is set.
+    NoHome,
+    /// CODEX_HOME names a folder that is not there: Codex itself refuses to start.
+    Absent(PathBuf),
+}
+
+impl Base {
+    /// The base of this environment. A CODEX_HOME inherited from one of our homes means the base of that home.
+    ///
+    /// # Errors
+    /// See [`NoBase`].
+    pub fn of_env(env: &Env, paths: &PoolPaths) -> Result<Base, NoBase> {
+        let default = env.home().map(|home| home.join(".codex"));
+        let Some(given) = env.get(names::CODEX_HOME) else {
+            let default = default.ok_or(NoBase::NoHome)?;
+            // It may not exist yet; its real path is what seats and homes are remembered by.
+            let dir = match std::fs::canonicalize(&default) {
+                Ok(dir) => dir,
+                Err(_) => canonical_parent(&default).unwrap_or(default),
+            };
+            return Ok(Base { dir, explicit: false });
+        };
+        let given = Path::new(given);
+        let dir = env.absolute(given).and_then(|p| std::fs::canonicalize(p).ok()).filter(|p| p.is_dir());
+        let dir = dir.ok_or_else(|| NoBase::Absent(given.to_owned()))?;
+        let dir = home::base_of(paths, &dir).unwrap_or(dir);
+        let explicit = default.and_then(|d| std::fs::canonicalize(d).ok()).is_none_or(|d| d != dir);
+        Ok(Base { dir, explicit })
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+    /// Whether CODEX_HOME must be set for it.
+    pub fn explicit(&self) -> bool {
+        self.explicit
+    }
+    /// The shared seat.
+    pub fn shared(&self) -> Seat {
+        Seat { dir: self.dir.clone(), home_of: None }
+    }
+    /// Short hash of its path: the folder of its homes.
+    pub fn key(&self) -> String {
+        short_hash(&[self.dir.as_os_str().as_bytes()])
+    }
+    /// An account's own home over it.
+    pub fn home(&self, paths: &PoolPaths, id: &AccountId) -> Seat {
+        let dir = paths.homes().join(self.key()).join(id.as_str());
+        Seat { dir, home_of: Some(id.clone()) }
+    }
+}
+
+fn canonical_parent(path: &Path) -> Option<PathBuf> {
+    Some(std::fs::canonicalize(path.parent()?).ok()?.join(path.file_name()?))
+}

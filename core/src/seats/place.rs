@@ -1,0 +1,245 @@
+//! Putting an account's document into a seat: whole, by rename, and never a second file for an
+//! account that has one elsewhere (invariant 3). The caller has reconciled the seat and knows that it
+//! may change hands, or that it holds this account already.
+
+use std::fs::File;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use super::{Base, Holding, Link, Seat, SeatFile, reconcile};
+use crate::account::AccountId;
+use crate::auth_doc::{AuthDoc, DocHash, MAX_BYTES};
+use crate::error::{Error, Result};
+use crate::files::{self, Durability, PoolLock};
+use crate::pool::Pool;
+use crate::seats::occupants::{self, Census};
+use crate::store::{ServerMemory, path_key, path_of_key};
+
+/// Puts the account into the seat.
+///
+/// # Errors
+/// No credentials in the pool, or the seat cannot be written; it then holds what it held.
+pub fn place(
+    lock: &PoolLock,
+    pool: &mut Pool,
+    census: &Census,
+    seat: &Seat,
+    id: &AccountId,
+    now: i64,
+) -> Result<()> {
+    let path = seat.auth_json();
+    let link = elsewhere(lock, pool, census, seat, id, now)?;
+    let doc = pool.credentials().load(id)?;
+    let doc = doc.ok_or_else(|| Error::new(format!("the pool has no credentials for {id}")))?;
+    let file = SeatFile::find(&pool.paths, path.clone()).map_err(|e| Error::io("use", &path, &e))?;
+    let old = file.open().ok().flatten();
+    let before = old.as_ref().and_then(|f| files::read_open(f, MAX_BYTES).ok());
+    remember_server(pool, seat, id);
+    match link {
+        Some(target) => {
+            // Through the user's link too: what must hold is that there is one file.
+            let at = if file.link == Link::Users { &file.real } else { &path };
+            replace_by_link(at, &target).map_err(|e| Error::io("write", at, &e))?;
+        }
+        None => {
+            let at = if file.link == Link::Users { &file.real } else { &path };
+            if let Some(dir) = at.parent() {
+                files::create_private_dir(dir).map_err(|e| Error::io("create", dir, &e))?;
+            }
+            files::write_whole(at, doc.bytes(), Durability::Fast).map_err(|e| Error::io("write", at, &e))?;
+        }
+    }
+    pool.state_mut().remember(&path, id, doc.hash(), now);
+    if let (Some(old), Some(before)) = (old, before) {
+        adopt_late_write(lock, pool, &old, &before, now)?;
+    }
+    Ok(())
+}
+
+/// Codex writes in place: one that had the replaced file open may have written into it just now.
+fn adopt_late_write(lock: &PoolLock, pool: &mut Pool, old: &File, before: &[u8], now: i64) -> Result<()> {
+    let Ok(after) = files::read_open(old, MAX_BYTES) else { return Ok(()) };
+    if after == before {
+        return Ok(());
+    }
+    match AuthDoc::parse(after) {
+        Ok(doc) => pool.adopt(lock, &doc.corrected(), None, false, now).map(|_| ()),
+        Err(_) => Ok(()),
+    }
+}
+
+/// A server that lives on while the account under it changes goes on with the old one: note which.
+fn remember_server(pool: &mut Pool, seat: &Seat, id: &AccountId) {
+    let path = seat.auth_json();
+    let Some(memory) = pool.state().seat(&path).cloned() else { return };
+    if memory.account == *id {
+        return;
+    }
+    let note = occupants::server(seat.dir()).map(|server| ServerMemory {
+        account: server_account(&memory, &server),
+        pid: server.pid,
+        start_ticks: server.start_ticks,
+    });
+    if let Some(memory) = pool.state_mut().seats.get_mut(&path_key(&path)) {
+        memory.server = note;
+    }
+}
+
+/// The account that a background server read when it started; `None` if nobody knows.
+pub fn server_account(memory: &crate::store::SeatMemory, server: &occupants::Server) -> Option<AccountId> {
+    if let Some(note) = &memory.server
+        && note.pid == server.pid
+        && note.start_ticks == server.start_ticks
+    {
+        return note.account.clone();
+    }
+    // It started after this account was put there, so it read this account.
+    let started = crate::process::started_at(server.pid)?;
+    (started > memory.since).then(|| memory.account.clone())
+}
+
+/// Looks at every other file that holds this account. What is there goes into the pool; a file that
+/// nobody needs is removed; where one must stay, the answer is its path, and this seat becomes a link to it.
+fn elsewhere(
+    lock: &PoolLock,
+    pool: &mut Pool,
+    census: &Census,
+    seat: &Seat,
+    id: &AccountId,
+    now: i64,
+) -> Result<Option<PathBuf>> {
+    let here = path_key(&seat.auth_json());
+    let others: Vec<String> = pool
+        .state()
+        .seats
+        .iter()
+        .filter(|(key, m)| **key != here && m.account == *id)
+        .map(|(key, _)| key.clone())
+        .collect();
+    let mut target = None;
+    for key in others {
+        let path = path_of_key(&key);
+        let Some(other) = Seat::of_auth_json(&pool.paths, &path) else { continue };
+        let held = reconcile(lock, pool, &other, now)?;
+        if held.account() != Some(id) {
+            continue;
+        }
+        let file = SeatFile::find(&pool.paths, path.clone()).map_err(|e| Error::io("read", &path, &e))?;
+        if file.link == Link::Ours {
+            // A link to the file that is the account's seat.
+            target = Some(file.real);
+        } else if other.is_home() {
+            if in_use(pool, census, &other) || linked_to(pool, &path) {
+                target = Some(path);
+            } else {
+                vacate(lock, pool, &other)?;
+            }
+        } else {
+            target = Some(share(lock, pool, &other, id, now)?);
+        }
+    }
+    Ok(target.filter(|t| *t != seat.auth_json()))
+}
+
+fn in_use(pool: &Pool, census: &Census, home: &Seat) -> bool {
+    let Some(base) = super::home::base_of(&pool.paths, home.dir()) else { return true };
+    let base = Base { dir: base, explicit: true };
+    !census.occupants(pool, &base, home, base.dir()).is_empty()
+}
+
+/// Whether another seat is a link to this file.
+fn linked_to(pool: &Pool, file: &Path) -> bool {
+    let links = pool.state().seats.keys().map(|key| path_of_key(key)).filter(|path| path != file);
+    let file = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+    links
+        .into_iter()
+        .any(|link| link.is_symlink() && std::fs::canonicalize(&link).is_ok_and(|real| real == file))
+}
+
+/// Another CODEX_HOME's shared seat holds the account. Its file moves into the pool, into the
+/// account's home there, and the seat becomes a link to it: so both can change hands later.
+fn share(lock: &PoolLock, pool: &mut Pool, other: &Seat, id: &AccountId, now: i64) -> Result<PathBuf> {
+    let base = Base { dir: other.dir().to_owned(), explicit: true };
+    let home = base.home(&pool.paths, id);
+    super::home::create(lock, &pool.paths, &base, &home)?;
+    let target = home.auth_json();
+    let doc = pool.credentials().load(id)?;
+    let doc = doc.ok_or_else(|| Error::new(format!("the pool has no credentials for {id}")))?;
+    files::write_whole(&target, doc.bytes(), Durability::Fast)
+        .map_err(|e| Error::io("write", &target, &e))?;
+    let path = other.auth_json();
+    let file = SeatFile::find(&pool.paths, path.clone()).map_err(|e| Error::io("read", &path, &e))?;
+    let old = file.open().ok().flatten();
+    replace_by_link(&file.real, &target).map_err(|e| Error::io("write", &path, &e))?;
+    pool.state_mut().remember(&target, id, doc.hash(), now);
+    pool.state_mut().remember(&path, id, DocHash::of(doc.bytes()), now);
+    if let Some(old) = old {
+        adopt_late_write(lock, pool, &old, doc.bytes(), now)?;
+    }
+    Ok(target)
+}
+
+/// Puts a symbolic link at `path`, by rename.
+fn replace_by_link(path: &Path, target: &Path) -> std::io::Result<()> {
+    let dir = path.parent().ok_or(std::io::ErrorKind::InvalidInput)?;
+    let temp = dir.join(".auth.json.codex-pool.link");
+    files::remove_file(&temp)?;
+    symlink(target, &temp)?;
+    std::fs::rename(&temp, path).inspect_err(|_| {
+        let _ = std::fs::remove_file(&temp);
+    })
+}
+
+/// Takes the document out of an account's own home that nobody uses. The pool holds it already.
+///
+/// # Errors
+/// If it cannot be removed.
+pub fn vacate(lock: &PoolLock, pool: &mut Pool, home: &Seat) -> Result<()> {
+    let _ = lock;
+    let path = home.auth_json();
+    files::remove_file(&path).map_err(|e| Error::io("remove", &path, &e))?;
+    pool.state_mut().seats.remove(&path_key(&path));
+    Ok(())
+}
+
+/// Writes the pool's newer document into a seat that holds this account already, in use or not:
+/// running sessions read it from there.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn renew(lock: &PoolLock, pool: &mut Pool, seat: &Seat, doc: &AuthDoc, now: i64) -> Result<()> {
+    let _ = lock;
+    let path = seat.auth_json();
+    let file = SeatFile::find(&pool.paths, path.clone()).map_err(|e| Error::io("use", &path, &e))?;
+    let old = file.open().ok().flatten();
+    let before = old.as_ref().and_then(|f| files::read_open(f, MAX_BYTES).ok());
+    files::write_whole(&file.real, doc.bytes(), Durability::Fast)
+        .map_err(|e| Error::io("write", &path, &e))?;
+    pool.state_mut().remember(&path, doc.id(), doc.hash(), now);
+    if let (Some(old), Some(before)) = (old, before) {
+        adopt_late_write(lock, pool, &old, &before, now)?;
+    }
+    Ok(())
+}
+
+/// Every seat that holds this account now, after reconciling it.
+///
+/// # Errors
+/// As [`reconcile`].
+pub fn seats_of(lock: &PoolLock, pool: &mut Pool, id: &AccountId, now: i64) -> Result<Vec<Seat>> {
+    let known: Vec<PathBuf> = pool
+        .state()
+        .seats
+        .iter()
+        .filter(|(_, m)| m.account == *id)
+        .map(|(key, _)| path_of_key(key))
+        .collect();
+    let mut seats = Vec::new();
+    for path in known {
+        let Some(seat) = Seat::of_auth_json(&pool.paths, &path) else { continue };
+        if matches!(reconcile(lock, pool, &seat, now)?, Holding::Account { id: held, .. } if held == *id) {
+            seats.push(seat);
+        }
+    }
+    Ok(seats)
+}

@@ -1,0 +1,175 @@
+//! Bringing what a seat holds into the pool before anything else happens to it: invariants 1 and 2.
+//! Never writes a seat, but for moving a broken document out of a free one.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use super::{Seat, SeatFile};
+use crate::account::{AccountId, AuthState, AuthStatus};
+use crate::auth_doc::{AuthDoc, DocError, DocHash};
+use crate::error::{Error, Result};
+use crate::files::PoolLock;
+use crate::pool::Pool;
+use crate::store::{LostFound, Settled, Why, path_key, path_of_key};
+
+/// How long a document must stay broken before it counts as abandoned rather than being written.
+pub const BROKEN_AFTER: Duration = Duration::from_secs(2);
+
+/// What a seat holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Holding {
+    /// Nothing.
+    Empty,
+    /// An account of the pool. `stale`: the pool knows newer credentials than the seat has.
+    Account {
+        /// Whose.
+        id: AccountId,
+        /// Whether the seat must be written again before somebody starts on it.
+        stale: bool,
+    },
+    /// A kind of login that we never overwrite.
+    Unmanaged(&'static str),
+    /// Not a whole document. `settled`: for so long that nobody is writing it any more.
+    Broken {
+        /// For longer than [`BROKEN_AFTER`].
+        settled: bool,
+    },
+    /// It cannot be read; the text says why.
+    Unreadable(String),
+}
+
+impl Holding {
+    /// The account, if it is one.
+    pub fn account(&self) -> Option<&AccountId> {
+        match self {
+            Holding::Account { id, .. } => Some(id),
+            _ => None,
+        }
+    }
+}
+
+/// What a seat holds, without changing anything: for `list` and for waiting while Codex writes.
+pub fn look(pool: &Pool, seat: &Seat) -> Holding {
+    let file = match SeatFile::find(&pool.paths, seat.auth_json()) {
+        Ok(file) => file,
+        Err(e) => return Holding::Unreadable(crate::error::os_text(&e)),
+    };
+    let bytes = match file.read() {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Holding::Empty,
+        Err(e) => return Holding::Unreadable(crate::error::os_text(&e)),
+    };
+    match AuthDoc::parse(bytes) {
+        Ok(doc) => Holding::Account { id: doc.id().clone(), stale: false },
+        Err(e) => misfit(e, &file.real),
+    }
+}
+
+fn misfit(error: DocError, real: &Path) -> Holding {
+    match error {
+        DocError::Unmanaged(kind) => Holding::Unmanaged(kind),
+        _ => {
+            let modified = std::fs::metadata(real).and_then(|m| m.modified());
+            let age = modified.ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+            Holding::Broken { settled: age.is_some_and(|age| age >= BROKEN_AFTER) }
+        }
+    }
+}
+
+/// Takes what the seat holds into the pool and remembers it.
+///
+/// # Errors
+/// If something could not be made durable: the seat must then not be touched.
+pub fn reconcile(lock: &PoolLock, pool: &mut Pool, seat: &Seat, now: i64) -> Result<Holding> {
+    let path = seat.auth_json();
+    let file = match SeatFile::find(&pool.paths, path.clone()) {
+        Ok(file) => file,
+        Err(e) => return Ok(Holding::Unreadable(crate::error::os_text(&e))),
+    };
+    let bytes = match file.read() {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => {
+            vanished(pool, seat, now);
+            return Ok(Holding::Empty);
+        }
+        Err(e) => return Ok(Holding::Unreadable(crate::error::os_text(&e))),
+    };
+    let remembered = pool.state().seat(&path).map(|m| (m.account.clone(), m.hash.clone()));
+    let stored = match &remembered {
+        Some((id, _)) => pool.credentials().bytes(id)?,
+        None => None,
+    };
+    if let Some((id, _)) = &remembered
+        && stored.as_deref() == Some(bytes.as_slice())
+        && pool.registry().get(id).is_some()
+    {
+        return Ok(Holding::Account { id: id.clone(), stale: false });
+    }
+    let hash = DocHash::of(&bytes);
+    let doc = match AuthDoc::parse(bytes) {
+        Ok(doc) => doc,
+        Err(e) => return Ok(misfit(e, &file.real)),
+    };
+    let as_written = hash.clone();
+    let doc = doc.corrected();
+    let id = doc.id().clone();
+    let ours = remembered.filter(|(account, _)| *account == id).map(|(_, hash)| hash);
+    let has_copy = pool.credentials().has(&id);
+    if ours.as_ref() == Some(&hash) && has_copy && pool.registry().get(&id).is_some() {
+        // The seat is as we left it, so the pool's copy is what changed.
+        return Ok(Holding::Account { id, stale: true });
+    }
+    let stored_unchanged = ours.is_some() && ours == stored.as_deref().map(DocHash::of);
+    let settled = pool.adopt(lock, &doc, None, stored_unchanged, now)?;
+    pool.state_mut().remember(&path, &id, hash, now);
+    let stale = settled == Settled::Kept || as_written != doc.hash();
+    Ok(Holding::Account { id, stale })
+}
+
+/// A document that was there is gone without our doing: the user logged out in the UI, which revokes it.
+fn vanished(pool: &mut Pool, seat: &Seat, now: i64) {
+    let key = path_key(&seat.auth_json());
+    if !pool.state().seats.contains_key(&key) {
+        return;
+    }
+    let Some(memory) = pool.state_mut().seats.remove(&key) else { return };
+    // A whole folder that is gone is no logout.
+    if !seat.dir().is_dir() {
+        return;
+    }
+    if let Some(account) = pool.registry_mut().get_mut(&memory.account) {
+        account.auth = AuthStatus {
+            state: AuthState::ReauthRequired,
+            reason: Some("logged_out".to_owned()),
+            since: Some(now),
+        };
+    }
+}
+
+/// Moves a document that stays broken out of a free seat.
+///
+/// # Errors
+/// If it could not be kept in `lost+found/`; it is then still where it was.
+pub fn clear_broken(lock: &PoolLock, pool: &Pool, seat: &Seat, now: i64) -> Result<()> {
+    let path = seat.auth_json();
+    let file = SeatFile::find(&pool.paths, path.clone()).map_err(|e| Error::io("read", &path, &e))?;
+    let Some(bytes) = file.read().map_err(|e| Error::io("read", &path, &e))? else { return Ok(()) };
+    if !bytes.is_empty() {
+        LostFound::new(&pool.paths).keep(lock, &bytes, Why::Broken, None, now)?;
+    }
+    crate::files::remove_file(&file.real).map_err(|e| Error::io("remove", &path, &e))
+}
+
+/// Reconciles every seat that we remember: for commands that need the whole truth.
+///
+/// # Errors
+/// As [`reconcile`].
+pub fn reconcile_all(lock: &PoolLock, pool: &mut Pool, now: i64) -> Result<()> {
+    let known: Vec<_> = pool.state().seats.keys().map(|key| path_of_key(key)).collect();
+    for path in known {
+        if let Some(seat) = Seat::of_auth_json(&pool.paths, &path) {
+            reconcile(lock, pool, &seat, now)?;
+        }
+    }
+    Ok(())
+}
