@@ -48,18 +48,9 @@ pub(crate) fn short_hash(parts: &[&[u8]]) -> String {
         hasher.update(part);
     }
     let digest = hasher.finalize();
-    let mut out = String::with_capacity(10);
-    let (mut bits, mut value) = (0u32, 0u32);
-    for &byte in digest.iter() {
-        value = value << 8 | u32::from(byte);
-        bits += 8;
-        while bits >= 5 && out.len() < 10 {
-            bits -= 5;
-            out.push(char::from(b"abcdefghijklmnopqrstuvwxyz234567"[(value >> bits & 31) as usize]));
-        }
-        value &= (1 << bits) - 1;
-    }
-    out
+    let top = digest.iter().take(8).fold(0u64, |value, &byte| value << 8 | u64::from(byte));
+    let digit = |i: u32| char::from(b"abcdefghijklmnopqrstuvwxyz234567"[(top >> (59 - 5 * i) & 31) as usize]);
+    (0..10).map(digit).collect()
 }
 
 /// What kind of login an account is.

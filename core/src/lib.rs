@@ -14,6 +14,7 @@ pub mod paths;
 pub mod pick;
 pub mod pool;
 pub mod process;
+pub mod references;
 pub mod seats;
 pub mod store;
 pub mod time;

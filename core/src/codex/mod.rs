@@ -1,3 +1,6 @@
-//! The installed Codex: what it is asked to do, which settings it sees, where its threads are.
+//! The installed Codex: where it is, what it is asked to do, which settings it sees, where its
+//! threads are, and what its version supports.
 
 pub mod argv;
+pub mod find;
+pub mod probe;

@@ -1,0 +1,186 @@
+//! Finding the real Codex: named by the user, or the first `codex` on PATH that is not a copy of the
+//! shim. A copy is known by its inode or by a marker in its bytes, not by its folder.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::config::Settings;
+use crate::env::{Env, names};
+
+/// What every shim carries in its bytes. Kept in two halves here, so that only programs which put
+/// it together on purpose hold it.
+const MARKER: [&str; 2] = ["codex-pool-shim", "-marker"];
+
+/// The marker for the shim's own binary: `codex-pool-shim-marker <version>`.
+#[macro_export]
+macro_rules! shim_marker {
+    () => {
+        concat!("codex-pool-shim", "-marker ", env!("CARGO_PKG_VERSION"))
+    };
+}
+
+/// The shim is under 2 MB, ten times that when built for debugging; the real Codex is larger.
+const LARGEST_SHIM: u64 = 48 << 20;
+
+/// Why there is no Codex to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoCodex {
+    /// None on PATH.
+    NotFound,
+    /// The one that was named is not there or cannot be executed: its path and where it was named.
+    Named(PathBuf, &'static str),
+    /// The one that was named is the shim.
+    Shim(PathBuf, &'static str),
+}
+
+impl std::fmt::Display for NoCodex {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            NoCodex::NotFound => f.write_str(
+                "Codex is not installed (no `codex` on PATH but codex-pool's own); install it with \
+                 `npm install -g @openai/codex`, or name it in CODEX_POOL_CODEX",
+            ),
+            NoCodex::Named(path, by) => write!(f, "{by} names {}, which cannot be executed", path.display()),
+            NoCodex::Shim(path, by) => {
+                write!(
+                    f,
+                    "{by} names {}, which is codex-pool's own shim; name the real Codex",
+                    path.display()
+                )
+            }
+        }
+    }
+}
+
+/// Finds the real Codex. `own`: this program's own file, when it is the shim.
+///
+/// # Errors
+/// See [`NoCodex`].
+pub fn find(env: &Env, settings: &Settings, own: Option<&Path>) -> Result<PathBuf, NoCodex> {
+    let own = own.and_then(|p| fs::metadata(p).ok()).map(|m| (m.dev(), m.ino()));
+    let named = env.get(names::CODEX_POOL_CODEX).map(|p| (PathBuf::from(p), names::CODEX_POOL_CODEX));
+    let named = named.or_else(|| settings.codex_path.clone().map(|p| (p, "codex_path in config.toml")));
+    if let Some((path, by)) = named {
+        // A bare name is looked for on PATH.
+        let path = if path.as_os_str().as_bytes().contains(&b'/') {
+            path
+        } else {
+            on_path(env, path.as_os_str(), own).ok_or(NoCodex::Named(path, by))?
+        };
+        return match candidate(&path, own) {
+            Candidate::Program => Ok(path),
+            Candidate::Shim => Err(NoCodex::Shim(path, by)),
+            Candidate::No => Err(NoCodex::Named(path, by)),
+        };
+    }
+    on_path(env, OsStr::new("codex"), own).ok_or(NoCodex::NotFound)
+}
+
+/// The first program of this name on PATH that is no copy of the shim.
+fn on_path(env: &Env, name: &OsStr, own: Option<(u64, u64)>) -> Option<PathBuf> {
+    let path = env.get("PATH")?;
+    std::env::split_paths(path).map(|dir| dir.join(name)).find(|p| candidate(p, own) == Candidate::Program)
+}
+
+/// Every `codex` on PATH, in order, and whether it is a shim: for the doctor.
+pub fn all_on_path(env: &Env) -> Vec<(PathBuf, bool)> {
+    let Some(path) = env.get("PATH") else { return Vec::new() };
+    std::env::split_paths(path)
+        .map(|dir| dir.join("codex"))
+        .filter_map(|p| match candidate(&p, None) {
+            Candidate::No => None,
+            kind => Some((p, kind == Candidate::Shim)),
+        })
+        .collect()
+}
+
+#[derive(PartialEq, Eq)]
+enum Candidate {
+    No,
+    Shim,
+    Program,
+}
+
+fn candidate(path: &Path, own: Option<(u64, u64)>) -> Candidate {
+    let Ok(meta) = fs::metadata(path) else { return Candidate::No };
+    if !meta.is_file() || meta.permissions().mode() & 0o111 == 0 {
+        return Candidate::No;
+    }
+    if own == Some((meta.dev(), meta.ino())) || meta.len() <= LARGEST_SHIM && has_marker(path) {
+        return Candidate::Shim;
+    }
+    Candidate::Program
+}
+
+/// Whether a file is a copy of the shim.
+pub fn is_shim(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() <= LARGEST_SHIM) && has_marker(path)
+}
+
+fn has_marker(path: &Path) -> bool {
+    let Ok(mut file) = File::open(path) else { return false };
+    let mut head = [0; 4];
+    if file.read_exact(&mut head).is_err() {
+        return false;
+    }
+    // Scripts (as npm's launcher is one) are no shim, and need not be read.
+    let binary =
+        head == *b"\x7fELF" || matches!(u32::from_be_bytes(head), 0xcffa_edfe | 0xcafe_babe | 0xfeed_facf);
+    if !binary {
+        return false;
+    }
+    let mut bytes = Vec::new();
+    if file.read_to_end(&mut bytes).is_err() {
+        return false;
+    }
+    let marker = MARKER.concat();
+    let (first, rest) = (marker.as_bytes()[0], marker.as_bytes());
+    bytes.windows(rest.len()).any(|w| w[0] == first && w == rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn program(dir: &Path, name: &str, content: &[u8]) -> PathBuf {
+        fs::create_dir_all(dir).unwrap();
+        let path = dir.join(name);
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    #[test]
+    fn copies_of_the_shim_are_skipped_wherever_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b, c) = (dir.path().join("a"), dir.path().join("b"), dir.path().join("c"));
+        let shim = [b"\x7fELF....", MARKER.concat().as_bytes(), b" 1.0"].concat();
+        program(&a, "codex", &shim);
+        let own = program(&b, "codex", b"\x7fELF itself");
+        let real = program(&c, "codex", b"#!/bin/sh\n# speaks of codex-pool-shim-marker\n");
+        let path = format!("{}:{}:{}", a.display(), b.display(), c.display());
+        let env = Env::of(&[("PATH", &path)], dir.path(), 0);
+        assert_eq!(find(&env, &Settings::default(), Some(&own)), Ok(real));
+        assert_eq!(all_on_path(&env).iter().map(|(_, shim)| *shim).collect::<Vec<_>>(), [true, false, false]);
+        let named = a.join("codex");
+        let env = Env::of(&[("PATH", &path), ("CODEX_POOL_CODEX", named.to_str().unwrap())], dir.path(), 0);
+        assert_eq!(
+            find(&env, &Settings::default(), None),
+            Err(NoCodex::Shim(named, "CODEX_POOL_CODEX")),
+            "a loop is refused by name"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_executed_is_no_codex() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = program(dir.path(), "codex", b"x");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        let env = Env::of(&[("PATH", dir.path().to_str().unwrap())], dir.path(), 0);
+        assert_eq!(find(&env, &Settings::default(), None), Err(NoCodex::NotFound));
+    }
+}

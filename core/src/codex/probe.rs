@@ -1,0 +1,103 @@
+//! What the installed Codex supports: asked once per installation, with `codex --help`.
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::account::short_hash;
+use crate::store::Capabilities;
+
+/// An installation's identity: the launcher, its package and its native binary. npm's launcher is
+/// byte-identical in some versions, so it alone says nothing. `None` for a script without a package
+/// beside it (a version manager's wrapper): behind it anything may change at any time.
+pub fn identity(codex: &Path) -> Option<String> {
+    let real = fs::canonicalize(codex).ok()?;
+    let mut parts = vec![stamp(&real)?];
+    match package_root(&real) {
+        Some(root) => {
+            parts.push(stamp(&root.join("package.json"))?);
+            parts.extend(native_binary(&root).and_then(|native| stamp(&native)));
+        }
+        None if is_script(&real) => return None,
+        None => {}
+    }
+    let parts: Vec<&[u8]> = parts.iter().map(String::as_bytes).collect();
+    Some(short_hash(&parts))
+}
+
+fn stamp(path: &Path) -> Option<String> {
+    let m = fs::metadata(path).ok()?;
+    Some(format!("{}:{}:{}:{}.{};", m.dev(), m.ino(), m.len(), m.mtime(), m.mtime_nsec()))
+}
+
+fn is_script(path: &Path) -> bool {
+    let mut head = [0; 2];
+    fs::File::open(path).and_then(|mut f| f.read_exact(&mut head)).is_ok() && head == *b"#!"
+}
+
+/// `…/@openai/codex` for `…/@openai/codex/bin/codex.js`.
+fn package_root(launcher: &Path) -> Option<PathBuf> {
+    let root = launcher.parent()?.parent()?;
+    root.join("package.json").is_file().then(|| root.to_owned())
+}
+
+/// The native binary of an npm package: `vendor/<triple>/bin/codex` in the platform's package, which
+/// is beside it or inside it.
+pub fn native_binary(package: &Path) -> Option<PathBuf> {
+    let nested = package.join("node_modules/@openai");
+    let roots = [package.parent()?.to_owned(), nested];
+    let platform = roots
+        .iter()
+        .flat_map(|dir| entries(dir))
+        .filter(|dir| dir.file_name().is_some_and(|name| name.as_bytes().starts_with(b"codex-")));
+    let vendors =
+        std::iter::once(package.to_owned()).chain(platform).flat_map(|dir| entries(&dir.join("vendor")));
+    vendors.flat_map(|triple| [triple.join("bin/codex"), triple.join("codex/codex")]).find(|p| p.is_file())
+}
+
+fn entries(dir: &Path) -> Vec<PathBuf> {
+    fs::read_dir(dir).map_or_else(|_| Vec::new(), |d| d.filter_map(|e| Some(e.ok()?.path())).collect())
+}
+
+/// Asks the installed Codex. `None` if it did not answer within 5 seconds.
+pub fn ask(codex: &Path) -> Option<Capabilities> {
+    let help = output(codex, &["--help"], Duration::from_secs(5))?;
+    Some(Capabilities { version: None, no_daemon: help.contains("--no-daemon") })
+}
+
+/// What `codex --version` prints, without the name: `0.169.0`.
+pub fn version(codex: &Path) -> Option<String> {
+    let text = output(codex, &["--version"], Duration::from_secs(5))?;
+    text.split_ascii_whitespace().find(|w| w.starts_with(|c: char| c.is_ascii_digit())).map(str::to_owned)
+}
+
+/// Runs Codex for its output; nothing of ours is in its way and it cannot hang us.
+fn output(codex: &Path, args: &[&str], wait: Duration) -> Option<String> {
+    let mut child = Command::new(codex)
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .ok()?;
+    let mut stdout = child.stdout.take()?;
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        let _ = stdout.read_to_string(&mut text);
+        text
+    });
+    let start = Instant::now();
+    while child.try_wait().ok()?.is_none() {
+        if start.elapsed() > wait {
+            let _ = child.kill();
+            let _ = child.wait();
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    reader.join().ok()
+}
