@@ -1,1 +1,53 @@
+//! What the end-to-end tests, the demo and the benchmarks run on: a stand-in service, a sandbox with its own
+//! HOME, a stand-in Codex, a probe, and a pseudo terminal. Must not depend on the product's own library:
+//! it is the independent judge.
 
+pub mod backend;
+pub mod bins;
+mod cmd;
+mod http;
+pub mod probe;
+mod procs;
+pub mod pty;
+mod real_codex;
+mod sandbox;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+pub use cmd::{Cmd, DEFAULT_TIMEOUT, Output, Running};
+pub use procs::Process;
+pub use pty::Pty;
+pub use real_codex::{PINNED, RealCodex, real_codex, versions};
+pub use sandbox::{Builder, Codex, Sandbox};
+
+/// Looks every 5 ms until `look` gives something.
+///
+/// # Panics
+/// If it does not within `limit`; `what` says what was waited for.
+#[track_caller]
+pub fn wait_for<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {limit:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Looks every 5 ms until `condition` holds.
+///
+/// # Panics
+/// If it does not within `limit`; `what` says what was waited for.
+#[track_caller]
+pub fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
+    wait_for(what, limit, || condition().then_some(()));
+}
+
+/// The first program of that name on the PATH of the tests themselves.
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
+}

@@ -1,0 +1,336 @@
+//! One temporary world: a HOME with CODEX_HOME and pool, the programs under test on a PATH of its own, a
+//! stand-in service, and an environment with nothing else. When it is dropped, every process of it is killed
+//! and its folder removed (kept if `TESTKIT_KEEP` is set).
+//!
+//! It lies below the target folder, since Codex does not work in the system's temporary folder; `TESTKIT_DIR`
+//! puts it elsewhere. Paths are kept short, for the sake of sockets in them.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::backend::Backend;
+use crate::cmd::Cmd;
+use crate::procs::{self, Process};
+use crate::real_codex::{PINNED, RealCodex, real_codex};
+use crate::{bins, find_program};
+
+/// Which program is Codex in a sandbox, behind the shim.
+#[derive(Clone, Debug)]
+pub enum Codex {
+    /// The kit's stand-in: needs no Node, sends one request.
+    StandIn,
+    /// The kit's probe: records what it was started with.
+    Probe,
+    /// The real one.
+    Real(RealCodex),
+    /// Any other program.
+    Program(PathBuf),
+    /// None is installed.
+    Missing,
+}
+
+/// A temporary world, see the module's text.
+pub struct Sandbox {
+    dir: Option<TempDir>,
+    root: PathBuf,
+    home: PathBuf,
+    backend: Backend,
+    codex: Codex,
+}
+
+/// What a sandbox is to be like; made by [`Sandbox::builder`].
+pub struct Builder {
+    backend: Option<Backend>,
+    codex: Codex,
+    pool: bool,
+    home: String,
+}
+
+impl Builder {
+    /// Uses a service that runs already.
+    #[must_use]
+    pub fn backend(mut self, backend: &Backend) -> Builder {
+        self.backend = Some(backend.clone());
+        self
+    }
+
+    /// Puts that program in Codex's place.
+    #[must_use]
+    pub fn codex(mut self, codex: Codex) -> Builder {
+        self.codex = codex;
+        self
+    }
+
+    /// Leaves out `.codex-pool` and the shim, as before the first installation.
+    #[must_use]
+    pub fn without_pool(mut self) -> Builder {
+        self.pool = false;
+        self
+    }
+
+    /// Names the HOME folder otherwise (say, with a space).
+    #[must_use]
+    pub fn home_name(mut self, name: &str) -> Builder {
+        name.clone_into(&mut self.home);
+        self
+    }
+
+    /// Makes the world.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn build(self) -> Sandbox {
+        let base =
+            std::env::var_os("TESTKIT_DIR").map_or_else(|| bins::target_dir().join("sandbox"), PathBuf::from);
+        make_dir(&base);
+        let dir = tempfile::Builder::new().prefix("s").tempdir_in(base).expect("make the sandbox's folder");
+        let root = dir.path().canonicalize().expect("the sandbox's real path");
+        let backend = self.backend.unwrap_or_else(Backend::start);
+        let sandbox =
+            Sandbox { dir: Some(dir), home: root.join(&self.home), root, backend, codex: self.codex };
+        for folder in ["tmp", "bin", "work"] {
+            make_dir(&sandbox.root.join(folder));
+        }
+        make_dir(&sandbox.codex_home());
+        sandbox.place_codex();
+        install(&bins::codex_pool(), &sandbox.home.join(".local/bin/codex-pool"));
+        if self.pool {
+            install(&bins::shim(), &sandbox.shim());
+            fs::set_permissions(sandbox.pool_home(), fs::Permissions::from_mode(0o700))
+                .expect("pool folder mode");
+        }
+        fs::write(sandbox.codex_home().join("config.toml"), sandbox.codex_config().to_string())
+            .expect("write config.toml");
+        sandbox
+    }
+}
+
+impl Sandbox {
+    /// A world with the stand-in Codex and a service of its own.
+    pub fn new() -> Sandbox {
+        Sandbox::builder().build()
+    }
+
+    /// A world with the real Codex of the [`PINNED`] version and a service of its own.
+    ///
+    /// # Panics
+    /// If that Codex is not there and cannot be installed.
+    pub fn real() -> Sandbox {
+        let codex = real_codex(PINNED).unwrap_or_else(|e| panic!("no real Codex: {e}"));
+        Sandbox::builder().codex(Codex::Real(codex)).build()
+    }
+
+    /// Starts the description of a world.
+    pub fn builder() -> Builder {
+        Builder { backend: None, codex: Codex::StandIn, pool: true, home: "home".to_owned() }
+    }
+
+    /// The stand-in service.
+    pub fn backend(&self) -> &Backend {
+        &self.backend
+    }
+
+    /// The folder that everything is in.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// HOME.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// `$HOME/.codex`.
+    pub fn codex_home(&self) -> PathBuf {
+        self.home.join(".codex")
+    }
+
+    /// `$HOME/.codex-pool`.
+    pub fn pool_home(&self) -> PathBuf {
+        self.home.join(".codex-pool")
+    }
+
+    /// The installed shim.
+    pub fn shim(&self) -> PathBuf {
+        self.pool_home().join("bin/codex")
+    }
+
+    /// The trusted, empty folder that commands run in.
+    pub fn work(&self) -> PathBuf {
+        self.root.join("work")
+    }
+
+    /// The `codex` that the shim finds.
+    ///
+    /// # Panics
+    /// If the sandbox was made without one.
+    pub fn real_path(&self) -> PathBuf {
+        match &self.codex {
+            Codex::Real(real) => real.launcher.clone(),
+            Codex::Missing => panic!("this sandbox has no Codex"),
+            _ => self.root.join("bin/codex"),
+        }
+    }
+
+    /// What is in Codex's place.
+    pub fn codex_kind(&self) -> &Codex {
+        &self.codex
+    }
+
+    /// `PATH`: shim, `codex-pool`, Codex, and the system's folders.
+    pub fn path_var(&self) -> OsString {
+        let mut folders = vec![self.pool_home().join("bin"), self.home.join(".local/bin")];
+        if let Codex::Real(real) = &self.codex {
+            folders.extend(real.launcher.parent().map(Path::to_owned));
+        }
+        folders.extend([self.root.join("bin"), "/usr/bin".into(), "/bin".into()]);
+        std::env::join_paths(folders).expect("no folder has a colon in its name")
+    }
+
+    /// Any program, in this world's environment and its work folder.
+    pub fn cmd(&self, program: impl AsRef<std::ffi::OsStr>) -> Cmd {
+        Cmd::new(program)
+            .env("HOME", &self.home)
+            .env("PATH", self.path_var())
+            .env("TMPDIR", self.root.join("tmp"))
+            .env("LANG", "C.UTF-8")
+            .env("USER", "tester")
+            .env("SHELL", "/bin/sh")
+            .env("CODEX_REFRESH_TOKEN_URL_OVERRIDE", self.backend.token_url())
+            .env("CODEX_REVOKE_TOKEN_URL_OVERRIDE", self.backend.revoke_url())
+            .current_dir(self.work())
+    }
+
+    /// `codex` as a user types it: the first on PATH, which is the shim.
+    pub fn codex(&self, args: &[&str]) -> Cmd {
+        self.cmd("codex").args(args)
+    }
+
+    /// `codex-pool` as a user types it.
+    pub fn pool(&self, args: &[&str]) -> Cmd {
+        self.cmd("codex-pool").args(args)
+    }
+
+    /// The Codex behind the shim, by its full path.
+    pub fn real_codex(&self, args: &[&str]) -> Cmd {
+        self.cmd(self.real_path()).args(args)
+    }
+
+    /// The live `auth.json`, if there is one.
+    pub fn live(&self) -> Option<String> {
+        fs::read_to_string(self.codex_home().join("auth.json")).ok()
+    }
+
+    /// Writes the live `auth.json` (0600), in place like Codex.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn write_live(&self, auth_json: &str) {
+        self.write_private(&self.codex_home().join("auth.json"), auth_json);
+    }
+
+    /// Writes a file (0600), making its folders.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn write_private(&self, path: &Path, text: &str) {
+        make_dir(path.parent().expect("a file in a folder"));
+        fs::write(path, text).unwrap_or_else(|e| panic!("write {}: {e}", path.display()));
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("set the file's mode");
+    }
+
+    /// Changes Codex's `config.toml`.
+    ///
+    /// # Panics
+    /// If it is not there or not TOML.
+    pub fn edit_config(&self, edit: impl FnOnce(&mut toml::Table)) {
+        let path = self.codex_home().join("config.toml");
+        let mut config: toml::Table =
+            fs::read_to_string(&path).expect("read config.toml").parse().expect("config.toml is TOML");
+        edit(&mut config);
+        fs::write(&path, config.to_string()).expect("write config.toml");
+    }
+
+    /// The `config.toml` that points Codex at the stand-in service.
+    pub fn codex_config(&self) -> toml::Table {
+        let base = self.backend.chatgpt_base_url();
+        let mut config: toml::Table = format!(
+            r#"chatgpt_base_url = "{base}"
+            model_provider = "lab"
+            check_for_update_on_startup = false
+            disable_paste_burst = true
+            [analytics]
+            enabled = false
+            [model_providers.lab]
+            name = "lab"
+            base_url = "{base}/codex"
+            wire_api = "responses"
+            requires_openai_auth = true
+            "#
+        )
+        .parse()
+        .expect("the kit's own TOML");
+        let trusted: toml::Table = "trust_level = \"trusted\"".parse().expect("the kit's own TOML");
+        let work = self.work().to_string_lossy().into_owned();
+        config.insert("projects".into(), toml::Table::from_iter([(work, trusted.into())]).into());
+        config
+    }
+
+    /// Processes of this world that run now.
+    pub fn processes(&self) -> Vec<Process> {
+        procs::processes(&self.root)
+    }
+
+    fn place_codex(&self) {
+        let place = self.root.join("bin/codex");
+        match &self.codex {
+            Codex::StandIn => install(&bins::standin_codex(), &place),
+            Codex::Probe => install(&bins::standin_probe(), &place),
+            Codex::Program(program) => symlink(program, &place).expect("link the program"),
+            Codex::Missing => {}
+            Codex::Real(_) => {
+                let node = find_program("node").expect("the real Codex needs Node");
+                symlink(node, self.root.join("bin/node")).expect("link node");
+            }
+        }
+    }
+}
+
+impl Default for Sandbox {
+    fn default() -> Sandbox {
+        Sandbox::new()
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        let left = procs::end_all(&self.root);
+        let Some(dir) = self.dir.take() else { return };
+        if std::env::var_os("TESTKIT_KEEP").is_some() {
+            let _ = dir.keep();
+            return;
+        }
+        let removed = dir.close();
+        if !std::thread::panicking() {
+            assert!(left.is_empty(), "these could not be killed: {left:?}");
+            removed.unwrap_or_else(|e| panic!("remove the sandbox: {e}"));
+        }
+    }
+}
+
+fn make_dir(path: &Path) {
+    fs::create_dir_all(path).unwrap_or_else(|e| panic!("make {}: {e}", path.display()));
+}
+
+/// Hard-links a program into place. A copy would be open for writing for a moment, and a child that another
+/// thread forks in that moment makes it impossible to execute (`ETXTBSY`).
+fn install(program: &Path, place: &Path) {
+    make_dir(place.parent().expect("a program in a folder"));
+    if fs::hard_link(program, place).is_err() {
+        fs::copy(program, place).unwrap_or_else(|e| panic!("copy to {}: {e}", place.display()));
+    }
+}
