@@ -70,20 +70,16 @@ main() {
     esac
 }
 
-# --- places -------------------------------------------------------------------------------------------------
-
 find_places() {
     [ -n "${HOME:-}" ] || die "HOME is not set"
     pool=$(absolute "${CODEX_POOL_HOME:-$HOME/.codex-pool}")
     receipt=$pool/receipt.json
     shim_dir=$pool/bin
     shim=$shim_dir/codex
-    tool_dir=$(absolute "${INSTALL_DIR:-$HOME/.local/bin}")
-    # What was put elsewhere is taken away from there.
-    if [ "$action" = uninstall ] && [ -z "${INSTALL_DIR:-}" ]; then
-        recorded=$(receipt_value binary)
-        [ -z "$recorded" ] || tool_dir=${recorded%/*}
-    fi
+    # What was once put elsewhere is replaced there, and taken away from there.
+    recorded=$(receipt_value binary)
+    recorded=${recorded%/codex-pool}
+    tool_dir=$(absolute "${INSTALL_DIR:-${recorded:-$HOME/.local/bin}}")
     tool=$tool_dir/codex-pool
     case $pool$tool_dir in
         *[[:cntrl:]]*) die "a path with control characters cannot be used" ;;
@@ -124,13 +120,10 @@ refuse_other_installer() {
     esac
 }
 
-# --- install ------------------------------------------------------------------------------------------------
-
 install() {
     refuse_other_installer
     refuse_foreign_shim
     [ ! -d "$tool" ] || die "$tool is a folder"
-    target=$(platform) || exit 1
     find_source
     make_stages
     if [ "$method" = source ]; then build; else download; fi
@@ -165,6 +158,7 @@ Run it from a checkout to build codex-pool, or set CODEX_POOL_RELEASES=https://g
     fi
     releases=${releases%/}
     check_url "$releases"
+    target=$(platform) || exit 1
     find_checksum_tool
     if [ -n "$version" ]; then
         version=${version#v}
@@ -203,19 +197,11 @@ make_stages() {
     trap 'exit 129' HUP
     trap 'exit 130' INT
     trap 'exit 143' TERM
-    make_folders
-    tool_stage=$(mktemp -d "$tool_dir/.codex-pool-install.XXXXXX") ||
+    mkdir -p "$tool_dir" && tool_stage=$(mktemp -d "$tool_dir/.codex-pool-install.XXXXXX") ||
         die "cannot write to $tool_dir. Choose another folder with INSTALL_DIR=…"
-    shim_stage=$(mktemp -d "$shim_dir/.codex-pool-install.XXXXXX") || die "cannot write to $shim_dir"
-}
-
-make_folders() {
-    mkdir -p "$tool_dir" || die "cannot make $tool_dir. Choose another folder with INSTALL_DIR=…"
-    # Credentials will lie here: nobody else may even look.
-    if [ ! -d "$pool" ]; then
-        mkdir -p "${pool%/*}" && mkdir -m 700 "$pool" || die "cannot make $pool"
-    fi
-    [ -d "$shim_dir" ] || mkdir -m 755 "$shim_dir" || die "cannot make $shim_dir"
+    # Credentials will lie in the pool: nobody else may even look.
+    mkdir -p "$shim_dir" && chmod 700 "$pool" && shim_stage=$(mktemp -d "$shim_dir/.codex-pool-install.XXXXXX") ||
+        die "cannot write to $pool. Choose another folder with CODEX_POOL_HOME=…"
 }
 
 remove_stages() {
@@ -227,7 +213,7 @@ remove_stages() {
 # environment: a program that is not our shim must not find a Codex to start.
 check_new() {
     for name in codex-pool codex; do
-        [ -f "$tool_stage/$name" ] && [ ! -L "$tool_stage/$name" ] || die "there is no file $name in it"
+        [ -f "$tool_stage/$name" ] && [ ! -L "$tool_stage/$name" ] || die "the new $name is no file"
     done
     mv "$tool_stage/codex" "$shim_stage/codex" || die "cannot write to $shim_dir"
     chmod 755 "$tool_stage/codex-pool" "$shim_stage/codex" || die "cannot make the new programs executable"
@@ -241,9 +227,10 @@ check_new() {
 # The files that go with the programs are written before anything is replaced, too: a full disk shows now.
 write_companions() {
     {
-        write_env_sh "$(quote_sh "$shim_dir")" "$(quote_sh "$tool_dir")" >"$shim_stage/env" &&
-            write_env_fish "$(quote_fish "$shim_dir")" "$(quote_fish "$tool_dir")" >"$shim_stage/env.fish" &&
+        write_env_sh "$(quote_sh "$shim_dir")" >"$shim_stage/env" &&
+            write_env_fish "$(quote_fish "$shim_dir")" >"$shim_stage/env.fish" &&
             write_receipt >"$shim_stage/receipt.json" &&
+            ln -s "$tool" "$shim_stage/codex-pool" &&
             chmod 600 "$shim_stage/env" "$shim_stage/env.fish" "$shim_stage/receipt.json"
     } || die "cannot write to $shim_dir"
 }
@@ -257,7 +244,6 @@ write_receipt() {
   "installer": "install.sh",
   "method": "$method",
   "version": "$version",
-  "target": "$target",
   "releases": $url,
   "binary": $(quote_json "$tool"),
   "shim": $(quote_json "$shim"),
@@ -281,17 +267,15 @@ put_in_place() {
     for name in env env.fish receipt.json; do
         mv -f "$shim_stage/$name" "$pool/$name" || die "cannot write $pool/$name"
     done
+    # The shim finds codex-pool there, and PATH does, too.
+    [ "$shim_dir" = "$tool_dir" ] || mv -f "$shim_stage/codex-pool" "$shim_dir/codex-pool" || die "cannot write to $shim_dir"
 }
-
-# --- from source --------------------------------------------------------------------------------------------
 
 build() {
     have cargo && have rustc || die 'Rust is needed to build codex-pool: https://rustup.rs'
     say "Building codex-pool $version in $checkout"
     sh "$checkout/scripts/build.sh" "$tool_stage" || die "the build failed"
 }
-
-# --- from a release -----------------------------------------------------------------------------------------
 
 download() {
     if [ -z "$version" ]; then
@@ -397,20 +381,14 @@ verify() {
         die "$archive is damaged or not the published one: SHA-256 is $actual, should be $expected. Nothing was installed."
 }
 
-# --- PATH ---------------------------------------------------------------------------------------------------
-
 quote_sh() { printf '%s\n' "$1" | sed "s/'/'\\\\''/g; s/^/'/; s/\$/'/"; }
 quote_fish() { printf '%s\n' "$1" | sed "s/[\\\\']/\\\\&/g; s/^/'/; s/\$/'/"; }
 quote_json() { printf '%s\n' "$1" | sed 's/[\\"]/\\&/g; s/^/"/; s/$/"/'; }
 
-# The text of src/shell_env/env.sh and env.fish.
-write_env_sh() { # SHIM-DIR TOOL-DIR, both quoted
+# The text of src/shell_env/env.sh and env.fish; the folder comes quoted.
+write_env_sh() { # BIN
     cat <<EOF
-# Written by codex-pool and read by your shell: the shim \`codex\` goes first on PATH, \`codex-pool\` last.
-case ":\$PATH:" in
-    *:$2:*) ;;
-    *) PATH=\$PATH:$2 ;;
-esac
+# Written by codex-pool and read by your shell: its \`codex\` goes first on PATH.
 case "\$PATH:" in
     $1:*) ;;
     *) PATH=$1:\$PATH ;;
@@ -419,10 +397,9 @@ export PATH
 EOF
 }
 
-write_env_fish() { # SHIM-DIR TOOL-DIR, both quoted
+write_env_fish() { # BIN
     cat <<EOF
-# Written by codex-pool and read by fish: the shim \`codex\` goes first on PATH, \`codex-pool\` last.
-contains -- $2 \$PATH; or set -gx PATH \$PATH $2
+# Written by codex-pool and read by fish: its \`codex\` goes first on PATH.
 test "\$PATH[1]" = $1; or set -gx PATH $1 \$PATH
 EOF
 }
@@ -441,9 +418,9 @@ source_line() { # sh|fish
 }
 
 set_path() {
-    case $pool$tool_dir in
+    case $pool in
         *:*)
-            warn "a folder with a colon in its name cannot be on PATH; move it with INSTALL_DIR and CODEX_POOL_HOME"
+            warn "$pool cannot be on PATH, because of the colon in its name; choose another with CODEX_POOL_HOME"
             return 0
             ;;
     esac
@@ -453,8 +430,7 @@ set_path() {
     changed=''
     if [ "${NO_MODIFY_PATH:-0}" != 1 ]; then
         if [ -n "${GITHUB_PATH:-}" ]; then
-            # The last line there comes first on PATH.
-            printf '%s\n%s\n' "$tool_dir" "$shim_dir" >>"$GITHUB_PATH" || warn "cannot write to GITHUB_PATH"
+            printf '%s\n' "$shim_dir" >>"$GITHUB_PATH" || warn "cannot write to GITHUB_PATH"
         fi
         case $shell in
             zsh) add_line "${ZDOTDIR:-$HOME}/.zshrc" ;;
@@ -503,8 +479,6 @@ tell_about_path() {
     fi
 }
 
-# --- uninstall ----------------------------------------------------------------------------------------------
-
 uninstall() {
     refuse_other_installer
     removed=''
@@ -517,6 +491,7 @@ uninstall() {
         removed="$removed${removed:+ and }$shim"
     fi
     say "Removed ${removed:-nothing: codex-pool is not installed in $tool_dir or $pool}"
+    [ ! -L "$shim_dir/codex-pool" ] || rm -f "$shim_dir/codex-pool"
     rm -f "$pool/env" "$pool/env.fish" "$receipt"
     rmdir "$shim_dir" 2>/dev/null || :
     line=$(source_line sh)

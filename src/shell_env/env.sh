@@ -1,10 +1,6 @@
-# Written by codex-pool and read by your shell: the shim `codex` goes first on PATH, `codex-pool` last.
-case ":$PATH:" in
-    *:@TOOL_DIR@:*) ;;
-    *) PATH=$PATH:@TOOL_DIR@ ;;
-esac
+# Written by codex-pool and read by your shell: its `codex` goes first on PATH.
 case "$PATH:" in
-    @SHIM_DIR@:*) ;;
-    *) PATH=@SHIM_DIR@:$PATH ;;
+    @BIN@:*) ;;
+    *) PATH=@BIN@:$PATH ;;
 esac
 export PATH

@@ -18,15 +18,11 @@ pub(crate) struct EnvFiles {
     pub(crate) fish: String,
 }
 
-/// The env files for a shim in `shim_dir` and a `codex-pool` in `tool_dir`, both absolute. `None` if one of them
-/// cannot stand in PATH (a colon, a line break) or in a script (not UTF-8).
-pub(crate) fn env_files(shim_dir: &Path, tool_dir: &Path) -> Option<EnvFiles> {
-    let usable = |dir: &Path| dir.to_str().filter(|d| !d.contains([':', '\n'])).map(str::to_owned);
-    let (shim, tool) = (usable(shim_dir)?, usable(tool_dir)?);
-    let fill = |text: &str, quote: fn(&str) -> String| {
-        text.replace("@SHIM_DIR@", &quote(&shim)).replace("@TOOL_DIR@", &quote(&tool))
-    };
-    Some(EnvFiles { sh: fill(SH, quote_sh), fish: fill(FISH, quote_fish) })
+/// The env files for the pool's `bin` folder, an absolute path. `None` if it cannot stand in PATH (a colon, a line
+/// break) or in a script (not UTF-8).
+pub(crate) fn env_files(bin: &Path) -> Option<EnvFiles> {
+    let bin = bin.to_str().filter(|bin| !bin.contains([':', '\n']))?;
+    Some(EnvFiles { sh: SH.replace("@BIN@", &quote_sh(bin)), fish: FISH.replace("@BIN@", &quote_fish(bin)) })
 }
 
 /// Where the user's start files are. A value, so that tests need no environment.
@@ -124,17 +120,16 @@ mod tests {
 
     #[test]
     fn a_quote_in_a_path_stays_inside_its_quotes() {
-        let files = env_files(Path::new("/h/it's/bin"), Path::new(r"/h/back\slash")).unwrap();
-        assert!(files.sh.contains(r"PATH='/h/it'\''s/bin':$PATH"), "{}", files.sh);
-        assert!(files.fish.contains(r"'/h/it\'s/bin'"), "{}", files.fish);
-        assert!(files.fish.contains(r"'/h/back\\slash'"), "{}", files.fish);
+        let files = env_files(Path::new(r"/h/it's\bin")).unwrap();
+        assert!(files.sh.contains(r"PATH='/h/it'\''s\bin':$PATH"), "{}", files.sh);
+        assert!(files.fish.contains(r"'/h/it\'s\\bin'"), "{}", files.fish);
         assert!(!files.sh.contains('@') && !files.fish.contains('@'));
     }
 
     #[test]
     fn a_folder_that_cannot_stand_in_path_is_refused() {
-        assert_eq!(env_files(Path::new("/a:b/bin"), Path::new("/t")), None);
-        assert_eq!(env_files(Path::new("/s"), Path::new("/a\nb")), None);
+        assert_eq!(env_files(Path::new("/a:b/bin")), None);
+        assert_eq!(env_files(Path::new("/a\nb")), None);
     }
 
     #[test]

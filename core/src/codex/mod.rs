@@ -3,5 +3,4 @@
 
 pub mod argv;
 pub mod find;
-pub mod layers;
 pub mod probe;

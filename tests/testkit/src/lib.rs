@@ -10,6 +10,7 @@ pub mod probe;
 mod procs;
 pub mod pty;
 mod real_codex;
+pub mod releases;
 mod sandbox;
 
 use std::path::PathBuf;

@@ -1,0 +1,113 @@
+#!/bin/sh
+# Sees whether Codex and codex-pool are here, the latter at least in the version that this skill was written for.
+# Changes nothing, unless CODEX_POOL_INSTALL_APPROVED=1 says that the user has agreed: then it installs that
+# version with the release's own installer, after checking the installer's SHA-256.
+#
+# Exit status: 0 all is well, 1 something is wrong, 3 the user has to be asked first.
+set -u
+
+VERSION=0.2.0
+# The release workflow writes OWNER/NAME and the installer's checksum here. Empty: a copy from the sources.
+RELEASE_REPOSITORY=""
+INSTALLER_SHA256=""
+
+die() {
+    printf 'error: %s\n' "$*" >&2
+    exit 1
+}
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# Whether version $1 is $2 or newer: three numbers, compared as such; what follows a `-` or `+` does not count.
+at_least() {
+    old_ifs=$IFS
+    IFS=.
+    # shellcheck disable=SC2086  # to be split at the dots
+    set -- ${1%%[-+]*} $2
+    IFS=$old_ifs
+    [ $# -eq 6 ] || return 1
+    [ "$1" -gt "$4" ] || { [ "$1" -eq "$4" ] && { [ "$2" -gt "$5" ] || { [ "$2" -eq "$5" ] && [ "$3" -ge "$6" ]; }; }; }
+}
+
+main() {
+    codex --version </dev/null >/dev/null 2>&1 ||
+        die 'the official Codex CLI is not here, or does not run. Its usual install: npm install -g @openai/codex'
+    tool_dir=${INSTALL_DIR:-${HOME:?}/.local/bin}
+    tool=$(command -v codex-pool) || tool=$tool_dir/codex-pool
+    found=$("$tool" --version </dev/null 2>/dev/null) || found=''
+    found=${found#codex-pool }
+    if [ -n "$found" ] && at_least "$found" "$VERSION" 2>/dev/null; then
+        printf 'codex-pool %s is here: %s\n' "$found" "$tool"
+        return 0
+    fi
+
+    releases=${CODEX_POOL_RELEASES:-${RELEASE_REPOSITORY:+https://github.com/$RELEASE_REPOSITORY/releases}}
+    printf 'codex-pool is %s; this skill needs %s.\n' "${found:-not installed}" "$VERSION"
+    [ -n "$releases" ] || die "this copy of the skill does not know where releases are. Run install.sh in a checkout of \
+codex-pool, or set CODEX_POOL_RELEASES=https://github.com/OWNER/NAME/releases"
+    if [ "${CODEX_POOL_INSTALL_APPROVED:-}" != 1 ]; then
+        cat <<EOF
+Installing it downloads release v$VERSION from $releases,
+verifies its SHA-256, and writes $tool_dir/codex-pool, ${CODEX_POOL_HOME:-$HOME/.codex-pool}
+and one line in the shell's start file (not with NO_MODIFY_PATH=1).
+Nothing was changed. Ask the user; after a yes run this again with CODEX_POOL_INSTALL_APPROVED=1.
+EOF
+        exit 3
+    fi
+    install_pinned
+    found=$("$tool_dir/codex-pool" --version </dev/null)
+    [ "$found" = "codex-pool $VERSION" ] || die "$tool_dir/codex-pool does not answer as version $VERSION"
+    now=$(command -v codex-pool) || now=''
+    [ "$now" = "$tool_dir/codex-pool" ] ||
+        printf 'In this shell call it as %s (PATH finds %s).\n' "$tool_dir/codex-pool" "${now:-none}"
+}
+
+install_pinned() {
+    case $releases in
+        *@* | *\\*) safe='' ;;
+        https://* | http://127.0.0.1:* | http://localhost:*) safe=1 ;;
+        *) safe='' ;;
+    esac
+    [ -n "$safe" ] || die "releases come over https, or http from this machine, not from '$releases'"
+    [ -n "$(checksum </dev/null)" ] || die 'no tool to verify the download (sha256sum, shasum or openssl)'
+    folder=$(mktemp -d) || die 'cannot make a temporary folder'
+    trap 'rm -rf "$folder"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' HUP TERM
+    from=${releases%/}/download/v$VERSION/install.sh
+    if [ -n "$INSTALLER_SHA256" ]; then
+        expected=$INSTALLER_SHA256
+    else
+        fetch "$from.sha256" "$folder/sum"
+        read -r expected _ <"$folder/sum" || [ -n "${expected:-}" ] || die "$from.sha256 is empty"
+    fi
+    fetch "$from" "$folder/install.sh"
+    actual=$(checksum <"$folder/install.sh")
+    [ "$actual" = "$expected" ] ||
+        die "$from is not the published one: SHA-256 is $actual, should be $expected. Nothing was installed."
+    VERSION=$VERSION CODEX_POOL_RELEASES=$releases INSTALL_DIR=$tool_dir sh "$folder/install.sh" || die 'the installer failed; see above'
+}
+
+# Redirects may lead to https only; wget cannot be told so, but its headers tell where it has been.
+fetch() { # URL FILE
+    if have curl; then
+        curl -fsSL --proto '=https,http' --proto-redir '=https' "$1" >"$2"
+    elif have wget; then
+        wget -q -S -O - "$1" >"$2" 2>"$2.headers" && ! grep -qi '^ *location: *http:' "$2.headers"
+    else
+        die 'curl or wget is needed to download a release'
+    fi || die "cannot download $1"
+}
+
+checksum() {
+    if have sha256sum; then
+        sha256sum
+    elif have shasum; then
+        shasum -a 256
+    elif have openssl; then
+        openssl dgst -sha256 -r
+    else
+        return 1
+    fi | cut -d ' ' -f 1
+}
+
+main "$@"

@@ -1,0 +1,246 @@
+//! A machine to install on: a home in a temporary folder, a cleared environment, and a PATH that has only the
+//! tools that a test allows. Scripts run in a session of their own, so that none can ask a real terminal.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+use testkit::find_program;
+
+/// What install.sh may use, besides a downloader and a checksum tool.
+const TOOLS: &[&str] = &[
+    "sh", "cat", "chmod", "cp", "cut", "date", "dirname", "env", "find", "grep", "gzip", "head", "ln",
+    "mkdir", "mktemp", "mv", "rm", "rmdir", "sed", "sysctl", "tail", "tar", "uname",
+];
+
+/// How a script ended, and what it said.
+#[derive(Debug)]
+pub(crate) struct Said {
+    /// Exit status; 128 + the signal, as a shell would say, if one ended it
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Said {
+    /// The same, if it went well.
+    #[track_caller]
+    pub(crate) fn ok(self) -> Said {
+        assert_eq!(self.code, 0, "{self:?}");
+        self
+    }
+
+    /// The same, if it failed with a message that has this text.
+    #[track_caller]
+    pub(crate) fn fails_with(self, text: &str) -> Said {
+        assert_eq!(self.code, 1, "{self:?}");
+        assert!(self.err.contains(text), "{self:?}");
+        self
+    }
+}
+
+/// The machine.
+pub(crate) struct Place {
+    dir: TempDir,
+    pub(crate) home: PathBuf,
+    tools: PathBuf,
+    env: BTreeMap<OsString, OsString>,
+    /// The shell and its arguments
+    shell: Vec<OsString>,
+}
+
+impl Place {
+    /// A machine with curl and sha256sum (or shasum, on macOS), and a home without a space.
+    pub(crate) fn new() -> Place {
+        Place::named("home")
+    }
+
+    /// The same, with this name for the home.
+    pub(crate) fn named(home: &str) -> Place {
+        let dir = TempDir::with_prefix("ship").expect("temporary folder");
+        let root = dir.path().canonicalize().expect("temporary folder");
+        let (home, tools) = (root.join(home), root.join("tools"));
+        fs::create_dir_all(&home).expect("home");
+        fs::create_dir_all(&tools).expect("tools");
+        let mut place = Place { dir, home, tools, env: BTreeMap::new(), shell: vec!["/bin/sh".into()] };
+        for tool in TOOLS.iter().chain(&["curl", "sha256sum", "shasum"]) {
+            place.add_tool(tool);
+        }
+        let path = place.tools.clone();
+        let home = place.home.clone();
+        place.env("HOME", home).env("PATH", path);
+        place
+    }
+
+    pub(crate) fn env(&mut self, name: &str, value: impl AsRef<OsStr>) -> &mut Place {
+        self.env.insert(name.into(), value.as_ref().to_owned());
+        self
+    }
+
+    /// Uses this shell instead of /bin/sh.
+    pub(crate) fn shell(&mut self, shell: &[&OsStr]) -> &mut Place {
+        self.shell = shell.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
+    /// Links a tool of this machine into PATH, if there is one.
+    pub(crate) fn add_tool(&mut self, name: &str) -> &mut Place {
+        if let Some(found) = find_program(name) {
+            let _ = fs::remove_file(self.tools.join(name));
+            symlink(found, self.tools.join(name)).expect("link a tool");
+        }
+        self
+    }
+
+    /// Takes tools away from PATH.
+    pub(crate) fn without(&mut self, names: &[&str]) -> &mut Place {
+        for name in names {
+            let _ = fs::remove_file(self.tools.join(name));
+        }
+        self
+    }
+
+    /// Puts a script of the test's own on PATH.
+    pub(crate) fn fake_tool(&mut self, name: &str, script: &str) -> &mut Place {
+        let _ = fs::remove_file(self.tools.join(name));
+        write_program(&self.tools.join(name), format!("#!/bin/sh\n{script}\n").as_bytes());
+        self
+    }
+
+    /// Makes every tool busybox's. `None` if there is no busybox here.
+    pub(crate) fn busybox(&mut self) -> Option<&mut Place> {
+        let busybox = find_program("busybox")?;
+        for tool in TOOLS.iter().chain(&["wget", "sha256sum"]).filter(|&&tool| tool != "sysctl") {
+            let _ = fs::remove_file(self.tools.join(tool));
+            symlink(&busybox, self.tools.join(tool)).expect("link a tool");
+        }
+        self.without(&["curl", "shasum"]);
+        Some(self.shell(&[busybox.as_os_str(), OsStr::new("sh")]))
+    }
+
+    /// Runs install.sh as `curl … | sh` does: read from standard input.
+    pub(crate) fn install(&self, args: &[&str]) -> Said {
+        self.pipe(&fs::read(repository().join("install.sh")).expect("install.sh"), args)
+    }
+
+    /// Runs a script from standard input.
+    pub(crate) fn pipe(&self, script: &[u8], args: &[&str]) -> Said {
+        let mut command = self.command(&[OsStr::new("-s"), OsStr::new("--")]);
+        finish(spawn(command.args(args)), script)
+    }
+
+    /// Runs a script file.
+    pub(crate) fn run(&self, script: &Path, args: &[&str]) -> Said {
+        finish(spawn(self.command(&[script.as_os_str()]).args(args)), b"")
+    }
+
+    /// Runs a line of shell.
+    pub(crate) fn sh(&self, line: &str) -> Said {
+        finish(spawn(&mut self.command(&[OsStr::new("-c"), OsStr::new(line)])), b"")
+    }
+
+    /// The shell with these arguments, ready to start.
+    pub(crate) fn command(&self, args: &[&OsStr]) -> Command {
+        let mut command = Command::new(&self.shell[0]);
+        command.args(&self.shell[1..]).args(args).env_clear().envs(&self.env).current_dir(&self.home);
+        command
+    }
+
+    /// Its environment.
+    pub(crate) fn variables(&self) -> impl Iterator<Item = (&OsString, &OsString)> {
+        self.env.iter()
+    }
+
+    pub(crate) fn pool(&self) -> PathBuf {
+        self.home.join(".codex-pool")
+    }
+
+    pub(crate) fn shim(&self) -> PathBuf {
+        self.pool().join("bin/codex")
+    }
+
+    pub(crate) fn tool(&self) -> PathBuf {
+        self.home.join(".local/bin/codex-pool")
+    }
+
+    /// A folder beside the home.
+    pub(crate) fn beside(&self, name: &str) -> PathBuf {
+        self.dir.path().canonicalize().expect("temporary folder").join(name)
+    }
+
+    /// Every file below the home, with its content: to see that nothing changed.
+    pub(crate) fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut files = BTreeMap::new();
+        collect(&self.home, &mut files);
+        files
+    }
+}
+
+/// Starts a script with nothing of the test's terminal.
+pub(crate) fn spawn(command: &mut Command) -> Child {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // SAFETY: setsid is safe to call between fork and exec.
+    #[allow(unsafe_code)]
+    unsafe {
+        command.pre_exec(|| nix::unistd::setsid().map(|_| ()).map_err(Into::into));
+    }
+    command.spawn().expect("start a script")
+}
+
+/// Gives a script its input and waits for its end.
+pub(crate) fn finish(mut child: Child, input: &[u8]) -> Said {
+    let mut stdin = child.stdin.take().expect("piped");
+    let mut stderr = child.stderr.take().expect("piped");
+    let errors = std::thread::spawn(move || {
+        let mut text = String::new();
+        stderr.read_to_string(&mut text).expect("text");
+        text
+    });
+    // A script that ends early closes its input; that is no failure.
+    let _ = stdin.write_all(input);
+    drop(stdin);
+    let mut out = String::new();
+    child.stdout.take().expect("piped").read_to_string(&mut out).expect("text");
+    let status = child.wait().expect("wait for a script");
+    let code = status.code().or(status.signal().map(|signal| 128 + signal)).expect("a status");
+    Said { code, out, err: errors.join().expect("read errors") }
+}
+
+/// The root of the repository.
+pub(crate) fn repository() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+pub(crate) fn write_program(file: &Path, bytes: &[u8]) {
+    fs::create_dir_all(file.parent().expect("a folder")).expect("make a folder");
+    fs::write(file, bytes).expect("write a program");
+    fs::set_permissions(file, fs::Permissions::from_mode(0o755)).expect("make it executable");
+}
+
+pub(crate) fn mode(file: &Path) -> u32 {
+    fs::symlink_metadata(file).expect("metadata").permissions().mode() & 0o7777
+}
+
+fn collect(dir: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) {
+    for entry in fs::read_dir(dir).expect("read a folder") {
+        let path = entry.expect("entry").path();
+        let meta = path.symlink_metadata().expect("metadata");
+        if meta.is_dir() {
+            files.insert(path.clone(), Vec::new());
+            collect(&path, files);
+        } else if meta.is_symlink() {
+            files.insert(
+                path.clone(),
+                fs::read_link(&path).expect("link").into_os_string().into_encoded_bytes(),
+            );
+        } else {
+            files.insert(path.clone(), fs::read(&path).expect("read a file"));
+        }
+    }
+}

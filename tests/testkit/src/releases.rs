@@ -1,0 +1,169 @@
+//! A stand-in for the place where releases are: archives, checksums and the newest version, served on loopback,
+//! whole or broken on purpose. The programs in its archives are small scripts that answer as the real ones do.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use sha2::{Digest, Sha256};
+
+use crate::http::Server;
+
+/// What one path answers.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// The whole file
+    Whole(Vec<u8>),
+    /// Half of what is promised, then the connection ends
+    Truncated(Vec<u8>),
+    /// A redirect to this URL
+    Redirect(String),
+    /// Nothing, until the client gives up
+    Hang,
+}
+
+/// A running release server.
+pub struct Releases {
+    server: Server,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    answers: Mutex<HashMap<String, Answer>>,
+    log: Mutex<Vec<String>>,
+}
+
+impl Releases {
+    /// Starts one without any release.
+    ///
+    /// # Errors
+    /// No port is free.
+    pub fn start() -> io::Result<Releases> {
+        let shared = Arc::new(Shared::default());
+        let serving = Arc::clone(&shared);
+        let server = Server::start(move |request, reply| {
+            lock(&serving.log).push(request.path.clone());
+            let answer = lock(&serving.answers).get(&request.path).cloned();
+            match answer {
+                Some(Answer::Whole(body)) => reply.send(200, &[], &body),
+                Some(Answer::Truncated(body)) => reply.truncated(200, &body),
+                Some(Answer::Redirect(to)) => reply.send(302, &[("location", &to)], b"moved"),
+                Some(Answer::Hang) => reply.hang(),
+                None => reply.send(404, &[], b"Not Found"),
+            }
+        })?;
+        Ok(Releases { server, shared })
+    }
+
+    /// The value for `CODEX_POOL_RELEASES`.
+    pub fn base(&self) -> String {
+        format!("http://{}/releases", self.server.addr)
+    }
+
+    /// Sets the answer at a path below the base, like `latest/download/version.txt`.
+    pub fn put(&self, path: &str, answer: Answer) {
+        lock(&self.shared.answers).insert(format!("/releases/{path}"), answer);
+    }
+
+    /// Makes a path 404 again.
+    pub fn remove(&self, path: &str) {
+        lock(&self.shared.answers).remove(&format!("/releases/{path}"));
+    }
+
+    /// The paths that were asked for, in order.
+    pub fn requests(&self) -> Vec<String> {
+        lock(&self.shared.log).clone()
+    }
+
+    /// Publishes an archive with its checksum, as a release does, and names this version the newest.
+    pub fn publish(&self, version: &str, target: &str, archive: Vec<u8>) {
+        let path = archive_path(version, target);
+        let name = path.rsplit('/').next().unwrap_or_default().to_owned();
+        self.put(&format!("{path}.sha256"), Answer::Whole(checksum_file(&archive, &name)));
+        self.put(&path, Answer::Whole(archive));
+        self.put("latest/download/version.txt", Answer::Whole(format!("{version}\n").into_bytes()));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where an archive lies below the base.
+pub fn archive_path(version: &str, target: &str) -> String {
+    format!("download/v{version}/codex-pool-{version}-{target}.tar.gz")
+}
+
+/// The target whose archives run on this machine.
+pub fn target() -> String {
+    let system = if cfg!(target_os = "macos") { "apple-darwin" } else { "unknown-linux-musl" };
+    format!("{}-{system}", std::env::consts::ARCH)
+}
+
+/// A `.sha256` file, in the format of `sha256sum`.
+pub fn checksum_file(bytes: &[u8], name: &str) -> Vec<u8> {
+    format!("{}  {name}\n", sha256(bytes)).into_bytes()
+}
+
+/// SHA-256 in lower-case hex.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A `.tar.gz` of executable files.
+///
+/// # Panics
+/// Never in practice: it writes to memory only.
+pub fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+    for (name, bytes) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o755);
+        header.set_cksum();
+        tar.append_data(&mut header, name, *bytes).expect("write to memory");
+    }
+    tar.into_inner().and_then(GzEncoder::finish).expect("write to memory")
+}
+
+/// The archive that a release of this version has, with stand-ins for both programs.
+pub fn good_archive(version: &str) -> Vec<u8> {
+    archive(&[
+        ("codex-pool", &tool(version)),
+        ("codex", &shim(version)),
+        ("LICENSE-MIT", b"licence"),
+        ("LICENSE-APACHE", b"licence"),
+    ])
+}
+
+/// A stand-in for `codex-pool`: it knows its version. Big and hard to compress, as programs are.
+pub fn tool(version: &str) -> Vec<u8> {
+    padded(format!("#!/bin/sh\n[ \"$1\" = --version ] && echo 'codex-pool {version}'\nexit\n"))
+}
+
+/// A stand-in for the shim: it carries the marker and knows its version when asked as the installer asks.
+pub fn shim(version: &str) -> Vec<u8> {
+    padded(format!(
+        "#!/bin/sh\n# codex-pool-shim-marker {version}\n\
+         [ \"$CODEX_POOL_SHIM_VERSION\" = 1 ] && echo 'codex-shim {version}'\nexit\n"
+    ))
+}
+
+/// 200 kB of noise behind the script; its `exit` comes before.
+fn padded(script: String) -> Vec<u8> {
+    let mut bytes = script.into_bytes();
+    let mut x = 0x9e37_79b9_u32;
+    bytes.extend(
+        std::iter::repeat_with(|| {
+            x ^= x << 13;
+            x ^= x >> 17;
+            x ^= x << 5;
+            x.to_le_bytes()[0]
+        })
+        .take(200_000),
+    );
+    bytes
+}
