@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,10 @@ pub struct Launch {
 pub struct Ledger {
     /// The launches.
     pub launches: Vec<Launch>,
+    /// What those said that ended since the ledger was last tidied (with the lock: by us, just now).
+    pub ended: Vec<Entry>,
+    /// When a launch was last entered or taken out, before we tidied, Unix nanoseconds.
+    pub changed_at: i64,
     /// The folder could not be read: nobody knows who sits where.
     pub unreadable: bool,
 }
@@ -58,7 +62,9 @@ impl Ledger {
     /// Reads the ledger as seen from `me`. With the lock, entries of launches that ended are removed.
     pub fn read(lock: Option<&PoolLock>, paths: &PoolPaths, me: &ProcessId, now: i64) -> Ledger {
         let mut ledger = Ledger::default();
-        let entries = match fs::read_dir(paths.launches()) {
+        let dir = paths.launches();
+        ledger.changed_at = changed_at(&dir).unwrap_or(0);
+        let entries = match fs::read_dir(&dir) {
             Ok(entries) => entries,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return ledger,
             Err(_) => return Ledger { unreadable: true, ..ledger },
@@ -70,7 +76,7 @@ impl Ledger {
             };
             let Some(process) = file.file_name().to_str().and_then(ProcessId::parse) else { continue };
             let life = process.life(me);
-            let entry = if life == Life::Dead { None } else { read_entry(&file.path()) };
+            let entry = read_entry(&file.path());
             let too_old = life == Life::Unknown
                 && entry
                     .as_ref()
@@ -81,6 +87,7 @@ impl Ledger {
                 if lock.is_some() {
                     let _ = fs::remove_file(file.path());
                 }
+                ledger.ended.extend(entry);
                 continue;
             }
             ledger.launches.push(Launch { process, life, entry });
@@ -105,6 +112,11 @@ impl Ledger {
 
 fn read_entry(path: &Path) -> Option<Entry> {
     serde_json::from_slice(&files::read_small(path, 1 << 16).ok()??).ok()
+}
+
+fn changed_at(dir: &Path) -> Option<i64> {
+    let meta = fs::metadata(dir).ok()?;
+    meta.mtime().checked_mul(1_000_000_000)?.checked_add(meta.mtime_nsec())
 }
 
 fn modified(path: &Path) -> Option<i64> {

@@ -1,6 +1,8 @@
 //! What an account has left: rate-limit windows as data, and their cache on disk. No requests here.
 
 mod cache;
+mod learn;
+pub mod session_log;
 mod window;
 
 pub use cache::{Attempt, UsageCache, UsageEntry};
