@@ -81,6 +81,8 @@ pub struct Invocation<'a> {
     pub no_daemon: bool,
     /// `--remote` is there: the UI is served from somewhere else
     pub remote: bool,
+    /// `exec --ignore-user-config` is there
+    pub ignores_user_config: bool,
     /// Where own options go: see [`Invocation::with_extra`]
     insert_at: usize,
 }
@@ -131,6 +133,7 @@ enum Opt {
     Help,
     Last,
     NoDaemon,
+    IgnoreUserConfig,
     /// Takes a value that we do not need
     Value,
     Image,
@@ -146,6 +149,7 @@ fn long(name: &[u8]) -> Opt {
         b"help" | b"version" => Opt::Help,
         b"last" => Opt::Last,
         b"no-daemon" => Opt::NoDaemon,
+        b"ignore-user-config" => Opt::IgnoreUserConfig,
         b"image" => Opt::Image,
         b"config" => Opt::Config,
         b"profile" => Opt::Profile,
@@ -228,6 +232,7 @@ pub fn parse(argv: &[OsString]) -> Invocation<'_> {
         cd: None,
         no_daemon: false,
         remote: false,
+        ignores_user_config: false,
         insert_at: 0,
     };
     let mut last = false;
@@ -282,6 +287,10 @@ pub fn parse(argv: &[OsString]) -> Invocation<'_> {
             }
             Opt::NoDaemon => {
                 inv.no_daemon = true;
+                continue;
+            }
+            Opt::IgnoreUserConfig => {
+                inv.ignores_user_config = true;
                 continue;
             }
             _ => {}

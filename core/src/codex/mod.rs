@@ -3,4 +3,5 @@
 
 pub mod argv;
 pub mod find;
+pub mod layers;
 pub mod probe;
