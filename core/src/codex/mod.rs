@@ -5,3 +5,4 @@ pub mod argv;
 pub mod find;
 pub mod layers;
 pub mod probe;
+pub mod threads;

@@ -1,0 +1,302 @@
+//! Finding a thread's log and what its first line says: where it was started and by whom. Only reads, and
+//! only under the user's CODEX_HOME (the homes of accounts link to it). Whatever is missing, cut off or of
+//! another shape is `None`.
+//!
+//! Logs are `sessions/YYYY/MM/DD/rollout-<time>-<id>.jsonl` by the local date on which the thread began,
+//! `archived_sessions/rollout-….jsonl` once archived. Names are in `session_index.jsonl` (0.140.0 to 0.169.0;
+//! later ones also in the database, which repeats it). Logs that a later Codex has compressed
+//! (`.jsonl.zst`) are not read.
+
+use std::collections::HashSet;
+use std::fs::{File, read_dir};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use jiff::{Timestamp, ToSpan, tz::TimeZone};
+use serde::Deserialize;
+
+use super::argv::Target;
+
+/// The first line holds the base instructions (about 20 kB), so it can be long, but not this long.
+const FIRST_LINE_MAX: u64 = 4 << 20;
+/// How much of the end of `session_index.jsonl` is read.
+const INDEX_MAX: u64 = 4 << 20;
+/// Directory entries looked at when a log is not where its id says.
+const SEARCH_MAX: usize = 5_000;
+
+/// What the first line of a thread's log says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ThreadMeta {
+    /// The thread's id, a UUID in lower case
+    pub id: String,
+    /// The folder it was started in
+    pub cwd: PathBuf,
+    /// `chatgpt_user_id` of the login that started it (written by 0.169, not by older ones nor for API keys)
+    pub creator_user_id: Option<String>,
+    /// `chatgpt_account_id` of that login
+    pub creator_account_id: Option<String>,
+    /// The log
+    pub path: PathBuf,
+}
+
+/// The thread that a command names; `None` also for [`Target::Last`] and [`Target::None`], which name none.
+pub fn find(codex_home: &Path, target: Target<'_>) -> Option<ThreadMeta> {
+    match target {
+        Target::Thread(id) => by_id(codex_home, id),
+        Target::Name(name) => by_name(codex_home, name),
+        Target::None | Target::Last => None,
+    }
+}
+
+/// The thread with this id (a hyphenated UUID in any case).
+pub fn by_id(codex_home: &Path, id: &str) -> Option<ThreadMeta> {
+    let id = id.to_ascii_lowercase();
+    read_meta(log_of(codex_home, &id)?, &id)
+}
+
+/// The thread with exactly this name. As in Codex the latest entry of a thread is its name, the latest
+/// thread of that name counts, and one without a log does not hide an older one.
+pub fn by_name(codex_home: &Path, name: &str) -> Option<ThreadMeta> {
+    #[derive(Deserialize)]
+    struct Entry {
+        id: String,
+        thread_name: String,
+    }
+
+    let mut file = File::open(codex_home.join("session_index.jsonl")).ok()?;
+    let size = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(size.saturating_sub(INDEX_MAX))).ok()?;
+    let mut text = Vec::new();
+    file.take(INDEX_MAX).read_to_end(&mut text).ok()?;
+
+    let mut renamed = HashSet::new();
+    text.rsplit(|byte| *byte == b'\n')
+        .filter_map(|line| serde_json::from_slice::<Entry>(line).ok())
+        .filter(|entry| renamed.insert(entry.id.clone()) && entry.thread_name == name)
+        .find_map(|entry| by_id(codex_home, &entry.id))
+}
+
+/// Looks where the id's own time puts it, then among the archived, then anywhere, newest first.
+fn log_of(codex_home: &Path, id: &str) -> Option<PathBuf> {
+    let suffix = format!("-{id}.jsonl");
+    let (mut unbounded, mut bounded) = (usize::MAX, SEARCH_MAX);
+    let sessions = codex_home.join("sessions");
+    days_of(id)
+        .into_iter()
+        .flatten()
+        .find_map(|day| log_in(&sessions.join(day), &suffix, &mut unbounded))
+        .or_else(|| log_in(&codex_home.join("archived_sessions"), &suffix, &mut unbounded))
+        .or_else(|| search(&sessions, &suffix, 3, &mut bounded))
+}
+
+/// The folders of the three days that a UUIDv7's time (in UTC) can have been locally, most likely first.
+fn days_of(id: &str) -> Option<[String; 3]> {
+    let hex = |range| i64::from_str_radix(id.get(range)?, 16).ok();
+    if id.as_bytes().get(14) != Some(&b'7') {
+        return None;
+    }
+    let millis = hex(0..8)? << 16 | hex(9..13)?;
+    let date = Timestamp::from_millisecond(millis).ok()?.to_zoned(TimeZone::UTC).date();
+    let folder =
+        |days: i64| date.checked_add(days.days()).ok().map(|date| date.strftime("%Y/%m/%d").to_string());
+    Some([folder(0)?, folder(1)?, folder(-1)?])
+}
+
+/// The log whose name ends so, in one folder.
+fn log_in(folder: &Path, suffix: &str, budget: &mut usize) -> Option<PathBuf> {
+    for entry in read_dir(folder).ok()?.flatten() {
+        *budget = budget.checked_sub(1)?;
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|name| name.starts_with("rollout-") && name.ends_with(suffix)) {
+            return Some(entry.path());
+        }
+    }
+    None
+}
+
+/// Through years, months and days (`depth` levels), the newest first.
+fn search(folder: &Path, suffix: &str, depth: usize, budget: &mut usize) -> Option<PathBuf> {
+    if depth == 0 {
+        return log_in(folder, suffix, budget);
+    }
+    let mut folders: Vec<PathBuf> = read_dir(folder).ok()?.flatten().map(|entry| entry.path()).collect();
+    *budget = budget.checked_sub(folders.len())?;
+    folders.sort_unstable();
+    folders.iter().rev().find_map(|folder| search(folder, suffix, depth - 1, budget))
+}
+
+fn read_meta(path: PathBuf, id: &str) -> Option<ThreadMeta> {
+    #[derive(Deserialize)]
+    struct Line {
+        r#type: String,
+        payload: Payload,
+    }
+    #[derive(Deserialize)]
+    struct Payload {
+        id: String,
+        cwd: PathBuf,
+        creator_user_id: Option<String>,
+        creator_account_id: Option<String>,
+    }
+
+    let mut line = Vec::new();
+    BufReader::new(File::open(&path).ok()?.take(FIRST_LINE_MAX)).read_until(b'\n', &mut line).ok()?;
+    let Line { r#type, payload } = serde_json::from_slice(&line).ok()?;
+    (r#type == "session_meta" && payload.id.eq_ignore_ascii_case(id)).then(|| ThreadMeta {
+        id: id.to_owned(),
+        cwd: payload.cwd,
+        creator_user_id: payload.creator_user_id,
+        creator_account_id: payload.creator_account_id,
+        path,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// Began on 2026-11-22 at 14:12:03 UTC.
+    const ID: &str = "01a20399-89f9-7f61-a9c3-c721a01b72f4";
+    const OTHER: &str = "01a20398-0caa-7283-bd8a-b0d99fca54a3";
+    const DAY: &str = "sessions/2026/11/22";
+
+    /// As 0.169.0 writes it, keys in its order.
+    fn first_line(id: &str) -> String {
+        let instructions = "You are a coding agent.\\n".repeat(1_000);
+        format!(
+            concat!(
+                r#"{{"timestamp":"2026-11-22T14:12:03.733Z","ordinal":0,"type":"session_meta","payload":{{"#,
+                r#""account_scoped":true,"creator_user_id":"user-a","creator_account_id":"acct-a","#,
+                r#""session_id":"{id}","id":"{id}","timestamp":"2026-11-22T14:12:03.706Z","cwd":"/w/p","#,
+                r#""runtime_workspace_roots":["/w/p"],"originator":"codex_exec","cli_version":"0.169.0","#,
+                r#""source":"exec","thread_source":"user","model_provider":"openai","#,
+                r#""base_instructions":{{"text":"{text}"}},"history_mode":"paginated"}}}}"#,
+                "\n{{\"type\":\"event_msg\",\"payload\":{{}}}}\n"
+            ),
+            id = id,
+            text = instructions,
+        )
+    }
+
+    /// As 0.120.0 writes it.
+    fn old_line(id: &str) -> String {
+        format!(
+            concat!(
+                r#"{{"timestamp":"2026-11-22T14:10:26.131Z","type":"session_meta","payload":{{"id":"{id}","#,
+                r#""timestamp":"2026-11-22T14:10:26.125Z","cwd":"/w/old","originator":"codex_exec","#,
+                r#""cli_version":"0.120.0","source":"exec","model_provider":"openai"}}}}"#,
+                "\n"
+            ),
+            id = id
+        )
+    }
+
+    fn put(home: &TempDir, folder: &str, id: &str, text: &str) -> PathBuf {
+        let folder = home.path().join(folder);
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join(format!("rollout-2026-11-22T14-12-03-{id}.jsonl"));
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn home() -> TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    #[test]
+    fn a_thread_and_its_creator() {
+        let home = home();
+        let path = put(&home, DAY, ID, &first_line(ID));
+        put(&home, DAY, OTHER, &old_line(OTHER));
+        let meta = by_id(home.path(), ID).unwrap();
+        let want = ThreadMeta {
+            id: ID.into(),
+            cwd: "/w/p".into(),
+            creator_user_id: Some("user-a".into()),
+            creator_account_id: Some("acct-a".into()),
+            path,
+        };
+        assert_eq!(meta, want);
+        assert_eq!(by_id(home.path(), &ID.to_uppercase()), Some(want));
+        let old = by_id(home.path(), OTHER).unwrap();
+        assert_eq!((old.cwd, old.creator_user_id, old.creator_account_id), ("/w/old".into(), None, None));
+    }
+
+    #[test]
+    fn wherever_the_log_is() {
+        let v4 = "3f2504e0-4f89-41d3-9a0c-0305e82c3301";
+        for (folder, id) in [
+            (DAY, ID),
+            ("sessions/2026/11/23", ID),
+            ("sessions/2026/11/21", ID),
+            ("archived_sessions", ID),
+            ("sessions/2027/02/01", ID),
+            ("sessions/2025/12/31", v4),
+        ] {
+            let home = home();
+            put(&home, "sessions/2026/10/01", OTHER, &old_line(OTHER));
+            let path = put(&home, folder, id, &first_line(id));
+            assert_eq!(by_id(home.path(), id).map(|meta| meta.path), Some(path), "{folder}");
+        }
+    }
+
+    #[test]
+    fn the_days_around_the_turn_of_a_year() {
+        // 2026-12-31 23:59:59.999 UTC
+        let days = days_of("01a2ce8b-d3ff-7000-8000-000000000000").unwrap();
+        assert_eq!(days, ["2026/12/31", "2027/01/01", "2026/12/30"]);
+        assert_eq!(days_of("3f2504e0-4f89-41d3-9a0c-0305e82c3301"), None);
+        assert_eq!(days_of("zz"), None);
+        assert_eq!(days_of(ID).unwrap()[0], "2026/11/22");
+    }
+
+    #[test]
+    fn what_is_missing_or_garbled_is_nothing() {
+        let whole = first_line(ID);
+        for text in ["", "\n", "{", &whole[..5_000], "[]\n", "{\"type\":\"event_msg\",\"payload\":{}}\n"] {
+            let home = home();
+            put(&home, DAY, ID, text);
+            assert_eq!(by_id(home.path(), ID), None, "{:.40}", text);
+        }
+        let home = home();
+        assert_eq!(by_id(home.path(), ID), None);
+        put(&home, DAY, ID, &first_line(OTHER));
+        assert_eq!(by_id(home.path(), ID), None, "another thread's line");
+        let path = put(&home, DAY, OTHER, "");
+        fs::rename(&path, path.with_extension("jsonl.zst")).unwrap();
+        assert_eq!(by_id(home.path(), OTHER), None);
+    }
+
+    #[test]
+    fn names_come_from_the_index_latest_first() {
+        let home = home();
+        let entry = |id: &str, name: &str| {
+            format!(
+                "{{\"id\":\"{id}\",\"thread_name\":\"{name}\",\"updated_at\":\"2026-11-22T14:37:41Z\"}}\n"
+            )
+        };
+        let index = |text: String| fs::write(home.path().join("session_index.jsonl"), text).unwrap();
+        let named = |name: &str| by_name(home.path(), name).map(|meta| meta.id);
+        assert_eq!(named("work"), None);
+        put(&home, DAY, ID, &first_line(ID));
+        put(&home, "sessions/2026/11/22", OTHER, &old_line(OTHER));
+
+        index(entry(OTHER, "work") + &entry(ID, "work"));
+        assert_eq!(named("work").as_deref(), Some(ID));
+        assert_eq!(named("Work"), None, "exactly");
+        assert_eq!(find(home.path(), Target::Name("work")).unwrap().id, ID);
+        assert_eq!(find(home.path(), Target::Last), None);
+
+        index(entry(OTHER, "work") + &entry(ID, "work") + "garbage\n" + &entry(ID, "new"));
+        assert_eq!(named("work").as_deref(), Some(OTHER), "an old name is none");
+        assert_eq!(named("new").as_deref(), Some(ID));
+
+        let lost = "01a20399-0000-7000-8000-000000000000";
+        index(entry(ID, "work") + &entry(lost, "work"));
+        assert_eq!(named("work").as_deref(), Some(ID), "one without a log hides nothing");
+    }
+}
