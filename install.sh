@@ -147,7 +147,7 @@ find_source() {
         [ -f "$checkout/shim/Cargo.toml" ] && grep -q '^name = "codex-pool"' "$checkout/Cargo.toml" 2>/dev/null; then
         method=source
         checkout=$(cd "$checkout" && pwd) || die "cannot enter $checkout"
-        version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$checkout/Cargo.toml" | head -n 1)
+        version=$(sh "$checkout/scripts/version.sh")
         return 0
     fi
     releases=${CODEX_POOL_RELEASES:-}

@@ -18,6 +18,11 @@ cargo_for_target() {
     cargo "$verb" --release --locked --target "$target" --target-dir "$built" "$@"
 }
 
+# What is C in it is compiled for musl's headers, too.
+case $target in
+    *-linux-musl) ! command -v musl-gcc >/dev/null || export "CC_$(printf %s "$target" | tr - _)=musl-gcc" ;;
+esac
+
 # Whether a static program can be linked: musl always brings its library, glibc only if it is installed.
 has_static_libc() {
     case $target in

@@ -270,7 +270,7 @@ fn it_says_whether_this_shell_already_uses_the_shim() {
 fn a_checkout_builds_and_installs_itself() {
     let mut place = Place::new();
     let checkout = place.beside("a checkout");
-    for file in ["install.sh", "scripts/build.sh", "Cargo.toml", "shim/Cargo.toml"] {
+    for file in ["install.sh", "scripts/build.sh", "scripts/version.sh", "Cargo.toml", "shim/Cargo.toml"] {
         let to = checkout.join(file);
         fs::create_dir_all(to.parent().expect("folder")).expect("folder");
         fs::copy(repository().join(file), to).expect("copy");

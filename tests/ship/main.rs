@@ -6,3 +6,4 @@ mod place;
 mod refusals;
 mod skill;
 mod uninstall;
+mod workflows;
