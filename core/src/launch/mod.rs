@@ -1,3 +1,292 @@
-//! A launch: from what the user typed to what is executed.
+//! A launch: from what the user typed to what is executed. `prepare` decides and does everything on
+//! disk; the caller prints the lines and becomes the program. Whatever is wrong with the pool, Codex
+//! starts: only an account that was asked for by name may fail a launch.
 
+mod choose;
+mod exec;
 pub mod ledger;
+mod nested;
+mod seating;
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+pub use choose::{candidates, databases};
+pub use exec::{Program, become_program};
+
+use crate::account::AccountId;
+use crate::codex::argv::{self, Invocation};
+use crate::codex::find::{self, NoCodex};
+use crate::codex::layers::{CodexSettings, SYSTEM_DIR, Surroundings};
+use crate::config::Settings;
+use crate::env::{Env, names};
+use crate::error::{Error, ErrorKind};
+use crate::files::PoolLock;
+use crate::paths::PoolPaths;
+use crate::pool::Pool;
+use crate::seats::occupants::Census;
+use crate::seats::{self, BROKEN_AFTER, Base, Holding, NoBase, Seat};
+
+/// How long a launch waits for the pool's lock.
+pub const LOCK_WAIT: Duration = Duration::from_secs(2);
+/// How many shims deep a launch may be: beyond that a wrapper calls the shim that calls the wrapper.
+const DEEPEST: u32 = 12;
+
+/// What the user asked for.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// The surroundings.
+    pub env: &'a Env,
+    /// argv[0] as typed.
+    pub argv0: &'a OsStr,
+    /// Everything after it.
+    pub args: &'a [OsString],
+    /// This program's own file, so that the shim does not find itself.
+    pub own: Option<&'a Path>,
+    /// The account that `codex-pool run` names.
+    pub named: Option<&'a str>,
+    /// `run --best`: the pick, whatever is pinned.
+    pub best: bool,
+    /// `run --program`: what runs instead of Codex.
+    pub program: Option<PathBuf>,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Print the lines and become this program.
+    Exec(Program, Vec<Line>),
+    /// Print the error and exit with this status.
+    Fail(u8, String),
+}
+
+/// One line for stderr.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Line {
+    /// Something is wrong, or not as asked: always said.
+    Wrong(String),
+    /// The account changed: said on a terminal.
+    Switched(String),
+    /// About the pick: said when asked for.
+    Verbose(String),
+}
+
+/// Why a launch goes on without the pool, or fails.
+enum Trouble {
+    /// Start Codex untouched, with a line.
+    Untouched(Option<String>),
+    /// The account that was asked for by name cannot be had.
+    Named(Error),
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Trouble::Untouched(Some(error.to_string()))
+    }
+}
+
+/// Prepares a launch.
+pub fn prepare(request: &Request<'_>) -> Outcome {
+    let env = request.env;
+    let paths = env.pool_home().map(PoolPaths::new);
+    let (settings, problems) = match &paths {
+        Some(paths) => Settings::load(&paths.config()),
+        None => (Settings::default(), Vec::new()),
+    };
+    let program = match &request.program {
+        Some(program) => program.clone(),
+        None => match find::find(env, &settings, request.own) {
+            Ok(codex) => codex,
+            Err(error @ NoCodex::NotFound) => return Outcome::Fail(127, error.to_string()),
+            Err(error) => return Outcome::Fail(if matches!(error, NoCodex::Named(..)) { 127 } else { 126 }, error.to_string()),
+        },
+    };
+    let thread = env.text(names::CODEX_THREAD_ID);
+    let depth = nested::depth(env.text(names::CODEX_POOL_DEPTH), thread);
+    if depth >= DEEPEST {
+        return Outcome::Fail(
+            126,
+            format!(
+                "{} calls `codex`, which is codex-pool's shim, which calls it again; name the real Codex in \
+                 CODEX_POOL_CODEX or as codex_path in config.toml",
+                program.display()
+            ),
+        );
+    }
+    let mut out = Program::new(program, request.argv0, request.args, env);
+    out.set_env(names::CODEX_POOL_DEPTH, nested::depth_value(depth + 1, thread).as_ref());
+    let call = argv::parse(request.args);
+    let is_codex = request.program.is_none();
+    if env.text(names::CODEX_POOL) == Some("off") || is_codex && !call.needs_account() {
+        return Outcome::Exec(out, Vec::new());
+    }
+    let mut lines: Vec<Line> = problems.into_iter().map(Line::Wrong).collect();
+    let launch = Launch { request, settings: &settings, call: &call, is_codex };
+    match launch.seat(paths, &mut out, &mut lines) {
+        Ok(()) => Outcome::Exec(out, lines),
+        Err(Trouble::Named(error)) => Outcome::Fail(error.kind.exit_status(), error.to_string()),
+        Err(Trouble::Untouched(why)) => {
+            lines.extend(why.map(|why| Line::Wrong(format!("{why}; Codex starts without the pool"))));
+            Outcome::Exec(out, lines)
+        }
+    }
+}
+
+/// The parts of a launch that do not change.
+struct Launch<'a> {
+    request: &'a Request<'a>,
+    settings: &'a Settings,
+    call: &'a Invocation<'a>,
+    /// Codex itself runs, not another program.
+    is_codex: bool,
+}
+
+/// The pool while we hold it.
+struct Held<'a> {
+    lock: &'a PoolLock,
+    pool: Pool,
+    census: Census,
+    base: &'a Base,
+    codex: &'a CodexSettings,
+    /// What the shared seat holds.
+    shared: Holding,
+}
+
+impl Launch<'_> {
+    fn env(&self) -> &Env {
+        self.request.env
+    }
+
+    /// Chooses the account, seats it and enters the launch in the ledger.
+    fn seat(&self, paths: Option<PoolPaths>, out: &mut Program, lines: &mut Vec<Line>) -> Result<(), Trouble> {
+        let env = self.env();
+        let paths = paths.ok_or_else(|| Trouble::Untouched(Some("HOME is not set".to_owned())))?;
+        if !paths.root().is_dir() {
+            let text = format!("there is no pool at {}; `codex-pool init` makes one", paths.root().display());
+            return self.untouched(text);
+        }
+        let base = match Base::of_env(env, &paths) {
+            Ok(base) => base,
+            Err(NoBase::NoHome) => return self.untouched("neither HOME nor CODEX_HOME is set"),
+            // Codex says so itself.
+            Err(NoBase::Absent(_)) => return Err(Trouble::Untouched(None)),
+        };
+        let around = Surroundings {
+            codex_home: base.dir(),
+            system_dir: Path::new(SYSTEM_DIR),
+            user_home: env.home(),
+            cwd: env.cwd.as_deref(),
+        };
+        let codex = CodexSettings::read(around, self.call);
+        let lock = self.lock(&paths, &base)?;
+        let pool = match Pool::open(&lock, &paths, env.now) {
+            Ok(pool) => pool,
+            Err(error) => return self.untouched(error.to_string()),
+        };
+        let census = Census::take(Some(&lock), &paths, env.now);
+        let mut held = Held { lock: &lock, pool, census, base: &base, codex: &codex, shared: Holding::Empty };
+        held.reconcile(env.now)?;
+        let choice = self.choose(&mut held, lines)?;
+        let seated = self.take_seat(&mut held, choice, lines);
+        // What was learned is kept even if the seat could not be had.
+        let committed = held.pool.commit(&lock);
+        let seated = seated?;
+        if let Err(error) = committed {
+            lines.push(Line::Wrong(error.to_string()));
+        }
+        self.dress(&held, &seated, out);
+        Ok(())
+    }
+
+    /// Takes the lock. A document that Codex is writing at this moment is waited for first, without
+    /// the lock, so that other launches need not wait for us.
+    fn lock(&self, paths: &PoolPaths, base: &Base) -> Result<PoolLock, Trouble> {
+        let start = Instant::now();
+        while !seats::is_whole(paths, &base.shared()) && start.elapsed() < BROKEN_AFTER {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        match PoolLock::acquire(paths, LOCK_WAIT) {
+            Ok(Some(lock)) => Ok(lock),
+            Ok(None) => {
+                self.enter_unlocked(paths, base);
+                Err(self.trouble(format!(
+                    "the pool was locked for {} s by another process (see `codex-pool doctor`)",
+                    LOCK_WAIT.as_secs()
+                )))
+            }
+            Err(e) => Err(self.trouble(Error::io("lock", &paths.pool_lock(), &e).to_string())),
+        }
+    }
+
+    /// Something is wrong with the pool: fatal only if an account was asked for by name.
+    fn trouble(&self, text: impl Into<String>) -> Trouble {
+        match self.named() {
+            Some(name) => Trouble::Named(Error::of(
+                ErrorKind::NoUsableAccount,
+                format!("account `{name}` was asked for, but {}", text.into()),
+            )),
+            None => Trouble::Untouched(Some(text.into())),
+        }
+    }
+
+    fn untouched<T>(&self, text: impl Into<String>) -> Result<T, Trouble> {
+        Err(self.trouble(text))
+    }
+
+    /// The account that was asked for by name.
+    fn named(&self) -> Option<&str> {
+        self.request.named.or_else(|| if self.request.best { None } else { self.env().text(names::CODEX_POOL_ACCOUNT) })
+    }
+
+    /// Gives the program what its seat needs: environment and arguments.
+    fn dress(&self, held: &Held<'_>, seated: &seating::Seated, out: &mut Program) {
+        let home = seated.seat.dir() != held.base.dir();
+        if home {
+            out.set_env(names::CODEX_HOME, Some(seated.seat.dir().as_os_str()));
+            // Set by the user, or inherited from the home that we are in: it is the base's already.
+            if self.env().get(names::CODEX_SQLITE_HOME).is_none() {
+                out.set_env(names::CODEX_SQLITE_HOME, Some(held.base.dir().as_os_str()));
+            }
+        } else if seats::home::base_of(&held.pool.paths, Path::new(self.env().get(names::CODEX_HOME).unwrap_or_default())).is_some() {
+            // Out of an inherited home, back to the base.
+            out.set_env(names::CODEX_HOME, held.base.explicit().then(|| held.base.dir().as_os_str()));
+            if self.env().get(names::CODEX_SQLITE_HOME) == Some(held.base.dir().as_os_str()) {
+                out.set_env(names::CODEX_SQLITE_HOME, None);
+            }
+        }
+        if let Some(me) = &held.census.me {
+            out.set_env(names::CODEX_POOL_LAUNCH, Some(me.to_string().as_ref()));
+        }
+        if !self.is_codex {
+            if let Some(id) = &seated.account {
+                out.set_env(names::CODEX_POOL_ACCOUNT, Some(id.as_str().as_ref()));
+            }
+            return;
+        }
+        out.insert_args(self.call, self.request.args, &self.extra_args(held, seated, home));
+    }
+}
+
+impl Held<'_> {
+    /// Brings what the seats in use hold into the pool: the shared one always.
+    fn reconcile(&mut self, now: i64) -> Result<(), Trouble> {
+        self.shared = seats::reconcile(self.lock, &mut self.pool, &self.base.shared(), now)?;
+        let shared = crate::store::path_key(&self.base.shared().auth_json());
+        let mut others: Vec<&String> =
+            self.census.ledger.launches.iter().filter_map(|l| Some(&l.entry.as_ref()?.seat)).filter(|s| **s != shared).collect();
+        others.sort_unstable();
+        others.dedup();
+        for key in others {
+            if let Some(seat) = Seat::of_auth_json(&self.pool.paths, &crate::store::path_of_key(key)) {
+                seats::reconcile(self.lock, &mut self.pool, &seat, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The account in the shared seat.
+    fn live(&self) -> Option<&AccountId> {
+        self.shared.account()
+    }
+}

@@ -1,0 +1,160 @@
+//! Who: the account of a launch. Order of authority: asked for by name, the session we are inside,
+//! the pin, the pick.
+
+use std::path::PathBuf;
+
+use super::{Held, Launch, Line, Trouble, nested};
+use crate::account::{Account, AccountId, AccountKind, AuthState};
+use crate::codex::layers::CodexSettings;
+use crate::env::{Env, names};
+use crate::error::{Error, ErrorKind, Result};
+use crate::launch::ledger::Ledger;
+use crate::pick::{Candidate, Ranked, Reason, Tier, pick};
+use crate::pool::Pool;
+use crate::references;
+use crate::seats::{Base, Seat};
+use crate::store::path_of_key;
+use crate::usage::UsageCache;
+
+/// What was chosen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// This account, wherever it can sit.
+    Account(AccountId),
+    /// The seat of the session that we are inside.
+    Stay(Seat, Option<AccountId>),
+    /// Nobody can be picked: whatever is live.
+    Live,
+}
+
+impl Launch<'_> {
+    pub(super) fn choose(&self, held: &mut Held<'_>, lines: &mut Vec<Line>) -> Result<Choice, Trouble> {
+        if let Some(name) = self.named() {
+            return named(held, name).map(Choice::Account).map_err(Trouble::Named);
+        }
+        if let Some(outer) = nested::outer(self.env(), &held.census)
+            && let Some(entry) = &outer.entry
+            && let Some(seat) = Seat::of_auth_json(&held.pool.paths, &path_of_key(&entry.seat))
+        {
+            lines.push(Line::Verbose("inside a session: its own account".to_owned()));
+            return Ok(Choice::Stay(seat, entry.account.clone()));
+        }
+        let now = self.env().now;
+        let usage = UsageCache::load(None, &held.pool.paths);
+        let candidates = candidates(&held.pool, &usage, &held.census.ledger, held.live(), held.codex);
+        let ranking = pick(&candidates, now, self.settings);
+        let pin = held.pool.state().pin.clone().filter(|_| !self.request.best);
+        if let Some(pin) = pin {
+            match ranking.iter().find(|r| candidates[r.index].account.id == pin) {
+                Some(ranked) if usable(ranked) => {
+                    if ranked.tier == Tier::Exhausted {
+                        lines.push(Line::Wrong(format!(
+                            "the pinned account {} is {}; `codex-pool use --auto` unpins",
+                            candidates[ranked.index].account.label,
+                            ranked.explain(now)
+                        )));
+                    }
+                    return Ok(Choice::Account(pin));
+                }
+                Some(ranked) => lines.push(Line::Wrong(format!(
+                    "the pinned account {} cannot be used ({}); picking another",
+                    candidates[ranked.index].account.label,
+                    ranked.explain(now)
+                ))),
+                None => {}
+            }
+        }
+        let Some(best) = ranking.first().filter(|r| r.eligible()) else {
+            nobody(&ranking, &candidates, lines, now);
+            return Ok(Choice::Live);
+        };
+        let account = candidates[best.index].account;
+        if best.tier == Tier::Exhausted {
+            let first = ranking.iter().filter_map(|r| match r.reason {
+                Reason::Exhausted(Some(at)) => Some((at, &candidates[r.index].account.label)),
+                _ => None,
+            });
+            let when = first.min().map_or_else(String::new, |(at, label)| {
+                format!("; {label} resets first, in {}", crate::time::human_duration(at - now))
+            });
+            lines.push(Line::Wrong(format!("every account is at its limit{when}; staying on {}", account.label)));
+        }
+        lines.push(Line::Verbose(format!("{}: {}", account.label, best.explain(now))));
+        Ok(Choice::Account(account.id.clone()))
+    }
+}
+
+/// A pin, or a name, overrules what only speaks against picking.
+fn usable(ranked: &Ranked) -> bool {
+    ranked.eligible() || matches!(ranked.reason, Reason::Disabled | Reason::ApiKeyNotPicked)
+}
+
+/// Says why nobody can be picked, unless the pool is simply empty.
+fn nobody(ranking: &[Ranked], candidates: &[Candidate<'_>], lines: &mut Vec<Line>, now: i64) {
+    let Some(first) = ranking.first() else { return };
+    let account = candidates[first.index].account;
+    // An API key or a disabled account that is live is the user's own choice.
+    if candidates.iter().any(|c| c.live && c.has_credentials && c.allowed && c.account.auth.state == AuthState::Ok) {
+        return;
+    }
+    let next = match first.reason {
+        Reason::ReauthRequired | Reason::NoCredentials => format!("; `codex-pool reauth {}`", account.label),
+        _ => "; see `codex-pool why`".to_owned(),
+    };
+    lines.push(Line::Wrong(format!("no account can be used ({}: {}){next}", account.label, first.explain(now))));
+}
+
+/// The account that was asked for by name, if it can be used.
+fn named(held: &Held<'_>, name: &str) -> Result<AccountId> {
+    let account = references::resolve(&held.pool.registry().accounts, name)?;
+    let refuse = |why: &str| Error::of(ErrorKind::NoUsableAccount, format!("account {} {why}", account.display()));
+    match account.auth.state {
+        AuthState::ReauthRequired => {
+            return Err(refuse("needs a login").hint(format!("`codex-pool reauth {}`", account.label)));
+        }
+        AuthState::WorkspaceRemoved => return Err(refuse("was removed from its workspace")),
+        AuthState::Ok | AuthState::Expired => {}
+    }
+    if !held.pool.credentials().has(&account.id) {
+        return Err(refuse("has no credentials in the pool").hint(format!("`codex-pool reauth {}`", account.label)));
+    }
+    if !allowed(held.codex, account) {
+        return Err(refuse("is forbidden here by Codex's configuration (forced_login_method, forced_chatgpt_workspace_id)"));
+    }
+    Ok(account.id.clone())
+}
+
+fn allowed(codex: &CodexSettings, account: &Account) -> bool {
+    match account.kind {
+        AccountKind::ApiKey => codex.allows_api_key(),
+        AccountKind::Chatgpt => codex.allows_chatgpt(account.account_id.as_deref().unwrap_or("")),
+    }
+}
+
+/// The accounts as the pick sees them. `live`: who holds the shared seat.
+pub fn candidates<'a>(
+    pool: &'a Pool,
+    usage: &'a UsageCache,
+    ledger: &Ledger,
+    live: Option<&AccountId>,
+    codex: &CodexSettings,
+) -> Vec<Candidate<'a>> {
+    let stored = pool.credentials().ids();
+    let accounts = pool.registry().accounts.iter();
+    accounts
+        .map(|account| Candidate {
+            account,
+            has_credentials: stored.contains(&account.id),
+            allowed: allowed(codex, account),
+            usage: usage.usage(&account.id),
+            sessions: ledger.sessions(&account.id),
+            live: live == Some(&account.id),
+        })
+        .collect()
+}
+
+/// Where the databases of a base are: Codex's `sqlite_home`, else CODEX_SQLITE_HOME, else the base.
+pub fn databases(env: &Env, codex: &CodexSettings, base: &Base) -> PathBuf {
+    let set = codex.sqlite_home.clone().or_else(|| env.get(names::CODEX_SQLITE_HOME).map(PathBuf::from));
+    set.and_then(|dir| env.absolute(&dir)).unwrap_or_else(|| base.dir().to_owned())
+}

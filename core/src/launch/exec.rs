@@ -1,0 +1,99 @@
+//! Becoming the program: `execve` with everything as it came. The standard library's own `exec`
+//! resets the signal mask and SIGPIPE, so it is not used.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use crate::codex::argv::Invocation;
+use crate::env::Env;
+
+/// What is executed.
+#[derive(Clone)]
+pub struct Program {
+    path: PathBuf,
+    argv0: OsString,
+    args: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
+}
+
+impl std::fmt::Debug for Program {
+    /// Without the environment, which may hold other programs' secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Program").field("path", &self.path).field("args", &self.args).finish_non_exhaustive()
+    }
+}
+
+impl Program {
+    /// A program with the arguments and the environment that we got.
+    pub(super) fn new(path: PathBuf, argv0: &OsStr, args: &[OsString], env: &Env) -> Self {
+        let env = env.vars().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+        Program { path, argv0: argv0.to_owned(), args: args.to_vec(), env }
+    }
+
+    /// The program's file.
+    pub fn path(&self) -> &std::path::Path {
+        &self.path
+    }
+
+    /// Its arguments after argv[0].
+    pub fn args(&self) -> &[OsString] {
+        &self.args
+    }
+
+    /// A variable of its environment.
+    pub fn env(&self, name: &str) -> Option<&OsStr> {
+        self.env.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_os_str())
+    }
+
+    /// Its environment.
+    pub fn envs(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
+        self.env.iter().map(|(k, v)| (k.as_os_str(), v.as_os_str()))
+    }
+
+    /// Sets or removes a variable, in its place if it is there.
+    pub(super) fn set_env(&mut self, name: &str, value: Option<&OsStr>) {
+        match (self.env.iter_mut().find(|(k, _)| k == name), value) {
+            (Some(var), Some(value)) => var.1 = value.to_owned(),
+            (None, Some(value)) => self.env.push((name.into(), value.to_owned())),
+            (_, None) => self.env.retain(|(k, _)| k != name),
+        }
+    }
+
+    /// Adds options of ours where this command line takes them.
+    pub(super) fn insert_args(&mut self, call: &Invocation<'_>, args: &[OsString], extra: &[OsString]) {
+        if !extra.is_empty() {
+            self.args = call.with_extra(args, extra);
+        }
+    }
+}
+
+/// Becomes the program; returns only with the error that kept it from that.
+pub fn become_program(program: &Program) -> io::Error {
+    let c = |bytes: &OsStr| CString::new(bytes.as_bytes());
+    let strings = || -> io::Result<(CString, Vec<CString>, Vec<CString>)> {
+        let argv = std::iter::once(&program.argv0).chain(&program.args).map(|arg| c(arg));
+        let env = program.env.iter().map(|(name, value)| {
+            let mut var = name.clone();
+            var.push("=");
+            var.push(value);
+            c(&var)
+        });
+        Ok((c(program.path.as_os_str())?, argv.collect::<Result<_, _>>()?, env.collect::<Result<_, _>>()?))
+    };
+    let (path, argv, env) = match strings() {
+        Ok(strings) => strings,
+        Err(e) => return e,
+    };
+    let pointers = |list: &[CString]| -> Vec<*const libc::c_char> {
+        list.iter().map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
+    };
+    let (argv, env) = (pointers(&argv), pointers(&env));
+    // SAFETY: all three are C strings, or null-terminated arrays of them, that outlive the call.
+    #[expect(unsafe_code, reason = "execve")]
+    unsafe {
+        libc::execve(path.as_ptr(), argv.as_ptr(), env.as_ptr());
+    }
+    io::Error::last_os_error()
+}

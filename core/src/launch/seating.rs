@@ -1,0 +1,260 @@
+//! Where: the seat of a launch. An account that sits somewhere is joined there; else it takes the
+//! shared seat if that is free, else a home of its own.
+
+use std::ffi::OsString;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::choose::Choice;
+use super::ledger::{self, Entry};
+use super::{Held, Launch, Line, Trouble, databases};
+use crate::account::AccountId;
+use crate::codex::layers::CredentialsStore;
+use crate::codex::probe;
+use crate::config::Parallel;
+use crate::env::names;
+use crate::error::Result;
+use crate::paths::PoolPaths;
+use crate::seats::occupants::{self, Occupant};
+use crate::seats::{self, Base, Holding, Seat};
+use crate::store::path_key;
+
+/// Where the launch sits.
+#[derive(Debug, Clone)]
+pub(super) struct Seated {
+    /// The seat.
+    pub(super) seat: Seat,
+    /// Who is in it; `None` if nobody of the pool is.
+    pub(super) account: Option<AccountId>,
+}
+
+impl Launch<'_> {
+    /// Seats the choice and enters the launch in the ledger. The entry comes first: without it, the
+    /// next launch could swap the seat away under us.
+    pub(super) fn take_seat(&self, held: &mut Held<'_>, choice: Choice, lines: &mut Vec<Line>) -> Result<Seated, Trouble> {
+        let shared = held.base.shared();
+        let id = match choice {
+            Choice::Stay(seat, account) => {
+                self.enter(held, &seat, account.as_ref())?;
+                return Ok(Seated { seat, account });
+            }
+            Choice::Live => return self.stay(held, None, lines),
+            Choice::Account(id) => id,
+        };
+        if held.live() == Some(&id) {
+            self.enter(held, &shared, Some(&id))?;
+            if matches!(held.shared, Holding::Account { stale: true, .. }) {
+                self.put(held, &shared, &id)?;
+            }
+            return Ok(Seated { seat: shared, account: Some(id) });
+        }
+        let home = held.base.home(&held.pool.paths, &id);
+        if home.auth_json().exists() && !self.occupants(held, &home).is_empty() {
+            return self.join_home(held, &home, &id, false, lines);
+        }
+        let in_the_way = self.in_the_way(held);
+        if in_the_way.is_none() {
+            self.stop_idle_server(held);
+            let before = held.live().cloned();
+            self.enter(held, &shared, Some(&id))?;
+            self.put(held, &shared, &id)?;
+            lines.push(Line::Switched(switched(held, before.as_ref(), &id)));
+            return Ok(Seated { seat: shared, account: Some(id) });
+        }
+        let possible = match self.settings.parallel {
+            Parallel::Home => seats::home::possible(&held.pool.paths, held.base, &self.env().temp_dir()),
+            Parallel::Off => Err("parallel = \"off\"".to_owned()),
+        };
+        match possible {
+            Ok(()) => self.join_home(held, &home, &id, true, lines),
+            Err(why) => self.stay(held, Some((&id, in_the_way.unwrap_or_default(), why)), lines),
+        }
+    }
+
+    /// What keeps the shared seat from changing hands, for a message; `None` if it is free.
+    fn in_the_way(&self, held: &Held<'_>) -> Option<String> {
+        match &held.shared {
+            Holding::Unmanaged(kind) => return Some(format!("CODEX_HOME holds {kind}")),
+            Holding::Unreadable(why) => return Some(format!("auth.json cannot be read ({why})")),
+            Holding::Broken { settled: false } => return Some("auth.json is being written".to_owned()),
+            Holding::Broken { settled: true } | Holding::Empty | Holding::Account { .. } => {}
+        }
+        if held.census.blind() {
+            return Some("the launch ledger cannot be read".to_owned());
+        }
+        let occupants = self.occupants(held, &held.base.shared());
+        occupants.first().map(Occupant::describe)
+    }
+
+    fn occupants(&self, held: &Held<'_>, seat: &Seat) -> Vec<Occupant> {
+        held.census.occupants(&held.pool, held.base, seat, &databases(self.env(), held.codex, held.base))
+    }
+
+    /// The account's own home: brought up to date, with the newest credentials in it.
+    fn join_home(&self, held: &mut Held<'_>, home: &Seat, id: &AccountId, free: bool, lines: &mut Vec<Line>) -> Result<Seated, Trouble> {
+        let now = self.env().now;
+        self.enter(held, home, Some(id))?;
+        let ready = seats::home::update(held.lock, &held.pool.paths, held.base, home, free, now).and_then(|()| {
+            let holds = seats::reconcile(held.lock, &mut held.pool, home, now)?;
+            if holds == (Holding::Account { id: id.clone(), stale: false }) {
+                return Ok(());
+            }
+            seats::place(held.lock, &mut held.pool, &held.census, home, id, now)
+        });
+        if let Err(error) = ready {
+            return self.stay(held, Some((id, String::new(), error.to_string())), lines);
+        }
+        if held.live() != Some(id) {
+            let label = label(held, id);
+            let who = held.live().map_or_else(|| "another login".to_owned(), |live| label_of(held, live));
+            lines.push(Line::Switched(format!("{label}, in a home of its own, since {who} is in use")));
+        }
+        Ok(Seated { seat: home.clone(), account: Some(id.clone()) })
+    }
+
+    /// Stays in the shared seat with whatever is there, and says so if somebody else was meant.
+    fn stay(&self, held: &mut Held<'_>, instead_of: Option<(&AccountId, String, String)>, lines: &mut Vec<Line>) -> Result<Seated, Trouble> {
+        let shared = held.base.shared();
+        let live = held.live().cloned();
+        if let Some((id, in_the_way, why)) = instead_of {
+            let wanted = label(held, id);
+            let detail = [in_the_way, why].into_iter().filter(|s| !s.is_empty()).collect::<Vec<_>>().join("; ");
+            if self.named().is_some() {
+                return self.untouched(format!("{wanted} cannot be seated ({detail})"));
+            }
+            let who = live.as_ref().map_or_else(|| "the login in CODEX_HOME".to_owned(), |id| label_of(held, id));
+            lines.push(Line::Wrong(format!("staying on {who} instead of {wanted}: {detail}")));
+        }
+        self.enter(held, &shared, live.as_ref())?;
+        if let (Some(id), Holding::Account { stale: true, .. }) = (&live, &held.shared) {
+            self.put(held, &shared, id)?;
+        }
+        Ok(Seated { seat: shared, account: live })
+    }
+
+    fn put(&self, held: &mut Held<'_>, seat: &Seat, id: &AccountId) -> Result<(), Trouble> {
+        let now = self.env().now;
+        let place = || {
+            if matches!(held.shared, Holding::Broken { .. }) && !seat.is_home() {
+                seats::clear_broken(held.lock, &held.pool, seat, now)?;
+            }
+            seats::place(held.lock, &mut held.pool, &held.census, seat, id, now)
+        };
+        let mut place = place;
+        place().map_err(|error| self.trouble(error.to_string()))
+    }
+
+    fn enter(&self, held: &Held<'_>, seat: &Seat, account: Option<&AccountId>) -> Result<(), Trouble> {
+        let Some(me) = &held.census.me else {
+            return self.untouched("the system does not tell which processes run");
+        };
+        ledger::enter(&held.pool.paths, me, &self.entry(seat, account)).map_err(|error| self.trouble(error.to_string()))
+    }
+
+    /// Enters a launch that goes on without the lock, so that nobody swaps its seat away.
+    pub(super) fn enter_unlocked(&self, paths: &PoolPaths, base: &Base) {
+        if let Ok(me) = crate::process::ProcessId::of_self() {
+            let _ = ledger::enter(paths, &me, &self.entry(&base.shared(), None));
+        }
+    }
+
+    fn entry(&self, seat: &Seat, account: Option<&AccountId>) -> Entry {
+        let command = match &self.request.program {
+            None => self.call.describe().to_owned(),
+            Some(program) => program.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        };
+        Entry {
+            account: account.cloned(),
+            seat: path_key(&seat.auth_json()),
+            cwd: self.env().cwd.as_deref().map(path_key),
+            started_at: self.env().now,
+            command,
+        }
+    }
+
+    /// A background server that holds no thread is in nobody's use, but would go on with the old account.
+    fn stop_idle_server(&self, held: &Held<'_>) {
+        let dir = held.base.dir();
+        let Some(server) = occupants::server(dir) else { return };
+        let codex = match &self.request.program {
+            None => crate::codex::find::find(self.env(), self.settings, self.request.own).ok(),
+            Some(_) => crate::codex::find::find(self.env(), self.settings, None).ok(),
+        };
+        let Some(codex) = codex else { return };
+        let child = Command::new(codex)
+            .args(["app-server", "daemon", "stop"])
+            .env(names::CODEX_HOME, dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let Ok(mut child) = child else { return };
+        let start = Instant::now();
+        while matches!(child.try_wait(), Ok(None)) {
+            if start.elapsed() > Duration::from_millis(1500) {
+                let _ = child.kill();
+                let _ = child.wait();
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        // Its end can come a moment after the answer.
+        while crate::process::stat(server.pid).is_some_and(|s| !s.ended && s.start_ticks == server.start_ticks)
+            && start.elapsed() < Duration::from_millis(1900)
+        {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// The arguments that the shim adds, and no others.
+    pub(super) fn extra_args(&self, held: &Held<'_>, seated: &Seated, home: bool) -> Vec<OsString> {
+        let mut extra: Vec<OsString> = Vec::new();
+        let store = held.codex.cli_auth_credentials_store.unwrap_or(CredentialsStore::File);
+        if store != CredentialsStore::File && !held.codex.store_is_enforced {
+            extra.extend(["-c".into(), "cli_auth_credentials_store=\"file\"".into()]);
+        }
+        if home && let Some(hooks) = held.codex.hooks_override(held.base.dir(), seated.seat.dir()) {
+            extra.extend(["-c".into(), hooks.into()]);
+        }
+        if extra.is_empty() && self.call.attaches() && self.wrong_server(held, seated) {
+            extra.push("--no-daemon".into());
+        }
+        extra
+    }
+
+    /// Whether the seat's background server answers as somebody else, or nobody knows as whom, and
+    /// the installed Codex can do without it.
+    fn wrong_server(&self, held: &Held<'_>, seated: &Seated) -> bool {
+        let Some(server) = occupants::server(seated.seat.dir()) else { return false };
+        let memory = held.pool.state().seat(&seated.seat.auth_json());
+        let serves = memory.and_then(|memory| seats::server_account(memory, &server));
+        if serves.is_some() && serves == seated.account {
+            return false;
+        }
+        self.supports_no_daemon(held)
+    }
+
+    fn supports_no_daemon(&self, held: &Held<'_>) -> bool {
+        let Ok(codex) = crate::codex::find::find(self.env(), self.settings, self.request.own) else { return false };
+        let key = probe::identity(&codex);
+        if let Some(known) = key.as_ref().and_then(|key| held.pool.state().codex.get(key)) {
+            return known.no_daemon;
+        }
+        probe::ask(&codex).is_some_and(|c| c.no_daemon)
+    }
+}
+
+fn label(held: &Held<'_>, id: &AccountId) -> String {
+    label_of(held, id)
+}
+
+fn label_of(held: &Held<'_>, id: &AccountId) -> String {
+    held.pool.registry().get(id).map_or_else(|| id.to_string(), |a| a.label.clone())
+}
+
+fn switched(held: &Held<'_>, before: Option<&AccountId>, id: &AccountId) -> String {
+    match before {
+        Some(before) => format!("{} (was {})", label_of(held, id), label_of(held, before)),
+        None => label_of(held, id),
+    }
+}
