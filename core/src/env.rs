@@ -93,6 +93,11 @@ impl Env {
         self.get("HOME").map(Path::new)
     }
 
+    /// The folder for temporary files: `$TMPDIR`, else `/tmp`.
+    pub fn temp_dir(&self) -> PathBuf {
+        self.get("TMPDIR").map_or_else(|| PathBuf::from("/tmp"), PathBuf::from)
+    }
+
     /// The pool's folder, if it can be told.
     pub fn pool_home(&self) -> Option<PathBuf> {
         match self.get(names::CODEX_POOL_HOME) {

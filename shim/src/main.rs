@@ -1,1 +1,135 @@
-fn main() {}
+//! The program `codex` of codex-pool: picks the account, then becomes the real Codex. It stays thin
+//! and fast: all decisions are in `codex_pool_core::launch`; here are only the process's edges. Its
+//! standard output is Codex's alone.
+//!
+//! It has no Rust `main`, since the runtime's start changes SIGPIPE and opens closed descriptors,
+//! both of which Codex must find as they came.
+
+#![no_main]
+
+use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
+use std::io::{IsTerminal, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use codex_pool_core::env::{Env, names};
+use codex_pool_core::launch::{self, Line, Outcome, Request};
+
+/// How `find` knows a copy of this program, wherever it is.
+#[used]
+static MARKER: &str = codex_pool_core::shim_marker!();
+
+/// The process's entry.
+///
+/// # Safety
+/// Called by the C runtime with `argc` valid C strings in `argv`.
+#[expect(unsafe_code, reason = "the C entry point")]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
+    let count = usize::try_from(argc).unwrap_or(0);
+    let arg = |i: usize| {
+        // SAFETY: `i` is below `argc`, so this is a C string that lives as long as the process.
+        let bytes = unsafe { CStr::from_ptr(*argv.add(i)) }.to_bytes();
+        OsString::from_vec(bytes.to_vec())
+    };
+    let args: Vec<OsString> = (0..count).map(arg).collect();
+    hold_closed_descriptors();
+    keep_secrets_out_of_core_dumps();
+    run(&args)
+}
+
+fn run(args: &[OsString]) -> c_int {
+    let env = Env::of_process();
+    if env.flag(names::CODEX_POOL_SHIM_VERSION) {
+        let _ = writeln!(std::io::stdout(), "codex-shim {}", env!("CARGO_PKG_VERSION"));
+        return 0;
+    }
+    let (argv0, rest) =
+        args.split_first().map_or((OsStr::new("codex"), args), |(a, rest)| (a.as_os_str(), rest));
+    let own = own_file(&env, argv0);
+    let request = Request {
+        env: &env,
+        argv0,
+        args: rest,
+        own: own.as_deref(),
+        named: None,
+        best: false,
+        program: None,
+    };
+    match launch::prepare(&request) {
+        Outcome::Exec(program, lines) => {
+            say(&env, &lines);
+            let error = launch::become_program(&program);
+            complain(&format!("cannot execute {}: {error}", program.path().display()));
+            if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 }
+        }
+        Outcome::Fail(status, message) => {
+            complain(&message);
+            c_int::from(status)
+        }
+    }
+}
+
+/// This program's own file: the kernel's word, else argv[0] as the shell found it.
+fn own_file(env: &Env, argv0: &OsStr) -> Option<PathBuf> {
+    if cfg!(target_os = "linux") {
+        return Some(PathBuf::from("/proc/self/exe"));
+    }
+    if argv0.as_bytes().contains(&b'/') {
+        return env.absolute(Path::new(argv0));
+    }
+    std::env::current_exe().ok()
+}
+
+/// By default a line only if the account changed and somebody is there to read it, or if something is wrong.
+fn say(env: &Env, lines: &[Line]) {
+    if env.flag(names::CODEX_POOL_QUIET) {
+        return;
+    }
+    let verbose = env.flag(names::CODEX_POOL_VERBOSE);
+    for line in lines {
+        match line {
+            Line::Wrong(text) => complain(text),
+            Line::Switched(text) if verbose || std::io::stderr().is_terminal() => complain(text),
+            Line::Verbose(text) if verbose => complain(text),
+            Line::Switched(_) | Line::Verbose(_) => {}
+        }
+    }
+}
+
+/// One line on stderr, in one write; a closed or broken stderr is nobody's problem.
+fn complain(text: &str) {
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let _ = std::io::stderr().write_all(format!("codex-pool: {line}\n").as_bytes());
+}
+
+/// Takes the places of closed standard descriptors while we work, so that no file of ours, a lock or a
+/// document, becomes somebody's stdout. They close again at exec.
+fn hold_closed_descriptors() {
+    loop {
+        // SAFETY: a constant C string.
+        #[expect(unsafe_code, reason = "open")]
+        let fd = unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) };
+        if fd > 2 {
+            // SAFETY: we opened it just now.
+            #[expect(unsafe_code, reason = "close")]
+            unsafe {
+                libc::close(fd);
+            }
+        }
+        if !(0..=2).contains(&fd) {
+            return;
+        }
+    }
+}
+
+/// Credentials pass through our memory: no core dump of ours, and no other process of this user may read
+/// it. The flag ends with exec, so that Codex is not concerned.
+fn keep_secrets_out_of_core_dumps() {
+    #[cfg(target_os = "linux")]
+    // SAFETY: prctl with constants.
+    #[expect(unsafe_code, reason = "prctl")]
+    unsafe {
+        libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
+    }
+}

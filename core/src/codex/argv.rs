@@ -103,6 +103,27 @@ impl Invocation<'_> {
         self.command == Command::Logout
     }
 
+    /// What runs, for people: `codex`, `codex exec`.
+    pub fn describe(&self) -> &'static str {
+        match self.command {
+            Command::Interactive => "codex",
+            Command::Agents => "codex agents",
+            Command::Resume => "codex resume",
+            Command::Fork => "codex fork",
+            Command::Exec | Command::ExecResume | Command::ExecFork | Command::ExecReview => "codex exec",
+            Command::Review => "codex review",
+            Command::Login => "codex login",
+            Command::Logout => "codex logout",
+            Command::Queue => "codex queue",
+            Command::AppServer => "codex app-server",
+            Command::McpServer => "codex mcp-server",
+            Command::RemoteControl => "codex remote-control",
+            Command::Cloud => "codex cloud",
+            Command::Apply => "codex apply",
+            Command::Local => "codex",
+        }
+    }
+
     /// Is it the UI, which from 0.159 on attaches to the background server?
     pub fn is_interactive(&self) -> bool {
         matches!(self.command, Command::Interactive | Command::Agents | Command::Resume | Command::Fork)

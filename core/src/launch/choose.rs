@@ -12,7 +12,7 @@ use crate::launch::ledger::Ledger;
 use crate::pick::{Candidate, Ranked, Reason, Tier, pick};
 use crate::pool::Pool;
 use crate::references;
-use crate::seats::{Base, Seat};
+use crate::seats::{self, Base, Seat};
 use crate::store::path_of_key;
 use crate::usage::UsageCache;
 
@@ -37,7 +37,15 @@ impl Launch<'_> {
             && let Some(seat) = Seat::of_auth_json(&held.pool.paths, &path_of_key(&entry.seat))
         {
             lines.push(Line::Verbose("inside a session: its own account".to_owned()));
-            return Ok(Choice::Stay(seat, entry.account.clone()));
+            if seat.dir() == held.base.dir()
+                || seats::home::base_of(&held.pool.paths, seat.dir()).as_deref() == Some(held.base.dir())
+            {
+                return Ok(Choice::Stay(seat, entry.account.clone()));
+            }
+            // Another CODEX_HOME than the session's: its account, in a seat there.
+            if let Some(account) = entry.account.clone() {
+                return Ok(Choice::Account(account));
+            }
         }
         let now = self.env().now;
         let usage = UsageCache::load(None, &held.pool.paths);
@@ -77,7 +85,10 @@ impl Launch<'_> {
             let when = first.min().map_or_else(String::new, |(at, label)| {
                 format!("; {label} resets first, in {}", crate::time::human_duration(at - now))
             });
-            lines.push(Line::Wrong(format!("every account is at its limit{when}; staying on {}", account.label)));
+            lines.push(Line::Wrong(format!(
+                "every account is at its limit{when}; staying on {}",
+                account.label
+            )));
         }
         lines.push(Line::Verbose(format!("{}: {}", account.label, best.explain(now))));
         Ok(Choice::Account(account.id.clone()))
@@ -94,20 +105,28 @@ fn nobody(ranking: &[Ranked], candidates: &[Candidate<'_>], lines: &mut Vec<Line
     let Some(first) = ranking.first() else { return };
     let account = candidates[first.index].account;
     // An API key or a disabled account that is live is the user's own choice.
-    if candidates.iter().any(|c| c.live && c.has_credentials && c.allowed && c.account.auth.state == AuthState::Ok) {
+    if candidates
+        .iter()
+        .any(|c| c.live && c.has_credentials && c.allowed && c.account.auth.state == AuthState::Ok)
+    {
         return;
     }
     let next = match first.reason {
         Reason::ReauthRequired | Reason::NoCredentials => format!("; `codex-pool reauth {}`", account.label),
         _ => "; see `codex-pool why`".to_owned(),
     };
-    lines.push(Line::Wrong(format!("no account can be used ({}: {}){next}", account.label, first.explain(now))));
+    lines.push(Line::Wrong(format!(
+        "no account can be used ({}: {}){next}",
+        account.label,
+        first.explain(now)
+    )));
 }
 
 /// The account that was asked for by name, if it can be used.
 fn named(held: &Held<'_>, name: &str) -> Result<AccountId> {
     let account = references::resolve(&held.pool.registry().accounts, name)?;
-    let refuse = |why: &str| Error::of(ErrorKind::NoUsableAccount, format!("account {} {why}", account.display()));
+    let refuse =
+        |why: &str| Error::of(ErrorKind::NoUsableAccount, format!("account {} {why}", account.display()));
     match account.auth.state {
         AuthState::ReauthRequired => {
             return Err(refuse("needs a login").hint(format!("`codex-pool reauth {}`", account.label)));
@@ -116,10 +135,14 @@ fn named(held: &Held<'_>, name: &str) -> Result<AccountId> {
         AuthState::Ok | AuthState::Expired => {}
     }
     if !held.pool.credentials().has(&account.id) {
-        return Err(refuse("has no credentials in the pool").hint(format!("`codex-pool reauth {}`", account.label)));
+        return Err(
+            refuse("has no credentials in the pool").hint(format!("`codex-pool reauth {}`", account.label))
+        );
     }
     if !allowed(held.codex, account) {
-        return Err(refuse("is forbidden here by Codex's configuration (forced_login_method, forced_chatgpt_workspace_id)"));
+        return Err(refuse(
+            "is forbidden here by Codex's configuration (forced_login_method, forced_chatgpt_workspace_id)",
+        ));
     }
     Ok(account.id.clone())
 }

@@ -99,7 +99,12 @@ pub fn prepare(request: &Request<'_>) -> Outcome {
         None => match find::find(env, &settings, request.own) {
             Ok(codex) => codex,
             Err(error @ NoCodex::NotFound) => return Outcome::Fail(127, error.to_string()),
-            Err(error) => return Outcome::Fail(if matches!(error, NoCodex::Named(..)) { 127 } else { 126 }, error.to_string()),
+            Err(error) => {
+                return Outcome::Fail(
+                    if matches!(error, NoCodex::Named(..)) { 127 } else { 126 },
+                    error.to_string(),
+                );
+            }
         },
     };
     let thread = env.text(names::CODEX_THREAD_ID);
@@ -115,7 +120,7 @@ pub fn prepare(request: &Request<'_>) -> Outcome {
         );
     }
     let mut out = Program::new(program, request.argv0, request.args, env);
-    out.set_env(names::CODEX_POOL_DEPTH, nested::depth_value(depth + 1, thread).as_ref());
+    out.set_env(names::CODEX_POOL_DEPTH, Some(nested::depth_value(depth + 1, thread).as_ref()));
     let call = argv::parse(request.args);
     let is_codex = request.program.is_none();
     if env.text(names::CODEX_POOL) == Some("off") || is_codex && !call.needs_account() {
@@ -159,7 +164,12 @@ impl Launch<'_> {
     }
 
     /// Chooses the account, seats it and enters the launch in the ledger.
-    fn seat(&self, paths: Option<PoolPaths>, out: &mut Program, lines: &mut Vec<Line>) -> Result<(), Trouble> {
+    fn seat(
+        &self,
+        paths: Option<PoolPaths>,
+        out: &mut Program,
+        lines: &mut Vec<Line>,
+    ) -> Result<(), Trouble> {
         let env = self.env();
         let paths = paths.ok_or_else(|| Trouble::Untouched(Some("HOME is not set".to_owned())))?;
         if !paths.root().is_dir() {
@@ -179,33 +189,39 @@ impl Launch<'_> {
             cwd: env.cwd.as_deref(),
         };
         let codex = CodexSettings::read(around, self.call);
-        let lock = self.lock(&paths, &base)?;
-        let pool = match Pool::open(&lock, &paths, env.now) {
-            Ok(pool) => pool,
-            Err(error) => return self.untouched(error.to_string()),
+        let lock;
+        let mut waited = false;
+        let mut held = loop {
+            let attempt = self.lock(&paths, &base)?;
+            let mut pool = match Pool::open(&attempt, &paths, env.now) {
+                Ok(pool) => pool,
+                Err(error) => return self.untouched(error.to_string()),
+            };
+            let shared = seats::reconcile(&attempt, &mut pool, &base.shared(), env.now)?;
+            if shared == (Holding::Broken { settled: false }) && !waited {
+                drop(attempt);
+                wait_until_whole(&paths, &base.shared());
+                waited = true;
+                continue;
+            }
+            lock = attempt;
+            let census = Census::take(Some(&lock), &paths, env.now);
+            break Held { lock: &lock, pool, census, base: &base, codex: &codex, shared };
         };
-        let census = Census::take(Some(&lock), &paths, env.now);
-        let mut held = Held { lock: &lock, pool, census, base: &base, codex: &codex, shared: Holding::Empty };
-        held.reconcile(env.now)?;
+        held.reconcile_others(env.now)?;
         let choice = self.choose(&mut held, lines)?;
         let seated = self.take_seat(&mut held, choice, lines);
+        if let Ok(seated) = &seated {
+            self.dress(&mut held, seated, out);
+        }
         // What was learned is kept even if the seat could not be had.
-        let committed = held.pool.commit(&lock);
-        let seated = seated?;
-        if let Err(error) = committed {
+        if let Err(error) = held.pool.commit(&lock) {
             lines.push(Line::Wrong(error.to_string()));
         }
-        self.dress(&held, &seated, out);
-        Ok(())
+        seated.map(|_| ())
     }
 
-    /// Takes the lock. A document that Codex is writing at this moment is waited for first, without
-    /// the lock, so that other launches need not wait for us.
     fn lock(&self, paths: &PoolPaths, base: &Base) -> Result<PoolLock, Trouble> {
-        let start = Instant::now();
-        while !seats::is_whole(paths, &base.shared()) && start.elapsed() < BROKEN_AFTER {
-            std::thread::sleep(Duration::from_millis(5));
-        }
         match PoolLock::acquire(paths, LOCK_WAIT) {
             Ok(Some(lock)) => Ok(lock),
             Ok(None) => {
@@ -236,11 +252,13 @@ impl Launch<'_> {
 
     /// The account that was asked for by name.
     fn named(&self) -> Option<&str> {
-        self.request.named.or_else(|| if self.request.best { None } else { self.env().text(names::CODEX_POOL_ACCOUNT) })
+        self.request
+            .named
+            .or_else(|| if self.request.best { None } else { self.env().text(names::CODEX_POOL_ACCOUNT) })
     }
 
     /// Gives the program what its seat needs: environment and arguments.
-    fn dress(&self, held: &Held<'_>, seated: &seating::Seated, out: &mut Program) {
+    fn dress(&self, held: &mut Held<'_>, seated: &seating::Seated, out: &mut Program) {
         let home = seated.seat.dir() != held.base.dir();
         if home {
             out.set_env(names::CODEX_HOME, Some(seated.seat.dir().as_os_str()));
@@ -248,7 +266,12 @@ impl Launch<'_> {
             if self.env().get(names::CODEX_SQLITE_HOME).is_none() {
                 out.set_env(names::CODEX_SQLITE_HOME, Some(held.base.dir().as_os_str()));
             }
-        } else if seats::home::base_of(&held.pool.paths, Path::new(self.env().get(names::CODEX_HOME).unwrap_or_default())).is_some() {
+        } else if seats::home::base_of(
+            &held.pool.paths,
+            Path::new(self.env().get(names::CODEX_HOME).unwrap_or_default()),
+        )
+        .is_some()
+        {
             // Out of an inherited home, back to the base.
             out.set_env(names::CODEX_HOME, held.base.explicit().then(|| held.base.dir().as_os_str()));
             if self.env().get(names::CODEX_SQLITE_HOME) == Some(held.base.dir().as_os_str()) {
@@ -268,13 +291,26 @@ impl Launch<'_> {
     }
 }
 
+/// Waits while Codex is writing the document; without the lock, so that other launches need not wait for us.
+fn wait_until_whole(paths: &PoolPaths, seat: &Seat) {
+    let start = Instant::now();
+    while start.elapsed() < BROKEN_AFTER && seats::look(paths, seat) == (Holding::Broken { settled: false }) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 impl Held<'_> {
-    /// Brings what the seats in use hold into the pool: the shared one always.
-    fn reconcile(&mut self, now: i64) -> Result<(), Trouble> {
-        self.shared = seats::reconcile(self.lock, &mut self.pool, &self.base.shared(), now)?;
+    /// Brings what the other seats in use hold into the pool.
+    fn reconcile_others(&mut self, now: i64) -> Result<(), Trouble> {
         let shared = crate::store::path_key(&self.base.shared().auth_json());
-        let mut others: Vec<&String> =
-            self.census.ledger.launches.iter().filter_map(|l| Some(&l.entry.as_ref()?.seat)).filter(|s| **s != shared).collect();
+        let mut others: Vec<&String> = self
+            .census
+            .ledger
+            .launches
+            .iter()
+            .filter_map(|l| Some(&l.entry.as_ref()?.seat))
+            .filter(|s| **s != shared)
+            .collect();
         others.sort_unstable();
         others.dedup();
         for key in others {

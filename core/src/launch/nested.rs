@@ -18,11 +18,11 @@ pub(super) fn depth(value: Option<&str>, thread: Option<&str>) -> u32 {
 }
 
 /// The value for the next level.
-pub(super) fn depth_value(depth: u32, thread: Option<&str>) -> Option<OsString> {
-    Some(match thread {
+pub(super) fn depth_value(depth: u32, thread: Option<&str>) -> OsString {
+    match thread {
         Some(thread) => format!("{depth}:{thread}").into(),
         None => depth.to_string().into(),
-    })
+    }
 }
 
 /// The launch that we run inside, while it lives.
@@ -43,6 +43,6 @@ mod tests {
         assert_eq!(depth(Some("3:t1"), Some("t1")), 3);
         assert_eq!(depth(Some("3:t1"), Some("t2")), 0);
         assert_eq!(depth(Some("rubbish"), None), 0);
-        assert_eq!(depth_value(4, Some("t1")), Some("4:t1".into()));
+        assert_eq!(depth_value(4, Some("t1")), "4:t1");
     }
 }

@@ -31,7 +31,12 @@ pub(super) struct Seated {
 impl Launch<'_> {
     /// Seats the choice and enters the launch in the ledger. The entry comes first: without it, the
     /// next launch could swap the seat away under us.
-    pub(super) fn take_seat(&self, held: &mut Held<'_>, choice: Choice, lines: &mut Vec<Line>) -> Result<Seated, Trouble> {
+    pub(super) fn take_seat(
+        &self,
+        held: &mut Held<'_>,
+        choice: Choice,
+        lines: &mut Vec<Line>,
+    ) -> Result<Seated, Trouble> {
         let shared = held.base.shared();
         let id = match choice {
             Choice::Stay(seat, account) => {
@@ -91,21 +96,29 @@ impl Launch<'_> {
     }
 
     /// The account's own home: brought up to date, with the newest credentials in it.
-    fn join_home(&self, held: &mut Held<'_>, home: &Seat, id: &AccountId, free: bool, lines: &mut Vec<Line>) -> Result<Seated, Trouble> {
+    fn join_home(
+        &self,
+        held: &mut Held<'_>,
+        home: &Seat,
+        id: &AccountId,
+        free: bool,
+        lines: &mut Vec<Line>,
+    ) -> Result<Seated, Trouble> {
         let now = self.env().now;
         self.enter(held, home, Some(id))?;
-        let ready = seats::home::update(held.lock, &held.pool.paths, held.base, home, free, now).and_then(|()| {
-            let holds = seats::reconcile(held.lock, &mut held.pool, home, now)?;
-            if holds == (Holding::Account { id: id.clone(), stale: false }) {
-                return Ok(());
-            }
-            seats::place(held.lock, &mut held.pool, &held.census, home, id, now)
-        });
+        let ready =
+            seats::home::update(held.lock, &held.pool.paths, held.base, home, free, now).and_then(|()| {
+                let holds = seats::reconcile(held.lock, &mut held.pool, home, now)?;
+                if holds == (Holding::Account { id: id.clone(), stale: false }) {
+                    return Ok(());
+                }
+                seats::place(held.lock, &mut held.pool, &held.census, home, id, now)
+            });
         if let Err(error) = ready {
             return self.stay(held, Some((id, String::new(), error.to_string())), lines);
         }
         if held.live() != Some(id) {
-            let label = label(held, id);
+            let label = label_of(held, id);
             let who = held.live().map_or_else(|| "another login".to_owned(), |live| label_of(held, live));
             lines.push(Line::Switched(format!("{label}, in a home of its own, since {who} is in use")));
         }
@@ -113,16 +126,23 @@ impl Launch<'_> {
     }
 
     /// Stays in the shared seat with whatever is there, and says so if somebody else was meant.
-    fn stay(&self, held: &mut Held<'_>, instead_of: Option<(&AccountId, String, String)>, lines: &mut Vec<Line>) -> Result<Seated, Trouble> {
+    fn stay(
+        &self,
+        held: &mut Held<'_>,
+        instead_of: Option<(&AccountId, String, String)>,
+        lines: &mut Vec<Line>,
+    ) -> Result<Seated, Trouble> {
         let shared = held.base.shared();
         let live = held.live().cloned();
         if let Some((id, in_the_way, why)) = instead_of {
-            let wanted = label(held, id);
-            let detail = [in_the_way, why].into_iter().filter(|s| !s.is_empty()).collect::<Vec<_>>().join("; ");
+            let wanted = label_of(held, id);
+            let detail =
+                [in_the_way, why].into_iter().filter(|s| !s.is_empty()).collect::<Vec<_>>().join("; ");
             if self.named().is_some() {
                 return self.untouched(format!("{wanted} cannot be seated ({detail})"));
             }
-            let who = live.as_ref().map_or_else(|| "the login in CODEX_HOME".to_owned(), |id| label_of(held, id));
+            let who =
+                live.as_ref().map_or_else(|| "the login in CODEX_HOME".to_owned(), |id| label_of(held, id));
             lines.push(Line::Wrong(format!("staying on {who} instead of {wanted}: {detail}")));
         }
         self.enter(held, &shared, live.as_ref())?;
@@ -148,7 +168,8 @@ impl Launch<'_> {
         let Some(me) = &held.census.me else {
             return self.untouched("the system does not tell which processes run");
         };
-        ledger::enter(&held.pool.paths, me, &self.entry(seat, account)).map_err(|error| self.trouble(error.to_string()))
+        ledger::enter(&held.pool.paths, me, &self.entry(seat, account))
+            .map_err(|error| self.trouble(error.to_string()))
     }
 
     /// Enters a launch that goes on without the lock, so that nobody swaps its seat away.
@@ -199,7 +220,8 @@ impl Launch<'_> {
             std::thread::sleep(Duration::from_millis(2));
         }
         // Its end can come a moment after the answer.
-        while crate::process::stat(server.pid).is_some_and(|s| !s.ended && s.start_ticks == server.start_ticks)
+        while crate::process::stat(server.pid)
+            .is_some_and(|s| !s.ended && s.start_ticks == server.start_ticks)
             && start.elapsed() < Duration::from_millis(1900)
         {
             std::thread::sleep(Duration::from_millis(2));
@@ -207,7 +229,7 @@ impl Launch<'_> {
     }
 
     /// The arguments that the shim adds, and no others.
-    pub(super) fn extra_args(&self, held: &Held<'_>, seated: &Seated, home: bool) -> Vec<OsString> {
+    pub(super) fn extra_args(&self, held: &mut Held<'_>, seated: &Seated, home: bool) -> Vec<OsString> {
         let mut extra: Vec<OsString> = Vec::new();
         let store = held.codex.cli_auth_credentials_store.unwrap_or(CredentialsStore::File);
         if store != CredentialsStore::File && !held.codex.store_is_enforced {
@@ -224,7 +246,7 @@ impl Launch<'_> {
 
     /// Whether the seat's background server answers as somebody else, or nobody knows as whom, and
     /// the installed Codex can do without it.
-    fn wrong_server(&self, held: &Held<'_>, seated: &Seated) -> bool {
+    fn wrong_server(&self, held: &mut Held<'_>, seated: &Seated) -> bool {
         let Some(server) = occupants::server(seated.seat.dir()) else { return false };
         let memory = held.pool.state().seat(&seated.seat.auth_json());
         let serves = memory.and_then(|memory| seats::server_account(memory, &server));
@@ -234,18 +256,22 @@ impl Launch<'_> {
         self.supports_no_daemon(held)
     }
 
-    fn supports_no_daemon(&self, held: &Held<'_>) -> bool {
-        let Ok(codex) = crate::codex::find::find(self.env(), self.settings, self.request.own) else { return false };
+    fn supports_no_daemon(&self, held: &mut Held<'_>) -> bool {
+        let Ok(codex) = crate::codex::find::find(self.env(), self.settings, self.request.own) else {
+            return false;
+        };
         let key = probe::identity(&codex);
         if let Some(known) = key.as_ref().and_then(|key| held.pool.state().codex.get(key)) {
             return known.no_daemon;
         }
-        probe::ask(&codex).is_some_and(|c| c.no_daemon)
+        let Some(found) = probe::ask(&codex) else { return false };
+        let no_daemon = found.no_daemon;
+        if let Some(key) = key {
+            // One installation at a time: an older one's answer is of no more use.
+            held.pool.state_mut().codex = [(key, found)].into();
+        }
+        no_daemon
     }
-}
-
-fn label(held: &Held<'_>, id: &AccountId) -> String {
-    label_of(held, id)
 }
 
 fn label_of(held: &Held<'_>, id: &AccountId) -> String {

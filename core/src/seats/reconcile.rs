@@ -9,6 +9,7 @@ use crate::account::{AccountId, AuthState, AuthStatus};
 use crate::auth_doc::{AuthDoc, DocError, DocHash};
 use crate::error::{Error, Result};
 use crate::files::PoolLock;
+use crate::paths::PoolPaths;
 use crate::pool::Pool;
 use crate::store::{LostFound, Settled, Why, path_key, path_of_key};
 
@@ -49,8 +50,8 @@ impl Holding {
 }
 
 /// What a seat holds, without changing anything: for `list` and for waiting while Codex writes.
-pub fn look(pool: &Pool, seat: &Seat) -> Holding {
-    let file = match SeatFile::find(&pool.paths, seat.auth_json()) {
+pub fn look(paths: &PoolPaths, seat: &Seat) -> Holding {
+    let file = match SeatFile::find(paths, seat.auth_json()) {
         Ok(file) => file,
         Err(e) => return Holding::Unreadable(crate::error::os_text(&e)),
     };
@@ -70,8 +71,12 @@ fn misfit(error: DocError, real: &Path) -> Holding {
         DocError::Unmanaged(kind) => Holding::Unmanaged(kind),
         _ => {
             let modified = std::fs::metadata(real).and_then(|m| m.modified());
-            let age = modified.ok().and_then(|at| SystemTime::now().duration_since(at).ok());
-            Holding::Broken { settled: age.is_some_and(|age| age >= BROKEN_AFTER) }
+            // A time far in the future is no sign of writing either.
+            let age = modified.map(|at| match SystemTime::now().duration_since(at) {
+                Ok(age) => age,
+                Err(ahead) => ahead.duration(),
+            });
+            Holding::Broken { settled: age.is_ok_and(|age| age >= BROKEN_AFTER) }
         }
     }
 }
