@@ -77,7 +77,11 @@ pub(crate) fn source_line(home: &Path, pool: &Path, fish: bool) -> String {
         let quote = if fish { quote_fish } else { quote_sh };
         quote(&pool.join(name).to_string_lossy())
     };
-    if fish { format!("not test -f {file}; or source {file}") } else { format!("[ ! -f {file} ] || . {file}") }
+    if fish {
+        format!("not test -f {file}; or source {file}")
+    } else {
+        format!("[ ! -f {file} ] || . {file}")
+    }
 }
 
 /// Appends the line to its file unless it is there. Makes the file, and its folder, if need be; follows links.

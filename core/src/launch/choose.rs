@@ -125,6 +125,16 @@ fn nobody(ranking: &[Ranked], candidates: &[Candidate<'_>], lines: &mut Vec<Line
 /// The account that was asked for by name, if it can be used.
 fn named(held: &Held<'_>, name: &str) -> Result<AccountId> {
     let account = references::resolve(&held.pool.registry().accounts, name)?;
+    usable_by_name(&held.pool, held.codex, account)?;
+    Ok(account.id.clone())
+}
+
+/// Whether an account that was named can be used: it has credentials that may work, and Codex's
+/// configuration allows it here.
+///
+/// # Errors
+/// Why not, and what helps.
+pub fn usable_by_name(pool: &Pool, codex: &CodexSettings, account: &Account) -> Result<()> {
     let refuse =
         |why: &str| Error::of(ErrorKind::NoUsableAccount, format!("account {} {why}", account.display()));
     match account.auth.state {
@@ -134,17 +144,17 @@ fn named(held: &Held<'_>, name: &str) -> Result<AccountId> {
         AuthState::WorkspaceRemoved => return Err(refuse("was removed from its workspace")),
         AuthState::Ok | AuthState::Expired => {}
     }
-    if !held.pool.credentials().has(&account.id) {
+    if !pool.credentials().has(&account.id) {
         return Err(
             refuse("has no credentials in the pool").hint(format!("`codex-pool reauth {}`", account.label))
         );
     }
-    if !allowed(held.codex, account) {
+    if !allowed(codex, account) {
         return Err(refuse(
             "is forbidden here by Codex's configuration (forced_login_method, forced_chatgpt_workspace_id)",
         ));
     }
-    Ok(account.id.clone())
+    Ok(())
 }
 
 fn allowed(codex: &CodexSettings, account: &Account) -> bool {

@@ -12,7 +12,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-pub use choose::{candidates, databases};
+pub use choose::{candidates, databases, usable_by_name};
 pub use exec::{Program, become_program};
 
 use crate::account::AccountId;

@@ -202,6 +202,25 @@ pub fn vacate(lock: &PoolLock, pool: &mut Pool, home: &Seat) -> Result<()> {
     Ok(())
 }
 
+/// Takes an account out of every seat and out of the registry (`rm`). The caller knows that nobody uses it.
+///
+/// # Errors
+/// If a seat cannot be cleared.
+pub fn remove_account(lock: &PoolLock, pool: &mut Pool, id: &AccountId) -> Result<()> {
+    let keys: Vec<String> =
+        pool.state().seats.iter().filter(|(_, m)| m.account == *id).map(|(key, _)| key.clone()).collect();
+    for key in keys {
+        if let Some(seat) = Seat::of_auth_json(&pool.paths, &path_of_key(&key)) {
+            vacate(lock, pool, &seat)?;
+        }
+    }
+    let state = pool.state_mut();
+    state.pin = state.pin.take().filter(|pin| pin != id);
+    state.marks.retain(|mark| mark.account.as_ref() != Some(id));
+    pool.registry_mut().accounts.retain(|a| a.id != *id);
+    Ok(())
+}
+
 /// Writes the pool's newer document into a seat that holds this account already, in use or not:
 /// running sessions read it from there.
 ///

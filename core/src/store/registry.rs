@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{MAX_JSON, v1};
 use crate::account::{Account, AccountId, AccountKind, AuthState, AuthStatus};
 use crate::auth_doc::AuthDoc;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::files::{self, Durability, PoolLock};
 use crate::paths::PoolPaths;
 
@@ -122,6 +122,24 @@ impl Registry {
             former_ids: Vec::new(),
         });
         true
+    }
+
+    /// Gives an account another label.
+    ///
+    /// # Errors
+    /// The label is empty, or another account has it.
+    pub fn rename(&mut self, id: &AccountId, label: &str) -> Result<()> {
+        let label = clean_label(label);
+        if label.is_empty() {
+            return Err(Error::of(ErrorKind::Usage, "a label needs at least one visible character"));
+        }
+        if let Some(other) = self.accounts.iter().find(|a| a.label == label && a.id != *id) {
+            return Err(Error::new(format!("{} has the label `{label}` already", other.display())));
+        }
+        if let Some(account) = self.get_mut(id) {
+            account.label = label;
+        }
+        Ok(())
     }
 
     /// A label for a document: its email's first part, then the whole email, then with the plan.

@@ -1,0 +1,28 @@
+//! `list`: the accounts as a table or JSON.
+
+use codex_pool_core::Result;
+
+use super::Context;
+use crate::cli::ListArgs;
+use crate::{ui, view};
+
+pub(crate) fn run(ctx: &Context<'_>, args: &ListArgs) -> Result<()> {
+    let open = ctx.open()?;
+    let views = view::accounts(ctx, &open);
+    if args.json {
+        ui::json(&view::json(&views, ctx.env.now, false));
+    } else {
+        ui::table::accounts(&views, ctx.env.now, args.verbose);
+    }
+    Ok(())
+}
+
+/// One label per line, for shell completions; never a prompt, never an error.
+pub(crate) fn complete_refs(ctx: &Context<'_>) -> Result<()> {
+    if let Ok(registry) = codex_pool_core::store::Registry::load(&ctx.paths) {
+        for account in &registry.accounts {
+            ui::line(&account.label);
+        }
+    }
+    Ok(())
+}

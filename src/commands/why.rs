@@ -1,0 +1,24 @@
+//! `why`: the ranking as the next launch would see it, with the numbers.
+
+use codex_pool_core::Result;
+
+use super::Context;
+use crate::cli::JsonArg;
+use crate::{ui, view};
+
+pub(crate) fn run(ctx: &Context<'_>, args: &JsonArg) -> Result<()> {
+    let open = ctx.open()?;
+    let views = view::accounts(ctx, &open);
+    if args.json {
+        ui::json(&view::json(&views, ctx.env.now, true));
+        return Ok(());
+    }
+    ui::table::ranking(&views);
+    if let Some(pinned) = views.iter().find(|v| v.pinned) {
+        ui::line(&format!(
+            "{} is pinned: launches use it whatever the ranking says. `codex-pool use --auto` unpins.",
+            pinned.account.label
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! The only place that prints. Results go to stdout, everything else to stderr; JSON is never mixed
+//! with text. What comes from outside is shown without control characters.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the room that prints")]
+
+pub(crate) mod table;
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use codex_pool_core::launch::Line;
+use codex_pool_core::{Error, ErrorKind, Result};
+
+/// One line of a result.
+pub(crate) fn line(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{}", printable(text));
+}
+
+/// Text of a result that is laid out already (tables); a closed pipe is nobody's problem.
+pub(crate) fn block(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Bytes of a result.
+pub(crate) fn raw(bytes: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(bytes).and_then(|()| out.flush());
+}
+
+/// A result as JSON.
+pub(crate) fn json(value: &serde_json::Value) {
+    let _ = writeln!(std::io::stdout(), "{value}");
+}
+
+/// Something was done.
+pub(crate) fn done(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{}", printable(text));
+}
+
+/// Something worth knowing.
+pub(crate) fn note(text: &str) {
+    eprintln!("note: {}", printable(text));
+}
+
+/// Something is not as it should be.
+pub(crate) fn warn(text: &str) {
+    eprintln!("{} {}", style("warning:", "33"), printable(text));
+}
+
+/// An error, and what to type next.
+pub(crate) fn error(error: &Error) {
+    eprintln!("{} {}", style("error:", "31"), printable(&error.message));
+    if let Some(hint) = &error.hint {
+        eprintln!("  next: {}", printable(hint));
+    }
+}
+
+/// Why a launch failed, in the shim's own words.
+pub(crate) fn fatal(text: &str) {
+    eprintln!("codex-pool: {}", printable(text));
+}
+
+/// clap's own message: help goes to stdout with status 0, an error to stderr with status 2.
+pub(crate) fn usage_error(error: clap::Error) -> ExitCode {
+    let _ = error.print();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// What a launch has to say, as the shim says it.
+pub(crate) fn launch_lines(lines: &[Line], quiet: bool, verbose: bool) {
+    for line in lines {
+        match line {
+            _ if quiet => {}
+            Line::Wrong(text) => fatal(text),
+            Line::Switched(text) if verbose || std::io::stderr().is_terminal() => fatal(text),
+            Line::Verbose(text) if verbose => fatal(text),
+            Line::Switched(_) | Line::Verbose(_) => {}
+        }
+    }
+}
+
+/// Whether somebody is there to be asked.
+pub(crate) fn interactive() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+/// Asks a yes-or-no question; no is the default. `flag`: how a script says yes.
+///
+/// # Errors
+/// Without a terminal nobody can be asked: a usage error that names the flag.
+pub(crate) fn confirm(question: &str, flag: &str) -> Result<bool> {
+    if !interactive() {
+        return Err(Error::of(
+            ErrorKind::Usage,
+            format!("{} Nobody can be asked without a terminal", printable(question)),
+        )
+        .hint(format!("`{flag}` says yes")));
+    }
+    match inquire::Confirm::new(&printable(question)).with_default(false).prompt() {
+        Ok(answer) => Ok(answer),
+        Err(inquire::InquireError::OperationCanceled | inquire::InquireError::OperationInterrupted) => {
+            Ok(false)
+        }
+        Err(e) => Err(Error::new(format!("cannot ask: {e}"))),
+    }
+}
+
+/// Colour on a terminal, unless NO_COLOR is set.
+fn style(text: &str, code: &str) -> String {
+    if colour(&std::io::stderr()) { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+}
+
+fn colour(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}
+
+/// Text without what could deceive on a terminal: control and bidirectional characters.
+pub(crate) fn printable(text: &str) -> String {
+    let bad = |c: char| {
+        c.is_control() && c != '\n'
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|c| if bad(c) { '\u{fffd}' } else { c }).collect()
+}

@@ -1,0 +1,137 @@
+//! What people and scripts see of the accounts: one model for `list`, `why`, `refresh`, `watch` and
+//! JSON. Pure data made from the pool; prints nothing.
+
+use codex_pool_core::account::{Account, AccountKind, AuthState};
+use codex_pool_core::launch::candidates;
+use codex_pool_core::pick::{Ranked, Reason, Tier, pick};
+use codex_pool_core::usage::{Usage, UsageCache, Window};
+use serde_json::{Value, json};
+
+use crate::commands::{Context, Open};
+
+/// One account with everything that is known of it now.
+#[derive(Debug, Clone)]
+pub(crate) struct AccountView {
+    pub(crate) account: Account,
+    pub(crate) usage: Option<Usage>,
+    /// Why usage could not be fetched, the last time.
+    pub(crate) error: Option<String>,
+    pub(crate) live: bool,
+    pub(crate) pinned: bool,
+    pub(crate) sessions: usize,
+    /// Its place: 1 is what the next launch uses. `None`: it cannot be picked.
+    pub(crate) rank: Option<usize>,
+    pub(crate) ranked: Ranked,
+    pub(crate) state: &'static str,
+    pub(crate) reason: String,
+}
+
+/// The accounts in rank order.
+pub(crate) fn accounts(ctx: &Context<'_>, open: &Open) -> Vec<AccountView> {
+    let now = ctx.env.now;
+    let usage = UsageCache::load(Some(&open.lock), &ctx.paths);
+    let candidates = candidates(&open.pool, &usage, &open.census.ledger, open.live(), &ctx.codex);
+    let pin = open.pool.state().pin.as_ref();
+    let ranking = pick(&candidates, now, &ctx.settings);
+    let view = |(place, ranked): (usize, Ranked)| {
+        let candidate = &candidates[ranked.index];
+        let account = candidate.account.clone();
+        let entry = usage.accounts.get(&account.id);
+        AccountView {
+            usage: candidate.usage.cloned(),
+            error: entry.and_then(|e| e.attempt.as_ref()?.error.clone()),
+            live: candidate.live,
+            pinned: pin == Some(&account.id),
+            sessions: candidate.sessions,
+            rank: ranked.eligible().then_some(place + 1),
+            state: state(&account, &ranked),
+            reason: ranked.explain(now),
+            ranked,
+            account,
+        }
+    };
+    ranking.into_iter().enumerate().map(view).collect()
+}
+
+/// The word for an account's state; the first that applies.
+fn state(account: &Account, ranked: &Ranked) -> &'static str {
+    if !account.enabled {
+        return "disabled";
+    }
+    match account.auth.state {
+        AuthState::ReauthRequired => return "reauth_required",
+        AuthState::WorkspaceRemoved => return "workspace_removed",
+        AuthState::Expired => return "expired",
+        AuthState::Ok => {}
+    }
+    match (ranked.tier, ranked.reason) {
+        (_, Reason::NoCredentials) => "reauth_required",
+        (Tier::Exhausted, _) => "exhausted",
+        (Tier::Unknown, _) => "unknown",
+        _ => "ready",
+    }
+}
+
+/// `{"schema":1,"accounts":[…]}`. `detail` adds what `why` knows.
+pub(crate) fn json(views: &[AccountView], now: i64, detail: bool) -> Value {
+    let account = |view: &AccountView| {
+        let a = &view.account;
+        let mut entry = json!({
+            "id": a.id, "label": a.label,
+            "kind": match a.kind { AccountKind::Chatgpt => "chatgpt", AccountKind::ApiKey => "api_key" },
+            "email": a.email, "user_id": a.user_id, "account_id": a.account_id, "plan": a.plan,
+            "state": view.state, "enabled": a.enabled, "live": view.live, "pinned": view.pinned,
+            "rank": view.rank, "reason": view.reason,
+            "usage": view.usage.as_ref().map(|u| usage_json(u, now)),
+            "error": problem(view), "sessions": view.sessions,
+        });
+        if detail {
+            entry["room"] = json!(view.ranked.room);
+            entry["urgency"] = json!(view.ranked.urgency);
+            entry["tier"] = json!(view.ranked.tier.as_str());
+        }
+        entry
+    };
+    json!({ "schema": 1, "accounts": views.iter().map(account).collect::<Vec<_>>() })
+}
+
+/// What is wrong with an account, in words: why a login is needed, or why usage could not be fetched.
+pub(crate) fn problem(view: &AccountView) -> Option<String> {
+    let auth = &view.account.auth;
+    match auth.state {
+        AuthState::Ok => view.error.clone(),
+        _ => Some(match &auth.reason {
+            Some(reason) => format!("{}: {reason}", state_sentence(auth.state)),
+            None => state_sentence(auth.state).to_owned(),
+        }),
+    }
+}
+
+fn state_sentence(state: AuthState) -> &'static str {
+    match state {
+        AuthState::Ok => "ready",
+        AuthState::Expired => "the access token is no longer accepted",
+        AuthState::ReauthRequired => "a login is needed",
+        AuthState::WorkspaceRemoved => "removed from its workspace",
+    }
+}
+
+fn usage_json(usage: &Usage, now: i64) -> Value {
+    let window = |w: &Window| {
+        let left = w.left_percent(now);
+        json!({
+            "name": w.name(), "window_seconds": w.window_seconds,
+            "used_percent": round(100.0 - left), "remaining_percent": round(left),
+            "resets_at": w.resets_at.filter(|at| *at > now),
+        })
+    };
+    json!({
+        "fetched_at": usage.fetched_at, "source": usage.source, "limit_reached": usage.limit_reached,
+        "windows": usage.windows.iter().map(window).collect::<Vec<_>>(),
+    })
+}
+
+/// One decimal is more than the service tells.
+fn round(percent: f64) -> f64 {
+    (percent * 10.0).round() / 10.0
+}
