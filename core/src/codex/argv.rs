@@ -130,7 +130,8 @@ impl Invocation<'_> {
     }
 
     /// Will the UI go to the background server of its CODEX_HOME, if there is one? `--no-daemon`,
-    /// `--remote` and any `-c` keep it away.
+    /// `--remote` and any `-c` keep it away (seen on 0.159.3 and 0.169.0, before and behind the sub-command);
+    /// `--enable` and `--disable` do so on 0.159.3 but not on 0.169.0, so they do not count.
     pub fn attaches(&self) -> bool {
         self.is_interactive() && !self.no_daemon && !self.remote && self.overrides.is_empty()
     }
@@ -242,7 +243,7 @@ fn sub_command(command: Command, word: &[u8]) -> Option<Command> {
     })
 }
 
-/// Reads `argv`, everything after argv[0]. Never fails: what Codex will refuse gets some answer, and
+/// Reads `argv`, everything after `argv[0]`. Never fails: what Codex will refuse gets some answer, and
 /// Codex then refuses it.
 pub fn parse(argv: &[OsString]) -> Invocation<'_> {
     let mut inv = Invocation {

@@ -10,8 +10,9 @@
 //! 2. `$CODEX_HOME/config.toml`
 //! 3. `-p NAME`: `$CODEX_HOME/NAME.config.toml` (from 0.140; 0.120 knows `[profiles.NAME]`, where these keys
 //!    have no effect, and later versions refuse such a profile and the key `profile`)
-//! 4. `.codex/config.toml` of trusted projects, the nearest last (see [`project`])
-//! 5. `-c` (see [`overrides`])
+//! 4. `.codex/config.toml` of trusted projects, the nearest last (see `layers/project.rs`)
+//! 5. `-c` (see `layers/overrides.rs`). All of them count here, also those that Codex up to 0.159 drops because others
+//!    stand behind the sub-command.
 //! 6. `/etc/codex/managed_config.toml`, which not even `-c` overrules
 //! 7. `/etc/codex/requirements.toml`: its `cli_auth_credentials_store` counts from 0.150 on and `-c` does not
 //!    overrule it; its `allowed_chatgpt_workspaces` and `allowed_login_methods` are known from 0.150 on but
