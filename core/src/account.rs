@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::error::{Error, ErrorKind};
+
 /// 10 lower-case base32 characters of SHA-256 over (user id, account id), or over the API key:
 /// the same login has the same id on every machine.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -92,6 +94,24 @@ pub struct AuthStatus {
     pub since: Option<i64>,
 }
 
+impl AuthStatus {
+    /// What is wrong, as a sentence's end; `None` if nothing is.
+    pub fn explain(&self) -> Option<&'static str> {
+        Some(match (self.state, self.reason.as_deref()) {
+            (AuthState::Ok, _) => return None,
+            (AuthState::Expired, _) => "the service does not accept its access token any more",
+            (AuthState::WorkspaceRemoved, _) => "it was removed from its workspace",
+            (_, Some("reused")) => "its refresh token was used by another copy of this login",
+            (_, Some("expired")) => "its login is too old to be refreshed",
+            (_, Some("revoked")) => "its login was revoked (a logout, or a login elsewhere)",
+            (_, Some("logged_out")) => "its login was removed from Codex (`/logout`)",
+            (_, Some("interrupted")) => "a token refresh was interrupted and its answer is lost",
+            (_, Some("no_refresh_token")) => "it has no refresh token",
+            _ => "the issuer does not accept its login any more",
+        })
+    }
+}
+
 /// One account of the registry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Account {
@@ -141,5 +161,30 @@ impl Account {
             Some(email) if *email != self.label => format!("{} <{email}>", self.label),
             _ => self.label.clone(),
         }
+    }
+
+    /// What is wrong with its credentials and what to do about it; `None` if nothing is.
+    pub fn trouble(&self) -> Option<Error> {
+        let what = self.auth.explain()?;
+        let word = self.word();
+        let (kind, hint) = match self.auth.state {
+            AuthState::Expired => (ErrorKind::Failed, format!("try `codex-pool refresh {word}`")),
+            AuthState::WorkspaceRemoved => (
+                ErrorKind::Failed,
+                format!(
+                    "ask the workspace's owner, then `codex-pool refresh {word}`; or `codex-pool rm {word}`"
+                ),
+            ),
+            _ => (ErrorKind::LoginNeeded, format!("log in again with `codex-pool reauth {word}`")),
+        };
+        Some(Error::of(kind, format!("{}: {what}", self.label)).hint(hint))
+    }
+
+    /// A reference to it that can be typed as it is: its label, or its id where a shell would need quotes.
+    pub fn word(&self) -> &str {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._@+-".contains(c);
+        let typeable =
+            self.label.starts_with(|c: char| c.is_ascii_alphanumeric()) && self.label.chars().all(plain);
+        if typeable { &self.label } else { self.id.as_str() }
     }
 }

@@ -50,11 +50,15 @@ impl std::fmt::Debug for Env {
     }
 }
 
+/// Unix seconds now, for what takes longer than a moment: a request, a live view.
+pub fn clock() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64)
+}
+
 impl Env {
     /// The surroundings of this process.
     pub fn of_process() -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
-        Env { vars: std::env::vars_os().collect(), cwd: std::env::current_dir().ok(), now }
+        Env { vars: std::env::vars_os().collect(), cwd: std::env::current_dir().ok(), now: clock() }
     }
 
     /// Made-up surroundings, for tests.

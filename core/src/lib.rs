@@ -15,6 +15,7 @@ pub mod pick;
 pub mod pool;
 pub mod process;
 pub mod references;
+pub mod renewal;
 pub mod seats;
 pub mod store;
 pub mod time;

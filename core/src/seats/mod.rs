@@ -8,7 +8,7 @@ mod place;
 mod reconcile;
 
 pub use file::{Link, SeatFile};
-pub use place::{place, remove_account, renew, seats_of, server_account, vacate};
+pub use place::{place, remove_account, renew, seats_of, server_account, users_of, vacate};
 pub use reconcile::{BROKEN_AFTER, Holding, clear_broken, look, reconcile, reconcile_all};
 
 use std::os::unix::ffi::OsStrExt;

@@ -147,6 +147,21 @@ fn in_use(pool: &Pool, census: &Census, home: &Seat) -> bool {
     !census.occupants(pool, &base, home, base.dir()).is_empty()
 }
 
+/// Everybody who uses this account now, in any seat that we remember.
+pub fn users_of(pool: &Pool, census: &Census, id: &AccountId) -> Vec<occupants::Occupant> {
+    let mut users = Vec::new();
+    for (key, memory) in &pool.state().seats {
+        let Some(seat) = Seat::of_auth_json(&pool.paths, &path_of_key(key)) else { continue };
+        if memory.account != *id {
+            continue;
+        }
+        let dir = super::home::base_of(&pool.paths, seat.dir()).unwrap_or_else(|| seat.dir().to_owned());
+        let base = Base { dir, explicit: true };
+        users.extend(census.occupants(pool, &base, &seat, base.dir()));
+    }
+    users
+}
+
 /// Whether another seat is a link to this file.
 fn linked_to(pool: &Pool, file: &Path) -> bool {
     let links = pool.state().seats.keys().map(|key| path_of_key(key)).filter(|path| path != file);

@@ -4,9 +4,9 @@
 use std::path::PathBuf;
 
 use crate::account::AccountId;
-use crate::auth_doc::DocHash;
+use crate::auth_doc::{AuthDoc, DocHash};
 use crate::error::{Error, Result};
-use crate::files::{self, Durability, PoolLock};
+use crate::files::{self, Durability, PoolLock, RefreshLock};
 use crate::paths::PoolPaths;
 
 /// How long a document is kept, seconds.
@@ -21,6 +21,8 @@ pub enum Why {
     Tie,
     /// It could not be understood.
     Broken,
+    /// The answer of a token refresh that could not be put into its place.
+    Renewed,
 }
 
 impl Why {
@@ -29,6 +31,7 @@ impl Why {
             Why::Replaced => "replaced",
             Why::Tie => "tie",
             Why::Broken => "broken",
+            Why::Renewed => "renewed",
         }
     }
 }
@@ -93,6 +96,25 @@ impl<'a> LostFound<'a> {
     pub fn tie(&self, id: &AccountId) -> Option<PathBuf> {
         let mark = format!("-{id}-tie-");
         self.entries().into_iter().rev().map(|(_, p)| p).find(|p| p.to_string_lossy().contains(&mark))
+    }
+
+    /// Keeps the answer of a token refresh when the pool's lock cannot be had: it is the only copy.
+    /// Needs no lock, since the name is the document's own and the holder of the refresh lock is alone.
+    pub fn rescue(&self, _lock: &RefreshLock, doc: &AuthDoc, now: i64) -> Result<PathBuf> {
+        let dir = self.paths.lost_found();
+        files::create_private_dir(&dir).map_err(|e| Error::io("create", &dir, &e))?;
+        let path = dir.join(format!("{now}-{}-{}.json", doc.id(), Why::Renewed.word()));
+        files::write_whole(&path, doc.bytes(), Durability::Durable)
+            .map_err(|e| Error::io("write", &path, &e))?;
+        Ok(path)
+    }
+
+    /// What [`LostFound::rescue`] kept and nobody has put into its place yet.
+    pub fn rescued(&self) -> Vec<PathBuf> {
+        let tail = format!("-{}.json", Why::Renewed.word());
+        let mut found = self.entries();
+        found.retain(|(_, path)| path.to_string_lossy().ends_with(&tail));
+        found.into_iter().map(|(_, path)| path).collect()
     }
 
     /// Removes everything of one account (`rm`).

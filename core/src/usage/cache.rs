@@ -1,12 +1,23 @@
-//! `usage.json`: what was last known of each account, and how the last attempt went. A cache: when
-//! it is corrupt it is set aside and rebuilt.
+//! `usage.json`: what was last known of each account, how the last attempt went, and when the next
+//! one is due. A cache: when it is corrupt it is set aside and rebuilt.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::window::Usage;
 use crate::account::AccountId;
+use crate::config::Settings;
+
+/// A request that was begun this long ago has failed, whoever began it, seconds.
+const REQUEST_ENDS: i64 = 20;
+/// After a launch waited in vain, none waits for this long, seconds.
+pub const NO_WAIT: i64 = 300;
+/// First and longest pause after failures, seconds. They double in between.
+const PAUSE: (i64, i64) = (30, 900);
+/// The same when the service asks for fewer requests.
+const THROTTLED_PAUSE: (i64, i64) = (60, 3_600);
 
 /// The file's content.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -17,12 +28,13 @@ pub struct UsageCache {
     /// By account.
     #[serde(default)]
     pub accounts: BTreeMap<AccountId, UsageEntry>,
-    /// Until when no launch waits for a refresh any more, Unix seconds (set when one waited in vain).
+    /// Until when no launch waits for a refresh, Unix seconds: set when requests are begun, gone when
+    /// one succeeds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_wait_until: Option<i64>,
 }
 
-/// One account's usage and last attempt.
+/// One account's usage and last attempts.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct UsageEntry {
     /// The newest data.
@@ -31,27 +43,233 @@ pub struct UsageEntry {
     /// How the last request for it went.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<Attempt>,
+    /// How the last renewal of its tokens went.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewal: Option<Attempt>,
 }
 
-/// The last request for an account's usage.
+/// What kind of failure a request had, as far as the next one depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Failure {
+    /// No connection: the service never saw the request.
+    Offline,
+    /// The service asks for fewer requests.
+    Throttled,
+    /// Anything else.
+    Other,
+}
+
+/// A request for an account, or a renewal of its tokens.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Attempt {
-    /// When, Unix seconds.
+    /// When it was begun, Unix seconds.
     pub at: i64,
+    /// Somebody waits for its answer now.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub pending: bool,
     /// What went wrong, for a person; `None` if nothing did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// No request before this time, Unix seconds (back-off).
+    /// What kind of failure that was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// No request in the background before this time, Unix seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<i64>,
     /// Failures in a row.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub failures: u32,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+/// Whether `at` lies less than `span` seconds back. A time in the future is no evidence of anything:
+/// the clock was turned back.
+fn recent(at: i64, span: i64, now: i64) -> bool {
+    (0..span).contains(&now.saturating_sub(at))
+}
+
+fn seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}
+
+impl Attempt {
+    /// One that begins now. What is known of earlier failures stays until it ends.
+    pub fn begun(before: Option<&Attempt>, now: i64) -> Attempt {
+        Attempt { at: now, pending: true, ..before.cloned().unwrap_or_default() }
+    }
+
+    /// One that succeeded.
+    pub fn succeeded(at: i64) -> Attempt {
+        Attempt { at, ..Attempt::default() }
+    }
+
+    /// One that failed, after the one `before` it. Pauses double with every failure; `wish` is how
+    /// long the service asks to be left alone, seconds.
+    pub fn failed(
+        before: Option<&Attempt>,
+        failure: Failure,
+        error: String,
+        wish: Option<i64>,
+        now: i64,
+    ) -> Attempt {
+        let failures = before.map_or(0, |b| b.failures).saturating_add(1);
+        let (first, longest) = if failure == Failure::Throttled { THROTTLED_PAUSE } else { PAUSE };
+        let pause = first.saturating_mul(1 << (failures - 1).min(16)).min(longest).max(wish.unwrap_or(0));
+        Attempt {
+            at: now,
+            pending: false,
+            error: Some(error),
+            failure: Some(failure),
+            not_before: Some(now.saturating_add(pause)),
+            failures,
+        }
+    }
+
+    /// Whether its answer is being waited for.
+    pub fn in_flight(&self, now: i64) -> bool {
+        self.pending && recent(self.at, REQUEST_ENDS, now)
+    }
+
+    /// Until when even the user's own command does not repeat it, Unix seconds; `None`: it may.
+    pub fn blocks_until(&self, min_poll_interval: Duration, now: i64) -> Option<i64> {
+        let pause = self.not_before.filter(|_| self.failure == Some(Failure::Throttled));
+        let reached = self.failure != Some(Failure::Offline);
+        let poll = self.at.saturating_add(seconds(min_poll_interval));
+        let poll = (reached && recent(self.at, seconds(min_poll_interval), now)).then_some(poll);
+        // A longer pause than the service may ask for is a clock that was turned back.
+        let pause = pause.filter(|until| (1..=THROTTLED_PAUSE.1).contains(&(until - now)));
+        poll.max(pause)
+    }
+
+    /// Until when nothing in the background repeats it, Unix seconds; `None`: it may.
+    fn holds_off_until(&self, min_poll_interval: Duration, now: i64) -> Option<i64> {
+        let pause = self.not_before.filter(|until| (1..=THROTTLED_PAUSE.1).contains(&(until - now)));
+        let poll = self.at.saturating_add(seconds(min_poll_interval));
+        let poll = recent(self.at, seconds(min_poll_interval), now).then_some(poll);
+        poll.max(pause)
+    }
+}
+
+impl UsageEntry {
+    /// Whether the data is older than that, or there is none.
+    pub fn older_than(&self, age: Duration, now: i64) -> bool {
+        // Fetched in the future: the clock was turned back, and its windows' resets are wrong, too.
+        self.usage.as_ref().is_none_or(|u| !recent(u.fetched_at, seconds(age).saturating_add(1), now))
+    }
+
+    /// Whether a request in the background is due: the data is old, and none was made lately.
+    pub fn due(&self, settings: &Settings, now: i64) -> bool {
+        let rested = |a: &Attempt| a.holds_off_until(settings.min_poll_interval, now).is_none();
+        self.older_than(settings.usage_max_age, now)
+            && self.attempt.as_ref().is_none_or(|a| !a.in_flight(now) && rested(a))
+    }
+
+    /// Whether a renewal in the background may be tried (again).
+    pub fn may_renew(&self, settings: &Settings, now: i64) -> bool {
+        self.renewal.as_ref().is_none_or(|a| a.holds_off_until(settings.min_poll_interval, now).is_none())
+    }
+
+    /// The newest error, if the last attempt failed: its time (Unix seconds) and text.
+    pub fn error(&self) -> Option<(i64, &str)> {
+        let attempts = [&self.attempt, &self.renewal].into_iter().flatten();
+        attempts.filter_map(|a| Some((a.at, a.error.as_deref()?))).max_by_key(|(at, _)| *at)
+    }
 }
 
 impl UsageCache {
     /// What is known of an account.
     pub fn usage(&self, id: &AccountId) -> Option<&Usage> {
         self.accounts.get(id)?.usage.as_ref()
+    }
+
+    /// Whether a request for this account is due in the background.
+    pub fn due(&self, id: &AccountId, settings: &Settings, now: i64) -> bool {
+        self.accounts.get(id).is_none_or(|entry| entry.due(settings, now))
+    }
+
+    /// Whether a launch should wait for fresh data: all it has of these accounts is older than
+    /// `max_stale`, and no launch waited in vain lately.
+    pub fn worth_waiting<'a>(
+        &self,
+        ids: impl Iterator<Item = &'a AccountId>,
+        settings: &Settings,
+        now: i64,
+    ) -> bool {
+        let waited = self.no_wait_until.is_some_and(|until| (1..=NO_WAIT).contains(&(until - now)));
+        let mut ids = ids.peekable();
+        !waited
+            && ids.peek().is_some()
+            && ids.all(|id| self.accounts.get(id).is_none_or(|e| e.older_than(settings.max_stale, now)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_000_000;
+
+    fn after(failure: Failure, times: u32, wish: Option<i64>) -> Attempt {
+        let mut attempt = None;
+        for _ in 0..times {
+            attempt = Some(Attempt::failed(attempt.as_ref(), failure, "x".to_owned(), wish, NOW));
+        }
+        attempt.unwrap()
+    }
+
+    fn due(attempt: Attempt, now: i64) -> bool {
+        UsageEntry { attempt: Some(attempt), ..UsageEntry::default() }.due(&Settings::default(), now)
+    }
+
+    #[test]
+    fn pauses_double_up_to_a_bound_and_a_wish_is_granted() {
+        let pause = |failure, times, wish| after(failure, times, wish).not_before.unwrap() - NOW;
+        assert_eq!([1, 2, 3, 40].map(|n| pause(Failure::Other, n, None)), [30, 60, 120, 900]);
+        assert_eq!([1, 2, 40].map(|n| pause(Failure::Throttled, n, None)), [60, 120, 3_600]);
+        assert_eq!(pause(Failure::Throttled, 1, Some(500)), 500);
+    }
+
+    #[test]
+    fn nothing_is_due_while_it_is_fresh_in_flight_or_paused() {
+        let settings = Settings::default();
+        assert!(UsageEntry::default().due(&settings, NOW));
+        assert!(!due(Attempt::begun(None, NOW), NOW + 1));
+        assert!(due(Attempt::begun(None, NOW), NOW + 60), "who began it was killed");
+        assert!(!due(after(Failure::Offline, 3, None), NOW + 119));
+        assert!(due(after(Failure::Offline, 3, None), NOW + 120));
+        assert!(due(after(Failure::Other, 9, None), NOW - 10_000), "the clock was turned back");
+    }
+
+    #[test]
+    fn the_users_own_command_waits_only_for_the_service() {
+        let min = Duration::from_secs(60);
+        let blocks = |attempt: Attempt, now| attempt.blocks_until(min, now);
+        assert_eq!(blocks(Attempt::succeeded(NOW), NOW + 59), Some(NOW + 60));
+        assert_eq!(blocks(Attempt::succeeded(NOW), NOW + 60), None);
+        assert_eq!(blocks(after(Failure::Offline, 9, None), NOW), None, "it never got there");
+        assert_eq!(blocks(after(Failure::Other, 9, None), NOW + 60), None);
+        assert_eq!(blocks(after(Failure::Throttled, 1, Some(500)), NOW + 60), Some(NOW + 500));
+    }
+
+    #[test]
+    fn a_launch_waits_only_if_everything_is_stale_and_nobody_waited_in_vain() {
+        let settings = Settings::default();
+        let ids = [AccountId::of_api_key("a"), AccountId::of_api_key("b")];
+        let mut cache = UsageCache::default();
+        assert!(cache.worth_waiting(ids.iter(), &settings, NOW));
+        assert!(!cache.worth_waiting([].iter(), &settings, NOW));
+        cache.no_wait_until = Some(NOW + NO_WAIT);
+        assert!(!cache.worth_waiting(ids.iter(), &settings, NOW));
+        assert!(cache.worth_waiting(ids.iter(), &settings, NOW + NO_WAIT));
+        cache.no_wait_until = Some(NOW + 10 * NO_WAIT);
+        assert!(cache.worth_waiting(ids.iter(), &settings, NOW), "the clock was turned back");
     }
 }

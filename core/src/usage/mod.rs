@@ -5,5 +5,5 @@ mod learn;
 pub mod session_log;
 mod window;
 
-pub use cache::{Attempt, UsageCache, UsageEntry};
+pub use cache::{Attempt, Failure, NO_WAIT, UsageCache, UsageEntry};
 pub use window::{Credits, ExtraLimit, FIVE_HOURS, Source, Usage, WEEK, Window};

@@ -1,0 +1,147 @@
+//! The first look: which accounts need what. Claims their requests in `usage.json`, so that two
+//! processes never ask for the same account at once.
+
+use std::collections::BTreeMap;
+
+use codex_pool_core::Result;
+use codex_pool_core::account::{Account, AccountId, AccountKind, AuthState};
+use codex_pool_core::auth_doc::AuthDoc;
+use codex_pool_core::env;
+use codex_pool_core::renewal;
+use codex_pool_core::seats;
+use codex_pool_core::usage::{Attempt, NO_WAIT, UsageEntry};
+
+use super::{Mode, Outcome, Refresher, Scope};
+
+/// What is to be done for one account.
+pub(super) struct Task {
+    pub(super) id: AccountId,
+    /// Its newest document.
+    pub(super) doc: AuthDoc,
+    /// Whether its tokens are to be renewed first.
+    pub(super) renew: Renew,
+    /// Whether its usage is to be asked for.
+    pub(super) usage: bool,
+}
+
+/// Whether and why tokens are renewed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Renew {
+    No,
+    Early,
+    /// The account counts as logged out; only a renewal can prove otherwise.
+    Proof,
+}
+
+/// What is to be done, and what is known already.
+pub(super) struct Plan {
+    order: Vec<AccountId>,
+    pub(super) tasks: Vec<Task>,
+    /// Accounts whose answer another process is waiting for.
+    pub(super) awaited: Vec<AccountId>,
+    pub(super) outcomes: BTreeMap<AccountId, Outcome>,
+}
+
+impl Plan {
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    pub(super) fn into_outcomes(mut self) -> Vec<(AccountId, Outcome)> {
+        let outcome = |id: AccountId| Some((id.clone(), self.outcomes.remove(&id)?));
+        self.order.into_iter().filter_map(outcome).collect()
+    }
+}
+
+/// What to do with one account.
+enum Verdict {
+    Skip(Outcome),
+    Await,
+    Work(Renew, bool),
+}
+
+impl Refresher {
+    pub(super) fn survey(&self, scope: &Scope, mode: Mode) -> Result<Plan> {
+        let now = env::clock();
+        let (lock, mut pool, mut cache) = self.open()?;
+        if let Some(base) = &self.base {
+            seats::reconcile(&lock, &mut pool, &base.shared(), now)?;
+        }
+        renewal::settle(&lock, &mut pool, now)?;
+        let mut plan =
+            Plan { order: Vec::new(), tasks: Vec::new(), awaited: Vec::new(), outcomes: BTreeMap::new() };
+        for account in &pool.registry().accounts {
+            if matches!(scope, Scope::One(id) if *id != account.id) {
+                continue;
+            }
+            let id = account.id.clone();
+            plan.order.push(id.clone());
+            let doc = match pool.credentials().load(&id) {
+                Ok(Some(doc)) => doc,
+                Ok(None) => {
+                    plan.outcomes.insert(id, Outcome::NeedsLogin);
+                    continue;
+                }
+                Err(e) => {
+                    plan.outcomes.insert(id, Outcome::Failed(e.to_string()));
+                    continue;
+                }
+            };
+            let entry = cache.accounts.get(&id).cloned().unwrap_or_default();
+            match self.verdict(account, &doc, &entry, mode, now) {
+                Verdict::Skip(outcome) => {
+                    plan.outcomes.insert(id, outcome);
+                }
+                Verdict::Await => plan.awaited.push(id),
+                Verdict::Work(renew, usage) => {
+                    if usage {
+                        let attempt = Some(Attempt::begun(entry.attempt.as_ref(), now));
+                        cache.accounts.insert(id.clone(), UsageEntry { attempt, ..entry });
+                    }
+                    plan.tasks.push(Task { id, doc, renew, usage });
+                }
+            }
+        }
+        if plan.tasks.iter().any(|t| t.usage) {
+            cache.no_wait_until = Some(now + NO_WAIT);
+            cache.save(&lock, &self.paths)?;
+        }
+        pool.commit(&lock)?;
+        Ok(plan)
+    }
+
+    fn verdict(&self, account: &Account, doc: &AuthDoc, entry: &UsageEntry, mode: Mode, now: i64) -> Verdict {
+        if account.kind == AccountKind::ApiKey {
+            return Verdict::Skip(Outcome::NotApplicable);
+        }
+        let logged_out = account.auth.reason.as_deref() == Some("logged_out");
+        if account.auth.state == AuthState::ReauthRequired && !logged_out {
+            return Verdict::Skip(Outcome::NeedsLogin);
+        }
+        let ended = doc.expires_at().is_some_and(|at| at <= now);
+        let may_renew = match mode {
+            Mode::Due => entry.may_renew(&self.settings, now),
+            // A token that has ended is worth another try whenever a person asks.
+            Mode::Asked => ended || entry.may_renew(&self.settings, now),
+            Mode::TokenOnly => true,
+        };
+        let renew = match (logged_out, renewal::needed(doc, now)) {
+            (true, _) if may_renew => Renew::Proof,
+            (false, true) if may_renew => Renew::Early,
+            _ => Renew::No,
+        };
+        let attempt = entry.attempt.as_ref();
+        let in_flight = attempt.is_some_and(|a| a.in_flight(now));
+        let blocked = attempt.and_then(|a| a.blocks_until(self.settings.min_poll_interval, now));
+        let usage = match mode {
+            Mode::TokenOnly => false,
+            Mode::Due => account.enabled && entry.due(&self.settings, now),
+            Mode::Asked => !in_flight && blocked.is_none(),
+        };
+        match (mode, renew, usage) {
+            (_, Renew::No, false) if mode == Mode::Asked && in_flight => Verdict::Await,
+            (_, Renew::No, false) => Verdict::Skip(Outcome::Recent(blocked)),
+            (_, renew, usage) => Verdict::Work(renew, usage),
+        }
+    }
+}
