@@ -1,9 +1,13 @@
 //! What people and scripts see of the accounts: one model for `list`, `why`, `refresh`, `watch` and
 //! JSON. Pure data made from the pool; prints nothing.
 
-use codex_pool_core::account::{Account, AccountKind, AuthState};
+use codex_pool_core::account::{Account, AccountId, AccountKind, AuthState};
+use codex_pool_core::env;
 use codex_pool_core::launch::candidates;
+use codex_pool_core::launch::ledger::Ledger;
 use codex_pool_core::pick::{Ranked, Reason, Tier, pick};
+use codex_pool_core::pool::Pool;
+use codex_pool_core::renewal;
 use codex_pool_core::usage::{Usage, UsageCache, Window};
 use serde_json::{Value, json};
 
@@ -14,8 +18,10 @@ use crate::commands::{Context, Open};
 pub(crate) struct AccountView {
     pub(crate) account: Account,
     pub(crate) usage: Option<Usage>,
-    /// Why usage could not be fetched, the last time.
+    /// Why its usage could not be fetched or its tokens not be renewed, the last time.
     pub(crate) error: Option<String>,
+    /// A renewal of its tokens never got its answer.
+    pub(crate) interrupted: bool,
     pub(crate) live: bool,
     pub(crate) pinned: bool,
     pub(crate) sessions: usize,
@@ -28,10 +34,21 @@ pub(crate) struct AccountView {
 
 /// The accounts in rank order.
 pub(crate) fn accounts(ctx: &Context<'_>, open: &Open) -> Vec<AccountView> {
-    let now = ctx.env.now;
     let usage = UsageCache::load(Some(&open.lock), &ctx.paths);
-    let candidates = candidates(&open.pool, &usage, &open.census.ledger, open.live(), &ctx.codex);
-    let pin = open.pool.state().pin.as_ref();
+    of_pool(ctx, &open.pool, &open.census.ledger, open.live(), &usage, env::clock())
+}
+
+/// The same of a pool that is only looked at. `live`: who holds the shared seat; `now`: Unix seconds.
+pub(crate) fn of_pool(
+    ctx: &Context<'_>,
+    pool: &Pool,
+    ledger: &Ledger,
+    live: Option<&AccountId>,
+    usage: &UsageCache,
+    now: i64,
+) -> Vec<AccountView> {
+    let candidates = candidates(pool, usage, ledger, live, &ctx.codex);
+    let pin = pool.state().pin.as_ref();
     let ranking = pick(&candidates, now, &ctx.settings);
     let view = |(place, ranked): (usize, Ranked)| {
         let candidate = &candidates[ranked.index];
@@ -39,7 +56,8 @@ pub(crate) fn accounts(ctx: &Context<'_>, open: &Open) -> Vec<AccountView> {
         let entry = usage.accounts.get(&account.id);
         AccountView {
             usage: candidate.usage.cloned(),
-            error: entry.and_then(|e| e.attempt.as_ref()?.error.clone()),
+            error: entry.and_then(|e| Some(e.error()?.1.to_owned())),
+            interrupted: renewal::interrupted(pool, &account.id, now),
             live: candidate.live,
             pinned: pin == Some(&account.id),
             sessions: candidate.sessions,
@@ -95,24 +113,15 @@ pub(crate) fn json(views: &[AccountView], now: i64, detail: bool) -> Value {
     json!({ "schema": 1, "accounts": views.iter().map(account).collect::<Vec<_>>() })
 }
 
-/// What is wrong with an account, in words: why a login is needed, or why usage could not be fetched.
+/// What is wrong with an account, in words: why a login is needed, or what failed the last time.
 pub(crate) fn problem(view: &AccountView) -> Option<String> {
-    let auth = &view.account.auth;
-    match auth.state {
-        AuthState::Ok => view.error.clone(),
-        _ => Some(match &auth.reason {
-            Some(reason) => format!("{}: {reason}", state_sentence(auth.state)),
-            None => state_sentence(auth.state).to_owned(),
-        }),
-    }
-}
-
-fn state_sentence(state: AuthState) -> &'static str {
-    match state {
-        AuthState::Ok => "ready",
-        AuthState::Expired => "the access token is no longer accepted",
-        AuthState::ReauthRequired => "a login is needed",
-        AuthState::WorkspaceRemoved => "removed from its workspace",
+    match (view.account.auth.explain(), view.account.remedy()) {
+        (Some(what), Some(remedy)) => Some(format!("{what}; {remedy}")),
+        _ if view.interrupted => Some(format!(
+            "a token refresh was interrupted; `codex-pool refresh {}` finds out whether a login is needed",
+            view.account.word()
+        )),
+        _ => view.error.clone(),
     }
 }
 

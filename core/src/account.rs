@@ -165,19 +165,27 @@ impl Account {
 
     /// What is wrong with its credentials and what to do about it; `None` if nothing is.
     pub fn trouble(&self) -> Option<Error> {
-        let what = self.auth.explain()?;
+        let kind = match self.auth.state {
+            AuthState::ReauthRequired => ErrorKind::LoginNeeded,
+            _ => ErrorKind::Failed,
+        };
+        let message = format!("{}: {}", self.label, self.auth.explain()?);
+        Some(Error::of(kind, message).hint(self.remedy()?))
+    }
+
+    /// What to do about its credentials; `None` if nothing is wrong with them.
+    pub fn remedy(&self) -> Option<String> {
         let word = self.word();
-        let (kind, hint) = match self.auth.state {
-            AuthState::Expired => (ErrorKind::Failed, format!("try `codex-pool refresh {word}`")),
-            AuthState::WorkspaceRemoved => (
-                ErrorKind::Failed,
+        Some(match self.auth.state {
+            AuthState::Ok => return None,
+            AuthState::Expired => format!("try `codex-pool refresh {word}`"),
+            AuthState::ReauthRequired => format!("log in again with `codex-pool reauth {word}`"),
+            AuthState::WorkspaceRemoved => {
                 format!(
                     "ask the workspace's owner, then `codex-pool refresh {word}`; or `codex-pool rm {word}`"
-                ),
-            ),
-            _ => (ErrorKind::LoginNeeded, format!("log in again with `codex-pool reauth {word}`")),
-        };
-        Some(Error::of(kind, format!("{}: {what}", self.label)).hint(hint))
+                )
+            }
+        })
     }
 
     /// A reference to it that can be typed as it is: its label, or its id where a shell would need quotes.

@@ -14,6 +14,8 @@ use crate::store::{LostFound, Mark, MarkKind, path_of_key};
 
 /// Tokens are renewed when less than this is left, so that Codex never has to, seconds.
 pub const EARLY: i64 = 86_400;
+/// A renewal that was begun this long ago is not under way any more, seconds.
+const ENDS: i64 = 60;
 /// The registry's reason when the answer of a refresh was lost and the token with it.
 pub const INTERRUPTED: &str = "interrupted";
 
@@ -57,11 +59,19 @@ pub fn needed(doc: &AuthDoc, now: i64) -> bool {
     doc.refresh_token().is_some() && doc.expires_at().is_some_and(|at| at.saturating_sub(now) < EARLY)
 }
 
-/// Whether a renewal of this account was begun and never ended.
-pub fn interrupted(pool: &Pool, id: &AccountId) -> bool {
-    let Ok(me) = ProcessId::of_self() else { return false };
-    refresh_marks(pool, id)
-        .any(|mark| ProcessId::parse(&mark.process).is_none_or(|p| p.life(&me) == Life::Dead))
+/// Whether a renewal of this account was begun and never got its answer: whoever began it is gone, or
+/// has given up waiting. `now`: Unix seconds.
+pub fn interrupted(pool: &Pool, id: &AccountId, now: i64) -> bool {
+    let mut marks = refresh_marks(pool, id).peekable();
+    if marks.peek().is_none() {
+        return false;
+    }
+    let me = ProcessId::of_self().ok();
+    marks.any(|mark| {
+        let process = ProcessId::parse(&mark.process).zip(me.as_ref());
+        let gone = process.is_none_or(|(process, me)| process.life(me) == Life::Dead);
+        gone || !(0..ENDS).contains(&now.saturating_sub(mark.at))
+    })
 }
 
 fn refresh_marks<'a>(pool: &'a Pool, id: &'a AccountId) -> impl Iterator<Item = &'a Mark> {

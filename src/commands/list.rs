@@ -4,9 +4,13 @@ use codex_pool_core::Result;
 
 use super::Context;
 use crate::cli::ListArgs;
+use crate::refresh::Scope;
 use crate::{ui, view};
 
 pub(crate) fn run(ctx: &Context<'_>, args: &ListArgs) -> Result<()> {
+    if args.refresh {
+        super::refresh::fetch(ctx, &Scope::All)?;
+    }
     let open = ctx.open()?;
     let views = view::accounts(ctx, &open);
     if args.json {

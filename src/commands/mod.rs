@@ -6,6 +6,7 @@ mod edit;
 mod export;
 mod import;
 mod list;
+pub(crate) mod refresh;
 mod run;
 mod switch;
 mod why;
@@ -31,6 +32,7 @@ pub(crate) fn run(command: Command, env: &Env) -> Result<ExitCode> {
         Command::Enable(args) => done(edit::enable(&ctx()?, &args, true)),
         Command::Disable(args) => done(edit::enable(&ctx()?, &args, false)),
         Command::List(args) => done(list::run(&ctx()?, &args)),
+        Command::Refresh(args) => refresh::run(&ctx()?, &args),
         Command::Use(args) => done(switch::run(&ctx()?, &args)),
         Command::Run(args) => run::run(env, &args),
         Command::Why(args) => done(why::run(&ctx()?, &args)),

@@ -27,7 +27,7 @@ pub(super) struct Fetched {
     pub(super) result: Result<Usage, NetError>,
 }
 
-impl Refresher {
+impl Refresher<'_> {
     /// Asks for the tasks' usage, entering answers as they come. Accounts whose token was rejected are
     /// renewed afterwards, one by one, and asked once more.
     pub(super) fn fetch(&self, tasks: Vec<Task>, plan: &mut Plan, meter: &mut Meter<'_>) -> Result<()> {

@@ -7,26 +7,19 @@ mod record;
 mod renew;
 mod survey;
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
+use codex_pool_core::Result;
 use codex_pool_core::account::AccountId;
-use codex_pool_core::codex::argv;
-use codex_pool_core::codex::layers::{CodexSettings, SYSTEM_DIR, Surroundings};
-use codex_pool_core::config::Settings;
-use codex_pool_core::env::{self, Env};
+use codex_pool_core::env;
 use codex_pool_core::files::PoolLock;
-use codex_pool_core::paths::PoolPaths;
 use codex_pool_core::pool::Pool;
-use codex_pool_core::seats::Base;
 use codex_pool_core::usage::UsageCache;
-use codex_pool_core::{Error, Result};
 
+use crate::commands::Context;
 use crate::net::place::{self, Place};
 use crate::net::{Net, NetError};
 
-/// How long we wait for the pool's lock; launches hold it for a millisecond.
-const LOCK_WAIT: Duration = Duration::from_secs(5);
 /// How long we wait for answers that another process is waiting for.
 const OTHERS_WAIT: Duration = Duration::from_secs(16);
 
@@ -74,32 +67,21 @@ pub(crate) struct Progress {
     pub(crate) total: usize,
 }
 
-/// Everything that a refresh needs, read once.
-pub(crate) struct Refresher {
-    env: Env,
-    paths: PoolPaths,
-    settings: Settings,
-    /// The user's CODEX_HOME; `None` if there is none, and then its seat is not looked at.
-    base: Option<Base>,
+/// What a refresh needs beside the pool.
+pub(crate) struct Refresher<'a> {
+    ctx: &'a Context<'a>,
     net: Net,
     usage_place: Result<Place, NetError>,
 }
 
-impl Refresher {
-    /// Reads settings, Codex's base URL, proxies and certificates.
+impl<'a> Refresher<'a> {
+    /// Reads proxies and certificates.
     ///
     /// # Errors
-    /// No pool's folder, or proxies or certificates that cannot be used.
-    pub(crate) fn new(env: &Env) -> Result<Refresher> {
-        let root =
-            env.pool_home().ok_or_else(|| Error::new("HOME is not set").hint("set CODEX_POOL_HOME"))?;
-        let paths = PoolPaths::new(root);
-        let (settings, _) = Settings::load(&paths.config());
-        let base = Base::of_env(env, &paths).ok();
-        let url = base.as_ref().and_then(|base| chatgpt_base_url(env, base.dir()));
-        let net = Net::new(env)?;
-        let usage_place = place::usage(url.as_deref());
-        Ok(Refresher { env: env.clone(), paths, settings, base, net, usage_place })
+    /// If they cannot be used.
+    pub(crate) fn new(ctx: &'a Context<'a>) -> Result<Self> {
+        let usage_place = place::usage(ctx.codex.chatgpt_base_url.as_deref());
+        Ok(Refresher { ctx, net: Net::new(ctx.env)?, usage_place })
     }
 
     /// Refreshes, and says for each account how it went, in the registry's order.
@@ -123,13 +105,9 @@ impl Refresher {
 
     /// The pool, locked.
     fn open(&self) -> Result<(PoolLock, Pool, UsageCache)> {
-        let path = self.paths.pool_lock();
-        let lock = PoolLock::acquire(&self.paths, LOCK_WAIT).map_err(|e| Error::io("lock", &path, &e))?;
-        let lock = lock.ok_or_else(|| {
-            Error::new("the pool is locked by another process").hint("see `codex-pool doctor`")
-        })?;
-        let pool = Pool::open(&lock, &self.paths, env::clock())?;
-        let cache = UsageCache::load(Some(&lock), &self.paths);
+        let lock = self.ctx.lock()?;
+        let pool = Pool::open(&lock, &self.ctx.paths, env::clock())?;
+        let cache = UsageCache::load(Some(&lock), &self.ctx.paths);
         Ok((lock, pool, cache))
     }
 
@@ -138,7 +116,7 @@ impl Refresher {
         let start = Instant::now();
         while !plan.awaited.is_empty() && start.elapsed() < OTHERS_WAIT {
             std::thread::sleep(Duration::from_millis(50));
-            let (cache, now) = (UsageCache::load(None, &self.paths), env::clock());
+            let (cache, now) = (UsageCache::load(None, &self.ctx.paths), env::clock());
             let awaited = std::mem::take(&mut plan.awaited);
             for id in awaited {
                 let attempt = cache.accounts.get(&id).and_then(|e| e.attempt.clone());
@@ -179,15 +157,4 @@ impl Meter<'_> {
         self.done = (self.done + 1).min(self.total);
         self.show();
     }
-}
-
-/// `chatgpt_base_url` as Codex would see it here.
-fn chatgpt_base_url(env: &Env, codex_home: &Path) -> Option<String> {
-    let around = Surroundings {
-        codex_home,
-        system_dir: Path::new(SYSTEM_DIR),
-        user_home: env.home(),
-        cwd: env.cwd.as_deref(),
-    };
-    CodexSettings::read(around, &argv::parse(&[])).chatgpt_base_url
 }

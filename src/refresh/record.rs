@@ -16,7 +16,7 @@ use crate::net::NetError;
 /// An account that was removed from its workspace is asked for again after this long, seconds.
 const REMOVED_PAUSE: i64 = 3_600;
 
-impl Refresher {
+impl Refresher<'_> {
     /// Enters answers. The lock is held only here, never while one is awaited.
     pub(super) fn record(&self, batch: Vec<Fetched>, plan: &mut Plan, meter: &mut Meter<'_>) -> Result<()> {
         if batch.is_empty() {
@@ -33,7 +33,7 @@ impl Refresher {
             plan.outcomes.insert(id, outcome);
             meter.step();
         }
-        cache.save(&lock, &self.paths)?;
+        cache.save(&lock, &self.ctx.paths)?;
         pool.commit(&lock)
     }
 
@@ -50,7 +50,7 @@ impl Refresher {
                 _ => Some(Attempt::succeeded(env::clock())),
             };
         }
-        cache.save(&lock, &self.paths)
+        cache.save(&lock, &self.ctx.paths)
     }
 
     /// Ends the claim of an account that needs a login.
@@ -59,7 +59,7 @@ impl Refresher {
         if let Some(entry) = cache.accounts.get_mut(id) {
             entry.attempt = Some(Attempt::succeeded(env::clock()));
         }
-        cache.save(&lock, &self.paths)
+        cache.save(&lock, &self.ctx.paths)
     }
 }
 

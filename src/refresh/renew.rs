@@ -39,7 +39,7 @@ pub(super) enum Renewed {
     Failed(NetError),
 }
 
-impl Refresher {
+impl Refresher<'_> {
     /// Renews what is due, one after the other, and gives the tasks that can go on.
     pub(super) fn renew_early(&self, plan: &mut Plan, meter: &mut Meter<'_>) -> Result<Vec<Task>> {
         let mut going_on = Vec::new();
@@ -93,9 +93,9 @@ impl Refresher {
 
     /// Renews one account's tokens.
     fn renew(&self, id: &AccountId, need: Need<'_>) -> Result<Renewed> {
-        let path = self.paths.refresh_lock();
+        let path = self.ctx.paths.refresh_lock();
         let alone =
-            RefreshLock::acquire(&self.paths, ALONE_WAIT).map_err(|e| Error::io("lock", &path, &e))?;
+            RefreshLock::acquire(&self.ctx.paths, ALONE_WAIT).map_err(|e| Error::io("lock", &path, &e))?;
         let Some(alone) = alone else {
             return Ok(Renewed::Failed(NetError::Refused("another refresh takes too long".to_owned())));
         };
@@ -122,8 +122,8 @@ impl Refresher {
         };
         let place = place::refresh(
             ticket.doc.issuer(),
-            &self.settings.allowed_issuers,
-            self.env.text("CODEX_REFRESH_TOKEN_URL_OVERRIDE"),
+            &self.ctx.settings.allowed_issuers,
+            self.ctx.env.text("CODEX_REFRESH_TOKEN_URL_OVERRIDE"),
         );
         let mut from = &ticket.doc;
         let mut answer = match &place {
@@ -151,7 +151,7 @@ impl Refresher {
                 }
                 let entry = cache.accounts.entry(id.clone()).or_default();
                 entry.renewal = Some(failed(entry.renewal.as_ref(), &error));
-                cache.save(&lock, &self.paths)?;
+                cache.save(&lock, &self.ctx.paths)?;
                 Ok(Renewed::Failed(error))
             }
         }
@@ -186,7 +186,7 @@ impl Refresher {
                 let entry = cache.accounts.entry(fresh.id().clone()).or_default();
                 entry.renewal = Some(Attempt { not_before: Some(now + RESTS), ..Attempt::succeeded(now) });
                 // Only a cache.
-                let _ = cache.save(&lock, &self.paths);
+                let _ = cache.save(&lock, &self.ctx.paths);
                 Ok(())
             });
             match stored {
@@ -195,7 +195,7 @@ impl Refresher {
             }
         }
         let why = trouble.map_or_else(String::new, |e| e.to_string());
-        match LostFound::new(&self.paths).rescue(alone, &fresh, now) {
+        match LostFound::new(&self.ctx.paths).rescue(alone, &fresh, now) {
             Ok(path) => Err(Error::new(format!(
                 "the renewed tokens could not be put into their place ({why}); they are in {}",
                 path.display()

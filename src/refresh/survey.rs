@@ -60,13 +60,11 @@ enum Verdict {
     Work(Renew, bool),
 }
 
-impl Refresher {
+impl Refresher<'_> {
     pub(super) fn survey(&self, scope: &Scope, mode: Mode) -> Result<Plan> {
         let now = env::clock();
         let (lock, mut pool, mut cache) = self.open()?;
-        if let Some(base) = &self.base {
-            seats::reconcile(&lock, &mut pool, &base.shared(), now)?;
-        }
+        seats::reconcile(&lock, &mut pool, &self.ctx.base.shared(), now)?;
         renewal::settle(&lock, &mut pool, now)?;
         let mut plan =
             Plan { order: Vec::new(), tasks: Vec::new(), awaited: Vec::new(), outcomes: BTreeMap::new() };
@@ -104,7 +102,7 @@ impl Refresher {
         }
         if plan.tasks.iter().any(|t| t.usage) {
             cache.no_wait_until = Some(now + NO_WAIT);
-            cache.save(&lock, &self.paths)?;
+            cache.save(&lock, &self.ctx.paths)?;
         }
         pool.commit(&lock)?;
         Ok(plan)
@@ -120,9 +118,9 @@ impl Refresher {
         }
         let ended = doc.expires_at().is_some_and(|at| at <= now);
         let may_renew = match mode {
-            Mode::Due => entry.may_renew(&self.settings, now),
+            Mode::Due => entry.may_renew(&self.ctx.settings, now),
             // A token that has ended is worth another try whenever a person asks.
-            Mode::Asked => ended || entry.may_renew(&self.settings, now),
+            Mode::Asked => ended || entry.may_renew(&self.ctx.settings, now),
             Mode::TokenOnly => true,
         };
         let renew = match (logged_out, renewal::needed(doc, now)) {
@@ -132,10 +130,10 @@ impl Refresher {
         };
         let attempt = entry.attempt.as_ref();
         let in_flight = attempt.is_some_and(|a| a.in_flight(now));
-        let blocked = attempt.and_then(|a| a.blocks_until(self.settings.min_poll_interval, now));
+        let blocked = attempt.and_then(|a| a.blocks_until(self.ctx.settings.min_poll_interval, now));
         let usage = match mode {
             Mode::TokenOnly => false,
-            Mode::Due => account.enabled && entry.due(&self.settings, now),
+            Mode::Due => account.enabled && entry.due(&self.ctx.settings, now),
             Mode::Asked => !in_flight && blocked.is_none(),
         };
         match (mode, renew, usage) {

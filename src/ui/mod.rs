@@ -3,6 +3,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the room that prints")]
 
+mod progress;
 pub(crate) mod table;
 
 use std::io::{IsTerminal, Write};
@@ -10,6 +11,8 @@ use std::process::ExitCode;
 
 use codex_pool_core::launch::Line;
 use codex_pool_core::{Error, ErrorKind, Result};
+
+pub(crate) use progress::progress;
 
 /// One line of a result.
 pub(crate) fn line(text: &str) {

@@ -1,0 +1,101 @@
+//! `refresh`: usage (and tokens where needed) of one or all accounts, without switching.
+
+use std::process::ExitCode;
+
+use codex_pool_core::account::{Account, AccountId, AuthState};
+use codex_pool_core::{Error, ErrorKind, Result, references};
+
+use super::Context;
+use crate::cli::RefreshArgs;
+use crate::refresh::{Mode, Outcome, Refresher, Scope};
+use crate::{ui, view};
+
+pub(crate) fn run(ctx: &Context<'_>, args: &RefreshArgs) -> Result<ExitCode> {
+    let scope = match &args.account {
+        Some(reference) => Scope::One(account(ctx, reference)?),
+        None => Scope::All,
+    };
+    if args.background {
+        return background(ctx, &scope);
+    }
+    let outcomes = fetch(ctx, &scope)?;
+    let open = ctx.open()?;
+    let mut views = view::accounts(ctx, &open);
+    if let Scope::One(id) = &scope {
+        views.retain(|v| v.account.id == *id);
+    }
+    let now = codex_pool_core::env::clock();
+    if args.json {
+        ui::json(&view::json(&views, now, false));
+    } else {
+        ui::table::accounts(&views, now, args.verbose);
+        for (id, outcome) in &outcomes {
+            if let (Outcome::Recent(until), Some(account)) = (outcome, open.pool.registry().get(id)) {
+                ui::note(&recent(account, *until, now));
+            }
+        }
+    }
+    match &scope {
+        Scope::One(id) => match (open.pool.registry().get(id), outcomes.first()) {
+            (Some(account), Some((_, outcome))) => verdict(account, outcome),
+            _ => Ok(ExitCode::SUCCESS),
+        },
+        // What fails for some is shown with them; what fails for all is a failure.
+        Scope::All => {
+            let failed = |o: &Outcome| matches!(o, Outcome::Failed(_) | Outcome::NeedsLogin);
+            let all = !outcomes.is_empty() && outcomes.iter().all(|(_, o)| failed(o));
+            Ok(if all { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        }
+    }
+}
+
+/// Refreshes with a progress line on a terminal; also what `list --refresh` does first.
+pub(crate) fn fetch(ctx: &Context<'_>, scope: &Scope) -> Result<Vec<(AccountId, Outcome)>> {
+    let progress = ui::progress("asking for usage");
+    Refresher::new(ctx)?.run(scope, Mode::Asked, &mut |p| progress.set(p.done, p.total))
+}
+
+/// What the shim starts: silent, and only what is due. For one account it is about its token, which a
+/// launch waits for.
+fn background(ctx: &Context<'_>, scope: &Scope) -> Result<ExitCode> {
+    let mode = if matches!(scope, Scope::One(_)) { Mode::TokenOnly } else { Mode::Due };
+    let outcomes = Refresher::new(ctx).and_then(|r| r.run(scope, mode, &mut |_| {}));
+    let fine = outcomes.is_ok_and(|all| all.iter().all(|(_, o)| !matches!(o, Outcome::Failed(_))));
+    Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn account(ctx: &Context<'_>, reference: &str) -> Result<AccountId> {
+    let open = ctx.open()?;
+    Ok(references::resolve(&open.pool.registry().accounts, reference)?.id.clone())
+}
+
+fn recent(account: &Account, until: Option<i64>, now: i64) -> String {
+    use codex_pool_core::time::human_duration;
+    let label = &account.label;
+    match until {
+        Some(at) => format!("{label} was asked for lately; again in {}", human_duration(at - now)),
+        None => format!("{label} was asked for lately"),
+    }
+}
+
+/// The result for an account that was named.
+fn verdict(account: &Account, outcome: &Outcome) -> Result<ExitCode> {
+    let word = account.word();
+    let login = || {
+        Error::of(ErrorKind::LoginNeeded, format!("{} needs a login", account.label))
+            .hint(format!("`codex-pool reauth {word}`"))
+    };
+    match outcome {
+        Outcome::Updated | Outcome::Recent(_) => Ok(ExitCode::SUCCESS),
+        Outcome::NotApplicable => {
+            Err(Error::new(format!("{} is an API key, which has no usage to ask for", account.label)))
+        }
+        Outcome::NeedsLogin => Err(account.trouble().unwrap_or_else(login)),
+        Outcome::Failed(_) if account.auth.state == AuthState::WorkspaceRemoved => {
+            Err(account.trouble().unwrap_or_else(login))
+        }
+        Outcome::Failed(text) => Err(Error::new(format!("{}: {text}", account.label)).hint(format!(
+            "try again with `codex-pool refresh {word}`, or see `codex-pool doctor --online`"
+        ))),
+    }
+}

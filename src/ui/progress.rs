@@ -1,0 +1,39 @@
+//! A progress line on stderr, on a terminal only, gone when it is done.
+
+use std::io::IsTerminal;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// A line that says how far something is.
+pub(crate) struct Progress(Option<ProgressBar>);
+
+/// Begins a progress line.
+pub(crate) fn progress(what: &'static str) -> Progress {
+    if !std::io::stderr().is_terminal() {
+        return Progress(None);
+    }
+    let bar = ProgressBar::new(0);
+    if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}") {
+        bar.set_style(style.progress_chars("█▌ "));
+    }
+    bar.set_message(what);
+    Progress(Some(bar))
+}
+
+impl Progress {
+    /// How much of how much is done.
+    pub(crate) fn set(&self, done: usize, total: usize) {
+        if let Some(bar) = &self.0 {
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}
