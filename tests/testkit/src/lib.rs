@@ -1,6 +1,21 @@
 //! What the end-to-end tests, the demo and the benchmarks run on: a stand-in service, a sandbox with its own
 //! HOME, a stand-in Codex, a probe, and a pseudo terminal. Must not depend on the product's own library:
 //! it is the independent judge.
+//!
+//! ```no_run
+//! use testkit::Sandbox;
+//! use testkit::backend::Usage;
+//!
+//! let sandbox = Sandbox::new(); // or Sandbox::real(), with the real Codex
+//! let backend = sandbox.backend();
+//! backend.add("alice");
+//! backend.add("bob");
+//! backend.set_usage("alice", Usage::percent(100.0, 40.0));
+//! sandbox.write_live(&backend.auth_json("alice"));
+//! sandbox.pool(&["import", "-"]).stdin(backend.auth_json("bob")).run().ok();
+//! sandbox.codex(&["exec", "--skip-git-repo-check", "hi"]).run().ok().says("hello from bob");
+//! backend.assert_clean();
+//! ```
 
 pub mod backend;
 pub mod bins;

@@ -28,6 +28,9 @@ pub const UP: &str = "\x1b[A";
 /// Cursor down.
 pub const DOWN: &str = "\x1b[B";
 
+/// Between the last letter and Enter.
+const PACE: Duration = Duration::from_millis(200);
+
 /// A program in a pseudo terminal. Dropping it kills the program and its process group.
 pub struct Pty {
     child: Child,
@@ -98,13 +101,15 @@ impl Pty {
         self.master.write_all(text.as_bytes()).expect("write to the terminal");
     }
 
-    /// Types a line, waits until the screen shows it, and presses Enter.
+    /// Types a line, waits until the screen shows it, and presses Enter at a person's pace: Codex takes an
+    /// Enter that follows other keys within some milliseconds for part of a pasted text.
     ///
     /// # Panics
     /// If it does not show within ten seconds.
     pub fn send_line(&mut self, text: &str) {
         self.send(text);
         self.wait_for_text(text, Duration::from_secs(10));
+        std::thread::sleep(PACE);
         self.send(ENTER);
     }
 
@@ -125,6 +130,18 @@ impl Pty {
     #[track_caller]
     pub fn wait_for_text(&self, needle: &str, limit: Duration) -> String {
         self.wait_for(&format!("{needle:?} on the screen"), limit, |screen| screen.contains(needle))
+    }
+
+    /// Waits until Codex's interface takes input: while it says `loading`, 0.150 drops an Enter.
+    ///
+    /// # Panics
+    /// If it does not within `limit`, or the program ends without.
+    #[track_caller]
+    pub fn wait_for_codex(&self, limit: Duration) -> String {
+        let ready = |screen: &str| {
+            screen.contains("OpenAI Codex") && screen.contains('›') && !screen.contains("loading")
+        };
+        self.wait_for("Codex's prompt", limit, ready)
     }
 
     /// Waits until the screen does not show `needle` any more, and gives the screen.

@@ -100,8 +100,8 @@ impl Builder {
         install(&bins::codex_pool(), &sandbox.home.join(".local/bin/codex-pool"));
         if self.pool {
             install(&bins::shim(), &sandbox.shim());
-            fs::set_permissions(sandbox.pool_home(), fs::Permissions::from_mode(0o700))
-                .expect("pool folder mode");
+            set_mode(&sandbox.pool_home(), 0o700);
+            sandbox.write_profile();
         }
         fs::write(sandbox.codex_home().join("config.toml"), sandbox.codex_config().to_string())
             .expect("write config.toml");
@@ -202,6 +202,9 @@ impl Sandbox {
             .env("SHELL", "/bin/sh")
             .env("CODEX_REFRESH_TOKEN_URL_OVERRIDE", self.backend.token_url())
             .env("CODEX_REVOKE_TOKEN_URL_OVERRIDE", self.backend.revoke_url())
+            // Whoever wants to leave loopback asks the stand-in service, which refuses and takes note.
+            .env("HTTPS_PROXY", self.backend.url())
+            .env("NO_PROXY", "127.0.0.1,localhost")
             .current_dir(self.work())
     }
 
@@ -240,7 +243,7 @@ impl Sandbox {
     pub fn write_private(&self, path: &Path, text: &str) {
         make_dir(path.parent().expect("a file in a folder"));
         fs::write(path, text).unwrap_or_else(|e| panic!("write {}: {e}", path.display()));
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("set the file's mode");
+        set_mode(path, 0o600);
     }
 
     /// Changes Codex's `config.toml`.
@@ -265,6 +268,8 @@ impl Sandbox {
             disable_paste_burst = true
             [analytics]
             enabled = false
+            [notice.model_migrations]
+            "gpt-5.3-codex" = "gpt-5.4"
             [model_providers.lab]
             name = "lab"
             base_url = "{base}/codex"
@@ -283,6 +288,13 @@ impl Sandbox {
     /// Processes of this world that run now.
     pub fn processes(&self) -> Vec<Process> {
         procs::processes(&self.root)
+    }
+
+    /// Codex's tools run in login shells, whose start-up files set PATH anew: this one sets it as it was.
+    fn write_profile(&self) {
+        let path = self.path_var().to_string_lossy().replace('\'', r"'\''");
+        fs::write(self.home.join(".profile"), format!("PATH='{path}'\nexport PATH\n"))
+            .expect("write .profile");
     }
 
     fn place_codex(&self) {
@@ -324,6 +336,10 @@ impl Drop for Sandbox {
 
 fn make_dir(path: &Path) {
     fs::create_dir_all(path).unwrap_or_else(|e| panic!("make {}: {e}", path.display()));
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("set a mode");
 }
 
 /// Hard-links a program into place. A copy would be open for writing for a moment, and a child that another

@@ -21,6 +21,8 @@ pub enum Route {
     AccountsCheck,
     /// `POST …/responses`.
     Responses,
+    /// `CONNECT host:port`: a client that takes this service for its proxy, to leave loopback. Refused.
+    Outside,
     /// Anything else; answered 404.
     Other,
 }
@@ -36,6 +38,7 @@ impl Route {
             "POST" if path.ends_with("/responses") => Route::Responses,
             "GET" if path.ends_with("/wham/usage") || path.ends_with("/api/codex/usage") => Route::Usage,
             "GET" if path.ends_with("/wham/accounts/check") => Route::AccountsCheck,
+            "CONNECT" => Route::Outside,
             _ => Route::Other,
         }
     }

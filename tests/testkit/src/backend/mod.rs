@@ -9,6 +9,7 @@ mod oauth;
 mod report;
 mod responses;
 mod state;
+mod steps;
 mod tokens;
 mod usage;
 
@@ -19,7 +20,7 @@ use serde_json::{Value, json};
 
 pub use faults::{Fault, Route};
 pub use report::{Refresh, Report, Request, Revocation, Turn, UsageRequest, Violation};
-pub use responses::Step;
+pub use steps::Step;
 pub use tokens::{
     ACCESS_LIFETIME, CLIENT_ID, LoginSpec, UserSpec, account_id, api_key_json, claims, jwt, rfc3339,
 };
@@ -373,6 +374,10 @@ fn dispatch(shared: &Shared, route: Route, request: &http::Request, reply: &mut 
         Route::Usage => shared.lock().usage_answer(request),
         Route::AccountsCheck => shared.lock().accounts_check(request),
         Route::Responses => return responses::answer(shared, request, reply),
+        Route::Outside => {
+            shared.lock().report.outside.push(request.path.clone());
+            (403, json!({"error": {"message": "stand-in: nobody leaves loopback"}}))
+        }
         Route::Other => (404, json!({"error": {"message": "not here", "code": "not_found"}})),
     };
     let latency = shared.lock().latency.get(&route).copied();

@@ -136,6 +136,10 @@ pub struct Report {
     pub usage: Vec<UsageRequest>,
     /// Requests for a model's answer, in order of arrival.
     pub turns: Vec<Turn>,
+    /// Requests for a title, which Codex's interface sends beside each turn, in order of arrival.
+    pub titles: Vec<Turn>,
+    /// Hosts outside (`host:port`) that a client wanted to reach over https, in order.
+    pub outside: Vec<String>,
     /// All requests, in order of arrival.
     pub requests: Vec<Request>,
     /// The most usage requests that were in flight at once.

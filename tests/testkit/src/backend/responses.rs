@@ -6,23 +6,19 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::state::{Caller, Shared, State};
+use super::steps::Step;
 use super::{Route, Turn, now};
 use crate::http::{Reply, Request};
 
-/// What a turn is answered with.
-#[derive(Clone, Debug)]
-pub enum Step {
-    /// A message of the assistant.
-    Say(String),
-    /// A call of one of Codex's tools, by name and arguments; Codex then asks again with the result.
-    Call(String, Value),
-    /// A call of whichever shell tool this Codex offers, with that command line for `bash -c`.
-    Shell(String),
-}
+/// How Codex begins its request for a title.
+const TITLE: &str = "Generate a concise, single-line task title";
 
 /// `POST …/responses`.
 pub(crate) fn answer(shared: &Shared, request: &Request, reply: &mut Reply<'_>) {
     let body = request.json().unwrap_or_default();
+    if prompt(&body).is_some_and(|prompt| prompt.starts_with(TITLE)) {
+        return title(shared, request, &body, reply);
+    }
     let mut state = shared.lock();
     let index = note(&mut state, request, &body);
     let name = match admit(&mut state, request) {
@@ -38,10 +34,9 @@ pub(crate) fn answer(shared: &Shared, request: &Request, reply: &mut Reply<'_>) 
     set_status(&mut state, index, 200);
     drop(state);
 
-    let id = format!("resp-{number}");
     headers.push(("content-type".to_owned(), "text/event-stream".to_owned()));
     reply.start(200, &pairs(&headers));
-    reply.chunk(&event("response.created", json!({"response": {"id": id}})));
+    reply.chunk(&created(number));
     shared.notify();
     if let Some(latency) = latency {
         std::thread::sleep(latency);
@@ -49,15 +44,30 @@ pub(crate) fn answer(shared: &Shared, request: &Request, reply: &mut Reply<'_>) 
     if !wait_while_held(shared, &name, reply) {
         return reply.hang_up();
     }
-    reply.chunk(&event("response.output_item.done", json!({"item": item(&step, &body, number)})));
-    let usage = json!({
-        "input_tokens": 10, "input_tokens_details": {"cached_tokens": 0},
-        "output_tokens": 5, "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 15,
-    });
-    reply.chunk(&event("response.completed", json!({"response": {"id": id, "usage": usage}})));
+    reply.chunk(&completed(&step, &body, number));
     reply.end();
     if let Some(turn) = shared.lock().report.turns.get_mut(index) {
         turn.done = true;
+    }
+}
+
+/// The interface (0.150 and later) also asks for a title of each prompt. That is no turn of the user's: it
+/// takes nothing from a script, costs nothing and is never held.
+fn title(shared: &Shared, request: &Request, body: &Value, reply: &mut Reply<'_>) {
+    let mut state = shared.lock();
+    let number = state.count();
+    let mut record = record(&state, request, body);
+    let admitted = admit(&mut state, request);
+    record.status = admitted.as_ref().map_or_else(|refusal| refusal.0, |_| 200);
+    record.done = true;
+    state.report.titles.push(record);
+    drop(state);
+    match admitted {
+        Ok(_) => {
+            let stream = created(number) + &completed(&Step::Say("Say hello".to_owned()), body, number);
+            reply.send(200, &[("content-type", "text/event-stream")], stream.as_bytes());
+        }
+        Err((status, headers, body)) => reply.send(status, &pairs(&headers), body.to_string().as_bytes()),
     }
 }
 
@@ -109,53 +119,38 @@ fn wait_while_held(shared: &Shared, name: &str, reply: &Reply<'_>) -> bool {
     }
 }
 
-fn item(step: &Step, body: &Value, number: u64) -> Value {
-    match step {
-        Step::Say(text) => json!({
-            "type": "message", "role": "assistant", "id": format!("msg-{number}"),
-            "content": [{"type": "output_text", "text": text}],
-        }),
-        Step::Call(name, arguments) => call(name, arguments, number),
-        Step::Shell(command) => {
-            let (name, arguments) = shell_call(body, command);
-            call(name, &arguments, number)
-        }
-    }
-}
-
-fn call(name: &str, arguments: &Value, number: u64) -> Value {
-    json!({
-        "type": "function_call", "id": format!("fc-{number}"), "call_id": format!("call-{number}"),
-        "name": name, "arguments": arguments.to_string(),
-    })
-}
-
-/// The name and arguments of the shell tool among those that the request offers.
-fn shell_call(body: &Value, command: &str) -> (&'static str, Value) {
-    let offered =
-        |name: &str| body["tools"].as_array().is_some_and(|tools| tools.iter().any(|t| t["name"] == name));
-    if offered("exec_command") {
-        ("exec_command", json!({"cmd": command, "yield_time_ms": 30_000}))
-    } else if offered("shell_command") {
-        ("shell_command", json!({"command": command, "timeout_ms": 30_000}))
-    } else {
-        ("shell", json!({"command": ["bash", "-c", command], "timeout_ms": 30_000}))
-    }
-}
-
 fn event(kind: &str, mut data: Value) -> String {
     data["type"] = json!(kind);
     format!("event: {kind}\ndata: {data}\n\n")
 }
 
+fn created(number: u64) -> String {
+    event("response.created", json!({"response": {"id": format!("resp-{number}")}}))
+}
+
+fn completed(step: &Step, request: &Value, number: u64) -> String {
+    let usage = json!({
+        "input_tokens": 10, "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens": 5, "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 15,
+    });
+    let item = event("response.output_item.done", json!({"item": step.item(request, number)}));
+    item + &event("response.completed", json!({"response": {"id": format!("resp-{number}"), "usage": usage}}))
+}
+
 fn note(state: &mut State, request: &Request, body: &Value) -> usize {
+    let record = record(state, request, body);
+    state.report.turns.push(record);
+    state.report.turns.len() - 1
+}
+
+fn record(state: &State, request: &Request, body: &Value) -> Turn {
     let headers: BTreeMap<String, String> = request
         .headers
         .iter()
         .map(|(n, v)| (n.to_ascii_lowercase(), v.clone()))
         .filter(|(n, _)| n != "authorization")
         .collect();
-    let turn = Turn {
+    Turn {
         at: state.clock(),
         user: state.user_behind(Route::Responses, request),
         status: 0,
@@ -163,9 +158,7 @@ fn note(state: &mut State, request: &Request, body: &Value) -> usize {
         headers,
         prompt: prompt(body),
         body: state.keep_bodies.then(|| body.clone()),
-    };
-    state.report.turns.push(turn);
-    state.report.turns.len() - 1
+    }
 }
 
 fn set_status(state: &mut State, index: usize, status: u16) {

@@ -174,7 +174,7 @@ pub(crate) fn auth_json(tokens: &Tokens, account_id: &str, now: i64, spec: &Logi
 
 /// The document of an API-key login, as Codex writes it.
 pub fn api_key_json(key: &str) -> String {
-    let doc = json!({"auth_mode": "apikey", "OPENAI_API_KEY": key, "tokens": null, "last_refresh": null});
+    let doc = json!({"auth_mode": "apikey", "OPENAI_API_KEY": key});
     serde_json::to_string_pretty(&doc).expect("a JSON map can be written")
 }
 

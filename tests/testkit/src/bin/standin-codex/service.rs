@@ -51,7 +51,8 @@ impl Service {
             request = request.header("chatgpt-account-id", id);
         }
         let message = json!({"role": "user", "content": [{"type": "input_text", "text": prompt}]});
-        let mut response = request.send_json(json!({"stream": true, "input": [message]})).map_err(text)?;
+        let body = json!({"stream": true, "input": [message]}).to_string();
+        let mut response = request.content_type("application/json").send(body).map_err(text)?;
         let status = response.status().as_u16();
         let body = response.body_mut().read_to_string().map_err(text)?;
         match status {
@@ -109,11 +110,13 @@ impl Service {
         let code = granted["authorization_code"].as_str().unwrap_or_default();
         let form = [("grant_type", "authorization_code"), ("code", code), ("client_id", CLIENT_ID)];
         let mut response = self.agent.post(format!("{issuer}/oauth/token")).send_form(form).map_err(text)?;
-        response.body_mut().read_json().map_err(text)
+        let answer = response.body_mut().read_to_string().map_err(text)?;
+        serde_json::from_str(&answer).map_err(text)
     }
 
     fn post(&self, url: &str, body: &Value) -> Result<(u16, Value)> {
-        let mut response = self.agent.post(url).send_json(body).map_err(text)?;
+        let mut response =
+            self.agent.post(url).content_type("application/json").send(body.to_string()).map_err(text)?;
         let status = response.status().as_u16();
         let answer = response.body_mut().read_to_string().map_err(text)?;
         Ok((status, serde_json::from_str(&answer).unwrap_or_default()))
