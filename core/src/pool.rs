@@ -6,7 +6,12 @@ use crate::auth_doc::AuthDoc;
 use crate::error::Result;
 use crate::files::{Durability, PoolLock};
 use crate::paths::PoolPaths;
-use crate::store::{Credentials, Registry, State, migrate_if_v1};
+use crate::store::{Credentials, FolderMemory, Registry, State, migrate_if_v1};
+
+/// How many folders are remembered.
+const MOST_FOLDERS: usize = 200;
+/// How exactly their times are, seconds.
+const FOLDER_HOUR: i64 = 3_600;
 
 /// Registry and state as loaded, plus what was changed since.
 #[derive(Debug)]
@@ -119,17 +124,39 @@ impl Pool {
         Ok(settled)
     }
 
+    /// Remembers who launched last in a folder. Writes nothing when that is known already.
+    pub fn remember_folder(&mut self, folder: &str, account: &AccountId, now: i64) {
+        let known = self.state.folders.get(folder);
+        if known.is_some_and(|m| m.account == *account && now - m.at < FOLDER_HOUR) {
+            return;
+        }
+        let folders = &mut self.state_mut().folders;
+        folders.insert(folder.to_owned(), FolderMemory { account: account.clone(), at: now });
+        if folders.len() > MOST_FOLDERS {
+            let oldest = folders.iter().min_by_key(|(_, m)| m.at).map(|(folder, _)| folder.clone());
+            oldest.and_then(|folder| folders.remove(&folder));
+        }
+    }
+
     /// Writes back what was changed.
     ///
     /// # Errors
     /// If a file cannot be written.
     pub fn commit(&mut self, lock: &PoolLock) -> Result<()> {
+        self.commit_with(lock, Durability::Fast)
+    }
+
+    /// The same; `durability`: whether the state must survive a power cut, too (a mark must).
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn commit_with(&mut self, lock: &PoolLock, durability: Durability) -> Result<()> {
         if self.registry_changed {
             self.registry.save(lock, &self.paths)?;
             self.registry_changed = false;
         }
         if self.state_changed {
-            self.state.save(lock, &self.paths, Durability::Fast)?;
+            self.state.save(lock, &self.paths, durability)?;
             self.state_changed = false;
         }
         Ok(())

@@ -63,6 +63,10 @@ fn run(args: &[OsString]) -> c_int {
             complain(&format!("cannot execute {}: {error}", program.path().display()));
             if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 }
         }
+        Outcome::Child(interlude, program, lines) => {
+            say(&env, &lines);
+            c_int::from(interlude.run(&program, |lines| say(&env, lines)))
+        }
         Outcome::Fail(status, message) => {
             complain(&message);
             c_int::from(status)

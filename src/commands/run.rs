@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use codex_pool_core::Result;
 use codex_pool_core::env::{Env, names};
-use codex_pool_core::launch::{self, Outcome, Request};
+use codex_pool_core::launch::{self, Line, Outcome, Request};
 
 use crate::cli::RunArgs;
 use crate::ui;
@@ -22,9 +22,16 @@ pub(crate) fn run(env: &Env, args: &RunArgs) -> Result<ExitCode> {
         best: args.best,
         program,
     };
+    let say = |lines: &[Line]| {
+        ui::launch_lines(lines, env.flag(names::CODEX_POOL_QUIET), env.flag(names::CODEX_POOL_VERBOSE));
+    };
     match launch::prepare(&request) {
+        Outcome::Child(interlude, program, lines) => {
+            say(&lines);
+            Ok(ExitCode::from(interlude.run(&program, say)))
+        }
         Outcome::Exec(program, lines) => {
-            ui::launch_lines(&lines, env.flag(names::CODEX_POOL_QUIET), env.flag(names::CODEX_POOL_VERBOSE));
+            say(&lines);
             let error = launch::become_program(&program);
             ui::fatal(&format!("cannot execute {}: {error}", program.path().display()));
             Ok(ExitCode::from(if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 }))

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use super::target::Owner;
 use super::{Held, Launch, Line, Trouble, nested};
 use crate::account::{Account, AccountId, AccountKind, AuthState};
 use crate::codex::layers::CodexSettings;
@@ -13,7 +14,6 @@ use crate::pick::{Candidate, Ranked, Reason, Tier, pick};
 use crate::pool::Pool;
 use crate::references;
 use crate::seats::{self, Base, Seat};
-use crate::store::path_of_key;
 use crate::usage::UsageCache;
 
 /// What was chosen.
@@ -28,58 +28,78 @@ pub(super) enum Choice {
 }
 
 impl Launch<'_> {
-    pub(super) fn choose(&self, held: &mut Held<'_>, lines: &mut Vec<Line>) -> Result<Choice, Trouble> {
+    pub(super) fn choose(&self, held: &Held<'_>, lines: &mut Vec<Line>) -> Result<Choice, Trouble> {
         if let Some(name) = self.named() {
             return named(held, name).map(Choice::Account).map_err(Trouble::Named);
         }
-        if let Some(outer) = nested::outer(self.env(), &held.census)
-            && let Some(entry) = &outer.entry
-            && let Some(seat) = Seat::of_auth_json(&held.pool.paths, &path_of_key(&entry.seat))
-        {
+        if let Some((seat, account)) = nested::session(self.env(), held) {
             lines.push(Line::Verbose("inside a session: its own account".to_owned()));
             if seat.dir() == held.base.dir()
                 || seats::home::base_of(&held.pool.paths, seat.dir()).as_deref() == Some(held.base.dir())
             {
-                return Ok(Choice::Stay(seat, entry.account.clone()));
+                return Ok(Choice::Stay(seat, account));
             }
             // Another CODEX_HOME than the session's: its account, in a seat there.
-            if let Some(account) = entry.account.clone() {
+            if let Some(account) = account {
                 return Ok(Choice::Account(account));
             }
         }
+        let owner = self.owner(held);
+        if let Owner::Holder(seat, account) = owner {
+            lines.push(Line::Verbose("the session is open there".to_owned()));
+            return Ok(Choice::Stay(seat, account));
+        }
         let now = self.env().now;
-        let usage = UsageCache::load(None, &held.pool.paths);
-        let candidates = candidates(&held.pool, &usage, &held.census.ledger, held.live(), held.codex);
+        let candidates = candidates(&held.pool, &held.usage, &held.census.ledger, held.live(), held.codex);
         let ranking = pick(&candidates, now, self.settings);
-        let pin = held.pool.state().pin.clone().filter(|_| !self.request.best);
-        if let Some(pin) = pin {
-            match ranking.iter().find(|r| candidates[r.index].account.id == pin) {
-                Some(ranked) if usable(ranked) => {
-                    if ranked.tier == Tier::Exhausted {
-                        lines.push(Line::Wrong(format!(
-                            "the pinned account {} is {}; `codex-pool use --auto` unpins",
-                            candidates[ranked.index].account.label,
-                            ranked.explain(now)
-                        )));
-                    }
-                    return Ok(Choice::Account(pin));
+        let place = |id: &AccountId| ranking.iter().find(|r| candidates[r.index].account.id == *id);
+        let label = |ranked: &Ranked| candidates[ranked.index].account.label.as_str();
+        let whose = match &owner {
+            Owner::Account(id) => place(id),
+            _ => None,
+        };
+        let pin = held.pool.state().pin.as_ref().filter(|_| !self.request.best).and_then(place);
+        match pin {
+            Some(pin) if usable(pin) => {
+                if pin.tier == Tier::Exhausted {
+                    lines.push(Line::Wrong(format!(
+                        "the pinned account {} is {}; `codex-pool use --auto` unpins",
+                        label(pin),
+                        pin.explain(now)
+                    )));
                 }
-                Some(ranked) => lines.push(Line::Wrong(format!(
-                    "the pinned account {} cannot be used ({}); picking another",
-                    candidates[ranked.index].account.label,
-                    ranked.explain(now)
-                ))),
-                None => {}
+                if let Some(whose) = whose.filter(|w| w.index != pin.index) {
+                    lines.push(goes_on(label(whose), label(pin), "another account is pinned"));
+                }
+                return Ok(Choice::Account(candidates[pin.index].account.id.clone()));
             }
+            Some(pin) => lines.push(Line::Wrong(format!(
+                "the pinned account {} cannot be used ({}); picking another",
+                label(pin),
+                pin.explain(now)
+            ))),
+            None => {}
+        }
+        if let Some(whose) = whose.filter(|w| w.eligible() && w.tier != Tier::Exhausted) {
+            lines.push(Line::Verbose(format!("{}, whose session it is", label(whose))));
+            return Ok(Choice::Account(candidates[whose.index].account.id.clone()));
         }
         let Some(best) = ranking.first().filter(|r| r.eligible()) else {
             nobody(&ranking, &candidates, lines, now);
             return Ok(Choice::Live);
         };
-        let account = candidates[best.index].account;
+        match whose {
+            Some(whose) if whose.index != best.index => {
+                lines.push(goes_on(label(whose), label(best), &whose.explain(now)));
+            }
+            None if owner == Owner::Stranger => {
+                lines.push(goes_on("an account that is not in the pool", label(best), "unknown here"));
+            }
+            _ => {}
+        }
         if best.tier == Tier::Exhausted {
             let first = ranking.iter().filter_map(|r| match r.reason {
-                Reason::Exhausted(Some(at)) => Some((at, &candidates[r.index].account.label)),
+                Reason::Exhausted(Some(at)) => Some((at, label(r))),
                 _ => None,
             });
             let when = first.min().map_or_else(String::new, |(at, label)| {
@@ -87,12 +107,17 @@ impl Launch<'_> {
             });
             lines.push(Line::Wrong(format!(
                 "every account is at its limit{when}; staying on {}",
-                account.label
+                label(best)
             )));
         }
-        lines.push(Line::Verbose(format!("{}: {}", account.label, best.explain(now))));
-        Ok(Choice::Account(account.id.clone()))
+        lines.push(Line::Verbose(format!("{}: {}", label(best), best.explain(now))));
+        Ok(Choice::Account(candidates[best.index].account.id.clone()))
     }
+}
+
+/// Somebody else goes on with a session: never silently.
+fn goes_on(owner: &str, instead: &str, why: &str) -> Line {
+    Line::Wrong(format!("this session belongs to {owner} ({why}); {instead} goes on with it"))
 }
 
 /// A pin, or a name, overrules what only speaks against picking.
@@ -157,7 +182,7 @@ pub fn usable_by_name(pool: &Pool, codex: &CodexSettings, account: &Account) -> 
     Ok(())
 }
 
-fn allowed(codex: &CodexSettings, account: &Account) -> bool {
+pub(super) fn allowed(codex: &CodexSettings, account: &Account) -> bool {
     match account.kind {
         AccountKind::ApiKey => codex.allows_api_key(),
         AccountKind::Chatgpt => codex.allows_chatgpt(account.account_id.as_deref().unwrap_or("")),

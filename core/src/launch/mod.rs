@@ -5,8 +5,12 @@
 mod choose;
 mod exec;
 pub mod ledger;
+pub mod login;
 mod nested;
+mod refresh;
 mod seating;
+mod spawn;
+mod target;
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -27,6 +31,8 @@ use crate::paths::PoolPaths;
 use crate::pool::Pool;
 use crate::seats::occupants::Census;
 use crate::seats::{self, BROKEN_AFTER, Base, Holding, NoBase, Seat};
+use crate::usage::UsageCache;
+use refresh::Due;
 
 /// How long a launch waits for the pool's lock.
 pub const LOCK_WAIT: Duration = Duration::from_secs(2);
@@ -57,6 +63,8 @@ pub struct Request<'a> {
 pub enum Outcome {
     /// Print the lines and become this program.
     Exec(Program, Vec<Line>),
+    /// Print the lines and run this program as a child (see [`login::Interlude::run`]).
+    Child(Box<login::Interlude>, Program, Vec<Line>),
     /// Print the error and exit with this status.
     Fail(u8, String),
 }
@@ -129,7 +137,8 @@ pub fn prepare(request: &Request<'_>) -> Outcome {
     let mut lines: Vec<Line> = problems.into_iter().map(Line::Wrong).collect();
     let launch = Launch { request, settings: &settings, call: &call, is_codex };
     match launch.seat(paths, &mut out, &mut lines) {
-        Ok(()) => Outcome::Exec(out, lines),
+        Ok(None) => Outcome::Exec(out, lines),
+        Ok(Some(interlude)) => Outcome::Child(Box::new(interlude), out, lines),
         Err(Trouble::Named(error)) => Outcome::Fail(error.kind.exit_status(), error.to_string()),
         Err(Trouble::Untouched(why)) => {
             lines.extend(why.map(|why| Line::Wrong(format!("{why}; Codex starts without the pool"))));
@@ -152,6 +161,9 @@ struct Held<'a> {
     lock: &'a PoolLock,
     pool: Pool,
     census: Census,
+    usage: UsageCache,
+    /// What the usage data asks for.
+    due: Due,
     base: &'a Base,
     codex: &'a CodexSettings,
     /// What the shared seat holds.
@@ -169,7 +181,7 @@ impl Launch<'_> {
         paths: Option<PoolPaths>,
         out: &mut Program,
         lines: &mut Vec<Line>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<Option<login::Interlude>, Trouble> {
         let env = self.env();
         let paths = paths.ok_or_else(|| Trouble::Untouched(Some("HOME is not set".to_owned())))?;
         if !paths.root().is_dir() {
@@ -190,35 +202,78 @@ impl Launch<'_> {
         };
         let codex = CodexSettings::read(around, self.call);
         let lock;
-        let mut waited = false;
+        let (mut waited_for_codex, mut waited_for_usage) = (false, false);
         let mut held = loop {
             let attempt = self.lock(&paths, &base)?;
             let mut pool = match Pool::open(&attempt, &paths, env.now) {
                 Ok(pool) => pool,
                 Err(error) => return self.untouched(error.to_string()),
             };
+            let census = Census::take(Some(&attempt), &paths, env.now);
+            login::undo_interrupted(&attempt, &mut pool, &census, env.now)?;
             let shared = seats::reconcile(&attempt, &mut pool, &base.shared(), env.now)?;
-            if shared == (Holding::Broken { settled: false }) && !waited {
+            if shared == (Holding::Broken { settled: false }) && !waited_for_codex {
                 drop(attempt);
                 wait_until_whole(&paths, &base.shared());
-                waited = true;
+                waited_for_codex = true;
+                continue;
+            }
+            let mut usage = UsageCache::load(Some(&attempt), &paths);
+            usage.learn_from_logs(
+                &attempt,
+                &paths,
+                &pool.registry().accounts,
+                &census.ledger,
+                base.dir(),
+                env.now,
+            );
+            let due = refresh::due(&pool.registry().accounts, &usage, self.settings, env.now);
+            if due == Due::Wait && !waited_for_usage && self.named().is_none() {
+                // Noted before the wait, so that a wait in vain is not repeated by the next launch.
+                usage.no_wait_until = Some(env.now + refresh::NO_WAIT);
+                usage.save(&attempt, &paths)?;
+                pool.commit(&attempt)?;
+                drop(attempt);
+                refresh::and_wait(env, &paths, self.settings.launch_refresh_timeout);
+                waited_for_usage = true;
                 continue;
             }
             lock = attempt;
-            let census = Census::take(Some(&lock), &paths, env.now);
-            break Held { lock: &lock, pool, census, base: &base, codex: &codex, shared };
+            break Held { lock: &lock, pool, census, usage, due, base: &base, codex: &codex, shared };
         };
         held.reconcile_others(env.now)?;
-        let choice = self.choose(&mut held, lines)?;
+        if self.is_codex && (self.call.is_login() || self.call.is_logout()) {
+            let interlude = self.begin(&mut held, out)?;
+            held.pool.commit(&lock)?;
+            return Ok(interlude);
+        }
+        let choice = self.choose(&held, lines)?;
         let seated = self.take_seat(&mut held, choice, lines);
         if let Ok(seated) = &seated {
             self.dress(&mut held, seated, out);
+            if let Some(account) = &seated.account {
+                self.remember_folder(&mut held, account);
+            }
         }
         // What was learned is kept even if the seat could not be had.
         if let Err(error) = held.pool.commit(&lock) {
             lines.push(Line::Wrong(error.to_string()));
         }
-        seated.map(|_| ())
+        let account = seated?.account;
+        let renew = account.and_then(|id| {
+            let doc = held.pool.credentials().load(&id).ok().flatten()?;
+            refresh::token_needs_renewal(&doc, env.now)
+                .then(|| held.pool.registry().get(&id).cloned())
+                .flatten()
+        });
+        let due = held.due;
+        drop(lock);
+        match renew {
+            Some(account) => refresh::token(env, &paths, &account),
+            None if due != Due::Nothing && !waited_for_usage => refresh::in_background(env, &paths),
+            None => {}
+        }
+        Ok(None)
     }
 
     fn lock(&self, paths: &PoolPaths, base: &Base) -> Result<PoolLock, Trouble> {

@@ -2,9 +2,13 @@
 
 use std::ffi::OsString;
 
-use super::ledger;
+use super::Held;
+use super::ledger::Entry;
+use crate::account::AccountId;
 use crate::env::{Env, names};
-use crate::seats::occupants::Census;
+use crate::process::{self, Life};
+use crate::seats::{Seat, occupants};
+use crate::store::path_of_key;
 
 /// How many shims deep we are. The count is kept with the thread it was made in: a new thread is a
 /// new session, not a loop.
@@ -25,10 +29,44 @@ pub(super) fn depth_value(depth: u32, thread: Option<&str>) -> OsString {
     }
 }
 
-/// The launch that we run inside, while it lives.
-pub(super) fn outer<'a>(env: &Env, census: &'a Census) -> Option<&'a ledger::Launch> {
+/// The session that we run inside: its seat, and its account if that is known.
+pub(super) fn session(env: &Env, held: &Held<'_>) -> Option<(Seat, Option<AccountId>)> {
+    let (paths, census) = (&held.pool.paths, &held.census);
+    let of_entry =
+        |entry: &Entry| Some((Seat::of_auth_json(paths, &path_of_key(&entry.seat))?, entry.account.clone()));
+    let thread = env.text(names::CODEX_THREAD_ID);
+    // The environment may be of the first session that a background server served. The process tree
+    // tells better, but costs more; only where Codex says that we are in a thread is it worth that.
+    if thread.is_some()
+        && let Some(seat) = above(held)
+    {
+        let account = held.pool.state().seat(&seat.auth_json()).map(|memory| memory.account.clone());
+        return Some((seat, account));
+    }
     let launch = census.ledger.find(env.text(names::CODEX_POOL_LAUNCH)?)?;
-    launch.entry.is_some().then_some(launch)
+    of_entry(launch.entry.as_ref()?)
+}
+
+/// The seat of the nearest launch or background server that this process descends from.
+fn above(held: &Held<'_>) -> Option<Seat> {
+    let me = held.census.me.as_ref()?;
+    let mut at = process::stat(me.pid)?.parent;
+    // The table can change while we climb; the bound keeps that harmless.
+    for _ in 0..64 {
+        if at <= 1 {
+            return None;
+        }
+        let launch =
+            held.census.ledger.launches.iter().find(|l| l.life == Life::Alive && l.process.pid == at);
+        if let Some(entry) = launch.and_then(|l| l.entry.as_ref()) {
+            return Seat::of_auth_json(&held.pool.paths, &path_of_key(&entry.seat));
+        }
+        if let Some(dir) = occupants::server_dir(&held.pool.paths, held.base, at) {
+            return Seat::of_auth_json(&held.pool.paths, &dir.join("auth.json"));
+        }
+        at = process::stat(at)?.parent;
+    }
+    None
 }
 
 #[cfg(test)]

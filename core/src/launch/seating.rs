@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::choose::Choice;
+use super::choose::{Choice, allowed};
 use super::ledger::{self, Entry};
 use super::{Held, Launch, Line, Trouble, databases};
 use crate::account::AccountId;
@@ -68,6 +68,8 @@ impl Launch<'_> {
         }
         let possible = match self.settings.parallel {
             Parallel::Home => seats::home::possible(&held.pool.paths, held.base, &self.env().temp_dir()),
+            // Staying would make Codex delete the live login.
+            Parallel::Off if self.live_is_forbidden(held) => Ok(()),
             Parallel::Off => Err("parallel = \"off\"".to_owned()),
         };
         match possible {
@@ -77,7 +79,7 @@ impl Launch<'_> {
     }
 
     /// What keeps the shared seat from changing hands, for a message; `None` if it is free.
-    fn in_the_way(&self, held: &Held<'_>) -> Option<String> {
+    pub(super) fn in_the_way(&self, held: &Held<'_>) -> Option<String> {
         match &held.shared {
             Holding::Unmanaged(kind) => return Some(format!("CODEX_HOME holds {kind}")),
             Holding::Unreadable(why) => return Some(format!("auth.json cannot be read ({why})")),
@@ -134,6 +136,9 @@ impl Launch<'_> {
     ) -> Result<Seated, Trouble> {
         let shared = held.base.shared();
         let live = held.live().cloned();
+        if self.live_is_forbidden(held) {
+            return self.empty_home(held, lines);
+        }
         if let Some((id, in_the_way, why)) = instead_of {
             let wanted = label_of(held, id);
             let detail =
@@ -152,6 +157,24 @@ impl Launch<'_> {
         Ok(Seated { seat: shared, account: live })
     }
 
+    /// Codex deletes a login that its configuration forbids here.
+    fn live_is_forbidden(&self, held: &Held<'_>) -> bool {
+        let live = held.live().and_then(|id| held.pool.registry().get(id));
+        live.is_some_and(|account| !allowed(held.codex, account))
+    }
+
+    /// A home without a login, so that there is nothing to delete.
+    fn empty_home(&self, held: &mut Held<'_>, lines: &mut Vec<Line>) -> Result<Seated, Trouble> {
+        let seat = held.base.special(&held.pool.paths, "empty");
+        seats::home::update(held.lock, &held.pool.paths, held.base, &seat, false, self.env().now)?;
+        self.enter(held, &seat, None)?;
+        lines.push(Line::Wrong(
+            "Codex's configuration allows none of the pool's accounts here; it starts without a login"
+                .to_owned(),
+        ));
+        Ok(Seated { seat, account: None })
+    }
+
     fn put(&self, held: &mut Held<'_>, seat: &Seat, id: &AccountId) -> Result<(), Trouble> {
         let now = self.env().now;
         let place = || {
@@ -164,7 +187,12 @@ impl Launch<'_> {
         place().map_err(|error| self.trouble(error.to_string()))
     }
 
-    fn enter(&self, held: &Held<'_>, seat: &Seat, account: Option<&AccountId>) -> Result<(), Trouble> {
+    pub(super) fn enter(
+        &self,
+        held: &Held<'_>,
+        seat: &Seat,
+        account: Option<&AccountId>,
+    ) -> Result<(), Trouble> {
         let Some(me) = &held.census.me else {
             return self.untouched("the system does not tell which processes run");
         };

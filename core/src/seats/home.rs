@@ -44,8 +44,15 @@ const SHARED_DIRS: [&str; 11] = [
 ];
 
 /// Files that are linked even while they do not exist, so that Codex creates them in the base.
-const SHARED_FILES: [&str; 5] =
-    ["config.toml", "history.jsonl", "installation_id", "AGENTS.md", "version.json"];
+const SHARED_FILES: [&str; 7] = [
+    "config.toml",
+    "history.jsonl",
+    "installation_id",
+    "AGENTS.md",
+    "version.json",
+    "session_index.jsonl",
+    "session_index.jsonl.lock",
+];
 
 /// OAuth logins of MCP servers: Codex refuses to write them through a symbolic link, so they are
 /// hard-linked.
@@ -62,6 +69,12 @@ pub fn base_of(paths: &PoolPaths, dir: &Path) -> Option<PathBuf> {
     let over = homes.join(rest.components().next()?);
     let bytes = files::read_small(&over.join(BASE_FILE), 1 << 16).ok()??;
     Some(PathBuf::from(OsString::from_vec(bytes)))
+}
+
+/// Whether a folder is among the homes, but no account's: one for a login, or the empty one.
+pub fn is_special(paths: &PoolPaths, dir: &Path) -> bool {
+    let name = dir.file_name().and_then(OsStr::to_str).unwrap_or("");
+    dir.starts_with(paths.homes()) && crate::account::AccountId::parse(name).is_none()
 }
 
 /// Makes the home's folder and says whose it is. What is in it comes with [`update`].
@@ -127,7 +140,7 @@ pub fn update(
         in_base.entry(name.into()).or_insert(What::Other);
     }
     for (name, what) in &in_home {
-        if free && *what == What::Other && !is_private(name) && !in_base.contains_key(name) {
+        if free && *what == What::Other && !stays(name) && !in_base.contains_key(name) {
             move_to_base(base.dir(), home.dir(), name)?;
         }
     }
@@ -170,11 +183,13 @@ fn names(dir: &Path) -> Result<BTreeMap<OsString, What>> {
 /// (CODEX_SQLITE_HOME) since a linked one would get its `-wal` and `-shm` beside the link.
 fn is_private(name: &OsStr) -> bool {
     let text = name.to_string_lossy();
-    PRIVATE.contains(&&*text)
-        || text == MCP_CREDENTIALS
-        || text.contains(".sqlite")
-        || text.ends_with(".pid")
-        || text.ends_with(".lock")
+    PRIVATE.contains(&&*text) || text == MCP_CREDENTIALS || text.contains(".sqlite")
+}
+
+/// Not moved to the base either: somebody may rely on where it is.
+fn stays(name: &OsStr) -> bool {
+    let text = name.to_string_lossy();
+    is_private(name) || text.ends_with(".pid") || text.ends_with(".lock")
 }
 
 fn link(base: &Path, home: &Path, name: &OsStr) -> Result<()> {

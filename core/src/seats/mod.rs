@@ -8,7 +8,7 @@ mod place;
 mod reconcile;
 
 pub use file::{Link, SeatFile};
-pub use place::{place, remove_account, renew, seats_of, server_account, users_of, vacate};
+pub use place::{clear_seats, place, remove_account, renew, seats_of, server_account, users_of, vacate};
 pub use reconcile::{BROKEN_AFTER, Holding, clear_broken, look, reconcile, reconcile_all};
 
 use std::os::unix::ffi::OsStrExt;
@@ -111,6 +111,10 @@ impl Base {
     pub fn home(&self, paths: &PoolPaths, id: &AccountId) -> Seat {
         let dir = paths.homes().join(self.key()).join(id.as_str());
         Seat { dir, home_of: Some(id.clone()) }
+    }
+    /// A home of no account over it: for one login, or without any.
+    pub(crate) fn special(&self, paths: &PoolPaths, name: &str) -> Seat {
+        Seat { dir: paths.homes().join(self.key()).join(name), home_of: None }
     }
 }
 

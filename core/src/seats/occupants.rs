@@ -198,7 +198,7 @@ impl Census {
             unseen |= holders.others;
             for pid in holders.pids {
                 if !self.is_ours(pid)
-                    && !is_server(paths, base, pid)
+                    && server_dir(paths, base, pid).is_none()
                     && Some(pid) != self.me.as_ref().map(|m| m.pid)
                 {
                     strangers.push(Stranger { pid: Some(pid), seat: seat_of(paths, base, pid) });
@@ -224,19 +224,20 @@ struct Stranger {
 
 /// The seat that a process reads, by its environment: a native Codex whose Node launcher was killed
 /// is no child of our launch any more, yet still sits in its home.
-fn seat_of(paths: &PoolPaths, base: &Base, pid: u32) -> Seat {
+pub fn seat_of(paths: &PoolPaths, base: &Base, pid: u32) -> Seat {
     let home = process::environ_var(pid, names::CODEX_HOME).flatten().map(PathBuf::from);
     let home = home.filter(|dir| dir.starts_with(paths.homes()));
     home.and_then(|dir| Seat::of_auth_json(paths, &dir.join("auth.json"))).unwrap_or_else(|| base.shared())
 }
 
-fn is_server(paths: &PoolPaths, base: &Base, pid: u32) -> bool {
-    let is = |dir: &Path| server(dir).is_some_and(|s| s.pid == pid);
-    if is(base.dir()) {
-        return true;
+/// The seat whose background server this process is.
+pub fn server_dir(paths: &PoolPaths, base: &Base, pid: u32) -> Option<PathBuf> {
+    let serves = |dir: &Path| server(dir).is_some_and(|s| s.pid == pid);
+    if serves(base.dir()) {
+        return Some(base.dir().to_owned());
     }
-    let Ok(homes) = std::fs::read_dir(paths.homes().join(base.key())) else { return false };
-    homes.filter_map(Result::ok).any(|home| is(&home.path()))
+    let homes = std::fs::read_dir(paths.homes().join(base.key())).ok()?;
+    homes.filter_map(|home| Some(home.ok()?.path())).find(|home| serves(home))
 }
 
 fn state_shm_files(databases: &Path) -> Vec<PathBuf> {

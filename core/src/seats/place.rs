@@ -217,11 +217,11 @@ pub fn vacate(lock: &PoolLock, pool: &mut Pool, home: &Seat) -> Result<()> {
     Ok(())
 }
 
-/// Takes an account out of every seat and out of the registry (`rm`). The caller knows that nobody uses it.
+/// Takes an account's document out of every seat.
 ///
 /// # Errors
 /// If a seat cannot be cleared.
-pub fn remove_account(lock: &PoolLock, pool: &mut Pool, id: &AccountId) -> Result<()> {
+pub fn clear_seats(lock: &PoolLock, pool: &mut Pool, id: &AccountId) -> Result<()> {
     let keys: Vec<String> =
         pool.state().seats.iter().filter(|(_, m)| m.account == *id).map(|(key, _)| key.clone()).collect();
     for key in keys {
@@ -229,6 +229,15 @@ pub fn remove_account(lock: &PoolLock, pool: &mut Pool, id: &AccountId) -> Resul
             vacate(lock, pool, &seat)?;
         }
     }
+    Ok(())
+}
+
+/// Takes an account out of every seat and out of the registry (`rm`). The caller knows that nobody uses it.
+///
+/// # Errors
+/// If a seat cannot be cleared.
+pub fn remove_account(lock: &PoolLock, pool: &mut Pool, id: &AccountId) -> Result<()> {
+    clear_seats(lock, pool, id)?;
     let state = pool.state_mut();
     state.pin = state.pin.take().filter(|pin| pin != id);
     state.marks.retain(|mark| mark.account.as_ref() != Some(id));

@@ -10,7 +10,9 @@ mod v1;
 pub use credentials::{Credentials, Settled};
 pub use lost_found::{LostFound, Why};
 pub use registry::{REGISTRY_VERSION, Registry};
-pub use state::{Capabilities, Mark, MarkKind, SeatMemory, ServerMemory, State, path_key, path_of_key};
+pub use state::{
+    Capabilities, FolderMemory, Mark, MarkKind, SeatMemory, ServerMemory, State, path_key, path_of_key,
+};
 pub use v1::{ForeignAccount, migrate_if_v1, parse_foreign_store};
 
 use serde::Serialize;

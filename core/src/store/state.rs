@@ -30,6 +30,9 @@ pub struct State {
     /// Operations that were begun and not ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub marks: Vec<Mark>,
+    /// Who launched last in each folder (see [`path_key`]), the newest 200.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub folders: BTreeMap<String, FolderMemory>,
     /// What Codex supports, by the identity of its package and native binary.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub codex: BTreeMap<String, Capabilities>,
@@ -47,6 +50,15 @@ pub struct SeatMemory {
     /// A background server that was alive when the account changed, and the account it started with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerMemory>,
+}
+
+/// The last launch in a folder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FolderMemory {
+    /// Who launched.
+    pub account: AccountId,
+    /// When, Unix seconds (to the hour: it only decides what is forgotten first).
+    pub at: i64,
 }
 
 /// A background server that outlived a switch.

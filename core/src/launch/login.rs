@@ -1,0 +1,254 @@
+//! `codex login` and `codex logout`: the two commands that run as a child, since something must be
+//! done after them. Codex revokes the login that it finds when another one begins, so before a login
+//! the live document, safe in the pool, is moved aside; afterwards the new login is adopted, or the old
+//! one put back. A mark says that this is going on; one left by a crash is undone by the next launch.
+
+use std::time::Duration;
+
+use super::exec::Program;
+use super::spawn::{self, End};
+use super::{Held, Launch, Line, Trouble, ledger, nested};
+use crate::account::{AccountId, AuthState, AuthStatus};
+use crate::auth_doc::AuthDoc;
+use crate::env::names;
+use crate::error::{Error, Result};
+use crate::files::{self, Durability, PoolLock};
+use crate::paths::PoolPaths;
+use crate::pool::Pool;
+use crate::process::{Life, ProcessId};
+use crate::seats::occupants::Census;
+use crate::seats::{self, Base, Holding, Seat, SeatFile};
+use crate::store::{Mark, MarkKind, path_key, path_of_key};
+
+/// How long the end of a login waits for the pool's lock: no Codex is waiting for us any more.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// A login or logout that is about to run.
+#[derive(Debug)]
+pub struct Interlude {
+    paths: PoolPaths,
+    base: Base,
+    kind: MarkKind,
+    /// Where Codex will write: the shared seat, or a fresh home when that is in use.
+    seat: Seat,
+    private: bool,
+    me: ProcessId,
+    now: i64,
+}
+
+impl Launch<'_> {
+    /// Prepares a login or logout; `None` if Codex should run it as it is, since the login in the seat is
+    /// none of ours.
+    pub(super) fn begin(&self, held: &mut Held<'_>, out: &mut Program) -> Result<Option<Interlude>, Trouble> {
+        let Some(me) = held.census.me.clone() else {
+            return self.untouched("the system does not tell which processes run");
+        };
+        if matches!(held.shared, Holding::Unmanaged(_) | Holding::Unreadable(_)) {
+            return Ok(None);
+        }
+        let now = self.env().now;
+        let kind = if self.call.is_login() { MarkKind::Login } else { MarkKind::Logout };
+        let shared = held.base.shared();
+        let mut seat = match nested::session(self.env(), held) {
+            Some((seat, _)) if kind == MarkKind::Logout => seat,
+            _ => shared,
+        };
+        let private = kind == MarkKind::Login && self.in_the_way(held).is_some();
+        if private {
+            seat = private_home(held.base, &held.pool.paths, &me);
+            seats::home::update(held.lock, &held.pool.paths, held.base, &seat, false, now)?;
+            out.set_env(names::CODEX_HOME, Some(seat.dir().as_os_str()));
+            if self.env().get(names::CODEX_SQLITE_HOME).is_none() {
+                out.set_env(names::CODEX_SQLITE_HOME, Some(held.base.dir().as_os_str()));
+            }
+        }
+        let key = path_key(&seat.auth_json());
+        let account = held.pool.state().seats.get(&key).map(|memory| memory.account.clone());
+        self.enter(held, &seat, account.as_ref())?;
+        let state = held.pool.state_mut();
+        // What happens to the file from here on is our doing.
+        state.seats.remove(&key);
+        state.marks.push(Mark { kind, account, seat: Some(key), process: me.to_string(), at: now });
+        let mark = held.pool.commit_with(held.lock, Durability::Durable);
+        mark.map_err(|error| self.trouble(error.to_string()))?;
+        if kind == MarkKind::Login && !private {
+            move_aside(held, &seat, now).map_err(|error| self.trouble(error.to_string()))?;
+        }
+        let seated = super::seating::Seated { seat: seat.clone(), account: None };
+        let extra = self.extra_args(held, &seated, private);
+        out.insert_args(self.call, self.request.args, &extra);
+        Ok(Some(Interlude {
+            paths: held.pool.paths.clone(),
+            base: held.base.clone(),
+            kind,
+            seat,
+            private,
+            me,
+            now,
+        }))
+    }
+}
+
+/// A fresh home for one login, over the base, so that Codex sees the user's settings there.
+fn private_home(base: &Base, paths: &PoolPaths, process: &ProcessId) -> Seat {
+    base.special(paths, &format!("login-{}-{}", process.pid, process.start_ticks))
+}
+
+/// Takes the live document, which the pool holds, out of the way.
+fn move_aside(held: &mut Held<'_>, seat: &Seat, now: i64) -> Result<()> {
+    if matches!(held.shared, Holding::Broken { .. }) {
+        return seats::clear_broken(held.lock, &held.pool, seat, now);
+    }
+    let path = seat.auth_json();
+    let file = SeatFile::find(&held.pool.paths, path.clone()).map_err(|e| Error::io("use", &path, &e))?;
+    // A link of ours goes itself; through the user's link, the file behind it.
+    let at = if file.link == seats::Link::Ours { &path } else { &file.real };
+    files::remove_file(at).map_err(|e| Error::io("remove", at, &e))
+}
+
+impl Interlude {
+    /// Runs Codex as a child, and brings the pool up to date after it. The status is Codex's own; a
+    /// signal that killed it kills us, too.
+    pub fn run(self, program: &Program, say: impl Fn(&[Line])) -> u8 {
+        let end = match spawn::run_child(program) {
+            Ok(end) => end,
+            Err(error) => {
+                say(&[Line::Wrong(format!("cannot run {}: {error}", program.path().display()))]);
+                End::Exited(126)
+            }
+        };
+        let mut lines = Vec::new();
+        if let Err(error) = self.finish(end, &mut lines) {
+            lines.push(Line::Wrong(format!("{error}; the next launch tries again")));
+        }
+        say(&lines);
+        spawn::end_as(end)
+    }
+
+    fn finish(&self, end: End, lines: &mut Vec<Line>) -> Result<()> {
+        let path = self.paths.pool_lock();
+        let lock = PoolLock::acquire(&self.paths, LOCK_WAIT).map_err(|e| Error::io("lock", &path, &e))?;
+        let lock = lock.ok_or_else(|| Error::new("the pool is locked by another process"))?;
+        let mut pool = Pool::open(&lock, &self.paths, self.now)?;
+        ledger::leave(&self.paths, &self.me);
+        let census = Census::take(Some(&lock), &self.paths, self.now);
+        let me = self.me.to_string();
+        let Some(at) = pool.state().marks.iter().position(|m| m.process == me && m.kind == self.kind) else {
+            return Ok(());
+        };
+        let mark = pool.state().marks[at].clone();
+        let succeeded = end == End::Exited(0);
+        let held = settle(&lock, &mut pool, &census, &mark, succeeded, self.now)?;
+        pool.state_mut().marks.remove(at);
+        pool.commit(&lock)?;
+        if self.private {
+            let _ = std::fs::remove_dir_all(self.seat.dir());
+        }
+        if self.kind == MarkKind::Login
+            && let Some(id) = held
+            && succeeded
+            && let Some(account) = pool.registry().get(&id)
+        {
+            let place = if self.private {
+                format!("; the sessions in {} go on as they are", self.base.dir().display())
+            } else {
+                String::new()
+            };
+            lines.push(Line::Switched(format!("logged in as `{}`{place}", account.label)));
+        }
+        Ok(())
+    }
+}
+
+/// What a finished, or interrupted, login or logout means for the pool. Says whose login the seat holds.
+fn settle(
+    lock: &PoolLock,
+    pool: &mut Pool,
+    census: &Census,
+    mark: &Mark,
+    succeeded: bool,
+    now: i64,
+) -> Result<Option<AccountId>> {
+    let seat = mark.seat.as_deref().and_then(|key| Seat::of_auth_json(&pool.paths, &path_of_key(key)));
+    let Some(seat) = seat else { return Ok(None) };
+    if seats::home::is_special(&pool.paths, seat.dir()) {
+        return adopt_private(lock, pool, &seat, now);
+    }
+    match (seats::reconcile(lock, pool, &seat, now)?, &mark.account) {
+        (Holding::Account { id, .. }, _) => {
+            if mark.kind == MarkKind::Login {
+                // The account may sit in a home, too: there must be one file.
+                seats::place(lock, pool, census, &seat, &id, now)?;
+            }
+            Ok(Some(id))
+        }
+        (Holding::Empty | Holding::Broken { .. }, Some(before)) if mark.kind == MarkKind::Login => {
+            seats::clear_broken(lock, pool, &seat, now)?;
+            seats::place(lock, pool, census, &seat, before, now)?;
+            Ok(None)
+        }
+        (Holding::Empty, Some(before)) => {
+            log_out(lock, pool, before, succeeded, now)?;
+            Ok(None)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Takes over a login that was made in a fresh home, and hands it to the seats of its account.
+fn adopt_private(lock: &PoolLock, pool: &mut Pool, home: &Seat, now: i64) -> Result<Option<AccountId>> {
+    let path = home.auth_json();
+    let bytes =
+        files::read_small(&path, crate::auth_doc::MAX_BYTES).map_err(|e| Error::io("read", &path, &e))?;
+    let Some(doc) = bytes.and_then(|bytes| AuthDoc::parse(bytes).ok()) else { return Ok(None) };
+    let doc = doc.corrected();
+    pool.adopt(lock, &doc, None, false, now)?;
+    let id = doc.id().clone();
+    for seat in seats::seats_of(lock, pool, &id, now)? {
+        if let Some(newest) = pool.credentials().load(&id)? {
+            seats::renew(lock, pool, &seat, &newest, now)?;
+        }
+    }
+    Ok(Some(id))
+}
+
+/// The live file is gone after a logout. If that succeeded, the login is revoked, and the credentials
+/// are of no more use; if not, nobody knows, and a refresh will tell.
+fn log_out(lock: &PoolLock, pool: &mut Pool, id: &AccountId, succeeded: bool, now: i64) -> Result<()> {
+    if succeeded {
+        seats::clear_seats(lock, pool, id)?;
+        pool.credentials().remove(lock, id)?;
+    }
+    if let Some(account) = pool.registry_mut().get_mut(id) {
+        account.auth = AuthStatus {
+            state: AuthState::ReauthRequired,
+            reason: Some("logged_out".to_owned()),
+            since: Some(now),
+        };
+    }
+    Ok(())
+}
+
+/// Undoes what a login or logout that was killed has left.
+///
+/// # Errors
+/// If a seat cannot be read or written; the mark then stays.
+pub fn undo_interrupted(lock: &PoolLock, pool: &mut Pool, census: &Census, now: i64) -> Result<()> {
+    let Some(me) = &census.me else { return Ok(()) };
+    let interrupted = |mark: &Mark| {
+        mark.kind != MarkKind::Refresh
+            && ProcessId::parse(&mark.process).is_none_or(|process| process.life(me) == Life::Dead)
+    };
+    while let Some(at) = pool.state().marks.iter().position(interrupted) {
+        let mark = pool.state().marks[at].clone();
+        settle(lock, pool, census, &mark, false, now)?;
+        if let Some(seat) =
+            mark.seat.as_deref().and_then(|key| Seat::of_auth_json(&pool.paths, &path_of_key(key)))
+            && seats::home::is_special(&pool.paths, seat.dir())
+        {
+            let _ = std::fs::remove_dir_all(seat.dir());
+        }
+        pool.state_mut().marks.remove(at);
+    }
+    Ok(())
+}

@@ -1,0 +1,106 @@
+//! Keeping usage and tokens fresh without being in a launch's way: the admin command is started in the
+//! background, and waited for only when nothing that is known is of use any more. No network here.
+
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+use super::spawn;
+use crate::account::{Account, AccountKind, AuthState};
+use crate::auth_doc::AuthDoc;
+use crate::config::Settings;
+use crate::env::{Env, names};
+use crate::paths::PoolPaths;
+use crate::usage::UsageCache;
+
+/// A token with less than this left is renewed before Codex starts on it, seconds.
+const TOKEN_WAITS_BELOW: i64 = 600;
+/// How long that is waited for.
+const TOKEN_WAIT: Duration = Duration::from_secs(10);
+/// After a wait in vain, none for this long, seconds.
+pub(super) const NO_WAIT: i64 = 300;
+
+/// What usage data asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    /// Nothing.
+    Nothing,
+    /// A refresh in the background.
+    Background,
+    /// A refresh before anything is picked: nothing that is known is of use.
+    Wait,
+}
+
+/// What is due, of accounts that may be picked.
+pub(super) fn due(accounts: &[Account], usage: &UsageCache, settings: &Settings, now: i64) -> Due {
+    let secs = |d: Duration| i64::try_from(d.as_secs()).unwrap_or(i64::MAX);
+    let (max_age, max_stale, least) =
+        (secs(settings.usage_max_age), secs(settings.max_stale), secs(settings.min_poll_interval));
+    let (mut any_old, mut any_fresh, mut any) = (false, false, false);
+    for account in accounts {
+        let pickable = account.enabled
+            && account.kind == AccountKind::Chatgpt
+            && !matches!(account.auth.state, AuthState::ReauthRequired | AuthState::WorkspaceRemoved);
+        if !pickable {
+            continue;
+        }
+        any = true;
+        let entry = usage.accounts.get(&account.id);
+        let fetched = entry.and_then(|e| e.usage.as_ref()).map(|u| u.fetched_at);
+        // A time in the future is no fresh data: the clock was wrong then, or is now.
+        let age = fetched.map_or(i64::MAX, |at| if at > now + 60 { i64::MAX } else { now - at });
+        any_fresh |= age <= max_stale;
+        let attempt = entry.and_then(|e| e.attempt.as_ref());
+        let tried = attempt.is_some_and(|a| {
+            (0..least).contains(&(now - a.at)) || a.not_before.is_some_and(|at| at > now && at - now < 86_400)
+        });
+        any_old |= age > max_age && !tried;
+    }
+    match (any && settings.background_refresh && any_old, any_fresh) {
+        (false, _) => Due::Nothing,
+        (true, false) if usage.no_wait_until.is_none_or(|at| at <= now || at - now > NO_WAIT) => Due::Wait,
+        (true, _) => Due::Background,
+    }
+}
+
+/// Whether Codex would have to renew this token itself, soon, in every session at once. A document that
+/// was renewed a moment ago and still looks old is a matter of clocks.
+pub(super) fn token_needs_renewal(doc: &AuthDoc, now: i64) -> bool {
+    let just_renewed = doc.last_refresh().is_some_and(|at| (0..TOKEN_WAITS_BELOW).contains(&(now - at)));
+    doc.kind() == AccountKind::Chatgpt
+        && doc.refresh_token().is_some()
+        && doc.expires_at().is_some_and(|exp| exp - now < TOKEN_WAITS_BELOW)
+        && !just_renewed
+}
+
+/// Starts `codex-pool refresh --background`.
+pub(super) fn in_background(env: &Env, paths: &PoolPaths) {
+    start(env, paths, None, None);
+}
+
+/// The same, waiting for its end.
+pub(super) fn and_wait(env: &Env, paths: &PoolPaths, limit: Duration) {
+    start(env, paths, None, Some(limit));
+}
+
+/// Renews one account's token, waiting for it.
+pub(super) fn token(env: &Env, paths: &PoolPaths, account: &Account) {
+    start(env, paths, Some(account.id.as_str()), Some(TOKEN_WAIT));
+}
+
+fn start(env: &Env, paths: &PoolPaths, account: Option<&str>, limit: Option<Duration>) {
+    let admin = paths.admin_link();
+    if !admin.exists() {
+        return;
+    }
+    let mut args = vec![OsStr::new("refresh"), OsStr::new("--background")];
+    args.extend(account.map(OsStr::new));
+    // It belongs to no session.
+    let foreign = [names::CODEX_POOL_LAUNCH, names::CODEX_POOL_ACCOUNT, names::CODEX_POOL_DEPTH];
+    let vars: Vec<(CString, CString)> = env
+        .vars()
+        .filter(|(name, _)| !foreign.iter().any(|f| name == f))
+        .filter_map(|(n, v)| Some((CString::new(n.as_bytes()).ok()?, CString::new(v.as_bytes()).ok()?)))
+        .collect();
+    spawn::run_detached(&admin, &args, &vars, limit);
+}

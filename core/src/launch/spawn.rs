@@ -1,0 +1,248 @@
+//! Children of a launch: a program that we wait for on the same terminal, and one that nobody waits
+//! for. Both get their signals as we got them.
+
+use std::ffi::{CString, OsStr};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::{Duration, Instant};
+
+use super::exec::{Program, become_program};
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// With this exit status.
+    Exited(u8),
+    /// By this signal.
+    Killed(i32),
+}
+
+static CHILD: AtomicI32 = AtomicI32::new(0);
+
+extern "C" fn pass_on(signal: libc::c_int) {
+    let child = CHILD.load(Ordering::Relaxed);
+    if child > 0 {
+        // SAFETY: kill is async-signal-safe.
+        #[expect(unsafe_code, reason = "kill")]
+        unsafe {
+            libc::kill(child, signal);
+        }
+    }
+}
+
+extern "C" fn swallow(_signal: libc::c_int) {}
+
+/// Runs a program as a child on this terminal, in this process group, and waits for its end. What the
+/// terminal sends reaches the child by itself; what is sent to us alone is passed on.
+///
+/// # Errors
+/// If there can be no child, or its end cannot be told.
+pub(super) fn run_child(program: &Program) -> io::Result<End> {
+    // A parent that ignores SIGCHLD would make our child's status vanish. Handlers, not "ignore": those
+    // are reset by exec, so the child's signals are as ours were.
+    let saved = Dispositions::install(&[
+        (libc::SIGINT, swallow),
+        (libc::SIGQUIT, swallow),
+        (libc::SIGTERM, pass_on),
+        (libc::SIGHUP, pass_on),
+        (libc::SIGUSR1, pass_on),
+        (libc::SIGUSR2, pass_on),
+    ]);
+    // SAFETY: this program has one thread.
+    #[expect(unsafe_code, reason = "fork")]
+    let pid = unsafe { libc::fork() };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            saved.restore();
+            let error = become_program(program);
+            exit_child(if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 })
+        }
+        pid => {
+            CHILD.store(pid, Ordering::Relaxed);
+            let status = wait(pid, None);
+            CHILD.store(0, Ordering::Relaxed);
+            saved.restore();
+            status?.ok_or_else(|| io::Error::other("the child's end was not told"))
+        }
+    }
+}
+
+/// Waits for a child; `Ok(None)` if it had not ended by then.
+fn wait(pid: i32, limit: Option<Duration>) -> io::Result<Option<End>> {
+    let start = Instant::now();
+    loop {
+        let mut status = 0;
+        let flags = if limit.is_some() { libc::WNOHANG } else { 0 };
+        // SAFETY: `status` is ours.
+        #[expect(unsafe_code, reason = "waitpid")]
+        let result = unsafe { libc::waitpid(pid, &mut status, flags) };
+        match result {
+            -1 if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+            -1 => return Err(io::Error::last_os_error()),
+            0 => {
+                if limit.is_some_and(|limit| start.elapsed() >= limit) {
+                    return Ok(None);
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            _ if libc::WIFSIGNALED(status) => return Ok(Some(End::Killed(libc::WTERMSIG(status)))),
+            _ => return Ok(Some(End::Exited(u8::try_from(libc::WEXITSTATUS(status)).unwrap_or(1)))),
+        }
+    }
+}
+
+/// Starts a program that goes on without us: no terminal, no descriptors of ours, nobody's zombie.
+/// `wait_for`: how long its end is waited for.
+pub(super) fn run_detached(
+    program: &Path,
+    args: &[&OsStr],
+    env: &[(CString, CString)],
+    wait_for: Option<Duration>,
+) {
+    let c = |text: &OsStr| CString::new(text.as_bytes()).ok();
+    let (Some(path), Some(args)) =
+        (c(program.as_os_str()), args.iter().map(|a| c(a)).collect::<Option<Vec<_>>>())
+    else {
+        return;
+    };
+    let vars: Vec<CString> = env
+        .iter()
+        .filter_map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok())
+        .collect();
+    let pointers = |first: Option<&CString>, list: &[CString]| -> Vec<*const libc::c_char> {
+        first.into_iter().chain(list).map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
+    };
+    // Everything is laid out before the fork: after it, only system calls.
+    let (argv, envp) = (pointers(Some(&path), &args), pointers(None, &vars));
+    let saved = Dispositions::install(&[]);
+    // SAFETY: this program has one thread.
+    #[expect(unsafe_code, reason = "fork")]
+    match unsafe { libc::fork() } {
+        -1 => {}
+        0 => detach_and_exec(&path, &argv, &envp, wait_for.is_none()),
+        child => {
+            let _ = wait(child, wait_for);
+        }
+    }
+    saved.restore();
+}
+
+/// In the child: leave the terminal, close what is ours, and become the program, in a grandchild if
+/// nobody waits.
+fn detach_and_exec(
+    path: &CString,
+    argv: &[*const libc::c_char],
+    envp: &[*const libc::c_char],
+    alone: bool,
+) -> ! {
+    // SAFETY: only system calls on values that were made before the fork.
+    #[expect(unsafe_code, reason = "system calls between fork and exec")]
+    unsafe {
+        libc::setsid();
+        if alone && libc::fork() != 0 {
+            libc::_exit(0);
+        }
+        let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
+        for fd in 0..=2 {
+            libc::dup2(null, fd);
+        }
+        close_from(3);
+        libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr());
+    }
+    exit_child(127)
+}
+
+/// Closes every descriptor from `first` on.
+fn close_from(first: libc::c_int) {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: closing descriptors of a process that is about to become another program.
+        #[expect(unsafe_code, reason = "close_range")]
+        let done = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
+        if done == 0 {
+            return;
+        }
+    }
+    // SAFETY: as above; sysconf has no preconditions.
+    #[expect(unsafe_code, reason = "close")]
+    unsafe {
+        let most = libc::sysconf(libc::_SC_OPEN_MAX).clamp(256, 65_536);
+        for fd in first..most as libc::c_int {
+            libc::close(fd);
+        }
+    }
+}
+
+fn exit_child(status: libc::c_int) -> ! {
+    // SAFETY: ends the process without running what belongs to the parent.
+    #[expect(unsafe_code, reason = "_exit")]
+    unsafe {
+        libc::_exit(status)
+    }
+}
+
+/// Ends this process as a child of ours ended: with its status, or by its signal.
+pub(super) fn end_as(end: End) -> u8 {
+    match end {
+        End::Exited(status) => status,
+        End::Killed(signal) => {
+            // SAFETY: plain system calls on constants; without a core, since ours holds credentials.
+            #[expect(unsafe_code, reason = "die by a signal")]
+            unsafe {
+                let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+                libc::setrlimit(libc::RLIMIT_CORE, &none);
+                libc::signal(signal, libc::SIG_DFL);
+                let mut set = std::mem::zeroed();
+                libc::sigemptyset(&mut set);
+                libc::sigaddset(&mut set, signal);
+                libc::sigprocmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut());
+                libc::kill(libc::getpid(), signal);
+            }
+            // The signal does not kill (SIGCHLD and the like): as a shell says it.
+            u8::try_from(128 + signal).unwrap_or(255)
+        }
+    }
+}
+
+/// Signal dispositions to come back to. SIGCHLD is always set to its default.
+struct Dispositions(Vec<(libc::c_int, libc::sigaction)>);
+
+impl Dispositions {
+    fn install(handlers: &[(libc::c_int, extern "C" fn(libc::c_int))]) -> Self {
+        let mut saved = Vec::with_capacity(handlers.len() + 1);
+        let handlers =
+            handlers.iter().map(|(signal, handler)| (*signal, *handler as *const () as libc::sighandler_t));
+        for (signal, handler) in handlers.chain([(libc::SIGCHLD, libc::SIG_DFL)]) {
+            // SAFETY: both structures are plain data of ours.
+            #[expect(unsafe_code, reason = "sigaction")]
+            unsafe {
+                let mut old: libc::sigaction = std::mem::zeroed();
+                let mut new: libc::sigaction = std::mem::zeroed();
+                libc::sigaction(signal, std::ptr::null(), &mut old);
+                // A signal that the user ignores (nohup) stays ignored.
+                if old.sa_sigaction == libc::SIG_IGN && signal != libc::SIGCHLD {
+                    continue;
+                }
+                new.sa_sigaction = handler;
+                libc::sigemptyset(&mut new.sa_mask);
+                if libc::sigaction(signal, &new, std::ptr::null_mut()) == 0 {
+                    saved.push((signal, old));
+                }
+            }
+        }
+        Dispositions(saved)
+    }
+
+    fn restore(&self) {
+        for (signal, old) in &self.0 {
+            // SAFETY: `old` is what sigaction gave us.
+            #[expect(unsafe_code, reason = "sigaction")]
+            unsafe {
+                libc::sigaction(*signal, old, std::ptr::null_mut());
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Sessions go home: a thread is continued by the seat that holds it, else by the account that
+//! created it; `--last` by the account of the last launch in this folder.
+
+use std::path::{Path, PathBuf};
+
+use super::{Held, Launch};
+use crate::account::AccountId;
+use crate::codex::argv::Target;
+use crate::codex::threads::{self, ThreadMeta};
+use crate::process;
+use crate::seats::{Seat, occupants};
+use crate::store::path_key;
+
+/// Whose the session is that a command goes on with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// The command begins a session, or nothing is known of the one it means.
+    None,
+    /// A running Codex holds the thread: nobody else can open it.
+    Holder(Seat, Option<AccountId>),
+    /// This account made it, or made the last launch in its folder.
+    Account(AccountId),
+    /// Somebody who is no longer in the pool made it.
+    Stranger,
+}
+
+impl Launch<'_> {
+    /// The owner of the session that this command goes on with.
+    pub(super) fn owner(&self, held: &Held<'_>) -> Owner {
+        let thread = match self.call.target {
+            Target::None => return Owner::None,
+            Target::Last => {
+                let folder = self.folder();
+                return folder.and_then(|f| last_in(held, &f)).map_or(Owner::None, Owner::Account);
+            }
+            Target::Thread(id) => {
+                if let Some(holder) = holder(held, id) {
+                    return holder;
+                }
+                threads::find(held.base.dir(), self.call.target)
+            }
+            Target::Name(_) => {
+                let thread = threads::find(held.base.dir(), self.call.target);
+                if let Some(holder) = thread.as_ref().and_then(|t| holder(held, &t.id)) {
+                    return holder;
+                }
+                thread
+            }
+        };
+        thread.map_or(Owner::None, |thread| creator(held, &thread))
+    }
+
+    /// The folder that Codex will work in.
+    pub(super) fn folder(&self) -> Option<PathBuf> {
+        let cwd = self.env().cwd.clone()?;
+        Some(match self.call.cd {
+            Some(dir) => std::fs::canonicalize(cwd.join(dir)).unwrap_or_else(|_| cwd.join(dir)),
+            None => cwd,
+        })
+    }
+
+    /// Remembers who launched in this folder, for `--last`.
+    pub(super) fn remember_folder(&self, held: &mut Held<'_>, account: &AccountId) {
+        if let Some(folder) = self.folder() {
+            let now = self.env().now;
+            held.pool.remember_folder(&path_key(&folder), account, now);
+        }
+    }
+}
+
+/// Who made the thread: by its own word, else (older Codex) by the last launch in its folder.
+fn creator(held: &Held<'_>, thread: &ThreadMeta) -> Owner {
+    let id = match (&thread.creator_user_id, &thread.creator_account_id) {
+        (Some(user), Some(account)) => AccountId::of_chatgpt(user, account),
+        _ => match last_in(held, &thread.cwd) {
+            Some(id) => id,
+            None => return Owner::Stranger,
+        },
+    };
+    if held.pool.registry().get(&id).is_some() { Owner::Account(id) } else { Owner::Stranger }
+}
+
+fn last_in(held: &Held<'_>, folder: &Path) -> Option<AccountId> {
+    let id = &held.pool.state().folders.get(&path_key(folder))?.account;
+    held.pool.registry().get(id).map(|account| account.id.clone())
+}
+
+/// The seat of whoever has the thread open for writing.
+fn holder(held: &Held<'_>, thread: &str) -> Option<Owner> {
+    let locks = held.base.dir().join("thread-writer-locks");
+    let of_thread = |name: &std::ffi::OsStr| name.to_str().is_some_and(|name| name.contains(thread));
+    let file = std::fs::read_dir(&locks).ok()?.filter_map(Result::ok).find(|e| of_thread(&e.file_name()))?;
+    let pid = *process::flock_holders(&file.path()).pids.first()?;
+    let seat = occupants::seat_of(&held.pool.paths, held.base, pid);
+    let account = held.pool.state().seat(&seat.auth_json()).map(|memory| memory.account.clone());
+    Some(Owner::Holder(seat, account))
+}
