@@ -3,6 +3,7 @@
 mod cli;
 mod commands;
 mod net;
+mod receipt;
 mod refresh;
 mod shell_env;
 mod ui;

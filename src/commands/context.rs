@@ -41,17 +41,39 @@ pub(crate) struct Open {
     pub(crate) shared: Holding,
 }
 
+/// Where the pool is.
+///
+/// # Errors
+/// Without a home there is no pool.
+pub(crate) fn paths(env: &Env) -> Result<PoolPaths> {
+    let root = env.pool_home().ok_or_else(|| {
+        Error::new("HOME is not set, so there is no place for the pool").hint("set HOME or CODEX_POOL_HOME")
+    })?;
+    Ok(PoolPaths::new(root))
+}
+
+/// Takes the pool's lock, making the pool if there is none.
+///
+/// # Errors
+/// The pool cannot be made, or somebody holds the lock for long.
+pub(crate) fn lock(paths: &PoolPaths) -> Result<PoolLock> {
+    let root = paths.root();
+    files::create_private_dir(root).map_err(|e| Error::io("create", root, &e))?;
+    let path = paths.pool_lock();
+    let lock = PoolLock::acquire(paths, LOCK_WAIT).map_err(|e| Error::io("lock", &path, &e))?;
+    lock.ok_or_else(|| {
+        Error::new(format!("another codex-pool has held {} for {} s", path.display(), LOCK_WAIT.as_secs()))
+            .hint("`codex-pool doctor` names it")
+    })
+}
+
 impl<'a> Context<'a> {
     /// Reads settings; what is wrong with them is said once.
     ///
     /// # Errors
     /// Without a home there is no pool.
     pub(crate) fn new(env: &'a Env) -> Result<Self> {
-        let root = env.pool_home().ok_or_else(|| {
-            Error::new("HOME is not set, so there is no place for the pool")
-                .hint("set HOME or CODEX_POOL_HOME")
-        })?;
-        let paths = PoolPaths::new(root);
+        let paths = paths(env)?;
         let (settings, problems) = Settings::load(&paths.config());
         for problem in problems {
             ui::warn(&problem);
@@ -73,18 +95,7 @@ impl<'a> Context<'a> {
 
     /// Takes the pool's lock, making the pool if there is none.
     pub(crate) fn lock(&self) -> Result<PoolLock> {
-        let root = self.paths.root();
-        files::create_private_dir(root).map_err(|e| Error::io("create", root, &e))?;
-        let path = self.paths.pool_lock();
-        let lock = PoolLock::acquire(&self.paths, LOCK_WAIT).map_err(|e| Error::io("lock", &path, &e))?;
-        lock.ok_or_else(|| {
-            Error::new(format!(
-                "another codex-pool has held {} for {} s",
-                path.display(),
-                LOCK_WAIT.as_secs()
-            ))
-            .hint("`codex-pool doctor` names it")
-        })
+        lock(&self.paths)
     }
 
     /// Opens the pool and brings what the seats hold into it.

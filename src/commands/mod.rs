@@ -9,6 +9,7 @@ mod list;
 pub(crate) mod refresh;
 mod run;
 mod switch;
+mod update;
 mod why;
 
 use std::process::ExitCode;
@@ -35,6 +36,7 @@ pub(crate) fn run(command: Command, env: &Env) -> Result<ExitCode> {
         Command::Refresh(args) => refresh::run(&ctx()?, &args),
         Command::Use(args) => done(switch::run(&ctx()?, &args)),
         Command::Run(args) => run::run(env, &args),
+        Command::Update(args) => done(update::run(env, &args)),
         Command::Why(args) => done(why::run(&ctx()?, &args)),
         Command::CompleteRefs => done(list::complete_refs(&ctx()?)),
         _ => Err(codex_pool_core::Error::new("this verb is not built yet")),

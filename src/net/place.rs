@@ -77,6 +77,14 @@ pub(crate) fn refresh(
     checked(&format!("{issuer}/oauth/token"), "the token's issuer")
 }
 
+/// The folder of releases. No token goes there, but what comes from there will be run.
+///
+/// # Errors
+/// `Refused` if it is no URL, or plain http to another machine.
+pub(crate) fn releases(base: &str) -> Result<Place, NetError> {
+    checked(base, "CODEX_POOL_RELEASES")
+}
+
 /// Whether a host is this machine itself.
 pub(crate) fn is_loopback(host: &str) -> bool {
     let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
@@ -98,7 +106,7 @@ fn checked(url: &str, what: &str) -> Result<Place, NetError> {
     match scheme {
         "https" => Ok(Place(uri)),
         "http" if is_loopback(host) => Ok(Place(uri)),
-        "http" => Err(refused("not https, so no token is sent there")),
+        "http" => Err(refused("neither https nor on this machine")),
         _ => Err(refused("not an https URL")),
     }
 }
@@ -127,7 +135,7 @@ mod tests {
     #[test]
     fn tokens_go_to_https_or_loopback_only() {
         for base in ["http://chatgpt.com/backend-api", "http://127.0.0.1.evil.example", "http://128.0.0.1"] {
-            assert!(refused(usage(Some(base))).contains("not https"), "{base}");
+            assert!(refused(usage(Some(base))).contains("neither https"), "{base}");
         }
         for base in ["http://localhost:1", "http://[::1]:1", "http://127.9.9.9:1"] {
             usage(Some(base)).unwrap();

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use codex_pool_core::launch::Line;
 use codex_pool_core::{Error, ErrorKind, Result};
 
-pub(crate) use progress::progress;
+pub(crate) use progress::{download, progress};
 
 /// One line of a result.
 pub(crate) fn line(text: &str) {

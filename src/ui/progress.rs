@@ -7,13 +7,22 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// A line that says how far something is.
 pub(crate) struct Progress(Option<ProgressBar>);
 
-/// Begins a progress line.
+/// Begins a progress line that counts things.
 pub(crate) fn progress(what: &'static str) -> Progress {
+    begin(what.to_owned(), "{msg} {wide_bar} {pos}/{len}")
+}
+
+/// Begins a progress line that counts bytes.
+pub(crate) fn download(what: &str) -> Progress {
+    begin(super::printable(what), "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}")
+}
+
+fn begin(what: String, template: &str) -> Progress {
     if !std::io::stderr().is_terminal() {
         return Progress(None);
     }
     let bar = ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}") {
+    if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("█▌ "));
     }
     bar.set_message(what);

@@ -6,4 +6,5 @@ mod place;
 mod refusals;
 mod skill;
 mod uninstall;
+mod update;
 mod workflows;

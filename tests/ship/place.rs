@@ -217,10 +217,14 @@ pub(crate) fn repository() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// Writes a program, in a process of its own: if we had it open, a child that another test is just starting could
+/// have it open, too, and then it cannot be run.
 pub(crate) fn write_program(file: &Path, bytes: &[u8]) {
     fs::create_dir_all(file.parent().expect("a folder")).expect("make a folder");
-    fs::write(file, bytes).expect("write a program");
-    fs::set_permissions(file, fs::Permissions::from_mode(0o755)).expect("make it executable");
+    let script = "cat >\"$0\" && chmod 755 \"$0\"";
+    let mut command = Command::new("/bin/sh");
+    let said = finish(spawn(command.args(["-c", script]).arg(file)), bytes);
+    assert_eq!(said.code, 0, "{said:?}");
 }
 
 pub(crate) fn mode(file: &Path) -> u32 {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use testkit::releases::{self, Answer, Releases};
 
@@ -91,6 +92,36 @@ fn every_promise_is_there() {
     ];
     let places: Vec<_> = order.iter().map(|heading| text.find(heading).expect(heading)).collect();
     assert!(places.is_sorted(), "{places:?}");
+}
+
+#[test]
+fn every_command_it_names_exists() {
+    let mut seen = BTreeSet::new();
+    for file in ["SKILL.md", "references/commands.md"] {
+        let text = read(file);
+        for span in text.split('`').skip(1).step_by(2) {
+            let mut words = span.split([' ', '[', ']', '|']).filter(|word| !word.is_empty());
+            if words.next() != Some("codex-pool") {
+                continue;
+            }
+            let Some(verb) = words.next().filter(|verb| verb.bytes().all(|b| b.is_ascii_lowercase())) else {
+                continue;
+            };
+            seen.insert(verb.to_owned());
+            let out = Command::new(env!("CARGO_BIN_EXE_codex-pool"))
+                .args([verb, "--help"])
+                .output()
+                .expect("codex-pool");
+            let help = String::from_utf8_lossy(&out.stdout);
+            assert!(out.status.success() && help.contains(&format!("codex-pool {verb}")), "{span}: {out:?}");
+            for option in words.take_while(|&word| word != "--").filter(|word| word.starts_with("--")) {
+                assert!(help.contains(option), "{span}: {verb} has no {option}");
+            }
+        }
+    }
+    for verb in ["doctor", "list", "watch", "refresh", "init", "add", "reauth", "use", "run", "update"] {
+        assert!(seen.contains(verb), "{verb} is not named");
+    }
 }
 
 /// A release of the pinned version, with its installer.
