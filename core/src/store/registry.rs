@@ -127,41 +127,67 @@ impl Registry {
     /// Gives an account another label.
     ///
     /// # Errors
-    /// The label is empty, or another account has it.
+    /// As [`Registry::check_label`].
     pub fn rename(&mut self, id: &AccountId, label: &str) -> Result<()> {
-        let label = clean_label(label);
-        if label.is_empty() {
-            return Err(Error::of(ErrorKind::Usage, "a label needs at least one visible character"));
-        }
-        if let Some(other) = self.accounts.iter().find(|a| a.label == label && a.id != *id) {
-            return Err(Error::new(format!("{} has the label `{label}` already", other.display())));
-        }
+        let label = self.check_label(label, Some(id))?;
         if let Some(account) = self.get_mut(id) {
             account.label = label;
         }
         Ok(())
     }
 
-    /// A label for a document: its email's first part, then the whole email, then with the plan.
+    /// A label as it would be stored, if it can be had. `owner`: the account that is to have it.
+    ///
+    /// # Errors
+    /// It has no visible character, or it names another account already: its label, or an id or email
+    /// that would then mean somebody else.
+    pub fn check_label(&self, label: &str, owner: Option<&AccountId>) -> Result<String> {
+        let label = clean_label(label);
+        if label.is_empty() {
+            return Err(Error::of(ErrorKind::Usage, "a label needs at least one visible character"));
+        }
+        let same = |name: &str| name.to_lowercase() == label.to_lowercase();
+        for other in self.accounts.iter().filter(|a| owner != Some(&a.id)) {
+            let mut ids = other.former_ids.iter().map(String::as_str);
+            let what = if same(&other.label) {
+                "label"
+            } else if same(other.id.as_str()) || ids.any(same) {
+                "id"
+            } else if other.account_id.as_deref().is_some_and(same) {
+                "account id"
+            } else if other.email.as_deref().is_some_and(same) {
+                "email"
+            } else {
+                continue;
+            };
+            return Err(Error::new(format!("`{label}` is the {what} of {} already", other.display())));
+        }
+        Ok(label)
+    }
+
+    /// A label for a document, made of its email's first part. Where that is somebody's already: another
+    /// login of the same email is told by its plan or its workspace, another email by the whole of it.
     fn propose_label(&self, doc: &AuthDoc) -> String {
         let (Some(email), AccountKind::Chatgpt) = (doc.email(), doc.kind()) else {
             return self.unique_label(if doc.kind() == AccountKind::ApiKey { "api-key" } else { "account" });
         };
         let email = clean_label(email);
         let short = email.split('@').next().unwrap_or(&email).to_owned();
-        let same_email = self.accounts.iter().any(|a| a.email.as_deref() == Some(email.as_str()));
-        let with_plan = doc.plan().map(|plan| format!("{short}-{}", clean_label(plan)));
-        let proposals = [(!same_email).then(|| short.clone()), with_plan, Some(email)];
-        for proposal in proposals.into_iter().flatten() {
-            if !proposal.is_empty() && !self.label_taken(&proposal) {
-                return proposal;
-            }
-        }
-        self.unique_label(&short)
+        let same_email =
+            self.accounts.iter().any(|a| a.email.as_ref().is_some_and(|e| e.eq_ignore_ascii_case(&email)));
+        let proposals = if same_email {
+            let with_plan = doc.plan().map(|plan| format!("{short}-{}", clean_label(plan)));
+            let workspace = doc.identity().map(|who| who.account_id.chars().take(8).collect::<String>());
+            [with_plan, workspace.map(|id| format!("{short}-{}", clean_label(&id)))]
+        } else {
+            [Some(short.clone()), Some(email)]
+        };
+        let free = |label: &String| self.check_label(label, Some(doc.id())).is_ok();
+        proposals.into_iter().flatten().find(free).unwrap_or_else(|| self.unique_label(&short))
     }
 
     fn label_taken(&self, label: &str) -> bool {
-        self.accounts.iter().any(|a| a.label == label)
+        self.accounts.iter().any(|a| a.label.to_lowercase() == label.to_lowercase())
     }
 
     /// `label`, or with a number behind it.
@@ -183,4 +209,51 @@ pub(super) fn clean_label(text: &str) -> String {
             && !matches!(*c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
     };
     text.chars().filter(ok).take(64).collect::<String>().trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+    fn doc(email: &str, workspace: &str, plan: &str) -> AuthDoc {
+        let claims = serde_json::json!({"email": email, "https://api.openai.com/auth":
+            {"chatgpt_user_id": email, "chatgpt_account_id": workspace, "chatgpt_plan_type": plan}});
+        let token = format!("h.{}.s", URL_SAFE_NO_PAD.encode(claims.to_string()));
+        let tokens = serde_json::json!({"id_token": token, "access_token": token, "account_id": workspace});
+        AuthDoc::parse(serde_json::json!({ "tokens": tokens }).to_string().into_bytes()).unwrap()
+    }
+
+    #[test]
+    fn proposed_labels_tell_logins_apart() {
+        let mut registry = Registry::default();
+        for (email, workspace, plan, label) in [
+            ("ann@example.com", "11111111-aaaa", "plus", "ann"),
+            ("Ann@example.com", "22222222-aaaa", "team", "Ann-team"),
+            ("ann@example.com", "33333333-aaaa", "team", "ann-33333333"),
+            ("ann@example.com", "33333333-bbbb", "team", "ann-2"),
+            ("ann@example.org", "44444444-aaaa", "plus", "ann@example.org"),
+            ("büro@example.com", "55555555-aaaa", "plus", "büro"),
+        ] {
+            assert!(registry.enter(&doc(email, workspace, plan), None, 0));
+            assert_eq!(registry.accounts.last().unwrap().label, label);
+        }
+    }
+
+    #[test]
+    fn a_label_never_means_somebody_else() {
+        let mut registry = Registry::default();
+        registry.enter(&doc("ann@example.com", "space-a", "plus"), None, 0);
+        registry.enter(&doc("bob@example.com", "space-b", "plus"), None, 0);
+        let (ann, bob) = (registry.accounts[0].id.clone(), registry.accounts[1].id.clone());
+        registry.accounts[0].former_ids.push("old-id".to_owned());
+        for taken in ["ann", "ANN", ann.as_str(), "old-id", "space-a", "ann@example.com", "\u{200b} "] {
+            assert!(registry.rename(&bob, taken).is_err(), "{taken}");
+        }
+        for free in ["Bob", "bob@example.com", "--best", "../etc", "zwei Wörter", "abcdefghij"] {
+            registry.rename(&bob, free).unwrap();
+            assert_eq!(registry.accounts[1].label, free);
+        }
+    }
 }
