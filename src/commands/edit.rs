@@ -1,7 +1,7 @@
 //! `rm`, `rename`, `enable`, `disable`: small changes of the registry, each one transaction.
 
 use codex_pool_core::account::AccountId;
-use codex_pool_core::store::LostFound;
+use codex_pool_core::store;
 use codex_pool_core::{Error, ErrorKind, Result, references};
 
 use super::{Context, Open};
@@ -76,8 +76,7 @@ pub(crate) fn rm(ctx: &Context<'_>, args: &RmArgs) -> Result<()> {
         return Err(Error::new(format!("`{label}` came into use meanwhile")).hint("try again"));
     }
     codex_pool_core::seats::remove_account(&open.lock, &mut open.pool, &id)?;
-    open.pool.credentials().remove(&open.lock, &id)?;
-    LostFound::new(&ctx.paths).forget(&open.lock, &id)?;
+    store::erase(&open.lock, &ctx.paths, &id)?;
     open.commit()?;
     ui::done(&format!("removed `{label}`"));
     if live {

@@ -49,7 +49,10 @@ impl Owner {
 /// What the system says; the old file is then still there and the temporary one removed.
 pub fn write_whole(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
     let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    let temp = temp_name(path)?;
+    if path.file_name().is_none() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let temp = temp_name(path);
     let owner = Owner::of_existing(path).or_else(|| Owner::of_existing(dir));
     let written = (|| {
         let mut file = create_new(&temp)?;
@@ -79,12 +82,12 @@ pub(super) fn adopt_owner(path: &Path) -> io::Result<()> {
     }
 }
 
-fn temp_name(path: &Path) -> io::Result<PathBuf> {
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+/// The file that a write to `path` makes first.
+pub fn temp_name(path: &Path) -> PathBuf {
     let mut temp = std::ffi::OsString::from(".");
-    temp.push(name);
+    temp.push(path.file_name().unwrap_or_default());
     temp.push(".codex-pool.tmp");
-    Ok(path.with_file_name(temp))
+    path.with_file_name(temp)
 }
 
 fn create_new(path: &Path) -> io::Result<File> {

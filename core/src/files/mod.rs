@@ -3,7 +3,9 @@
 mod atomic;
 mod lock;
 
-pub use atomic::{Durability, Owner, create_private_dir, remove_file, rename_new, sync_dir, write_whole};
+pub use atomic::{
+    Durability, Owner, create_private_dir, remove_file, rename_new, sync_dir, temp_name, write_whole,
+};
 pub use lock::{FileLock, PoolLock, RefreshLock};
 
 use std::io::Read;

@@ -116,15 +116,4 @@ impl<'a> LostFound<'a> {
         found.retain(|(_, path)| path.to_string_lossy().ends_with(&tail));
         found.into_iter().map(|(_, path)| path).collect()
     }
-
-    /// Removes everything of one account (`rm`).
-    pub fn forget(&self, _lock: &PoolLock, id: &AccountId) -> Result<()> {
-        let mark = format!("-{id}-");
-        for (_, path) in self.entries() {
-            if path.file_name().is_some_and(|n| n.to_string_lossy().contains(&mark)) {
-                files::remove_file(&path).map_err(|e| Error::io("remove", &path, &e))?;
-            }
-        }
-        Ok(())
-    }
 }

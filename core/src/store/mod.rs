@@ -2,12 +2,14 @@
 //! replaced. Knows documents and files; knows nothing of seats or launches.
 
 mod credentials;
+mod erase;
 mod lost_found;
 mod registry;
 mod state;
 mod v1;
 
 pub use credentials::{Credentials, Settled};
+pub use erase::erase;
 pub use lost_found::{LostFound, Why};
 pub use registry::{REGISTRY_VERSION, Registry};
 pub use state::{

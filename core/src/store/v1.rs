@@ -7,6 +7,7 @@ use super::credentials::Credentials;
 use super::lost_found::{LostFound, Why};
 use super::{MAX_JSON, registry::Registry};
 
+use crate::account::AccountId;
 use crate::auth_doc::AuthDoc;
 use crate::error::{Error, Result};
 use crate::files::{self, Durability, PoolLock};
@@ -97,4 +98,27 @@ pub fn migrate_if_v1(lock: &PoolLock, paths: &PoolPaths, now: i64) -> Result<Opt
     }
     registry.save(lock, paths)?;
     Ok(Some(registry.accounts.len()))
+}
+
+/// Takes an account's credentials out of the file that a migration kept. Without any left, the file goes.
+///
+/// # Errors
+/// If the file cannot be read or written; one that makes no sense is left alone.
+pub(super) fn forget(_lock: &PoolLock, paths: &PoolPaths, id: &AccountId) -> Result<()> {
+    let path = paths.registry_v1();
+    let bytes = files::read_small(&path, MAX_JSON).map_err(|e| Error::io("read", &path, &e))?;
+    let Some(mut tree) = bytes.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok()) else {
+        return Ok(());
+    };
+    let Some(accounts) = tree.get_mut("accounts").and_then(Value::as_array_mut) else { return Ok(()) };
+    let before = accounts.len();
+    accounts.retain(|entry| foreign_account(entry).doc.map_or(true, |doc| doc.id() != id));
+    if accounts.is_empty() {
+        return files::remove_file(&path).map_err(|e| Error::io("remove", &path, &e));
+    }
+    if accounts.len() < before {
+        let bytes = serde_json::to_vec_pretty(&tree).unwrap_or_default();
+        files::write_whole(&path, &bytes, Durability::Durable).map_err(|e| Error::io("write", &path, &e))?;
+    }
+    Ok(())
 }

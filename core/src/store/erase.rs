@@ -1,0 +1,110 @@
+//! Forgetting an account for good (`rm`): no copy of its credentials stays in the pool, wherever one
+//! was kept for safety. Seats and registry are the caller's.
+
+use crate::account::AccountId;
+use crate::auth_doc::{AuthDoc, Secret};
+use crate::error::{Error, Result};
+use crate::files::{self, PoolLock};
+use crate::paths::PoolPaths;
+use crate::usage::UsageCache;
+
+use super::{Credentials, LostFound, v1};
+
+/// Removes every document of an account, and what is known of its usage.
+///
+/// # Errors
+/// If something cannot be removed; the account can then be removed again.
+pub fn erase(lock: &PoolLock, paths: &PoolPaths, id: &AccountId) -> Result<()> {
+    let lost = LostFound::new(paths);
+    let secrets = secrets(paths, id);
+    for (_, path) in lost.entries() {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let unnamed = || {
+            let bytes = files::read_small(&path, u64::MAX).ok().flatten();
+            name.contains("-unknown-") && bytes.is_some_and(|bytes| is_of(&bytes, id, &secrets))
+        };
+        if name.contains(&format!("-{id}-")) || unnamed() {
+            files::remove_file(&path).map_err(|e| Error::io("remove", &path, &e))?;
+        }
+    }
+    v1::forget(lock, paths, id)?;
+    let mut usage = UsageCache::load(Some(lock), paths);
+    if usage.accounts.remove(id).is_some() {
+        usage.save(lock, paths)?;
+    }
+    let stored = paths.auth(id);
+    for path in [files::temp_name(&stored), stored] {
+        files::remove_file(&path).map_err(|e| Error::io("remove", &path, &e))?;
+    }
+    files::sync_dir(paths.root()).map_err(|e| Error::io("write", paths.root(), &e))
+}
+
+/// Whether a document that could not be understood when it was kept has this account's credentials.
+fn is_of(bytes: &[u8], id: &AccountId, secrets: &[Secret]) -> bool {
+    let holds =
+        |secret: &Secret| bytes.windows(secret.expose().len()).any(|w| w == secret.expose().as_bytes());
+    AuthDoc::parse_foreign(bytes).is_ok_and(|doc| doc.id() == id) || secrets.iter().any(holds)
+}
+
+/// The tokens, or the key, of every document that the pool has of an account.
+fn secrets(paths: &PoolPaths, id: &AccountId) -> Vec<Secret> {
+    let stored = Credentials::new(paths).load(id).ok().flatten();
+    let mark = format!("-{id}-");
+    let lost = LostFound::new(paths).entries().into_iter().filter_map(|(_, path)| {
+        let ours = path.file_name()?.to_string_lossy().contains(&mark);
+        let bytes = ours.then(|| files::read_small(&path, crate::auth_doc::MAX_BYTES).ok().flatten())??;
+        AuthDoc::parse(bytes).ok()
+    });
+    let secrets = |doc: AuthDoc| [doc.access_token().cloned(), doc.refresh_token().cloned()];
+    stored.into_iter().chain(lost).flat_map(secrets).flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Registry, Why};
+    use std::time::Duration;
+
+    fn doc(key: &str) -> AuthDoc {
+        AuthDoc::of_api_key(&Secret::new(key)).unwrap()
+    }
+
+    /// Every file below a folder that holds `needle`.
+    fn holders(dir: &std::path::Path, needle: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        let below = entries.flat_map(|entry| match entry.path() {
+            path if path.is_dir() => holders(&path, needle),
+            path if std::fs::read_to_string(&path).is_ok_and(|text| text.contains(needle)) => {
+                vec![path.display().to_string()]
+            }
+            _ => Vec::new(),
+        });
+        below.collect()
+    }
+
+    #[test]
+    fn nothing_of_a_removed_account_stays_and_everything_of_the_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = PoolPaths::new(dir.path().join("pool"));
+        let lock = PoolLock::acquire(&paths, Duration::ZERO).unwrap().unwrap();
+        let store = |key: &str| serde_json::json!({"id": key.replace("key", "old"), "authJson": {"OPENAI_API_KEY": key}});
+        let v1 = serde_json::json!({"version": 1, "accounts": [store("key-gone"), store("key-stays")]});
+        std::fs::write(paths.registry(), v1.to_string()).unwrap();
+        super::super::migrate_if_v1(&lock, &paths, 1).unwrap().unwrap();
+        let lost = LostFound::new(&paths);
+        for key in ["key-gone", "key-stays"] {
+            lost.keep(&lock, doc(key).bytes(), Why::Replaced, Some(doc(key).id()), 1).unwrap();
+            lost.keep(&lock, format!("{{\"cut off\": \"{key}").as_bytes(), Why::Broken, None, 1).unwrap();
+            std::fs::write(files::temp_name(&paths.auth(doc(key).id())), key).unwrap();
+        }
+        assert_eq!(Registry::load(&paths).unwrap().accounts.len(), 2);
+        let before = holders(paths.root(), "key-stays");
+
+        erase(&lock, &paths, doc("key-gone").id()).unwrap();
+
+        assert_eq!(holders(paths.root(), "key-gone"), [""; 0]);
+        assert_eq!(holders(paths.root(), "key-stays"), before);
+        erase(&lock, &paths, doc("key-stays").id()).unwrap();
+        assert!(!paths.registry_v1().exists(), "nothing is left in it");
+    }
+}
