@@ -1,7 +1,8 @@
 //! The installed Codex: where it is, what it is asked to do, which settings it sees, where its
-//! threads are, and what its version supports.
+//! threads are, what its version supports, and its background server.
 
 pub mod argv;
+pub mod daemon;
 pub mod find;
 pub mod layers;
 pub mod probe;

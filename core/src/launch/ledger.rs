@@ -32,6 +32,9 @@ pub struct Entry {
     /// What it runs, for people: `codex`, `codex exec`, `codex login`.
     #[serde(default)]
     pub command: String,
+    /// Its UI goes to the background server of its seat, if there is one, and so wherever that goes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub attached: bool,
 }
 
 /// One launch of the ledger.

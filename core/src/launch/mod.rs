@@ -342,7 +342,11 @@ impl Launch<'_> {
             }
             return;
         }
-        out.insert_args(self.call, self.request.args, &self.extra_args(held, seated, home));
+        let extra = self.extra_args(held, seated, home);
+        if !extra.is_empty() && self.call.attaches() {
+            self.enter_detached(held, seated);
+        }
+        out.insert_args(self.call, self.request.args, &extra);
     }
 }
 

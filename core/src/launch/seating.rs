@@ -2,22 +2,23 @@
 //! shared seat if that is free, else a home of its own.
 
 use std::ffi::OsString;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::choose::{Choice, allowed};
 use super::ledger::{self, Entry};
 use super::{Held, Launch, Line, Trouble, databases};
 use crate::account::AccountId;
 use crate::codex::layers::CredentialsStore;
-use crate::codex::probe;
+use crate::codex::{daemon, probe};
 use crate::config::Parallel;
-use crate::env::names;
 use crate::error::Result;
 use crate::paths::PoolPaths;
 use crate::seats::occupants::{self, Occupant};
 use crate::seats::{self, Base, Holding, Seat};
 use crate::store::path_key;
+
+/// How long a launch waits for an idle server to stop.
+const STOP_LIMIT: Duration = Duration::from_millis(1500);
 
 /// Where the launch sits.
 #[derive(Debug, Clone)]
@@ -218,6 +219,16 @@ impl Launch<'_> {
             cwd: self.env().cwd.as_deref().map(path_key),
             started_at: self.env().now,
             command,
+            attached: self.is_codex && self.call.attaches(),
+        }
+    }
+
+    /// Enters again that this launch keeps off the background server: an option of ours does that.
+    pub(super) fn enter_detached(&self, held: &Held<'_>, seated: &Seated) {
+        let entry = Entry { attached: false, ..self.entry(&seated.seat, seated.account.as_ref()) };
+        if let Some(me) = &held.census.me {
+            // It is there already; without this it only counts as one that a server takes along.
+            let _ = ledger::enter(&held.pool.paths, me, &entry);
         }
     }
 
@@ -230,30 +241,7 @@ impl Launch<'_> {
             Some(_) => crate::codex::find::find(self.env(), self.settings, None).ok(),
         };
         let Some(codex) = codex else { return };
-        let child = Command::new(codex)
-            .args(["app-server", "daemon", "stop"])
-            .env(names::CODEX_HOME, dir)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        let Ok(mut child) = child else { return };
-        let start = Instant::now();
-        while matches!(child.try_wait(), Ok(None)) {
-            if start.elapsed() > Duration::from_millis(1500) {
-                let _ = child.kill();
-                let _ = child.wait();
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        // Its end can come a moment after the answer.
-        while crate::process::stat(server.pid)
-            .is_some_and(|s| !s.ended && s.start_ticks == server.start_ticks)
-            && start.elapsed() < Duration::from_millis(1900)
-        {
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        daemon::stop(&codex, dir, &server, STOP_LIMIT);
     }
 
     /// The arguments that the shim adds, and no others.

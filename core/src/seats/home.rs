@@ -10,6 +10,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 use super::{Base, Seat};
+use crate::account::AccountId;
 use crate::error::{Error, Result};
 use crate::files::{self, Durability, PoolLock};
 use crate::paths::PoolPaths;
@@ -58,6 +59,9 @@ const SHARED_FILES: [&str; 7] = [
 /// hard-linked.
 const MCP_CREDENTIALS: &str = ".credentials.json";
 
+/// What stays of the home of an account that is removed.
+const KEPT_LINKS: [&str; 2] = ["sessions", "archived_sessions"];
+
 /// Where a base's homes say which base they are over.
 const BASE_FILE: &str = ".base";
 
@@ -74,7 +78,7 @@ pub fn base_of(paths: &PoolPaths, dir: &Path) -> Option<PathBuf> {
 /// Whether a folder is among the homes, but no account's: one for a login, or the empty one.
 pub fn is_special(paths: &PoolPaths, dir: &Path) -> bool {
     let name = dir.file_name().and_then(OsStr::to_str).unwrap_or("");
-    dir.starts_with(paths.homes()) && crate::account::AccountId::parse(name).is_none()
+    dir.starts_with(paths.homes()) && AccountId::parse(name).is_none()
 }
 
 /// Makes the home's folder and says whose it is. What is in it comes with [`update`].
@@ -150,6 +154,44 @@ pub fn update(
         }
     }
     share_mcp_credentials(lock, paths, base.dir(), home.dir(), now)
+}
+
+/// Empties the homes of a removed account. What stays are the links to sessions, through which Codex's
+/// database remembers old ones, and whatever Codex created there that the base never got.
+///
+/// # Errors
+/// If something cannot be removed.
+pub fn retire(_lock: &PoolLock, paths: &PoolPaths, id: &AccountId) -> Result<()> {
+    for home in dirs_of(paths, id) {
+        let Some(base) = base_of(paths, &home) else { continue };
+        for (name, what) in names(&home)? {
+            let path = home.join(&name);
+            let private = PRIVATE.iter().any(|private| *private == name);
+            let result = match what {
+                What::Link if KEPT_LINKS.iter().any(|kept| *kept == name) => continue,
+                What::Link if private || fs::read_link(&path).is_ok_and(|to| to.starts_with(&base)) => {
+                    fs::remove_file(&path)
+                }
+                What::Other if private && path.is_dir() => fs::remove_dir_all(&path),
+                What::Other if name == MCP_CREDENTIALS && !same_file(&path, &base.join(&name)) => continue,
+                What::Other if private || name == MCP_CREDENTIALS => fs::remove_file(&path),
+                _ => continue,
+            };
+            result.map_err(|e| Error::io("remove", &path, &e))?;
+        }
+    }
+    Ok(())
+}
+
+/// An account's homes, one for each base it ever had one over.
+pub fn dirs_of(paths: &PoolPaths, id: &AccountId) -> Vec<PathBuf> {
+    let bases = fs::read_dir(paths.homes()).into_iter().flatten().flatten();
+    bases.map(|base| base.path().join(id.as_str())).filter(|home| home.is_dir()).collect()
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    let inode = |path: &Path| fs::metadata(path).map(|m| (m.dev(), m.ino())).ok();
+    inode(a).is_some_and(|a| Some(a) == inode(b))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -205,14 +205,16 @@ fn replace_by_link(path: &Path, target: &Path) -> std::io::Result<()> {
     })
 }
 
-/// Takes the document out of an account's own home that nobody uses. The pool holds it already.
+/// Takes the document out of a seat that nobody uses. The pool holds it already. Through the user's own
+/// link, the file behind it goes.
 ///
 /// # Errors
 /// If it cannot be removed.
-pub fn vacate(lock: &PoolLock, pool: &mut Pool, home: &Seat) -> Result<()> {
-    let _ = lock;
-    let path = home.auth_json();
-    files::remove_file(&path).map_err(|e| Error::io("remove", &path, &e))?;
+pub fn vacate(_lock: &PoolLock, pool: &mut Pool, seat: &Seat) -> Result<()> {
+    let path = seat.auth_json();
+    let file = SeatFile::find(&pool.paths, path.clone()).map_err(|e| Error::io("use", &path, &e))?;
+    let at = if file.link == Link::Users { &file.real } else { &path };
+    files::remove_file(at).map_err(|e| Error::io("remove", at, &e))?;
     pool.state_mut().seats.remove(&path_key(&path));
     Ok(())
 }
