@@ -1,0 +1,127 @@
+//! Finding the real Codex (design, 4.2): by name, by PATH without any copy of the shim, never in a loop.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use testkit::bins;
+use testkit::{Cmd, Codex};
+
+use crate::world::{World, answered};
+
+/// Puts a program that says `text` and ends.
+fn program(path: &Path, script: &str) -> PathBuf {
+    fs::create_dir_all(path.parent().expect("a folder")).expect("make a folder");
+    fs::write(path, format!("#!/bin/sh\n{script}\n")).expect("write a program");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("make it executable");
+    path.to_owned()
+}
+
+/// These folders first on PATH.
+fn path_with(world: &World, folders: &[PathBuf]) -> std::ffi::OsString {
+    let rest = world.path_var();
+    std::env::join_paths(folders.iter().cloned().chain(std::env::split_paths(&rest))).expect("a PATH")
+}
+
+#[test]
+fn a_codex_named_in_the_environment_comes_before_the_settings_and_those_before_path() {
+    let world = World::new(&["alice"]);
+    let named = program(&world.root().join("a/mine"), "echo named");
+    let set = program(&world.root().join("b/other"), "echo set");
+    answered(world.exec().run(), "alice");
+    let settings = format!("codex_path = \"{}\"\n", set.display());
+    fs::write(world.pool_home().join("config.toml"), settings).expect("write settings");
+    assert_eq!(world.exec().run().ok().stdout, "set\n");
+    assert_eq!(world.exec().env("CODEX_POOL_CODEX", &named).run().ok().stdout, "named\n");
+    let bare = world.exec().env("CODEX_POOL_CODEX", "mine");
+    let bare = bare.env("PATH", path_with(&world, &[world.root().join("a")]));
+    assert_eq!(bare.run().ok().stdout, "named\n");
+}
+
+#[test]
+fn every_copy_of_the_shim_on_path_is_skipped() {
+    let world = World::new(&["alice"]);
+    let copy = world.root().join("copies");
+    for folder in ["a", "b", "c"] {
+        fs::create_dir_all(copy.join(folder)).expect("make a folder");
+    }
+    fs::copy(bins::shim(), copy.join("a/codex")).expect("copy the shim");
+    fs::hard_link(world.shim(), copy.join("b/codex")).expect("hard-link the shim");
+    symlink(world.shim(), copy.join("c/codex")).expect("link the shim");
+    let path = path_with(&world, &[copy.join("a"), copy.join("b"), copy.join("c")]);
+    for shim in [copy.join("a/codex"), copy.join("b/codex"), copy.join("c/codex"), "codex".into()] {
+        let output = world.cmd(&shim).args(["exec", "hi"]).env("PATH", &path).run();
+        answered(output, "alice");
+    }
+}
+
+#[test]
+fn folders_and_files_that_cannot_be_executed_are_passed_over() {
+    let world = World::new(&["alice"]);
+    let (a, b) = (world.root().join("a"), world.root().join("b"));
+    fs::create_dir_all(a.join("codex")).expect("a folder named codex");
+    fs::create_dir_all(&b).expect("make a folder");
+    fs::write(b.join("codex"), "#!/bin/sh\necho wrong\n").expect("a file");
+    answered(world.exec().env("PATH", path_with(&world, &[a, b])).run(), "alice");
+}
+
+#[test]
+fn without_a_codex_it_is_127_and_how_to_install_it() {
+    let world = World::with(Codex::Missing, &["alice"]);
+    let output = world.exec().run().expect(127);
+    assert!(output.stdout.is_empty());
+    assert!(output.stderr.contains("npm install -g @openai/codex"), "{output}");
+    assert_eq!(world.live(), None, "nothing is seated for a Codex that does not start");
+    let output = world.exec().env("CODEX_POOL_CODEX", "/nowhere/codex").run().expect(127);
+    assert!(output.stderr.contains("CODEX_POOL_CODEX names /nowhere/codex"), "{output}");
+    // No PATH at all.
+    Cmd::new(world.shim()).env("HOME", world.home()).arg("hi").run().expect(127);
+}
+
+#[test]
+fn a_codex_that_cannot_be_executed_is_126() {
+    let world = World::with(Codex::Missing, &["alice"]);
+    let broken = world.root().join("bin/codex");
+    fs::write(&broken, "\x7fELF, but not really").expect("write a file");
+    fs::set_permissions(&broken, fs::Permissions::from_mode(0o755)).expect("make it executable");
+    let output = world.exec().run().expect(126);
+    assert!(output.stderr.contains("cannot execute") && output.stderr.contains("bin/codex"), "{output}");
+}
+
+#[test]
+fn naming_the_shim_as_the_real_codex_is_refused_with_the_way_out() {
+    let world = World::new(&["alice"]);
+    let output = world.exec().env("CODEX_POOL_CODEX", world.shim()).run().expect(126);
+    assert!(output.stderr.contains("name the real Codex"), "{output}");
+}
+
+#[test]
+fn a_wrapper_that_calls_codex_again_ends_with_a_clear_error() {
+    let world = World::with(Codex::Missing, &["alice"]);
+    program(&world.root().join("bin/codex"), "exec codex \"$@\"");
+    let output = world.exec().run().expect(126);
+    assert!(output.stderr.contains("bin/codex calls `codex`"), "{output}");
+    assert!(output.stderr.contains("CODEX_POOL_CODEX") && output.stderr.lines().count() == 1, "{output}");
+    assert!(world.backend().report().turns.is_empty());
+    // The same for a command that needs no account, and with the pool off.
+    world.codex(&["--version"]).run().expect(126);
+    world.exec().env("CODEX_POOL", "off").run().expect(126);
+}
+
+#[test]
+fn a_wrapper_that_calls_the_real_codex_works_and_the_pool_does_not_switch_twice() {
+    let world = World::new(&["alice", "bob"]);
+    let wrapper = program(&world.root().join("wrap/codex"), "exec \"$REAL\" \"$@\"");
+    let path = path_with(&world, &[world.pool_home().join("bin"), wrapper.parent().expect("a folder").to_owned()]);
+    let exec = world.exec_as("bob").env("PATH", path).env("REAL", world.real_path());
+    answered(exec.run(), "bob");
+}
+
+#[test]
+fn the_depth_starts_again_in_a_new_thread() {
+    let world = World::new(&["alice"]);
+    world.exec().env("CODEX_POOL_DEPTH", "50").run().expect(126);
+    world.exec().env("CODEX_POOL_DEPTH", "50:t1").env("CODEX_THREAD_ID", "t1").run().expect(126);
+    let fresh = world.exec().env("CODEX_POOL_DEPTH", "50:t1").env("CODEX_THREAD_ID", "t2");
+    answered(fresh.run(), "alice");
+}

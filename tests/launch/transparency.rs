@@ -1,0 +1,416 @@
+//! Nothing but the account changes (invariant 8): the probe in Codex's place records how it was started, with and
+//! without the shim, and the two records must be equal.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::fs::{self, File};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+
+use nix::libc;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::stat::{Mode, umask};
+use testkit::probe::{Record, text};
+use testkit::{Pty, wait_until};
+
+use crate::world::{BOB_FIRST, SOON, World};
+
+/// What a launch is like for the pool.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    /// A command that needs no account.
+    PassThrough,
+    /// The live account is the pick.
+    Stay,
+    /// The seat changes hands.
+    Switch,
+    /// The pool cannot be used, which is said on stderr.
+    Trouble,
+}
+
+const KINDS: [Kind; 4] = [Kind::PassThrough, Kind::Stay, Kind::Switch, Kind::Trouble];
+
+fn world() -> World {
+    let world = World::probe(&["alice", "bob"]);
+    world.usage(&BOB_FIRST[..2]);
+    world
+}
+
+/// Starts the probe twice, directly and through the shim, and requires equal records. `change` arranges the start.
+#[track_caller]
+fn same(world: &World, kind: Kind, change: &dyn Fn(&mut Command)) -> (Record, ExitStatus) {
+    let registry = world.pool_home().join("accounts.json");
+    let kept = fs::read(&registry).expect("read the registry");
+    match kind {
+        Kind::Trouble => fs::write(&registry, "{ broken").expect("break the registry"),
+        Kind::Switch => world.write_live(&fs::read_to_string(world.stored_path("alice")).expect("alice")),
+        Kind::Stay => world.write_live(&fs::read_to_string(world.stored_path("bob")).expect("bob")),
+        Kind::PassThrough => {}
+    }
+    let (direct, direct_status) = record(world, &world.real_path(), kind, change);
+    let (shim, shim_status) = record(world, &world.shim(), kind, change);
+    assert_eq!(shim, direct, "{kind:?}");
+    assert_eq!(shim_status, direct_status, "{kind:?}");
+    fs::write(&registry, kept).expect("mend the registry");
+    if kind == Kind::Switch {
+        assert_eq!(world.live_owner().as_deref(), Some("bob"));
+    }
+    (shim, shim_status)
+}
+
+fn record(world: &World, program: &Path, kind: Kind, change: &dyn Fn(&mut Command)) -> (Record, ExitStatus) {
+    let out = world.root().join("record.json");
+    let _ = fs::remove_file(&out);
+    let mut command = world.cmd(program).env("PROBE_OUT", &out).into_inner();
+    command.arg0("codex");
+    if kind == Kind::PassThrough {
+        command.arg("--version");
+    }
+    command.stdin(Stdio::null()).stdout(log(world, "stdout")).stderr(log(world, "stderr"));
+    change(&mut command);
+    let mut child = command.spawn().expect("start the program");
+    let status = child.wait().expect("wait for it");
+    let mut record = Record::read(&out);
+    assert_eq!(record.pid, child.id().cast_signed(), "the process is the one that was started");
+    assert_eq!(record.ppid, std::process::id().cast_signed());
+    for id in [&mut record.pgid, &mut record.sid] {
+        *id = i32::from(*id == record.pid);
+    }
+    record.pid = 0;
+    record.env.retain(|entry| !text(entry).starts_with("CODEX_POOL_"));
+    (record, status)
+}
+
+/// What the program writes, in a file that is the same for both.
+fn log(world: &World, name: &str) -> File {
+    fs::OpenOptions::new().create(true).append(true).open(world.root().join(name)).expect("open a log")
+}
+
+/// Runs `setup` in the child before it becomes the program.
+fn in_child(command: &mut Command, setup: impl Fn() -> std::io::Result<()> + Send + Sync + 'static) {
+    // SAFETY: what the tests do here are single system calls.
+    #[expect(unsafe_code, reason = "pre_exec")]
+    unsafe {
+        command.pre_exec(setup);
+    }
+}
+
+#[test]
+fn arguments_arrive_byte_for_byte() {
+    let world = world();
+    let long = "x".repeat(100_000);
+    let odd = OsString::from_vec(b"a\xff\xfe\x01\nb".to_vec());
+    for kind in KINDS {
+        let (record, _) = same(&world, kind, &|command| {
+            command.args(["", " ", "-", "$HOME", "\"'\\", "ä€", "-ci=1", "-c", "x=1", "exec"]);
+            command.arg(&odd).arg(&long).args(["--", "--version", ""]);
+        });
+        assert!(record.argv.contains(&testkit::probe::hex(odd.as_bytes())), "{kind:?}");
+    }
+}
+
+#[test]
+fn the_name_it_was_called_by_stays() {
+    let world = world();
+    for name in ["codex", "/some/where/codex", "-codex", ""] {
+        same(&world, Kind::Stay, &|command| {
+            command.arg0(name);
+        });
+    }
+}
+
+#[test]
+fn the_environment_stays_in_value_and_order() {
+    let world = world();
+    for kind in KINDS {
+        same(&world, kind, &|command| {
+            command.env("ODD", OsStr::from_bytes(b"\xff=\n")).env("EMPTY", "").env("LONG", "x".repeat(100_000));
+            command.env("CODEX_API", "no variable of the pool's").env("A_first", "1").env("zz", "2");
+        });
+    }
+}
+
+#[test]
+fn entries_of_the_environment_that_are_no_variables_stay() {
+    let world = world();
+    let out = world.root().join("record.json");
+    let entries = |program: &Path| {
+        let mut env = vec![b"no-equals-sign".to_vec(), b"=starts=with".to_vec(), b"TWICE=1".to_vec(), b"TWICE=2".to_vec()];
+        for (name, value) in world.cmd(program).env("PROBE_OUT", &out).into_inner().get_envs() {
+            env.push([name.as_bytes(), b"=", value.expect("a value").as_bytes()].concat());
+        }
+        let c = |bytes: &[u8]| CString::new(bytes).expect("no null");
+        let path = c(program.as_os_str().as_bytes());
+        let env: Vec<CString> = env.iter().map(|e| c(e)).collect();
+        let mut command = world.cmd(program).into_inner();
+        in_child(&mut command, move || {
+            let mut env: Vec<_> = env.iter().map(|e| e.as_ptr()).collect();
+            env.push(std::ptr::null());
+            let argv = [path.as_ptr(), std::ptr::null()];
+            // SAFETY: C strings and arrays that end with a null pointer.
+            #[expect(unsafe_code, reason = "execve")]
+            unsafe {
+                libc::execve(path.as_ptr(), argv.as_ptr(), env.as_ptr())
+            };
+            Err(std::io::Error::last_os_error())
+        });
+        assert!(command.status().expect("run it").success());
+        let mut record = Record::read(&out);
+        record.env.retain(|entry| !text(entry).starts_with("CODEX_POOL_"));
+        record.env
+    };
+    assert_eq!(entries(&world.shim()), entries(&world.real_path()));
+}
+
+#[test]
+fn the_shim_adds_no_variable_but_its_own() {
+    let world = world();
+    let out = world.root().join("record.json");
+    world.exec().env("PROBE_OUT", &out).run().ok();
+    let names: Vec<String> = Record::read(&out).env.iter().map(|e| text(e)).collect();
+    let ours: Vec<&str> = names.iter().filter_map(|e| e.split('=').next()).filter(|n| n.starts_with("CODEX_")).collect();
+    let theirs = ["CODEX_REFRESH_TOKEN_URL_OVERRIDE", "CODEX_REVOKE_TOKEN_URL_OVERRIDE"];
+    let added: Vec<&&str> = ours.iter().filter(|n| !theirs.contains(n)).collect();
+    assert_eq!(added, [&"CODEX_POOL_DEPTH", &"CODEX_POOL_LAUNCH"]);
+}
+
+#[test]
+fn the_working_directory_stays_even_an_odd_or_deleted_one() {
+    let world = world();
+    let odd = world.root().join(OsStr::from_bytes(b"\xfe dir"));
+    fs::create_dir(&odd).expect("make a folder");
+    let gone = world.root().join("gone");
+    fs::create_dir(&gone).expect("make a folder");
+    for kind in KINDS {
+        same(&world, kind, &|command| {
+            command.current_dir(&odd);
+        });
+        let path = CString::new(gone.as_os_str().as_bytes()).expect("no null");
+        same(&world, kind, &|command| {
+            fs::create_dir_all(&gone).expect("make a folder");
+            command.current_dir(&gone);
+            let path = path.clone();
+            in_child(command, move || {
+                // SAFETY: a C string.
+                #[expect(unsafe_code, reason = "rmdir")]
+                unsafe {
+                    libc::rmdir(path.as_ptr());
+                }
+                Ok(())
+            });
+        });
+    }
+}
+
+#[test]
+fn the_umask_stays() {
+    let world = world();
+    for (kind, mask) in KINDS.into_iter().zip([0o000, 0o027, 0o077, 0o022]) {
+        let (record, _) = same(&world, kind, &|command| {
+            in_child(command, move || {
+                umask(Mode::from_bits_truncate(mask));
+                Ok(())
+            });
+        });
+        assert_eq!(record.umask, u32::from(mask));
+    }
+}
+
+#[test]
+fn open_descriptors_stay_and_closed_ones_stay_closed() {
+    let world = world();
+    let file = log(&world, "extra");
+    for kind in KINDS {
+        for closed in [vec![], vec![0], vec![1], vec![2], vec![0, 1], vec![1, 2], vec![0, 1, 2]] {
+            let raw = file.as_raw_fd();
+            let close = closed.clone();
+            let (record, _) = same(&world, kind, &|command| {
+                let close = close.clone();
+                in_child(command, move || {
+                    // SAFETY: descriptors are duplicated and closed in the child alone.
+                    #[expect(unsafe_code, reason = "dup2 and close")]
+                    unsafe {
+                        libc::dup2(raw, 7);
+                        libc::dup2(raw, 300);
+                        for fd in &close {
+                            libc::close(*fd);
+                        }
+                    }
+                    Ok(())
+                });
+            });
+            let open: Vec<i32> = record.descriptors.iter().map(|d| d.fd).collect();
+            assert!([7, 300].iter().all(|fd| open.contains(fd)), "{open:?}");
+            assert!(closed.iter().all(|fd| !open.contains(fd)), "{kind:?} {closed:?}: {open:?}");
+        }
+    }
+}
+
+#[test]
+fn blocked_and_ignored_signals_stay() {
+    let world = world();
+    let sets: [(&[Signal], &[Signal]); 4] = [
+        (&[], &[]),
+        (&[Signal::SIGPIPE], &[]),
+        (&[Signal::SIGINT, Signal::SIGHUP, Signal::SIGPIPE, Signal::SIGCHLD], &[Signal::SIGTERM]),
+        (&[], &[Signal::SIGPIPE, Signal::SIGUSR1, Signal::SIGCHLD, Signal::SIGINT]),
+    ];
+    for kind in KINDS {
+        for (ignored, blocked) in sets {
+            let (record, _) = same(&world, kind, &|command| {
+                let (ignored, blocked) = (ignored.to_vec(), blocked.to_vec());
+                in_child(command, move || {
+                    for signal in &ignored {
+                        // SAFETY: no handler of ours is installed.
+                        #[expect(unsafe_code, reason = "signal")]
+                        unsafe {
+                            nix::sys::signal::signal(*signal, SigHandler::SigIgn)?;
+                        }
+                    }
+                    let set: SigSet = blocked.iter().copied().collect();
+                    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&set), None)?;
+                    Ok(())
+                });
+            });
+            let numbers = |signals: &[Signal]| {
+                let mut numbers: Vec<i32> = signals.iter().map(|s| *s as i32).collect();
+                numbers.sort_unstable();
+                numbers
+            };
+            assert_eq!((record.ignored, record.blocked), (numbers(ignored), numbers(blocked)), "{kind:?}");
+        }
+    }
+}
+
+#[test]
+fn resource_limits_stay() {
+    let world = world();
+    for kind in KINDS {
+        let (record, _) = same(&world, kind, &|command| {
+            in_child(command, || {
+                setrlimit(Resource::RLIMIT_NOFILE, 64, 80)?;
+                setrlimit(Resource::RLIMIT_CORE, 4096, getrlimit(Resource::RLIMIT_CORE)?.1)?;
+                setrlimit(Resource::RLIMIT_FSIZE, 1 << 30, 1 << 31)?;
+                Ok(())
+            });
+        });
+        assert_eq!((record.limits["nofile"], record.limits["fsize"]), ((64, 80), (1 << 30, 1 << 31)));
+    }
+}
+
+#[test]
+fn process_group_and_session_stay() {
+    let world = world();
+    for kind in KINDS {
+        let (inherited, _) = same(&world, kind, &|_| {});
+        assert_eq!((inherited.pgid, inherited.sid), (0, 0));
+        let (grouped, _) = same(&world, kind, &|command| {
+            command.process_group(0);
+        });
+        assert_eq!((grouped.pgid, grouped.sid), (1, 0));
+        let (alone, _) = same(&world, kind, &|command| {
+            in_child(command, || Ok(nix::unistd::setsid().map(drop)?));
+        });
+        assert_eq!((alone.pgid, alone.sid, alone.terminal), (1, 1, false));
+    }
+}
+
+#[test]
+fn the_terminal_stays_with_the_program_in_its_foreground() {
+    let world = world();
+    let out = world.root().join("record.json");
+    let on_terminal = |program: &Path| {
+        let _ = fs::remove_file(&out);
+        let mut pty = Pty::spawn(world.cmd(program).env("PROBE_OUT", &out), 24, 80);
+        assert!(pty.wait(SOON).success());
+        let record = Record::read(&out);
+        assert_eq!(record.pid, pty.pid().cast_signed());
+        assert_eq!((record.pgid, record.sid, record.foreground), (record.pid, record.pid, record.pid));
+        (record.terminal, record.descriptors.iter().map(|d| (d.fd, d.flags)).collect::<Vec<_>>(), pty.raw())
+    };
+    let direct = on_terminal(&world.real_path());
+    assert!(direct.0);
+    let shim = on_terminal(&world.shim());
+    assert_eq!((shim.0, &shim.1), (direct.0, &direct.1));
+    // On a terminal a switch is told, in one line and nothing else.
+    assert_eq!(shim.2.trim_end(), "codex-pool: bob");
+    assert_eq!(on_terminal(&world.shim()), direct);
+}
+
+#[test]
+fn exit_status_and_killing_signal_are_codexs_own() {
+    let world = world();
+    for kind in [Kind::PassThrough, Kind::Stay] {
+        for code in [0, 1, 2, 42, 126, 127, 255] {
+            let (_, status) = same(&world, kind, &|command| {
+                command.env("PROBE_EXIT", code.to_string());
+            });
+            assert_eq!(status.code(), Some(code));
+        }
+        for signal in [libc::SIGTERM, libc::SIGKILL, libc::SIGINT, libc::SIGPIPE, libc::SIGHUP] {
+            let (_, status) = same(&world, kind, &|command| {
+                command.env("PROBE_KILL", signal.to_string());
+            });
+            assert_eq!(status.signal(), Some(signal));
+        }
+    }
+}
+
+#[test]
+fn signals_reach_codex_itself() {
+    let world = world();
+    let (out, gate) = (world.root().join("record.json"), world.root().join("gate"));
+    let running = world.exec().env("PROBE_OUT", &out).env("PROBE_HOLD", &gate).spawn();
+    wait_until("the probe", SOON, || out.exists());
+    running.signal(Signal::SIGTERM);
+    assert_eq!(running.wait().signal(), Some(libc::SIGTERM));
+}
+
+#[test]
+fn stdout_stays_untouched_whatever_is_wrong() {
+    let world = world();
+    fs::write(world.pool_home().join("accounts.json"), "{ broken").expect("break the registry");
+    fs::write(world.pool_home().join("config.toml"), "nonsense = 1").expect("write settings");
+    let output = world.exec().env("CODEX_POOL_VERBOSE", "1").run().ok();
+    assert_eq!(output.stdout, "");
+    assert!(!output.stderr.is_empty());
+}
+
+#[test]
+fn a_broken_or_closed_stderr_does_not_keep_codex_from_starting() {
+    let world = world();
+    fs::write(world.pool_home().join("accounts.json"), "{ broken").expect("break the registry");
+    let out = world.root().join("record.json");
+    let mut command = world.exec().env("PROBE_OUT", &out).into_inner();
+    // A pipe that nobody reads any more; the default action of SIGPIPE would kill whoever writes.
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer);
+    assert!(command.status().expect("run it").success());
+    assert_eq!(Record::read(&out).ignored, [0; 0]);
+}
+
+#[test]
+fn in_an_own_home_only_codex_home_and_the_databases_folder_differ() {
+    let world = world();
+    let gate = world.root().join("gate");
+    let holder = world.exec().env("PROBE_OUT", world.root().join("holder.json")).env("PROBE_HOLD", &gate);
+    let holder = holder.spawn();
+    wait_until("a session on the shared seat", SOON, || world.root().join("holder.json").exists());
+    let (direct, _) = record(&world, &world.real_path(), Kind::Stay, &|_| {});
+    let (mut home, _) = record(&world, &world.shim(), Kind::Stay, &|command| {
+        command.env("CODEX_POOL_ACCOUNT", "alice");
+    });
+    let id = world.ids()["alice"].clone();
+    let codex_home = home.var("CODEX_HOME").expect("a CODEX_HOME");
+    assert!(codex_home.starts_with(world.pool_home().join("homes").to_str().expect("UTF-8")), "{codex_home}");
+    assert!(codex_home.ends_with(&id));
+    assert_eq!(home.var("CODEX_SQLITE_HOME").as_deref(), world.codex_home().to_str());
+    home.env.retain(|e| !["CODEX_HOME=", "CODEX_SQLITE_HOME="].iter().any(|name| text(e).starts_with(name)));
+    assert_eq!(home, direct);
+    fs::write(&gate, "").expect("open the gate");
+    holder.wait().ok();
+}

@@ -1,0 +1,182 @@
+//! What these tests have in common: a sandbox whose pool is filled and whose usage is known.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use testkit::backend::Backend;
+use testkit::{Cmd, Codex, Output, PINNED, Sandbox, real_codex};
+
+/// How long to wait for something that happens at once, on a machine that is busy.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+
+/// Alice has least left, bob most: the pick is bob, then carol, then alice.
+pub(crate) const BOB_FIRST: [(&str, f64, f64); 3] =
+    [("alice", 50.0, 70.0), ("bob", 10.0, 10.0), ("carol", 30.0, 40.0)];
+
+/// A sandbox with a pool.
+pub(crate) struct World {
+    pub(crate) sandbox: Sandbox,
+}
+
+impl std::ops::Deref for World {
+    type Target = Sandbox;
+    fn deref(&self) -> &Sandbox {
+        &self.sandbox
+    }
+}
+
+impl World {
+    /// With the stand-in Codex, and these accounts in the pool.
+    pub(crate) fn new(users: &[&str]) -> World {
+        World::with(Codex::StandIn, users)
+    }
+
+    /// With the real Codex, and these accounts in the pool.
+    pub(crate) fn real(users: &[&str]) -> World {
+        World::with(Codex::Real(real_codex(PINNED).unwrap_or_else(|e| panic!("no real Codex: {e}"))), users)
+    }
+
+    /// With the probe in Codex's place, and these accounts in the pool.
+    pub(crate) fn probe(users: &[&str]) -> World {
+        World::with(Codex::Probe, users)
+    }
+
+    /// With any Codex, and these accounts in the pool.
+    pub(crate) fn with(codex: Codex, users: &[&str]) -> World {
+        let world = World { sandbox: Sandbox::builder().codex(codex).build() };
+        for name in users {
+            world.backend().add(name);
+            world.import(name, &world.backend().auth_json(name));
+        }
+        world
+    }
+
+    /// Puts a login into the pool under that label.
+    pub(crate) fn import(&self, label: &str, auth_json: &str) {
+        self.pool(&["import", "-", "--label", label]).stdin(auth_json).run().ok();
+    }
+
+    /// Makes these the accounts' usage as just fetched: label, percent used of the 5h window (which resets in an
+    /// hour) and of the week (in a day).
+    pub(crate) fn usage(&self, usage: &[(&str, f64, f64)]) {
+        let now = now();
+        let ids = self.ids();
+        let window = |seconds: i64, used: f64, left: i64| json!({"window_seconds": seconds, "used_percent": used, "resets_at": now + left});
+        let entry = |five: f64, week: f64| {
+            json!({"usage": {"fetched_at": now, "source": "api", "limit_reached": five >= 100.0 || week >= 100.0,
+                "windows": [window(18_000, five, 3600), window(604_800, week, 86_400)]}})
+        };
+        let accounts: BTreeMap<&str, Value> =
+            usage.iter().map(|(label, five, week)| (ids[*label].as_str(), entry(*five, *week))).collect();
+        let cache = json!({"version": 1, "accounts": accounts});
+        self.write_private(&self.pool_home().join("usage.json"), &cache.to_string());
+    }
+
+    /// Ids by label.
+    pub(crate) fn ids(&self) -> BTreeMap<String, String> {
+        let text = |v: &Value| v.as_str().expect("text").to_owned();
+        self.list().iter().map(|a| (text(&a["label"]), text(&a["id"]))).collect()
+    }
+
+    /// `list --json`.
+    pub(crate) fn list(&self) -> Vec<Value> {
+        let list = self.pool(&["list", "--json"]).run().ok().json();
+        list["accounts"].as_array().expect("accounts").clone()
+    }
+
+    /// One account of `list --json`.
+    pub(crate) fn account(&self, label: &str) -> Value {
+        self.list()
+            .into_iter()
+            .find(|a| a["label"] == label)
+            .unwrap_or_else(|| panic!("no {label} in the pool"))
+    }
+
+    /// The labels in the order of `why --json`.
+    pub(crate) fn why(&self) -> Vec<String> {
+        let why = self.pool(&["why", "--json"]).run().ok().json();
+        let accounts = why["accounts"].as_array().expect("accounts");
+        accounts.iter().map(|a| a["label"].as_str().expect("a label").to_owned()).collect()
+    }
+
+    /// The file of an account's document in the pool.
+    pub(crate) fn stored_path(&self, label: &str) -> PathBuf {
+        let id = self.account(label)["id"].as_str().expect("an id").to_owned();
+        self.pool_home().join(format!("auth/{id}.json"))
+    }
+
+    /// An account's document in the pool.
+    pub(crate) fn stored(&self, label: &str) -> String {
+        let path = self.stored_path(label);
+        fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    }
+
+    /// Whose login is live.
+    pub(crate) fn live_owner(&self) -> Option<String> {
+        self.backend().owner(&self.live()?)
+    }
+
+    /// `codex exec hi` through the shim.
+    pub(crate) fn exec(&self) -> Cmd {
+        self.codex(&["exec", "--skip-git-repo-check", "hi"])
+    }
+
+    /// `codex exec hi` through the shim, on the account of that label.
+    pub(crate) fn exec_as(&self, label: &str) -> Cmd {
+        self.exec().env("CODEX_POOL_ACCOUNT", label)
+    }
+
+    /// Documents in `lost+found/`.
+    pub(crate) fn lost_found(&self) -> Vec<(String, String)> {
+        let Ok(entries) = fs::read_dir(self.pool_home().join("lost+found")) else { return Vec::new() };
+        let mut found: Vec<_> = entries
+            .map(|e| e.expect("an entry").path())
+            .map(|p| {
+                (p.file_name().expect("a name").to_string_lossy().into_owned(), fs::read_to_string(&p).expect("text"))
+            })
+            .collect();
+        found.sort();
+        found
+    }
+
+    /// Requires that each of these users' newest refresh token is in the pool and still good, and that the
+    /// service saw no rule broken.
+    #[track_caller]
+    pub(crate) fn assert_nothing_lost(&self, users: &[&str]) {
+        self.backend().assert_clean();
+        let labels = self.list();
+        for user in users {
+            let newest = self.backend().newest_refresh_token(user);
+            let held = labels.iter().any(|a| {
+                let id = a["id"].as_str().expect("an id");
+                let doc = fs::read_to_string(self.pool_home().join(format!("auth/{id}.json"))).unwrap_or_default();
+                doc.contains(&newest) && self.backend().is_good(&doc)
+            });
+            assert!(held, "{user}'s newest refresh token {newest} is not in the pool");
+        }
+    }
+}
+
+/// Requires that this user, and no other, answered the launch.
+#[track_caller]
+pub(crate) fn answered(output: Output, user: &str) -> Output {
+    output.ok().says(&format!("hello from {user}"))
+}
+
+/// Unix seconds.
+pub(crate) fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    i64::try_from(since.as_secs()).expect("fits")
+}
+
+/// A turn of each user that has one: how many.
+pub(crate) fn turns(backend: &Backend) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for turn in backend.report().turns {
+        *counts.entry(turn.user.unwrap_or_else(|| "nobody".to_owned())).or_default() += 1;
+    }
+    counts
+}
