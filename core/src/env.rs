@@ -1,7 +1,8 @@
 //! The process's surroundings, read once at the top and passed down. Nothing else reads the
 //! environment, the current folder or the clock.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString, c_char};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -38,7 +39,8 @@ pub mod names {
 /// A snapshot of environment, current folder and clock.
 #[derive(Clone)]
 pub struct Env {
-    vars: Vec<(OsString, OsString)>,
+    /// Every entry as it came: `NAME=value`, and those that are no variables.
+    entries: Vec<OsString>,
     /// The current folder; `None` if it was deleted or cannot be read.
     pub cwd: Option<PathBuf>,
     /// Unix seconds.
@@ -48,7 +50,7 @@ pub struct Env {
 impl std::fmt::Debug for Env {
     /// Names only: values of other programs' variables may be secrets.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.vars.iter().map(|(name, _)| name)).finish()
+        f.debug_list().entries(self.vars().map(|(name, _)| name)).finish()
     }
 }
 
@@ -60,18 +62,18 @@ pub fn clock() -> i64 {
 impl Env {
     /// The surroundings of this process.
     pub fn of_process() -> Self {
-        Env { vars: std::env::vars_os().collect(), cwd: std::env::current_dir().ok(), now: clock() }
+        Env { entries: environment(), cwd: std::env::current_dir().ok(), now: clock() }
     }
 
     /// Made-up surroundings, for tests.
     pub fn of(vars: &[(&str, &str)], cwd: &Path, now: i64) -> Self {
-        let vars = vars.iter().map(|(k, v)| (k.into(), v.into())).collect();
-        Env { vars, cwd: Some(cwd.to_owned()), now }
+        let entries = vars.iter().map(|(name, value)| entry(name.as_ref(), value.as_ref())).collect();
+        Env { entries, cwd: Some(cwd.to_owned()), now }
     }
 
     /// A variable's value; unset and empty are the same.
     pub fn get(&self, name: &str) -> Option<&OsStr> {
-        self.vars.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_os_str()).filter(|v| !v.is_empty())
+        self.entries.iter().find_map(|entry| value_of(entry, name)).filter(|v| !v.is_empty())
     }
 
     /// A variable's value as text; one that is not UTF-8 counts as unset.
@@ -87,10 +89,7 @@ impl Env {
     /// The same surroundings with one variable set (or removed).
     #[must_use]
     pub fn with(mut self, name: &str, value: Option<&OsStr>) -> Self {
-        self.vars.retain(|(k, _)| k != name);
-        if let Some(value) = value {
-            self.vars.push((name.into(), value.to_owned()));
-        }
+        set(&mut self.entries, name, value);
         self
     }
 
@@ -119,6 +118,55 @@ impl Env {
 
     /// Every variable, in the environment's order.
     pub fn vars(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
-        self.vars.iter().map(|(k, v)| (k.as_os_str(), v.as_os_str()))
+        self.entries.iter().filter_map(|entry| {
+            let bytes = entry.as_bytes();
+            // A name can begin with `=`, but not be empty.
+            let at = bytes.iter().skip(1).position(|b| *b == b'=')? + 1;
+            Some((OsStr::from_bytes(&bytes[..at]), OsStr::from_bytes(&bytes[at + 1..])))
+        })
     }
+
+    /// Every entry, in the environment's order; not all need be variables.
+    pub(crate) fn entries(&self) -> &[OsString] {
+        &self.entries
+    }
+}
+
+/// Sets or removes a variable among entries, in its place if it is there.
+pub(crate) fn set(entries: &mut Vec<OsString>, name: &str, value: Option<&OsStr>) {
+    match (entries.iter_mut().find(|entry| value_of(entry, name).is_some()), value) {
+        (Some(there), Some(value)) => *there = entry(name.as_ref(), value),
+        (None, Some(value)) => entries.push(entry(name.as_ref(), value)),
+        (_, None) => entries.retain(|entry| value_of(entry, name).is_none()),
+    }
+}
+
+/// The value, if this is the entry of that variable.
+pub(crate) fn value_of<'a>(entry: &'a OsStr, name: &str) -> Option<&'a OsStr> {
+    entry.as_bytes().strip_prefix(name.as_bytes())?.strip_prefix(b"=").map(OsStr::from_bytes)
+}
+
+fn entry(name: &OsStr, value: &OsStr) -> OsString {
+    [name, OsStr::new("="), value].into_iter().collect()
+}
+
+/// This process's environment, entry by entry. The standard library leaves out those without `=`, which
+/// Codex must get all the same.
+fn environment() -> Vec<OsString> {
+    #[expect(unsafe_code, reason = "the C environment")]
+    unsafe extern "C" {
+        static mut environ: *const *const c_char;
+    }
+    let mut entries = Vec::new();
+    // SAFETY: an array of C strings that ends with a null pointer (or is null itself), which nobody changes:
+    // we never set a variable of our own process.
+    #[expect(unsafe_code, reason = "the C environment")]
+    unsafe {
+        let mut at = environ;
+        while !at.is_null() && !(*at).is_null() {
+            entries.push(OsString::from_vec(CStr::from_ptr(*at).to_bytes().to_vec()));
+            at = at.add(1);
+        }
+    }
+    entries
 }

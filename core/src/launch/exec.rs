@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use crate::codex::argv::Invocation;
-use crate::env::Env;
+use crate::env::{self, Env};
 
 /// What is executed.
 #[derive(Clone)]
@@ -15,7 +15,8 @@ pub struct Program {
     path: PathBuf,
     argv0: OsString,
     args: Vec<OsString>,
-    env: Vec<(OsString, OsString)>,
+    /// `NAME=value`, and whatever else was in the environment.
+    env: Vec<OsString>,
 }
 
 impl std::fmt::Debug for Program {
@@ -28,8 +29,7 @@ impl std::fmt::Debug for Program {
 impl Program {
     /// A program with the arguments and the environment that we got.
     pub(super) fn new(path: PathBuf, argv0: &OsStr, args: &[OsString], env: &Env) -> Self {
-        let env = env.vars().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-        Program { path, argv0: argv0.to_owned(), args: args.to_vec(), env }
+        Program { path, argv0: argv0.to_owned(), args: args.to_vec(), env: env.entries().to_vec() }
     }
 
     /// The program's file.
@@ -44,21 +44,12 @@ impl Program {
 
     /// A variable of its environment.
     pub fn env(&self, name: &str) -> Option<&OsStr> {
-        self.env.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_os_str())
-    }
-
-    /// Its environment.
-    pub fn envs(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
-        self.env.iter().map(|(k, v)| (k.as_os_str(), v.as_os_str()))
+        self.env.iter().find_map(|entry| env::value_of(entry, name))
     }
 
     /// Sets or removes a variable, in its place if it is there.
     pub(super) fn set_env(&mut self, name: &str, value: Option<&OsStr>) {
-        match (self.env.iter_mut().find(|(k, _)| k == name), value) {
-            (Some(var), Some(value)) => var.1 = value.to_owned(),
-            (None, Some(value)) => self.env.push((name.into(), value.to_owned())),
-            (_, None) => self.env.retain(|(k, _)| k != name),
-        }
+        env::set(&mut self.env, name, value);
     }
 
     /// Adds options of ours where this command line takes them.
@@ -74,12 +65,7 @@ pub fn become_program(program: &Program) -> io::Error {
     let c = |bytes: &OsStr| CString::new(bytes.as_bytes());
     let strings = || -> io::Result<(CString, Vec<CString>, Vec<CString>)> {
         let argv = std::iter::once(&program.argv0).chain(&program.args).map(|arg| c(arg));
-        let env = program.env.iter().map(|(name, value)| {
-            let mut var = name.clone();
-            var.push("=");
-            var.push(value);
-            c(&var)
-        });
+        let env = program.env.iter().map(|entry| c(entry));
         Ok((c(program.path.as_os_str())?, argv.collect::<Result<_, _>>()?, env.collect::<Result<_, _>>()?))
     };
     let (path, argv, env) = match strings() {
