@@ -104,7 +104,19 @@ fn say(env: &Env, lines: &[Line]) {
 /// One line on stderr, in one write; a closed or broken stderr is nobody's problem.
 fn complain(text: &str) {
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    // A pipe that nobody reads must not end us before Codex has started.
+    let on_broken_pipe = |handler| {
+        // SAFETY: one of the two constants, or what signal itself gave; no handler of ours.
+        #[expect(unsafe_code, reason = "signal")]
+        unsafe {
+            libc::signal(libc::SIGPIPE, handler)
+        }
+    };
+    let before = on_broken_pipe(libc::SIG_IGN);
     let _ = std::io::stderr().write_all(format!("codex-pool: {line}\n").as_bytes());
+    if before != libc::SIG_ERR {
+        on_broken_pipe(before);
+    }
 }
 
 /// Takes the places of closed standard descriptors while we work, so that no file of ours, a lock or a
