@@ -137,9 +137,15 @@ fn has_marker(path: &Path) -> bool {
     if file.read_to_end(&mut bytes).is_err() {
         return false;
     }
-    let marker = MARKER.concat();
-    let (first, rest) = (marker.as_bytes()[0], marker.as_bytes());
-    bytes.windows(rest.len()).any(|w| w[0] == first && w == rest)
+    contains(&bytes, MARKER.concat().as_bytes())
+}
+
+/// The C library's own search: a program may have tens of megabytes, and this is in every launch's way.
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    // SAFETY: both are whole slices of ours.
+    #[expect(unsafe_code, reason = "memmem")]
+    let found = unsafe { libc::memmem(bytes.as_ptr().cast(), bytes.len(), part.as_ptr().cast(), part.len()) };
+    !found.is_null()
 }
 
 #[cfg(test)]
