@@ -9,6 +9,7 @@ use std::process::{Child, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
@@ -64,6 +65,10 @@ impl Pty {
     /// If that fails.
     pub fn spawn(cmd: Cmd, rows: u16, cols: u16) -> Pty {
         let pair = openpty(&winsize(rows, cols), None).expect("open a pseudo terminal");
+        // Programs that other tests start meanwhile must not inherit it.
+        for end in [&pair.master, &pair.slave] {
+            fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).expect("mark a descriptor");
+        }
         let mut command = cmd.into_inner();
         if command.get_envs().all(|(name, _)| name != "TERM") {
             command.env("TERM", "xterm-256color");
