@@ -112,7 +112,8 @@ fn a_wrapper_that_calls_codex_again_ends_with_a_clear_error() {
 fn a_wrapper_that_calls_the_real_codex_works_and_the_pool_does_not_switch_twice() {
     let world = World::new(&["alice", "bob"]);
     let wrapper = program(&world.root().join("wrap/codex"), "exec \"$REAL\" \"$@\"");
-    let path = path_with(&world, &[world.pool_home().join("bin"), wrapper.parent().expect("a folder").to_owned()]);
+    let path =
+        path_with(&world, &[world.pool_home().join("bin"), wrapper.parent().expect("a folder").to_owned()]);
     let exec = world.exec_as("bob").env("PATH", path).env("REAL", world.real_path());
     answered(exec.run(), "bob");
 }

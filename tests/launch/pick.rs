@@ -54,8 +54,9 @@ fn run_exports_the_account_so_that_the_programs_own_codex_stays_on_it() {
     let world = World::new(&ALL);
     world.usage(&BOB_FIRST);
     let script = "codex exec one && env -u CODEX_POOL_LAUNCH codex exec two; codex exec three";
-    let run =
-        world.pool(&["run", "alice", "--program", "/bin/sh", "--", "-c", script]).env("CODEX_POOL_ACCOUNT", "carol");
+    let run = world
+        .pool(&["run", "alice", "--program", "/bin/sh", "--", "-c", script])
+        .env("CODEX_POOL_ACCOUNT", "carol");
     assert_eq!(run.run().ok().stdout, "hello from alice\n".repeat(3));
 }
 
@@ -101,7 +102,8 @@ fn an_api_key_is_picked_only_as_the_last_resort_and_only_if_allowed() {
     world.usage(&[("alice", 100.0, 100.0)]);
     let output = world.exec().run();
     assert!(output.stderr.contains("every account is at its limit"), "{output}");
-    std::fs::write(world.pool_home().join("config.toml"), "api_key_fallback = true\n").expect("write settings");
+    std::fs::write(world.pool_home().join("config.toml"), "api_key_fallback = true\n")
+        .expect("write settings");
     answered(world.exec().run(), "robot");
     world.usage(&[("alice", 99.0, 50.0)]);
     answered(world.exec().run(), "alice");

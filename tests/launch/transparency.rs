@@ -13,7 +13,7 @@ use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::stat::{Mode, umask};
-use testkit::probe::{Record, text};
+use testkit::probe::{Descriptor, Record, text};
 use testkit::{Pty, wait_until};
 
 use crate::world::{BOB_FIRST, SOON, World};
@@ -81,7 +81,15 @@ fn record(world: &World, program: &Path, kind: Kind, change: &dyn Fn(&mut Comman
     }
     record.pid = 0;
     record.env.retain(|entry| !text(entry).starts_with("CODEX_POOL_"));
+    record.descriptors = ours(world, record.descriptors);
     (record, status)
+}
+
+/// Standard descriptors, those that a test opened, and any on a file of this world. Whoever runs the tests, and
+/// other tests that start programs at the same moment, may leak others.
+fn ours(world: &World, all: Vec<Descriptor>) -> Vec<Descriptor> {
+    let root = world.root().to_string_lossy().into_owned();
+    all.into_iter().filter(|d| d.fd <= 2 || d.fd >= 300 || d.target.starts_with(&root)).collect()
 }
 
 /// What the program writes, in a file that is the same for both.
@@ -127,7 +135,10 @@ fn the_environment_stays_in_value_and_order() {
     let world = world();
     for kind in KINDS {
         same(&world, kind, &|command| {
-            command.env("ODD", OsStr::from_bytes(b"\xff=\n")).env("EMPTY", "").env("LONG", "x".repeat(100_000));
+            command
+                .env("ODD", OsStr::from_bytes(b"\xff=\n"))
+                .env("EMPTY", "")
+                .env("LONG", "x".repeat(100_000));
             command.env("CODEX_API", "no variable of the pool's").env("A_first", "1").env("zz", "2");
         });
     }
@@ -138,7 +149,12 @@ fn entries_of_the_environment_that_are_no_variables_stay() {
     let world = world();
     let out = world.root().join("record.json");
     let entries = |program: &Path| {
-        let mut env = vec![b"no-equals-sign".to_vec(), b"=starts=with".to_vec(), b"TWICE=1".to_vec(), b"TWICE=2".to_vec()];
+        let mut env = vec![
+            b"no-equals-sign".to_vec(),
+            b"=starts=with".to_vec(),
+            b"TWICE=1".to_vec(),
+            b"TWICE=2".to_vec(),
+        ];
         for (name, value) in world.cmd(program).env("PROBE_OUT", &out).into_inner().get_envs() {
             env.push([name.as_bytes(), b"=", value.expect("a value").as_bytes()].concat());
         }
@@ -171,7 +187,8 @@ fn the_shim_adds_no_variable_but_its_own() {
     let out = world.root().join("record.json");
     world.exec().env("PROBE_OUT", &out).run().ok();
     let names: Vec<String> = Record::read(&out).env.iter().map(|e| text(e)).collect();
-    let ours: Vec<&str> = names.iter().filter_map(|e| e.split('=').next()).filter(|n| n.starts_with("CODEX_")).collect();
+    let ours: Vec<&str> =
+        names.iter().filter_map(|e| e.split('=').next()).filter(|n| n.starts_with("CODEX_")).collect();
     let theirs = ["CODEX_REFRESH_TOKEN_URL_OVERRIDE", "CODEX_REVOKE_TOKEN_URL_OVERRIDE"];
     let added: Vec<&&str> = ours.iter().filter(|n| !theirs.contains(n)).collect();
     assert_eq!(added, [&"CODEX_POOL_DEPTH", &"CODEX_POOL_LAUNCH"]);
@@ -208,14 +225,14 @@ fn the_working_directory_stays_even_an_odd_or_deleted_one() {
 #[test]
 fn the_umask_stays() {
     let world = world();
-    for (kind, mask) in KINDS.into_iter().zip([0o000, 0o027, 0o077, 0o022]) {
+    for (kind, mask) in KINDS.into_iter().zip([0o000_u32, 0o027, 0o077, 0o022]) {
         let (record, _) = same(&world, kind, &|command| {
             in_child(command, move || {
-                umask(Mode::from_bits_truncate(mask));
+                umask(Mode::from_bits_truncate(mask as libc::mode_t));
                 Ok(())
             });
         });
-        assert_eq!(record.umask, u32::from(mask));
+        assert_eq!(record.umask, mask);
     }
 }
 
@@ -233,7 +250,7 @@ fn open_descriptors_stay_and_closed_ones_stay_closed() {
                     // SAFETY: descriptors are duplicated and closed in the child alone.
                     #[expect(unsafe_code, reason = "dup2 and close")]
                     unsafe {
-                        libc::dup2(raw, 7);
+                        libc::dup2(raw, 407);
                         libc::dup2(raw, 300);
                         for fd in &close {
                             libc::close(*fd);
@@ -243,7 +260,7 @@ fn open_descriptors_stay_and_closed_ones_stay_closed() {
                 });
             });
             let open: Vec<i32> = record.descriptors.iter().map(|d| d.fd).collect();
-            assert!([7, 300].iter().all(|fd| open.contains(fd)), "{open:?}");
+            assert!([407, 300].iter().all(|fd| open.contains(fd)), "{open:?}");
             assert!(closed.iter().all(|fd| !open.contains(fd)), "{kind:?} {closed:?}: {open:?}");
         }
     }
@@ -329,7 +346,8 @@ fn the_terminal_stays_with_the_program_in_its_foreground() {
         let record = Record::read(&out);
         assert_eq!(record.pid, pty.pid().cast_signed());
         assert_eq!((record.pgid, record.sid, record.foreground), (record.pid, record.pid, record.pid));
-        (record.terminal, record.descriptors.iter().map(|d| (d.fd, d.flags)).collect::<Vec<_>>(), pty.raw())
+        let open: Vec<_> = ours(&world, record.descriptors).iter().map(|d| (d.fd, d.flags)).collect();
+        (record.terminal, open, pty.raw())
     };
     let direct = on_terminal(&world.real_path());
     assert!(direct.0);

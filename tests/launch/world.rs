@@ -135,7 +135,10 @@ impl World {
         let mut found: Vec<_> = entries
             .map(|e| e.expect("an entry").path())
             .map(|p| {
-                (p.file_name().expect("a name").to_string_lossy().into_owned(), fs::read_to_string(&p).expect("text"))
+                (
+                    p.file_name().expect("a name").to_string_lossy().into_owned(),
+                    fs::read_to_string(&p).expect("text"),
+                )
             })
             .collect();
         found.sort();
@@ -152,7 +155,8 @@ impl World {
             let newest = self.backend().newest_refresh_token(user);
             let held = labels.iter().any(|a| {
                 let id = a["id"].as_str().expect("an id");
-                let doc = fs::read_to_string(self.pool_home().join(format!("auth/{id}.json"))).unwrap_or_default();
+                let doc =
+                    fs::read_to_string(self.pool_home().join(format!("auth/{id}.json"))).unwrap_or_default();
                 doc.contains(&newest) && self.backend().is_good(&doc)
             });
             assert!(held, "{user}'s newest refresh token {newest} is not in the pool");
