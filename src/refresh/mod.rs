@@ -14,6 +14,7 @@ use codex_pool_core::account::AccountId;
 use codex_pool_core::env;
 use codex_pool_core::files::PoolLock;
 use codex_pool_core::pool::Pool;
+use codex_pool_core::process::ProcessId;
 use codex_pool_core::usage::UsageCache;
 
 use crate::commands::Context;
@@ -114,6 +115,7 @@ impl<'a> Refresher<'a> {
     /// Waits for answers that another process has asked for, so that a person sees them.
     fn await_others(&self, plan: &mut survey::Plan, meter: &mut Meter<'_>) {
         let start = Instant::now();
+        let me = ProcessId::of_self().ok();
         while !plan.awaited.is_empty() && start.elapsed() < OTHERS_WAIT {
             std::thread::sleep(Duration::from_millis(50));
             let (cache, now) = (UsageCache::load(None, &self.ctx.paths), env::clock());
@@ -121,7 +123,9 @@ impl<'a> Refresher<'a> {
             for id in awaited {
                 let attempt = cache.accounts.get(&id).and_then(|e| e.attempt.clone());
                 match attempt {
-                    Some(a) if a.in_flight(now) => plan.awaited.push(id),
+                    Some(a) if a.in_flight(now) && !me.as_ref().is_some_and(|me| a.abandoned(me)) => {
+                        plan.awaited.push(id);
+                    }
                     Some(a) => {
                         plan.outcomes.insert(id, a.error.map_or(Outcome::Updated, Outcome::Failed));
                         meter.step();

@@ -7,6 +7,7 @@ use codex_pool_core::Result;
 use codex_pool_core::account::{Account, AccountId, AccountKind, AuthState};
 use codex_pool_core::auth_doc::AuthDoc;
 use codex_pool_core::env;
+use codex_pool_core::process::ProcessId;
 use codex_pool_core::renewal;
 use codex_pool_core::seats;
 use codex_pool_core::usage::{Attempt, NO_WAIT, UsageEntry};
@@ -63,6 +64,8 @@ enum Verdict {
 impl Refresher<'_> {
     pub(super) fn survey(&self, scope: &Scope, mode: Mode) -> Result<Plan> {
         let now = env::clock();
+        let me = ProcessId::of_self().ok();
+        let name = me.as_ref().map_or_else(|| "unknown".to_owned(), ProcessId::to_string);
         let (lock, mut pool, mut cache) = self.open()?;
         seats::reconcile(&lock, &mut pool, &self.ctx.base.shared(), now)?;
         renewal::settle(&lock, &mut pool, now)?;
@@ -85,7 +88,14 @@ impl Refresher<'_> {
                     continue;
                 }
             };
-            let entry = cache.accounts.get(&id).cloned().unwrap_or_default();
+            let mut entry = cache.accounts.get(&id).cloned().unwrap_or_default();
+            if let (Some(attempt), Some(me)) = (&entry.attempt, &me)
+                && mode == Mode::Asked
+                && attempt.abandoned(me)
+            {
+                // Whoever asked was killed; a person who asks again need not wait for that.
+                entry.attempt = None;
+            }
             match self.verdict(account, &doc, &entry, mode, now) {
                 Verdict::Skip(outcome) => {
                     plan.outcomes.insert(id, outcome);
@@ -93,7 +103,7 @@ impl Refresher<'_> {
                 Verdict::Await => plan.awaited.push(id),
                 Verdict::Work(renew, usage) => {
                     if usage {
-                        let attempt = Some(Attempt::begun(entry.attempt.as_ref(), now));
+                        let attempt = Some(Attempt::begun(entry.attempt.as_ref(), &name, now));
                         cache.accounts.insert(id.clone(), UsageEntry { attempt, ..entry });
                     }
                     plan.tasks.push(Task { id, doc, renew, usage });

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::window::Usage;
 use crate::account::AccountId;
 use crate::config::Settings;
+use crate::process::{Life, ProcessId};
 
 /// A request that was begun this long ago has failed, whoever began it, seconds.
 const REQUEST_ENDS: i64 = 20;
@@ -65,9 +66,9 @@ pub enum Failure {
 pub struct Attempt {
     /// When it was begun, Unix seconds.
     pub at: i64,
-    /// Somebody waits for its answer now.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub pending: bool,
+    /// Who waits for its answer (`<boot>-<pidns>-<pid>-<ticks>`), until it has come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<String>,
     /// What went wrong, for a person; `None` if nothing did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -80,10 +81,6 @@ pub struct Attempt {
     /// Failures in a row.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failures: u32,
-}
-
-fn is_false(flag: &bool) -> bool {
-    !flag
 }
 
 fn is_zero(n: &u32) -> bool {
@@ -101,9 +98,9 @@ fn seconds(duration: Duration) -> i64 {
 }
 
 impl Attempt {
-    /// One that begins now. What is known of earlier failures stays until it ends.
-    pub fn begun(before: Option<&Attempt>, now: i64) -> Attempt {
-        Attempt { at: now, pending: true, ..before.cloned().unwrap_or_default() }
+    /// One that process `by` begins now. What is known of earlier failures stays until it ends.
+    pub fn begun(before: Option<&Attempt>, by: &str, now: i64) -> Attempt {
+        Attempt { at: now, pending: Some(by.to_owned()), ..before.cloned().unwrap_or_default() }
     }
 
     /// One that succeeded.
@@ -125,7 +122,7 @@ impl Attempt {
         let pause = first.saturating_mul(1 << (failures - 1).min(16)).min(longest).max(wish.unwrap_or(0));
         Attempt {
             at: now,
-            pending: false,
+            pending: None,
             error: Some(error),
             failure: Some(failure),
             not_before: Some(now.saturating_add(pause)),
@@ -133,9 +130,15 @@ impl Attempt {
         }
     }
 
-    /// Whether its answer is being waited for.
+    /// Whether its answer may still come.
     pub fn in_flight(&self, now: i64) -> bool {
-        self.pending && recent(self.at, REQUEST_ENDS, now)
+        self.pending.is_some() && recent(self.at, REQUEST_ENDS, now)
+    }
+
+    /// Whether whoever began it is gone without having entered an answer, as seen from `me`.
+    pub fn abandoned(&self, me: &ProcessId) -> bool {
+        let process = self.pending.as_deref().map(ProcessId::parse);
+        process.is_some_and(|process| process.is_none_or(|p| p.life(me) == Life::Dead))
     }
 
     /// Until when even the user's own command does not repeat it, Unix seconds; `None`: it may.
@@ -241,8 +244,8 @@ mod tests {
     fn nothing_is_due_while_it_is_fresh_in_flight_or_paused() {
         let settings = Settings::default();
         assert!(UsageEntry::default().due(&settings, NOW));
-        assert!(!due(Attempt::begun(None, NOW), NOW + 1));
-        assert!(due(Attempt::begun(None, NOW), NOW + 60), "who began it was killed");
+        assert!(!due(Attempt::begun(None, "x", NOW), NOW + 1));
+        assert!(due(Attempt::begun(None, "x", NOW), NOW + 60), "who began it was killed");
         assert!(!due(after(Failure::Offline, 3, None), NOW + 119));
         assert!(due(after(Failure::Offline, 3, None), NOW + 120));
         assert!(due(after(Failure::Other, 9, None), NOW - 10_000), "the clock was turned back");
