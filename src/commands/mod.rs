@@ -1,11 +1,13 @@
 //! One verb, one file. A verb reads and changes the pool through core, talks to people through `ui`,
 //! to the service through `net`, and prints nothing itself.
 
+mod completions;
 mod context;
 mod edit;
 mod export;
 mod import;
 mod list;
+mod man;
 pub(crate) mod refresh;
 mod run;
 mod switch;
@@ -37,6 +39,8 @@ pub(crate) fn run(command: Command, env: &Env) -> Result<ExitCode> {
         Command::Use(args) => done(switch::run(&ctx()?, &args)),
         Command::Run(args) => run::run(env, &args),
         Command::Update(args) => done(update::run(env, &args)),
+        Command::Completions(args) => done(completions::run(&args)),
+        Command::Man(args) => done(man::run(&args)),
         Command::Why(args) => done(why::run(&ctx()?, &args)),
         Command::CompleteRefs => done(list::complete_refs(&ctx()?)),
         _ => Err(codex_pool_core::Error::new("this verb is not built yet")),

@@ -1,6 +1,7 @@
 //! How codex-pool reaches a machine and leaves it again: install.sh, the skill's script, the workflows' shell
 //! steps, `update`, completions. Everything runs in a home of its own against a release server on loopback.
 
+mod completions;
 mod install;
 mod place;
 mod refusals;

@@ -1,0 +1,93 @@
+//! `man`: manual pages, made from the same text as `--help`, with what else a manual has.
+
+use std::io;
+
+use clap::{Command, CommandFactory};
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, bold, roman};
+use codex_pool_core::{Error, Result};
+
+use crate::cli::{Cli, ManArgs};
+use crate::ui;
+
+/// Variables that change what the programs do.
+const ENVIRONMENT: [(&str, &str); 10] = [
+    ("CODEX_HOME", "Codex's folder; its auth.json is the shared seat. Default: ~/.codex."),
+    ("CODEX_POOL_HOME", "The pool's folder. Default: ~/.codex-pool."),
+    ("CODEX_POOL=off", "The shim steps aside: Codex starts with what is there."),
+    ("CODEX_POOL_ACCOUNT", "The account that a launch must use, named as for `codex-pool use`."),
+    ("CODEX_POOL_CODEX", "The real Codex, instead of the first one on PATH."),
+    ("CODEX_POOL_VERBOSE=1", "One line on stderr about the pick."),
+    ("CODEX_POOL_QUIET=1", "No line on stderr unless the launch fails."),
+    ("CODEX_POOL_RELEASES", "Where `codex-pool update` finds releases (https, or http on this machine)."),
+    ("CODEX_CA_CERTIFICATE, SSL_CERT_FILE", "More certificates to trust, in PEM."),
+    ("HTTPS_PROXY, ALL_PROXY, NO_PROXY, NO_COLOR", "As everywhere."),
+];
+
+/// Files, below the pool's folder unless they begin with a tilde.
+const FILES: [(&str, &str); 9] = [
+    ("accounts.json", "The accounts, without their credentials."),
+    ("auth/", "Each account's credentials, readable by you alone."),
+    ("usage.json", "What was last known of the limits; a cache."),
+    ("state.json", "The pin, and what each seat held when last seen."),
+    ("config.toml", "Settings; optional."),
+    ("homes/", "The accounts' own Codex homes, for sessions on two accounts at once."),
+    ("lost+found/", "Documents that were replaced or not understood, kept for 30 days."),
+    ("bin/codex", "The shim that stands in for Codex on PATH."),
+    ("~/.codex/auth.json", "The live login: what Codex, editors and everything else read."),
+];
+
+pub(crate) fn run(args: &ManArgs) -> Result<()> {
+    let mut root = Cli::command();
+    root.build();
+    let Some(dir) = &args.dir else {
+        ui::raw(&page(&root, true)?);
+        return Ok(());
+    };
+    std::fs::create_dir_all(dir).map_err(|e| Error::io("create", dir, &e))?;
+    let verbs = root.get_subcommands().filter(|verb| !verb.is_hide_set()).map(|verb| (verb, false));
+    for (command, whole) in std::iter::once((&root, true)).chain(verbs) {
+        let name = command.get_display_name().unwrap_or_else(|| command.get_name());
+        let file = dir.join(format!("{name}.1"));
+        std::fs::write(&file, page(command, whole)?).map_err(|e| Error::io("write", &file, &e))?;
+    }
+    ui::done(&format!("wrote the manual pages to {}", dir.display()));
+    Ok(())
+}
+
+/// One page. The `whole` program's also names variables and files.
+fn page(command: &Command, whole: bool) -> Result<Vec<u8>> {
+    let mut page = Vec::new();
+    render(command, whole, &mut page).map_err(|e| Error::new(format!("cannot make a manual page: {e}")))?;
+    Ok(page)
+}
+
+fn render(command: &Command, whole: bool, page: &mut Vec<u8>) -> io::Result<()> {
+    let man = Man::new(command.clone()).source(concat!("codex-pool ", env!("CARGO_PKG_VERSION")));
+    man.render_title(page)?;
+    man.render_name_section(page)?;
+    man.render_synopsis_section(page)?;
+    man.render_description_section(page)?;
+    man.render_options_section(page)?;
+    if command.has_subcommands() {
+        man.render_subcommands_section(page)?;
+    }
+    let mut more = Roff::new();
+    // What `--help` has at its end: paragraphs that begin with a heading, laid out already.
+    let notes = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    for (heading, text) in notes.split("\n\n").filter_map(|paragraph| paragraph.split_once(':')) {
+        more.control("SH", [heading.to_uppercase().as_str()]).control("nf", []);
+        for line in text.trim_matches('\n').lines() {
+            more.text([roman(line.trim_start())]);
+        }
+        more.control("fi", []);
+    }
+    let tables = [("ENVIRONMENT", &ENVIRONMENT[..]), ("FILES", &FILES[..])];
+    for (heading, items) in tables.into_iter().filter(|_| whole) {
+        more.control("SH", [heading]);
+        for (name, text) in items {
+            more.control("TP", []).text([bold(*name)]).text([roman(*text)]);
+        }
+    }
+    more.to_writer(page)
+}
