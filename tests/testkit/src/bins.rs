@@ -142,8 +142,9 @@ fn build(layout: &Layout) {
     for name in inherited {
         command.env_remove(name);
     }
-    let status = command.status().unwrap_or_else(|e| panic!("cannot run cargo: {e}"));
-    assert!(status.success(), "the programs under test do not build");
+    let output = command.output().unwrap_or_else(|e| panic!("cannot run cargo: {e}"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "the programs under test do not build:\n{said}");
 }
 
 /// Time of the last change in a file or below a folder.

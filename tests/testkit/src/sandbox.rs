@@ -6,13 +6,13 @@
 //! puts it elsewhere. Paths are kept short, for the sake of sockets in them.
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, User};
 use crate::cmd::Cmd;
 use crate::procs::{self, Process};
 use crate::real_codex::{PINNED, RealCodex, real_codex};
@@ -36,6 +36,8 @@ pub enum Codex {
 /// A temporary world, see the module's text.
 pub struct Sandbox {
     dir: Option<TempDir>,
+    /// Locked for as long as this sandbox is in use.
+    _owned: File,
     root: PathBuf,
     home: PathBuf,
     backend: Backend,
@@ -86,12 +88,11 @@ impl Builder {
     pub fn build(self) -> Sandbox {
         let base =
             std::env::var_os("TESTKIT_DIR").map_or_else(|| bins::target_dir().join("sandbox"), PathBuf::from);
-        make_dir(&base);
-        let dir = tempfile::Builder::new().prefix("s").tempdir_in(base).expect("make the sandbox's folder");
+        let (dir, owned) = claim(&base);
         let root = dir.path().canonicalize().expect("the sandbox's real path");
         let backend = self.backend.unwrap_or_else(Backend::start);
-        let sandbox =
-            Sandbox { dir: Some(dir), home: root.join(&self.home), root, backend, codex: self.codex };
+        let home = root.join(&self.home);
+        let sandbox = Sandbox { dir: Some(dir), _owned: owned, home, root, backend, codex: self.codex };
         for folder in ["tmp", "bin", "work"] {
             make_dir(&sandbox.root.join(folder));
         }
@@ -285,6 +286,16 @@ impl Sandbox {
         config
     }
 
+    /// Makes a user at the service and takes a new login of it into the pool, under the user's name.
+    ///
+    /// # Panics
+    /// If `codex-pool import` fails.
+    pub fn import(&self, name: &str) -> User {
+        let user = self.backend.add(name);
+        self.pool(&["import", "-", "--label", name]).stdin(self.backend.auth_json(&user)).run().ok();
+        user
+    }
+
     /// Processes of this world that run now.
     pub fn processes(&self) -> Vec<Process> {
         procs::processes(&self.root)
@@ -323,7 +334,8 @@ impl Drop for Sandbox {
         let left = procs::end_all(&self.root);
         let Some(dir) = self.dir.take() else { return };
         if std::env::var_os("TESTKIT_KEEP").is_some() {
-            let _ = dir.keep();
+            // Without it, nobody sweeps the folder.
+            let _ = fs::remove_file(dir.keep().join(OWNED));
             return;
         }
         let removed = dir.close();
@@ -331,6 +343,33 @@ impl Drop for Sandbox {
             assert!(left.is_empty(), "these could not be killed: {left:?}");
             removed.unwrap_or_else(|e| panic!("remove the sandbox: {e}"));
         }
+    }
+}
+
+/// File in a sandbox that is locked while somebody uses it.
+const OWNED: &str = ".owned";
+
+/// Makes a sandbox's folder in `base`, after clearing away those of tests that were killed.
+fn claim(base: &Path) -> (TempDir, File) {
+    make_dir(base);
+    let one_at_a_time = File::create(base.join(".lock")).expect("make the lock of all sandboxes");
+    one_at_a_time.lock().expect("lock all sandboxes");
+    for entry in fs::read_dir(base).expect("list sandboxes").flatten() {
+        sweep(&entry.path());
+    }
+    let dir = tempfile::Builder::new().prefix("s").tempdir_in(base).expect("make the sandbox's folder");
+    let owned = File::create(dir.path().join(OWNED)).expect("make the sandbox's lock");
+    owned.lock().expect("lock the sandbox");
+    (dir, owned)
+}
+
+/// Removes a sandbox, and ends its processes, if its owner is gone.
+fn sweep(root: &Path) {
+    let Ok(owned) = File::open(root.join(OWNED)) else { return };
+    if owned.try_lock().is_ok() {
+        procs::end_all(root);
+        // What cannot be removed now is tried again by the next one.
+        let _ = fs::remove_dir_all(root);
     }
 }
 

@@ -144,3 +144,19 @@ fn the_standin_service_serves_scripts_too() {
         hello["port"].as_u64().is_some() && hello["auth"]["alice"]["tokens"]["refresh_token"].is_string()
     );
 }
+
+#[test]
+fn what_a_killed_test_left_is_swept_up() {
+    let sandbox = Sandbox::builder().codex(Codex::Missing).build();
+    let base = sandbox.root().join("base");
+    let left = base.join("sleft");
+    fs::create_dir_all(&left).and_then(|()| fs::write(left.join(".owned"), "")).expect("make what is left");
+    let kept = base.join("skept");
+    fs::create_dir_all(&kept).expect("make what is kept");
+    // A test of its own process, so that TESTKIT_DIR is its own as well.
+    let me = std::env::current_exe().expect("this test");
+    let run =
+        sandbox.cmd(me).args(["--exact", "probe_dies_by_the_signal_asked_for"]).env("TESTKIT_DIR", &base);
+    run.run().ok().says("1 passed");
+    assert!(!left.exists() && kept.exists());
+}
