@@ -310,3 +310,50 @@ fn fill(mut stream: &TcpStream, pending: &mut Vec<u8>) -> io::Result<bool> {
 fn invalid(error: impl ToString) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn echo() -> Server {
+        Server::start(|request, reply| reply.send(200, &[], &request.body)).expect("a server")
+    }
+
+    fn read_until(stream: &mut TcpStream, needle: &str) -> String {
+        let mut text = String::new();
+        let mut byte = [0];
+        while !text.ends_with(needle) && matches!(stream.read(&mut byte), Ok(1)) {
+            text.push(char::from(byte[0]));
+        }
+        text
+    }
+
+    #[test]
+    fn one_connection_carries_many_requests_of_either_kind() {
+        let server = echo();
+        let mut stream = TcpStream::connect(server.addr).expect("connect");
+        let plain = "POST /a HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\none";
+        let chunked =
+            "POST /b HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n2\r\ntw\r\n1\r\no\r\n0\r\n\r\n";
+        // The second is cut in the middle of a chunk.
+        let (start, rest) = chunked.split_at(chunked.len() - 9);
+        stream.write_all(format!("{plain}{start}").as_bytes()).expect("write");
+        assert!(read_until(&mut stream, "one").contains("content-length: 3"));
+        stream.write_all(format!("{rest}{plain}").as_bytes()).expect("write");
+        assert!(read_until(&mut stream, "two").ends_with("\r\n\r\ntwo"));
+        assert!(read_until(&mut stream, "one").ends_with("\r\n\r\none"));
+    }
+
+    #[test]
+    fn a_connection_is_closed_when_asked_or_when_the_server_ends() {
+        let server = echo();
+        let mut closing = TcpStream::connect(server.addr).expect("connect");
+        closing.write_all(b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n").expect("write");
+        assert!(read_until(&mut closing, "never").contains("200 OK"));
+        let mut waiting = TcpStream::connect(server.addr).expect("connect");
+        waiting.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("write");
+        read_until(&mut waiting, "\r\n\r\n");
+        drop(server);
+        assert_eq!(waiting.read(&mut [0]).ok(), Some(0));
+    }
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use testkit::backend::{LoginSpec, Usage};
 use testkit::probe::Record;
-use testkit::{Codex, Sandbox, bins, wait_until};
+use testkit::{Codex, Pty, Sandbox, bins, pty, wait_until};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -159,4 +159,63 @@ fn what_a_killed_test_left_is_swept_up() {
         sandbox.cmd(me).args(["--exact", "probe_dies_by_the_signal_asked_for"]).env("TESTKIT_DIR", &base);
     run.run().ok().says("1 passed");
     assert!(!left.exists() && kept.exists());
+}
+
+#[test]
+fn a_held_standin_goes_on_with_what_it_read_or_reads_again() {
+    for (reread, expected) in [(None, "hello from alice"), (Some("1"), "hello from bob")] {
+        let sandbox = Sandbox::new();
+        let backend = sandbox.backend();
+        backend.add("alice");
+        backend.add("bob");
+        sandbox.write_live(&backend.auth_json("alice"));
+        let gate = sandbox.root().join("gate");
+        let mut turn = sandbox.real_codex(&["exec", "hi"]).env("STANDIN_HOLD", &gate);
+        turn.inner().envs(reread.map(|yes| ("STANDIN_REREAD", yes)));
+        let turn = turn.spawn();
+        wait_until("the standin holds", SOON, || turn.stderr().contains("holding"));
+        sandbox.write_live(&backend.auth_json("bob"));
+        fs::write(&gate, "").expect("open the gate");
+        turn.wait().ok().says(expected);
+    }
+}
+
+#[test]
+fn a_slow_write_can_be_seen_half_done() {
+    let sandbox = Sandbox::new();
+    let backend = sandbox.backend();
+    backend.add("alice");
+    sandbox.write_live(&backend.auth_json_with("alice", &LoginSpec::expires_in(-60)));
+    let turn = sandbox.real_codex(&["exec", "hi"]).env("STANDIN_SLOW_WRITE", "500").spawn();
+    let half = || sandbox.live().is_some_and(|live| live.starts_with('{') && !live.ends_with('}'));
+    wait_until("half a file", SOON, half);
+    turn.wait().ok();
+    assert!(backend.is_good(&sandbox.live().expect("a live login")));
+}
+
+#[test]
+fn a_terminal_shows_what_a_person_would_see() {
+    let sandbox = Sandbox::new();
+    sandbox.backend().add("alice");
+    sandbox.write_live(&sandbox.backend().auth_json("alice"));
+    let mut codex = Pty::spawn(sandbox.real_codex(&[]), 10, 40);
+    codex.wait_for_text("> ", SOON);
+    codex.send_line("hi");
+    codex.wait_for_text("hello from alice", SOON);
+    codex.send(pty::CTRL_D);
+    assert!(codex.wait(SOON).success());
+}
+
+#[test]
+fn a_terminal_answers_queries_and_has_a_size() {
+    let sandbox = Sandbox::builder().codex(Codex::Missing).build();
+    // Asks for the cursor's position, and shows the answer's last byte and the size.
+    let script = r"stty raw -echo; printf 'ab\033[6n'; reply=$(dd bs=1 count=6 2>/dev/null); stty sane
+        printf '\n%s\n' ${reply#?}; stty size; read wait; stty size; read wait";
+    let mut shell = Pty::spawn(sandbox.cmd("/bin/sh").args(["-c", script]), 24, 80);
+    shell.wait_for_text("[1;3R", SOON);
+    shell.wait_for_text("24 80", SOON);
+    shell.resize(30, 100);
+    shell.send(pty::ENTER);
+    shell.wait_for_text("30 100", SOON);
 }
