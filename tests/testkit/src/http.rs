@@ -48,14 +48,26 @@ pub(crate) struct Reply<'a> {
     /// Status sent, or 0 while (or if) nothing was sent.
     pub(crate) status: u16,
     keep_alive: bool,
+    /// The end of the answer. It is written after the handler has returned, so that what the handler notes is
+    /// noted before the client can know the answer.
+    last: Vec<u8>,
 }
 
-impl Reply<'_> {
+impl<'a> Reply<'a> {
+    fn new(stream: &'a TcpStream, stopping: &'a AtomicBool, keep_alive: bool) -> Reply<'a> {
+        Reply { stream, muted: false, stopping, status: 0, keep_alive, last: Vec::new() }
+    }
+
+    fn finish(&mut self) {
+        let last = std::mem::take(&mut self.last);
+        self.write(&last);
+    }
+
     /// Sends a complete answer.
     pub(crate) fn send(&mut self, status: u16, headers: &[(&str, &str)], body: &[u8]) {
         let mut head = self.head(status, headers);
         head.push_str(&format!("content-length: {}\r\n\r\n", body.len()));
-        self.write(&[head.as_bytes(), body].concat());
+        self.last = [head.as_bytes(), body].concat();
     }
 
     /// Sends a complete JSON answer.
@@ -63,7 +75,7 @@ impl Reply<'_> {
         self.send(status, &[("content-type", "application/json")], body.to_string().as_bytes());
     }
 
-    /// Starts an answer whose length is not known yet; go on with [`Reply::chunk`], end with [`Reply::end`].
+    /// Starts an answer whose length is not known yet; go on with [`Reply::chunk`], close with [`Reply::end`].
     pub(crate) fn start(&mut self, status: u16, headers: &[(&str, &str)]) {
         let head = self.head(status, headers);
         self.write(format!("{head}transfer-encoding: chunked\r\n\r\n").as_bytes());
@@ -73,15 +85,16 @@ impl Reply<'_> {
         self.write(format!("{:x}\r\n{text}\r\n", text.len()).as_bytes());
     }
 
-    pub(crate) fn end(&mut self) {
-        self.write(b"0\r\n\r\n");
+    /// The last part of an answer that was started.
+    pub(crate) fn end(&mut self, text: &str) {
+        self.last = format!("{:x}\r\n{text}\r\n0\r\n\r\n", text.len()).into_bytes();
     }
 
     /// Promises twice the body that is sent, then closes.
     pub(crate) fn truncated(&mut self, status: u16, body: &[u8]) {
         let mut head = self.head(status, &[("content-type", "application/json")]);
         head.push_str(&format!("content-length: {}\r\n\r\n", body.len() * 2 + 1));
-        self.write(&[head.as_bytes(), body].concat());
+        self.last = [head.as_bytes(), body].concat();
         self.keep_alive = false;
     }
 
@@ -92,7 +105,7 @@ impl Reply<'_> {
 
     /// The same reply, but what is written to it goes nowhere.
     pub(crate) fn muted(&self) -> Reply<'_> {
-        Reply { muted: true, ..*self }
+        Reply { muted: true, last: Vec::new(), ..*self }
     }
 
     /// Says nothing until the client gives up or the server stops.
@@ -210,9 +223,9 @@ impl Connections {
         while !self.stopping.load(Ordering::SeqCst) {
             let Ok(Some(request)) = read_request(stream, &mut pending) else { break };
             let keep = !request.header("connection").is_some_and(|c| c.eq_ignore_ascii_case("close"));
-            let mut reply =
-                Reply { stream, muted: false, stopping: &self.stopping, status: 0, keep_alive: keep };
+            let mut reply = Reply::new(stream, &self.stopping, keep);
             handler(&request, &mut reply);
+            reply.finish();
             if !reply.keep_alive || reply.status == 0 {
                 break;
             }

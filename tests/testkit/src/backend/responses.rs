@@ -44,8 +44,7 @@ pub(crate) fn answer(shared: &Shared, request: &Request, reply: &mut Reply<'_>) 
     if !wait_while_held(shared, &name, reply) {
         return reply.hang_up();
     }
-    reply.chunk(&completed(&step, &body, number));
-    reply.end();
+    reply.end(&completed(&step, &body, number));
     if let Some(turn) = shared.lock().report.turns.get_mut(index) {
         turn.done = true;
     }
