@@ -9,10 +9,10 @@
 //! let sandbox = Sandbox::new(); // or Sandbox::real(), with the real Codex
 //! let backend = sandbox.backend();
 //! backend.add("alice");
-//! backend.add("bob");
 //! backend.set_usage("alice", Usage::percent(100.0, 40.0));
 //! sandbox.write_live(&backend.auth_json("alice"));
-//! sandbox.pool(&["import", "-"]).stdin(backend.auth_json("bob")).run().ok();
+//! sandbox.import("bob");
+//! sandbox.pool(&["refresh"]).run().ok();
 //! sandbox.codex(&["exec", "--skip-git-repo-check", "hi"]).run().ok().says("hello from bob");
 //! backend.assert_clean();
 //! ```
