@@ -6,6 +6,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Several Codex accounts on one machine, used as if they were one.
+///
+/// You go on typing `codex`. A small program of that name, ahead of the real one on PATH, picks the account that has most
+/// to give, puts its login in place, and starts Codex. `codex-pool` is for everything else: adding accounts, looking at their
+/// limits, choosing one yourself.
 #[derive(Debug, Parser)]
 #[command(name = "codex-pool", version, about, disable_help_subcommand = true, arg_required_else_help = true)]
 #[command(after_help = "\
@@ -13,7 +17,7 @@ Examples:
   codex-pool init                      set everything up, once
   codex-pool add --label work          log in to one more account
   codex-pool list --refresh            who has how much left
-  codex-pool use work                  stay on one account; `use --auto` to let the pool pick again
+  codex-pool use work                  stay on one account; `codex-pool use --auto` ends that
   codex-pool run work -- exec \"hi\"     one launch on one account
 
 Exit status: 0 done, 1 failed, 2 usage error, 3 no such or ambiguous account, 4 no usable account, 5 login needed.")]
@@ -26,42 +30,143 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Set codex-pool up on this machine (harmless to repeat; it repairs)
+    ///
+    /// Finds the real Codex, puts codex-pool's own `codex` ahead of it on PATH, takes over the login that is live, and offers to
+    /// take over accounts from earlier tools and to add more. What is right already is left alone.
+    #[command(after_help = "\
+Examples:
+  codex-pool init
+  codex-pool init --yes  in a script")]
     Init(InitArgs),
     /// Log in to one more account; the live login is not touched
+    ///
+    /// Runs the official `codex login` in a folder of its own, so you stay logged in where you are.
+    #[command(after_help = "\
+Examples:
+  codex-pool add --label work                        opens a browser
+  codex-pool add --label work --device-auth          shows a code to type on another device
+  codex-pool add --label ci --with-api-key <key.txt  an API key, read from standard input")]
     Add(AddArgs),
     /// Log in again to an account that needs it
+    ///
+    /// For an account that `codex-pool list` shows as reauth_required. Logging in as somebody else is an error and changes nothing.
+    #[command(after_help = "\
+Examples:
+  codex-pool reauth work
+  codex-pool reauth work --device-auth  without a browser here")]
     Reauth(ReauthArgs),
     /// Take over logins from auth.json files or another tool's store
+    #[command(after_help = "\
+Examples:
+  codex-pool import ~/backup/auth.json --label old
+  codex-pool import - --label work <auth.json
+  codex-pool import codex-tools  the accounts of that tool")]
     Import(ImportArgs),
     /// Write one account's auth.json
+    ///
+    /// It holds the account's tokens: whoever has the file has the account.
+    #[command(after_help = "\
+Examples:
+  codex-pool export work --out work.json")]
     Export(ExportArgs),
     /// Remove an account and its credentials from the pool
+    #[command(after_help = "\
+Examples:
+  codex-pool rm old
+  codex-pool rm old --yes  in a script")]
     Rm(RmArgs),
     /// Give an account another label
+    #[command(after_help = "\
+Examples:
+  codex-pool rename ada@example.com work")]
     Rename(RenameArgs),
     /// Let an account be picked again
+    #[command(after_help = "\
+Examples:
+  codex-pool enable work")]
     Enable(RefArg),
     /// Keep an account, but never pick it
+    #[command(after_help = "\
+Examples:
+  codex-pool disable work")]
     Disable(RefArg),
     /// Show the accounts: state, what is left, who is live
+    #[command(after_help = "\
+Examples:
+  codex-pool list            what is known; quick
+  codex-pool list --refresh  asks the service first
+  codex-pool list --json | jq -r '.accounts[] | select(.live).label'")]
     List(ListArgs),
     /// Watch the accounts in a live view
+    ///
+    /// Without a terminal it prints the list again and again.
+    #[command(after_help = "\
+Examples:
+  codex-pool watch --interval 300")]
     Watch(WatchArgs),
     /// Fetch usage (and renew tokens where needed) without switching
+    #[command(after_help = "\
+Examples:
+  codex-pool refresh       all accounts
+  codex-pool refresh work  one")]
     Refresh(RefreshArgs),
     /// Make an account live: pinned, or the best one, or back to automatic
+    ///
+    /// A pinned account is used by every launch until `codex-pool use --auto`. Sessions that run stay on their account.
+    #[command(after_help = "\
+Examples:
+  codex-pool use work    pin one account
+  codex-pool use --best  the best one now; later launches pick by themselves
+  codex-pool use --auto  end the pin")]
     Use(UseArgs),
     /// Run Codex, or another program, on an account
+    ///
+    /// Without an account it takes the one that the next launch would. A program other than Codex, and the `codex` that it starts,
+    /// stay on that account.
+    #[command(after_help = "\
+Examples:
+  codex-pool run work -- exec \"fix the tests\"
+  codex-pool run --best
+  codex-pool run work --program make -- review  a program that calls `codex`")]
     Run(RunArgs),
     /// Explain which account the next launch picks, and why
+    #[command(after_help = "\
+Examples:
+  codex-pool why")]
     Why(JsonArg),
     /// Check the installation and say how to mend it
+    ///
+    /// Each line that is not green names the command that mends it. Exit status 1 if something needs you.
+    #[command(after_help = "\
+Examples:
+  codex-pool doctor
+  codex-pool doctor --fix     mends permissions and the like
+  codex-pool doctor --online  tries the network, too")]
     Doctor(DoctorArgs),
     /// Update both binaries from a verified release
+    ///
+    /// Downloads the archive for this platform, verifies its SHA-256, asks the new programs for their version, and only then replaces
+    /// both, or neither. Goes back to an older version only if you name it.
+    #[command(after_help = "\
+Examples:
+  codex-pool update --check
+  codex-pool update
+  codex-pool update --version 0.2.0 --yes  that version, without a question")]
     Update(UpdateArgs),
     /// Print shell completions
+    ///
+    /// Account labels are completed, too.
+    #[command(after_help = "\
+Examples:
+  bash: codex-pool completions bash > ~/.local/share/bash-completion/completions/codex-pool
+  zsh:  codex-pool completions zsh > ~/.zfunc/_codex-pool   (with `fpath+=~/.zfunc` before `compinit` in ~/.zshrc)
+  fish: codex-pool completions fish > ~/.config/fish/completions/codex-pool.fish")]
     Completions(CompletionsArgs),
     /// Print manual pages
+    #[command(after_help = "\
+Examples:
+  codex-pool man | man -l -
+  codex-pool man --dir ~/.local/share/man/man1  then `man codex-pool-use`")]
     Man(ManArgs),
     /// Labels for shell completions
     #[command(name = "__complete-refs", hide = true)]
@@ -103,7 +208,7 @@ pub(crate) struct AddArgs {
 /// `reauth`
 #[derive(Debug, Args)]
 pub(crate) struct ReauthArgs {
-    /// Id, account id, label or email, or a unique prefix of one
+    /// Which account: its label, email, id or account id, or the first letters of one
     #[arg(value_name = "REF")]
     pub(crate) account: String,
     #[command(flatten)]
@@ -127,7 +232,7 @@ pub(crate) struct ImportArgs {
 /// `export`
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
-    /// Id, account id, label or email, or a unique prefix of one
+    /// Which account: its label, email, id or account id, or the first letters of one
     #[arg(value_name = "REF")]
     pub(crate) account: String,
     /// Write to this file (made 0600) instead of standard output
@@ -141,7 +246,7 @@ pub(crate) struct ExportArgs {
 /// `rm`
 #[derive(Debug, Args)]
 pub(crate) struct RmArgs {
-    /// Id, account id, label or email, or a unique prefix of one
+    /// Which account: its label, email, id or account id, or the first letters of one
     #[arg(value_name = "REF")]
     pub(crate) account: String,
     /// Do not ask
@@ -155,7 +260,7 @@ pub(crate) struct RmArgs {
 /// `rename`
 #[derive(Debug, Args)]
 pub(crate) struct RenameArgs {
-    /// Id, account id, label or email, or a unique prefix of one
+    /// Which account: its label, email, id or account id, or the first letters of one
     #[arg(value_name = "REF")]
     pub(crate) account: String,
     /// The new label
@@ -165,7 +270,7 @@ pub(crate) struct RenameArgs {
 /// One account
 #[derive(Debug, Args)]
 pub(crate) struct RefArg {
-    /// Id, account id, label or email, or a unique prefix of one
+    /// Which account: its label, email, id or account id, or the first letters of one
     #[arg(value_name = "REF")]
     pub(crate) account: String,
 }
@@ -184,7 +289,7 @@ pub(crate) struct ListArgs {
     /// Fetch usage first
     #[arg(long)]
     pub(crate) refresh: bool,
-    /// Show limits of single models, seats and sessions, too
+    /// Show limits of single models, where accounts are in use, and sessions, too
     #[arg(long, short)]
     pub(crate) verbose: bool,
     /// Print JSON
@@ -230,10 +335,10 @@ pub(crate) struct UseArgs {
     /// Take the pin away: every launch picks again
     #[arg(long)]
     pub(crate) auto: bool,
-    /// Switch even though sessions use the shared seat
+    /// Switch even though sessions run that share the login
     #[arg(long)]
     pub(crate) force: bool,
-    /// Restart the background server, so that attached interfaces move, too
+    /// Restart Codex's background server, so that open interfaces move, too; interrupts their work
     #[arg(long)]
     pub(crate) restart_server: bool,
 }
@@ -293,11 +398,8 @@ pub(crate) struct CompletionsArgs {
 /// Shells with completions
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Shell {
-    /// bash
     Bash,
-    /// zsh
     Zsh,
-    /// fish
     Fish,
 }
 
@@ -307,4 +409,39 @@ pub(crate) struct ManArgs {
     /// Write one page per command into this directory instead of printing the main page
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_has_examples_and_all_of_them_parse() {
+        let root = Cli::command();
+        let verbs = root.get_subcommands().filter(|verb| !verb.is_hide_set());
+        for command in verbs.chain([&root]) {
+            let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let (_, examples) = text.split_once("Examples:\n").expect("examples");
+            for line in examples.lines().take_while(|line| !line.is_empty()) {
+                // Before it may be the shell's name, behind it a note or what a shell does with it.
+                let typed = &line
+                    [line.find("codex-pool ").unwrap_or_else(|| panic!("{}: {line}", command.get_name()))..];
+                let typed = typed.split(['<', '>', '|']).next().unwrap_or_default();
+                let typed = typed.split("  ").next().unwrap_or_default();
+                let parsed = Cli::try_parse_from(typed.split_whitespace());
+                assert!(
+                    parsed.is_ok(),
+                    "{line}: {}",
+                    parsed.err().map_or_else(String::new, |e| e.to_string())
+                );
+            }
+        }
+    }
 }
