@@ -41,7 +41,7 @@ impl Launch<'_> {
     /// none of ours.
     pub(super) fn begin(&self, held: &mut Held<'_>, out: &mut Program) -> Result<Option<Interlude>, Trouble> {
         let Some(me) = held.census.me.clone() else {
-            return self.untouched("the system does not tell which processes run");
+            return Err(Trouble::Pool("the system does not tell which processes run".to_owned()));
         };
         if matches!(held.shared, Holding::Unmanaged(_) | Holding::Unreadable(_)) {
             return Ok(None);
@@ -69,10 +69,9 @@ impl Launch<'_> {
         // What happens to the file from here on is our doing.
         state.seats.remove(&key);
         state.marks.push(Mark { kind, account, seat: Some(key), process: me.to_string(), at: now });
-        let mark = held.pool.commit_with(held.lock, Durability::Durable);
-        mark.map_err(|error| self.trouble(error.to_string()))?;
+        held.pool.commit_with(held.lock, Durability::Durable)?;
         if kind == MarkKind::Login && !private {
-            move_aside(held, &seat, now).map_err(|error| self.trouble(error.to_string()))?;
+            move_aside(held, &seat, now)?;
         }
         let seated = super::seating::Seated { seat: seat.clone(), account: None };
         let extra = self.extra_args(held, &seated, private);

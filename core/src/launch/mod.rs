@@ -82,15 +82,17 @@ pub enum Line {
 
 /// Why a launch goes on without the pool, or fails.
 enum Trouble {
-    /// Start Codex untouched, with a line.
-    Untouched(Option<String>),
+    /// Start Codex untouched, with a line; but not if an account was asked for by name.
+    Pool(String),
+    /// Start Codex untouched: it will say itself what is wrong.
+    Codex,
     /// The account that was asked for by name cannot be had.
     Named(Error),
 }
 
 impl From<Error> for Trouble {
     fn from(error: Error) -> Self {
-        Trouble::Untouched(Some(error.to_string()))
+        Trouble::Pool(error.to_string())
     }
 }
 
@@ -136,12 +138,21 @@ pub fn prepare(request: &Request<'_>) -> Outcome {
     }
     let mut lines: Vec<Line> = problems.into_iter().map(Line::Wrong).collect();
     let launch = Launch { request, settings: &settings, call: &call, is_codex };
-    match launch.seat(paths, &mut out, &mut lines) {
-        Ok(None) => Outcome::Exec(out, lines),
-        Ok(Some(interlude)) => Outcome::Child(Box::new(interlude), out, lines),
+    let mut seated = out.clone();
+    match launch.seat(paths.as_ref(), &mut seated, &mut lines) {
+        Ok(None) => Outcome::Exec(seated, lines),
+        Ok(Some(interlude)) => Outcome::Child(Box::new(interlude), seated, lines),
         Err(Trouble::Named(error)) => Outcome::Fail(error.kind.exit_status(), error.to_string()),
-        Err(Trouble::Untouched(why)) => {
-            lines.extend(why.map(|why| Line::Wrong(format!("{why}; Codex starts without the pool"))));
+        Err(Trouble::Codex) => Outcome::Exec(out, lines),
+        Err(Trouble::Pool(why)) => {
+            if let Some(name) = launch.named() {
+                let text = format!("account `{name}` was asked for, but {why}");
+                return Outcome::Fail(ErrorKind::NoUsableAccount.exit_status(), text);
+            }
+            if let Some(paths) = &paths {
+                launch.enter_untouched(paths);
+            }
+            lines.push(Line::Wrong(format!("{why}; Codex starts without the pool")));
             Outcome::Exec(out, lines)
         }
     }
@@ -178,21 +189,22 @@ impl Launch<'_> {
     /// Chooses the account, seats it and enters the launch in the ledger.
     fn seat(
         &self,
-        paths: Option<PoolPaths>,
+        paths: Option<&PoolPaths>,
         out: &mut Program,
         lines: &mut Vec<Line>,
     ) -> Result<Option<login::Interlude>, Trouble> {
         let env = self.env();
-        let paths = paths.ok_or_else(|| Trouble::Untouched(Some("HOME is not set".to_owned())))?;
+        let paths = paths.ok_or_else(|| Trouble::Pool("HOME is not set".to_owned()))?;
         if !paths.root().is_dir() {
             let text = format!("there is no pool at {}; `codex-pool init` makes one", paths.root().display());
-            return self.untouched(text);
+            return Err(Trouble::Pool(text));
         }
-        let base = match Base::of_env(env, &paths) {
+        let base = match Base::of_env(env, paths) {
             Ok(base) => base,
-            Err(NoBase::NoHome) => return self.untouched("neither HOME nor CODEX_HOME is set"),
-            // Codex says so itself.
-            Err(NoBase::Absent(_)) => return Err(Trouble::Untouched(None)),
+            Err(NoBase::NoHome) => {
+                return Err(Trouble::Pool("neither HOME nor CODEX_HOME is set".to_owned()));
+            }
+            Err(NoBase::Absent(_)) => return Err(Trouble::Codex),
         };
         let around = Surroundings {
             codex_home: base.dir(),
@@ -204,24 +216,21 @@ impl Launch<'_> {
         let lock;
         let (mut waited_for_codex, mut waited_for_usage) = (false, false);
         let mut held = loop {
-            let attempt = self.lock(&paths, &base)?;
-            let mut pool = match Pool::open(&attempt, &paths, env.now) {
-                Ok(pool) => pool,
-                Err(error) => return self.untouched(error.to_string()),
-            };
-            let census = Census::take(Some(&attempt), &paths, env.now);
+            let attempt = take_lock(paths)?;
+            let mut pool = Pool::open(&attempt, paths, env.now)?;
+            let census = Census::take(Some(&attempt), paths, env.now);
             login::undo_interrupted(&attempt, &mut pool, &census, env.now)?;
             let shared = seats::reconcile(&attempt, &mut pool, &base.shared(), env.now)?;
             if shared == (Holding::Broken { settled: false }) && !waited_for_codex {
                 drop(attempt);
-                wait_until_whole(&paths, &base.shared());
+                wait_until_whole(paths, &base.shared());
                 waited_for_codex = true;
                 continue;
             }
-            let mut usage = UsageCache::load(Some(&attempt), &paths);
+            let mut usage = UsageCache::load(Some(&attempt), paths);
             usage.learn_from_logs(
                 &attempt,
-                &paths,
+                paths,
                 &pool.registry().accounts,
                 &census.ledger,
                 base.dir(),
@@ -231,10 +240,10 @@ impl Launch<'_> {
             if due == Due::Wait && !waited_for_usage && self.named().is_none() {
                 // Noted before the wait, so that a wait in vain is not repeated by the next launch.
                 usage.no_wait_until = Some(env.now + refresh::NO_WAIT);
-                usage.save(&attempt, &paths)?;
+                usage.save(&attempt, paths)?;
                 pool.commit(&attempt)?;
                 drop(attempt);
-                refresh::and_wait(env, &paths, self.settings.launch_refresh_timeout);
+                refresh::and_wait(env, paths, self.settings.launch_refresh_timeout);
                 waited_for_usage = true;
                 continue;
             }
@@ -269,40 +278,11 @@ impl Launch<'_> {
         let due = held.due;
         drop(lock);
         match renew {
-            Some(account) => refresh::token(env, &paths, &account),
-            None if due != Due::Nothing && !waited_for_usage => refresh::in_background(env, &paths),
+            Some(account) => refresh::token(env, paths, &account),
+            None if due != Due::Nothing && !waited_for_usage => refresh::in_background(env, paths),
             None => {}
         }
         Ok(None)
-    }
-
-    fn lock(&self, paths: &PoolPaths, base: &Base) -> Result<PoolLock, Trouble> {
-        match PoolLock::acquire(paths, LOCK_WAIT) {
-            Ok(Some(lock)) => Ok(lock),
-            Ok(None) => {
-                self.enter_unlocked(paths, base);
-                Err(self.trouble(format!(
-                    "the pool was locked for {} s by another process (see `codex-pool doctor`)",
-                    LOCK_WAIT.as_secs()
-                )))
-            }
-            Err(e) => Err(self.trouble(Error::io("lock", &paths.pool_lock(), &e).to_string())),
-        }
-    }
-
-    /// Something is wrong with the pool: fatal only if an account was asked for by name.
-    fn trouble(&self, text: impl Into<String>) -> Trouble {
-        match self.named() {
-            Some(name) => Trouble::Named(Error::of(
-                ErrorKind::NoUsableAccount,
-                format!("account `{name}` was asked for, but {}", text.into()),
-            )),
-            None => Trouble::Untouched(Some(text.into())),
-        }
-    }
-
-    fn untouched<T>(&self, text: impl Into<String>) -> Result<T, Trouble> {
-        Err(self.trouble(text))
     }
 
     /// The account that was asked for by name.
@@ -347,6 +327,17 @@ impl Launch<'_> {
             self.enter_detached(held, seated);
         }
         out.insert_args(self.call, self.request.args, &extra);
+    }
+}
+
+fn take_lock(paths: &PoolPaths) -> Result<PoolLock, Trouble> {
+    match PoolLock::acquire(paths, LOCK_WAIT) {
+        Ok(Some(lock)) => Ok(lock),
+        Ok(None) => Err(Trouble::Pool(format!(
+            "the pool was locked for {} s by another process (see `codex-pool doctor`)",
+            LOCK_WAIT.as_secs()
+        ))),
+        Err(e) => Err(Error::io("lock", &paths.pool_lock(), &e).into()),
     }
 }
 

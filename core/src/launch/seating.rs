@@ -2,6 +2,7 @@
 //! shared seat if that is free, else a home of its own.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::time::Duration;
 
 use super::choose::{Choice, allowed};
@@ -11,7 +12,7 @@ use crate::account::AccountId;
 use crate::codex::layers::CredentialsStore;
 use crate::codex::{daemon, probe};
 use crate::config::Parallel;
-use crate::error::Result;
+use crate::env::names;
 use crate::paths::PoolPaths;
 use crate::seats::occupants::{self, Occupant};
 use crate::seats::{self, Base, Holding, Seat};
@@ -145,7 +146,7 @@ impl Launch<'_> {
             let detail =
                 [in_the_way, why].into_iter().filter(|s| !s.is_empty()).collect::<Vec<_>>().join("; ");
             if self.named().is_some() {
-                return self.untouched(format!("{wanted} cannot be seated ({detail})"));
+                return Err(Trouble::Pool(format!("{wanted} cannot be seated ({detail})")));
             }
             let who =
                 live.as_ref().map_or_else(|| "the login in CODEX_HOME".to_owned(), |id| label_of(held, id));
@@ -178,14 +179,10 @@ impl Launch<'_> {
 
     fn put(&self, held: &mut Held<'_>, seat: &Seat, id: &AccountId) -> Result<(), Trouble> {
         let now = self.env().now;
-        let place = || {
-            if matches!(held.shared, Holding::Broken { .. }) && !seat.is_home() {
-                seats::clear_broken(held.lock, &held.pool, seat, now)?;
-            }
-            seats::place(held.lock, &mut held.pool, &held.census, seat, id, now)
-        };
-        let mut place = place;
-        place().map_err(|error| self.trouble(error.to_string()))
+        if matches!(held.shared, Holding::Broken { .. }) && !seat.is_home() {
+            seats::clear_broken(held.lock, &held.pool, seat, now)?;
+        }
+        Ok(seats::place(held.lock, &mut held.pool, &held.census, seat, id, now)?)
     }
 
     pub(super) fn enter(
@@ -195,16 +192,23 @@ impl Launch<'_> {
         account: Option<&AccountId>,
     ) -> Result<(), Trouble> {
         let Some(me) = &held.census.me else {
-            return self.untouched("the system does not tell which processes run");
+            return Err(Trouble::Pool("the system does not tell which processes run".to_owned()));
         };
-        ledger::enter(&held.pool.paths, me, &self.entry(seat, account))
-            .map_err(|error| self.trouble(error.to_string()))
+        Ok(ledger::enter(&held.pool.paths, me, &self.entry(seat, account))?)
     }
 
-    /// Enters a launch that goes on without the lock, so that nobody swaps its seat away.
-    pub(super) fn enter_unlocked(&self, paths: &PoolPaths, base: &Base) {
-        if let Ok(me) = crate::process::ProcessId::of_self() {
-            let _ = ledger::enter(paths, &me, &self.entry(&base.shared(), None));
+    /// Enters a launch that goes on without the pool, so that nobody swaps its seat away. Where even that is
+    /// impossible, Codex starts all the same.
+    pub(super) fn enter_untouched(&self, paths: &PoolPaths) {
+        let (Ok(me), Ok(base)) = (crate::process::ProcessId::of_self(), Base::of_env(self.env(), paths))
+        else {
+            return;
+        };
+        let inherited = self.env().get(names::CODEX_HOME).map(Path::new);
+        let home = inherited.filter(|dir| seats::home::base_of(paths, dir).is_some());
+        let seat = home.and_then(|dir| Seat::of_auth_json(paths, &dir.join("auth.json")));
+        if paths.root().is_dir() {
+            let _ = ledger::enter(paths, &me, &self.entry(&seat.unwrap_or_else(|| base.shared()), None));
         }
     }
 
