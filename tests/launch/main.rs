@@ -1,8 +1,12 @@
 //! The launch, end to end on the real programs: the shim in front of the real Codex, a stand-in or a probe, and
 //! `codex-pool` beside it, against the stand-in service. Each test is named after the claim that it would see broken.
 
+mod adoption;
 mod commands;
+mod files;
 mod finding;
+mod inheritance;
 mod pick;
 mod transparency;
+mod trouble;
 mod world;

@@ -5,22 +5,20 @@ use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, File};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 
 use nix::libc;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::stat::{Mode, umask};
 use testkit::probe::{Descriptor, Record, text};
-use testkit::{Pty, wait_until};
+use testkit::wait_until;
 
 use crate::world::{BOB_FIRST, SOON, World};
 
 /// What a launch is like for the pool.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
+pub(crate) enum Kind {
     /// A command that needs no account.
     PassThrough,
     /// The live account is the pick.
@@ -31,9 +29,9 @@ enum Kind {
     Trouble,
 }
 
-const KINDS: [Kind; 4] = [Kind::PassThrough, Kind::Stay, Kind::Switch, Kind::Trouble];
+pub(crate) const KINDS: [Kind; 4] = [Kind::PassThrough, Kind::Stay, Kind::Switch, Kind::Trouble];
 
-fn world() -> World {
+pub(crate) fn world() -> World {
     let world = World::probe(&["alice", "bob"]);
     world.usage(&BOB_FIRST[..2]);
     world
@@ -41,7 +39,7 @@ fn world() -> World {
 
 /// Starts the probe twice, directly and through the shim, and requires equal records. `change` arranges the start.
 #[track_caller]
-fn same(world: &World, kind: Kind, change: &dyn Fn(&mut Command)) -> (Record, ExitStatus) {
+pub(crate) fn same(world: &World, kind: Kind, change: &dyn Fn(&mut Command)) -> (Record, ExitStatus) {
     let registry = world.pool_home().join("accounts.json");
     let kept = fs::read(&registry).expect("read the registry");
     match kind {
@@ -61,7 +59,12 @@ fn same(world: &World, kind: Kind, change: &dyn Fn(&mut Command)) -> (Record, Ex
     (shim, shim_status)
 }
 
-fn record(world: &World, program: &Path, kind: Kind, change: &dyn Fn(&mut Command)) -> (Record, ExitStatus) {
+pub(crate) fn record(
+    world: &World,
+    program: &Path,
+    kind: Kind,
+    change: &dyn Fn(&mut Command),
+) -> (Record, ExitStatus) {
     let out = world.root().join("record.json");
     let _ = fs::remove_file(&out);
     let mut command = world.cmd(program).env("PROBE_OUT", &out).into_inner();
@@ -87,7 +90,7 @@ fn record(world: &World, program: &Path, kind: Kind, change: &dyn Fn(&mut Comman
 
 /// Standard descriptors, those that a test opened, and any on a file of this world. Whoever runs the tests, and
 /// other tests that start programs at the same moment, may leak others.
-fn ours(world: &World, all: Vec<Descriptor>) -> Vec<Descriptor> {
+pub(crate) fn ours(world: &World, all: Vec<Descriptor>) -> Vec<Descriptor> {
     let root = world.root().to_string_lossy().into_owned();
     all.into_iter().filter(|d| d.fd <= 2 || d.fd >= 300 || d.target.starts_with(&root)).collect()
 }
@@ -98,7 +101,10 @@ fn log(world: &World, name: &str) -> File {
 }
 
 /// Runs `setup` in the child before it becomes the program.
-fn in_child(command: &mut Command, setup: impl Fn() -> std::io::Result<()> + Send + Sync + 'static) {
+pub(crate) fn in_child(
+    command: &mut Command,
+    setup: impl Fn() -> std::io::Result<()> + Send + Sync + 'static,
+) {
     // SAFETY: what the tests do here are single system calls.
     #[expect(unsafe_code, reason = "pre_exec")]
     unsafe {
@@ -264,127 +270,6 @@ fn open_descriptors_stay_and_closed_ones_stay_closed() {
             assert!(closed.iter().all(|fd| !open.contains(fd)), "{kind:?} {closed:?}: {open:?}");
         }
     }
-}
-
-#[test]
-fn blocked_and_ignored_signals_stay() {
-    let world = world();
-    let sets: [(&[Signal], &[Signal]); 4] = [
-        (&[], &[]),
-        (&[Signal::SIGPIPE], &[]),
-        (&[Signal::SIGINT, Signal::SIGHUP, Signal::SIGPIPE, Signal::SIGCHLD], &[Signal::SIGTERM]),
-        (&[], &[Signal::SIGPIPE, Signal::SIGUSR1, Signal::SIGCHLD, Signal::SIGINT]),
-    ];
-    for kind in KINDS {
-        for (ignored, blocked) in sets {
-            let (record, _) = same(&world, kind, &|command| {
-                let (ignored, blocked) = (ignored.to_vec(), blocked.to_vec());
-                in_child(command, move || {
-                    for signal in &ignored {
-                        // SAFETY: no handler of ours is installed.
-                        #[expect(unsafe_code, reason = "signal")]
-                        unsafe {
-                            nix::sys::signal::signal(*signal, SigHandler::SigIgn)?;
-                        }
-                    }
-                    let set: SigSet = blocked.iter().copied().collect();
-                    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&set), None)?;
-                    Ok(())
-                });
-            });
-            let numbers = |signals: &[Signal]| {
-                let mut numbers: Vec<i32> = signals.iter().map(|s| *s as i32).collect();
-                numbers.sort_unstable();
-                numbers
-            };
-            assert_eq!((record.ignored, record.blocked), (numbers(ignored), numbers(blocked)), "{kind:?}");
-        }
-    }
-}
-
-#[test]
-fn resource_limits_stay() {
-    let world = world();
-    for kind in KINDS {
-        let (record, _) = same(&world, kind, &|command| {
-            in_child(command, || {
-                setrlimit(Resource::RLIMIT_NOFILE, 64, 80)?;
-                setrlimit(Resource::RLIMIT_CORE, 4096, getrlimit(Resource::RLIMIT_CORE)?.1)?;
-                setrlimit(Resource::RLIMIT_FSIZE, 1 << 30, 1 << 31)?;
-                Ok(())
-            });
-        });
-        assert_eq!((record.limits["nofile"], record.limits["fsize"]), ((64, 80), (1 << 30, 1 << 31)));
-    }
-}
-
-#[test]
-fn process_group_and_session_stay() {
-    let world = world();
-    for kind in KINDS {
-        let (inherited, _) = same(&world, kind, &|_| {});
-        assert_eq!((inherited.pgid, inherited.sid), (0, 0));
-        let (grouped, _) = same(&world, kind, &|command| {
-            command.process_group(0);
-        });
-        assert_eq!((grouped.pgid, grouped.sid), (1, 0));
-        let (alone, _) = same(&world, kind, &|command| {
-            in_child(command, || Ok(nix::unistd::setsid().map(drop)?));
-        });
-        assert_eq!((alone.pgid, alone.sid, alone.terminal), (1, 1, false));
-    }
-}
-
-#[test]
-fn the_terminal_stays_with_the_program_in_its_foreground() {
-    let world = world();
-    let out = world.root().join("record.json");
-    let on_terminal = |program: &Path| {
-        let _ = fs::remove_file(&out);
-        let mut pty = Pty::spawn(world.cmd(program).env("PROBE_OUT", &out), 24, 80);
-        assert!(pty.wait(SOON).success());
-        let record = Record::read(&out);
-        assert_eq!(record.pid, pty.pid().cast_signed());
-        assert_eq!((record.pgid, record.sid, record.foreground), (record.pid, record.pid, record.pid));
-        let open: Vec<_> = ours(&world, record.descriptors).iter().map(|d| (d.fd, d.flags)).collect();
-        (record.terminal, open, pty.raw())
-    };
-    let direct = on_terminal(&world.real_path());
-    assert!(direct.0);
-    let shim = on_terminal(&world.shim());
-    assert_eq!((shim.0, &shim.1), (direct.0, &direct.1));
-    // On a terminal a switch is told, in one line and nothing else.
-    assert_eq!(shim.2.trim_end(), "codex-pool: bob");
-    assert_eq!(on_terminal(&world.shim()), direct);
-}
-
-#[test]
-fn exit_status_and_killing_signal_are_codexs_own() {
-    let world = world();
-    for kind in [Kind::PassThrough, Kind::Stay] {
-        for code in [0, 1, 2, 42, 126, 127, 255] {
-            let (_, status) = same(&world, kind, &|command| {
-                command.env("PROBE_EXIT", code.to_string());
-            });
-            assert_eq!(status.code(), Some(code));
-        }
-        for signal in [libc::SIGTERM, libc::SIGKILL, libc::SIGINT, libc::SIGPIPE, libc::SIGHUP] {
-            let (_, status) = same(&world, kind, &|command| {
-                command.env("PROBE_KILL", signal.to_string());
-            });
-            assert_eq!(status.signal(), Some(signal));
-        }
-    }
-}
-
-#[test]
-fn signals_reach_codex_itself() {
-    let world = world();
-    let (out, gate) = (world.root().join("record.json"), world.root().join("gate"));
-    let running = world.exec().env("PROBE_OUT", &out).env("PROBE_HOLD", &gate).spawn();
-    wait_until("the probe", SOON, || out.exists());
-    running.signal(Signal::SIGTERM);
-    assert_eq!(running.wait().signal(), Some(libc::SIGTERM));
 }
 
 #[test]

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use testkit::backend::Backend;
 use testkit::{Cmd, Codex, Output, PINNED, Sandbox, real_codex};
 
 /// How long to wait for something that happens at once, on a machine that is busy.
@@ -176,11 +175,26 @@ pub(crate) fn now() -> i64 {
     i64::try_from(since.as_secs()).expect("fits")
 }
 
-/// A turn of each user that has one: how many.
-pub(crate) fn turns(backend: &Backend) -> BTreeMap<String, usize> {
-    let mut counts = BTreeMap::new();
-    for turn in backend.report().turns {
-        *counts.entry(turn.user.unwrap_or_else(|| "nobody".to_owned())).or_default() += 1;
+/// Takes away root's right to read and write everything, if the tests run as root, so that modes count.
+pub(crate) fn drop_privileges(mut cmd: Cmd) -> Cmd {
+    use std::os::unix::process::CommandExt as _;
+    // SAFETY: prctl with constants, in the child alone.
+    #[expect(unsafe_code, reason = "pre_exec and prctl")]
+    #[cfg(target_os = "linux")]
+    unsafe {
+        cmd.inner().pre_exec(|| {
+            // CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER; whoever is not root has none to drop.
+            for capability in [1, 2, 3] {
+                nix::libc::prctl(nix::libc::PR_CAPBSET_DROP, capability, 0, 0, 0);
+            }
+            Ok(())
+        });
     }
-    counts
+    cmd
+}
+
+/// Dates a file back, so that nobody can be writing it any more.
+pub(crate) fn long_ago(path: &Path) {
+    let file = fs::File::options().write(true).open(path).expect("open");
+    file.set_modified(std::time::SystemTime::now() - Duration::from_secs(60)).expect("date");
 }

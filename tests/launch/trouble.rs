@@ -1,0 +1,328 @@
+//! Whatever is wrong with the pool, Codex starts untouched with one line on stderr, and the pool is what it was
+//! (invariant 7). Only an account asked for by name fails the launch.
+
+use std::fs::{self, File};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use testkit::{Codex, wait_until};
+
+use crate::world::{BOB_FIRST, SOON, World, answered, drop_privileges};
+
+const ALL: [&str; 3] = ["alice", "bob", "carol"];
+
+/// Alice is live, and bob ranks first.
+fn world() -> World {
+    let world = World::new(&ALL);
+    answered(world.exec_as("alice").run(), "alice");
+    world.usage(&BOB_FIRST);
+    world
+}
+
+/// Requires that Codex starts on the live account with one line that says `why`, and that a named one fails.
+#[track_caller]
+fn starts_untouched(world: &World, why: &str) {
+    let before = world.live();
+    let output = answered(world.exec().run(), "alice");
+    assert!(output.stderr.contains(why), "{output}");
+    assert_eq!(output.stderr.lines().count(), 1, "{output}");
+    assert!(output.stderr.contains("Codex starts without the pool"), "{output}");
+    let output = world.exec_as("bob").run().expect(4);
+    assert!(output.stderr.contains("`bob` was asked for") && output.stderr.contains(why), "{output}");
+    let output = world.pool(&["run", "bob", "--", "exec", "hi"]).run().expect(4);
+    assert!(output.stderr.contains(why), "{output}");
+    assert_eq!(world.live(), before);
+}
+
+#[test]
+fn a_corrupt_registry_is_named_with_the_repair_and_never_replaced() {
+    for text in ["{ broken", "", "[]", "{\"version\": 2, \"accounts\": [{}]}", "\u{0}\u{0}\u{0}"] {
+        let world = world();
+        let registry = world.pool_home().join("accounts.json");
+        let good = fs::read_to_string(&registry).expect("the registry");
+        fs::write(&registry, text).expect("break it");
+        starts_untouched(&world, "accounts.json is corrupt");
+        let output = world.pool(&["list"]).run().expect(1);
+        assert!(
+            output.stderr.contains("accounts.json") && output.stderr.contains("codex-pool doctor --fix"),
+            "{output}"
+        );
+        assert_eq!(fs::read_to_string(&registry).expect("the registry"), text);
+        fs::write(&registry, good).expect("mend it");
+        answered(world.exec().run(), "bob");
+        world.assert_nothing_lost(&ALL);
+    }
+}
+
+#[test]
+fn a_registry_of_a_newer_version_changes_nothing() {
+    let world = world();
+    let registry = world.pool_home().join("accounts.json");
+    let newer =
+        fs::read_to_string(&registry).expect("the registry").replacen("\"version\":2", "\"version\":3", 1);
+    fs::write(&registry, &newer).expect("write it");
+    starts_untouched(&world, "newer than this codex-pool knows");
+    world.pool(&["use", "carol"]).run().expect(1);
+    assert_eq!(fs::read_to_string(&registry).expect("the registry"), newer);
+}
+
+#[test]
+fn a_registry_that_is_a_folder_or_missing_loses_nothing() {
+    let world = world();
+    let registry = world.pool_home().join("accounts.json");
+    let good = fs::read(&registry).expect("the registry");
+    fs::remove_file(&registry).expect("remove it");
+    fs::create_dir(&registry).expect("make a folder");
+    starts_untouched(&world, "accounts.json");
+    fs::remove_dir(&registry).expect("remove it");
+    // Missing is empty: what is live is adopted again.
+    answered(world.exec().run(), "alice");
+    fs::write(&registry, good).expect("mend it");
+    answered(world.exec().run(), "bob");
+    world.assert_nothing_lost(&ALL);
+}
+
+#[test]
+fn corrupt_caches_are_set_aside_and_rebuilt() {
+    let world = world();
+    for (file, text) in
+        [("usage.json", "{ broken"), ("state.json", "\u{1}"), ("usage.json", ""), ("state.json", "[true]")]
+    {
+        let path = world.pool_home().join(file);
+        fs::write(&path, text).expect("break it");
+        let output = world.exec().run().ok();
+        assert_eq!(output.stderr, "", "{file}");
+        assert_eq!(fs::read_to_string(path.with_extension("json.corrupt")).expect("set aside"), text);
+        world.usage(&BOB_FIRST);
+        answered(world.exec().run(), "bob");
+        answered(world.exec_as("alice").run(), "alice");
+    }
+    world.assert_nothing_lost(&ALL);
+}
+
+#[test]
+fn wrong_settings_are_reported_and_not_fatal() {
+    let world = world();
+    let settings = world.pool_home().join("config.toml");
+    for (text, said) in [
+        ("nonsense = 1", "unknown setting `nonsense`"),
+        ("policy =", "not valid TOML"),
+        ("policy = 5", "`policy` must be"),
+    ] {
+        fs::write(&settings, text).expect("write settings");
+        let output = answered(world.exec().run(), "bob");
+        assert!(output.stderr.contains(said) && output.stderr.lines().count() == 1, "{output}");
+    }
+}
+
+#[test]
+fn an_unreadable_ledger_means_that_nothing_is_swapped() {
+    let world = world();
+    let ledger = world.pool_home().join("launches");
+    fs::remove_dir_all(&ledger).expect("remove it");
+    fs::write(&ledger, "no folder").expect("write a file");
+    let before = world.live();
+    answered(world.exec().run(), "alice");
+    assert_eq!(world.live(), before);
+    world.exec_as("bob").run().expect(4);
+    fs::remove_file(&ledger).expect("remove it");
+    answered(world.exec().run(), "bob");
+}
+
+#[test]
+fn a_launch_whose_entry_cannot_be_read_may_sit_anywhere() {
+    let world = world();
+    let gate = world.root().join("gate");
+    let session = world.exec_as("alice").env("STANDIN_HOLD", &gate).spawn();
+    wait_until("a session", SOON, || session.stderr().contains("holding"));
+    let entries = fs::read_dir(world.pool_home().join("launches")).expect("the ledger");
+    for entry in entries {
+        fs::write(entry.expect("an entry").path(), "{ broken").expect("break it");
+    }
+    let before = world.live();
+    answered(world.exec().run(), "bob");
+    assert_eq!(world.live(), before, "bob is in a home of his own");
+    fs::write(&gate, "").expect("open the gate");
+    answered(session.wait(), "alice");
+    answered(world.exec().run(), "bob");
+    assert_eq!(world.live_owner().as_deref(), Some("bob"));
+}
+
+#[test]
+fn a_lock_held_by_a_stopped_process_delays_codex_by_two_seconds_at_most() {
+    let world = world();
+    let lock = world.pool_home().join("pool.lock");
+    let holder = world.cmd("flock").arg(&lock).args(["sh", "-c", "echo locked; exec sleep 1000"]).spawn();
+    wait_until("the lock", SOON, || holder.stdout().contains("locked"));
+    holder.signal_group(Signal::SIGSTOP);
+    let before = world.live();
+    let output = answered(world.exec().run(), "alice");
+    assert!(output.took >= Duration::from_secs(2) && output.took < Duration::from_secs(10), "{output}");
+    assert!(output.stderr.contains("locked for 2 s") && output.stderr.lines().count() == 1, "{output}");
+    assert_eq!(world.live(), before);
+    let output = world.exec_as("bob").run().expect(4);
+    assert!(output.stderr.contains("`bob` was asked for"), "{output}");
+    drop(holder);
+    answered(world.exec().run(), "bob");
+}
+
+#[test]
+fn a_launch_that_went_on_without_the_lock_is_not_swapped_away() {
+    let world = world();
+    let gate = world.root().join("gate");
+    let lock = File::open(world.pool_home().join("pool.lock")).expect("the lock");
+    lock.lock().expect("take it");
+    let session = world.exec().env("STANDIN_HOLD", &gate).env("STANDIN_REREAD", "1").spawn();
+    wait_until("a session", SOON, || session.stderr().contains("holding"));
+    lock.unlock().expect("let it go");
+    answered(world.exec().run(), "bob");
+    assert_eq!(world.live_owner().as_deref(), Some("alice"));
+    fs::write(&gate, "").expect("open the gate");
+    answered(session.wait(), "alice");
+}
+
+#[test]
+fn without_a_pool_codex_starts_and_no_pool_is_made() {
+    let world = world();
+    fs::rename(world.pool_home(), world.root().join("away")).expect("take the pool away");
+    let output = answered(world.cmd(world.root().join("away/bin/codex")).args(["exec", "hi"]).run(), "alice");
+    assert!(
+        output.stderr.contains("there is no pool at") && output.stderr.contains("codex-pool init"),
+        "{output}"
+    );
+    assert!(!world.pool_home().exists());
+}
+
+#[test]
+fn an_empty_pool_says_nothing_and_adopts_who_is_live() {
+    let world = World::new(&[]);
+    let output = world.exec().run().expect(1);
+    assert!(output.stderr.contains("Not logged in") && !output.stderr.contains("codex-pool"), "{output}");
+    world.backend().add("dave");
+    world.write_live(&world.backend().auth_json("dave"));
+    assert_eq!(answered(world.exec().run(), "dave").stderr, "");
+    assert_eq!(world.account("dave")["live"], true);
+}
+
+#[test]
+fn without_home_codex_starts() {
+    let world = world();
+    let without = |cmd: testkit::Cmd| cmd.env_remove("HOME");
+    let output = answered(without(world.exec().env("CODEX_HOME", world.codex_home())).run(), "alice");
+    assert!(output.stderr.contains("HOME is not set") && output.stderr.lines().count() == 1, "{output}");
+    without(world.exec_as("bob").env("CODEX_HOME", world.codex_home())).run().expect(4);
+    // Both folders are named: nothing is missing.
+    let named = world.exec().env("CODEX_HOME", world.codex_home()).env("CODEX_POOL_HOME", world.pool_home());
+    assert_eq!(answered(without(named).run(), "bob").stderr, "");
+    let probe = World::with(Codex::Probe, &["alice"]);
+    let out = probe.root().join("record.json");
+    let output =
+        without(probe.exec().env("PROBE_OUT", &out).env("CODEX_POOL_HOME", probe.pool_home())).run().ok();
+    assert!(output.stderr.contains("neither HOME nor CODEX_HOME"), "{output}");
+    assert!(out.exists());
+}
+
+#[test]
+fn a_pool_that_cannot_be_written_does_not_stop_codex() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let world = world();
+    let folders = [world.pool_home(), world.pool_home().join("auth"), world.pool_home().join("launches")];
+    let set = |mode| {
+        folders.iter().for_each(|f| fs::set_permissions(f, fs::Permissions::from_mode(mode)).expect("mode"))
+    };
+    set(0o500);
+    let before = world.live();
+    let output = answered(drop_privileges(world.exec()).run(), "alice");
+    assert!(output.stderr.contains("permission denied"), "{output}");
+    drop_privileges(world.exec_as("bob")).run().expect(4);
+    set(0o000);
+    answered(drop_privileges(world.exec()).run(), "alice");
+    set(0o700);
+    assert_eq!(world.live(), before);
+    world.assert_nothing_lost(&ALL);
+    answered(world.exec().run(), "bob");
+}
+
+#[test]
+fn a_full_disk_does_not_stop_codex_and_loses_nothing() {
+    let world = world();
+    world.backend().add("dave");
+    world.write_live(&world.backend().auth_json("dave"));
+    // A file system of our own in the pool's place, with nothing left on it.
+    let script = r#"
+        set -e
+        cp -a "$POOL" "$SAVED"
+        mount -t tmpfs -o size=128k none "$POOL"
+        mkdir "$POOL/bin"; mount --bind "$SAVED/bin" "$POOL/bin"
+        for f in accounts.json state.json usage.json auth pool.lock; do cp -a "$SAVED/$f" "$POOL/"; done
+        cat /dev/zero > "$POOL/ballast" 2>/dev/null || true
+        codex exec hi; echo "status $?"
+        CODEX_POOL_ACCOUNT=bob codex exec hi || echo "named $?"
+        rm "$POOL/ballast"
+        codex exec hi
+    "#;
+    let unshare = |flags: &str| {
+        world
+            .cmd("unshare")
+            .args([flags, "sh", "-c"])
+            .arg(script)
+            .env("POOL", world.pool_home())
+            .env("SAVED", world.root().join("saved"))
+    };
+    let root = nix::unistd::geteuid().is_root();
+    let output = unshare(if root { "-m" } else { "-rm" }).run();
+    if !root && output.stderr.contains("unshare") {
+        // Without root and user namespaces nobody can make a full disk.
+        return;
+    }
+    let output = output.ok();
+    let lines: Vec<&str> = output.stdout.lines().collect();
+    assert_eq!(lines, ["hello from dave", "status 0", "named 4", "hello from bob"], "{output}");
+    let complaints: Vec<&str> = output.stderr.lines().filter(|l| l.starts_with("codex-pool: ")).collect();
+    assert!(complaints.len() == 2 && complaints.iter().all(|l| l.contains("no space left")), "{output}");
+}
+
+#[test]
+fn a_broken_copy_in_the_pool_is_reported_and_the_others_go_on() {
+    let world = world();
+    fs::write(world.stored_path("bob"), "{ broken").expect("break bob's document");
+    let output = world.exec().run().ok();
+    assert!(output.stderr.contains("codex-pool reauth"), "{output}");
+    world.exec_as("bob").run().expect(4);
+    answered(world.exec_as("carol").run(), "carol");
+    answered(world.exec_as("alice").run(), "alice");
+    world.backend().assert_clean();
+}
+
+#[test]
+fn secrets_are_in_no_output_and_in_no_readable_file() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let world = world();
+    let mut text = String::new();
+    for cmd in [
+        world.exec().env("CODEX_POOL_VERBOSE", "1"),
+        world.exec_as("nobody"),
+        world.pool(&["list", "--json"]),
+        world.pool(&["why"]),
+        world.pool(&["use", "carol"]),
+        world.exec().env("CODEX_POOL_VERBOSE", "1"),
+    ] {
+        let output = cmd.run();
+        text.push_str(&output.stdout);
+        text.push_str(&output.stderr);
+    }
+    let mut folders = vec![world.pool_home()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("list").map(|e| e.expect("an entry")) {
+            let meta = entry.metadata().expect("metadata");
+            if meta.is_dir() {
+                folders.push(entry.path());
+            } else if meta.permissions().mode() & 0o077 != 0 {
+                text.push_str(&String::from_utf8_lossy(&fs::read(entry.path()).expect("read")));
+            }
+        }
+    }
+    for secret in world.backend().secrets() {
+        assert!(!text.contains(&secret), "a secret is out");
+    }
+}
