@@ -3,6 +3,7 @@
 
 mod completions;
 mod context;
+mod doctor;
 mod edit;
 mod export;
 mod import;
@@ -38,6 +39,7 @@ pub(crate) fn run(command: Command, env: &Env) -> Result<ExitCode> {
         Command::Refresh(args) => refresh::run(&ctx()?, &args),
         Command::Use(args) => done(switch::run(&ctx()?, &args)),
         Command::Run(args) => run::run(env, &args),
+        Command::Doctor(args) => doctor::run(env, &args),
         Command::Update(args) => done(update::run(env, &args)),
         Command::Completions(args) => done(completions::run(&args)),
         Command::Man(args) => done(man::run(&args)),

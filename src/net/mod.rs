@@ -3,6 +3,7 @@
 
 mod error;
 pub(crate) mod place;
+pub(crate) mod reach;
 pub(crate) mod releases;
 mod text;
 pub(crate) mod token;

@@ -3,6 +3,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the room that prints")]
 
+pub(crate) mod findings;
 mod progress;
 pub(crate) mod table;
 
@@ -110,7 +111,11 @@ pub(crate) fn confirm(question: &str, flag: &str) -> Result<bool> {
 
 /// Colour on a terminal, unless NO_COLOR is set.
 fn style(text: &str, code: &str) -> String {
-    if colour(&std::io::stderr()) { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    paint(colour(&std::io::stderr()), text, code)
+}
+
+fn paint(colour: bool, text: &str, code: &str) -> String {
+    if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
 }
 
 fn colour(stream: &impl IsTerminal) -> bool {

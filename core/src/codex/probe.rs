@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 use crate::account::short_hash;
 use crate::store::Capabilities;
 
+/// How long Codex may take to answer.
+const ANSWER: Duration = Duration::from_secs(5);
+
 /// An installation's identity: the launcher, its package and its native binary. npm's launcher is
 /// byte-identical in some versions, so it alone says nothing. `None` for a script without a package
 /// beside it (a version manager's wrapper): behind it anything may change at any time.
@@ -65,25 +68,20 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
 
 /// Asks the installed Codex. `None` if it did not answer within 5 seconds.
 pub fn ask(codex: &Path) -> Option<Capabilities> {
-    let help = output(codex, &["--help"], Duration::from_secs(5))?;
+    let help = answer(Command::new(codex).arg("--help"), ANSWER)?;
     Some(Capabilities { version: None, no_daemon: help.contains("--no-daemon") })
 }
 
 /// What `codex --version` prints, without the name: `0.169.0`.
 pub fn version(codex: &Path) -> Option<String> {
-    let text = output(codex, &["--version"], Duration::from_secs(5))?;
+    let text = answer(Command::new(codex).arg("--version"), ANSWER)?;
     text.split_ascii_whitespace().find(|w| w.starts_with(|c: char| c.is_ascii_digit())).map(str::to_owned)
 }
 
-/// Runs Codex for its output; nothing of ours is in its way and it cannot hang us.
-fn output(codex: &Path, args: &[&str], wait: Duration) -> Option<String> {
-    let mut child = Command::new(codex)
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .ok()?;
+/// Runs a program for its output; nothing of ours is in its way and it cannot hang us. `None` if it
+/// did not end within `wait`, or cannot be started.
+pub fn answer(command: &mut Command, wait: Duration) -> Option<String> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
     let mut stdout = child.stdout.take()?;
     let reader = std::thread::spawn(move || {
         let mut text = String::new();

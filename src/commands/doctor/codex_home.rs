@@ -1,0 +1,220 @@
+//! The user's CODEX_HOME: what its `auth.json` holds, what Codex's own settings forbid, which account
+//! its background server answers as, and whether sessions of two accounts can run side by side.
+
+use codex_pool_core::auth_doc::AuthDoc;
+use codex_pool_core::codex::layers::CredentialsStore;
+use codex_pool_core::config::Parallel;
+use codex_pool_core::launch::candidates;
+use codex_pool_core::seats::{self, Holding, NoBase, SeatFile, home, occupants};
+use nix::unistd::{AccessFlags, access};
+
+use super::Check;
+use super::scene::{CodexHome, Place, Scene};
+
+/// What helps against an old Codex.
+pub(super) const UPDATE_CODEX: &str = "`npm install -g @openai/codex`";
+
+pub(super) fn checks(scene: &Scene<'_>) -> Vec<Check> {
+    const ID: &str = "codex-home";
+    let Some(place) = scene.place() else { return Vec::new() };
+    let codex_home = match &place.codex_home {
+        Ok(codex_home) => codex_home,
+        Err(NoBase::NoHome) => {
+            return vec![Check::fail(ID, "neither HOME nor CODEX_HOME is set").fix("set HOME")];
+        }
+        Err(NoBase::Absent(dir)) => {
+            return vec![
+                Check::fail(
+                    ID,
+                    format!("CODEX_HOME is {}, which is no folder; Codex refuses it", dir.display()),
+                )
+                .fix(format!("`mkdir -p '{}'`, or `unset CODEX_HOME`", dir.display())),
+            ];
+        }
+    };
+    if !place.exists() {
+        return Vec::new();
+    }
+    let dir = codex_home.ctx.base.dir();
+    let mut checks = Vec::new();
+    if dir.is_dir() && access(dir, AccessFlags::W_OK | AccessFlags::X_OK).is_err() {
+        checks.push(
+            Check::fail(ID, format!("{} cannot be written, so the account there stays", dir.display())).fix(
+                format!("`chmod u+rwx '{}'`, or see whether its file system is read-only", dir.display()),
+            ),
+        );
+    } else {
+        checks.push(Check::ok(ID, dir.display().to_string()));
+    }
+    checks.push(auth_json(place, codex_home));
+    checks.push(credential_store(codex_home));
+    checks.extend(restrictions(place, codex_home));
+    checks.extend(server(place, codex_home));
+    checks.push(parallel(scene, codex_home));
+    checks
+}
+
+fn auth_json(place: &Place<'_>, codex_home: &CodexHome<'_>) -> Check {
+    const ID: &str = "auth.json";
+    let seat = codex_home.ctx.base.shared();
+    let path = seat.auth_json();
+    let file = path.display();
+    match &codex_home.shared {
+        Holding::Empty if place.accounts().is_empty() => {
+            Check::ok(ID, format!("there is no {file}: Codex is not logged in"))
+        }
+        Holding::Empty => Check::ok(ID, format!("there is no {file}; the next launch puts an account there")),
+        Holding::Account { id, .. } => {
+            let read = SeatFile::find(&place.paths, path.clone()).and_then(|file| file.read());
+            let doc = read.ok().flatten().and_then(|bytes| AuthDoc::parse(bytes).ok());
+            let mixed = doc.as_ref().is_some_and(|doc| doc.clone().corrected().bytes() != doc.bytes());
+            if mixed {
+                return Check::warn(
+                    ID,
+                    format!("{file} names another account than its token; the next launch puts it right"),
+                )
+                .fix("`codex-pool list` does it now");
+            }
+            match place.accounts().iter().find(|account| account.id == *id) {
+                Some(account) => Check::ok(ID, format!("{file} holds {}", account.display())),
+                None => {
+                    let email = doc.and_then(|doc| doc.email().map(str::to_owned));
+                    let whose =
+                        email.map_or_else(|| "a login".to_owned(), |email| format!("a login of {email}"));
+                    Check::warn(
+                        ID,
+                        format!(
+                            "{file} holds {whose} that is not in the pool yet; the next launch adopts it"
+                        ),
+                    )
+                    .fix("`codex-pool list` does it now")
+                }
+            }
+        }
+        Holding::Unmanaged(kind) => Check::warn(
+            ID,
+            format!(
+                "{file} holds {kind}, which is never overwritten; the pool's accounts use homes of their own"
+            ),
+        )
+        .fix("`codex logout`, if you do not need that login"),
+        Holding::Broken { settled: false } => {
+            Check::warn(ID, format!("{file} is being written just now")).fix("`codex-pool doctor` again")
+        }
+        Holding::Broken { settled: true } => Check::warn(
+            ID,
+            format!("{file} is not a whole auth.json; the next launch moves it to lost+found/"),
+        )
+        .fix("start `codex`, or `codex-pool use --best`"),
+        Holding::Unreadable(why) => {
+            Check::fail(ID, format!("{file} cannot be read ({why})")).fix(format!("see `ls -ld '{file}'`"))
+        }
+    }
+}
+
+fn credential_store(codex_home: &CodexHome<'_>) -> Check {
+    const ID: &str = "credential-store";
+    let codex = &codex_home.ctx.codex;
+    let name = match codex.cli_auth_credentials_store {
+        None | Some(CredentialsStore::File) => return Check::ok(ID, "Codex reads auth.json"),
+        Some(CredentialsStore::Keyring) => "keyring",
+        Some(CredentialsStore::Auto) => "auto",
+        Some(CredentialsStore::Ephemeral) => "ephemeral",
+    };
+    if codex.store_is_enforced {
+        return Check::fail(
+            ID,
+            format!(
+                "an administrator set cli_auth_credentials_store = \"{name}\": Codex does not read auth.json"
+            ),
+        )
+        .fix("ask the administrator for \"file\"; without it the pool has no effect");
+    }
+    Check::warn(
+        ID,
+        format!(
+            "cli_auth_credentials_store is \"{name}\"; the shim tells Codex to read auth.json, but editors use \
+             their own login"
+        ),
+    )
+    .fix(format!(
+        "set cli_auth_credentials_store = \"file\" in {}",
+        codex_home.ctx.base.dir().join("config.toml").display()
+    ))
+}
+
+fn restrictions(place: &Place<'_>, codex_home: &CodexHome<'_>) -> Vec<Check> {
+    const ID: &str = "restrictions";
+    let codex = &codex_home.ctx.codex;
+    let mut checks: Vec<Check> = codex
+        .unreadable
+        .iter()
+        .map(|file| {
+            Check::fail(ID, format!("Codex's {} cannot be read; Codex itself refuses it", file.display()))
+                .fix(format!("edit {}", file.display()))
+        })
+        .collect();
+    let Ok(pool) = &place.pool else { return checks };
+    let seen = candidates(pool, &place.usage, &place.census.ledger, place.live(), codex);
+    let excluded: Vec<&str> = seen.iter().filter(|c| !c.allowed).map(|c| c.account.label.as_str()).collect();
+    let why = "forced_login_method or forced_chatgpt_workspace_id in Codex's configuration";
+    if !excluded.is_empty() && excluded.len() == seen.len() {
+        checks.push(
+            Check::fail(
+                ID,
+                format!("{why} forbids every account of the pool here; Codex starts without a login"),
+            )
+            .fix("`codex-pool add` an account that is allowed, or change the configuration"),
+        );
+    } else if !excluded.is_empty() {
+        checks.push(
+            Check::warn(ID, format!("{why} forbids {} here, so they are not picked", excluded.join(", ")))
+                .fix("nothing, if that is meant"),
+        );
+    } else if checks.is_empty() {
+        checks.push(Check::ok(ID, "Codex's configuration allows every account"));
+    }
+    checks
+}
+
+/// The background servers: the base's, and those of the accounts' own homes.
+fn server(place: &Place<'_>, codex_home: &CodexHome<'_>) -> Vec<Check> {
+    const ID: &str = "background-server";
+    let seat = codex_home.ctx.base.shared();
+    let Some(server) = occupants::server(seat.dir()) else {
+        return vec![Check::ok(ID, "none runs")];
+    };
+    let memory = place.pool.as_ref().ok().and_then(|pool| pool.state().seat(&seat.auth_json()));
+    let serves = memory.and_then(|memory| seats::server_account(memory, &server));
+    let pid = server.pid;
+    vec![match (&serves, place.live()) {
+        (Some(serves), Some(live)) if serves == live => {
+            Check::ok(ID, format!("pid {pid} answers as {}, which is live", place.label(serves)))
+        }
+        (serves, _) => {
+            let who = serves.as_ref().map_or("an unknown account", |id| place.label(id));
+            Check::warn(
+                ID,
+                format!(
+                    "pid {pid} still answers as {who}; the shim starts interfaces without it (--no-daemon)"
+                ),
+            )
+            .fix("`codex app-server daemon restart`: interfaces on it go on as the live account")
+        }
+    }]
+}
+
+fn parallel(scene: &Scene<'_>, codex_home: &CodexHome<'_>) -> Check {
+    const ID: &str = "parallel";
+    if scene.settings.parallel == Parallel::Off {
+        return Check::ok(ID, "off: while a session runs, launches stay on its account");
+    }
+    match home::possible(&codex_home.ctx.paths, &codex_home.ctx.base, &scene.env.temp_dir()) {
+        Ok(()) => Check::ok(ID, "sessions of several accounts can run side by side"),
+        Err(why) => {
+            Check::warn(ID, format!("while a session runs, launches stay on its account, since {why}")).fix(
+                "set CODEX_POOL_HOME to a folder on CODEX_HOME's file system, outside the temporary folder",
+            )
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! What `--fix` does, as data and then in deed. Only what is safe: nothing here loses a credential,
+//! ends a process, switches an account, or touches anything but the pool and the mode of `auth.json`.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use codex_pool_core::account::AccountId;
+use codex_pool_core::auth_doc::{AuthDoc, MAX_BYTES};
+use codex_pool_core::codex::find::is_shim;
+use codex_pool_core::env::Env;
+use codex_pool_core::files::{self, PoolLock};
+use codex_pool_core::launch::login;
+use codex_pool_core::paths::PoolPaths;
+use codex_pool_core::pool::Pool;
+use codex_pool_core::process;
+use codex_pool_core::renewal;
+use codex_pool_core::seats::home;
+use codex_pool_core::seats::occupants::Census;
+use codex_pool_core::store::{Credentials, LostFound, State, Why};
+use codex_pool_core::usage::UsageCache;
+use codex_pool_core::{Error, Result};
+
+use super::scene::Place;
+use crate::commands::context;
+
+/// One repair.
+#[derive(Debug)]
+pub(super) enum Mend {
+    /// Nobody else may read these files and folders.
+    Private { paths: Vec<PathBuf> },
+    /// The shim is put in its place.
+    Shim { source: PathBuf },
+    /// The link through which the shim finds `codex-pool`.
+    AdminLink { target: PathBuf },
+    /// Accounts whose documents are in auth/ come back into the registry.
+    Enter { ids: Vec<AccountId> },
+    /// What a killed login or logout left is undone.
+    Undo,
+    /// A renewed document that waits in `lost+found/` is put in its place.
+    Settle,
+    /// A cache that cannot be read is set aside; it fills again.
+    SetAside { cache: PathBuf },
+    /// A file of no more use.
+    Remove { file: PathBuf },
+    /// A home that was made for one login, whose login is over.
+    Home { dir: PathBuf },
+    /// Some of them.
+    Several(Vec<Mend>),
+}
+
+impl Mend {
+    /// What is there to mend, in a few words.
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Mend::SetAside { cache } => format!("the cache {} is damaged", cache.display()),
+            Mend::Remove { file } => format!("{} is of no more use", file.display()),
+            Mend::Home { dir } => format!("{} is left from a login", dir.display()),
+            other => format!("{other:?}"),
+        }
+    }
+}
+
+/// Makes every repair; says what was done, and what could not be.
+pub(super) fn all(env: &Env, mends: impl Iterator<Item = Mend>) -> (Vec<String>, Vec<String>) {
+    let (mut done, mut failed) = (Vec::new(), Vec::new());
+    let Ok(paths) = context::paths(env) else { return (done, failed) };
+    let mut flat = Vec::new();
+    flatten(mends, &mut flat);
+    // A pool that we may not write must first be made writable.
+    flat.sort_by_key(|mend| !matches!(mend, Mend::Private { .. }));
+    for mend in flat {
+        match one(env, &paths, &mend) {
+            Ok(text) => done.push(text),
+            Err(error) => failed.push(error.to_string()),
+        }
+    }
+    (done, failed)
+}
+
+fn flatten(mends: impl Iterator<Item = Mend>, into: &mut Vec<Mend>) {
+    for mend in mends {
+        match mend {
+            Mend::Several(some) => flatten(some.into_iter(), into),
+            one => into.push(one),
+        }
+    }
+}
+
+fn one(env: &Env, paths: &PoolPaths, mend: &Mend) -> Result<String> {
+    if let Mend::Private { paths } = mend {
+        return make_private(paths);
+    }
+    let lock = context::lock(paths)?;
+    match mend {
+        Mend::Shim { source } => put_shim(&lock, paths, source),
+        Mend::AdminLink { target } => link_admin(&lock, paths, target),
+        Mend::SetAside { cache } => set_aside(&lock, paths, cache),
+        Mend::Remove { file } => {
+            files::remove_file(file).map_err(|e| Error::io("remove", file, &e))?;
+            Ok(format!("removed {}", file.display()))
+        }
+        Mend::Enter { .. } | Mend::Undo | Mend::Settle | Mend::Home { .. } => {
+            let mut pool = Pool::open(&lock, paths, env.now)?;
+            let text = in_pool(env, &lock, &mut pool, mend)?;
+            pool.commit(&lock)?;
+            Ok(text)
+        }
+        Mend::Private { .. } | Mend::Several(_) => Ok(String::new()),
+    }
+}
+
+/// Repairs of what the registry and the state say.
+fn in_pool(env: &Env, lock: &PoolLock, pool: &mut Pool, mend: &Mend) -> Result<String> {
+    match mend {
+        Mend::Enter { ids } => enter(pool, ids, env.now),
+        Mend::Undo => {
+            let census = Census::take(Some(lock), &pool.paths, env.now);
+            login::undo_interrupted(lock, pool, &census, env.now)?;
+            Ok("tidied up after a killed login or logout".to_owned())
+        }
+        Mend::Settle => {
+            renewal::settle(lock, pool, env.now)?;
+            Ok("put the answer of a token refresh in its place".to_owned())
+        }
+        Mend::Home { dir } => clear_home(lock, pool, dir, env.now),
+        _ => Ok(String::new()),
+    }
+}
+
+fn make_private(paths: &[PathBuf]) -> Result<String> {
+    for path in paths {
+        let is_dir = path.is_dir();
+        fs::set_permissions(path, fs::Permissions::from_mode(if is_dir { 0o700 } else { 0o600 }))
+            .map_err(|e| Error::io("change the mode of", path, &e))?;
+    }
+    let what = paths.first().map_or_else(String::new, |p| p.display().to_string());
+    Ok(match paths.len() {
+        1 => format!("made {what} private"),
+        n => format!("made {what} and {} more private", n - 1),
+    })
+}
+
+/// A shim of this version to put in place: the one beside this program, as an unpacked release or a
+/// build has it.
+pub(super) fn shim_source() -> Option<PathBuf> {
+    let own = std::env::current_exe().ok()?.canonicalize().ok()?;
+    let beside = own.with_file_name("codex");
+    is_shim(&beside).then_some(beside)
+}
+
+fn put_shim(_lock: &PoolLock, paths: &PoolPaths, source: &Path) -> Result<String> {
+    let (shim, dir) = (paths.shim(), paths.bin());
+    if shim.symlink_metadata().is_ok() && !is_shim(&shim) {
+        return Err(Error::new(format!("{} is not codex-pool's shim, so it stays", shim.display())));
+    }
+    let staged = dir.join(".codex.codex-pool.tmp");
+    let put = || {
+        files::create_private_dir(&dir)?;
+        files::remove_file(&staged)?;
+        fs::copy(source, &staged)?;
+        fs::set_permissions(&staged, fs::Permissions::from_mode(0o755))?;
+        fs::rename(&staged, &shim)
+    };
+    put().map_err(|e| Error::io("write", &shim, &e))?;
+    Ok(format!("put the shim in place: {}", shim.display()))
+}
+
+fn link_admin(_lock: &PoolLock, paths: &PoolPaths, target: &Path) -> Result<String> {
+    let (link, dir) = (paths.admin_link(), paths.bin());
+    let staged = dir.join(".codex-pool.codex-pool.tmp");
+    let put = || {
+        files::create_private_dir(&dir)?;
+        files::remove_file(&staged)?;
+        symlink(target, &staged)?;
+        fs::rename(&staged, &link)
+    };
+    put().map_err(|e| Error::io("link", &link, &e))?;
+    Ok(format!("linked {} to {}", link.display(), target.display()))
+}
+
+fn enter(pool: &mut Pool, ids: &[AccountId], now: i64) -> Result<String> {
+    let mut labels = Vec::new();
+    for id in ids {
+        // One that came back meanwhile needs nothing.
+        if pool.registry().get(id).is_some() {
+            continue;
+        }
+        let Some(doc) = Credentials::new(&pool.paths).load(id)? else { continue };
+        pool.registry_mut().enter(&doc, None, now);
+        labels.extend(pool.registry().get(id).map(|account| account.label.clone()));
+    }
+    Ok(format!(
+        "entered in the registry again: {} (`codex-pool rename` gives other labels)",
+        labels.join(", ")
+    ))
+}
+
+fn set_aside(lock: &PoolLock, paths: &PoolPaths, cache: &Path) -> Result<String> {
+    // Loading one with the lock does it.
+    if *cache == paths.usage() {
+        UsageCache::load(Some(lock), paths);
+    } else {
+        State::load(Some(lock), paths);
+    }
+    Ok(format!("set {} aside; it fills again", cache.display()))
+}
+
+/// Homes of logins whose process is gone and that no mark speaks of (those are undone, see
+/// [`Mend::Undo`]).
+pub(super) fn abandoned_homes(place: &Place<'_>) -> Vec<PathBuf> {
+    let marked: Vec<PathBuf> = place.pool.as_ref().map_or_else(
+        |_| Vec::new(),
+        |pool| {
+            let seats = pool.state().marks.iter().filter_map(|mark| mark.seat.as_deref());
+            seats.map(codex_pool_core::store::path_of_key).collect()
+        },
+    );
+    let read = |dir: PathBuf| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    read(place.paths.homes())
+        .flat_map(read)
+        .filter(|dir| is_over(dir) && !marked.contains(&dir.join("auth.json")))
+        .collect()
+}
+
+/// Whether a folder is a home for one login (`login-<pid>-<start>`) whose process is gone.
+fn is_over(dir: &Path) -> bool {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    let Some((pid, start)) = name.strip_prefix("login-").and_then(|rest| rest.split_once('-')) else {
+        return false;
+    };
+    let (Ok(pid), Ok(start)) = (pid.parse::<u32>(), start.parse::<u64>()) else { return false };
+    process::stat(pid).is_none_or(|stat| stat.ended || stat.start_ticks != start)
+}
+
+/// Removes such a home. A login that was made there and that nobody took over comes into the pool first.
+fn clear_home(lock: &PoolLock, pool: &mut Pool, dir: &Path, now: i64) -> Result<String> {
+    let auth = dir.join("auth.json");
+    if home::is_special(&pool.paths, dir)
+        && let Some(bytes) = files::read_small(&auth, MAX_BYTES).map_err(|e| Error::io("read", &auth, &e))?
+        && !bytes.is_empty()
+    {
+        match AuthDoc::parse(bytes.clone()) {
+            Ok(doc) => {
+                pool.adopt(lock, &doc.corrected(), None, false, now)?;
+            }
+            Err(_) => {
+                LostFound::new(&pool.paths).keep(lock, &bytes, Why::Broken, None, now)?;
+            }
+        }
+    }
+    fs::remove_dir_all(dir).map_err(|e| Error::io("remove", dir, &e))?;
+    Ok(format!("removed {}", dir.display()))
+}

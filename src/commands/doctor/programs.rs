@@ -1,0 +1,210 @@
+//! The programs: the shim and its place on PATH, `codex-pool` as the shim finds it, and the real Codex
+//! with the traps that its version has.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use codex_pool_core::codex::find::{all_on_path, is_shim};
+use codex_pool_core::codex::probe;
+use codex_pool_core::env::names::CODEX_POOL_SHIM_VERSION;
+use codex_pool_core::paths::PoolPaths;
+use semver::Version;
+
+use super::mend::{self, Mend};
+use super::scene::Scene;
+use super::{Check, codex_home};
+
+/// This program's version, which is the shim's, too.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// How long our own programs may take to say their version.
+const ANSWER: Duration = Duration::from_secs(5);
+
+pub(super) fn checks(scene: &Scene<'_>) -> Vec<Check> {
+    let mut checks = Vec::new();
+    if let Some(place) = scene.place().filter(|place| place.exists()) {
+        checks.push(shim(&place.paths));
+        checks.push(path(scene, &place.paths));
+        checks.push(admin(&place.paths));
+    }
+    checks.extend(codex(scene));
+    checks
+}
+
+fn shim(paths: &PoolPaths) -> Check {
+    const ID: &str = "shim";
+    let file = paths.shim();
+    let again = |check: Check| match mend::shim_source() {
+        Some(source) => check.mend(Mend::Shim { source }),
+        None => check.fix("install codex-pool again, with install.sh"),
+    };
+    if file.symlink_metadata().is_err() {
+        return again(Check::fail(ID, format!("the shim is missing: there is no {}", file.display())));
+    }
+    if !is_shim(&file) {
+        return Check::fail(ID, format!("{} is not codex-pool's shim", file.display()))
+            .fix("move it away, then `codex-pool doctor --fix`");
+    }
+    match version_of_shim(&file) {
+        Some(version) if version == VERSION => Check::ok(ID, format!("{} ({version})", file.display())),
+        Some(version) => again(Check::fail(
+            ID,
+            format!("{} is version {version}, codex-pool is {VERSION}", file.display()),
+        )),
+        None => again(Check::fail(ID, format!("{} does not run", file.display()))),
+    }
+}
+
+/// What a shim says of itself. It gets an empty environment: whatever it is, it must not find a Codex
+/// to start.
+fn version_of_shim(file: &Path) -> Option<String> {
+    let text = probe::answer(Command::new(file).env_clear().env(CODEX_POOL_SHIM_VERSION, "1"), ANSWER)?;
+    Some(text.trim_end().strip_prefix("codex-shim ")?.to_owned())
+}
+
+/// What `codex` means in this terminal.
+fn path(scene: &Scene<'_>, paths: &PoolPaths) -> Check {
+    const ID: &str = "path";
+    let bin = paths.bin();
+    let fix = || {
+        let fish = scene.env.text("SHELL").is_some_and(|shell| shell.ends_with("fish"));
+        let (word, name) = if fish { ("source", "env.fish") } else { (".", "env") };
+        let file = paths.root().join(name);
+        if file.is_file() {
+            format!("`codex-pool init` for new terminals; `{word} {}` for this one", quoted(&file))
+        } else {
+            format!("`codex-pool init`; or put {} first on PATH yourself", bin.display())
+        }
+    };
+    let found = all_on_path(scene.env);
+    let shim = found.iter().find(|(_, shim)| *shim);
+    match (found.first(), shim) {
+        (Some((first, true)), _) => match version_of_shim(first) {
+            Some(version) if version == VERSION => {
+                Check::ok(ID, format!("`codex` is the shim, {}", first.display()))
+            }
+            version => Check::fail(
+                ID,
+                format!(
+                    "`codex` is another copy of the shim, {}, {}",
+                    first.display(),
+                    version.map_or_else(|| "which does not run".to_owned(), |v| format!("of version {v}"))
+                ),
+            )
+            .fix(format!("remove it, so that {} comes first on PATH", bin.display())),
+        },
+        (Some((first, false)), Some((shim, _))) => Check::fail(
+            ID,
+            format!(
+                "`codex` is {}, which comes before the shim, {}, on PATH",
+                first.display(),
+                shim.display()
+            ),
+        )
+        .fix(fix()),
+        (Some((first, false)), None) => {
+            Check::fail(ID, format!("`codex` is {}; the shim is not on PATH", first.display())).fix(fix())
+        }
+        (None, _) => Check::fail(ID, "there is no `codex` on PATH; the shim is not, either").fix(fix()),
+    }
+}
+
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
+}
+
+/// The link through which the shim starts refreshes in the background.
+fn admin(paths: &PoolPaths) -> Check {
+    const ID: &str = "codex-pool";
+    let link = paths.admin_link();
+    let Some(own) = std::env::current_exe().ok().and_then(|p| p.canonicalize().ok()) else {
+        return Check::warn(ID, "the system does not tell where this codex-pool is");
+    };
+    let missing = |why: String| Check::warn(ID, why).mend(Mend::AdminLink { target: own.clone() });
+    match link.canonicalize() {
+        Ok(there) if there == own => Check::ok(ID, format!("{} ({VERSION})", own.display())),
+        Ok(there) => match probe::answer(Command::new(&there).arg("--version"), ANSWER) {
+            Some(text) if text.trim_end() == format!("codex-pool {VERSION}") => {
+                Check::ok(ID, format!("the shim uses {}, of the same version as this one", there.display()))
+            }
+            _ => missing(format!("the shim uses {}, another codex-pool than this one", there.display())),
+        },
+        Err(_) => missing(format!(
+            "{} does not lead to codex-pool, so launches refresh neither usage nor tokens",
+            link.display()
+        )),
+    }
+}
+
+fn codex(scene: &Scene<'_>) -> Vec<Check> {
+    const ID: &str = "codex";
+    let program = match &scene.program {
+        Ok(program) => program,
+        Err(error) => {
+            let text = error.to_string();
+            let (what, fix) = text.split_once("; ").unwrap_or((&text, "`npm install -g @openai/codex`"));
+            return vec![Check::fail(ID, what).fix(fix)];
+        }
+    };
+    let Some(version) = probe::version(program) else {
+        return vec![
+            Check::fail(ID, format!("{} does not say its version", program.display()))
+                .fix(format!("see what `{} --version` says", program.display())),
+        ];
+    };
+    let mut checks = vec![Check::ok(ID, format!("{} ({version})", program.display()))];
+    checks.extend(Version::parse(&version).ok().map(|version| traps(&version)));
+    checks
+}
+
+/// What Codex does, from which version on (minor), and what the shim does about it.
+const TRAPS: [(u64, &str, &str); 5] = [
+    (0, "writes auth.json in place", "the shim waits until it is whole"),
+    (0, "sessions that refresh one login at once invalidate it", "tokens are renewed a day early, once"),
+    (140, "`codex login` revokes the login it replaces", "the shim saves it and moves it aside first"),
+    (159, "its background server keeps the account it started with", "the shim adds --no-daemon"),
+    (159, "`resume --last` sees one account's sessions only", "the shim goes to the account that has them"),
+];
+/// From this minor version on a running Codex can be noticed by its database, whoever started it.
+const SEEN_FROM: u64 = 140;
+
+/// The traps of this version, all of which the shim handles, and the one thing that it cannot do for
+/// old ones.
+fn traps(version: &Version) -> Check {
+    const ID: &str = "traps";
+    let minor = if version.major > 0 { u64::MAX } else { version.minor };
+    let known: Vec<String> = TRAPS
+        .iter()
+        .filter(|(from, ..)| *from <= minor)
+        .map(|(_, trap, by)| format!("{trap} ({by})"))
+        .collect();
+    if minor < SEEN_FROM {
+        return Check::warn(
+            ID,
+            format!(
+                "a Codex {version} that was not started through the shim cannot be noticed, so its account can be \
+                 switched under it. Handled: {}",
+                known.join("; ")
+            ),
+        )
+        .fix(codex_home::UPDATE_CODEX);
+    }
+    Check::ok(ID, format!("Codex {version}, handled: {}", known.join("; ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ui::findings::Grade;
+
+    #[test]
+    fn each_version_has_its_own_traps() {
+        let of = |text: &str| traps(&Version::parse(text).unwrap());
+        assert_eq!(of("0.120.0").grade, Grade::Warn);
+        let middle = of("0.150.0");
+        assert!(middle.grade == Grade::Ok && middle.message.contains("revokes"));
+        assert!(!middle.message.contains("background server"));
+        assert!(of("0.169.0").message.contains("background server"));
+        assert!(of("1.0.0").message.contains("background server"));
+    }
+}

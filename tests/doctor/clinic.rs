@@ -1,0 +1,155 @@
+//! A pool to break, and the doctor's answer in a form to ask.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+use testkit::{Cmd, Sandbox};
+
+/// A sandbox in which nothing is wrong: alice is live, bob is in the pool.
+pub(crate) fn healthy() -> Sandbox {
+    let sandbox = Sandbox::new();
+    fill(&sandbox);
+    sandbox
+}
+
+/// Makes a sandbox one in which nothing is wrong.
+pub(crate) fn fill(sandbox: &Sandbox) {
+    for name in ["alice", "bob"] {
+        sandbox.backend().add(name);
+    }
+    let link = sandbox.pool_home().join("bin/codex-pool");
+    symlink(sandbox.home().join(".local/bin/codex-pool"), link).expect("link the admin program");
+    sandbox.write_live(&sandbox.backend().auth_json("alice"));
+    sandbox.pool(&["import", "-"]).stdin(sandbox.backend().auth_json("bob")).run().ok();
+}
+
+/// What the doctor says.
+#[derive(Debug)]
+pub(crate) struct Diagnosis(Value);
+
+/// Asks the doctor.
+pub(crate) fn doctor(sandbox: &Sandbox, args: &[&str]) -> Diagnosis {
+    diagnose(sandbox.pool(&["doctor", "--json"]).args(args))
+}
+
+/// The same with a command that the test has changed. The exit status must say what `ok` says.
+#[track_caller]
+pub(crate) fn diagnose(command: Cmd) -> Diagnosis {
+    let output = command.run();
+    let json = output.json();
+    assert_eq!(json["schema"], 1);
+    let fails = json["checks"].as_array().expect("checks").iter().any(|c| c["status"] == "fail");
+    assert_eq!(json["ok"], !fails, "{output}");
+    output.expect(i32::from(fails));
+    Diagnosis(json)
+}
+
+impl Diagnosis {
+    /// The checks of that id.
+    fn of(&self, id: &str) -> Vec<&Value> {
+        self.0["checks"].as_array().expect("checks").iter().filter(|c| c["id"] == id).collect()
+    }
+
+    /// Requires a check of that id and status whose message has `text`; gives its fix.
+    #[track_caller]
+    pub(crate) fn has(&self, id: &str, status: &str, text: &str) -> String {
+        let fits = |c: &&&Value| c["status"] == status && c["message"].as_str().unwrap_or("").contains(text);
+        let of = self.of(id);
+        let found = of.iter().find(fits);
+        let found = found.unwrap_or_else(|| panic!("no {id} that is {status} with {text:?}: {self:#?}"));
+        let fix = found["fix"].as_str().unwrap_or("").to_owned();
+        assert_eq!(status == "ok", fix.is_empty(), "what is not as it should be says what to do: {found}");
+        fix
+    }
+
+    /// Requires that every check of that id is well, and that there is one.
+    #[track_caller]
+    pub(crate) fn well(&self, id: &str) {
+        let of = self.of(id);
+        assert!(!of.is_empty() && of.iter().all(|c| c["status"] == "ok"), "{id}: {self:#?}");
+    }
+
+    /// What was mended.
+    pub(crate) fn mended(&self) -> Vec<&str> {
+        let list = self.0["mended"].as_array();
+        list.map_or_else(Vec::new, |list| list.iter().filter_map(Value::as_str).collect())
+    }
+
+    /// Everything that is not as it should be.
+    pub(crate) fn complaints(&self) -> Vec<&Value> {
+        self.0["checks"].as_array().expect("checks").iter().filter(|c| c["status"] != "ok").collect()
+    }
+}
+
+/// Changes a JSON file of the pool.
+pub(crate) fn edit_json(path: &Path, edit: impl FnOnce(&mut Value)) {
+    let mut json: Value = serde_json::from_slice(&fs::read(path).expect("a file")).expect("JSON");
+    edit(&mut json);
+    fs::write(path, json.to_string()).expect("write it");
+}
+
+/// The registry's entry of an account, to be changed.
+pub(crate) fn edit_account(sandbox: &Sandbox, label: &str, edit: impl FnOnce(&mut Value)) {
+    edit_json(&sandbox.pool_home().join("accounts.json"), |registry| {
+        let accounts = registry["accounts"].as_array_mut().expect("accounts");
+        edit(accounts.iter_mut().find(|a| a["label"] == label).expect("the account"));
+    });
+}
+
+/// An account's id.
+pub(crate) fn id(sandbox: &Sandbox, label: &str) -> String {
+    let mut id = String::new();
+    edit_account(sandbox, label, |account| id = account["id"].as_str().expect("an id").to_owned());
+    id
+}
+
+/// An account's document in the pool.
+pub(crate) fn document(sandbox: &Sandbox, label: &str) -> PathBuf {
+    sandbox.pool_home().join(format!("auth/{}.json", id(sandbox, label)))
+}
+
+/// Adds a mark of an unfinished operation, whose process is of another boot.
+pub(crate) fn mark(sandbox: &Sandbox, mut mark: Value) {
+    mark["process"] = "0-0-1-1".into();
+    mark["at"] = 1.into();
+    edit_json(&sandbox.pool_home().join("state.json"), |state| state["marks"] = Value::Array(vec![mark]));
+}
+
+pub(crate) fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("set a mode");
+}
+
+/// Makes a file that many seconds old (or as much in the future).
+pub(crate) fn set_age(path: &Path, seconds: i64) {
+    let now = SystemTime::now();
+    let time = Duration::from_secs(seconds.unsigned_abs());
+    let at = if seconds < 0 { now + time } else { now - time };
+    fs::File::options().append(true).open(path).and_then(|f| f.set_modified(at)).expect("set a time");
+}
+
+pub(crate) fn mode(path: &Path) -> u32 {
+    fs::metadata(path).expect("stat").permissions().mode() & 0o777
+}
+
+/// Every file below a folder with its mode and bytes, and every link with its target.
+pub(crate) fn snapshot(dir: &Path) -> Vec<(PathBuf, u32, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).expect("a folder").map(|e| e.expect("an entry")) {
+        let (path, kind) = (entry.path(), entry.file_type().expect("its kind"));
+        if kind.is_dir() {
+            found.push((path.clone(), mode(&path), Vec::new()));
+            found.extend(snapshot(&path));
+        } else if kind.is_symlink() {
+            let target = fs::read_link(&path).expect("a link");
+            found.push((path, 0, target.into_os_string().into_encoded_bytes()));
+        } else {
+            let bytes = fs::read(&path).expect("a file");
+            found.push((path.clone(), mode(&path), bytes));
+        }
+    }
+    found.sort();
+    found
+}

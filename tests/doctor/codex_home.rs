@@ -1,0 +1,152 @@
+//! The user's CODEX_HOME.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::{Child, Command};
+
+use serde_json::json;
+use testkit::Sandbox;
+use testkit::backend::{LoginSpec, UserSpec, account_id};
+
+use super::clinic::{diagnose, doctor, edit_json, healthy, id, set_age};
+
+#[test]
+fn a_login_that_is_not_in_the_pool_is_announced() {
+    let sandbox = healthy();
+    sandbox.backend().add("carol");
+    sandbox.write_live(&sandbox.backend().auth_json("carol"));
+    doctor(&sandbox, &[]).has("auth.json", "warn", "a login of carol@");
+    fs::remove_file(sandbox.codex_home().join("auth.json")).expect("remove it");
+    doctor(&sandbox, &[]).has("auth.json", "ok", "the next launch puts an account there");
+}
+
+#[test]
+fn a_document_that_names_another_account_than_its_token_is_named() {
+    let sandbox = healthy();
+    let spec = LoginSpec { account_id: Some(account_id("bob")), ..LoginSpec::default() };
+    sandbox.write_live(&sandbox.backend().auth_json_with("alice", &spec));
+    let fix = doctor(&sandbox, &[]).has("auth.json", "warn", "names another account than its token");
+    sandbox.cmd("sh").args(["-c", fix.split('`').nth(1).expect("a command")]).run().ok();
+    sandbox.codex(&["exec", "--skip-git-repo-check", "hi"]).run().ok();
+    doctor(&sandbox, &[]).well("auth.json");
+}
+
+#[test]
+fn a_broken_unmanaged_or_unreadable_document_is_named() {
+    let sandbox = healthy();
+    let live = sandbox.codex_home().join("auth.json");
+    sandbox.write_live("{\"tokens\": {\"acc");
+    set_age(&live, 60);
+    doctor(&sandbox, &[]).has("auth.json", "warn", "is not a whole auth.json");
+    set_age(&live, -1);
+    doctor(&sandbox, &[]).has("auth.json", "warn", "is being written");
+    sandbox.write_live(&json!({"agent_identity": {"id": "x"}}).to_string());
+    doctor(&sandbox, &[]).has("auth.json", "warn", "which is never overwritten");
+    fs::remove_file(&live).expect("remove it");
+    symlink("auth.json", &live).expect("a link to itself");
+    doctor(&sandbox, &[]).has("auth.json", "fail", "cannot be read");
+}
+
+#[test]
+fn another_credential_store_is_named() {
+    let sandbox = healthy();
+    for store in ["keyring", "auto", "ephemeral"] {
+        sandbox.edit_config(|config| {
+            config.insert("cli_auth_credentials_store".into(), store.into());
+        });
+        let fix = doctor(&sandbox, &[]).has("credential-store", "warn", store);
+        assert!(fix.contains("config.toml"), "{fix}");
+    }
+}
+
+#[test]
+fn restrictions_that_exclude_accounts_are_named() {
+    let sandbox = healthy();
+    sandbox.edit_config(|config| {
+        config.insert("forced_chatgpt_workspace_id".into(), account_id("alice").into());
+    });
+    doctor(&sandbox, &[]).has("restrictions", "warn", "forbids bob here");
+    sandbox.edit_config(|config| {
+        config.insert("forced_login_method".into(), "api".into());
+    });
+    let fix = doctor(&sandbox, &[]).has("restrictions", "fail", "forbids every account");
+    assert!(fix.contains("codex-pool add"), "{fix}");
+    fs::write(sandbox.codex_home().join("config.toml"), "forced_login_method = broken").expect("break it");
+    doctor(&sandbox, &[]).has("restrictions", "fail", "Codex itself refuses it");
+}
+
+#[test]
+fn a_codex_home_that_is_not_there_is_named() {
+    let sandbox = healthy();
+    let diagnosis = diagnose(sandbox.pool(&["doctor", "--json"]).env("CODEX_HOME", "/nowhere/codex"));
+    diagnosis.has("codex-home", "fail", "/nowhere/codex, which is no folder");
+    diagnosis.well("registry");
+}
+
+/// A process that lives as long as the test.
+struct Server(Child);
+
+impl Server {
+    fn start(sandbox: &Sandbox) -> Server {
+        let child = Command::new("sleep").arg("600").spawn().expect("start a process");
+        let file = sandbox.codex_home().join("app-server-daemon/daemon.pid");
+        sandbox.write_private(&file, &json!({"pid": child.id()}).to_string());
+        Server(child)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_background_server_of_another_account_is_named() {
+    let sandbox = healthy();
+    doctor(&sandbox, &[]).has("background-server", "ok", "none runs");
+    let server = Server::start(&sandbox);
+    let pid = server.0.id();
+    let state = sandbox.pool_home().join("state.json");
+    let seat = sandbox.codex_home().join("auth.json").to_string_lossy().into_owned();
+    let with_seat = |since: i64| edit_json(&state, |json| json["seats"][&seat]["since"] = since.into());
+    with_seat(4_000_000_000);
+    doctor(&sandbox, &[]).has("background-server", "warn", "answers as an unknown account");
+    with_seat(0);
+    doctor(&sandbox, &[]).has("background-server", "ok", &format!("pid {pid} answers as alice"));
+    if cfg!(target_os = "linux") {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("its state");
+        let ticks: u64 = stat.split(' ').nth(21).and_then(|t| t.parse().ok()).expect("its start");
+        let bob = id(&sandbox, "bob");
+        edit_json(&state, |json| {
+            json["seats"][&seat]["server"] = json!({"pid": pid, "start_ticks": ticks, "account": bob});
+        });
+        let fix = doctor(&sandbox, &[]).has("background-server", "warn", "still answers as bob");
+        assert!(fix.contains("codex app-server daemon restart"), "{fix}");
+    }
+}
+
+#[test]
+fn a_pool_where_homes_cannot_be_is_named() {
+    let sandbox = healthy();
+    let inside = diagnose(sandbox.pool(&["doctor", "--json"]).env("TMPDIR", sandbox.home()));
+    let fix = inside.has("parallel", "warn", "the pool is in a temporary folder");
+    assert!(fix.contains("CODEX_POOL_HOME"), "{fix}");
+    fs::write(sandbox.pool_home().join("config.toml"), "parallel = \"off\"\n").expect("settings");
+    doctor(&sandbox, &[]).has("parallel", "ok", "off");
+}
+
+#[test]
+fn members_of_one_workspace_are_excluded_together() {
+    let sandbox = healthy();
+    let team = |name: &str| UserSpec::new(name).workspace("team");
+    for name in ["dora", "emil"] {
+        sandbox.backend().add_user(name, team(name));
+        sandbox.pool(&["import", "-"]).stdin(sandbox.backend().auth_json(name)).run().ok();
+    }
+    sandbox.edit_config(|config| {
+        config.insert("forced_chatgpt_workspace_id".into(), "team".into());
+    });
+    doctor(&sandbox, &[]).has("restrictions", "warn", "forbids alice, bob here");
+}
