@@ -336,17 +336,17 @@ pub(crate) struct UseArgs {
     #[arg(long)]
     pub(crate) auto: bool,
     /// Switch even though sessions run that share the login
-    #[arg(long)]
+    #[arg(long, conflicts_with = "auto")]
     pub(crate) force: bool,
     /// Restart Codex's background server, so that open interfaces move, too; interrupts their work
-    #[arg(long)]
+    #[arg(long, conflicts_with = "auto")]
     pub(crate) restart_server: bool,
 }
 
 /// `run`
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// The account (default: the pick)
+    /// The account: id, account id, label or email, or a unique prefix of one (default: the pick)
     #[arg(value_name = "REF", conflicts_with = "best")]
     pub(crate) account: Option<String>,
     /// The best account, whatever is pinned

@@ -6,9 +6,11 @@ mod net;
 mod receipt;
 mod refresh;
 mod shell_env;
+mod signals;
 mod ui;
 mod view;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -16,9 +18,10 @@ use codex_pool_core::env::Env;
 
 fn main() -> ExitCode {
     let env = Env::of_process();
-    let command = match cli::Cli::try_parse() {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let command = match cli::Cli::try_parse_from(&args) {
         Ok(cli) => cli.command,
-        Err(error) => return ui::usage_error(error),
+        Err(error) => return ui::usage_error(commands::explain(error, args.get(1..).unwrap_or_default())),
     };
     match commands::run(command, &env) {
         Ok(status) => status,

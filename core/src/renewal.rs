@@ -258,6 +258,12 @@ pub fn abandon(
     pool.commit(lock)
 }
 
+/// A login was made: no renewal that was begun before it, and nothing that was wrong, counts any more.
+pub fn restart(pool: &mut Pool, id: &AccountId) {
+    unmark(pool, id);
+    note(pool, id, AuthState::Ok, None, 0);
+}
+
 /// Notes an account's state in the registry, if it is news. Says whether it was.
 pub fn note(pool: &mut Pool, id: &AccountId, state: AuthState, reason: Option<&str>, now: i64) -> bool {
     let Some(account) = pool.registry().get(id) else { return false };

@@ -7,7 +7,7 @@ use codex_pool_core::account::AccountId;
 use codex_pool_core::codex::argv;
 use codex_pool_core::codex::layers::{CodexSettings, SYSTEM_DIR, Surroundings};
 use codex_pool_core::config::Settings;
-use codex_pool_core::env::Env;
+use codex_pool_core::env::{self, Env};
 use codex_pool_core::files::{self, PoolLock};
 use codex_pool_core::launch;
 use codex_pool_core::paths::PoolPaths;
@@ -16,7 +16,7 @@ use codex_pool_core::seats::occupants::{Census, Occupant};
 use codex_pool_core::seats::{self, Base, Holding, NoBase, Seat};
 use codex_pool_core::{Error, Result};
 
-use crate::ui;
+use crate::{signals, ui};
 
 /// How long a verb waits for the pool's lock. Longer than a launch: somebody asked for the result.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
@@ -39,6 +39,10 @@ pub(crate) struct Open {
     pub(crate) census: Census,
     /// What the shared seat holds.
     pub(crate) shared: Holding,
+    /// When it was opened, Unix seconds: the command itself may have begun long before.
+    pub(crate) now: i64,
+    /// What is begun now is finished before Ctrl-C counts.
+    _whole: signals::Held,
 }
 
 /// Where the pool is.
@@ -104,15 +108,19 @@ impl<'a> Context<'a> {
     /// The pool cannot be locked, read or written; nothing was changed then.
     pub(crate) fn open(&self) -> Result<Open> {
         let lock = self.lock()?;
-        let mut pool = Pool::open(&lock, &self.paths, self.env.now)?;
+        let whole = signals::hold();
+        let now = env::clock();
+        let mut pool = Pool::open(&lock, &self.paths, now)?;
         if let Some(count) = pool.migrated {
             ui::note(&format!(
                 "{count} accounts were taken over from version 1; the old file is {}",
                 self.paths.registry_v1().display()
             ));
         }
-        seats::reconcile_all(&lock, &mut pool, self.env.now)?;
-        let shared = seats::reconcile(&lock, &mut pool, &self.base.shared(), self.env.now)?;
+        let census = Census::take(Some(&lock), &self.paths, now);
+        launch::login::undo_interrupted(&lock, &mut pool, &census, now)?;
+        seats::reconcile_all(&lock, &mut pool, now)?;
+        let shared = seats::reconcile(&lock, &mut pool, &self.base.shared(), now)?;
         for id in std::mem::take(&mut pool.adopted) {
             if let Some(account) = pool.registry().get(&id) {
                 ui::note(&format!(
@@ -123,8 +131,7 @@ impl<'a> Context<'a> {
             }
         }
         pool.commit(&lock)?;
-        let census = Census::take(Some(&lock), &self.paths, self.env.now);
-        Ok(Open { lock, pool, census, shared })
+        Ok(Open { lock, pool, census, shared, now, _whole: whole })
     }
 
     /// Everybody in a seat.

@@ -1,12 +1,19 @@
 //! `rm`, `rename`, `enable`, `disable`: small changes of the registry, each one transaction.
 
-use codex_pool_core::account::AccountId;
-use codex_pool_core::store;
-use codex_pool_core::{Error, ErrorKind, Result, references};
+use std::path::PathBuf;
+use std::time::Duration;
 
-use super::{Context, Open};
+use codex_pool_core::account::AccountId;
+use codex_pool_core::codex::{daemon, find};
+use codex_pool_core::seats::{self, home, occupants};
+use codex_pool_core::{Error, ErrorKind, Result, references, store};
+
+use super::{Context, Open, login};
 use crate::cli::{RefArg, RenameArgs, RmArgs};
 use crate::ui;
+
+/// How long an idle background server may take to stop; launches wait 2 s for the pool.
+const STOP_LIMIT: Duration = Duration::from_millis(1500);
 
 fn resolve(open: &Open, reference: &str) -> Result<AccountId> {
     Ok(references::resolve(&open.pool.registry().accounts, reference)?.id.clone())
@@ -25,17 +32,27 @@ pub(crate) fn rename(ctx: &Context<'_>, args: &RenameArgs) -> Result<()> {
 pub(crate) fn enable(ctx: &Context<'_>, args: &RefArg, enabled: bool) -> Result<()> {
     let mut open = ctx.open()?;
     let id = resolve(&open, &args.account)?;
-    if let Some(account) = open.pool.registry_mut().get_mut(&id) {
-        account.enabled = enabled;
-        account.updated_at = ctx.env.now;
+    let now = open.now;
+    let Some(account) = open.pool.registry_mut().get_mut(&id) else { return Ok(()) };
+    let changed = account.enabled != enabled;
+    if changed {
+        (account.enabled, account.updated_at) = (enabled, now);
     }
+    let (label, word) = (account.label.clone(), account.word().to_owned());
+    let (live, pinned) = (open.live() == Some(&id), open.pool.state().pin.as_ref() == Some(&id));
     open.commit()?;
-    let label = open.label(&id);
-    ui::done(&if enabled {
-        format!("`{label}` can be picked again")
-    } else {
-        format!("`{label}` is not picked any more; `codex-pool enable {label}` undoes it")
+    drop(open);
+    ui::done(&match (enabled, changed) {
+        (true, true) => format!("`{label}` can be picked again"),
+        (true, false) => format!("`{label}` could be picked already"),
+        (false, true) => format!("`{label}` is not picked any more; `codex-pool enable {word}` undoes it"),
+        (false, false) => format!("`{label}` was disabled already; `codex-pool enable {word}` undoes it"),
     });
+    if !enabled && pinned {
+        ui::note("it is pinned, so launches use it all the same; `codex-pool use --auto` unpins it");
+    } else if !enabled && live {
+        ui::note("it stays live until the next launch picks another account");
+    }
     Ok(())
 }
 
@@ -43,26 +60,23 @@ pub(crate) fn rm(ctx: &Context<'_>, args: &RmArgs) -> Result<()> {
     let open = ctx.open()?;
     let id = resolve(&open, &args.account)?;
     let label = open.label(&id);
-    let live = open.live() == Some(&id);
+    let live = live_in(ctx, &open, &id);
     let pinned = open.pool.state().pin.as_ref() == Some(&id);
-    if live && !args.force {
-        return Err(Error::new(format!("`{label}` is live in {}", ctx.base.dir().display()))
-            .hint("switch first with `codex-pool use --best`, or remove it with `--force`, which takes its login out of there, too"));
+    if !live.is_empty() && !args.force {
+        return Err(Error::new(format!("`{label}` is live in {}", live.join(" and "))).hint(
+            "switch first, with `codex-pool use --best`; or `--force` takes its login out of there, too",
+        ));
     }
-    let others = in_use(ctx, &open, &id);
-    if !others.is_empty() {
-        return Err(Error::new(format!("`{label}` is in use: {}", others.join(", "))).hint("end it first"));
-    }
+    refuse_in_use(ctx, &open, &id)?;
     // Nobody must wait for an answer with the pool locked.
     drop(open);
     if !args.yes {
-        let mut question =
-            format!("Remove `{label}` and its credentials from the pool? Only a new login brings it back");
-        if live {
-            question.push_str("; its login leaves CODEX_HOME, too");
+        let mut question = format!("Remove `{label}` and its credentials? Only a new login brings it back");
+        if !live.is_empty() {
+            question.push_str(&format!("; it is live, and its login leaves {}, too", live.join(" and ")));
         }
         if pinned {
-            question.push_str("; the pin ends");
+            question.push_str("; it is pinned, and the pin ends");
         }
         if !ui::confirm(&format!("{question}."), "--yes")? {
             return Err(Error::new("nothing was removed"));
@@ -72,28 +86,71 @@ pub(crate) fn rm(ctx: &Context<'_>, args: &RmArgs) -> Result<()> {
     if open.pool.registry().get(&id).is_none() {
         return Err(Error::of(ErrorKind::NoSuchAccount, format!("`{label}` is gone already")));
     }
-    if (open.live() == Some(&id)) != live || !in_use(ctx, &open, &id).is_empty() {
-        return Err(Error::new(format!("`{label}` came into use meanwhile")).hint("try again"));
+    if live_in(ctx, &open, &id) != live {
+        return Err(
+            Error::new(format!("`{label}` was switched meanwhile; nothing was removed")).hint("try again")
+        );
     }
-    codex_pool_core::seats::remove_account(&open.lock, &mut open.pool, &id)?;
+    refuse_in_use(ctx, &open, &id)?;
+    stop_idle_servers(ctx, &open, &id);
+    seats::remove_account(&open.lock, &mut open.pool, &id)?;
+    home::retire(&open.lock, &ctx.paths, &id)?;
     store::erase(&open.lock, &ctx.paths, &id)?;
+    login::sweep(&ctx.paths);
+    // The registry last: what a crash leaves is an account without credentials, not the reverse.
     open.commit()?;
-    ui::done(&format!("removed `{label}`"));
-    if live {
-        ui::note("the next launch picks another account");
+    drop(open);
+    ui::done(&format!("removed `{label}` and its credentials"));
+    if !live.is_empty() {
+        ui::note(&format!(
+            "{} has no login now; the next launch puts another account there",
+            live.join(" and ")
+        ));
     }
+    if pinned {
+        ui::note("nothing is pinned any more; every launch picks");
+    }
+    ui::note("the login was not revoked; copies of it elsewhere still work");
     Ok(())
 }
 
-/// Who uses the account now, for a message.
-fn in_use(ctx: &Context<'_>, open: &Open, id: &AccountId) -> Vec<String> {
-    let mut users: Vec<String> = Vec::new();
-    let seats = [ctx.base.shared(), ctx.base.home(&ctx.paths, id)];
-    for seat in seats
-        .iter()
-        .filter(|seat| seat.is_home() && seat.dir().exists() || open.live() == Some(id) && !seat.is_home())
-    {
-        users.extend(ctx.occupants(open, seat).iter().map(|o| o.describe()));
+/// The folders whose auth.json is this account's.
+fn dirs_with(open: &Open, id: &AccountId) -> Vec<PathBuf> {
+    let seats = open.pool.state().seats.iter().filter(|(_, memory)| memory.account == *id);
+    seats.filter_map(|(key, _)| Some(store::path_of_key(key).parent()?.to_owned())).collect()
+}
+
+/// The CODEX_HOMEs in which the account is live.
+fn live_in(ctx: &Context<'_>, open: &Open, id: &AccountId) -> Vec<String> {
+    let dirs = dirs_with(open, id).into_iter().filter(|dir| !dir.starts_with(ctx.paths.homes()));
+    dirs.map(|dir| dir.display().to_string()).collect()
+}
+
+fn refuse_in_use(ctx: &Context<'_>, open: &Open, id: &AccountId) -> Result<()> {
+    let mut users = seats::users_of(&open.pool, &open.census, id);
+    if open.live() == Some(id) {
+        // This CODEX_HOME's databases may be elsewhere; only here that is known.
+        users.extend(ctx.occupants(open, &ctx.base.shared()));
     }
-    users
+    let mut names: Vec<String> = users.iter().map(occupants::Occupant::describe).collect();
+    names.sort();
+    names.dedup();
+    if names.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(format!("`{}` is in use by {}", open.label(id), names.join(", "))).hint("end that first"))
+}
+
+/// A background server without threads is in nobody's use, but it would go on with the account.
+fn stop_idle_servers(ctx: &Context<'_>, open: &Open, id: &AccountId) {
+    let mut dirs = home::dirs_of(&ctx.paths, id);
+    dirs.extend(dirs_with(open, id));
+    for dir in dirs {
+        if let Some(server) = occupants::server(&dir)
+            && let Ok(codex) = find::find(ctx.env, &ctx.settings, None)
+            && !daemon::stop(&codex, &dir, &server, STOP_LIMIT)
+        {
+            ui::warn(&format!("Codex's background server (pid {}) could not be stopped", server.pid));
+        }
+    }
 }

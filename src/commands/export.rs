@@ -1,6 +1,8 @@
 //! `export`: one account's auth.json, to a private file or to a pipe.
 
+use std::fs;
 use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 
 use codex_pool_core::files::{self, Durability};
 use codex_pool_core::{Error, ErrorKind, Result, references};
@@ -11,17 +13,16 @@ use crate::ui;
 
 pub(crate) fn run(ctx: &Context<'_>, args: &ExportArgs) -> Result<()> {
     let open = ctx.open()?;
-    let account = references::resolve(&open.pool.registry().accounts, &args.account)?;
+    let account = references::resolve(&open.pool.registry().accounts, &args.account)?.clone();
     let doc = open.pool.credentials().load(&account.id)?.ok_or_else(|| {
         Error::of(ErrorKind::LoginNeeded, format!("the pool has no credentials for {}", account.display()))
-            .hint(format!("`codex-pool reauth {}`", account.label))
+            .hint(format!("`codex-pool reauth {}`", account.word()))
     })?;
-    match &args.out {
+    // A pipe may take its time.
+    drop(open);
+    match args.out.as_deref().filter(|out| *out != Path::new("-")) {
         Some(path) => {
-            if !args.force && path.symlink_metadata().is_ok() {
-                return Err(Error::new(format!("{} exists", path.display())).hint("`--force` overwrites it"));
-            }
-            let path = ctx.env.absolute(path).unwrap_or_else(|| path.clone());
+            let path = target(ctx, path, args.force)?;
             files::write_whole(&path, doc.bytes(), Durability::Durable)
                 .map_err(|e| Error::io("write", &path, &e))?;
             ui::note(&format!("wrote {} (mode 0600)", path.display()));
@@ -30,8 +31,32 @@ pub(crate) fn run(ctx: &Context<'_>, args: &ExportArgs) -> Result<()> {
             return Err(Error::of(ErrorKind::Usage, "credentials are not printed to a terminal")
                 .hint("write a file with `--out FILE`, or use `--force`"));
         }
-        None => ui::raw(doc.bytes()),
+        None => ui::raw(doc.bytes())?,
     }
     ui::note("a copied login has two owners: whichever refreshes first locks the other one out");
     Ok(())
+}
+
+/// The file to write, if it may be written: nothing that is in use as something else.
+fn target(ctx: &Context<'_>, path: &Path, force: bool) -> Result<PathBuf> {
+    let path = ctx.env.absolute(path).unwrap_or_else(|| path.to_owned());
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Error::of(ErrorKind::Usage, format!("{} is no file name", path.display())));
+    };
+    // Without links, so that a seat is known by whatever way it is named.
+    let real = fs::canonicalize(dir).map_err(|e| Error::io("find", dir, &e))?.join(name);
+    let pool = fs::canonicalize(ctx.paths.root()).unwrap_or_else(|_| ctx.paths.root().to_owned());
+    if real.starts_with(pool) || real == ctx.base.shared().auth_json() {
+        return Err(Error::new(format!("{} is managed by codex-pool", real.display()))
+            .hint("`codex-pool use` makes an account live; choose another file for a copy"));
+    }
+    match fs::symlink_metadata(&real) {
+        Ok(meta) if !meta.is_file() && !meta.is_symlink() => {
+            Err(Error::new(format!("{} is no regular file", real.display())))
+        }
+        Ok(_) if !force => {
+            Err(Error::new(format!("{} exists", real.display())).hint("`--force` overwrites it"))
+        }
+        _ => Ok(real),
+    }
 }

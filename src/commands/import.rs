@@ -1,13 +1,17 @@
-//! `import`: documents from files, standard input, or another tool's store. Each file stands for
+//! `import`: documents from files, standard input, or another tool's store. Each document stands for
 //! itself: what is refused says why, and the others are taken over.
 
-use std::path::Path;
+use std::fs::{self, File};
+use std::io::IsTerminal;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
 
 use codex_pool_core::auth_doc::{AuthDoc, MAX_BYTES};
 use codex_pool_core::files;
-use codex_pool_core::store::parse_foreign_store;
+use codex_pool_core::store::{ForeignAccount, is_registry, parse_foreign_store};
 use codex_pool_core::{Error, ErrorKind, Result};
 
+use super::adopt::{self, Taken};
 use super::{Context, Open};
 use crate::cli::ImportArgs;
 use crate::ui;
@@ -23,98 +27,202 @@ pub(crate) fn run(ctx: &Context<'_>, args: &ImportArgs) -> Result<()> {
     if args.label.is_some() && (args.files.len() > 1 || from_tool) {
         return Err(Error::of(ErrorKind::Usage, "`--label` goes with one file"));
     }
-    let sources = if from_tool { vec![tool_store(ctx, args)?] } else { args.files.clone() };
-    // Everything is read before the pool is touched: a pipe may take its time.
-    let read: Vec<_> = sources.iter().map(|path| (path, read_source(path))).collect();
-    let mut open = ctx.open()?;
-    let mut refused = 0;
-    for (path, bytes) in read {
-        refused += match bytes {
-            Ok(bytes) => import(ctx, &mut open, path, &bytes, args.label.as_deref())?,
-            Err(error) => {
-                ui::error(&error);
-                1
+    let sources = match (&args.path, from_tool) {
+        (Some(path), _) => vec![path.clone()],
+        (None, true) => {
+            let store = tool_store(ctx)?;
+            if !store.exists() {
+                return Err(Error::new(format!(
+                    "codex-tools has no accounts: there is no {}",
+                    store.display()
+                ))
+                .hint("name its store with `--path`"));
             }
-        };
+            vec![store]
+        }
+        (None, false) => args.files.clone(),
+    };
+    // Everything is read before the pool is touched: a pipe may take its time.
+    let batch: Vec<Document> = sources.iter().flat_map(|path| read(path)).collect();
+    if args.label.is_some() && batch.len() > 1 {
+        return Err(Error::of(
+            ErrorKind::Usage,
+            "`--label` goes with one account, and this file has several",
+        ));
     }
-    open.commit()?;
-    if refused > 0 {
-        return Err(Error::new(format!("{refused} of the documents could not be imported")));
+    if batch.is_empty() {
+        ui::note("there are no accounts in it");
     }
-    ui::note(
-        "an imported login has two owners now: stop using the other copy, or whichever refreshes first locks the other one out",
-    );
-    Ok(())
-}
-
-fn read_source(path: &Path) -> Result<Vec<u8>> {
-    if path.as_os_str() == "-" {
-        return files::read_stream(std::io::stdin().lock(), MAX_STORE)
-            .map_err(|e| Error::new(format!("cannot read standard input: {e}")));
-    }
-    match files::read_small(path, MAX_STORE) {
-        Ok(Some(bytes)) => Ok(bytes),
-        Ok(None) => Err(Error::new(format!("{} does not exist", path.display()))),
-        Err(e) => Err(Error::io("read", path, &e)),
+    let refused = take_all(ctx, &batch, args.label.as_deref())?;
+    match refused {
+        0 => Ok(()),
+        1 => Err(Error::new("one document was not imported")),
+        several => Err(Error::new(format!("{several} documents were not imported"))),
     }
 }
 
 /// Where codex-tools keeps its accounts.
-fn tool_store(ctx: &Context<'_>, args: &ImportArgs) -> Result<std::path::PathBuf> {
-    if let Some(path) = &args.path {
-        return Ok(path.clone());
-    }
+///
+/// # Errors
+/// Without HOME there is no such place.
+pub(super) fn tool_store(ctx: &Context<'_>) -> Result<PathBuf> {
     let data = if cfg!(target_os = "macos") { "Library/Application Support" } else { ".local/share" };
     let home =
         ctx.env.home().ok_or_else(|| Error::new("HOME is not set").hint("name the store with `--path`"))?;
     Ok(home.join(data).join("com.carry.codex-tools/accounts.json"))
 }
 
-/// Imports one source; says how many documents of it were refused.
-fn import(
-    ctx: &Context<'_>,
-    open: &mut Open,
-    path: &Path,
-    bytes: &[u8],
-    label: Option<&str>,
-) -> Result<usize> {
-    let name = if path.as_os_str() == "-" { "standard input".to_owned() } else { path.display().to_string() };
-    if let Some(accounts) = parse_foreign_store(bytes) {
-        let mut refused = 0;
-        for account in accounts {
-            match account.doc {
-                Ok(doc) => take(ctx, open, &doc, account.label.as_deref())?,
-                Err((_, why)) => {
-                    let label = account.label.as_deref().unwrap_or("an account without a label");
-                    ui::warn(&format!("{name}: {label} was refused: {why}"));
-                    refused += 1;
-                }
-            }
-            let _ = account.id;
-        }
-        return Ok(refused);
-    }
-    if bytes.len() as u64 > MAX_BYTES {
-        ui::warn(&format!("{name} was refused: it is larger than any auth.json"));
-        return Ok(1);
-    }
-    match AuthDoc::parse_foreign(bytes) {
-        Ok(doc) => take(ctx, open, &doc.corrected(), label).map(|()| 0),
-        Err(why) => {
-            ui::warn(&format!("{name} was refused: {why}"));
-            Ok(1)
-        }
+/// One document of a source, understood or not.
+pub(super) struct Document {
+    /// Where it is from, for messages.
+    name: String,
+    /// The file that it is in, if it is a file of its own.
+    file: Option<PathBuf>,
+    /// What a store says beside it.
+    beside: Option<Beside>,
+    /// The document, or why it is refused.
+    doc: std::result::Result<AuthDoc, String>,
+}
+
+/// What a store says of an account beside its document.
+struct Beside {
+    id: Option<String>,
+    label: Option<String>,
+    /// Unix seconds.
+    added_at: Option<i64>,
+    enabled: bool,
+}
+
+impl Document {
+    /// The account that it belongs to, if it is understood.
+    pub(super) fn doc(&self) -> Option<&AuthDoc> {
+        self.doc.as_ref().ok()
     }
 }
 
-fn take(ctx: &Context<'_>, open: &mut Open, doc: &AuthDoc, label: Option<&str>) -> Result<()> {
-    let known = open.pool.registry().get(doc.id()).is_some();
-    open.pool.adopt(&open.lock, doc, label, false, ctx.env.now)?;
+/// Reads a source: a document, or a store of several.
+pub(super) fn read(path: &Path) -> Vec<Document> {
+    let name = if path.as_os_str() == "-" { "standard input".to_owned() } else { path.display().to_string() };
+    let single = |doc| vec![Document { name: name.clone(), file: Some(path.to_owned()), beside: None, doc }];
+    let bytes = match bytes_of(path) {
+        Ok(bytes) => bytes,
+        Err(why) => return single(Err(why)),
+    };
+    if let Some(entries) = parse_foreign_store(&bytes) {
+        return entries.into_iter().map(|entry| of_store(&name, entry)).collect();
+    }
+    if is_registry(&bytes) {
+        return single(Err(
+            "it is codex-pool's own registry, which holds no credentials; import the files in \
+                           `auth` beside it"
+                .to_owned(),
+        ));
+    }
+    if bytes.len() as u64 > MAX_BYTES {
+        return single(Err("it is larger than any auth.json".to_owned()));
+    }
+    single(AuthDoc::parse_foreign(&bytes).map(AuthDoc::corrected).map_err(|e| e.to_string()))
+}
+
+fn of_store(store: &str, account: ForeignAccount) -> Document {
+    let ForeignAccount { id, label, added_at, enabled, doc } = account;
+    let name = label.as_deref().or(id.as_deref()).unwrap_or("an account without a label");
+    Document {
+        name: format!("{name} in {store}"),
+        file: None,
+        doc: doc.map_err(|(_, why)| why.to_string()),
+        beside: Some(Beside { id, label, added_at, enabled }),
+    }
+}
+
+fn bytes_of(path: &Path) -> std::result::Result<Vec<u8>, String> {
+    let text = |e: std::io::Error| format!("it cannot be read ({})", codex_pool_core::error::os_text(&e));
+    if path.as_os_str() == "-" {
+        if std::io::stdin().is_terminal() {
+            ui::note("reading auth.json from the terminal; Ctrl-D ends it");
+        }
+        return files::read_stream(std::io::stdin().lock(), MAX_STORE).map_err(text);
+    }
+    // A pipe by name, as shells make for `<(…)`.
+    if fs::metadata(path).is_ok_and(|m| m.file_type().is_fifo() || m.file_type().is_char_device()) {
+        return File::open(path).and_then(|file| files::read_stream(file, MAX_STORE)).map_err(text);
+    }
+    match files::read_small(path, MAX_STORE) {
+        Ok(Some(bytes)) => Ok(bytes),
+        Ok(None) => Err("it does not exist".to_owned()),
+        Err(e) => Err(text(e)),
+    }
+}
+
+/// Takes the documents over in one transaction; says how many were refused.
+///
+/// # Errors
+/// The pool cannot be written. What was taken over before that stays.
+pub(super) fn take_all(ctx: &Context<'_>, batch: &[Document], label: Option<&str>) -> Result<usize> {
+    let mut open = ctx.open()?;
+    if let (Some(label), Some(doc)) = (label, batch.first().and_then(Document::doc)) {
+        open.pool.registry().check_label(label, Some(doc.id()))?;
+    }
+    let (mut refused, mut copied) = (0, false);
+    let mut all = || -> Result<()> {
+        for document in batch {
+            match &document.doc {
+                Ok(doc) => {
+                    let taken = take(&mut open, document, doc, label)?;
+                    copied |= matches!(taken, Taken::New | Taken::Updated) && !is_seat(ctx, document);
+                }
+                Err(why) => {
+                    ui::warn(&format!("{} was refused: {why}", document.name));
+                    refused += 1;
+                }
+            }
+        }
+        Ok(())
+    };
+    let result = all();
+    open.commit()?;
+    if copied {
+        ui::note(
+            "an imported login has two owners now: stop using the other copy, or whichever refreshes first locks \
+             the other one out",
+        );
+    }
+    result.map(|()| refused)
+}
+
+fn take(open: &mut Open, document: &Document, doc: &AuthDoc, label: Option<&str>) -> Result<Taken> {
+    let beside = document.beside.as_ref();
+    let taken = adopt::take(open, doc, label.or(beside.and_then(|b| b.label.as_deref())))?;
+    let now = open.now;
+    let registry = open.pool.registry_mut();
+    if let (Some(label), true) = (label, taken != Taken::New) {
+        registry.rename(doc.id(), label)?;
+    }
+    if let (Some(beside), Some(account)) = (beside, registry.get_mut(doc.id())) {
+        // Its id there stays good as a reference here.
+        if let Some(id) = &beside.id
+            && *id != account.id.as_str()
+            && !account.former_ids.contains(id)
+        {
+            account.former_ids.push(id.clone());
+        }
+        if taken == Taken::New {
+            account.added_at = beside.added_at.unwrap_or(now);
+            account.enabled = beside.enabled;
+        }
+    }
     let label = open.label(doc.id());
-    ui::done(&if known {
-        format!("`{label}` was here already; the newer credentials are kept")
-    } else {
-        format!("imported `{label}`")
+    ui::done(&match taken {
+        Taken::New => format!("imported `{label}`"),
+        Taken::Updated => format!("`{label}` was here already; it has the newer credentials now"),
+        Taken::Same => format!("`{label}` was here already, with these credentials"),
+        Taken::Older => format!("`{label}` was here already, with newer credentials, which it keeps"),
     });
-    Ok(())
+    Ok(taken)
+}
+
+/// Whether a document is the live one itself, which has one owner.
+fn is_seat(ctx: &Context<'_>, document: &Document) -> bool {
+    let real = document.file.as_ref().and_then(|file| fs::canonicalize(file).ok());
+    real.is_some() && real == fs::canonicalize(ctx.base.shared().auth_json()).ok()
 }

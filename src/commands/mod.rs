@@ -1,6 +1,8 @@
 //! One verb, one file. A verb reads and changes the pool through core, talks to people through `ui`,
 //! to the service through `net`, and prints nothing itself.
 
+mod add;
+mod adopt;
 mod completions;
 mod context;
 mod doctor;
@@ -8,7 +10,9 @@ mod edit;
 mod export;
 mod import;
 mod list;
+mod login;
 mod man;
+mod reauth;
 pub(crate) mod refresh;
 mod run;
 mod switch;
@@ -21,6 +25,7 @@ use codex_pool_core::Result;
 use codex_pool_core::env::Env;
 
 pub(crate) use context::{Context, Open};
+pub(crate) use run::explain;
 
 use crate::cli::Command;
 
@@ -29,6 +34,8 @@ pub(crate) fn run(command: Command, env: &Env) -> Result<ExitCode> {
     let done = |result: Result<()>| result.map(|()| ExitCode::SUCCESS);
     let ctx = || Context::new(env);
     match command {
+        Command::Add(args) => done(add::run(&ctx()?, &args)),
+        Command::Reauth(args) => done(reauth::run(&ctx()?, &args)),
         Command::Import(args) => done(import::run(&ctx()?, &args)),
         Command::Export(args) => done(export::run(&ctx()?, &args)),
         Command::Rm(args) => done(edit::rm(&ctx()?, &args)),

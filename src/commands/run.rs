@@ -1,17 +1,36 @@
 //! `run`: seat an account, then become Codex or another program, as the shim would.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use codex_pool_core::Result;
+use clap::error::{ContextKind, ContextValue};
+use codex_pool_core::codex::argv;
 use codex_pool_core::env::{Env, names};
 use codex_pool_core::launch::{self, Line, Outcome, Request};
+use codex_pool_core::{Error, ErrorKind as Kind, Result};
 
 use crate::cli::RunArgs;
 use crate::ui;
 
+/// A program that is not there, and one that cannot be executed, as shells say it.
+const NOT_FOUND: u8 = 127;
+const CANNOT_EXECUTE: u8 = 126;
+
 pub(crate) fn run(env: &Env, args: &RunArgs) -> Result<ExitCode> {
-    let program = args.program.as_ref().map(|program| find_program(env, program)).transpose()?;
+    if env.text(names::CODEX_POOL) == Some("off") {
+        return Err(Error::of(Kind::Usage, "CODEX_POOL=off is set, so no account is seated")
+            .hint("unset it, or call `codex` itself"));
+    }
+    let program = match args.program.as_deref().map(|program| find_program(env, program)).transpose() {
+        Ok(program) => program,
+        Err((status, why)) => {
+            ui::fatal(&why);
+            return Ok(ExitCode::from(status));
+        }
+    };
     let argv0 = args.program.clone().unwrap_or_else(|| OsString::from("codex"));
     let request = Request {
         env,
@@ -28,28 +47,124 @@ pub(crate) fn run(env: &Env, args: &RunArgs) -> Result<ExitCode> {
     match launch::prepare(&request) {
         Outcome::Child(interlude, program, lines) => {
             say(&lines);
+            give_back_sigpipe();
             Ok(ExitCode::from(interlude.run(&program, say)))
         }
         Outcome::Exec(program, lines) => {
             say(&lines);
+            give_back_sigpipe();
             let error = launch::become_program(&program);
             ui::fatal(&format!("cannot execute {}: {error}", program.path().display()));
-            Ok(ExitCode::from(if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 }))
+            Ok(ExitCode::from(if error.kind() == ErrorKind::NotFound { NOT_FOUND } else { CANNOT_EXECUTE }))
         }
         Outcome::Fail(status, message) => {
             ui::fatal(&message);
+            if let Some(account) = args.account.as_deref().filter(|a| status == 3 && is_command(a)) {
+                ui::fatal(&format!(
+                    "if `{account}` is meant for Codex, it goes after `--`: codex-pool run -- {account}"
+                ));
+            }
             Ok(ExitCode::from(status))
         }
     }
 }
 
-/// The program's file: a name with a slash as it is, another one from PATH.
-fn find_program(env: &Env, program: &OsString) -> Result<std::path::PathBuf> {
-    let path = std::path::Path::new(program);
-    if path.components().count() > 1 {
-        return Ok(path.to_owned());
+/// Adds to a usage error what is most likely missing: the `--` before what is meant for the program.
+pub(crate) fn explain(mut error: clap::Error, args: &[OsString]) -> clap::Error {
+    use clap::error::ErrorKind::{ArgumentConflict, UnknownArgument};
+    let mut args = args.iter();
+    let is_run = args.next().is_some_and(|verb| verb == "run");
+    if !is_run
+        || !matches!(error.kind(), ArgumentConflict | UnknownArgument)
+        || args.clone().any(|a| a == "--")
+    {
+        return error;
     }
-    let dirs = env.get("PATH").unwrap_or_default();
-    which::which_in(program, Some(dirs), env.cwd.clone().unwrap_or_default())
-        .map_err(|_| codex_pool_core::Error::new(format!("no program `{}` on PATH", path.display())))
+    // Our own options, and with an account or `--best` also that one, come before it.
+    let mut words = vec!["codex-pool run".to_owned()];
+    let mut chosen = false;
+    while let Some(arg) = args.as_slice().first().map(|arg| arg.to_string_lossy()) {
+        let value = arg == "--program";
+        let ours = value || arg.starts_with("--program=") || arg == "--best" && !chosen;
+        if !ours && (chosen || arg.starts_with('-') || is_command(&arg)) {
+            break;
+        }
+        chosen |= !value && !arg.starts_with("--program=");
+        words
+            .extend(args.by_ref().take(1 + usize::from(value)).map(|arg| arg.to_string_lossy().into_owned()));
+    }
+    words.push("--".to_owned());
+    words.extend(args.map(|arg| arg.to_string_lossy().into_owned()));
+    let tip = format!("what the program gets comes after `--`: {}", ui::printable(&words.join(" ")));
+    error.remove(ContextKind::SuggestedArg);
+    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    error
+}
+
+/// Whether Codex has a command of this name.
+fn is_command(word: &str) -> bool {
+    let args = [OsString::from(word)];
+    argv::parse(&args).command != argv::Command::Interactive
+}
+
+/// The program's file: a name with a slash as it is, another one from PATH. Looked for before the pool is
+/// touched: nobody is seated for a program that cannot run.
+fn find_program(env: &Env, program: &OsStr) -> std::result::Result<PathBuf, (u8, String)> {
+    let path = Path::new(program);
+    if !program.to_string_lossy().contains('/') {
+        let dirs = env.get("PATH").unwrap_or_default();
+        return which::which_in(program, Some(dirs), env.cwd.clone().unwrap_or_default())
+            .map_err(|_| (NOT_FOUND, format!("there is no program `{}` on PATH", path.display())));
+    }
+    match std::fs::metadata(path) {
+        Ok(meta) if meta.is_file() && meta.permissions().mode() & 0o111 != 0 => Ok(path.to_owned()),
+        Ok(_) => Err((CANNOT_EXECUTE, format!("{} cannot be executed", path.display()))),
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            Err((NOT_FOUND, format!("there is no {}", path.display())))
+        }
+        Err(e) => Err((CANNOT_EXECUTE, Error::io("execute", path, &e).message)),
+    }
+}
+
+/// Rust programs ignore SIGPIPE, and what is ignored stays so across exec.
+fn give_back_sigpipe() {
+    // SAFETY: the default disposition has no handler that could do anything unsafe.
+    #[expect(unsafe_code, reason = "signal")]
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    fn message(line: &str) -> String {
+        let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        let error = crate::cli::Cli::try_parse_from(&words).unwrap_err();
+        explain(error, &words[1..]).to_string()
+    }
+
+    #[test]
+    fn missing_dashes_are_named_with_the_whole_command() {
+        for (typed, meant) in [
+            ("run --best exec", "run --best -- exec"),
+            ("run --best exec hi", "run --best -- exec hi"),
+            ("run exec hi", "run -- exec hi"),
+            ("run work exec hi", "run work -- exec hi"),
+            ("run work -m x", "run work -- -m x"),
+            ("run --program ./ci.sh work a b", "run --program ./ci.sh work -- a b"),
+            ("run work --program=./ci.sh a", "run work --program=./ci.sh -- a"),
+        ] {
+            let message = message(&format!("codex-pool {typed}"));
+            assert!(message.contains(&format!("after `--`: codex-pool {meant}\n")), "{typed}: {message}");
+        }
+    }
+
+    #[test]
+    fn other_usage_errors_stay_as_they_are() {
+        assert!(!message("codex-pool use a b").contains("after `--`"));
+        assert!(!message("codex-pool run --program").contains("after `--`"));
+    }
 }

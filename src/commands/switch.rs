@@ -1,9 +1,14 @@
 //! `use`: make an account live and pin it, make the best one live, or give the choice back to the pool.
 
-use codex_pool_core::account::AccountId;
-use codex_pool_core::launch::candidates;
+use std::time::{Duration, Instant};
+
+use codex_pool_core::account::{Account, AccountId, AuthState};
+use codex_pool_core::codex::{daemon, find};
+use codex_pool_core::launch::{candidates, ledger, usable_by_name};
 use codex_pool_core::pick::pick;
-use codex_pool_core::seats::{self, Holding};
+use codex_pool_core::seats::occupants::{self, Kind, Occupant, Server};
+use codex_pool_core::seats::{self, BROKEN_AFTER, Holding};
+use codex_pool_core::store::{ServerMemory, path_key};
 use codex_pool_core::usage::UsageCache;
 use codex_pool_core::{Error, ErrorKind, Result, references};
 
@@ -11,38 +16,101 @@ use super::{Context, Open};
 use crate::cli::UseArgs;
 use crate::ui;
 
+/// How long an idle server may take to stop; launches wait 2 s for the pool.
+const STOP_LIMIT: Duration = Duration::from_millis(1500);
+/// How long a restart may take.
+const RESTART_LIMIT: Duration = Duration::from_secs(30);
+
 pub(crate) fn run(ctx: &Context<'_>, args: &UseArgs) -> Result<()> {
-    let mut open = ctx.open()?;
     if args.auto {
-        let pin = open.pool.state_mut().pin.take();
-        open.commit()?;
-        ui::done(&match pin {
-            Some(id) => format!("`{}` is no longer pinned; every launch picks again", open.label(&id)),
-            None => "nothing was pinned; every launch picks".to_owned(),
-        });
-        return Ok(());
+        return unpin(ctx);
     }
-    let id =
-        if args.best { best(ctx, &open)? } else { named(ctx, &open, args.account.as_deref().unwrap_or(""))? };
-    if open.live() != Some(&id) {
-        open = make_room(ctx, open, &id, args.force)?;
-        seats::place(&open.lock, &mut open.pool, &open.census, &ctx.base.shared(), &id, ctx.env.now)?;
+    let mut told = Vec::new();
+    let (mut open, id) = loop {
+        let open = ctx.open()?;
+        let id = wanted(ctx, &open, args)?;
+        match obstacle(ctx, &open, &id, args, &told)? {
+            None => break (open, id),
+            Some(Obstacle::BeingWritten) => {
+                drop(open);
+                wait_until_whole(ctx);
+            }
+            // Nobody must wait for an answer with the pool locked; what is true after it is looked at anew.
+            Some(Obstacle::Users(users)) => {
+                let question = Question::new(&open, &id, &users, args.restart_server);
+                drop(open);
+                question.ask(args.force)?;
+                told = users;
+            }
+        }
+    };
+    let server = occupants::server(ctx.base.dir());
+    if open.shared != (Holding::Account { id: id.clone(), stale: false }) {
+        if server_is_idle(ctx, server.as_ref()) && !args.restart_server {
+            stop(ctx, server.as_ref());
+        }
+        if matches!(open.shared, Holding::Broken { .. }) {
+            seats::clear_broken(&open.lock, &open.pool, &ctx.base.shared(), open.now)?;
+        }
+        seats::place(&open.lock, &mut open.pool, &open.census, &ctx.base.shared(), &id, open.now)?;
     }
-    open.pool.state_mut().pin = (!args.best).then(|| id.clone());
+    let pin = std::mem::replace(&mut open.pool.state_mut().pin, (!args.best).then(|| id.clone()));
     open.commit()?;
-    let label = open.label(&id);
-    ui::done(&if args.best {
-        format!("`{label}` is live; nothing is pinned, so the next launch picks again")
-    } else {
-        format!("`{label}` is live and pinned; `codex-pool use --auto` unpins it")
+    tell(&open, &id, pin, args.best);
+    drop(open);
+    match (args.restart_server, server) {
+        (true, Some(_)) => restart(ctx, &id),
+        (true, None) => {
+            ui::note("no background server runs here");
+            Ok(())
+        }
+        (false, _) => Ok(()),
+    }
+}
+
+fn unpin(ctx: &Context<'_>) -> Result<()> {
+    let mut open = ctx.open()?;
+    let pin = open.pool.state_mut().pin.take();
+    open.commit()?;
+    let account = pin.and_then(|id| open.pool.registry().get(&id));
+    ui::done(&match account {
+        Some(account) => format!(
+            "`{}` is no longer pinned; every launch picks again (`codex-pool use {}` pins it)",
+            account.label,
+            account.word()
+        ),
+        None => "nothing was pinned; every launch picks".to_owned(),
     });
     Ok(())
 }
 
-fn best(ctx: &Context<'_>, open: &Open) -> Result<AccountId> {
+/// Says what is so now, and how to undo it.
+fn tell(open: &Open, id: &AccountId, pin: Option<AccountId>, best: bool) {
+    let label = open.label(id);
+    if !best {
+        return ui::done(&format!("`{label}` is live and pinned; `codex-pool use --auto` unpins it"));
+    }
+    ui::done(&format!("`{label}` is live; nothing is pinned, so later launches pick again"));
+    if let Some(account) = pin.and_then(|id| open.pool.registry().get(&id)) {
+        ui::note(&format!(
+            "`{}` was pinned; `codex-pool use {}` pins it again",
+            account.label,
+            account.word()
+        ));
+    }
+}
+
+/// The account that is asked for, if it can be used.
+fn wanted(ctx: &Context<'_>, open: &Open, args: &UseArgs) -> Result<AccountId> {
+    if let Some(reference) = &args.account {
+        let account = references::resolve(&open.pool.registry().accounts, reference)?;
+        needs_login(open, account)?;
+        usable_by_name(&open.pool, &ctx.codex, account)?;
+        return Ok(account.id.clone());
+    }
     let usage = UsageCache::load(None, &ctx.paths);
     let candidates = candidates(&open.pool, &usage, &open.census.ledger, open.live(), &ctx.codex);
-    let ranking = pick(&candidates, ctx.env.now, &ctx.settings);
+    let ranking = pick(&candidates, open.now, &ctx.settings);
     match ranking.first().filter(|r| r.eligible()) {
         Some(best) => Ok(candidates[best.index].account.id.clone()),
         None => {
@@ -51,46 +119,173 @@ fn best(ctx: &Context<'_>, open: &Open) -> Result<AccountId> {
     }
 }
 
-fn named(ctx: &Context<'_>, open: &Open, reference: &str) -> Result<AccountId> {
-    let account = references::resolve(&open.pool.registry().accounts, reference)?;
-    codex_pool_core::launch::usable_by_name(&open.pool, &ctx.codex, account)?;
-    Ok(account.id.clone())
+fn needs_login(open: &Open, account: &Account) -> Result<()> {
+    if account.auth.state == AuthState::ReauthRequired {
+        return account.trouble().map_or(Ok(()), Err);
+    }
+    if !open.pool.credentials().has(&account.id) {
+        return Err(Error::of(
+            ErrorKind::LoginNeeded,
+            format!("the pool has no credentials for {}", account.display()),
+        )
+        .hint(format!("`codex-pool reauth {}`", account.word())));
+    }
+    Ok(())
 }
 
-/// Makes sure that the shared seat may change hands. Asks with the pool unlocked.
-fn make_room(ctx: &Context<'_>, open: Open, id: &AccountId, force: bool) -> Result<Open> {
+/// What stands in the way.
+enum Obstacle {
+    /// Somebody writes auth.json just now.
+    BeingWritten,
+    /// These would be disturbed.
+    Users(Vec<Occupant>),
+}
+
+/// What keeps the shared seat from changing hands, or its server from being restarted. `told`: whom the
+/// user knows to be disturbed.
+fn obstacle(
+    ctx: &Context<'_>,
+    open: &Open,
+    id: &AccountId,
+    args: &UseArgs,
+    told: &[Occupant],
+) -> Result<Option<Obstacle>> {
+    let dir = ctx.base.dir().display();
     match &open.shared {
         Holding::Unmanaged(kind) => {
-            return Err(Error::new(format!(
-                "{} holds {kind}, which is never overwritten",
-                ctx.base.dir().display()
-            ))
-            .hint("`codex logout` first"));
+            return Err(Error::new(format!("{dir} holds {kind}, which is never overwritten"))
+                .hint("move its auth.json away first"));
         }
         Holding::Unreadable(why) => {
             return Err(Error::new(format!("{}: {why}", ctx.base.shared().auth_json().display())));
         }
-        Holding::Broken { .. } => {
-            seats::clear_broken(&open.lock, &open.pool, &ctx.base.shared(), ctx.env.now)?;
+        Holding::Broken { settled: false } => return Ok(Some(Obstacle::BeingWritten)),
+        Holding::Account { id: live, .. } if live == id && !args.restart_server => return Ok(None),
+        Holding::Broken { settled: true } | Holding::Empty | Holding::Account { .. } => {}
+    }
+    let mut users = ctx.occupants(open, &ctx.base.shared());
+    if open.live() == Some(id) {
+        // Only the restart disturbs anybody, and only those who go with the server.
+        let attached = attached(ctx, open);
+        users.retain(|user| user.kind == Kind::Server || user.pid.is_some_and(|pid| attached.contains(&pid)));
+    }
+    Ok(users.iter().any(|user| !told.contains(user)).then_some(Obstacle::Users(users)))
+}
+
+/// The UIs that go wherever the shared seat's background server goes.
+fn attached(ctx: &Context<'_>, open: &Open) -> Vec<u32> {
+    let seat = path_key(&ctx.base.shared().auth_json());
+    let launches = open.census.ledger.launches.iter();
+    let attached = launches.filter(|l| l.entry.as_ref().is_some_and(|e| e.attached && e.seat == seat));
+    attached.map(|launch| launch.process.pid).collect()
+}
+
+/// What is asked before somebody is disturbed.
+struct Question {
+    warnings: Vec<String>,
+    question: String,
+    refusal: Error,
+}
+
+impl Question {
+    fn new(open: &Open, id: &AccountId, users: &[Occupant], restart: bool) -> Self {
+        let seat_of = |pid: u32| open.census.ledger.launches.iter().find(|l| l.process.pid == pid);
+        let goes_along = |user: &&Occupant| {
+            let entry = user.pid.and_then(seat_of).and_then(|launch| launch.entry.as_ref());
+            restart && (user.kind == Kind::Server || entry.is_some_and(|entry| entry.attached))
+        };
+        let names = |users: Vec<&Occupant>| -> String {
+            users.into_iter().map(Occupant::describe).collect::<Vec<_>>().join(", ")
+        };
+        let (along, others): (Vec<&Occupant>, Vec<&Occupant>) = users.iter().partition(goes_along);
+        let label = open.label(id);
+        let live =
+            open.live().map_or_else(|| "the login there".to_owned(), |id| format!("`{}`", open.label(id)));
+        let mut warnings = Vec::new();
+        if !along.is_empty() {
+            warnings.push(format!(
+                "{} will go on as `{label}` after a restart of the background server, which interrupts work in flight",
+                names(along)
+            ));
         }
-        Holding::Empty | Holding::Account { .. } => {}
+        if !others.is_empty() {
+            warnings.push(format!(
+                "{live} is in use by {}. After a switch they stop with an error at their next token refresh",
+                names(others)
+            ));
+        }
+        let word = open.pool.registry().get(id).map_or_else(|| id.to_string(), |a| a.word().to_owned());
+        Question {
+            warnings,
+            question: format!("Switch to `{label}` all the same?"),
+            refusal: Error::new("nothing was switched")
+                .hint(format!("`codex-pool run {word}` starts it beside them, in a home of its own")),
+        }
     }
-    let users = ctx.occupants(&open, &ctx.base.shared());
-    if users.is_empty() || force {
-        return Ok(open);
+
+    /// Says who is disturbed, and asks unless that was answered with `--force`.
+    fn ask(self, forced: bool) -> Result<()> {
+        for warning in &self.warnings {
+            ui::warn(warning);
+        }
+        if forced || ui::confirm(&self.question, "--force")? { Ok(()) } else { Err(self.refusal) }
     }
-    let who: Vec<String> = users.iter().map(|o| o.describe()).collect();
-    let live =
-        open.live().map_or_else(|| "another login".to_owned(), |live| format!("`{}`", open.label(live)));
+}
+
+/// Codex writes in place; a moment later the file is whole, or abandoned.
+fn wait_until_whole(ctx: &Context<'_>) {
+    let start = Instant::now();
+    let broken = Holding::Broken { settled: false };
+    while start.elapsed() < BROKEN_AFTER && seats::look(&ctx.paths, &ctx.base.shared()) == broken {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn server_is_idle(ctx: &Context<'_>, server: Option<&Server>) -> bool {
+    server.is_some_and(|server| occupants::holds_thread(server, ctx.base.dir()) == Some(false))
+}
+
+/// An idle server would go on with the old account, for whoever comes next.
+fn stop(ctx: &Context<'_>, server: Option<&Server>) {
+    if let (Some(server), Ok(codex)) = (server, find::find(ctx.env, &ctx.settings, None)) {
+        daemon::stop(&codex, ctx.base.dir(), server, STOP_LIMIT);
+    }
+}
+
+/// Restarts the background server, which reads the new account, and notes who went along.
+fn restart(ctx: &Context<'_>, id: &AccountId) -> Result<()> {
+    let failed = |why: String| {
+        Error::new(format!("the account is switched, but the background server goes on as before: {why}"))
+            .hint("`codex app-server daemon restart`, or quit the interfaces that use it")
+    };
+    let codex = find::find(ctx.env, &ctx.settings, None).map_err(|e| failed(e.to_string()))?;
+    let server = daemon::restart(&codex, ctx.base.dir(), RESTART_LIMIT).map_err(|e| failed(e.to_string()))?;
+    let mut open = ctx.open()?;
+    // Switched again meanwhile: then nobody knows what it read.
+    if open.live() != Some(id) {
+        return Ok(());
+    }
+    let key = path_key(&ctx.base.shared().auth_json());
+    if let Some(memory) = open.pool.state_mut().seats.get_mut(&key) {
+        let Server { pid, start_ticks } = server;
+        memory.server = Some(ServerMemory { pid, start_ticks, account: Some(id.clone()) });
+    }
+    let attached = attached(ctx, &open);
+    for launch in open.census.ledger.launches.iter().filter(|l| attached.contains(&l.process.pid)) {
+        if let Some(entry) = launch.entry.clone() {
+            ledger::enter(
+                &ctx.paths,
+                &launch.process,
+                &ledger::Entry { account: Some(id.clone()), ..entry },
+            )?;
+        }
+    }
+    open.commit()?;
     let label = open.label(id);
     drop(open);
-    ui::warn(&format!(
-        "{live} is in use by {}. After a switch these sessions stop at their next token refresh with an error.",
-        who.join(", ")
-    ));
-    if !ui::confirm(&format!("Switch to `{label}` all the same?"), "--force")? {
-        return Err(Error::new("nothing was switched")
-            .hint(format!("`codex-pool run {label}` starts it beside them, in a home of its own")));
-    }
-    ctx.open()
+    ui::done(&match attached.len() {
+        0 => format!("the background server was restarted as `{label}`"),
+        _ => format!("the background server was restarted; what is attached to it goes on as `{label}`"),
+    });
+    Ok(())
 }

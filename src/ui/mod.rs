@@ -5,15 +5,17 @@
 
 pub(crate) mod findings;
 mod progress;
+mod prompt;
 pub(crate) mod table;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use codex_pool_core::launch::Line;
-use codex_pool_core::{Error, ErrorKind, Result};
+use codex_pool_core::{Error, Result};
 
 pub(crate) use progress::{download, progress};
+pub(crate) use prompt::{agree, choose, confirm, interactive, secret};
 
 /// One line of a result.
 pub(crate) fn line(text: &str) {
@@ -25,10 +27,14 @@ pub(crate) fn block(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-/// Bytes of a result.
-pub(crate) fn raw(bytes: &[u8]) {
+/// Bytes of a result that must arrive whole.
+///
+/// # Errors
+/// Standard output does not take them.
+pub(crate) fn raw(bytes: &[u8]) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(bytes).and_then(|()| out.flush());
+    let written = out.write_all(bytes).and_then(|()| out.flush());
+    written.map_err(|e| Error::new(format!("cannot write to standard output: {e}")))
 }
 
 /// A result as JSON.
@@ -80,32 +86,6 @@ pub(crate) fn launch_lines(lines: &[Line], quiet: bool, verbose: bool) {
             Line::Verbose(text) if verbose => fatal(text),
             Line::Switched(_) | Line::Verbose(_) => {}
         }
-    }
-}
-
-/// Whether somebody is there to be asked.
-pub(crate) fn interactive() -> bool {
-    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
-}
-
-/// Asks a yes-or-no question; no is the default. `flag`: how a script says yes.
-///
-/// # Errors
-/// Without a terminal nobody can be asked: a usage error that names the flag.
-pub(crate) fn confirm(question: &str, flag: &str) -> Result<bool> {
-    if !interactive() {
-        return Err(Error::of(
-            ErrorKind::Usage,
-            format!("{} Nobody can be asked without a terminal", printable(question)),
-        )
-        .hint(format!("`{flag}` says yes")));
-    }
-    match inquire::Confirm::new(&printable(question)).with_default(false).prompt() {
-        Ok(answer) => Ok(answer),
-        Err(inquire::InquireError::OperationCanceled | inquire::InquireError::OperationInterrupted) => {
-            Ok(false)
-        }
-        Err(e) => Err(Error::new(format!("cannot ask: {e}"))),
     }
 }
 

@@ -37,6 +37,14 @@ pub(super) fn is_v1(bytes: &[u8]) -> bool {
     inline || accounts.is_some() && tree.get("version").and_then(Value::as_u64) == Some(1)
 }
 
+/// Whether these bytes are a registry of ours, of whatever version, without credentials.
+pub fn is_registry(bytes: &[u8]) -> bool {
+    let tree = serde_json::from_slice::<Value>(bytes).unwrap_or_default();
+    !is_v1(bytes)
+        && tree.get("version").is_some_and(Value::is_u64)
+        && tree.get("accounts").is_some_and(Value::is_array)
+}
+
 /// Reads such a store; `None` if these bytes are none.
 pub fn parse_foreign_store(bytes: &[u8]) -> Option<Vec<ForeignAccount>> {
     if !is_v1(bytes) {

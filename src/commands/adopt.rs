@@ -1,0 +1,81 @@
+//! Taking a login into the pool, for `add`, `reauth`, `import` and `init`: the credentials, the registry's
+//! entry, and every seat that holds the account, in one transaction.
+
+use codex_pool_core::Result;
+use codex_pool_core::account::AccountId;
+use codex_pool_core::auth_doc::AuthDoc;
+use codex_pool_core::renewal;
+use codex_pool_core::seats;
+use codex_pool_core::store::Settled;
+use codex_pool_core::usage::UsageCache;
+
+use super::{Context, Open};
+use crate::ui;
+
+/// What taking a document in has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// The account is new in the pool.
+    New,
+    /// The account was there, and has these credentials now.
+    Updated,
+    /// The account was there with these very credentials.
+    Same,
+    /// The account was there with newer credentials, which it keeps.
+    Older,
+}
+
+/// Takes a document into the open pool. `label` is for a new account. The caller commits.
+///
+/// # Errors
+/// If it could not be made durable; nothing has changed then.
+pub(crate) fn take(open: &mut Open, doc: &AuthDoc, label: Option<&str>) -> Result<Taken> {
+    let id = doc.id();
+    let known = open.pool.registry().get(id).is_some();
+    let before = open.pool.credentials().load(id).ok().flatten();
+    let settled = open.pool.adopt(&open.lock, doc, label, false, open.now)?;
+    // What was adopted is told by whoever asked for it.
+    open.pool.adopted.clear();
+    let same = before.is_some_and(|before| before.same_credentials(doc));
+    let taken = match (settled, known) {
+        (_, true) if same => Taken::Same,
+        (Settled::Kept, true) => Taken::Older,
+        (Settled::Offered, true) => Taken::Updated,
+        (_, false) => Taken::New,
+    };
+    if !same {
+        hand_out(open, id)?;
+    }
+    Ok(taken)
+}
+
+/// Writes the account's newest credentials into the seats that hold it, in use or not.
+fn hand_out(open: &mut Open, id: &AccountId) -> Result<()> {
+    for seat in seats::seats_of(&open.lock, &mut open.pool, id, open.now)? {
+        let Some(newest) = open.pool.credentials().load(id)? else { continue };
+        if let Err(error) = seats::renew(&open.lock, &mut open.pool, &seat, &newest, open.now) {
+            ui::warn(&format!("{error}; the next launch there tries again"));
+        }
+    }
+    Ok(())
+}
+
+/// Takes the result of a login that was made just now: whatever spoke against the account is over.
+///
+/// # Errors
+/// As [`take`].
+pub(crate) fn take_login(
+    ctx: &Context<'_>,
+    open: &mut Open,
+    doc: &AuthDoc,
+    label: Option<&str>,
+) -> Result<Taken> {
+    let taken = take(open, doc, label)?;
+    renewal::restart(&mut open.pool, doc.id());
+    let mut usage = UsageCache::load(Some(&open.lock), &ctx.paths);
+    if let Some(entry) = usage.accounts.get_mut(doc.id()) {
+        (entry.attempt, entry.renewal) = (None, None);
+        usage.save(&open.lock, &ctx.paths)?;
+    }
+    Ok(taken)
+}

@@ -1,0 +1,77 @@
+//! `reauth`: a new login for an account of the pool. It must be the same user in the same workspace.
+
+use codex_pool_core::account::{Account, AccountKind};
+use codex_pool_core::auth_doc::AuthDoc;
+use codex_pool_core::{Error, ErrorKind, Result, references};
+
+use super::{Context, add, adopt, login};
+use crate::cli::ReauthArgs;
+use crate::ui;
+
+pub(crate) fn run(ctx: &Context<'_>, args: &ReauthArgs) -> Result<()> {
+    let account = references::resolve(&ctx.open()?.pool.registry().accounts, &args.account)?.clone();
+    if account.kind == AccountKind::ApiKey {
+        return Err(Error::new(format!(
+            "`{}` is an API key, and another key is another account",
+            account.label
+        ))
+        .hint("`codex-pool add --with-api-key` adds the new one"));
+    }
+    if args.login.with_api_key {
+        return Err(Error::of(
+            ErrorKind::Usage,
+            format!("`{}` is a ChatGPT login, which an API key cannot renew", account.label),
+        ));
+    }
+    ui::note(&format!("log in as {}", who(&account)));
+    let doc = login::run(ctx, &args.login)?;
+    if *doc.id() != account.id {
+        return Err(Error::new(format!(
+            "you logged in as {}, but `{}` is {}; nothing was changed",
+            who_of(&doc),
+            account.label,
+            who(&account)
+        ))
+        .hint(format!(
+            "try again with `codex-pool reauth {}`; `codex-pool add` takes another account in",
+            account.word()
+        )));
+    }
+    let mut open = ctx.open()?;
+    if open.pool.registry().get(&account.id).is_none() {
+        return Err(Error::of(
+            ErrorKind::NoSuchAccount,
+            format!("`{}` was removed from the pool meanwhile; nothing was changed", account.label),
+        )
+        .hint("`codex-pool add` takes it in again"));
+    }
+    adopt::take_login(ctx, &mut open, &doc, None)?;
+    open.commit()?;
+    let live = open.live() == Some(&account.id);
+    drop(open);
+    ui::done(&format!(
+        "`{}` is logged in again{}",
+        account.label,
+        if live { "; it is live, and its running sessions go on with the new login" } else { "" }
+    ));
+    add::show(ctx, &account.id, account.kind);
+    Ok(())
+}
+
+/// Who an account is: its email and workspace, since one email can be in several.
+fn who(account: &Account) -> String {
+    describe(account.email.as_deref(), account.account_id.as_deref(), account.plan.as_deref())
+}
+
+fn who_of(doc: &AuthDoc) -> String {
+    match doc.identity() {
+        Some(who) => describe(doc.email(), Some(&who.account_id), doc.plan()),
+        None => "an API key".to_owned(),
+    }
+}
+
+fn describe(email: Option<&str>, workspace: Option<&str>, plan: Option<&str>) -> String {
+    let email = email.unwrap_or("an account without email");
+    let plan = plan.map_or_else(String::new, |plan| format!("{plan}, "));
+    format!("{email} ({plan}workspace {})", workspace.unwrap_or("unknown"))
+}

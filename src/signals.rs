@@ -1,0 +1,127 @@
+//! Signals that would end us: held back while something must not be left half done. Touches nothing else
+//! of the process.
+
+use std::io::{self, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, mpsc};
+
+use nix::sys::pthread::{pthread_kill, pthread_self};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill};
+use nix::unistd::Pid;
+
+/// While this lives, Ctrl-C and the like wait; whatever came takes effect when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Held {
+    before: Option<SigSet>,
+}
+
+/// Holds them back, in this thread.
+pub(crate) fn hold() -> Held {
+    Held { before: deadly().thread_swap_mask(SigmaskHow::SIG_BLOCK).ok() }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before {
+            // It was the mask a moment ago, so it is a good one.
+            let _ = before.thread_set_mask();
+        }
+    }
+}
+
+fn deadly() -> SigSet {
+    [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect()
+}
+
+/// How a child ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// Its exit status.
+    pub(crate) status: ExitStatus,
+    /// What was meant to end us meanwhile.
+    pub(crate) signal: Option<Signal>,
+}
+
+impl Held {
+    /// Runs a command on this terminal and waits for its end. What the terminal sends reaches the child by
+    /// itself; what is sent to us alone is passed on. `input` is its stdin, else it has ours.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub(crate) fn attend(&self, command: &mut Command, input: Option<&[u8]>) -> io::Result<Ended> {
+        // Ignored, as some parents leave it, SIGCHLD would never come, and the exit status be lost.
+        let caught = signal_hook::flag::register(Signal::SIGCHLD as i32, Arc::new(AtomicBool::new(false)))?;
+        let mut awaited = deadly();
+        awaited.add(Signal::SIGCHLD);
+        let before = awaited.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        let childs = self.before.unwrap_or_else(SigSet::empty);
+        // SAFETY: between fork and exec this only sets the signal mask, which is async-signal-safe.
+        #[expect(unsafe_code, reason = "a child inherits its parent's mask")]
+        unsafe {
+            command.pre_exec(move || Ok(childs.thread_set_mask()?));
+        }
+        let ended = run(command, input, &awaited);
+        before.thread_set_mask()?;
+        signal_hook::low_level::unregister(caught);
+        ended
+    }
+}
+
+fn run(command: &mut Command, input: Option<&[u8]>, awaited: &SigSet) -> io::Result<Ended> {
+    if input.is_some() {
+        command.stdin(Stdio::piped());
+    }
+    let mut child = command.spawn()?;
+    if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
+        // A child that does not read it says itself what it wants.
+        let _ = stdin.write_all(input);
+    }
+    let pid = Pid::from_raw(child.id().cast_signed());
+    let (us, (sender, receiver)) = (pthread_self(), mpsc::channel());
+    std::thread::spawn(move || {
+        // We are the only receiver, and wait for just this.
+        let _ = sender.send(child.wait());
+        // SIGCHLD itself may have gone to any thread.
+        let _ = pthread_kill(us, Signal::SIGCHLD);
+    });
+    let mut signal = None;
+    loop {
+        let came = awaited.wait()?;
+        if let Ok(status) = receiver.try_recv() {
+            return Ok(Ended { status: status?, signal });
+        }
+        match came {
+            Signal::SIGCHLD => {}
+            Signal::SIGTERM | Signal::SIGHUP => {
+                signal = Some(came);
+                // It may have ended just now.
+                let _ = kill(pid, came);
+            }
+            came => signal = Some(came),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+
+    #[test]
+    fn a_child_gets_its_input_and_its_status_comes_back() {
+        let held = hold();
+        let ended = held.attend(Command::new("sh").args(["-c", "read x; exit $x"]), Some(b"7\n")).unwrap();
+        assert_eq!((ended.status.code(), ended.signal), (Some(7), None));
+    }
+
+    #[test]
+    fn what_would_end_us_is_passed_on_and_we_live() {
+        let held = hold();
+        // To this thread alone, since others of the test program do not hold signals back.
+        pthread_kill(pthread_self(), Signal::SIGTERM).unwrap();
+        let ended = held.attend(Command::new("sleep").arg("60"), None).unwrap();
+        assert_eq!((ended.status.signal(), ended.signal), (Some(15), Some(Signal::SIGTERM)));
+    }
+}

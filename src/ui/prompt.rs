@@ -1,0 +1,75 @@
+//! Questions to a person. Without a terminal nobody is asked: the error names the flag that answers.
+//! Escape means no, Ctrl-C ends the command.
+
+use std::io::IsTerminal;
+
+use codex_pool_core::auth_doc::Secret;
+use codex_pool_core::{Error, ErrorKind, Result};
+use inquire::{Confirm, InquireError, Password, PasswordDisplayMode, Select};
+
+use super::printable;
+
+/// Whether somebody is there to be asked.
+pub(crate) fn interactive() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+/// Asks a yes-or-no question; no is the default. `flag`: how a script says yes.
+///
+/// # Errors
+/// Nobody can be asked, or Ctrl-C.
+pub(crate) fn confirm(question: &str, flag: &str) -> Result<bool> {
+    if !interactive() {
+        return Err(nobody(question).hint(format!("`{flag}` says yes")));
+    }
+    agree(question, false)
+}
+
+/// Asks a yes-or-no question of a person who is known to be there.
+///
+/// # Errors
+/// Ctrl-C.
+pub(crate) fn agree(question: &str, default: bool) -> Result<bool> {
+    Ok(answer(Confirm::new(&printable(question)).with_default(default).prompt())?.unwrap_or(false))
+}
+
+/// Asks for one of several answers of a person who is known to be there; Escape is `None`.
+///
+/// # Errors
+/// Ctrl-C.
+pub(crate) fn choose(question: &str, answers: &[&str]) -> Result<Option<usize>> {
+    let select = Select::new(question, answers.to_vec()).without_filtering().without_help_message();
+    Ok(answer(select.raw_prompt())?.map(|chosen| chosen.index))
+}
+
+/// Asks for a secret, without showing it.
+///
+/// # Errors
+/// Nobody can be asked, nothing was typed, or Ctrl-C.
+pub(crate) fn secret(question: &str) -> Result<Secret> {
+    if !interactive() {
+        return Err(nobody(question));
+    }
+    let prompt = Password::new(question)
+        .without_confirmation()
+        .with_display_mode(PasswordDisplayMode::Masked)
+        .prompt();
+    answer(prompt)?.map(Secret::new).ok_or_else(stopped)
+}
+
+fn nobody(question: &str) -> Error {
+    Error::of(ErrorKind::Usage, format!("{} Nobody can be asked without a terminal", printable(question)))
+}
+
+fn stopped() -> Error {
+    Error::new("stopped by Ctrl-C")
+}
+
+fn answer<T>(prompt: std::result::Result<T, InquireError>) -> Result<Option<T>> {
+    match prompt {
+        Ok(answer) => Ok(Some(answer)),
+        Err(InquireError::OperationCanceled) => Ok(None),
+        Err(InquireError::OperationInterrupted) => Err(stopped()),
+        Err(e) => Err(Error::new(format!("cannot ask: {e}"))),
+    }
+}
