@@ -3,6 +3,7 @@
 mod cli;
 mod commands;
 mod net;
+mod programs;
 mod receipt;
 mod refresh;
 mod shell_env;

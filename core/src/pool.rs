@@ -6,7 +6,7 @@ use crate::auth_doc::AuthDoc;
 use crate::error::Result;
 use crate::files::{Durability, PoolLock};
 use crate::paths::PoolPaths;
-use crate::store::{Credentials, FolderMemory, Registry, State, migrate_if_v1};
+use crate::store::{Credentials, FolderMemory, Migration, Registry, State, migrate_if_v1};
 
 /// How many folders are remembered.
 const MOST_FOLDERS: usize = 200;
@@ -24,8 +24,8 @@ pub struct Pool {
     state_changed: bool,
     /// Accounts that were adopted since it was opened, for a message.
     pub adopted: Vec<AccountId>,
-    /// How many accounts a migration took over, if there was one.
-    pub migrated: Option<usize>,
+    /// What a migration did, if there was one.
+    pub migrated: Option<Migration>,
 }
 
 impl Pool {

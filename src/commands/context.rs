@@ -14,6 +14,7 @@ use codex_pool_core::paths::PoolPaths;
 use codex_pool_core::pool::Pool;
 use codex_pool_core::seats::occupants::{Census, Occupant};
 use codex_pool_core::seats::{self, Base, Holding, NoBase, Seat};
+use codex_pool_core::store::Migration;
 use codex_pool_core::{Error, Result};
 
 use crate::{signals, ui};
@@ -111,11 +112,8 @@ impl<'a> Context<'a> {
         let whole = signals::hold();
         let now = env::clock();
         let mut pool = Pool::open(&lock, &self.paths, now)?;
-        if let Some(count) = pool.migrated {
-            ui::note(&format!(
-                "{count} accounts were taken over from version 1; the old file is {}",
-                self.paths.registry_v1().display()
-            ));
+        if let Some(migration) = &pool.migrated {
+            tell_migration(migration, &self.paths);
         }
         let census = Census::take(Some(&lock), &self.paths, now);
         launch::login::undo_interrupted(&lock, &mut pool, &census, now)?;
@@ -138,6 +136,18 @@ impl<'a> Context<'a> {
     pub(crate) fn occupants(&self, open: &Open, seat: &Seat) -> Vec<Occupant> {
         let databases = launch::databases(self.env, &self.codex, &self.base);
         open.census.occupants(&open.pool, &self.base, seat, &databases)
+    }
+}
+
+fn tell_migration(migration: &Migration, paths: &PoolPaths) {
+    let (count, old) = (migration.accounts, paths.registry_v1());
+    let accounts = if count == 1 { "account was" } else { "accounts were" };
+    ui::note(&format!("{count} {accounts} taken over from version 1; the old file is {}", old.display()));
+    for (name, why) in &migration.set_aside {
+        ui::warn(&format!(
+            "{name} was not taken over, since {why}; its document is in {}",
+            paths.lost_found().display()
+        ));
     }
 }
 

@@ -31,7 +31,7 @@ pub(crate) fn run(ctx: &Context<'_>, args: &ExportArgs) -> Result<()> {
             return Err(Error::of(ErrorKind::Usage, "credentials are not printed to a terminal")
                 .hint("write a file with `--out FILE`, or use `--force`"));
         }
-        None => ui::raw(doc.bytes())?,
+        None => ui::hand_over(doc.bytes())?,
     }
     ui::note("a copied login has two owners: whichever refreshes first locks the other one out");
     Ok(())

@@ -9,6 +9,7 @@ mod doctor;
 mod edit;
 mod export;
 mod import;
+mod init;
 mod list;
 mod login;
 mod man;
@@ -34,6 +35,7 @@ pub(crate) fn run(command: Command, env: &Env) -> Result<ExitCode> {
     let done = |result: Result<()>| result.map(|()| ExitCode::SUCCESS);
     let ctx = || Context::new(env);
     match command {
+        Command::Init(args) => done(init::run(&ctx()?, &args)),
         Command::Add(args) => done(add::run(&ctx()?, &args)),
         Command::Reauth(args) => done(reauth::run(&ctx()?, &args)),
         Command::Import(args) => done(import::run(&ctx()?, &args)),

@@ -84,17 +84,32 @@ pub(crate) fn source_line(home: &Path, pool: &Path, fish: bool) -> String {
     }
 }
 
+/// Whether the line is in its file.
+///
+/// # Errors
+/// The file cannot be read.
+pub(crate) fn has_line(start: &StartLine) -> io::Result<bool> {
+    Ok(has(&read(&start.file)?, start))
+}
+
+fn read(file: &Path) -> io::Result<Vec<u8>> {
+    match std::fs::read(file) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        other => other,
+    }
+}
+
+fn has(text: &[u8], start: &StartLine) -> bool {
+    text.split(|&b| b == b'\n').any(|line| line == start.line.as_bytes())
+}
+
 /// Appends the line to its file unless it is there. Makes the file, and its folder, if need be; follows links.
 ///
 /// # Errors
 /// The file cannot be read or written.
 pub(crate) fn add_line(start: &StartLine) -> io::Result<bool> {
-    let old = match std::fs::read(&start.file) {
-        Ok(old) => old,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(e) => return Err(e),
-    };
-    if old.split(|&b| b == b'\n').any(|line| line == start.line.as_bytes()) {
+    let old = read(&start.file)?;
+    if has(&old, start) {
         return Ok(false);
     }
     if let Some(folder) = start.file.parent() {

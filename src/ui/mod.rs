@@ -1,7 +1,7 @@
 //! The only place that prints. Results go to stdout, everything else to stderr; JSON is never mixed
 //! with text. What comes from outside is shown without control characters.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the room that prints")]
+#![expect(clippy::print_stderr, reason = "this is the room that prints")]
 
 pub(crate) mod findings;
 mod progress;
@@ -27,11 +27,16 @@ pub(crate) fn block(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
+/// Bytes of a result; a closed pipe is nobody's problem.
+pub(crate) fn raw(bytes: &[u8]) {
+    let _ = hand_over(bytes);
+}
+
 /// Bytes of a result that must arrive whole.
 ///
 /// # Errors
 /// Standard output does not take them.
-pub(crate) fn raw(bytes: &[u8]) -> Result<()> {
+pub(crate) fn hand_over(bytes: &[u8]) -> Result<()> {
     let mut out = std::io::stdout().lock();
     let written = out.write_all(bytes).and_then(|()| out.flush());
     written.map_err(|e| Error::new(format!("cannot write to standard output: {e}")))

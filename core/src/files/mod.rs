@@ -4,7 +4,8 @@ mod atomic;
 mod lock;
 
 pub use atomic::{
-    Durability, Owner, create_private_dir, remove_file, rename_new, sync_dir, temp_name, write_whole,
+    Durability, Owner, create_private_dir, make_private, remove_file, rename_new, sync_dir, temp_name,
+    write_whole,
 };
 pub use lock::{FileLock, PoolLock, RefreshLock};
 

@@ -15,7 +15,7 @@ pub use registry::{REGISTRY_VERSION, Registry};
 pub use state::{
     Capabilities, FolderMemory, Mark, MarkKind, SeatMemory, ServerMemory, State, path_key, path_of_key,
 };
-pub use v1::{ForeignAccount, is_registry, migrate_if_v1, parse_foreign_store};
+pub use v1::{ForeignAccount, Migration, is_registry, migrate_if_v1, parse_foreign_store};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -8,7 +8,7 @@ use super::lost_found::{LostFound, Why};
 use super::{MAX_JSON, registry::Registry};
 
 use crate::account::AccountId;
-use crate::auth_doc::AuthDoc;
+use crate::auth_doc::{AuthDoc, DocError};
 use crate::error::{Error, Result};
 use crate::files::{self, Durability, PoolLock};
 use crate::paths::PoolPaths;
@@ -26,7 +26,7 @@ pub struct ForeignAccount {
     /// Whether it was enabled.
     pub enabled: bool,
     /// Its document, or the bytes and what is wrong with them.
-    pub doc: std::result::Result<AuthDoc, (Vec<u8>, crate::auth_doc::DocError)>,
+    pub doc: std::result::Result<AuthDoc, (Vec<u8>, DocError)>,
 }
 
 /// Whether these bytes are such a store: an object with accounts that hold `authJson`, or of version 1.
@@ -73,13 +73,22 @@ fn foreign_account(entry: &Value) -> ForeignAccount {
     ForeignAccount { id: text("id"), label: text("label"), added_at, enabled, doc }
 }
 
+/// What a migration did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Migration {
+    /// How many accounts the registry has now.
+    pub accounts: usize,
+    /// What could not be understood and is in `lost+found/`: its name and why.
+    pub set_aside: Vec<(String, DocError)>,
+}
+
 /// Migrates a version-1 registry in place, if there is one. The old file is kept as
 /// `accounts.v1.json`; documents that cannot be understood go to `lost+found/`. Interrupted at any
-/// point it starts again: the registry is replaced last. Says how many accounts were taken over.
+/// point it starts again: the registry is replaced last.
 ///
 /// # Errors
 /// If something cannot be read or written; the old registry is then still in place.
-pub fn migrate_if_v1(lock: &PoolLock, paths: &PoolPaths, now: i64) -> Result<Option<usize>> {
+pub fn migrate_if_v1(lock: &PoolLock, paths: &PoolPaths, now: i64) -> Result<Option<Migration>> {
     let path = paths.registry();
     let bytes = files::read_small(&path, MAX_JSON).map_err(|e| Error::io("read", &path, &e))?;
     let Some(accounts) = bytes.as_deref().and_then(parse_foreign_store) else { return Ok(None) };
@@ -88,6 +97,7 @@ pub fn migrate_if_v1(lock: &PoolLock, paths: &PoolPaths, now: i64) -> Result<Opt
         .map_err(|e| Error::io("write", &kept, &e))?;
     let credentials = Credentials::new(paths);
     let mut registry = Registry::default();
+    let mut set_aside = Vec::new();
     for account in accounts {
         match account.doc {
             Ok(doc) => {
@@ -99,13 +109,16 @@ pub fn migrate_if_v1(lock: &PoolLock, paths: &PoolPaths, now: i64) -> Result<Opt
                     entry.former_ids.extend(account.id);
                 }
             }
-            Err((bytes, _)) => {
+            Err((bytes, why)) => {
                 LostFound::new(paths).keep(lock, &bytes, Why::Broken, None, now)?;
+                let name =
+                    account.label.or(account.id).unwrap_or_else(|| "an account without a label".to_owned());
+                set_aside.push((name, why));
             }
         }
     }
     registry.save(lock, paths)?;
-    Ok(Some(registry.accounts.len()))
+    Ok(Some(Migration { accounts: registry.accounts.len(), set_aside }))
 }
 
 /// Takes an account's credentials out of the file that a migration kept. Without any left, the file goes.

@@ -2,12 +2,11 @@
 //! ends a process, switches an account, or touches anything but the pool and the mode of `auth.json`.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use codex_pool_core::account::AccountId;
 use codex_pool_core::auth_doc::{AuthDoc, MAX_BYTES};
-use codex_pool_core::codex::find::is_shim;
 use codex_pool_core::env::Env;
 use codex_pool_core::files::{self, PoolLock};
 use codex_pool_core::launch::login;
@@ -23,6 +22,7 @@ use codex_pool_core::{Error, Result};
 
 use super::scene::Place;
 use crate::commands::context;
+use crate::programs;
 
 /// One repair.
 #[derive(Debug)]
@@ -93,8 +93,14 @@ fn one(env: &Env, paths: &PoolPaths, mend: &Mend) -> Result<String> {
     }
     let lock = context::lock(paths)?;
     match mend {
-        Mend::Shim { source } => put_shim(&lock, paths, source),
-        Mend::AdminLink { target } => link_admin(&lock, paths, target),
+        Mend::Shim { source } => {
+            programs::put_shim(&lock, paths, source)?;
+            Ok(format!("put the shim in place: {}", paths.shim().display()))
+        }
+        Mend::AdminLink { target } => {
+            programs::link_admin(&lock, paths, target)?;
+            Ok(format!("linked {} to {}", paths.admin_link().display(), target.display()))
+        }
         Mend::SetAside { cache } => set_aside(&lock, paths, cache),
         Mend::Remove { file } => {
             files::remove_file(file).map_err(|e| Error::io("remove", file, &e))?;
@@ -139,44 +145,6 @@ fn make_private(paths: &[PathBuf]) -> Result<String> {
         1 => format!("made {what} private"),
         n => format!("made {what} and {} more private", n - 1),
     })
-}
-
-/// A shim of this version to put in place: the one beside this program, as an unpacked release or a
-/// build has it.
-pub(super) fn shim_source() -> Option<PathBuf> {
-    let own = std::env::current_exe().ok()?.canonicalize().ok()?;
-    let beside = own.with_file_name("codex");
-    is_shim(&beside).then_some(beside)
-}
-
-fn put_shim(_lock: &PoolLock, paths: &PoolPaths, source: &Path) -> Result<String> {
-    let (shim, dir) = (paths.shim(), paths.bin());
-    if shim.symlink_metadata().is_ok() && !is_shim(&shim) {
-        return Err(Error::new(format!("{} is not codex-pool's shim, so it stays", shim.display())));
-    }
-    let staged = dir.join(".codex.codex-pool.tmp");
-    let put = || {
-        files::create_private_dir(&dir)?;
-        files::remove_file(&staged)?;
-        fs::copy(source, &staged)?;
-        fs::set_permissions(&staged, fs::Permissions::from_mode(0o755))?;
-        fs::rename(&staged, &shim)
-    };
-    put().map_err(|e| Error::io("write", &shim, &e))?;
-    Ok(format!("put the shim in place: {}", shim.display()))
-}
-
-fn link_admin(_lock: &PoolLock, paths: &PoolPaths, target: &Path) -> Result<String> {
-    let (link, dir) = (paths.admin_link(), paths.bin());
-    let staged = dir.join(".codex-pool.codex-pool.tmp");
-    let put = || {
-        files::create_private_dir(&dir)?;
-        files::remove_file(&staged)?;
-        symlink(target, &staged)?;
-        fs::rename(&staged, &link)
-    };
-    put().map_err(|e| Error::io("link", &link, &e))?;
-    Ok(format!("linked {} to {}", link.display(), target.display()))
 }
 
 fn enter(pool: &mut Pool, ids: &[AccountId], now: i64) -> Result<String> {

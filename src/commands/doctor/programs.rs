@@ -3,22 +3,16 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use codex_pool_core::codex::find::{all_on_path, is_shim};
 use codex_pool_core::codex::probe;
-use codex_pool_core::env::names::CODEX_POOL_SHIM_VERSION;
 use codex_pool_core::paths::PoolPaths;
 use semver::Version;
 
-use super::mend::{self, Mend};
+use super::mend::Mend;
 use super::scene::Scene;
 use super::{Check, codex_home};
-
-/// This program's version, which is the shim's, too.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// How long our own programs may take to say their version.
-const ANSWER: Duration = Duration::from_secs(5);
+use crate::programs::{self, ANSWER, VERSION, version_of_shim};
 
 pub(super) fn checks(scene: &Scene<'_>) -> Vec<Check> {
     let mut checks = Vec::new();
@@ -34,7 +28,7 @@ pub(super) fn checks(scene: &Scene<'_>) -> Vec<Check> {
 fn shim(paths: &PoolPaths) -> Check {
     const ID: &str = "shim";
     let file = paths.shim();
-    let again = |check: Check| match mend::shim_source() {
+    let again = |check: Check| match programs::shim_source() {
         Some(source) => check.mend(Mend::Shim { source }),
         None => check.fix("install codex-pool again, with install.sh"),
     };
@@ -53,13 +47,6 @@ fn shim(paths: &PoolPaths) -> Check {
         )),
         None => again(Check::fail(ID, format!("{} does not run", file.display()))),
     }
-}
-
-/// What a shim says of itself. It gets an empty environment: whatever it is, it must not find a Codex
-/// to start.
-fn version_of_shim(file: &Path) -> Option<String> {
-    let text = probe::answer(Command::new(file).env_clear().env(CODEX_POOL_SHIM_VERSION, "1"), ANSWER)?;
-    Some(text.trim_end().strip_prefix("codex-shim ")?.to_owned())
 }
 
 /// What `codex` means in this terminal.
@@ -117,7 +104,7 @@ fn quoted(path: &Path) -> String {
 fn admin(paths: &PoolPaths) -> Check {
     const ID: &str = "codex-pool";
     let link = paths.admin_link();
-    let Some(own) = std::env::current_exe().ok().and_then(|p| p.canonicalize().ok()) else {
+    let Some(own) = programs::own_file() else {
         return Check::warn(ID, "the system does not tell where this codex-pool is");
     };
     let missing = |why: String| Check::warn(ID, why).mend(Mend::AdminLink { target: own.clone() });

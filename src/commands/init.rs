@@ -1,0 +1,224 @@
+//! `init`: everything for the first time, and again to repair it. Each step is whole in itself, so that
+//! stopping in between does no harm.
+
+mod shell;
+
+use codex_pool_core::codex::layers::CredentialsStore;
+use codex_pool_core::codex::{find, probe};
+use codex_pool_core::files;
+use codex_pool_core::seats::Holding;
+use codex_pool_core::{Error, Result};
+
+use super::{Context, add, import, login};
+use crate::cli::{InitArgs, LoginArgs};
+use crate::programs::{self, VERSION};
+use crate::{signals, ui};
+
+pub(crate) fn run(ctx: &Context<'_>, args: &InitArgs) -> Result<()> {
+    let ask = match (args.yes, ui::interactive()) {
+        (true, _) => Ask::Defaults,
+        (false, true) => Ask::Person,
+        (false, false) => Ask::Nobody,
+    };
+    all(ctx, ask).map_err(|error| match error.hint {
+        Some(_) => error,
+        None => error.hint("what was done so far stays; `codex-pool init` goes on"),
+    })
+}
+
+fn all(ctx: &Context<'_>, ask: Ask) -> Result<()> {
+    codex(ctx);
+    login::sweep(&ctx.paths);
+    let placed = place_programs(ctx)?;
+    if placed {
+        shell::put_on_path(ctx, ask)?;
+    }
+    live(ctx)?;
+    codex_tools(ctx, ask)?;
+    more_accounts(ctx, ask)?;
+    closing();
+    if placed {
+        Ok(())
+    } else {
+        Err(Error::new("the shim is not in place, so `codex` does not use the pool")
+            .hint("install codex-pool with install.sh, then `codex-pool init` again"))
+    }
+}
+
+/// Who answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ask {
+    /// A person at a terminal.
+    Person,
+    /// `--yes`: everything as it is proposed.
+    Defaults,
+    /// No terminal: what would be asked is left out, and said so.
+    Nobody,
+}
+
+impl Ask {
+    /// Asks whether to do something. `skipped`: what is left out without a terminal, and how to do it.
+    fn whether(self, question: &str, default: bool, skipped: &str) -> Result<bool> {
+        match self {
+            Ask::Person => ui::agree(question, default),
+            Ask::Defaults => Ok(default),
+            Ask::Nobody => {
+                ui::note(&format!("skipped without a terminal: {skipped}"));
+                Ok(false)
+            }
+        }
+    }
+}
+
+/// The Codex that will run.
+fn codex(ctx: &Context<'_>) {
+    match find::find(ctx.env, &ctx.settings, None) {
+        Ok(path) => {
+            let version = probe::version(&path).unwrap_or_else(|| "of unknown version".to_owned());
+            ui::line(&format!("Codex {version}: {}", path.display()));
+        }
+        Err(error) => ui::warn(&format!("{error}; everything else is set up all the same")),
+    }
+}
+
+/// Puts the shim and the link to this command into the pool. Says whether the shim is there.
+fn place_programs(ctx: &Context<'_>) -> Result<bool> {
+    let lock = ctx.lock()?;
+    let _whole = signals::hold();
+    files::make_private(ctx.paths.root())
+        .map_err(|e| Error::io("change the mode of", ctx.paths.root(), &e))?;
+    let shim = ctx.paths.shim();
+    let there = shim.symlink_metadata().is_ok();
+    let placed = if there && !find::is_shim(&shim) {
+        ui::warn(&format!("{} is not codex-pool's shim, so it stays; move it away", shim.display()));
+        false
+    } else {
+        let version = programs::version_of_shim(&shim);
+        match programs::shim_source() {
+            _ if version.as_deref() == Some(VERSION) => {
+                ui::line(&format!("The shim is in place: {}", shim.display()));
+                true
+            }
+            Some(source) => {
+                programs::put_shim(&lock, &ctx.paths, &source)?;
+                ui::done(&format!(
+                    "{} the shim: {}",
+                    if there { "Renewed" } else { "Installed" },
+                    shim.display()
+                ));
+                true
+            }
+            None if there => {
+                let version = version.unwrap_or_else(|| "unknown".to_owned());
+                ui::warn(&format!(
+                    "the shim {} is of version {version}, codex-pool of {VERSION}; install.sh brings both up to date",
+                    shim.display()
+                ));
+                true
+            }
+            None => {
+                ui::warn("there is no shim beside codex-pool to put in place");
+                false
+            }
+        }
+    };
+    if let Some(own) = programs::own_file()
+        && ctx.paths.admin_link().canonicalize().ok().as_ref() != Some(&own)
+        && let Err(error) = programs::link_admin(&lock, &ctx.paths, &own)
+    {
+        ui::warn(&format!("{error}; launches cannot refresh usage and tokens"));
+    }
+    Ok(placed)
+}
+
+/// Adopts the live login (opening the pool does that, and migrates a registry of version 1), and says what is there.
+fn live(ctx: &Context<'_>) -> Result<()> {
+    let open = ctx.open()?;
+    let dir = ctx.base.dir().display();
+    match &open.shared {
+        Holding::Account { id, .. } => ui::line(&format!("Live in {dir}: `{}`", open.label(id))),
+        Holding::Empty => ui::line(&format!("There is no login in {dir} yet")),
+        Holding::Unmanaged(kind) => {
+            ui::warn(&format!("{dir} holds {kind}, which codex-pool leaves alone; `codex` goes on with it"));
+        }
+        Holding::Broken { .. } => {
+            ui::warn(&format!("auth.json in {dir} is not whole; `codex-pool doctor` says more"))
+        }
+        Holding::Unreadable(why) => ui::warn(&format!("auth.json in {dir} cannot be read: {why}")),
+    }
+    let store = ctx.codex.cli_auth_credentials_store;
+    if let Some(store @ (CredentialsStore::Keyring | CredentialsStore::Auto)) = store {
+        let store = if store == CredentialsStore::Keyring { "keyring" } else { "auto" };
+        ui::note(&format!(
+            "Codex keeps its login in the key ring (cli_auth_credentials_store = \"{store}\"), where codex-pool \
+             cannot see it; `codex-pool add` logs in once more, into the pool"
+        ));
+    }
+    Ok(())
+}
+
+/// Offers the accounts of codex-tools that the pool does not have.
+fn codex_tools(ctx: &Context<'_>, ask: Ask) -> Result<()> {
+    let Ok(store) = import::tool_store(ctx) else { return Ok(()) };
+    if !store.exists() {
+        return Ok(());
+    }
+    let mut batch = import::read(&store);
+    let open = ctx.open()?;
+    batch.retain(|document| document.doc().is_some_and(|doc| open.pool.registry().get(doc.id()).is_none()));
+    drop(open);
+    let accounts = match batch.len() {
+        0 => return Ok(()),
+        1 => "one account".to_owned(),
+        several => format!("{several} accounts"),
+    };
+    let question = format!("codex-tools has {accounts} that the pool does not have. Import?");
+    let skipped = format!("importing {accounts} from codex-tools (`codex-pool import codex-tools`)");
+    if ask.whether(&question, true, &skipped)? {
+        import::take_all(ctx, &batch, None)?;
+    }
+    Ok(())
+}
+
+/// Offers logins until there are enough.
+fn more_accounts(ctx: &Context<'_>, ask: Ask) -> Result<()> {
+    const ANSWERS: [&str; 3] =
+        ["no, that is all", "yes, with the browser here", "yes, with a code, in a browser elsewhere"];
+    loop {
+        let count = ctx.open()?.pool.registry().accounts.len();
+        if ask != Ask::Person {
+            let what = if count == 0 { "logging in" } else { "logging in to more accounts" };
+            let why = if ask == Ask::Nobody { " without a terminal" } else { "" };
+            ui::note(&format!("skipped{why}: {what} (`codex-pool add`)"));
+            return Ok(());
+        }
+        let question = match count {
+            0 => "The pool has no account yet. Log in to one?".to_owned(),
+            1 => "The pool has one account. Log in to another?".to_owned(),
+            several => format!("The pool has {several} accounts. Log in to another?"),
+        };
+        let device_auth = match ui::choose(&question, &ANSWERS)? {
+            None | Some(0) => return Ok(()),
+            Some(answer) => answer == 2,
+        };
+        let how = LoginArgs { device_auth, with_api_key: false, login_args: Vec::new() };
+        if let Err(error) = add::add(ctx, &how, None) {
+            // One that was cancelled can be tried again.
+            ui::error(&error);
+        }
+    }
+}
+
+fn closing() {
+    ui::line("");
+    ui::line("`codex` works as before, on the account that has the most room. Worth knowing:");
+    for (command, what) in [
+        ("codex-pool list --refresh", "who has how much left"),
+        ("codex-pool add", "log in to one more account"),
+        ("codex-pool use <account>", "stay on one; `use --auto` lets the pool pick again"),
+        ("codex-pool why", "which account comes next, and why"),
+        ("codex-pool doctor", "check everything"),
+    ] {
+        ui::line(&format!("  {command:<27}{what}"));
+    }
+}
