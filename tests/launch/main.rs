@@ -2,11 +2,14 @@
 //! `codex-pool` beside it, against the stand-in service. Each test is named after the claim that it would see broken.
 
 mod adoption;
+mod arguments;
 mod commands;
 mod files;
 mod finding;
 mod inheritance;
 mod pick;
+mod rotation;
+mod server;
 mod transparency;
 mod trouble;
 mod world;
