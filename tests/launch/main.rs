@@ -8,6 +8,7 @@ mod files;
 mod finding;
 mod homes;
 mod inheritance;
+mod migration;
 mod parallel;
 mod pick;
 mod rotation;
