@@ -1,6 +1,8 @@
 //! Refresh tokens are single-use: what Codex rotates in a session must come back, whoever was live meanwhile, and
 //! the issuer must never see a token twice from us. On the real Codex.
 
+use std::os::unix::fs::symlink;
+
 use nix::sys::signal::Signal;
 use testkit::Pty;
 use testkit::backend::LoginSpec;
@@ -93,5 +95,19 @@ fn a_token_rotated_by_a_codex_outside_the_pool_comes_back() {
     answered(world.real_codex(&["exec", "--skip-git-repo-check", "hi"]).run(), "alice");
     answered(world.exec_as("bob").run(), "bob");
     answered(world.exec_as("alice").run(), "alice");
+    world.assert_nothing_lost(&["alice", "bob"]);
+}
+
+#[test]
+fn launches_at_once_on_an_expired_token_make_one_refresh() {
+    let world = world();
+    // As the installer leaves it: the shim finds the admin command, which refreshes for everybody.
+    symlink(world.home().join(".local/bin/codex-pool"), world.pool_home().join("bin/codex-pool"))
+        .expect("link");
+    let launches: Vec<_> = (0..4).map(|_| world.exec_as("alice").spawn()).collect();
+    for launch in launches {
+        answered(launch.wait(), "alice");
+    }
+    assert_eq!(world.backend().report().refreshes_of("alice").len(), 1);
     world.assert_nothing_lost(&["alice", "bob"]);
 }

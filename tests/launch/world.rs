@@ -59,12 +59,17 @@ impl World {
         self.pool(&["import", "-", "--label", label]).stdin(auth_json).run().ok();
     }
 
-    /// Makes these the accounts' usage as just fetched: label, percent used of the 5h window (which resets in an
-    /// hour) and of the week (in a day). The service says the same in its answers.
+    /// Makes these the accounts' usage, at the service and as just fetched: label, percent used of the 5h window
+    /// (which resets in an hour) and of the week (in a day).
     pub(crate) fn usage(&self, usage: &[(&str, f64, f64)]) {
         for (label, five, week) in usage {
             self.backend().set_usage(label, Usage::percent(*five, *week));
         }
+        self.cached_usage(usage);
+    }
+
+    /// The same, but the service knows nothing of it: nobody is refused.
+    pub(crate) fn cached_usage(&self, usage: &[(&str, f64, f64)]) {
         let now = now();
         let ids = self.ids();
         let window = |seconds: i64, used: f64, left: i64| json!({"window_seconds": seconds, "used_percent": used, "resets_at": now + left});
