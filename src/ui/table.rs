@@ -9,34 +9,36 @@ use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 use super::{block, colour, printable};
 use crate::view::{AccountView, problem};
 
+/// What of an account is shown. A narrow terminal gets less.
+#[derive(Clone, Copy)]
+struct Layout {
+    email: bool,
+    bars: bool,
+    /// When windows reset, plan, sessions, age of the data.
+    details: bool,
+}
+
+/// The richest first.
+const LAYOUTS: [Layout; 4] = [
+    Layout { email: true, bars: true, details: true },
+    Layout { email: false, bars: true, details: true },
+    Layout { email: false, bars: false, details: true },
+    Layout { email: false, bars: false, details: false },
+];
+
 /// The table of `list`.
 pub(crate) fn accounts(views: &[AccountView], now: i64, verbose: bool) {
     if views.is_empty() {
         block("The pool has no accounts yet. `codex-pool add` logs in to one.");
         return;
     }
-    let wide = width() >= 90;
-    let mut table = new_table();
-    table.set_header(if wide {
-        vec!["", "account", "plan", "state", "5h left", "week left", "sessions", "age"]
-    } else {
-        vec!["", "account", "state", "5h", "week"]
-    });
-    for view in views {
-        let mut row = vec![Cell::new(marks(view)), account_cell(view, wide)];
-        if wide {
-            row.push(Cell::new(view.account.plan.as_deref().map_or_else(|| "-".into(), printable)));
-        }
-        row.push(state_cell(view));
-        row.push(window_cell(view.usage.as_ref(), FIVE_HOURS, now, wide));
-        row.push(window_cell(view.usage.as_ref(), WEEK, now, wide));
-        if wide {
-            row.push(Cell::new(if view.sessions == 0 { "-".into() } else { view.sessions.to_string() }));
-            row.push(Cell::new(age(view.usage.as_ref(), now)));
-        }
-        table.add_row(row);
-    }
-    block(&table.to_string());
+    let fits = |table: &Table| {
+        // Each column has a space on both sides.
+        table.column_max_content_widths().iter().map(|w| usize::from(*w) + 2).sum::<usize>() <= width()
+    };
+    let tables = LAYOUTS.map(|layout| accounts_in(layout, views, now));
+    let table = tables.iter().find(|table| fits(table)).unwrap_or(&tables[LAYOUTS.len() - 1]);
+    block(&trimmed(table));
     for view in views {
         if let Some(problem) = problem(view) {
             block(&format!("{}: {}", printable(&view.account.label), printable(&problem)));
@@ -53,7 +55,42 @@ pub(crate) fn accounts(views: &[AccountView], now: i64, verbose: bool) {
             }
         }
     }
-    block("● live   ◆ pinned");
+    block("● live   ◆ pinned   → next");
+}
+
+fn accounts_in(layout: Layout, views: &[AccountView], now: i64) -> Table {
+    let mut table = new_table();
+    table.set_header(if layout.details {
+        vec!["", "account", "plan", "state", "5h left (resets)", "week left (resets)", "sessions", "age"]
+    } else {
+        vec!["", "account", "state", "5h", "week"]
+    });
+    for view in views {
+        let usage = view.usage.as_ref();
+        let mut row = vec![Cell::new(marks(view)), account_cell(view, layout.email)];
+        if layout.details {
+            row.push(Cell::new(view.account.plan.as_deref().map_or_else(|| "-".into(), printable)));
+        }
+        row.push(state_cell(view));
+        row.push(window_cell(usage.and_then(|u| u.window(FIVE_HOURS)), now, layout));
+        row.push(window_cell(usage.and_then(long_window), now, layout));
+        if layout.details {
+            row.push(Cell::new(if view.sessions == 0 { "-".into() } else { view.sessions.to_string() }));
+            row.push(Cell::new(age(usage, now)));
+        }
+        table.add_row(row);
+    }
+    table
+}
+
+/// The week, or what a plan has in its place (a month, say).
+fn long_window(usage: &Usage) -> Option<&Window> {
+    usage.window(WEEK).or_else(|| usage.longest().filter(|w| w.window_seconds != FIVE_HOURS))
+}
+
+/// A table without the spaces at the end of its lines.
+fn trimmed(table: &Table) -> String {
+    table.trim_fmt()
 }
 
 /// The table of `why`.
@@ -86,7 +123,7 @@ pub(crate) fn ranking(views: &[AccountView]) {
             Cell::new(printable(&view.reason)),
         ]);
     }
-    block(&table.to_string());
+    block(&trimmed(&table));
 }
 
 fn new_table() -> Table {
@@ -106,18 +143,19 @@ fn new_table() -> Table {
 /// Columns of the terminal; a pipe is as wide as needed.
 fn width() -> usize {
     if !std::io::stdout().is_terminal() {
-        return 120;
+        return usize::MAX;
     }
     crossterm::terminal::size().map_or(80, |(columns, _)| usize::from(columns))
 }
 
 fn marks(view: &AccountView) -> String {
     let mark = |on, mark| if on { mark } else { ' ' };
-    [mark(view.live, '●'), mark(view.pinned, '◆')].iter().collect()
+    let next = view.rank == Some(1);
+    [mark(next, '→'), mark(view.live, '●'), mark(view.pinned, '◆')].iter().collect()
 }
 
-fn account_cell(view: &AccountView, wide: bool) -> Cell {
-    let text = if wide { view.account.display() } else { view.account.label.clone() };
+fn account_cell(view: &AccountView, email: bool) -> Cell {
+    let text = if email { view.account.display() } else { view.account.label.clone() };
     let cell = Cell::new(printable(&text));
     if view.rank == Some(1) { cell.add_attribute(Attribute::Bold) } else { cell }
 }
@@ -131,8 +169,8 @@ fn state_cell(view: &AccountView) -> Cell {
     Cell::new(view.state.replace('_', " ")).fg(colour)
 }
 
-fn window_cell(usage: Option<&Usage>, seconds: i64, now: i64, wide: bool) -> Cell {
-    let Some(window) = usage.and_then(|u| u.window(seconds)) else { return Cell::new("-") };
+fn window_cell(window: Option<&Window>, now: i64, layout: Layout) -> Cell {
+    let Some(window) = window else { return Cell::new("-") };
     let left = window.left_percent(now);
     let colour = if left >= 40.0 {
         Color::Green
@@ -141,8 +179,13 @@ fn window_cell(usage: Option<&Usage>, seconds: i64, now: i64, wide: bool) -> Cel
     } else {
         Color::Red
     };
-    let text =
-        if wide { format!("{} {}", bar(left, 8), text_of(window, now)) } else { format!("{left:.0} %") };
+    let mut text = if layout.details { text_of(window, now) } else { format!("{left:.0} %") };
+    if layout.bars {
+        text = format!("{} {text}", bar(left, 8));
+    }
+    if !matches!(window.window_seconds, FIVE_HOURS | WEEK) {
+        text = format!("{text} of {}", window.name());
+    }
     Cell::new(text).fg(colour)
 }
 
@@ -150,18 +193,18 @@ fn window_cell(usage: Option<&Usage>, seconds: i64, now: i64, wide: bool) -> Cel
 fn text_of(window: &Window, now: i64) -> String {
     let left = window.left_percent(now);
     match window.resets_at.filter(|at| *at > now) {
-        Some(at) => format!("{left:.0} % ({})", human_duration(at - now)),
-        None => format!("{left:.0} %"),
+        Some(at) => format!("{left:>3.0} % ({})", human_duration(at - now)),
+        None => format!("{left:>3.0} %"),
     }
 }
 
 /// A bar of `cells` characters for a percentage.
 pub(crate) fn bar(percent: f64, cells: usize) -> String {
     let eighths = (percent.clamp(0.0, 100.0) / 100.0 * cells as f64 * 8.0).round() as usize;
-    let part = [' ', '▏', '▎', '▍', '▌', '▋', '▊', '▉'][eighths % 8];
+    let part = ['░', '▏', '▎', '▍', '▌', '▋', '▊', '▉'][eighths % 8];
     let full = "█".repeat(eighths / 8);
     let rest = cells - eighths / 8;
-    if rest == 0 { full } else { format!("{full}{part}{}", " ".repeat(rest - 1)) }
+    if rest == 0 { full } else { format!("{full}{part}{}", "░".repeat(rest - 1)) }
 }
 
 fn age(usage: Option<&Usage>, now: i64) -> String {

@@ -1,0 +1,123 @@
+//! The picture in README is what the program prints: this draws it again and compares. After a wanted change
+//! of the table: `UPDATE_PICTURE=1 cargo test --test picture`.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+use testkit::backend::{Usage, UserSpec, Window};
+use testkit::{Pty, Sandbox, picture, wait_until};
+
+const HOUR: i64 = 3_600;
+const DAY: i64 = 24 * HOUR;
+/// So that no unit changes while the program starts.
+const SLACK: i64 = 45;
+/// How old the data is.
+const AGE: i64 = 12 * 60;
+const COLUMNS: u16 = 104;
+
+#[test]
+fn the_picture_of_list_is_the_programs_own_output() {
+    let world = world();
+    date(&world);
+    // A session of alice, as list counts it.
+    let run = world.pool(&["run", "alice", "--program", "sleep", "--", "600"]).spawn();
+    let launches = world.pool_home().join("launches");
+    wait_until("the session", Duration::from_secs(10), || {
+        fs::read_dir(&launches).is_ok_and(|entries| entries.count() > 0)
+    });
+    let terminal = list(&world, COLUMNS);
+    let drawn = picture::svg("codex-pool list", &terminal.raw(), COLUMNS);
+    drop(run);
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/list.svg");
+    if std::env::var_os("UPDATE_PICTURE").is_some() {
+        fs::write(&file, &drawn).expect("write the picture");
+    }
+    let kept = fs::read_to_string(&file).unwrap_or_default();
+    assert!(kept == drawn, "docs/list.svg is not what `list` prints now; see the first lines of this test");
+}
+
+#[test]
+fn the_table_fits_a_terminal_of_any_width() {
+    let world = world();
+    for columns in [44, 60, 80, 104, 160] {
+        let screen = list(&world, columns).screen();
+        let first: Vec<&str> = screen.lines().skip(1).take(4).collect();
+        for name in ["alice", "work", "carol", "dave"] {
+            assert!(
+                first.iter().any(|line| line.contains(&format!(" {name} "))),
+                "{columns} columns:\n{screen}"
+            );
+        }
+        assert_eq!(screen.contains("<alice@example.com>"), columns == 160, "{screen}");
+    }
+}
+
+/// `codex-pool list` in a terminal, when it has ended.
+fn list(world: &Sandbox, columns: u16) -> Pty {
+    let mut terminal = Pty::spawn(world.pool(&["list"]), 24, columns);
+    assert!(terminal.wait(Duration::from_secs(30)).success(), "{}", terminal.screen());
+    wait_until("the table's last line", Duration::from_secs(10), || {
+        terminal.raw().trim_end().ends_with("next")
+    });
+    terminal
+}
+
+/// Four accounts: one live, one in use, one at its limit, one that needs a login.
+fn world() -> Sandbox {
+    let world = Sandbox::new();
+    let accounts = [
+        ("alice", "plus", (38.0, 2 * HOUR + 14 * 60), (52.0, DAY + 4 * HOUR)),
+        ("work", "team", (9.0, 4 * HOUR + 40 * 60), (21.0, 3 * DAY + 7 * HOUR)),
+        ("carol", "plus", (100.0, HOUR + 5 * 60), (64.0, 5 * DAY + 2 * HOUR)),
+        ("dave", "plus", (0.0, 5 * HOUR), (12.0, 6 * DAY)),
+    ];
+    for (name, plan, five_hours, week) in accounts {
+        world.backend().add_user(name, UserSpec::new(name).plan(plan));
+        let window = |window: Window, resets_in: i64| Some(window.resets_in(resets_in));
+        world.backend().set_usage(
+            name,
+            Usage::windows(
+                window(Window::five_hours(five_hours.0), five_hours.1),
+                window(Window::week(week.0), week.1),
+            ),
+        );
+        let document = world.backend().auth_json(name);
+        if name == "alice" {
+            world.write_live(&document);
+            world.pool(&["list"]).run().ok();
+        } else {
+            world.pool(&["import", "-", "--label", name]).stdin(document).run().ok();
+        }
+    }
+    world.pool(&["refresh"]).run().ok();
+    edit(&world.pool_home().join("accounts.json"), |registry| {
+        let dave =
+            registry["accounts"].as_array_mut().expect("accounts").iter_mut().find(|a| a["label"] == "dave");
+        dave.expect("dave")["auth"] = serde_json::json!({"state": "reauth_required", "reason": "revoked"});
+    });
+    world
+}
+
+/// Moves all times to where they were meant to be, now that everything is ready.
+fn date(world: &Sandbox) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970").as_secs() as i64;
+    edit(&world.pool_home().join("usage.json"), |cache| {
+        for entry in cache["accounts"].as_object_mut().expect("accounts").values_mut() {
+            let usage = &mut entry["usage"];
+            let late = now - usage["fetched_at"].as_i64().expect("a time");
+            usage["fetched_at"] = (now - AGE).into();
+            for window in usage["windows"].as_array_mut().expect("windows") {
+                let at = window["resets_at"].as_i64().expect("a time");
+                window["resets_at"] = (at + late + SLACK).into();
+            }
+        }
+    });
+}
+
+fn edit(file: &Path, edit: impl FnOnce(&mut Value)) {
+    let mut json: Value = serde_json::from_slice(&fs::read(file).expect("a file")).expect("JSON");
+    edit(&mut json);
+    fs::write(file, json.to_string()).expect("write it");
+}

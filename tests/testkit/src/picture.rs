@@ -1,0 +1,136 @@
+//! A terminal's output as an SVG picture, for documentation. The same output gives the same picture.
+
+use std::fmt::Write as _;
+use std::num::NonZeroU16;
+
+use vt100::{Cell, Color};
+
+/// Size of one character, and the space around all of them, pixels.
+const CHAR: (f64, f64) = (8.4, 20.0);
+const MARGIN: (f64, f64) = (18.0, 44.0);
+const BACKGROUND: &str = "#10151c";
+const FOREGROUND: &str = "#d7dde5";
+/// The terminal's eight colours.
+const PALETTE: [&str; 8] =
+    ["#4b5563", "#ff7b72", "#56d364", "#e3b341", "#79c0ff", "#d2a8ff", "#56d4dd", "#d7dde5"];
+
+/// Draws what a terminal of `columns` shows after `output`, below a line with the `command` that was typed.
+///
+/// # Panics
+/// If `columns` is 0.
+pub fn svg(command: &str, output: &str, columns: u16) -> String {
+    let lines = u16::try_from(output.lines().count()).unwrap_or(u16::MAX).max(1);
+    let size = |cells: u16| NonZeroU16::new(cells).expect("rows and columns");
+    let mut parser = vt100::Parser::new(size(lines + 2), size(columns), 0);
+    parser.process(b"\x1b[1m$ ");
+    parser.process(command.as_bytes());
+    parser.process(b"\x1b[0m\r\n");
+    parser.process(output.trim_end().replace('\n', "\r\n").replace("\r\r", "\r").as_bytes());
+    let screen = parser.screen();
+    let rows = screen.cursor_position().0 + 1;
+    let width = f64::from(columns) * CHAR.0 + 2.0 * MARGIN.0;
+    let height = f64::from(rows) * CHAR.1 + MARGIN.1 + MARGIN.0;
+    let mut out = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\" \
+         height=\"{height:.0}\" role=\"img\" aria-label=\"{}\">\n\
+         <rect width=\"100%\" height=\"100%\" rx=\"10\" fill=\"{BACKGROUND}\"/>\n",
+        escaped(command)
+    );
+    for (at, light) in ["#ff5f57", "#febc2e", "#28c840"].iter().enumerate() {
+        let x = 22 + at * 20;
+        let _ = writeln!(out, "<circle cx=\"{x}\" cy=\"20\" r=\"6\" fill=\"{light}\"/>");
+    }
+    out.push_str(
+        "<g font-family=\"ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace\" \
+         font-size=\"14\" xml:space=\"preserve\">\n",
+    );
+    for row in 0..rows {
+        let cells: Vec<&Cell> = (0..columns).filter_map(|column| screen.cell(row, column)).collect();
+        draw(&mut out, &cells, MARGIN.1 + f64::from(row) * CHAR.1);
+    }
+    out.push_str("</g>\n</svg>\n");
+    out
+}
+
+/// One row, whose top is at `y`: runs of equal looks as text, bars as rectangles.
+fn draw(out: &mut String, cells: &[&Cell], y: f64) {
+    let mut at = 0;
+    while at < cells.len() {
+        let cell = cells[at];
+        let x = MARGIN.0 + at as f64 * CHAR.0;
+        let bar: Vec<u32> = cells[at..].iter().map_while(|c| block(c.contents())).collect();
+        if !bar.is_empty() {
+            let filled = f64::from(bar.iter().sum::<u32>()) / 8.0;
+            for (length, opacity) in [(bar.len() as f64, 0.2), (filled, 1.0)] {
+                let _ = writeln!(
+                    out,
+                    "<rect x=\"{x:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"{}\" \
+                     opacity=\"{opacity}\"/>",
+                    y + 3.0,
+                    length * CHAR.0,
+                    CHAR.1 - 6.0,
+                    colour(cell)
+                );
+            }
+            at += bar.len();
+            continue;
+        }
+        let alike =
+            |c: &&&Cell| looks(c) == looks(cell) && block(c.contents()).is_none() && !c.contents().is_empty();
+        let run: String = cells[at..].iter().take_while(alike).map(|c| c.contents()).collect();
+        let count = run.chars().count();
+        let text = run.trim_end();
+        if !text.trim().is_empty() {
+            let bold = if cell.bold() { " font-weight=\"bold\"" } else { "" };
+            let length = text.chars().count() as f64 * CHAR.0;
+            let _ = writeln!(
+                out,
+                "<text x=\"{x:.1}\" y=\"{:.1}\" textLength=\"{length:.1}\" fill=\"{}\"{bold}>{}</text>",
+                y + 15.0,
+                colour(cell),
+                escaped(text)
+            );
+        }
+        at += count.max(1);
+    }
+}
+
+fn looks(cell: &Cell) -> (Color, bool, bool) {
+    (cell.fgcolor(), cell.bold(), cell.dim())
+}
+
+fn colour(cell: &Cell) -> &'static str {
+    match cell.fgcolor() {
+        _ if cell.dim() => PALETTE[0],
+        Color::Idx(n) => PALETTE[usize::from(n % 8)],
+        _ => FOREGROUND,
+    }
+}
+
+/// How many eighths of its cell a character of a bar fills from the left; `None` if it is none.
+fn block(text: &str) -> Option<u32> {
+    match text.chars().next()? {
+        c @ '\u{2588}'..='\u{258f}' => Some(0x2590 - c as u32),
+        '\u{2591}' => Some(0),
+        _ => None,
+    }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_colours_and_bars_are_drawn_and_nothing_escapes() {
+        let picture = svg("x <y>", "\x1b[32mready & well\x1b[0m ██▌ 70 %\n", 40);
+        assert!(picture.contains(">$ x &lt;y&gt;</text>"), "{picture}");
+        assert!(picture.contains(&format!("fill=\"{}\">ready &amp; well</text>", PALETTE[2])), "{picture}");
+        assert_eq!(picture.matches("<rect x=").count(), 2, "a bar and what it is a part of");
+        assert!(!picture.contains('\x1b'));
+        assert_eq!(picture, svg("x <y>", "\x1b[32mready & well\x1b[0m ██▌ 70 %\n", 40));
+    }
+}
