@@ -2,20 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use testkit::bins;
 use testkit::{Cmd, Codex};
 
-use crate::world::{World, answered};
-
-/// Puts a program that says `text` and ends.
-fn program(path: &Path, script: &str) -> PathBuf {
-    fs::create_dir_all(path.parent().expect("a folder")).expect("make a folder");
-    fs::write(path, format!("#!/bin/sh\n{script}\n")).expect("write a program");
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("make it executable");
-    path.to_owned()
-}
+use crate::world::{World, answered, program};
 
 /// These folders first on PATH.
 fn path_with(world: &World, folders: &[PathBuf]) -> std::ffi::OsString {

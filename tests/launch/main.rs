@@ -2,11 +2,17 @@
 //! `codex-pool` beside it, against the stand-in service. Each test is named after the claim that it would see broken.
 
 mod adoption;
+mod arguments;
 mod commands;
 mod files;
 mod finding;
+mod homes;
 mod inheritance;
+mod migration;
+mod parallel;
 mod pick;
+mod rotation;
+mod server;
 mod transparency;
 mod trouble;
 mod world;

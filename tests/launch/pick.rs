@@ -113,10 +113,10 @@ fn an_api_key_is_picked_only_as_the_last_resort_and_only_if_allowed() {
 #[test]
 fn when_all_are_at_their_limit_the_live_one_stays_and_the_first_reset_is_named() {
     let world = World::new(&ALL);
-    world.usage(&[("alice", 10.0, 10.0), ("bob", 100.0, 10.0), ("carol", 10.0, 100.0)]);
+    world.cached_usage(&[("alice", 10.0, 10.0), ("bob", 100.0, 10.0), ("carol", 10.0, 100.0)]);
     answered(world.exec().run(), "alice");
     // Carol's week and alice's 5h window are full; bob's 5h window resets as soon as alice's.
-    world.usage(&[("alice", 100.0, 100.0), ("bob", 100.0, 10.0), ("carol", 10.0, 100.0)]);
+    world.cached_usage(&[("alice", 100.0, 100.0), ("bob", 100.0, 10.0), ("carol", 10.0, 100.0)]);
     let output = answered(world.exec().run(), "alice");
     assert!(output.stderr.contains("every account is at its limit"), "{output}");
     assert!(output.stderr.contains("bob resets first, in "), "{output}");
@@ -126,7 +126,7 @@ fn when_all_are_at_their_limit_the_live_one_stays_and_the_first_reset_is_named()
 #[test]
 fn a_pinned_account_at_its_limit_says_so_at_every_launch() {
     let world = World::new(&["alice", "bob"]);
-    world.usage(&[("alice", 100.0, 20.0), ("bob", 10.0, 10.0)]);
+    world.cached_usage(&[("alice", 100.0, 20.0), ("bob", 10.0, 10.0)]);
     world.pool(&["use", "alice"]).run().ok();
     for _ in 0..2 {
         let output = answered(world.exec().run(), "alice");
@@ -150,11 +150,11 @@ fn a_pinned_account_that_cannot_be_used_says_so_and_another_is_picked() {
 #[test]
 fn by_default_nothing_is_said_and_a_line_when_asked_for() {
     let world = World::new(&ALL);
-    world.usage(&BOB_FIRST);
+    world.cached_usage(&BOB_FIRST);
     assert_eq!(answered(world.exec().run(), "bob").stderr, "");
     let output = answered(world.exec().env("CODEX_POOL_VERBOSE", "1").run(), "bob");
     assert!(output.stderr.starts_with("codex-pool: bob: ") && output.stderr.lines().count() == 1, "{output}");
-    world.usage(&[("alice", 100.0, 0.0), ("bob", 100.0, 0.0), ("carol", 100.0, 0.0)]);
+    world.cached_usage(&[("alice", 100.0, 0.0), ("bob", 100.0, 0.0), ("carol", 100.0, 0.0)]);
     assert_eq!(answered(world.exec().env("CODEX_POOL_QUIET", "1").run(), "bob").stderr, "");
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use testkit::backend::Usage;
 use testkit::{Cmd, Codex, Output, PINNED, Sandbox, real_codex};
 
 /// How long to wait for something that happens at once, on a machine that is busy.
@@ -58,9 +59,17 @@ impl World {
         self.pool(&["import", "-", "--label", label]).stdin(auth_json).run().ok();
     }
 
-    /// Makes these the accounts' usage as just fetched: label, percent used of the 5h window (which resets in an
-    /// hour) and of the week (in a day).
+    /// Makes these the accounts' usage, at the service and as just fetched: label, percent used of the 5h window
+    /// (which resets in an hour) and of the week (in a day).
     pub(crate) fn usage(&self, usage: &[(&str, f64, f64)]) {
+        for (label, five, week) in usage {
+            self.backend().set_usage(label, Usage::percent(*five, *week));
+        }
+        self.cached_usage(usage);
+    }
+
+    /// The same, but the service knows nothing of it: nobody is refused.
+    pub(crate) fn cached_usage(&self, usage: &[(&str, f64, f64)]) {
         let now = now();
         let ids = self.ids();
         let window = |seconds: i64, used: f64, left: i64| json!({"window_seconds": seconds, "used_percent": used, "resets_at": now + left});
@@ -197,4 +206,13 @@ pub(crate) fn drop_privileges(mut cmd: Cmd) -> Cmd {
 pub(crate) fn long_ago(path: &Path) {
     let file = fs::File::options().write(true).open(path).expect("open");
     file.set_modified(std::time::SystemTime::now() - Duration::from_secs(60)).expect("date");
+}
+
+/// Puts a shell script at that place.
+pub(crate) fn program(path: &Path, script: &str) -> PathBuf {
+    fs::create_dir_all(path.parent().expect("a folder")).expect("make a folder");
+    fs::write(path, format!("#!/bin/sh\n{script}\n")).expect("write a program");
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("make it executable");
+    path.to_owned()
 }

@@ -1,0 +1,304 @@
+//! Where a launch sits (design, 4.3 to 4.5): joined, swapped, or in a home of its own, and what such a home is like.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use testkit::{Codex, Running, wait_until};
+
+use crate::world::{BOB_FIRST, SOON, World, answered, program};
+
+/// A session that stays until its gate is opened.
+struct Session {
+    running: Running,
+    gate: PathBuf,
+    user: String,
+}
+
+impl Session {
+    fn start(world: &World, user: &str) -> Session {
+        let gate =
+            world.root().join(format!("gate-{user}-{}", fs::read_dir(world.root()).expect("list").count()));
+        let running = world.exec_as(user).env("STANDIN_HOLD", &gate).env("STANDIN_REREAD", "1").spawn();
+        wait_until("a session", SOON, || running.stderr().contains("holding"));
+        Session { running, gate, user: user.to_owned() }
+    }
+
+    /// Lets it ask its question, which its own account must answer.
+    #[track_caller]
+    fn end(self) {
+        fs::write(&self.gate, "").expect("open the gate");
+        answered(self.running.wait(), &self.user);
+    }
+}
+
+fn world() -> World {
+    let world = World::new(&["alice", "bob", "carol"]);
+    world.usage(&BOB_FIRST);
+    world
+}
+
+fn home(world: &World, label: &str) -> PathBuf {
+    let homes = world.pool_home().join("homes");
+    let base = fs::read_dir(&homes).expect("homes").next().expect("a base").expect("an entry").path();
+    base.join(&world.ids()[label])
+}
+
+#[test]
+fn a_free_seat_is_swapped_and_one_in_use_is_not() {
+    let world = world();
+    let session = Session::start(&world, "alice");
+    let before = world.live();
+    answered(world.exec().run(), "bob");
+    assert_eq!(world.live(), before);
+    session.end();
+    answered(world.exec().run(), "bob");
+    assert_eq!(world.live_owner().as_deref(), Some("bob"));
+    assert!(!home(&world, "bob").join("auth.json").exists(), "one seat per account");
+    world.assert_nothing_lost(&["alice", "bob", "carol"]);
+}
+
+#[test]
+fn an_account_that_sits_somewhere_is_joined_there() {
+    let world = world();
+    let (alice, bob) = (Session::start(&world, "alice"), Session::start(&world, "bob"));
+    assert!(home(&world, "bob").join("auth.json").exists());
+    // A second session of each; then the shared seat gets free, and bob stays where he is.
+    Session::start(&world, "alice").end();
+    Session::start(&world, "bob").end();
+    alice.end();
+    answered(world.exec_as("bob").run(), "bob");
+    assert_eq!(world.live_owner().as_deref(), Some("alice"));
+    assert_eq!(world.account("bob")["sessions"], 1);
+    bob.end();
+    answered(world.exec_as("bob").run(), "bob");
+    assert_eq!(world.live_owner().as_deref(), Some("bob"));
+}
+
+#[test]
+fn a_session_on_the_shared_seat_is_joined_by_launches_of_its_own_account() {
+    let world = world();
+    let session = Session::start(&world, "bob");
+    answered(world.exec().run(), "bob");
+    assert!(!world.pool_home().join("homes").exists());
+    session.end();
+}
+
+#[test]
+fn a_session_that_was_killed_does_not_keep_the_seat() {
+    let world = world();
+    let session = Session::start(&world, "alice");
+    session.running.signal(nix::sys::signal::Signal::SIGKILL);
+    assert_eq!(session.running.wait().signal(), Some(9));
+    answered(world.exec().run(), "bob");
+    assert_eq!(world.live_owner().as_deref(), Some("bob"));
+}
+
+#[test]
+fn with_parallel_off_a_launch_stays_on_the_live_account_and_says_so() {
+    let world = world();
+    fs::write(world.pool_home().join("config.toml"), "parallel = \"off\"\n").expect("write settings");
+    let session = Session::start(&world, "alice");
+    let output = answered(world.exec().run(), "alice");
+    assert!(
+        output.stderr.contains("staying on alice instead of bob") && output.stderr.contains("parallel"),
+        "{output}"
+    );
+    assert!(output.stderr.contains("codex exec (pid "), "it says who is in the way: {output}");
+    let output = world.exec_as("bob").run().expect(4);
+    assert!(output.stderr.contains("`bob` was asked for"), "{output}");
+    session.end();
+}
+
+#[test]
+fn a_pool_in_a_temporary_folder_or_on_another_file_system_has_no_homes() {
+    let world = world();
+    let session = Session::start(&world, "alice");
+    let output = answered(world.exec().env("TMPDIR", world.home()).run(), "alice");
+    assert!(output.stderr.contains("temporary folder"), "{output}");
+    session.end();
+    let Ok(elsewhere) = tempfile::tempdir_in("/dev/shm") else { return };
+    if fs::metadata(elsewhere.path()).expect("it").dev() == fs::metadata(world.root()).expect("it").dev() {
+        return;
+    }
+    fs::write(elsewhere.path().join("config.toml"), world.codex_config().to_string())
+        .expect("write the config");
+    let there = |cmd: testkit::Cmd| cmd.env("CODEX_HOME", elsewhere.path());
+    let gate = world.root().join("gate");
+    let session = there(world.exec_as("alice")).env("STANDIN_HOLD", &gate).spawn();
+    wait_until("a session", SOON, || session.stderr().contains("holding"));
+    let output = answered(there(world.exec()).run(), "alice");
+    assert!(output.stderr.contains("different file systems"), "{output}");
+    fs::write(&gate, "").expect("open the gate");
+    answered(session.wait(), "alice");
+}
+
+#[test]
+fn a_home_has_its_own_login_and_links_for_the_rest() {
+    let world = world();
+    let base = world.codex_home();
+    fs::create_dir_all(base.join("skills/mine")).expect("make a folder");
+    fs::write(base.join("AGENTS.md"), "be kind").expect("write a file");
+    fs::write(base.join("custom-file"), "mine").expect("write a file");
+    fs::write(base.join("state_5.sqlite"), "a database").expect("write a file");
+    world.write_private(&base.join(".credentials.json"), "{\"mcp\": 1}");
+    let session = Session::start(&world, "alice");
+    answered(world.exec().run(), "bob");
+    let home = home(&world, "bob");
+    assert!(home.join("auth.json").symlink_metadata().expect("a file").is_file());
+    for name in [
+        "config.toml",
+        "sessions",
+        "archived_sessions",
+        "skills",
+        "AGENTS.md",
+        "custom-file",
+        "history.jsonl",
+        "log",
+    ] {
+        assert_eq!(fs::read_link(home.join(name)).expect(name), base.join(name));
+    }
+    assert!(home.join("state_5.sqlite").symlink_metadata().is_err(), "databases stay in the base");
+    let inode = |path: PathBuf| fs::metadata(path).expect("a file").ino();
+    assert_eq!(inode(home.join(".credentials.json")), inode(base.join(".credentials.json")), "a hard link");
+    for name in ["app-server-daemon", "app-server-control", "tmp", "models_cache.json"] {
+        fs::write(base.join(name), "the base's own").expect("write a file");
+        answered(world.exec().run(), "bob");
+        assert!(home.join(name).symlink_metadata().is_err(), "{name} is private");
+    }
+    session.end();
+}
+
+#[test]
+fn a_home_is_brought_up_to_date_at_each_launch() {
+    let world = world();
+    let base = world.codex_home();
+    let session = Session::start(&world, "alice");
+    answered(world.exec().run(), "bob");
+    let home = home(&world, "bob");
+    // New in the base, and new in the home; a database, a socket and a lock stay where they are.
+    fs::write(base.join("later"), "from the base").expect("write a file");
+    fs::create_dir(home.join("made-by-codex")).expect("make a folder");
+    fs::write(home.join("made-by-codex/file"), "from the home").expect("write a file");
+    fs::write(home.join("both"), "the home's").expect("write a file");
+    fs::write(base.join("both"), "the base's").expect("write a file");
+    for stays in ["x.sqlite", "x.sqlite-wal", "x.pid", "x.lock"] {
+        fs::write(home.join(stays), "").expect("write a file");
+    }
+    let socket = std::os::unix::net::UnixListener::bind(home.join("x.sock")).expect("a socket");
+    // An MCP client replaces its tokens in the home: not through the link, but by rename.
+    fs::write(home.join("new"), "{\"mcp\": 2}").expect("write a file");
+    fs::rename(home.join("new"), home.join(".credentials.json")).expect("rename");
+    answered(world.exec().run(), "bob");
+    assert_eq!(fs::read_link(home.join("later")).expect("a link"), base.join("later"));
+    assert_eq!(fs::read_to_string(base.join("made-by-codex/file")).expect("moved"), "from the home");
+    assert!(home.join("made-by-codex").is_symlink());
+    assert_eq!(fs::read_to_string(base.join("both")).expect("kept"), "the base's");
+    assert_eq!(fs::read_to_string(home.join("both")).expect("kept"), "the home's");
+    for stays in ["x.sqlite", "x.sqlite-wal", "x.pid", "x.lock", "x.sock"] {
+        assert!(base.join(stays).symlink_metadata().is_err() && !home.join(stays).is_symlink(), "{stays}");
+    }
+    assert_eq!(fs::read_to_string(base.join(".credentials.json")).expect("shared"), "{\"mcp\": 2}");
+    drop(socket);
+    session.end();
+}
+
+#[test]
+fn what_codex_creates_in_a_home_in_use_stays_there_until_it_is_free() {
+    let world = world();
+    let (alice, bob) = (Session::start(&world, "alice"), Session::start(&world, "bob"));
+    let home = home(&world, "bob");
+    fs::write(home.join("being-written"), "x").expect("write a file");
+    answered(world.exec_as("bob").run(), "bob");
+    assert!(!home.join("being-written").is_symlink());
+    bob.end();
+    answered(world.exec_as("bob").run(), "bob");
+    assert!(home.join("being-written").is_symlink());
+    alice.end();
+}
+
+#[test]
+fn a_codex_home_inherited_from_a_home_means_its_base() {
+    let world = world();
+    let session = Session::start(&world, "alice");
+    answered(world.exec().run(), "bob");
+    let home = home(&world, "bob");
+    let inherited = |label: &str| {
+        world.exec_as(label).env("CODEX_HOME", &home).env("CODEX_SQLITE_HOME", world.codex_home())
+    };
+    answered(inherited("alice").run(), "alice");
+    answered(inherited("carol").run(), "carol");
+    assert!(world.pool_home().join("homes").read_dir().expect("homes").count() == 1, "no home over a home");
+    session.end();
+    answered(inherited("carol").run(), "carol");
+    assert_eq!(world.live_owner().as_deref(), Some("carol"));
+    assert_eq!(
+        world.backend().owner(&fs::read_to_string(home.join("auth.json")).unwrap_or_default()).as_deref(),
+        Some("bob")
+    );
+}
+
+#[test]
+fn going_back_from_an_inherited_home_restores_the_environment() {
+    let world = World::with(Codex::Missing, &["alice", "bob"]);
+    program(
+        &world.root().join("bin/codex"),
+        "echo \"${CODEX_HOME-unset} ${CODEX_SQLITE_HOME-unset}\"; [ -z \"$GATE\" ] || while [ ! -e \"$GATE\" ]; do sleep 0.02; done",
+    );
+    let gate = world.root().join("gate");
+    let mut session = world.exec_as("alice").env("GATE", &gate).spawn();
+    session.wait_for_stdout("unset unset");
+    let output = world.exec_as("bob").run().ok();
+    let (home, databases) = output.stdout.trim().split_once(' ').expect("two words");
+    assert_eq!(Path::new(databases), world.codex_home());
+    fs::write(&gate, "").expect("open the gate");
+    session.wait().ok();
+    let back = world.exec_as("alice").env("CODEX_HOME", home).env("CODEX_SQLITE_HOME", databases);
+    assert_eq!(back.run().ok().stdout, "unset unset\n");
+}
+
+#[test]
+fn a_nested_codex_stays_on_its_sessions_account_and_seat_while_that_lives() {
+    let world = World::with(Codex::Missing, &["alice", "bob", "carol"]);
+    // This Codex runs a tool that calls `codex`, then asks its own question.
+    program(
+        &world.root().join("bin/codex"),
+        &format!(
+            "[ \"$1\" != outer ] || codex exec inner || exit; exec {} exec hi",
+            testkit::bins::standin_codex().display()
+        ),
+    );
+    world.usage(&BOB_FIRST);
+    assert_eq!(world.codex(&["outer"]).run().ok().stdout, "hello from bob\n".repeat(2));
+    // In a home, too, though somebody else ranks first.
+    let gate = world.root().join("gate");
+    let script = "while [ ! -e \"$GATE\" ]; do sleep 0.02; done";
+    let session =
+        world.pool(&["run", "bob", "--program", "/bin/sh", "--", "-c", script]).env("GATE", &gate).spawn();
+    wait_until("bob's session", SOON, || world.account("bob")["sessions"] == 1);
+    let outer = world.codex(&["outer"]).env("CODEX_POOL_ACCOUNT", "carol").run().ok();
+    assert_eq!(outer.stdout, "hello from carol\n".repeat(2));
+    fs::write(&gate, "").expect("open the gate");
+    session.wait().ok();
+    // What names a launch that has ended says nothing.
+    let stale = world.codex(&["exec", "hi"]).env("CODEX_POOL_LAUNCH", "0-0-1-1");
+    answered(stale.run(), "bob");
+}
+
+#[test]
+fn two_codex_homes_have_seats_of_their_own() {
+    let world = world();
+    let second = world.home().join("second");
+    world.write_private(&second.join("config.toml"), &world.codex_config().to_string());
+    let there = |cmd: testkit::Cmd| cmd.env("CODEX_HOME", &second);
+    answered(world.exec_as("alice").run(), "alice");
+    answered(there(world.exec_as("carol")).run(), "carol");
+    assert_eq!(world.live_owner().as_deref(), Some("alice"));
+    let live = fs::read_to_string(second.join("auth.json")).expect("carol's login");
+    assert_eq!(world.backend().owner(&live).as_deref(), Some("carol"));
+    // A rotation in one is seen by the other.
+    world.backend().reject_access_tokens("carol");
+    answered(there(world.exec_as("carol")).run(), "carol");
+    answered(world.exec_as("carol").run(), "carol");
+    world.assert_nothing_lost(&["alice", "bob", "carol"]);
+}

@@ -1,0 +1,166 @@
+//! Several accounts at once: whoever is in the shared seat goes on undisturbed, others get homes of their own, and
+//! every answer comes from the launch's own account. On the real Codex.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use testkit::backend::{LoginSpec, Step};
+use testkit::{Pty, Running};
+
+use crate::world::{SOON, World, answered};
+
+const ALL: [&str; 3] = ["alice", "bob", "carol"];
+
+/// The session logs below a CODEX_HOME.
+fn rollouts(codex_home: &Path) -> Vec<PathBuf> {
+    let (mut folders, mut found) = (vec![codex_home.join("sessions")], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+/// Requires that each turn of a session came from one user, and gives them by prompt.
+#[track_caller]
+fn users_by_prompt(world: &World) -> BTreeMap<String, String> {
+    let mut sessions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut prompts = BTreeMap::new();
+    for turn in world.backend().report().turns {
+        assert_eq!(turn.status, 200, "{turn:?}");
+        let user = turn.user.clone().expect("somebody");
+        sessions.entry(turn.session().expect("a session").to_owned()).or_default().insert(user.clone());
+        prompts.insert(turn.prompt.expect("a prompt"), user);
+    }
+    for (session, users) in sessions {
+        assert_eq!(users.len(), 1, "session {session} was answered by {users:?}");
+    }
+    prompts
+}
+
+#[test]
+fn sessions_on_three_accounts_at_once_stay_on_their_own_and_share_one_history() {
+    let world = World::real(&["alice", "bob"]);
+    let backend = world.backend();
+    // Carol's session rotates her tokens in her home.
+    backend.add("carol");
+    world.import("carol", &backend.auth_json_with("carol", &LoginSpec::expires_in(-60)));
+    world.usage(&[("alice", 10.0, 10.0), ("bob", 60.0, 60.0), ("carol", 60.0, 60.0)]);
+    let hold = backend.hold("alice");
+    let mut ui = Pty::spawn(world.codex(&[]), 40, 120);
+    ui.wait_for_codex(SOON);
+    ui.send_line("from the interface");
+    let exec = world.codex(&["exec", "--skip-git-repo-check", "from exec"]).spawn();
+    hold.wait_for(2, SOON);
+    let launch = |name: &str, prompt: &str| {
+        world.codex(&["exec", "--skip-git-repo-check", prompt]).env("CODEX_POOL_ACCOUNT", name).spawn()
+    };
+    let others = [launch("bob", "bob one"), launch("carol", "carol one"), launch("bob", "bob two")];
+    for (running, user) in others.into_iter().zip(["bob", "carol", "bob"]) {
+        answered(running.wait(), user);
+    }
+    assert_eq!(world.live_owner().as_deref(), Some("alice"), "the shared seat stayed hers");
+    drop(hold);
+    answered(exec.wait(), "alice");
+    ui.wait_for_text("hello from alice", SOON);
+    // A token of hers that the service rejects is renewed by her own session, in the shared seat.
+    backend.reject_access_tokens("alice");
+    ui.send_line("once more");
+    backend.wait_for("alice's refresh", SOON, |report| !report.refreshes_of("alice").is_empty());
+    backend.wait_for("alice's answer", SOON, |report| {
+        report.turns_of("alice").iter().filter(|t| t.done).count() == 3
+    });
+    ui.send_line("/quit");
+    assert!(ui.wait(SOON).success());
+
+    let by_prompt = users_by_prompt_of_good_turns(&world);
+    for (prompt, user) in [
+        ("from the interface", "alice"),
+        ("from exec", "alice"),
+        ("bob one", "bob"),
+        ("bob two", "bob"),
+        ("carol one", "carol"),
+        ("once more", "alice"),
+    ] {
+        assert_eq!(by_prompt.get(prompt).map(String::as_str), Some(user), "{prompt}");
+    }
+    assert_eq!(rollouts(&world.codex_home()).len(), 5, "one shared history");
+    world.assert_nothing_lost(&ALL);
+}
+
+/// As [`users_by_prompt`], without those that were rejected.
+#[track_caller]
+fn users_by_prompt_of_good_turns(world: &World) -> BTreeMap<String, String> {
+    let turns = world.backend().report().turns;
+    let good = turns.into_iter().filter(|t| t.status == 200);
+    good.map(|t| (t.prompt.expect("a prompt"), t.user.expect("somebody"))).collect()
+}
+
+/// Twenty launches at once, on accounts drawn from a seed, each of two turns.
+#[track_caller]
+fn twenty_at_once(world: &World, codex_home: Option<&Path>) {
+    let seed = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("after 1970")
+        .subsec_nanos();
+    let mut state = u64::from(seed) | 1;
+    let mut draw = || {
+        // xorshift: good enough to mix.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        ALL[usize::try_from(state % 3).expect("below 3")]
+    };
+    let launches: Vec<(String, &str)> = (0..20).map(|n| (format!("number {n}"), draw())).collect();
+    for (_, user) in &launches {
+        world
+            .backend()
+            .script(user, [Step::Shell("true".to_owned()), Step::Say(format!("hello from {user}"))]);
+    }
+    let running: Vec<Running> = launches
+        .iter()
+        .map(|(prompt, user)| {
+            let launch = world.codex(&["exec", "--skip-git-repo-check", "-s", "danger-full-access", prompt]);
+            let launch = launch.env("CODEX_POOL_ACCOUNT", user).timeout(4 * SOON);
+            codex_home.iter().fold(launch, |launch, dir| launch.env("CODEX_HOME", dir)).spawn()
+        })
+        .collect();
+    for (running, (prompt, user)) in running.into_iter().zip(&launches) {
+        let output = running.wait().ok();
+        assert!(output.stdout.contains(&format!("hello from {user}")), "seed {seed}, {prompt}: {output}");
+    }
+    let users = users_by_prompt(world);
+    for (prompt, user) in &launches {
+        assert_eq!(users.get(prompt).map(String::as_str), Some(*user), "seed {seed}, {prompt}");
+    }
+    let turns = world.backend().report().turns.len();
+    assert_eq!(turns, 40, "seed {seed}");
+    assert_eq!(rollouts(codex_home.unwrap_or(&world.codex_home())).len(), 20, "one shared history");
+    world.assert_nothing_lost(&ALL);
+}
+
+#[test]
+fn twenty_launches_at_once_are_each_answered_by_the_account_they_chose() {
+    let world = World::real(&ALL);
+    answered(world.exec_as("alice").run(), "alice");
+    for path in rollouts(&world.codex_home()) {
+        fs::remove_file(path).expect("forget the session");
+    }
+    world.backend().clear_report();
+    twenty_at_once(&world, None);
+}
+
+#[test]
+fn twenty_launches_at_once_from_a_codex_home_that_was_never_used() {
+    let world = World::real(&ALL);
+    let fresh = world.home().join("fresh");
+    world.write_private(&fresh.join("config.toml"), &world.codex_config().to_string());
+    twenty_at_once(&world, Some(&fresh));
+}

@@ -1,0 +1,113 @@
+//! Refresh tokens are single-use: what Codex rotates in a session must come back, whoever was live meanwhile, and
+//! the issuer must never see a token twice from us. On the real Codex.
+
+use std::os::unix::fs::symlink;
+
+use nix::sys::signal::Signal;
+use testkit::Pty;
+use testkit::backend::LoginSpec;
+
+use crate::world::{SOON, World, answered};
+
+/// Alice's access token has expired, so that her next session rotates it.
+fn world() -> World {
+    let world = World::real(&["bob"]);
+    world.backend().add("alice");
+    world.import("alice", &world.backend().auth_json_with("alice", &LoginSpec::expires_in(-60)));
+    world
+}
+
+#[test]
+fn tokens_that_a_session_rotated_come_back_after_a_switch_away() {
+    let world = world();
+    let backend = world.backend();
+    let first = backend.newest_refresh_token("alice");
+    answered(world.exec_as("alice").run(), "alice");
+    let second = backend.newest_refresh_token("alice");
+    assert_ne!(first, second, "the session did not rotate");
+    answered(world.exec_as("bob").run(), "bob");
+    assert!(world.stored("alice").contains(&second));
+    // The service no longer takes the access token: the next session needs the right refresh token.
+    backend.reject_access_tokens("alice");
+    answered(world.exec_as("alice").run(), "alice");
+    let third = backend.newest_refresh_token("alice");
+    assert_ne!(second, third);
+    assert!(world.live().expect("a login").contains(&third));
+    answered(world.exec_as("bob").run(), "bob");
+    answered(world.exec_as("alice").run(), "alice");
+    assert_eq!(backend.report().refreshes_of("alice").len(), 2);
+    world.assert_nothing_lost(&["alice", "bob"]);
+}
+
+#[test]
+fn tokens_that_an_interactive_session_rotated_come_back() {
+    let world = world();
+    let mut codex = Pty::spawn(world.codex(&[]).env("CODEX_POOL_ACCOUNT", "alice"), 40, 120);
+    codex.wait_for_codex(SOON);
+    codex.send_line("say something");
+    codex.wait_for_text("hello from alice", SOON);
+    codex.send_line("/quit");
+    assert!(codex.wait(SOON).success());
+    assert!(!world.backend().report().refreshes_of("alice").is_empty());
+    answered(world.exec_as("bob").run(), "bob");
+    answered(world.exec_as("alice").run(), "alice");
+    world.assert_nothing_lost(&["alice", "bob"]);
+}
+
+#[test]
+fn tokens_that_a_killed_session_rotated_come_back() {
+    let world = world();
+    let hold = world.backend().hold("alice");
+    let session = world.exec_as("alice").spawn();
+    hold.wait_for(1, SOON);
+    session.signal_group(Signal::SIGKILL);
+    assert_eq!(session.wait().signal(), Some(9));
+    drop(hold);
+    answered(world.exec_as("bob").run(), "bob");
+    answered(world.exec_as("alice").run(), "alice");
+    assert_eq!(world.backend().report().refreshes_of("alice").len(), 1);
+    world.assert_nothing_lost(&["alice", "bob"]);
+}
+
+#[test]
+fn tokens_rotated_in_a_home_are_the_ones_that_take_the_shared_seat_later() {
+    let world = world();
+    let hold = world.backend().hold("bob");
+    let session = world.exec_as("bob").spawn();
+    hold.wait_for(1, SOON);
+    answered(world.exec_as("alice").run(), "alice");
+    assert_eq!(world.live_owner().as_deref(), Some("bob"));
+    let rotated = world.backend().newest_refresh_token("alice");
+    drop(hold);
+    answered(session.wait(), "bob");
+    answered(world.exec_as("alice").run(), "alice");
+    assert!(world.live().expect("a login").contains(&rotated));
+    assert_eq!(world.backend().report().refreshes_of("alice").len(), 1);
+    world.assert_nothing_lost(&["alice", "bob"]);
+}
+
+#[test]
+fn a_token_rotated_by_a_codex_outside_the_pool_comes_back() {
+    let world = world();
+    answered(world.exec_as("bob").run(), "bob");
+    // Alice is put live by hand, used by the full path of Codex, and then the shim switches away.
+    world.write_live(&world.stored("alice"));
+    answered(world.real_codex(&["exec", "--skip-git-repo-check", "hi"]).run(), "alice");
+    answered(world.exec_as("bob").run(), "bob");
+    answered(world.exec_as("alice").run(), "alice");
+    world.assert_nothing_lost(&["alice", "bob"]);
+}
+
+#[test]
+fn launches_at_once_on_an_expired_token_make_one_refresh() {
+    let world = world();
+    // As the installer leaves it: the shim finds the admin command, which refreshes for everybody.
+    symlink(world.home().join(".local/bin/codex-pool"), world.pool_home().join("bin/codex-pool"))
+        .expect("link");
+    let launches: Vec<_> = (0..4).map(|_| world.exec_as("alice").spawn()).collect();
+    for launch in launches {
+        answered(launch.wait(), "alice");
+    }
+    assert_eq!(world.backend().report().refreshes_of("alice").len(), 1);
+    world.assert_nothing_lost(&["alice", "bob"]);
+}
