@@ -15,6 +15,7 @@ use codex_pool_core::pool::Pool;
 use codex_pool_core::seats::occupants::{Census, Occupant};
 use codex_pool_core::seats::{self, Base, Holding, NoBase, Seat};
 use codex_pool_core::store::Migration;
+use codex_pool_core::usage::UsageCache;
 use codex_pool_core::{Error, Result};
 
 use crate::{signals, ui};
@@ -129,6 +130,14 @@ impl<'a> Context<'a> {
             }
         }
         pool.commit(&lock)?;
+        UsageCache::load(Some(&lock), &self.paths).learn_from_logs(
+            &lock,
+            &self.paths,
+            &pool.registry().accounts,
+            &census.ledger,
+            self.base.dir(),
+            now,
+        );
         Ok(Open { lock, pool, census, shared, now, _whole: whole })
     }
 

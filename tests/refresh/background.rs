@@ -7,6 +7,12 @@ use testkit::backend::{LoginSpec, Route, UserSpec};
 
 use super::{account, add, age_cache, list, pool_of, refresh_token, settings, stored};
 
+/// Tells the shim where the admin command is, as the installer does.
+pub(super) fn install(sandbox: &testkit::Sandbox) {
+    let admin = sandbox.home().join(".local/bin/codex-pool");
+    std::os::unix::fs::symlink(admin, sandbox.pool_home().join("bin/codex-pool")).expect("link it");
+}
+
 #[test]
 fn it_says_nothing_and_asks_only_for_what_is_due() {
     let sandbox = pool_of(&["alice", "bob"]);

@@ -2,7 +2,9 @@
 
 mod background;
 mod errors;
+mod logs;
 mod places;
+mod real;
 mod renew;
 mod usage;
 

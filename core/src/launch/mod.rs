@@ -31,7 +31,7 @@ use crate::paths::PoolPaths;
 use crate::pool::Pool;
 use crate::seats::occupants::Census;
 use crate::seats::{self, BROKEN_AFTER, Base, Holding, NoBase, Seat};
-use crate::usage::UsageCache;
+use crate::usage::{NO_WAIT, UsageCache};
 use refresh::Due;
 
 /// How long a launch waits for the pool's lock.
@@ -239,7 +239,7 @@ impl Launch<'_> {
             let due = refresh::due(&pool.registry().accounts, &usage, self.settings, env.now);
             if due == Due::Wait && !waited_for_usage && self.named().is_none() {
                 // Noted before the wait, so that a wait in vain is not repeated by the next launch.
-                usage.no_wait_until = Some(env.now + refresh::NO_WAIT);
+                usage.no_wait_until = Some(env.now + NO_WAIT);
                 usage.save(&attempt, paths)?;
                 pool.commit(&attempt)?;
                 drop(attempt);

@@ -17,8 +17,6 @@ use crate::usage::UsageCache;
 const TOKEN_WAITS_BELOW: i64 = 600;
 /// How long that is waited for.
 const TOKEN_WAIT: Duration = Duration::from_secs(10);
-/// After a wait in vain, none for this long, seconds.
-pub(super) const NO_WAIT: i64 = 300;
 
 /// What usage data asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,33 +31,18 @@ pub(super) enum Due {
 
 /// What is due, of accounts that may be picked.
 pub(super) fn due(accounts: &[Account], usage: &UsageCache, settings: &Settings, now: i64) -> Due {
-    let secs = |d: Duration| i64::try_from(d.as_secs()).unwrap_or(i64::MAX);
-    let (max_age, max_stale, least) =
-        (secs(settings.usage_max_age), secs(settings.max_stale), secs(settings.min_poll_interval));
-    let (mut any_old, mut any_fresh, mut any) = (false, false, false);
-    for account in accounts {
-        let pickable = account.enabled
+    let pickable = |account: &&Account| {
+        account.enabled
             && account.kind == AccountKind::Chatgpt
-            && !matches!(account.auth.state, AuthState::ReauthRequired | AuthState::WorkspaceRemoved);
-        if !pickable {
-            continue;
-        }
-        any = true;
-        let entry = usage.accounts.get(&account.id);
-        let fetched = entry.and_then(|e| e.usage.as_ref()).map(|u| u.fetched_at);
-        // A time in the future is no fresh data: the clock was wrong then, or is now.
-        let age = fetched.map_or(i64::MAX, |at| if at > now + 60 { i64::MAX } else { now - at });
-        any_fresh |= age <= max_stale;
-        let attempt = entry.and_then(|e| e.attempt.as_ref());
-        let tried = attempt.is_some_and(|a| {
-            (0..least).contains(&(now - a.at)) || a.not_before.is_some_and(|at| at > now && at - now < 86_400)
-        });
-        any_old |= age > max_age && !tried;
-    }
-    match (any && settings.background_refresh && any_old, any_fresh) {
-        (false, _) => Due::Nothing,
-        (true, false) if usage.no_wait_until.is_none_or(|at| at <= now || at - now > NO_WAIT) => Due::Wait,
-        (true, _) => Due::Background,
+            && !matches!(account.auth.state, AuthState::ReauthRequired | AuthState::WorkspaceRemoved)
+    };
+    let ids = || accounts.iter().filter(pickable).map(|account| &account.id);
+    if !settings.background_refresh || !ids().any(|id| usage.due(id, settings, now)) {
+        Due::Nothing
+    } else if usage.worth_waiting(ids(), settings, now) {
+        Due::Wait
+    } else {
+        Due::Background
     }
 }
 
