@@ -18,6 +18,7 @@ use super::{Meter, Outcome, Refresher};
 use crate::net::NetError;
 use crate::net::place;
 use crate::net::token::RefreshError;
+use crate::signals;
 
 /// How long we wait while another process renews: its request ends within 15 s.
 const ALONE_WAIT: Duration = Duration::from_secs(30);
@@ -99,6 +100,8 @@ impl Refresher<'_> {
         let Some(alone) = alone else {
             return Ok(Renewed::Failed(NetError::Refused("another refresh takes too long".to_owned())));
         };
+        // Ctrl-C must not cost the answer; it waits until that is stored.
+        let _whole = signals::hold();
         let ticket = {
             let (lock, mut pool, _) = self.open()?;
             let now = env::clock();

@@ -230,6 +230,19 @@ fn id(sandbox: &testkit::Sandbox, label: &str) -> String {
 }
 
 #[test]
+fn ctrl_c_waits_until_the_answer_is_stored() {
+    let sandbox = pool_of(&[]);
+    add(&sandbox, "alice", UserSpec::new("alice"), &LoginSpec::expires_in(SOON));
+    sandbox.backend().set_latency(Route::Token, Duration::from_millis(300));
+    let running = sandbox.pool(&["refresh"]).spawn();
+    sandbox.backend().wait_for("a refresh", Duration::from_secs(10), |r| !r.refreshes.is_empty());
+    running.signal(Signal::SIGINT);
+    assert_eq!(running.wait().signal(), Some(Signal::SIGINT as i32));
+    assert_eq!(refresh_token(&stored(&sandbox, "alice")), sandbox.backend().newest_refresh_token("alice"));
+    assert!(account(&list(&sandbox), "alice")["error"].is_null());
+}
+
+#[test]
 fn an_answer_survives_a_pool_that_is_locked_by_a_stopped_process() {
     let sandbox = pool_of(&[]);
     add(&sandbox, "alice", UserSpec::new("alice"), &LoginSpec::expires_in(SOON));
