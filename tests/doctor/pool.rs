@@ -212,18 +212,28 @@ fn what_a_crash_left_is_cleared_and_no_login_is_lost_with_it() {
     // A process of this number and start cannot be running.
     let home = pool.join("homes/somewhere/login-1-1");
     sandbox.write_private(&home.join("auth.json"), &sandbox.backend().auth_json("carol"));
-    for folder in ["lost+found", "homes", "homes/somewhere", "homes/somewhere/login-1-1"] {
+    // As `add` makes one; of another boot.
+    let private = pool.join("logins/0-0-1-1");
+    sandbox.write_private(&private.join("auth.json"), "not whole");
+    for folder in
+        ["logins", "logins/0-0-1-1", "lost+found", "homes", "homes/somewhere", "homes/somewhere/login-1-1"]
+    {
         set_mode(&pool.join(folder), 0o700);
     }
     let diagnosis = doctor(&sandbox, &[]);
-    for what in
-        ["usage.json is damaged", "state.json.corrupt", ".codex-pool.tmp", "1000-unknown", "login-1-1"]
-    {
+    for what in [
+        "usage.json is damaged",
+        "state.json.corrupt",
+        ".codex-pool.tmp",
+        "1000-unknown",
+        "login-1-1",
+        "0-0-1-1",
+    ] {
         diagnosis.has("leftovers", "warn", what);
     }
     let diagnosis = doctor(&sandbox, &["--fix"]);
     diagnosis.well("leftovers");
-    assert!(!home.exists() && !temporary.exists() && !aside.exists());
+    assert!(!home.exists() && !private.exists() && !temporary.exists() && !aside.exists());
     assert_eq!(
         sandbox.backend().owner(&fs::read_to_string(document(&sandbox, "carol")).expect("kept")).as_deref(),
         Some("carol")

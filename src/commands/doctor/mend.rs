@@ -12,9 +12,8 @@ use codex_pool_core::files::{self, PoolLock};
 use codex_pool_core::launch::login;
 use codex_pool_core::paths::PoolPaths;
 use codex_pool_core::pool::Pool;
-use codex_pool_core::process;
+use codex_pool_core::process::{self, Life, ProcessId};
 use codex_pool_core::renewal;
-use codex_pool_core::seats::home;
 use codex_pool_core::seats::occupants::Census;
 use codex_pool_core::store::{Credentials, LostFound, State, Why};
 use codex_pool_core::usage::UsageCache;
@@ -185,10 +184,16 @@ pub(super) fn abandoned_homes(place: &Place<'_>) -> Vec<PathBuf> {
         },
     );
     let read = |dir: PathBuf| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
-    read(place.paths.homes())
-        .flat_map(read)
-        .filter(|dir| is_over(dir) && !marked.contains(&dir.join("auth.json")))
-        .collect()
+    let over = |dir: &PathBuf| is_over(dir) && !marked.contains(&dir.join("auth.json"));
+    let of_codex_login = read(place.paths.homes()).flat_map(read).filter(over);
+    let of_add = read(place.paths.logins()).filter(|dir| is_dead(dir, place.census.me.as_ref()));
+    of_codex_login.chain(of_add).collect()
+}
+
+/// Whether a private home (named after its process) belongs to a process that is gone.
+fn is_dead(dir: &Path, me: Option<&ProcessId>) -> bool {
+    let maker = dir.file_name().and_then(|name| ProcessId::parse(name.to_str()?));
+    maker.zip(me).is_some_and(|(maker, me)| maker.life(me) == Life::Dead)
 }
 
 /// Whether a folder is a home for one login (`login-<pid>-<start>`) whose process is gone.
@@ -204,8 +209,7 @@ fn is_over(dir: &Path) -> bool {
 /// Removes such a home. A login that was made there and that nobody took over comes into the pool first.
 fn clear_home(lock: &PoolLock, pool: &mut Pool, dir: &Path, now: i64) -> Result<String> {
     let auth = dir.join("auth.json");
-    if home::is_special(&pool.paths, dir)
-        && let Some(bytes) = files::read_small(&auth, MAX_BYTES).map_err(|e| Error::io("read", &auth, &e))?
+    if let Some(bytes) = files::read_small(&auth, MAX_BYTES).map_err(|e| Error::io("read", &auth, &e))?
         && !bytes.is_empty()
     {
         match AuthDoc::parse(bytes.clone()) {
