@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::error::os_text;
 use crate::files;
 
 /// Which order the pick uses inside its tiers.
@@ -85,7 +86,11 @@ impl Settings {
                 (settings, problems.into_iter().map(|p| format!("{}: {p}", path.display())).collect())
             }
             Err(e) => {
-                (Settings::default(), vec![format!("cannot read {}: {e}; defaults are used", path.display())])
+                let why = os_text(&e);
+                (
+                    Settings::default(),
+                    vec![format!("cannot read {}: {why}; defaults are used", path.display())],
+                )
             }
         }
     }

@@ -64,9 +64,11 @@ pub(crate) fn paths(env: &Env) -> Result<PoolPaths> {
 /// The pool cannot be made, or somebody holds the lock for long.
 pub(crate) fn lock(paths: &PoolPaths) -> Result<PoolLock> {
     let root = paths.root();
-    files::create_private_dir(root).map_err(|e| Error::io("create", root, &e))?;
+    let elsewhere = "see `codex-pool doctor`, or name another place in CODEX_POOL_HOME";
+    files::create_private_dir(root).map_err(|e| Error::io("create", root, &e).hint(elsewhere))?;
     let path = paths.pool_lock();
-    let lock = PoolLock::acquire(paths, LOCK_WAIT).map_err(|e| Error::io("lock", &path, &e))?;
+    let lock =
+        PoolLock::acquire(paths, LOCK_WAIT).map_err(|e| Error::io("lock", &path, &e).hint(elsewhere))?;
     lock.ok_or_else(|| {
         Error::new(format!("another codex-pool has held {} for {} s", path.display(), LOCK_WAIT.as_secs()))
             .hint("`codex-pool doctor` names it")

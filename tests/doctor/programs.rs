@@ -114,7 +114,7 @@ fn the_traps_of_the_installed_version_are_told() {
     let codex = sandbox.root().join("bin/codex");
     for (version, status, text) in [
         ("0.120.0", "warn", "cannot be noticed"),
-        ("0.150.0", "ok", "revokes the login"),
+        ("0.150.0", "ok", "revokes the old login"),
         ("0.169.0", "ok", "background server"),
     ] {
         script(&codex, &format!("echo codex-cli {version}"));

@@ -144,13 +144,18 @@ fn codex(scene: &Scene<'_>) -> Vec<Check> {
     checks
 }
 
-/// What Codex does, from which version on (minor), and what the shim does about it.
-const TRAPS: [(u64, &str, &str); 5] = [
-    (0, "writes auth.json in place", "the shim waits until it is whole"),
-    (0, "sessions that refresh one login at once invalidate it", "tokens are renewed a day early, once"),
-    (140, "`codex login` revokes the login it replaces", "the shim saves it and moves it aside first"),
-    (159, "its background server keeps the account it started with", "the shim adds --no-daemon"),
-    (159, "`resume --last` sees one account's sessions only", "the shim goes to the account that has them"),
+/// What Codex does, and from which version on (minor). The shim has an answer to each.
+const TRAPS: [(u64, &str); 5] = [
+    // It waits until the file is whole.
+    (0, "auth.json written in place"),
+    // Tokens are renewed a day early, by one process.
+    (0, "sessions that refresh at once"),
+    // The old login is saved and moved aside first.
+    (140, "`login` revokes the old login"),
+    // `--no-daemon`
+    (159, "a background server that stays on its account"),
+    // It starts the account that has them.
+    (159, "`resume --last` blind to other accounts' sessions"),
 ];
 /// From this minor version on a running Codex can be noticed by its database, whoever started it.
 const SEEN_FROM: u64 = 140;
@@ -160,23 +165,16 @@ const SEEN_FROM: u64 = 140;
 fn traps(version: &Version) -> Check {
     const ID: &str = "traps";
     let minor = if version.major > 0 { u64::MAX } else { version.minor };
-    let known: Vec<String> = TRAPS
-        .iter()
-        .filter(|(from, ..)| *from <= minor)
-        .map(|(_, trap, by)| format!("{trap} ({by})"))
-        .collect();
+    let known: Vec<&str> = TRAPS.iter().filter(|(from, _)| *from <= minor).map(|(_, trap)| *trap).collect();
+    let handled = format!("the shim handles what Codex {version} is known for: {}", known.join(", "));
     if minor < SEEN_FROM {
-        return Check::warn(
-            ID,
-            format!(
-                "a Codex {version} that was not started through the shim cannot be noticed, so its account can be \
-                 switched under it. Handled: {}",
-                known.join("; ")
-            ),
-        )
-        .fix(codex_home::UPDATE_CODEX);
+        let message = format!(
+            "{handled}. But one that was not started through the shim cannot be noticed, and may see its account \
+             switched"
+        );
+        return Check::warn(ID, message).fix(codex_home::UPDATE_CODEX);
     }
-    Check::ok(ID, format!("Codex {version}, handled: {}", known.join("; ")))
+    Check::ok(ID, handled)
 }
 
 #[cfg(test)]
