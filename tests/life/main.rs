@@ -1,0 +1,10 @@
+//! The life of an account: init, add, reauth, import, export, use, run, rm, at a prompt and in scripts.
+
+mod add;
+mod edit;
+mod import;
+mod init;
+mod reauth;
+mod run;
+mod switch;
+mod world;

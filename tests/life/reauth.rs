@@ -1,0 +1,102 @@
+//! `reauth`: the same user in the same workspace, or nothing.
+
+use std::fs;
+
+use testkit::backend::{LoginSpec, UserSpec};
+use testkit::wait_until;
+
+use crate::world::{SOON, World, complains};
+
+#[test]
+fn a_dead_login_lives_again_where_it_is_live() {
+    let world = World::new(&["alice", "bob"]);
+    let backend = world.backend();
+    backend.revoke_logins("alice");
+    world.pool(&["refresh", "alice"]).run();
+    backend.revoke_logins("bob");
+    let token = world.stored("bob");
+    world.login(&["reauth", "alice"], "alice").ok().says("`alice` is logged in again; it is live");
+    assert!(world.live_is_good());
+    assert_eq!(world.live().as_deref(), Some(&*world.stored("alice")));
+    assert_eq!(world.account("alice")["state"], "ready");
+    assert_eq!(world.stored("bob"), token);
+    world.codex(&["exec", "hi"]).env("CODEX_POOL_ACCOUNT", "alice").run().ok().says("hello from alice");
+    assert!(backend.report().revocations.is_empty());
+    world.assert_no_private_home();
+    backend.assert_clean();
+}
+
+#[test]
+fn the_account_s_state_is_lifted_at_once() {
+    let world = World::new(&["alice", "bob"]);
+    let backend = world.backend();
+    let expired =
+        backend.auth_json_with("bob", &LoginSpec { refresh_expired: true, ..LoginSpec::expires_in(-60) });
+    fs::write(world.pool_home().join(format!("auth/{}.json", world.id("bob"))), expired).expect("write it");
+    world.pool(&["refresh", "bob"]).run().expect(5);
+    assert_eq!(world.account("bob")["state"], "reauth_required");
+    let asked = backend.report().usage_of("bob").len();
+    let output = world.login(&["reauth", "bob"], "bob").ok().says("ready");
+    complains(&output, "log in as bob@example.com (plus, workspace ");
+    assert_eq!(backend.report().usage_of("bob").len(), asked + 1, "earlier failures do not delay it");
+    backend.assert_clean();
+}
+
+#[test]
+fn another_identity_is_an_error_that_names_both_and_changes_nothing() {
+    let world = World::new(&["alice", "bob"]);
+    let spec = UserSpec::new("alice").workspace("ffffffff-other");
+    world.backend().add_user("elsewhere", spec);
+    let before = world.possessions();
+    for user in ["bob", "elsewhere"] {
+        let output = world.login(&["reauth", "alice"], user).expect(1);
+        let workspace = crate::world::text(&world.account("alice")["account_id"]);
+        complains(&output, &format!("but `alice` is alice@example.com (plus, workspace {workspace})"));
+        complains(
+            &output,
+            if user == "bob" { "you logged in as bob@example.com" } else { "workspace ffffffff-other" },
+        );
+        complains(&output, "nothing was changed");
+        assert_eq!(world.possessions(), before);
+    }
+    assert!(world.live_is_good());
+    world.assert_no_private_home();
+    world.backend().assert_clean();
+}
+
+#[test]
+fn a_session_in_a_home_of_its_own_gets_the_new_login() {
+    let world = World::new(&["alice", "bob"]);
+    let gate = world.root().join("gate");
+    let held = |user: &str| {
+        let exec = world.codex(&["exec", "hi"]).env("CODEX_POOL_ACCOUNT", user).env("STANDIN_HOLD", &gate);
+        let running = exec.env("STANDIN_REREAD", "1").spawn();
+        wait_until("a session that holds", SOON, || running.stderr().contains("holding"));
+        running
+    };
+    let (alice, bob) = (held("alice"), held("bob"));
+    let old = world.stored("bob");
+    world.login(&["reauth", "bob"], "bob").ok();
+    let new = world.stored("bob");
+    assert_ne!(new, old);
+    let homes = crate::world::files(&world.pool_home().join("homes"));
+    let seats: Vec<_> = homes.iter().filter(|(path, _)| path.ends_with("auth.json")).collect();
+    assert_eq!(seats.len(), 1);
+    assert_eq!(seats[0].1, &new);
+    fs::write(gate, "").expect("open the gate");
+    alice.wait().ok().says("hello from alice");
+    bob.wait().ok().says("hello from bob");
+    world.backend().assert_clean();
+}
+
+#[test]
+fn an_api_key_is_not_renewed_by_a_login() {
+    let world = World::new(&["alice"]);
+    world.pool(&["add", "--with-api-key"]).stdin("sk-fake-1").run().ok();
+    complains(&world.pool(&["reauth", "api-key"]).run().expect(1), "`codex-pool add --with-api-key`");
+    complains(
+        &world.pool(&["reauth", "alice", "--with-api-key"]).stdin("x").run().expect(2),
+        "ChatGPT login",
+    );
+    complains(&world.pool(&["reauth", "nobody"]).run().expect(3), "no account matches `nobody`");
+}

@@ -1,0 +1,203 @@
+//! `use`: pin, best, automatic; who is disturbed and how they are asked; the background server.
+
+use std::fs;
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+use testkit::{Running, wait_until};
+
+use crate::world::{SOON, World, complains};
+
+/// A session on that account that waits until the gate is there.
+fn session(world: &World, user: &str) -> Running {
+    let exec = world.codex(&["exec", "hi"]).env("CODEX_POOL_ACCOUNT", user);
+    let running = exec.env("STANDIN_HOLD", world.root().join("gate")).spawn();
+    wait_until("a session that holds", SOON, || running.stderr().contains("holding"));
+    running
+}
+
+fn end(world: &World, sessions: Vec<Running>) {
+    fs::write(world.root().join("gate"), "").expect("open the gate");
+    for session in sessions {
+        session.wait().ok();
+    }
+    fs::remove_file(world.root().join("gate")).expect("close the gate");
+}
+
+fn usage(world: &World, percents: &[(&str, f64)]) {
+    let now = unix();
+    let window = |used: f64| json!({"window_seconds": 18_000, "used_percent": used, "resets_at": now + 3600});
+    let entry = |used: f64| json!({"usage": {"fetched_at": now, "source": "api", "limit_reached": false, "windows": [window(used)]}});
+    let accounts: serde_json::Map<String, serde_json::Value> =
+        percents.iter().map(|(label, used)| (world.id(label), entry(*used))).collect();
+    let cache = json!({"version": 1, "accounts": accounts});
+    world.write_private(&world.pool_home().join("usage.json"), &cache.to_string());
+}
+
+fn unix() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    i64::try_from(since.as_secs()).expect("fits")
+}
+
+#[test]
+fn a_name_pins_best_does_not_and_auto_unpins_and_each_says_how_to_undo_it() {
+    let world = World::new(&["alice", "bob", "carol"]);
+    usage(&world, &[("alice", 80.0), ("bob", 70.0), ("carol", 5.0)]);
+    let exec = |user: &str| {
+        world.codex(&["exec", "hi"]).run().ok().says(&format!("hello from {user}"));
+    };
+    world
+        .pool(&["use", "bob"])
+        .run()
+        .ok()
+        .says("`bob` is live and pinned; `codex-pool use --auto` unpins it");
+    assert_eq!((world.live_owner().as_deref(), &world.account("bob")["pinned"]), (Some("bob"), &true.into()));
+    exec("bob");
+    let output = world.pool(&["use", "--best"]).run().ok();
+    complains(&output, "`bob` was pinned; `codex-pool use bob` pins it again");
+    output.says("`carol` is live; nothing is pinned, so later launches pick again");
+    exec("carol");
+    world.pool(&["use", "alice"]).run().ok();
+    world
+        .pool(&["use", "--auto"])
+        .run()
+        .ok()
+        .says("`alice` is no longer pinned; every launch picks again (`codex-pool use alice` pins it)");
+    assert_eq!(world.live_owner().as_deref(), Some("alice"), "only the pin went");
+    exec("carol");
+    world.pool(&["use", "--auto"]).run().ok().says("nothing was pinned");
+    for wrong in
+        [&["use"][..], &["use", "bob", "--best"], &["use", "--best", "--auto"], &["use", "--auto", "--force"]]
+    {
+        world.pool(wrong).run().expect(2);
+    }
+    world.backend().assert_clean();
+}
+
+#[test]
+fn what_cannot_be_used_is_refused_with_its_own_status() {
+    let world = World::new(&["alice", "bob", "carol"]);
+    let live = world.live();
+    complains(&world.pool(&["use", "nobody"]).run().expect(3), "no account matches");
+    fs::remove_file(world.pool_home().join(format!("auth/{}.json", world.id("bob")))).expect("remove it");
+    complains(&world.pool(&["use", "bob"]).run().expect(5), "`codex-pool reauth bob`");
+    world.backend().revoke_logins("carol");
+    world.backend().reject_access_tokens("carol");
+    world.pool(&["refresh", "carol"]).run().expect(5);
+    complains(&world.pool(&["use", "carol"]).run().expect(5), "reauth carol");
+    world.edit_config(|config| drop(config.insert("forced_login_method".into(), "api".into())));
+    complains(&world.pool(&["use", "alice"]).run().expect(4), "is forbidden here by Codex's configuration");
+    complains(&world.pool(&["use", "--best"]).run().expect(4), "`codex-pool why`");
+    assert_eq!((world.live(), world.account("alice")["pinned"].clone()), (live, false.into()));
+}
+
+#[test]
+fn with_sessions_on_the_shared_seat_it_names_them_and_waits_for_force() {
+    let world = World::new(&["alice", "bob"]);
+    let sessions = vec![session(&world, "alice"), session(&world, "alice")];
+    let before = world.possessions();
+    let output = world.pool(&["use", "bob"]).run().expect(2);
+    for session in &sessions {
+        complains(&output, &format!("codex exec (pid {}", session.pid()));
+    }
+    complains(&output, "`alice` is in use by ");
+    complains(&output, "`--force` says yes");
+    assert_eq!((world.possessions(), &world.account("bob")["pinned"]), (before, &false.into()));
+    // Nobody is disturbed by what is live already.
+    world.pool(&["use", "alice"]).run().ok();
+    complains(&world.pool(&["use", "bob", "--force"]).run().ok(), "`alice` is in use by ");
+    assert_eq!(world.live_owner().as_deref(), Some("bob"));
+    end(&world, sessions);
+    world.backend().assert_clean();
+}
+
+#[test]
+fn a_person_is_asked_and_what_changed_meanwhile_counts() {
+    let world = World::new(&["alice", "bob"]);
+    let mut sessions = vec![session(&world, "alice")];
+    let ask = || {
+        let terminal = world.pty(world.pool(&["use", "bob"]));
+        terminal.wait_for_text("Switch to `bob` all the same?", SOON);
+        terminal
+    };
+    let mut terminal = ask();
+    terminal.send("\r");
+    terminal.wait_for_text("nothing was switched", SOON);
+    terminal.wait_for_text("`codex-pool run bob` starts it beside them", SOON);
+    assert_eq!(terminal.wait(SOON).code(), Some(1));
+    let mut terminal = ask();
+    terminal.send(testkit::pty::CTRL_C);
+    assert_eq!(terminal.wait(SOON).code(), Some(1));
+    assert_eq!(
+        (world.live_owner().as_deref(), &world.account("bob")["pinned"]),
+        (Some("alice"), &false.into())
+    );
+    // Somebody else sits down while the question waits: that one was not agreed to.
+    let mut terminal = ask();
+    sessions.push(session(&world, "alice"));
+    terminal.send("y\r");
+    let second = format!("pid {}", sessions[1].pid());
+    terminal.wait_for_text(&second, SOON);
+    terminal.wait_for("the question again", SOON, |screen| screen.matches("Switch to `bob`").count() == 2);
+    terminal.send("y\r");
+    terminal.wait_for_text("`bob` is live and pinned", SOON);
+    assert!(terminal.wait(SOON).success());
+    end(&world, sessions);
+}
+
+#[test]
+fn an_account_in_use_in_its_home_is_live_through_a_link() {
+    let world = World::new(&["alice", "bob"]);
+    let sessions = vec![session(&world, "alice"), session(&world, "bob")];
+    world.pool(&["use", "bob", "--force"]).run().ok();
+    let live = world.codex_home().join("auth.json");
+    assert!(fs::read_link(&live).expect("a link").starts_with(world.pool_home()));
+    assert_eq!(world.live_owner().as_deref(), Some("bob"));
+    end(&world, sessions);
+    world.pool(&["use", "alice"]).run().ok();
+    assert!(!live.is_symlink());
+    assert_eq!(world.live_owner().as_deref(), Some("alice"));
+    world.backend().assert_clean();
+}
+
+#[test]
+fn what_cannot_be_managed_is_never_overwritten_and_what_is_broken_is_kept() {
+    let world = World::new(&["alice", "bob"]);
+    let token = r#"{"auth_mode":"personalAccessToken","personal_access_token":"fake"}"#;
+    world.write_live(token);
+    complains(
+        &world.pool(&["use", "bob", "--force"]).run().expect(1),
+        "holds a personal access token, which is never overwritten",
+    );
+    assert_eq!(world.live().as_deref(), Some(token));
+    // Codex may be writing it just now; two seconds later nobody is.
+    world.write_live("{\"tokens\": {");
+    world.pool(&["use", "bob"]).run().ok();
+    assert_eq!(world.live_owner().as_deref(), Some("bob"));
+    assert!(!world.pool_files_with("{\"tokens\": {").is_empty(), "it is in lost+found");
+}
+
+#[test]
+fn ctrl_c_in_the_middle_leaves_all_or_nothing() {
+    let world = World::new(&["alice", "bob"]);
+    let ids = ["alice", "bob"].map(|name| world.id(name));
+    let live = world.codex_home().join("auth.json");
+    for round in 1..=20 {
+        let name = ["alice", "bob"][round % 2];
+        let before = fs::read(&live).expect("a live login");
+        let mut switch = world.pool(&["use", name]).spawn();
+        // The moment when the login has changed and the pin may not have: no pause between two looks.
+        while switch.is_running() && fs::read(&live).is_ok_and(|now| now == before) {
+            std::hint::spin_loop();
+        }
+        if switch.is_running() {
+            switch.signal_group(Signal::SIGINT);
+        }
+        switch.wait();
+        let state = fs::read_to_string(world.pool_home().join("state.json")).expect("the state");
+        let state: serde_json::Value = serde_json::from_str(&state).expect("JSON");
+        assert_eq!(world.live_owner().as_deref(), Some(name));
+        assert_eq!(state["pin"], *ids[round % 2], "half done: {name} is live, another one pinned");
+    }
+    world.backend().assert_clean();
+}
