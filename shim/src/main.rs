@@ -47,6 +47,7 @@ fn run(args: &[OsString]) -> c_int {
     let (argv0, rest) =
         args.split_first().map_or((OsStr::new("codex"), args), |(a, rest)| (a.as_os_str(), rest));
     let own = own_file(&env, argv0);
+    survive_panics();
     let request = Request {
         env: &env,
         argv0,
@@ -72,6 +73,29 @@ fn run(args: &[OsString]) -> c_int {
             c_int::from(status)
         }
     }
+}
+
+/// A bug of ours, or a standard library that gives up on a broken disk, is no reason for Codex not to
+/// start: it does so untouched, from inside the panic, since this program does not unwind.
+#[expect(clippy::exit, reason = "a panic hook cannot return a status")]
+fn survive_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map_or_else(String::new, |at| format!(" ({}:{})", at.file(), at.line()));
+        let env = Env::of_process();
+        let args: Vec<OsString> = std::env::args_os().collect();
+        let argv0 = args.first().map_or(OsStr::new("codex"), OsString::as_os_str);
+        let own = own_file(&env, argv0);
+        let program = launch::untouched(&env, argv0, args.get(1..).unwrap_or_default(), own.as_deref());
+        match program {
+            Ok(program) => {
+                complain(&format!("internal error{place}; Codex starts without the pool"));
+                launch::become_program(&program);
+            }
+            Err(why) => complain(&format!("internal error{place}, and {why}")),
+        }
+        // As for an account that cannot be had; without unwinding there is no other way out.
+        std::process::exit(4);
+    }));
 }
 
 /// This program's own file: the kernel's word, else argv[0] as the shell found it.

@@ -158,6 +158,23 @@ pub fn prepare(request: &Request<'_>) -> Outcome {
     }
 }
 
+/// The real Codex as it would run without the pool: for a launch that failed half-way.
+///
+/// # Errors
+/// In words: there is no Codex, or an account was asked for by name, and only that may fail a launch.
+pub fn untouched(env: &Env, argv0: &OsStr, args: &[OsString], own: Option<&Path>) -> Result<Program, String> {
+    if let Some(name) = env.text(names::CODEX_POOL_ACCOUNT) {
+        return Err(format!("account `{name}` was asked for"));
+    }
+    let settings = env.pool_home().map(PoolPaths::new).map(|paths| Settings::load(&paths.config()).0);
+    let codex = find::find(env, &settings.unwrap_or_default(), own).map_err(|e| e.to_string())?;
+    let mut program = Program::new(codex, argv0, args, env);
+    let thread = env.text(names::CODEX_THREAD_ID);
+    let depth = nested::depth(env.text(names::CODEX_POOL_DEPTH), thread);
+    program.set_env(names::CODEX_POOL_DEPTH, Some(nested::depth_value(depth + 1, thread).as_ref()));
+    Ok(program)
+}
+
 /// The parts of a launch that do not change.
 struct Launch<'a> {
     request: &'a Request<'a>,

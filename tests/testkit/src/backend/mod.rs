@@ -198,6 +198,11 @@ impl Backend {
         self.state().approvals.push_back(user.as_ref().to_owned());
     }
 
+    /// Takes back approvals that no login has come for.
+    pub fn forget_approvals(&self) {
+        self.state().approvals.clear();
+    }
+
     /// Device logins that wait for approval.
     pub fn pending_logins(&self) -> usize {
         self.state().device_codes.len()

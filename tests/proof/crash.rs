@@ -1,0 +1,215 @@
+//! Kills the programs at random instants, again and again on the same pool, while the issuer rotates its tokens:
+//! after each kill, and once nothing of the killed one runs any more, the invariants are checked.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use testkit::Cmd;
+use testkit::backend::LoginSpec;
+
+use crate::random::Random;
+use crate::world::World;
+
+const USERS: [&str; 3] = ["alice", "bob", "carol"];
+
+/// Tokens that live this long, in seconds, are renewed by every refresh, and never by Codex.
+const LIFETIME: i64 = 20_000;
+
+/// What is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Operation {
+    /// A launch on the pick.
+    Launch,
+    /// A launch on a named account: a swap.
+    Named(&'static str),
+    Refresh,
+    Use(&'static str),
+    /// A new login of an account comes from a file.
+    Import(&'static str),
+    /// A new login of an account is made, with the device flow.
+    Add(&'static str),
+    /// The same with `codex login` itself, which the shim runs as a child.
+    Login(&'static str),
+}
+
+const OPERATIONS: [Operation; 14] = [
+    Operation::Launch,
+    Operation::Launch,
+    Operation::Named("alice"),
+    Operation::Named("bob"),
+    Operation::Named("carol"),
+    Operation::Refresh,
+    Operation::Refresh,
+    Operation::Refresh,
+    Operation::Use("alice"),
+    Operation::Use("bob"),
+    Operation::Import("carol"),
+    Operation::Import("alice"),
+    Operation::Add("bob"),
+    Operation::Login("carol"),
+];
+
+/// How the kills went.
+#[derive(Default, Debug)]
+struct Tally {
+    kills: usize,
+    /// The program still ran when the signal came.
+    in_time: usize,
+    /// The issuer's answer died with the program that waited for it: known by its mark, mended by a login.
+    unheard: usize,
+}
+
+struct Driver {
+    world: World,
+    random: Random,
+    /// How long each takes when nobody kills it.
+    usual: BTreeMap<Operation, Duration>,
+    tally: Tally,
+    /// Of tokens issued in this round, seconds.
+    lifetime: i64,
+}
+
+impl Driver {
+    fn new(seed: u64) -> Driver {
+        let world = World::new(&USERS, "min_poll_interval = \"0s\"\nusage_max_age = \"5m\"\n");
+        world.reset(&LoginSpec::expires_in(LIFETIME));
+        let mut driver = Driver {
+            world,
+            random: Random::seeded(seed),
+            usual: BTreeMap::new(),
+            tally: Tally::default(),
+            lifetime: LIFETIME,
+        };
+        for operation in OPERATIONS {
+            driver.refresh_is_due(0);
+            let began = Instant::now();
+            let cmd = driver.command(operation);
+            let output = cmd.run();
+            assert!(output.status.success(), "nobody killed it: {output}");
+            driver.usual.insert(operation, began.elapsed());
+            driver.world.wait_until_quiet();
+            driver.check(&format!("{operation:?}, not killed"));
+        }
+        driver
+    }
+
+    /// Every round's tokens are newer than the last one's, also within one second; and no refresh rests.
+    fn refresh_is_due(&mut self, round: usize) {
+        self.lifetime = LIFETIME + i64::try_from(round).expect("fits");
+        self.world.backend().set_access_lifetime(self.lifetime);
+        // Old enough for a refresh in the background, every other time.
+        self.world.usage_of_age(if self.random.below(2) == 0 { 400 } else { 0 });
+    }
+
+    fn command(&self, operation: Operation) -> Cmd {
+        let world = &self.world;
+        let backend = world.backend();
+        match operation {
+            Operation::Launch => world.exec(),
+            Operation::Named(name) => world.exec().env("CODEX_POOL_ACCOUNT", name),
+            Operation::Refresh => world.pool(&["refresh"]),
+            Operation::Use(name) => world.pool(&["use", name, "--force"]),
+            Operation::Import(name) => {
+                let login = backend.auth_json_with(name, &LoginSpec::expires_in(self.lifetime));
+                world.pool(&["import", "-", "--label", name]).stdin(login)
+            }
+            Operation::Add(name) => {
+                backend.approve_login(name);
+                let issuer = backend.url();
+                world.pool(&["reauth", name, "--device-auth", "--", "--experimental_issuer", &issuer])
+            }
+            Operation::Login(name) => {
+                backend.approve_login(name);
+                world.codex(&["login", "--device-auth", "--experimental_issuer", &backend.url()])
+            }
+        }
+    }
+
+    /// One kill and what must hold after it.
+    fn round(&mut self, number: usize) {
+        self.refresh_is_due(number);
+        let operation = *self.random.one_of(&OPERATIONS);
+        let after = self.random.up_to(self.usual[&operation] * 5 / 4);
+        let mut running = self.command(operation).spawn();
+        std::thread::sleep(after);
+        self.tally.kills += 1;
+        if running.is_running() {
+            self.tally.in_time += 1;
+            running.signal(Signal::SIGKILL);
+            running.wait();
+        }
+        self.world.wait_until_quiet();
+        self.world.backend().forget_approvals();
+        let what = format!("kill {number}: {operation:?} after {after:?}");
+        match operation {
+            // Whoever has the file imports it again; whoever saw the login fail logs in again.
+            Operation::Import(name) | Operation::Add(name) | Operation::Login(name)
+                if self.world.lost().iter().any(|lost| lost == name) =>
+            {
+                self.log_in(name);
+            }
+            _ => {}
+        }
+        self.check(&what);
+        if self.random.below(8) == 0 {
+            self.heal(&what);
+        }
+    }
+
+    fn log_in(&self, name: &str) {
+        let login = self.world.backend().auth_json_with(name, &LoginSpec::expires_in(self.lifetime));
+        self.world.pool(&["import", "-", "--label", name]).stdin(login).run().ok();
+    }
+
+    fn check(&mut self, what: &str) {
+        let breaches = self.world.breaches();
+        assert!(breaches.is_empty(), "{what}: {breaches:#?}");
+        let begun = self.world.refreshes_begun();
+        for name in self.world.lost() {
+            assert!(begun.contains(&name), "{what}: {name}'s login is lost");
+            self.tally.unheard += 1;
+            self.log_in(&name);
+        }
+    }
+
+    /// The next launch works, and then the pool itself has every login.
+    fn heal(&mut self, what: &str) {
+        let world = &self.world;
+        let output = world.exec().run();
+        assert!(output.stdout.contains("hello from"), "{what}, and then: {output}");
+        world.wait_until_quiet();
+        let output = world.pool(&["refresh"]).run();
+        assert!(output.status.success(), "{what}, and then: {output}");
+        for name in USERS {
+            let newest = world.backend().newest_refresh_token(name);
+            assert!(world.stored(name).contains(&newest), "{what}: {name}'s newest token is not in the pool");
+        }
+        self.check(what);
+    }
+
+    #[expect(clippy::print_stdout, reason = "the numbers are the result")]
+    fn run(mut self, kills: usize) {
+        for number in 1..=kills {
+            self.round(number);
+            if number % 500 == 0 {
+                println!("{:?}", self.tally);
+            }
+        }
+        self.heal("at the end");
+        println!("{:?}", self.tally);
+        assert!(self.tally.in_time * 2 > kills, "most kills must come in time: {:?}", self.tally);
+    }
+}
+
+#[test]
+fn nothing_is_lost_when_programs_are_killed() {
+    Driver::new(11).run(100);
+}
+
+#[test]
+#[ignore = "an hour: PROOF_KILLS kills, 10,000 unless it says otherwise, see docs/proof.md"]
+fn ten_thousand_kills() {
+    let kills = std::env::var("PROOF_KILLS").map_or(10_000, |n| n.parse().expect("a number"));
+    Driver::new(13).run(kills);
+}

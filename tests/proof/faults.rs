@@ -1,0 +1,392 @@
+//! Fails every system call of a launch, a renewal and other commands, one at a time, as full, broken, forbidden and
+//! read-only disks do, and short of descriptors, and interrupted; and writes that are cut short. The calls are
+//! enumerated by a clean run, so that a new one is covered without anyone remembering it.
+//!
+//! What must hold each time: Codex starts, no login is lost, every document is whole, the issuer sees no token
+//! twice, and the next launch works as if nothing had been.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use testkit::backend::LoginSpec;
+use testkit::{Cmd, Output, Running, find_program};
+
+use crate::random::Random;
+use crate::world::World;
+
+/// A command whose calls fail, and the world it runs in.
+struct Scenario {
+    /// What a launch says when it works; `None` for other commands.
+    starts: Option<&'static str>,
+    /// Also its threads and children.
+    follow: bool,
+    /// Lays out the world anew. What it returns runs meanwhile.
+    prepare: fn(&World) -> Option<Running>,
+    program: &'static str,
+    args: &'static [&'static str],
+}
+
+/// A call to be failed: which, the how-manieth of a thread, and how.
+#[derive(Clone, Debug)]
+struct Point {
+    call: String,
+    nth: usize,
+    error: &'static str,
+}
+
+/// How a call may fail; nothing for those that cannot, and for memory, without which no program of ours goes on.
+fn errors_of(call: &str) -> &'static [&'static str] {
+    match call {
+        "execve" | "exit" | "exit_group" | "brk" | "mmap" | "munmap" | "mprotect" | "mremap" | "madvise"
+        | "getpid" | "gettid" | "getppid" | "getuid" | "geteuid" | "getgid" | "getegid"
+        | "set_tid_address" | "set_robust_list" | "rseq" | "arch_prctl" | "sched_getaffinity"
+        | "sched_yield" | "sigaltstack" | "rt_sigreturn" | "restart_syscall" | "futex" | "umask"
+        | "clock_gettime" | "gettimeofday" | "uname" => &[],
+        "open" | "openat" => &["EACCES", "EMFILE", "EIO", "ENOSPC", "EROFS", "EINTR"],
+        "write" | "pwrite64" | "writev" => &["ENOSPC", "EIO", "EINTR"],
+        "read" | "pread64" | "readv" | "flock" | "recvfrom" | "recvmsg" | "sendto" | "sendmsg" => {
+            &["EIO", "EINTR"]
+        }
+        "fsync" | "fdatasync" | "ftruncate" => &["EIO", "ENOSPC"],
+        "rename" | "renameat" | "renameat2" | "link" | "linkat" | "symlink" | "symlinkat" | "mkdir"
+        | "mkdirat" | "unlink" | "unlinkat" | "rmdir" => &["EACCES", "EROFS", "ENOSPC", "EIO"],
+        "chmod" | "fchmod" | "fchmodat" | "chown" | "fchown" | "fchownat" | "utimensat" => {
+            &["EACCES", "EROFS", "EIO"]
+        }
+        "stat" | "lstat" | "fstat" | "statx" | "newfstatat" | "readlink" | "readlinkat" | "access"
+        | "faccessat" | "faccessat2" | "getcwd" | "lseek" | "getdents64" | "statfs" | "fstatfs" => {
+            &["EACCES", "EIO"]
+        }
+        "clone" | "clone3" | "fork" | "vfork" => &["EAGAIN"],
+        "wait4" | "waitid" | "poll" | "ppoll" | "epoll_wait" | "nanosleep" | "clock_nanosleep"
+        | "getrandom" => &["EINTR"],
+        "socket" | "socketpair" | "pipe" | "pipe2" | "dup" | "dup2" | "dup3" | "eventfd2"
+        | "epoll_create1" => &["EMFILE"],
+        "connect" => &["EACCES", "EINTR"],
+        "close" => &["EIO", "EINTR"],
+        _ => &["EIO"],
+    }
+}
+
+/// Without these an answer that was sent is not heard: a login is then lost as with a cut cable, and the mark of
+/// the refresh says so.
+const LISTENING: [&str; 9] =
+    ["recvfrom", "recvmsg", "read", "readv", "poll", "ppoll", "epoll_wait", "setsockopt", "clock_gettime"];
+
+/// Another than Carol is the pick; her newest token is live, and nowhere else.
+fn rotated(world: &World) -> Option<Running> {
+    world.reset(&LoginSpec::default());
+    let backend = world.backend();
+    for name in ["alice", "bob", "carol"] {
+        // What the pool has is older, and used up.
+        world.store(name, &backend.auth_json_with(name, &LoginSpec::expires_in(5 * 86_400)));
+    }
+    world.write_live(&backend.auth_json("carol"));
+    None
+}
+
+/// The same, while a session of Carol runs in the shared seat: the pick gets a home of its own.
+fn occupied(world: &World) -> Option<Running> {
+    rotated(world);
+    let gate = world.root().join("gate");
+    let session = world.exec().env("STANDIN_HOLD", &gate).env("CODEX_POOL_ACCOUNT", "carol").spawn();
+    testkit::wait_until("a session holds", crate::world::SOON, || session.stderr().contains("holding"));
+    Some(session)
+}
+
+/// All tokens end within the day, so that a refresh renews them; Carol's newest is live.
+fn due(world: &World) -> Option<Running> {
+    world.reset(&LoginSpec::expires_in(20_000));
+    world.write_live(&world.backend().auth_json_with("carol", &LoginSpec::expires_in(40_000)));
+    None
+}
+
+const LAUNCH: Scenario = Scenario {
+    starts: Some("hello from"),
+    follow: false,
+    prepare: rotated,
+    program: "codex",
+    args: &["exec", "--skip-git-repo-check", "hi"],
+};
+
+const PARALLEL: Scenario = Scenario { prepare: occupied, ..LAUNCH };
+
+const REFRESH: Scenario =
+    Scenario { starts: None, follow: true, prepare: due, program: "codex-pool", args: &["refresh"] };
+
+const USE: Scenario =
+    Scenario { starts: None, follow: false, prepare: rotated, program: "codex-pool", args: &["use", "bob"] };
+
+/// One scenario in its own world.
+struct Bench {
+    world: World,
+    scenario: Scenario,
+}
+
+impl Bench {
+    fn new(scenario: Scenario) -> Bench {
+        assert!(
+            find_program("strace").is_some(),
+            "these tests fail system calls by means of strace, which is not installed"
+        );
+        // A service that is asked again at once, and no refresh that runs on beside the launch.
+        let settings = "background_refresh = false\nmin_poll_interval = \"0s\"\n";
+        Bench { world: World::new(&["alice", "bob", "carol"], settings), scenario }
+    }
+
+    fn log(&self) -> PathBuf {
+        self.world.root().join("strace.log")
+    }
+
+    fn program(&self) -> PathBuf {
+        if self.scenario.program == "codex" {
+            self.world.shim()
+        } else {
+            self.world.home().join(".local/bin/codex-pool")
+        }
+    }
+
+    fn traced(&self, options: &[String]) -> Cmd {
+        let mut cmd = self.world.cmd("strace").arg("-o").arg(self.log());
+        if self.scenario.follow {
+            cmd = cmd.arg("-f");
+        }
+        cmd.args(options).arg(self.program()).args(self.scenario.args)
+    }
+
+    /// Every call of a clean run that can fail, with every way it can, once.
+    fn points(&self) -> Vec<Point> {
+        let running = (self.scenario.prepare)(&self.world);
+        let output = self.traced(&[]).run();
+        drop(running);
+        assert!(output.status.success(), "the clean run failed: {output}");
+        let log = fs::read_to_string(self.log()).expect("strace's log");
+        let mut points = Vec::new();
+        for (call, first, last) in own_calls(&log) {
+            for error in errors_of(&call) {
+                points.extend((first..=last).map(|nth| Point { call: call.clone(), nth, error }));
+            }
+        }
+        points
+    }
+
+    /// Fails one call; what is wrong afterwards, or whether the call came at all.
+    fn strike(&self, point: &Point) -> Result<bool, String> {
+        let world = &self.world;
+        let running = (self.scenario.prepare)(world);
+        let Point { call, nth, error } = point;
+        let output = self
+            .traced(&[
+                "-e".into(),
+                format!("trace={call}"),
+                "-e".into(),
+                format!("inject={call}:error={error}:when={nth}"),
+            ])
+            .run();
+        let log = fs::read_to_string(self.log()).expect("strace's log");
+        let struck = log.lines().find(|line| line.contains("(INJECTED)"));
+        let Some(struck) = struck else { return Ok(false) };
+        let context = |what: &str| format!("{point:?} at `{struck}`: {what}\n{output}");
+        self.judge(&output, point).map_err(|what| context(&what))?;
+        drop(running);
+        let begun = world.refreshes_begun();
+        if world.lost().iter().any(|name| begun.contains(name)) {
+            return Ok(true); // Its next refresh would be a reuse that nobody can avoid.
+        }
+        self.heals().map_err(|what| context(&what))?;
+        Ok(true)
+    }
+
+    fn judge(&self, output: &Output, point: &Point) -> Result<(), String> {
+        if let Some(said) = self.scenario.starts
+            && !output.stdout.contains(said)
+        {
+            return Err("Codex did not start".to_owned());
+        }
+        if output.signal().is_some() || output.stderr.contains("panicked") {
+            return Err("it crashed".to_owned());
+        }
+        let mut lost = self.world.lost();
+        if LISTENING.contains(&point.call.as_str()) {
+            let begun = self.world.refreshes_begun();
+            lost.retain(|name| !begun.contains(name));
+        }
+        if !lost.is_empty() {
+            return Err(format!("lost: {lost:?}"));
+        }
+        match self.world.breaches().as_slice() {
+            [] => Ok(()),
+            breaches => Err(breaches.join("; ")),
+        }
+    }
+
+    /// The next launch and the next refresh put everything right.
+    fn heals(&self) -> Result<(), String> {
+        let world = &self.world;
+        let output = world.exec().run();
+        if !output.stdout.contains("hello from") {
+            return Err(format!("the next launch failed: {output}"));
+        }
+        let output = world.pool(&["refresh"]).run();
+        if !output.status.success() {
+            return Err(format!("the next refresh failed: {output}"));
+        }
+        for name in world.ids.keys() {
+            let newest = world.backend().newest_refresh_token(name);
+            if !world.stored(name).contains(&newest) {
+                return Err(format!("after the next refresh, {name}'s newest token is not in the pool"));
+            }
+        }
+        match world.breaches().as_slice() {
+            [] => Ok(()),
+            breaches => Err(format!("after the next refresh: {}", breaches.join("; "))),
+        }
+    }
+
+    /// Tries all points, or that many of them.
+    #[expect(clippy::print_stdout, reason = "the numbers are the result")]
+    fn run(&self, sample: Option<usize>) {
+        let mut points = self.points();
+        let all = points.len();
+        Random::seeded(7).shuffle(&mut points);
+        points.truncate(sample.unwrap_or(all));
+        let mut struck: BTreeMap<String, usize> = BTreeMap::new();
+        let mut failures = Vec::new();
+        for point in &points {
+            match self.strike(point) {
+                Ok(true) => *struck.entry(point.call.clone()).or_default() += 1,
+                Ok(false) => {}
+                Err(what) => failures.push(what),
+            }
+        }
+        let hit: usize = struck.values().sum::<usize>() + failures.len();
+        println!("{}: {all} points, {} tried, {hit} struck: {struck:?}", self.scenario.program, points.len());
+        assert!(hit * 10 >= points.len() * 8, "most points must be reached");
+        assert!(failures.is_empty(), "{} of {hit} points:\n{}", failures.len(), failures.join("\n====\n"));
+    }
+}
+
+/// Calls of the program itself, after the loader's: name, and the first and last of them by number. Each thread
+/// counts for itself, as strace does.
+fn own_calls(log: &str) -> Vec<(String, usize, usize)> {
+    let calls: Vec<(&str, &str)> = log
+        .lines()
+        .map(|line| line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' '))
+        .zip(log.lines().map(|line| line.split(' ').next().unwrap_or_default()))
+        .filter_map(|(line, pid)| {
+            let name = line.split_once('(')?.0;
+            let is_name = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+            (is_name && !name.is_empty()).then_some((pid, line))
+        })
+        .collect();
+    let library =
+        |line: &str| line.starts_with("openat") && (line.contains(".so.") || line.contains(".so\""));
+    let execs = |line: &str| line.starts_with("execve(");
+    let end = calls.iter().skip(1).position(|(_, line)| execs(line)).map_or(calls.len(), |at| at + 1);
+    let loaded = calls[..end].iter().rposition(|(_, line)| library(line)).unwrap_or(0);
+    let begin =
+        loaded + calls[loaded..end].iter().position(|(_, line)| line.starts_with("munmap(")).unwrap_or(0) + 1;
+    let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    let mut own: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    let traces_children =
+        calls.iter().any(|(pid, _)| !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit()));
+    for (at, (pid, line)) in calls[..end].iter().enumerate() {
+        let name = line.split('(').next().unwrap_or_default();
+        let count = counts.entry((if traces_children { pid } else { "" }, name)).or_default();
+        *count += 1;
+        if at >= begin {
+            let range = own.entry(name).or_insert((*count, *count));
+            *range = (range.0.min(*count), range.1.max(*count));
+        }
+    }
+    own.into_iter().map(|(name, (first, last))| (name.to_owned(), first, last)).collect()
+}
+
+#[test]
+fn codex_starts_and_nothing_is_lost_whichever_call_of_a_launch_fails() {
+    Bench::new(LAUNCH).run(Some(24));
+}
+
+#[test]
+fn codex_starts_and_nothing_is_lost_whichever_call_of_a_launch_in_a_home_fails() {
+    Bench::new(PARALLEL).run(Some(12));
+}
+
+#[test]
+fn nothing_is_lost_whichever_call_of_a_refresh_fails() {
+    Bench::new(REFRESH).run(Some(24));
+}
+
+#[test]
+fn nothing_is_lost_whichever_call_of_a_switch_fails() {
+    Bench::new(USE).run(Some(12));
+}
+
+#[test]
+#[ignore = "minutes: every call of a launch, see docs/proof.md"]
+fn every_call_of_a_launch() {
+    Bench::new(LAUNCH).run(None);
+}
+
+#[test]
+#[ignore = "minutes: every call of a launch in a home, see docs/proof.md"]
+fn every_call_of_a_launch_in_a_home() {
+    Bench::new(PARALLEL).run(None);
+}
+
+#[test]
+#[ignore = "minutes: every call of a refresh, see docs/proof.md"]
+fn every_call_of_a_refresh() {
+    Bench::new(REFRESH).run(None);
+}
+
+#[test]
+#[ignore = "minutes: every call of a switch, see docs/proof.md"]
+fn every_call_of_a_switch() {
+    Bench::new(USE).run(None);
+}
+
+/// The standard library gives up, with a panic, when a folder cannot be closed: Codex starts all the same.
+#[test]
+fn codex_starts_when_folders_cannot_be_closed() {
+    let bench = Bench::new(LAUNCH);
+    (bench.scenario.prepare)(&bench.world);
+    bench.traced(&[]).run().ok();
+    let log = fs::read_to_string(bench.log()).expect("strace's log");
+    let lists_a_folder = log.lines().position(|line| line.starts_with("getdents64(")).expect("a folder");
+    let closed = log.lines().take(lists_a_folder).filter(|line| line.starts_with("close(")).count();
+    let options = ["-e".to_owned(), format!("inject=close:error=EIO:when={}", closed + 1)];
+
+    (bench.scenario.prepare)(&bench.world);
+    let output = bench.traced(&options).run();
+    assert!(output.stdout.contains("hello from"), "{output}");
+    assert!(output.stderr.contains("internal error"), "it was another call: {output}");
+    bench.heals().unwrap_or_else(|what| panic!("{what}"));
+
+    (bench.scenario.prepare)(&bench.world);
+    let output = bench.traced(&options).env("CODEX_POOL_ACCOUNT", "bob").run();
+    assert_eq!((output.code(), output.stdout.as_str()), (Some(4), ""), "bob was asked for: {output}");
+}
+
+/// `ulimit -f`: a write is cut short at the limit, and the next one fails. The limit is Codex's as well, whose
+/// output is short enough for it.
+#[test]
+fn nothing_is_lost_when_writes_are_cut_short() {
+    for (scenario, blocks) in [(LAUNCH, "0"), (LAUNCH, "1"), (REFRESH, "1"), (USE, "1"), (PARALLEL, "1")] {
+        let bench = Bench::new(scenario);
+        let running = (bench.scenario.prepare)(&bench.world);
+        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"");
+        let cmd = bench.world.cmd("/bin/bash").args(["-c", &script, "bash"]).arg(bench.program());
+        let output = cmd.args(bench.scenario.args).run();
+        let point = Point { call: "write".to_owned(), nth: 0, error: "EFBIG" };
+        // With no room at all Codex cannot say anything either.
+        if blocks != "0" {
+            bench.judge(&output, &point).unwrap_or_else(|what| panic!("{what}: {output}"));
+        }
+        drop(running);
+        assert_eq!(bench.world.breaches(), Vec::<String>::new(), "{output}");
+        assert_eq!(bench.world.lost(), Vec::<String>::new(), "{output}");
+        bench.heals().unwrap_or_else(|what| panic!("{what}: {output}"));
+    }
+}

@@ -1,0 +1,6 @@
+//! Tries to break the promise that no login is ever lost: crashes at any instant, and system calls that fail.
+
+mod crash;
+mod faults;
+mod random;
+mod world;

@@ -1,0 +1,232 @@
+//! What the proofs have in common: a sandbox whose pool can be laid out anew within a millisecond, and the judge
+//! of what must hold at every moment: nothing lost, every document whole, no rule broken at the issuer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use testkit::backend::LoginSpec;
+use testkit::{Cmd, Sandbox};
+
+/// How long to wait for something that happens at once, on a machine that is busy.
+pub(crate) const SOON: Duration = Duration::from_secs(60);
+
+/// A sandbox with a pool of known accounts.
+pub(crate) struct World {
+    sandbox: Sandbox,
+    /// Ids by name.
+    pub(crate) ids: BTreeMap<String, String>,
+    registry: Vec<u8>,
+    state: Vec<u8>,
+}
+
+impl std::ops::Deref for World {
+    type Target = Sandbox;
+    fn deref(&self) -> &Sandbox {
+        &self.sandbox
+    }
+}
+
+impl World {
+    /// With the stand-in Codex, these accounts in the pool, and these settings.
+    pub(crate) fn new(users: &[&str], settings: &str) -> World {
+        let sandbox = Sandbox::new();
+        sandbox.write_private(&sandbox.pool_home().join("config.toml"), settings);
+        for name in users {
+            sandbox.import(name);
+        }
+        // So that launches find `codex-pool refresh`, as after `init`.
+        let admin = sandbox.pool_home().join("bin/codex-pool");
+        if !admin.exists() {
+            std::os::unix::fs::symlink(sandbox.home().join(".local/bin/codex-pool"), admin).expect("link");
+        }
+        let mut world = World { sandbox, ids: BTreeMap::new(), registry: Vec::new(), state: Vec::new() };
+        let list = world.pool(&["list", "--json"]).run().ok().json();
+        for account in list["accounts"].as_array().expect("accounts") {
+            let text = |name: &str| account[name].as_str().expect("text").to_owned();
+            world.ids.insert(text("label"), text("id"));
+        }
+        world.registry = fs::read(world.pool_home().join("accounts.json")).expect("a registry");
+        // One launch learns what this Codex supports, which is kept.
+        world.exec().run();
+        let state = fs::read(world.pool_home().join("state.json")).expect("a state");
+        let state: Value = serde_json::from_slice(&state).expect("JSON");
+        world.state = json!({"version": 1, "codex": state["codex"]}).to_string().into_bytes();
+        world
+    }
+
+    /// Begins anew: nothing in the ledger, no seats remembered, fresh logins of every account in the pool alone.
+    /// The old ones are forgotten on both sides. `spec` is what the logins are like.
+    pub(crate) fn reset(&self, spec: &LoginSpec) {
+        for entry in fs::read_dir(self.pool_home()).expect("the pool").flatten() {
+            let name = entry.file_name();
+            if name == "bin" || name == "config.toml" {
+                continue;
+            }
+            let path = entry.path();
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.unwrap_or_else(|e| panic!("remove {}: {e}", path.display()));
+        }
+        let _ = fs::remove_file(self.codex_home().join("auth.json"));
+        let in_pool = |name: &str, bytes: &[u8]| {
+            self.write_private(&self.pool_home().join(name), &String::from_utf8_lossy(bytes));
+        };
+        in_pool("accounts.json", &self.registry);
+        in_pool("state.json", &self.state);
+        self.usage();
+        for name in self.ids.keys() {
+            self.backend().revoke_logins(name);
+            self.store(name, &self.backend().auth_json_with(name, spec));
+        }
+        self.backend().clear_report();
+    }
+
+    /// Puts a document into the pool behind everybody's back.
+    pub(crate) fn store(&self, name: &str, auth_json: &str) {
+        self.write_private(&self.stored_path(name), auth_json);
+    }
+
+    /// The file of an account's document in the pool.
+    pub(crate) fn stored_path(&self, name: &str) -> PathBuf {
+        self.pool_home().join(format!("auth/{}.json", self.ids[name]))
+    }
+
+    /// An account's document in the pool.
+    pub(crate) fn stored(&self, name: &str) -> String {
+        fs::read_to_string(self.stored_path(name)).unwrap_or_default()
+    }
+
+    /// Makes the usage of all accounts known and fresh; each has a bit less left than the one before.
+    pub(crate) fn usage(&self) {
+        self.usage_of_age(0);
+    }
+
+    /// The same, fetched that many seconds ago.
+    pub(crate) fn usage_of_age(&self, age: i64) {
+        let now = now() - age;
+        let window = |seconds: i64, used: usize, left: i64| json!({"window_seconds": seconds, "used_percent": used, "resets_at": now + left});
+        let entry = |used: usize| {
+            json!({"usage": {"fetched_at": now, "source": "api", "limit_reached": false,
+                "windows": [window(18_000, used, 3600), window(604_800, used, 86_400)]}})
+        };
+        let accounts: BTreeMap<&str, Value> =
+            self.ids.values().enumerate().map(|(at, id)| (id.as_str(), entry(5 + 10 * at))).collect();
+        let cache = json!({"version": 1, "accounts": accounts});
+        self.write_private(&self.pool_home().join("usage.json"), &cache.to_string());
+    }
+
+    /// `codex exec hi` through the shim.
+    pub(crate) fn exec(&self) -> Cmd {
+        self.codex(&["exec", "--skip-git-repo-check", "hi"])
+    }
+
+    /// Every file that may hold a login: pool, seats, homes, `lost+found/`.
+    pub(crate) fn documents(&self) -> Vec<PathBuf> {
+        let pool = self.pool_home();
+        let mut found = vec![self.codex_home().join("auth.json")];
+        let mut folders = vec![pool.join("auth"), pool.join("lost+found")];
+        for over in list(&pool.join("homes")) {
+            folders.extend(list(&over).into_iter().filter(|home| home.is_dir()));
+        }
+        for folder in folders {
+            let home = folder.starts_with(pool.join("homes"));
+            found.extend(list(&folder).into_iter().filter(|path| {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                !name.starts_with('.') && (!home || name == "auth.json")
+            }));
+        }
+        found.retain(|path| path.exists());
+        found
+    }
+
+    /// Refresh tokens that are somewhere on the disk in a whole document of the right account.
+    pub(crate) fn tokens_held(&self) -> BTreeSet<String> {
+        let whole = self.documents().into_iter().filter_map(|path| {
+            let doc: Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+            Some(doc["tokens"]["refresh_token"].as_str()?.to_owned())
+        });
+        whole.collect()
+    }
+
+    /// Accounts (names) for which a refresh was begun and its end is not known.
+    pub(crate) fn refreshes_begun(&self) -> BTreeSet<String> {
+        let state = fs::read(self.pool_home().join("state.json")).unwrap_or_default();
+        let state: Value = serde_json::from_slice(&state).unwrap_or_default();
+        let marks = state["marks"].as_array().cloned().unwrap_or_default();
+        let ids: BTreeSet<&str> =
+            marks.iter().filter(|m| m["kind"] == "refresh").filter_map(|m| m["account"].as_str()).collect();
+        self.ids.iter().filter(|(_, id)| ids.contains(id.as_str())).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Whose good login is on no disk any more.
+    pub(crate) fn lost(&self) -> Vec<String> {
+        let held = self.tokens_held();
+        let lost = |name: &&String| {
+            let good = self.backend().good_refresh_tokens(name);
+            good.last().is_some_and(|newest| !held.contains(newest))
+        };
+        self.ids.keys().filter(lost).cloned().collect()
+    }
+
+    /// What is broken of the invariants that hold whatever happens to a process of ours; empty if nothing is.
+    pub(crate) fn breaches(&self) -> Vec<String> {
+        let mut breaches = Vec::new();
+        for path in self.documents() {
+            let bytes = fs::read(&path).unwrap_or_default();
+            let Ok(doc) = serde_json::from_slice::<Value>(&bytes) else {
+                breaches.push(format!("{} is not whole ({} bytes)", path.display(), bytes.len()));
+                continue;
+            };
+            let text = String::from_utf8_lossy(&bytes);
+            let owner = self.backend().owner(&text);
+            let in_pool = path.parent().is_some_and(|dir| dir.ends_with("auth"));
+            if in_pool {
+                let id = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                if owner.as_ref().and_then(|name| self.ids.get(name)).is_some_and(|of| *of != id) {
+                    breaches.push(format!("{} holds a login of {owner:?}", path.display()));
+                }
+            }
+            if doc["tokens"]["account_id"].as_str() != account_claim(&doc).as_deref() {
+                breaches.push(format!("{} is a chimera", path.display()));
+            }
+            let mode = fs::metadata(&path).map_or(0, |m| m.permissions().mode() & 0o777);
+            if mode != 0o600 {
+                breaches.push(format!("{} has mode {mode:o}", path.display()));
+            }
+        }
+        for name in ["accounts.json", "state.json", "usage.json"] {
+            let path = self.pool_home().join(name);
+            if fs::read(&path).is_ok_and(|bytes| serde_json::from_slice::<Value>(&bytes).is_err()) {
+                breaches.push(format!("{} is not whole", path.display()));
+            }
+        }
+        let report = self.backend().report();
+        breaches.extend(report.violations.iter().map(|v| format!("{v:?}")));
+        breaches
+    }
+
+    /// Waits until no process of this world runs (a refresh goes on after the launch that started it was killed).
+    pub(crate) fn wait_until_quiet(&self) {
+        testkit::wait_until("the sandbox is quiet", SOON, || self.processes().is_empty());
+    }
+}
+
+fn account_claim(doc: &Value) -> Option<String> {
+    let claims = testkit::backend::claims(doc["tokens"]["access_token"].as_str()?)?;
+    claims["https://api.openai.com/auth"]["chatgpt_account_id"].as_str().map(str::to_owned)
+}
+
+fn list(folder: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<_> = fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).collect();
+    found.sort();
+    found
+}
+
+/// Unix seconds.
+pub(crate) fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    i64::try_from(since.as_secs()).expect("fits")
+}
