@@ -25,8 +25,10 @@ pub(crate) struct AccountView {
     pub(crate) live: bool,
     pub(crate) pinned: bool,
     pub(crate) sessions: usize,
-    /// Its place: 1 is what the next launch uses. `None`: it cannot be picked.
+    /// Its place in the pick. `None`: it cannot be picked.
     pub(crate) rank: Option<usize>,
+    /// Whether the next launch uses it: the pin, else the first of the pick.
+    pub(crate) next: bool,
     pub(crate) ranked: Ranked,
     pub(crate) state: &'static str,
     pub(crate) reason: String,
@@ -50,6 +52,8 @@ pub(crate) fn of_pool(
     let candidates = candidates(pool, usage, ledger, live, &ctx.codex);
     let pin = pool.state().pin.as_ref();
     let ranking = pick(&candidates, now, &ctx.settings);
+    let is_pinned = |r: &Ranked| pin == Some(&candidates[r.index].account.id) && r.usable();
+    let next = ranking.iter().position(is_pinned).or_else(|| ranking.iter().position(Ranked::eligible));
     let view = |(place, ranked): (usize, Ranked)| {
         let candidate = &candidates[ranked.index];
         let account = candidate.account.clone();
@@ -62,6 +66,7 @@ pub(crate) fn of_pool(
             pinned: pin == Some(&account.id),
             sessions: candidate.sessions,
             rank: ranked.eligible().then_some(place + 1),
+            next: next == Some(place),
             state: state(&account, &ranked),
             reason: ranked.explain(now),
             ranked,

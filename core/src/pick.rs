@@ -126,6 +126,12 @@ impl Ranked {
         self.tier != Tier::Excluded
     }
 
+    /// Whether a launch may use it when it is pinned or named: that overrules what only speaks against
+    /// picking.
+    pub fn usable(&self) -> bool {
+        self.eligible() || matches!(self.reason, Reason::Disabled | Reason::ApiKeyNotPicked)
+    }
+
     /// The reason as a sentence with its numbers.
     pub fn explain(&self, now: i64) -> String {
         let room = match self.room {

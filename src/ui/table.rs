@@ -150,14 +150,13 @@ fn width() -> usize {
 
 fn marks(view: &AccountView) -> String {
     let mark = |on, mark| if on { mark } else { ' ' };
-    let next = view.rank == Some(1);
-    [mark(next, '→'), mark(view.live, '●'), mark(view.pinned, '◆')].iter().collect()
+    [mark(view.next, '→'), mark(view.live, '●'), mark(view.pinned, '◆')].iter().collect()
 }
 
 fn account_cell(view: &AccountView, email: bool) -> Cell {
     let text = if email { view.account.display() } else { view.account.label.clone() };
     let cell = Cell::new(printable(&text));
-    if view.rank == Some(1) { cell.add_attribute(Attribute::Bold) } else { cell }
+    if view.next { cell.add_attribute(Attribute::Bold) } else { cell }
 }
 
 fn state_cell(view: &AccountView) -> Cell {

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::json;
 use testkit::Sandbox;
-use testkit::backend::{Fault, Route, Usage};
+use testkit::backend::{Fault, Route, Usage, api_key_json};
 
 use super::clinic::{doctor, document, edit_account, healthy};
 
@@ -64,6 +64,9 @@ fn the_pick_is_told_and_what_is_wrong_with_it() {
     sandbox.pool(&["use", "bob"]).run().ok();
     let fix = doctor(&sandbox, &[]).has("pick", "warn", "the pinned account");
     assert!(fix.contains("codex-pool use --auto"), "{fix}");
+    sandbox.pool(&["import", "-", "--label", "key"]).stdin(api_key_json("k-1")).run().ok();
+    sandbox.pool(&["use", "key"]).run().ok();
+    doctor(&sandbox, &[]).has("pick", "ok", "key is pinned");
     sandbox.pool(&["use", "--auto"]).run().ok();
     for name in ["alice", "bob"] {
         sandbox.pool(&["disable", name]).run().ok();

@@ -60,7 +60,7 @@ impl Launch<'_> {
         };
         let pin = held.pool.state().pin.as_ref().filter(|_| !self.request.best).and_then(place);
         match pin {
-            Some(pin) if usable(pin) => {
+            Some(pin) if pin.usable() => {
                 if pin.tier == Tier::Exhausted {
                     lines.push(Line::Wrong(format!(
                         "the pinned account {} is {}; `codex-pool use --auto` unpins",
@@ -118,11 +118,6 @@ impl Launch<'_> {
 /// Somebody else goes on with a session: never silently.
 fn goes_on(owner: &str, instead: &str, why: &str) -> Line {
     Line::Wrong(format!("this session belongs to {owner} ({why}); {instead} goes on with it"))
-}
-
-/// A pin, or a name, overrules what only speaks against picking.
-fn usable(ranked: &Ranked) -> bool {
-    ranked.eligible() || matches!(ranked.reason, Reason::Disabled | Reason::ApiKeyNotPicked)
 }
 
 /// Says why nobody can be picked, unless the pool is simply empty.

@@ -80,7 +80,7 @@ fn pick(place: &Place<'_>, now: i64) -> Option<Check> {
     let views = view::of_pool(&home.ctx, pool, &place.census.ledger, place.live(), &place.usage, now);
     let explain = |view: &AccountView| format!("{}: {}", view.account.label, view.reason);
     if let Some(pinned) = views.iter().find(|view| view.pinned) {
-        return Some(if pinned.rank.is_some() && pinned.state != "exhausted" {
+        return Some(if pinned.next && pinned.state != "exhausted" {
             Check::ok(ID, format!("{} is pinned, so launches use it", pinned.account.label))
         } else {
             Check::warn(
@@ -90,7 +90,7 @@ fn pick(place: &Place<'_>, now: i64) -> Option<Check> {
             .fix("`codex-pool use --auto` unpins it")
         });
     }
-    Some(match views.iter().find(|view| view.rank == Some(1)) {
+    Some(match views.iter().find(|view| view.next) {
         Some(first) if first.state == "exhausted" => {
             Check::warn(ID, format!("every account is at its limit; {}", explain(first)))
                 .fix("`codex-pool why` shows when each resets; `codex-pool add` adds one more")
