@@ -2,5 +2,6 @@
 
 mod crash;
 mod faults;
+mod races;
 mod random;
 mod world;

@@ -146,6 +146,11 @@ impl Backend {
         self.state().access_lifetime = seconds;
     }
 
+    /// The same for one user alone.
+    pub fn set_access_lifetime_of(&self, user: impl AsRef<str>, seconds: i64) {
+        self.state().lifetimes.insert(user.as_ref().to_owned(), seconds);
+    }
+
     /// Whether the reuse of a refresh token revokes its whole family (default: yes, as reported of the real one).
     pub fn set_reuse_revokes_family(&self, yes: bool) {
         self.state().reuse_revokes = yes;

@@ -82,6 +82,8 @@ pub(crate) struct State {
     pub(crate) approvals: VecDeque<String>,
     pub(crate) codes: HashMap<String, String>,
     pub(crate) access_lifetime: i64,
+    /// Of these users, another one.
+    pub(crate) lifetimes: BTreeMap<String, i64>,
     pub(crate) reuse_revokes: bool,
     pub(crate) omitted: BTreeSet<String>,
     pub(crate) latency: HashMap<Route, Duration>,
@@ -113,6 +115,7 @@ impl State {
             approvals: VecDeque::new(),
             codes: HashMap::new(),
             access_lifetime: ACCESS_LIFETIME,
+            lifetimes: BTreeMap::new(),
             reuse_revokes: true,
             omitted: BTreeSet::new(),
             latency: HashMap::new(),
@@ -154,11 +157,15 @@ impl State {
 
     // --- tokens ---
 
+    fn lifetime_of(&self, name: &str) -> i64 {
+        self.lifetimes.get(name).copied().unwrap_or(self.access_lifetime)
+    }
+
     /// Issues tokens, of a new family unless one is given.
     pub(crate) fn mint(&mut self, name: &str, family: Option<u64>, spec: &LoginSpec) -> Tokens {
         let number = self.count();
         let family = family.unwrap_or(number);
-        let (now, lifetime, base) = (now(), self.access_lifetime, self.base.clone());
+        let (now, lifetime, base) = (now(), self.lifetime_of(name), self.base.clone());
         let user = self.user_mut(name).spec.clone();
         let issuer = user.issuer.clone().unwrap_or(base);
         let exp = now + spec.expires_in;
@@ -186,7 +193,7 @@ impl State {
 
     /// Carries out a refresh: the sent token is spent, the answer has new ones.
     pub(crate) fn rotate(&mut self, name: &str, family: u64, sent: &str) -> Value {
-        let tokens = self.mint(name, Some(family), &LoginSpec::expires_in(self.access_lifetime));
+        let tokens = self.mint(name, Some(family), &LoginSpec::expires_in(self.lifetime_of(name)));
         let mut answer = json!({
             "id_token": tokens.id, "access_token": tokens.access, "refresh_token": tokens.refresh,
         });
