@@ -49,7 +49,7 @@ pub(crate) fn of_pool(
     usage: &UsageCache,
     now: i64,
 ) -> Vec<AccountView> {
-    let candidates = candidates(pool, usage, ledger, live, &ctx.codex);
+    let candidates = candidates(pool, usage, ledger, live, &ctx.codex, |id| pool.credentials().has(id));
     let pin = pool.state().pin.as_ref();
     let ranking = pick(&candidates, now, &ctx.settings);
     let is_pinned = |r: &Ranked| pin == Some(&candidates[r.index].account.id) && r.usable();

@@ -15,9 +15,33 @@ use std::path::{Path, PathBuf};
 use codex_pool_core::env::{Env, names};
 use codex_pool_core::launch::{self, Line, Outcome, Request};
 
-/// How `find` knows a copy of this program, wherever it is.
+/// How `find` knows a copy of this program, wherever it is: an ELF note (size of name, size of text, type,
+/// name, text), which is found without reading the whole program. Elsewhere it is plain bytes.
+#[repr(C)]
+struct Marker {
+    name_size: u32,
+    text_size: u32,
+    kind: u32,
+    name: [u8; 12],
+    text: [u8; TEXT.len()],
+}
+
+const TEXT: &str = codex_pool_core::shim_marker!();
+
 #[used]
-static MARKER: &str = codex_pool_core::shim_marker!();
+#[cfg_attr(target_os = "linux", expect(unsafe_code, reason = "a section of its own"))]
+#[cfg_attr(target_os = "linux", unsafe(link_section = ".note.codex-pool"))]
+static MARKER: Marker = Marker {
+    name_size: 11,
+    text_size: TEXT.len() as u32,
+    kind: 1,
+    name: *b"codex-pool\0\0",
+    text: {
+        let mut text = [0; TEXT.len()];
+        text.copy_from_slice(TEXT.as_bytes());
+        text
+    },
+};
 
 /// The process's entry.
 ///

@@ -109,7 +109,9 @@ fn wanted(ctx: &Context<'_>, open: &Open, args: &UseArgs) -> Result<AccountId> {
         return Ok(account.id.clone());
     }
     let usage = UsageCache::load(None, &ctx.paths);
-    let candidates = candidates(&open.pool, &usage, &open.census.ledger, open.live(), &ctx.codex);
+    let candidates = candidates(&open.pool, &usage, &open.census.ledger, open.live(), &ctx.codex, |id| {
+        open.pool.credentials().has(id)
+    });
     let ranking = pick(&candidates, open.now, &ctx.settings);
     match ranking.first().filter(|r| r.eligible()) {
         Some(best) => Ok(candidates[best.index].account.id.clone()),

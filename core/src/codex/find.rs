@@ -3,9 +3,8 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::config::Settings;
@@ -122,25 +121,46 @@ pub fn is_shim(path: &Path) -> bool {
 }
 
 fn has_marker(path: &Path) -> bool {
-    let Ok(mut file) = File::open(path) else { return false };
-    let mut head = [0; 4];
-    if file.read_exact(&mut head).is_err() {
-        return false;
+    let Ok(file) = File::open(path) else { return false };
+    let mut head = [0; 1024];
+    let Ok(filled) = file.read_at(&mut head, 0) else { return false };
+    let head = &head[..filled];
+    let marker = MARKER.concat();
+    if let Some(notes) = elf_notes(head) {
+        let mut note = [0; 4096];
+        return notes.into_iter().any(|(offset, size)| {
+            let size = usize::try_from(size).map_or(note.len(), |size| size.min(note.len()));
+            file.read_exact_at(&mut note[..size], offset).is_ok()
+                && contains(&note[..size], marker.as_bytes())
+        });
     }
     // Scripts (as npm's launcher is one) are no shim, and need not be read.
-    let binary =
-        head == *b"\x7fELF" || matches!(u32::from_be_bytes(head), 0xcffa_edfe | 0xcafe_babe | 0xfeed_facf);
-    if !binary {
-        return false;
-    }
-    let mut bytes = Vec::new();
-    if file.read_to_end(&mut bytes).is_err() {
-        return false;
-    }
-    contains(&bytes, MARKER.concat().as_bytes())
+    let macho = |magic: &[u8]| {
+        matches!(magic, [0xcf, 0xfa, 0xed, 0xfe] | [0xca, 0xfe, 0xba, 0xbe] | [0xfe, 0xed, 0xfa, 0xcf])
+    };
+    head.get(..4).is_some_and(macho) && fs::read(path).is_ok_and(|bytes| contains(&bytes, marker.as_bytes()))
 }
 
-/// The C library's own search: a program may have tens of megabytes, and this is in every launch's way.
+/// The note segments (offset and size) of a 64-bit little-endian ELF program, from its first bytes;
+/// `None` if it is none. The shim's marker is in a note, so that megabytes need not be read for it.
+fn elf_notes(head: &[u8]) -> Option<Vec<(u64, u64)>> {
+    const NOTE: u32 = 4;
+    if !head.starts_with(b"\x7fELF\x02\x01") {
+        return None;
+    }
+    let u16_at = |at: usize| Some(u16::from_le_bytes(head.get(at..at + 2)?.try_into().ok()?));
+    let u32_at = |at: usize| Some(u32::from_le_bytes(head.get(at..at + 4)?.try_into().ok()?));
+    let u64_at = |at: usize| Some(u64::from_le_bytes(head.get(at..at + 8)?.try_into().ok()?));
+    let table = usize::try_from(u64_at(32)?).ok()?;
+    let (size, count) = (usize::from(u16_at(54)?), usize::from(u16_at(56)?));
+    let segment = |i: usize| {
+        let at = table.checked_add(i.checked_mul(size)?)?;
+        (u32_at(at)? == NOTE).then_some((u64_at(at.checked_add(8)?)?, u64_at(at.checked_add(32)?)?))
+    };
+    Some((0..count).filter_map(segment).collect())
+}
+
+/// The C library's own search: a program may have tens of megabytes.
 fn contains(bytes: &[u8], part: &[u8]) -> bool {
     // SAFETY: both are whole slices of ours.
     #[expect(unsafe_code, reason = "memmem")]
@@ -164,7 +184,7 @@ mod tests {
     fn copies_of_the_shim_are_skipped_wherever_they_are() {
         let dir = tempfile::tempdir().unwrap();
         let (a, b, c) = (dir.path().join("a"), dir.path().join("b"), dir.path().join("c"));
-        let shim = [b"\x7fELF....", MARKER.concat().as_bytes(), b" 1.0"].concat();
+        let shim = [b"\xcf\xfa\xed\xfe....", MARKER.concat().as_bytes(), b" 1.0"].concat();
         program(&a, "codex", &shim);
         let own = program(&b, "codex", b"\x7fELF itself");
         let real = program(&c, "codex", b"#!/bin/sh\n# speaks of codex-pool-shim-marker\n");
@@ -179,6 +199,27 @@ mod tests {
             Err(NoCodex::Shim(named, "CODEX_POOL_CODEX")),
             "a loop is refused by name"
         );
+    }
+
+    #[test]
+    fn an_elf_shim_is_known_by_its_note_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let marker = MARKER.concat();
+        let elf = |kind: u8| {
+            let mut elf = vec![0; 64 + 56];
+            elf[..6].copy_from_slice(b"\x7fELF\x02\x01");
+            elf[32] = 64; // the table of segments
+            elf[54] = 56; // the size of an entry
+            elf[56] = 1; // how many
+            elf[64] = kind;
+            elf[64 + 8] = 120; // where the segment is
+            elf[64 + 32] = u8::try_from(marker.len()).unwrap();
+            elf.extend(marker.as_bytes());
+            elf
+        };
+        assert!(is_shim(&program(dir.path(), "note", &elf(4))));
+        assert!(!is_shim(&program(dir.path(), "other", &elf(1))), "another program that speaks of it");
+        assert!(!is_shim(&program(dir.path(), "cut", &elf(4)[..100])));
     }
 
     #[test]

@@ -48,7 +48,9 @@ pub fn read_open(file: &std::fs::File, limit: u64) -> std::io::Result<Vec<u8>> {
             Err(e) => return Err(e),
         };
         filled += n;
-        if n == 0 || filled as u64 > limit {
+        // Less than was asked for, yet as much as the file had: that is the end.
+        let end = n == 0 || filled < bytes.len() && filled as u64 >= meta.len();
+        if end || filled as u64 > limit {
             break;
         }
         if filled == bytes.len() {

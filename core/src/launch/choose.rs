@@ -49,12 +49,30 @@ impl Launch<'_> {
             lines.push(Line::Verbose("the session is open there".to_owned()));
             return Ok(Choice::Stay(seat, account));
         }
+        // Whether the pool has an account's credentials is looked up for the chosen one alone.
+        let mut missing: Vec<AccountId> = Vec::new();
+        loop {
+            let said = lines.len();
+            match self.rank(held, &owner, &missing, lines) {
+                Choice::Account(id) if !missing.contains(&id) && !held.pool.credentials().has(&id) => {
+                    lines.truncate(said);
+                    missing.push(id);
+                }
+                choice => return Ok(choice),
+            }
+        }
+    }
+
+    /// The choice by owner, pin and ranking.
+    fn rank(&self, held: &Held<'_>, owner: &Owner, missing: &[AccountId], lines: &mut Vec<Line>) -> Choice {
         let now = self.env().now;
-        let candidates = candidates(&held.pool, &held.usage, &held.census.ledger, held.live(), held.codex);
+        let (pool, ledger) = (&held.pool, &held.census.ledger);
+        let has = |id: &AccountId| !missing.contains(id);
+        let candidates = candidates(pool, &held.usage, ledger, held.live(), held.codex, has);
         let ranking = pick(&candidates, now, self.settings);
         let place = |id: &AccountId| ranking.iter().find(|r| candidates[r.index].account.id == *id);
         let label = |ranked: &Ranked| candidates[ranked.index].account.label.as_str();
-        let whose = match &owner {
+        let whose = match owner {
             Owner::Account(id) => place(id),
             _ => None,
         };
@@ -71,7 +89,7 @@ impl Launch<'_> {
                 if let Some(whose) = whose.filter(|w| w.index != pin.index) {
                     lines.push(goes_on(label(whose), label(pin), "another account is pinned"));
                 }
-                return Ok(Choice::Account(candidates[pin.index].account.id.clone()));
+                return Choice::Account(candidates[pin.index].account.id.clone());
             }
             Some(pin) => lines.push(Line::Wrong(format!(
                 "the pinned account {} cannot be used ({}); picking another",
@@ -82,17 +100,17 @@ impl Launch<'_> {
         }
         if let Some(whose) = whose.filter(|w| w.eligible() && w.tier != Tier::Exhausted) {
             lines.push(Line::Verbose(format!("{}, whose session it is", label(whose))));
-            return Ok(Choice::Account(candidates[whose.index].account.id.clone()));
+            return Choice::Account(candidates[whose.index].account.id.clone());
         }
         let Some(best) = ranking.first().filter(|r| r.eligible()) else {
             nobody(&ranking, &candidates, lines, now);
-            return Ok(Choice::Live);
+            return Choice::Live;
         };
         match whose {
             Some(whose) if whose.index != best.index => {
                 lines.push(goes_on(label(whose), label(best), &whose.explain(now)));
             }
-            None if owner == Owner::Stranger => {
+            None if *owner == Owner::Stranger => {
                 lines.push(goes_on("an account that is not in the pool", label(best), "unknown here"));
             }
             _ => {}
@@ -111,7 +129,7 @@ impl Launch<'_> {
             )));
         }
         lines.push(Line::Verbose(format!("{}: {}", label(best), best.explain(now))));
-        Ok(Choice::Account(candidates[best.index].account.id.clone()))
+        Choice::Account(candidates[best.index].account.id.clone())
     }
 }
 
@@ -184,20 +202,21 @@ pub(super) fn allowed(codex: &CodexSettings, account: &Account) -> bool {
     }
 }
 
-/// The accounts as the pick sees them. `live`: who holds the shared seat.
+/// The accounts as the pick sees them. `live`: who holds the shared seat. `has_credentials`: whether the
+/// pool has an account's document.
 pub fn candidates<'a>(
     pool: &'a Pool,
     usage: &'a UsageCache,
     ledger: &Ledger,
     live: Option<&AccountId>,
     codex: &CodexSettings,
+    has_credentials: impl Fn(&AccountId) -> bool,
 ) -> Vec<Candidate<'a>> {
-    let stored = pool.credentials().ids();
     let accounts = pool.registry().accounts.iter();
     accounts
         .map(|account| Candidate {
             account,
-            has_credentials: stored.contains(&account.id),
+            has_credentials: has_credentials(&account.id),
             allowed: allowed(codex, account),
             usage: usage.usage(&account.id),
             sessions: ledger.sessions(&account.id),

@@ -318,11 +318,10 @@ impl Launch<'_> {
             if self.env().get(names::CODEX_SQLITE_HOME).is_none() {
                 out.set_env(names::CODEX_SQLITE_HOME, Some(held.base.dir().as_os_str()));
             }
-        } else if seats::home::base_of(
-            &held.pool.paths,
-            Path::new(self.env().get(names::CODEX_HOME).unwrap_or_default()),
-        )
-        .is_some()
+        } else if self
+            .env()
+            .get(names::CODEX_HOME)
+            .is_some_and(|dir| seats::home::base_of(&held.pool.paths, Path::new(dir)).is_some())
         {
             // Out of an inherited home, back to the base.
             out.set_env(names::CODEX_HOME, held.base.explicit().then(|| held.base.dir().as_os_str()));
