@@ -285,8 +285,8 @@ impl Launch<'_> {
         if let Err(error) = held.pool.commit(&lock) {
             lines.push(Line::Wrong(error.to_string()));
         }
-        let account = seated?.account;
-        let renew = account.and_then(|id| {
+        let seated = seated?;
+        let renew = seated.account.filter(|_| held.runs_out_soon(&seated.seat, env.now)).and_then(|id| {
             let doc = held.pool.credentials().load(&id).ok().flatten()?;
             refresh::token_needs_renewal(&doc, env.now)
                 .then(|| held.pool.registry().get(&id).cloned())
@@ -385,6 +385,12 @@ impl Held<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the token in a seat may have to be renewed before somebody starts on it.
+    fn runs_out_soon(&self, seat: &Seat, now: i64) -> bool {
+        let expires_at = self.pool.state().seat(&seat.auth_json()).and_then(|memory| memory.expires_at);
+        expires_at.is_none_or(|at| at - now < refresh::TOKEN_WAITS_BELOW)
     }
 
     /// The account in the shared seat.

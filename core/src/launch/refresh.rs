@@ -14,7 +14,7 @@ use crate::paths::PoolPaths;
 use crate::usage::UsageCache;
 
 /// A token with less than this left is renewed before Codex starts on it, seconds.
-const TOKEN_WAITS_BELOW: i64 = 600;
+pub(super) const TOKEN_WAITS_BELOW: i64 = 600;
 /// How long that is waited for.
 const TOKEN_WAIT: Duration = Duration::from_secs(10);
 

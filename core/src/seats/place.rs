@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Base, Holding, Link, Seat, SeatFile, reconcile};
 use crate::account::AccountId;
-use crate::auth_doc::{AuthDoc, DocHash, MAX_BYTES};
+use crate::auth_doc::{AuthDoc, MAX_BYTES};
 use crate::error::{Error, Result};
 use crate::files::{self, Durability, PoolLock};
 use crate::pool::Pool;
@@ -49,7 +49,7 @@ pub fn place(
             files::write_whole(at, doc.bytes(), Durability::Fast).map_err(|e| Error::io("write", at, &e))?;
         }
     }
-    pool.state_mut().remember(&path, id, doc.hash(), now);
+    pool.state_mut().remember(&path, &doc, doc.hash(), now);
     if let (Some(old), Some(before)) = (old, before) {
         adopt_late_write(lock, pool, &old, &before, now)?;
     }
@@ -186,8 +186,8 @@ fn share(lock: &PoolLock, pool: &mut Pool, other: &Seat, id: &AccountId, now: i6
     let file = SeatFile::find(&pool.paths, path.clone()).map_err(|e| Error::io("read", &path, &e))?;
     let old = file.open().ok().flatten();
     replace_by_link(&file.real, &target).map_err(|e| Error::io("write", &path, &e))?;
-    pool.state_mut().remember(&target, id, doc.hash(), now);
-    pool.state_mut().remember(&path, id, DocHash::of(doc.bytes()), now);
+    pool.state_mut().remember(&target, &doc, doc.hash(), now);
+    pool.state_mut().remember(&path, &doc, doc.hash(), now);
     if let Some(old) = old {
         adopt_late_write(lock, pool, &old, doc.bytes(), now)?;
     }
@@ -260,7 +260,7 @@ pub fn renew(lock: &PoolLock, pool: &mut Pool, seat: &Seat, doc: &AuthDoc, now: 
     let before = old.as_ref().and_then(|f| files::read_open(f, MAX_BYTES).ok());
     files::write_whole(&file.real, doc.bytes(), Durability::Fast)
         .map_err(|e| Error::io("write", &path, &e))?;
-    pool.state_mut().remember(&path, doc.id(), doc.hash(), now);
+    pool.state_mut().remember(&path, doc, doc.hash(), now);
     if let (Some(old), Some(before)) = (old, before) {
         adopt_late_write(lock, pool, &old, &before, now)?;
     }

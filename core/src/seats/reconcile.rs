@@ -126,7 +126,7 @@ pub fn reconcile(lock: &PoolLock, pool: &mut Pool, seat: &Seat, now: i64) -> Res
     }
     let stored_unchanged = ours.is_some() && ours == stored.as_deref().map(DocHash::of);
     let settled = pool.adopt(lock, &doc, None, stored_unchanged, now)?;
-    pool.state_mut().remember(&path, &id, hash, now);
+    pool.state_mut().remember(&path, &doc, hash, now);
     let stale = settled == Settled::Kept || as_written != doc.hash();
     Ok(Holding::Account { id, stale })
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::account::AccountId;
-use crate::auth_doc::DocHash;
+use crate::auth_doc::{AuthDoc, DocHash};
 use crate::error::Result;
 use crate::files::{Durability, PoolLock};
 use crate::paths::PoolPaths;
@@ -47,6 +47,10 @@ pub struct SeatMemory {
     pub hash: DocHash,
     /// Since when this account is there, Unix seconds.
     pub since: i64,
+    /// When its access token runs out, Unix seconds by the issuer's clock: so that a launch need not read
+    /// the document again to know that there is time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<i64>,
     /// A background server that was alive when the account changed, and the account it started with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerMemory>,
@@ -132,15 +136,18 @@ impl State {
         self.seats.get(&path_key(auth_json))
     }
 
-    /// Remembers what a seat holds now. A change of account starts a new `since`.
-    pub fn remember(&mut self, auth_json: &Path, account: &AccountId, hash: DocHash, now: i64) {
+    /// Remembers what a seat holds now. `hash`: of the bytes that are there, which are not the document's
+    /// own where it had to be put right. A change of account starts a new `since`.
+    pub fn remember(&mut self, auth_json: &Path, doc: &AuthDoc, hash: DocHash, now: i64) {
         let key = path_key(auth_json);
         let old = self.seats.remove(&key);
-        let memory = match old {
-            Some(old) if old.account == *account => SeatMemory { hash, ..old },
-            old => {
-                SeatMemory { account: account.clone(), hash, since: now, server: old.and_then(|o| o.server) }
-            }
+        let since = old.as_ref().filter(|old| old.account == *doc.id()).map_or(now, |old| old.since);
+        let memory = SeatMemory {
+            account: doc.id().clone(),
+            hash,
+            since,
+            expires_at: doc.expires_at(),
+            server: old.and_then(|old| old.server),
         };
         self.seats.insert(key, memory);
     }
