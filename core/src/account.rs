@@ -9,9 +9,9 @@ use crate::error::{Error, ErrorKind};
 
 /// 10 lower-case base32 characters of SHA-256 over (user id, account id), or over the API key:
 /// the same login has the same id on every machine.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct AccountId(String);
+// Not `Copy`: that it is handed on stays visible.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AccountId([u8; 10]);
 
 impl AccountId {
     /// The id of a ChatGPT login.
@@ -26,33 +26,66 @@ impl AccountId {
 
     /// An id as written in a file name or document; `None` if it has not an id's form.
     pub fn parse(text: &str) -> Option<Self> {
-        let ok =
-            text.len() == 10 && text.bytes().all(|b| b.is_ascii_lowercase() || (b'2'..=b'7').contains(&b));
-        ok.then(|| AccountId(text.to_owned()))
+        let ok = |b: &u8| b.is_ascii_lowercase() || (b'2'..=b'7').contains(b);
+        let bytes: [u8; 10] = text.as_bytes().try_into().ok()?;
+        bytes.iter().all(ok).then_some(AccountId(bytes))
     }
 
     /// As text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 
 impl fmt::Display for AccountId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.pad(self.as_str())
     }
 }
 
+impl fmt::Debug for AccountId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for AccountId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for AccountId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl serde::de::Visitor<'_> for Text {
+            type Value = AccountId;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an account id")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<AccountId, E> {
+                AccountId::parse(text)
+                    .ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
+/// [`short_hash`] as text.
+pub(crate) fn short_hash_text(parts: &[&[u8]]) -> String {
+    short_hash(parts).iter().map(|&b| char::from(b)).collect()
+}
+
 /// 10 lower-case base32 characters (50 bits) of SHA-256 over the parts.
-pub(crate) fn short_hash(parts: &[&[u8]]) -> String {
+fn short_hash(parts: &[&[u8]]) -> [u8; 10] {
     let mut hasher = Sha256::new();
     for part in parts {
         hasher.update(part);
     }
     let digest = hasher.finalize();
     let top = digest.iter().take(8).fold(0u64, |value, &byte| value << 8 | u64::from(byte));
-    let digit = |i: u32| char::from(b"abcdefghijklmnopqrstuvwxyz234567"[(top >> (59 - 5 * i) & 31) as usize]);
-    (0..10).map(digit).collect()
+    std::array::from_fn(|i| b"abcdefghijklmnopqrstuvwxyz234567"[(top >> (59 - 5 * i) & 31) as usize])
 }
 
 /// What kind of login an account is.

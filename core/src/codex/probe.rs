@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::account::short_hash;
+use crate::account::short_hash_text;
 use crate::store::Capabilities;
 
 /// How long Codex may take to answer.
@@ -29,7 +29,7 @@ pub fn identity(codex: &Path) -> Option<String> {
         None => {}
     }
     let parts: Vec<&[u8]> = parts.iter().map(String::as_bytes).collect();
-    Some(short_hash(&parts))
+    Some(short_hash_text(&parts))
 }
 
 fn stamp(path: &Path) -> Option<String> {

@@ -14,7 +14,7 @@ pub use reconcile::{BROKEN_AFTER, Holding, clear_broken, look, reconcile, reconc
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::account::{AccountId, short_hash};
+use crate::account::{AccountId, short_hash_text};
 use crate::env::{Env, names};
 use crate::paths::PoolPaths;
 
@@ -105,7 +105,7 @@ impl Base {
     }
     /// Short hash of its path: the folder of its homes.
     pub fn key(&self) -> String {
-        short_hash(&[self.dir.as_os_str().as_bytes()])
+        short_hash_text(&[self.dir.as_os_str().as_bytes()])
     }
     /// An account's own home over it.
     pub fn home(&self, paths: &PoolPaths, id: &AccountId) -> Seat {

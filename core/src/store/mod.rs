@@ -31,7 +31,7 @@ const MAX_JSON: u64 = 64 << 20;
 /// Loads a cache file. A corrupt one is set aside (`<name>.corrupt`) when the lock is held, and counts as empty.
 fn load_cache<T: DeserializeOwned + Default>(lock: Option<&PoolLock>, path: &std::path::Path) -> T {
     let Ok(Some(bytes)) = files::read_small(path, MAX_JSON) else { return T::default() };
-    match serde_json::from_slice(&bytes) {
+    match from_json(&bytes) {
         Ok(value) => value,
         Err(_) => {
             if lock.is_some() {
@@ -40,6 +40,12 @@ fn load_cache<T: DeserializeOwned + Default>(lock: Option<&PoolLock>, path: &std
             T::default()
         }
     }
+}
+
+/// Reads JSON. Whether it is UTF-8 is asked once for the whole, not for each string.
+fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> std::result::Result<T, serde_json::Error> {
+    let text = std::str::from_utf8(bytes).map_err(serde::de::Error::custom)?;
+    serde_json::from_str(text)
 }
 
 fn save_json<T: Serialize>(

@@ -37,7 +37,7 @@ impl Registry {
         let path = paths.registry();
         let bytes = files::read_small(&path, MAX_JSON).map_err(|e| Error::io("read", &path, &e))?;
         let Some(bytes) = bytes else { return Ok(Registry::default()) };
-        match serde_json::from_slice::<Registry>(&bytes) {
+        match super::from_json::<Registry>(&bytes) {
             Ok(registry) if registry.version == REGISTRY_VERSION => Ok(registry),
             _ => Err(Self::explain(&path, &bytes)),
         }
