@@ -39,6 +39,8 @@ pub enum Begun {
     Done(Box<AuthDoc>),
     /// A session is at work on it and its token should still be good: Codex finds out by itself.
     LeftToCodex,
+    /// Codex is writing the account's document just now: it has a newer token than any that can be read.
+    BeingWritten,
     /// Only a login helps: there is no refresh token.
     NoRefreshToken,
 }
@@ -145,6 +147,9 @@ pub fn begin(
             return Ok(Begun::LeftToCodex);
         }
     }
+    if being_written(pool, id) {
+        return Ok(Begun::BeingWritten);
+    }
     let interrupted = refresh_marks(pool, id).next().is_some();
     // The answer will need the same room at the same place: a full or read-only disk must be found
     // out before the token is used up.
@@ -161,6 +166,12 @@ pub fn begin(
     pool.commit(lock)?;
     let tie = tie(pool, &doc);
     Ok(Begun::Go(Box::new(Ticket { doc, tie, interrupted })))
+}
+
+fn being_written(pool: &Pool, id: &AccountId) -> bool {
+    let seats = pool.state().seats.iter().filter(|(_, memory)| memory.account == *id);
+    let mut seats = seats.filter_map(|(key, _)| Seat::of_auth_json(&pool.paths, &path_of_key(key)));
+    seats.any(|seat| seats::look(&pool.paths, &seat) == Holding::Broken { settled: false })
 }
 
 /// A document that was kept beside the pool's because nobody could tell which is newer.
@@ -390,6 +401,17 @@ mod tests {
         assert_eq!(lab.ticket().doc.refresh_token(), Some(&Secret::new("rotated by Codex")));
         std::fs::write(&lab.seat, doc(10, "renewed by Codex").bytes()).unwrap();
         assert!(matches!(lab.begin(Need::Early), Begun::Done(_)));
+    }
+
+    #[test]
+    fn no_token_is_sent_while_codex_writes_a_newer_one() {
+        let lab = Lab::new(&doc(OLD, "first"));
+        std::fs::write(&lab.seat, &doc(10, "renewed by Codex").bytes()[..50]).unwrap();
+        assert!(matches!(lab.begin(Need::Early), Begun::BeingWritten));
+        assert_eq!(lab.marks(), 0);
+        let hour = std::time::SystemTime::now() - Duration::from_secs(3600);
+        std::fs::File::options().write(true).open(&lab.seat).unwrap().set_modified(hour).unwrap();
+        assert!(matches!(lab.begin(Need::Early), Begun::Go(_)), "nobody is writing it any more");
     }
 
     #[test]

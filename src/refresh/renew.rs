@@ -110,6 +110,7 @@ impl Refresher<'_> {
                 Begun::Go(ticket) => (None, None, Ok(ticket)),
                 Begun::Done(doc) => (None, None, Err(Renewed::Fresh(doc))),
                 Begun::LeftToCodex => (Some(AuthState::Expired), Some("rejected"), Err(Renewed::LeftToCodex)),
+                Begun::BeingWritten => (None, None, Err(Renewed::LeftToCodex)),
                 Begun::NoRefreshToken => {
                     (Some(AuthState::ReauthRequired), Some("no_refresh_token"), Err(Renewed::NeedsLogin))
                 }
