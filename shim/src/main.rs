@@ -71,7 +71,7 @@ fn run(args: &[OsString]) -> c_int {
     let (argv0, rest) =
         args.split_first().map_or((OsStr::new("codex"), args), |(a, rest)| (a.as_os_str(), rest));
     let own = own_file(&env, argv0);
-    survive_panics();
+    survive_panics(args.to_vec());
     let request = Request {
         env: &env,
         argv0,
@@ -102,11 +102,10 @@ fn run(args: &[OsString]) -> c_int {
 /// A bug of ours, or a standard library that gives up on a broken disk, is no reason for Codex not to
 /// start: it does so untouched, from inside the panic, since this program does not unwind.
 #[expect(clippy::exit, reason = "a panic hook cannot return a status")]
-fn survive_panics() {
-    std::panic::set_hook(Box::new(|panic| {
+fn survive_panics(args: Vec<OsString>) {
+    std::panic::set_hook(Box::new(move |panic| {
         let place = panic.location().map_or_else(String::new, |at| format!(" ({}:{})", at.file(), at.line()));
         let env = Env::of_process();
-        let args: Vec<OsString> = std::env::args_os().collect();
         let argv0 = args.first().map_or(OsStr::new("codex"), OsString::as_os_str);
         let own = own_file(&env, argv0);
         let program = launch::untouched(&env, argv0, args.get(1..).unwrap_or_default(), own.as_deref());

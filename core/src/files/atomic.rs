@@ -27,9 +27,7 @@ pub struct Owner {
 impl Owner {
     /// The owner of an existing file or folder, if we are root and would have to give it away.
     fn of_existing(path: &Path) -> Option<Owner> {
-        // SAFETY: geteuid has no preconditions and cannot fail.
-        #[expect(unsafe_code, reason = "geteuid")]
-        let root = unsafe { libc::geteuid() } == 0;
+        let root = nix::unistd::geteuid().is_root();
         if !root {
             return None;
         }
