@@ -216,7 +216,8 @@ fn assess(index: usize, c: &Candidate<'_>, now: i64, settings: &Settings) -> Ran
         tier: Tier::Excluded,
         room: None,
         urgency: 0.0,
-        left: (0.0, 0.0),
+        // A window that an account does not have does not count against it.
+        left: (100.0, 100.0),
         starts_window: false,
         reset: i64::MAX,
         reason: Reason::Disabled,
@@ -288,8 +289,7 @@ fn tier(ranked: &mut Ranked, usage: &Usage, now: i64, settings: &Settings) -> (T
     if credits.is_some_and(|c| c.unlimited) {
         return (Tier::Room, Reason::Unlimited);
     }
-    let until = usage.exhausted_until(now);
-    if until.is_some() || usage.limit_reached && usage.windows.is_empty() {
+    if let Some(until) = usage.exhausted_until(now) {
         if credits.is_some_and(|c| c.has_credits) {
             return (Tier::Credits, Reason::Credits);
         }
@@ -306,3 +306,6 @@ fn tier(ranked: &mut Ranked, usage: &Usage, now: i64, settings: &Settings) -> (T
     };
     (Tier::Room, reason)
 }
+
+#[cfg(test)]
+mod tests;

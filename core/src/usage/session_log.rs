@@ -457,7 +457,7 @@ mod tests {
         let usage = &found[0].1;
         assert_eq!(usage.windows.iter().map(Window::name).collect::<Vec<_>>(), ["5h", "1week", "30day"]);
         assert_eq!((usage.plan.as_deref(), usage.source), (Some("plus"), Source::SessionLog));
-        assert_eq!(usage.exhausted_until(NOW), Some(NOW - 40 + 600));
+        assert_eq!(usage.exhausted_until(NOW), Some(Some(NOW - 40 + 600)));
         lab.known[0].as_mut().unwrap().fetched_at = NOW - 40;
         assert_eq!(lab.learn(&[(0, 60)], 0), [], "what is known is as new");
     }

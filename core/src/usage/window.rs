@@ -122,18 +122,20 @@ impl Usage {
             && self.longest().is_none_or(|w| w.resets_at.is_none_or(|at| at > now))
     }
 
-    /// When an exhausted account can work again; `None` if it is not exhausted at `now`.
-    /// A window at 100 % counts, and `limit_reached` until the last reset that is still to come.
-    pub fn exhausted_until(&self, now: i64) -> Option<i64> {
-        let future = |w: &&Window| w.resets_at.is_some_and(|at| at > now);
-        let full = self.windows.iter().filter(future).filter(|w| w.used_percent >= 100.0);
-        let until = full.filter_map(|w| w.resets_at).max();
-        if until.is_some() || !self.limit_reached {
-            return until;
-        }
-        // The service says so without a full window: the fullest one is the likely cause.
-        let fullest =
-            self.windows.iter().filter(future).max_by(|a, b| a.used_percent.total_cmp(&b.used_percent));
-        fullest.and_then(|w| w.resets_at)
+    /// When an exhausted account can work again (`Some(None)`: nobody said); `None` if it is not exhausted at
+    /// `now`. A window at 100 % counts until its reset; so does the service's word, until the reset of the
+    /// fullest window, which is the likely cause.
+    pub fn exhausted_until(&self, now: i64) -> Option<Option<i64>> {
+        let full = || self.windows.iter().filter(|w| w.used_percent >= 100.0);
+        let fullest = || self.windows.iter().max_by(|a, b| a.used_percent.total_cmp(&b.used_percent));
+        let causes: Vec<&Window> = match full().next() {
+            Some(_) => full().collect(),
+            None if !self.limit_reached => return None,
+            None if self.windows.is_empty() => return Some(None),
+            None => fullest().into_iter().collect(),
+        };
+        let lasting = causes.into_iter().filter(|w| w.resets_at.is_none_or(|at| at > now));
+        // One without a known reset may be the last.
+        lasting.map(|w| w.resets_at).reduce(|a, b| Some(a?.max(b?)))
     }
 }
