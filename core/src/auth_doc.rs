@@ -459,3 +459,6 @@ impl Facts {
         })
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;
