@@ -63,12 +63,14 @@ impl<'a> LostFound<'a> {
         let hash = hash.as_ref().and_then(|h| h.as_str()).map_or("", |h| &h[..12]);
         let whose = id.map_or("unknown", AccountId::as_str);
         let tail = format!("-{whose}-{}-{hash}.json", why.word());
+        let path = dir.join(format!("{now}{tail}"));
         if let Some((_, there)) =
             self.entries().into_iter().find(|(_, path)| path.to_string_lossy().ends_with(&tail))
         {
-            return Ok(there);
+            // Its 30 days begin again.
+            std::fs::rename(&there, &path).map_err(|e| Error::io("rename", &there, &e))?;
+            return Ok(path);
         }
-        let path = dir.join(format!("{now}{tail}"));
         files::write_whole(&path, bytes, Durability::Durable).map_err(|e| Error::io("write", &path, &e))?;
         for (kept_at, old) in self.entries() {
             if now - kept_at > KEPT {

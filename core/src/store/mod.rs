@@ -73,3 +73,6 @@ impl UsageCache {
         save_json(lock, &paths.usage(), self, Durability::Fast)
     }
 }
+
+#[cfg(test)]
+mod tests;

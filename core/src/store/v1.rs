@@ -93,6 +93,10 @@ pub fn migrate_if_v1(lock: &PoolLock, paths: &PoolPaths, now: i64) -> Result<Opt
     let bytes = files::read_small(&path, MAX_JSON).map_err(|e| Error::io("read", &path, &e))?;
     let Some(accounts) = bytes.as_deref().and_then(parse_foreign_store) else { return Ok(None) };
     let kept = paths.registry_v1();
+    let earlier = files::read_small(&kept, MAX_JSON).map_err(|e| Error::io("read", &kept, &e))?;
+    if let Some(earlier) = earlier.filter(|earlier| Some(earlier) != bytes.as_ref()) {
+        LostFound::new(paths).keep(lock, &earlier, Why::Replaced, None, now)?;
+    }
     files::write_whole(&kept, &bytes.unwrap_or_default(), Durability::Durable)
         .map_err(|e| Error::io("write", &kept, &e))?;
     let credentials = Credentials::new(paths);
