@@ -124,7 +124,8 @@ fn assert_close(a: f64, b: f64) {
 
 #[test]
 fn who_is_not_eligible_comes_last_and_says_why() {
-    let cases: [(Reason, fn(&mut Given)); 6] = [
+    type Spoil = fn(&mut Given);
+    let cases: [(Reason, Spoil); 6] = [
         (Reason::Disabled, |g| g.account.enabled = false),
         (Reason::NoCredentials, |g| g.has_credentials = false),
         (Reason::ReauthRequired, |g| g.account.auth.state = AuthState::ReauthRequired),
