@@ -5,15 +5,20 @@
 use std::fs::File;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::{Base, Holding, Link, Seat, SeatFile, reconcile};
 use crate::account::AccountId;
-use crate::auth_doc::{AuthDoc, MAX_BYTES};
+use crate::auth_doc::{AuthDoc, DocError, DocHash, MAX_BYTES};
 use crate::error::{Error, Result};
 use crate::files::{self, Durability, PoolLock};
 use crate::pool::Pool;
 use crate::seats::occupants::{self, Census};
-use crate::store::{ServerMemory, path_key, path_of_key};
+use crate::store::{LostFound, ServerMemory, Why, path_key, path_of_key};
+
+/// How often, and how long apart, a replaced file is read that is not whole: Codex writes it in one go.
+const LOOKS: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Puts the account into the seat.
 ///
@@ -33,38 +38,49 @@ pub fn place(
     let doc = doc.ok_or_else(|| Error::new(format!("the pool has no credentials for {id}")))?;
     let file = SeatFile::find(&pool.paths, path.clone()).map_err(|e| Error::io("use", &path, &e))?;
     let old = file.open().ok().flatten();
-    let before = old.as_ref().and_then(|f| files::read_open(f, MAX_BYTES).ok());
+    let seen = pool.state().seat(&path).map(|memory| memory.hash.clone());
     remember_server(pool, seat, id);
-    match link {
-        Some(target) => {
-            // Through the user's link too: what must hold is that there is one file.
-            let at = if file.link == Link::Users { &file.real } else { &path };
-            replace_by_link(at, &target).map_err(|e| Error::io("write", at, &e))?;
-        }
-        None => {
-            let at = if file.link == Link::Users { &file.real } else { &path };
-            if let Some(dir) = at.parent() {
-                files::create_private_dir(dir).map_err(|e| Error::io("create", dir, &e))?;
-            }
-            files::write_whole(at, doc.bytes(), Durability::Fast).map_err(|e| Error::io("write", at, &e))?;
-        }
+    // Through the user's link, even with a link of ours: what must hold is that there is one file.
+    let at = if file.link == Link::Users { &file.real } else { &path };
+    if let Some(dir) = at.parent() {
+        files::create_private_dir(dir).map_err(|e| Error::io("create", dir, &e))?;
     }
+    let written = match link {
+        Some(target) => replace_by_link(at, &target),
+        None => files::write_whole(at, doc.bytes(), Durability::Fast),
+    };
+    written.map_err(|e| Error::io("write", at, &e))?;
     pool.state_mut().remember(&path, &doc, doc.hash(), now);
-    if let (Some(old), Some(before)) = (old, before) {
-        adopt_late_write(lock, pool, &old, &before, now)?;
-    }
-    Ok(())
+    adopt_late_write(lock, pool, old, seen.as_ref(), now)
 }
 
-/// Codex writes in place: one that had the replaced file open may have written into it just now.
-fn adopt_late_write(lock: &PoolLock, pool: &mut Pool, old: &File, before: &[u8], now: i64) -> Result<()> {
-    let Ok(after) = files::read_open(old, MAX_BYTES) else { return Ok(()) };
-    if after == before {
-        return Ok(());
-    }
-    match AuthDoc::parse(after) {
-        Ok(doc) => pool.adopt(lock, &doc.corrected(), None, false, now).map(|_| ()),
-        Err(_) => Ok(()),
+/// Codex writes in place: somebody may have written into the replaced file since it was reconciled (`seen`:
+/// what was there then), or be writing just now.
+fn adopt_late_write(
+    lock: &PoolLock,
+    pool: &mut Pool,
+    old: Option<File>,
+    seen: Option<&DocHash>,
+    now: i64,
+) -> Result<()> {
+    let Some(old) = old else { return Ok(()) };
+    let mut looks = 0;
+    loop {
+        let Ok(bytes) = files::read_open(&old, MAX_BYTES) else { return Ok(()) };
+        if seen == Some(&DocHash::of(&bytes)) {
+            return Ok(());
+        }
+        match AuthDoc::parse(bytes.clone()) {
+            Ok(doc) => return pool.adopt(lock, &doc.corrected(), None, false, now).map(|_| ()),
+            Err(DocError::NotJson) if looks < LOOKS => {
+                looks += 1;
+                std::thread::sleep(PAUSE);
+            }
+            Err(_) if bytes.is_empty() => return Ok(()),
+            Err(_) => {
+                return LostFound::new(&pool.paths).keep(lock, &bytes, Why::Broken, None, now).map(|_| ());
+            }
+        }
     }
 }
 
@@ -188,9 +204,7 @@ fn share(lock: &PoolLock, pool: &mut Pool, other: &Seat, id: &AccountId, now: i6
     replace_by_link(&file.real, &target).map_err(|e| Error::io("write", &path, &e))?;
     pool.state_mut().remember(&target, &doc, doc.hash(), now);
     pool.state_mut().remember(&path, &doc, doc.hash(), now);
-    if let Some(old) = old {
-        adopt_late_write(lock, pool, &old, doc.bytes(), now)?;
-    }
+    adopt_late_write(lock, pool, old, Some(&doc.hash()), now)?;
     Ok(target)
 }
 
@@ -253,18 +267,14 @@ pub fn remove_account(lock: &PoolLock, pool: &mut Pool, id: &AccountId) -> Resul
 /// # Errors
 /// If it cannot be written.
 pub fn renew(lock: &PoolLock, pool: &mut Pool, seat: &Seat, doc: &AuthDoc, now: i64) -> Result<()> {
-    let _ = lock;
     let path = seat.auth_json();
     let file = SeatFile::find(&pool.paths, path.clone()).map_err(|e| Error::io("use", &path, &e))?;
     let old = file.open().ok().flatten();
-    let before = old.as_ref().and_then(|f| files::read_open(f, MAX_BYTES).ok());
+    let seen = pool.state().seat(&path).map(|memory| memory.hash.clone());
     files::write_whole(&file.real, doc.bytes(), Durability::Fast)
         .map_err(|e| Error::io("write", &path, &e))?;
     pool.state_mut().remember(&path, doc, doc.hash(), now);
-    if let (Some(old), Some(before)) = (old, before) {
-        adopt_late_write(lock, pool, &old, &before, now)?;
-    }
-    Ok(())
+    adopt_late_write(lock, pool, old, seen.as_ref(), now)
 }
 
 /// Every seat that holds this account now, after reconciling it.

@@ -249,13 +249,13 @@ fn a_seat_remembers_its_account_since_when_and_its_server() {
     let mut state = State::default();
     let path = std::path::Path::new("/home/x/.codex/auth.json");
     let (alice, bob) = (login("alice").doc(), login("bob").doc());
-    state.remember(path, alice.id(), alice.hash(), NOW);
-    state.remember(path, alice.id(), DocHash::of(b"rotated"), NOW + 5);
+    state.remember(path, &alice, alice.hash(), NOW);
+    state.remember(path, &alice, DocHash::of(b"rotated"), NOW + 5);
     let memory = state.seat(path).unwrap();
     assert_eq!((memory.since, &memory.hash), (NOW, &DocHash::of(b"rotated")), "since when it is there");
     let server = ServerMemory { pid: 7, start_ticks: 8, account: Some(alice.id().clone()) };
     state.seats.get_mut(&path_key(path)).unwrap().server = Some(server.clone());
-    state.remember(path, bob.id(), bob.hash(), NOW + 9);
+    state.remember(path, &bob, bob.hash(), NOW + 9);
     let memory = state.seat(path).unwrap();
     assert_eq!((memory.since, &memory.server), (NOW + 9, &Some(server)), "a server outlives a switch");
 }
