@@ -121,3 +121,6 @@ impl Base {
 fn canonical_parent(path: &Path) -> Option<PathBuf> {
     Some(std::fs::canonicalize(path.parent()?).ok()?.join(path.file_name()?))
 }
+
+#[cfg(test)]
+mod tests;

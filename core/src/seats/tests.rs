@@ -1,0 +1,298 @@
+//! Seats on temporary folders: what is found is taken in, what is put there is whole, and nothing is lost
+//! whatever somebody else does in between.
+
+mod homes;
+mod places;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use super::occupants::Census;
+use super::*;
+use crate::account::AuthState;
+use crate::auth_doc::AuthDoc;
+use crate::auth_doc::tests::{Login, login};
+use crate::files::PoolLock;
+use crate::pool::Pool;
+use crate::store::{LostFound, path_key};
+
+const NOW: i64 = 1_800_000_000;
+
+/// A pool, a CODEX_HOME, and nobody in it.
+struct Lab {
+    dir: tempfile::TempDir,
+    lock: PoolLock,
+    pool: Pool,
+    base: Base,
+}
+
+impl Lab {
+    fn new() -> Lab {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let paths = PoolPaths::new(root.join("pool"));
+        let lock = PoolLock::acquire(&paths, Duration::ZERO).unwrap().unwrap();
+        let pool = Pool::open(&lock, &paths, NOW).unwrap();
+        fs::create_dir(root.join("codex")).unwrap();
+        let base = Base { dir: root.join("codex"), explicit: true };
+        Lab { dir, lock, pool, base }
+    }
+
+    /// With this account live, and seen.
+    fn with_live(login: &Login) -> Lab {
+        let mut lab = Lab::new();
+        lab.write(login);
+        assert_eq!(lab.reconcile(), holds(login));
+        lab
+    }
+
+    fn live(&self) -> PathBuf {
+        self.base.dir.join("auth.json")
+    }
+
+    /// Writes the live document, in place like Codex.
+    fn write(&self, login: &Login) {
+        fs::write(self.live(), login.doc().bytes()).unwrap();
+    }
+
+    fn adopt(&mut self, login: &Login) {
+        self.pool.adopt(&self.lock, &login.doc(), None, false, NOW).unwrap();
+    }
+
+    fn reconcile(&mut self) -> Holding {
+        let seat = self.base.shared();
+        reconcile(&self.lock, &mut self.pool, &seat, NOW).unwrap()
+    }
+
+    fn place(&mut self, seat: &Seat, login: &Login) {
+        let census = self.census();
+        place(&self.lock, &mut self.pool, &census, seat, login.doc().id(), NOW).unwrap();
+    }
+
+    fn census(&self) -> Census {
+        Census::take(Some(&self.lock), &self.pool.paths, NOW)
+    }
+
+    fn stored(&self, login: &Login) -> Option<AuthDoc> {
+        self.pool.credentials().load(login.doc().id()).unwrap()
+    }
+
+    #[track_caller]
+    fn assert_stored(&self, login: &Login) {
+        assert_eq!(self.stored(login).expect("in the pool").bytes(), login.doc().bytes());
+    }
+
+    fn lost(&self) -> Vec<Vec<u8>> {
+        LostFound::new(&self.pool.paths).entries().iter().map(|(_, path)| fs::read(path).unwrap()).collect()
+    }
+}
+
+fn holds(login: &Login) -> Holding {
+    Holding::Account { id: login.doc().id().clone(), stale: false }
+}
+
+fn stale(login: &Login) -> Holding {
+    Holding::Account { id: login.doc().id().clone(), stale: true }
+}
+
+#[test]
+fn nothing_is_nothing_and_an_unknown_login_is_adopted() {
+    let mut lab = Lab::new();
+    assert_eq!(lab.reconcile(), Holding::Empty);
+    lab.write(&login("alice"));
+    assert_eq!(lab.reconcile(), holds(&login("alice")));
+    lab.assert_stored(&login("alice"));
+    assert_eq!(lab.pool.adopted, [login("alice").doc().id().clone()]);
+    assert_eq!(lab.pool.registry().accounts[0].label, "alice");
+    assert_eq!(lab.reconcile(), holds(&login("alice")), "and nothing more happens");
+    assert_eq!(lab.pool.adopted.len(), 1);
+}
+
+#[test]
+fn a_seat_that_changed_wins_over_a_store_that_did_not() {
+    let mut lab = Lab::with_live(&login("alice"));
+    for rotated in [login("alice").refresh("rt-2").issued(1500), login("alice").refresh("rt-3").issued(1500)]
+    {
+        lab.write(&rotated);
+        assert_eq!(lab.reconcile(), holds(&rotated));
+        lab.assert_stored(&rotated);
+    }
+}
+
+#[test]
+fn a_store_that_changed_makes_an_unchanged_seat_stale() {
+    let mut lab = Lab::with_live(&login("alice"));
+    let renewed = login("alice").refresh("rt-2").issued(1500);
+    lab.adopt(&renewed);
+    assert_eq!(lab.reconcile(), stale(&renewed));
+    lab.assert_stored(&renewed);
+    let seat = lab.base.shared();
+    lab.place(&seat, &renewed);
+    assert_eq!(lab.reconcile(), holds(&renewed));
+}
+
+#[test]
+fn when_both_changed_the_newer_wins_and_the_loser_is_kept() {
+    for (seats, stores) in [(1500, 1400), (1400, 1500)] {
+        let mut lab = Lab::with_live(&login("alice"));
+        let (mine, theirs) = (
+            login("alice").refresh("rt-seat").issued(seats),
+            login("alice").refresh("rt-store").issued(stores),
+        );
+        lab.adopt(&theirs);
+        lab.write(&mine);
+        let (winner, loser) = if seats > stores { (&mine, &theirs) } else { (&theirs, &mine) };
+        assert_eq!(lab.reconcile(), if seats > stores { holds(&mine) } else { stale(&mine) });
+        lab.assert_stored(winner);
+        assert!(lab.lost().contains(&loser.doc().bytes().to_vec()));
+    }
+}
+
+#[test]
+fn a_chimera_is_adopted_under_its_claims_and_must_be_written_again() {
+    let mut lab = Lab::new();
+    let mut tree = login("alice").tree();
+    tree["tokens"]["account_id"] = "bob".into();
+    fs::write(lab.live(), tree.to_string()).unwrap();
+    assert_eq!(lab.reconcile(), stale(&login("alice")));
+    assert!(lab.stored(&login("alice")).unwrap().same_credentials(&login("alice").doc()));
+    assert!(lab.stored(&login("bob")).is_none());
+    assert_eq!(lab.reconcile(), stale(&login("alice")), "until it is");
+}
+
+#[test]
+fn a_login_that_vanished_is_logged_out_but_a_folder_that_vanished_is_not() {
+    let mut lab = Lab::with_live(&login("alice"));
+    fs::remove_file(lab.live()).unwrap();
+    assert_eq!(lab.reconcile(), Holding::Empty);
+    let auth = &lab.pool.registry().accounts[0].auth;
+    assert_eq!(
+        (auth.state, auth.reason.as_deref(), auth.since),
+        (AuthState::ReauthRequired, Some("logged_out"), Some(NOW))
+    );
+    lab.assert_stored(&login("alice"));
+    // The same person logs in again.
+    lab.write(&login("alice").refresh("rt-2").issued(1500));
+    lab.reconcile();
+    assert_eq!(lab.pool.registry().accounts[0].auth.state, AuthState::Ok);
+
+    fs::remove_dir_all(&lab.base.dir).unwrap();
+    assert_eq!(lab.reconcile(), Holding::Empty);
+    assert_eq!(lab.pool.registry().accounts[0].auth.state, AuthState::Ok);
+}
+
+#[test]
+fn what_is_not_whole_is_being_written_for_two_seconds_and_abandoned_afterwards() {
+    let mut lab = Lab::new();
+    let seat = lab.base.shared();
+    for text in ["", "{\"tokens\"", "{}"] {
+        fs::write(lab.live(), text).unwrap();
+        assert_eq!(lab.reconcile(), Holding::Broken { settled: false });
+        let file = fs::File::options().write(true).open(lab.live()).unwrap();
+        for age in [Duration::from_secs(3), Duration::from_secs(1_000_000)] {
+            file.set_modified(SystemTime::now() - age).unwrap();
+            assert_eq!(lab.reconcile(), Holding::Broken { settled: true });
+        }
+        file.set_modified(SystemTime::now() + Duration::from_secs(1000)).unwrap();
+        assert_eq!(
+            look(&lab.pool.paths, &seat),
+            Holding::Broken { settled: true },
+            "a wrong clock is no sign of writing"
+        );
+        assert!(lab.live().exists(), "looking changes nothing");
+        clear_broken(&lab.lock, &lab.pool, &seat, NOW).unwrap();
+        assert!(!lab.live().exists());
+        assert_eq!(lab.lost().iter().any(|lost| lost == text.as_bytes()), !text.is_empty());
+    }
+}
+
+#[test]
+fn what_cannot_be_managed_or_read_is_told_and_left() {
+    let mut lab = Lab::new();
+    fs::write(lab.live(), "{\"agent_identity\": {}}").unwrap();
+    assert!(matches!(lab.reconcile(), Holding::Unmanaged(_)));
+    fs::remove_file(lab.live()).unwrap();
+    fs::create_dir(lab.live()).unwrap();
+    assert!(matches!(lab.reconcile(), Holding::Unreadable(_)));
+    assert!(lab.pool.registry().accounts.is_empty() && lab.lost().is_empty());
+}
+
+#[test]
+fn an_account_that_left_the_registry_is_adopted_again_when_it_is_live() {
+    let mut lab = Lab::with_live(&login("alice"));
+    lab.pool.registry_mut().accounts.clear();
+    assert_eq!(lab.reconcile(), holds(&login("alice")));
+    assert_eq!(lab.pool.registry().accounts.len(), 1);
+    fs::remove_file(lab.pool.paths.auth(login("alice").doc().id())).unwrap();
+    assert_eq!(lab.reconcile(), holds(&login("alice")));
+    lab.assert_stored(&login("alice"));
+}
+
+#[test]
+fn every_seat_that_is_remembered_is_reconciled_and_those_of_one_account_found() {
+    let mut lab = Lab::with_live(&login("alice"));
+    lab.adopt(&login("bob"));
+    let home = lab.base.home(&lab.pool.paths, login("bob").doc().id());
+    lab.place(&home, &login("bob"));
+    let rotated = login("bob").refresh("rt-2").issued(1500);
+    fs::write(home.auth_json(), rotated.doc().bytes()).unwrap();
+    reconcile_all(&lab.lock, &mut lab.pool, NOW).unwrap();
+    lab.assert_stored(&rotated);
+    let seats = seats_of(&lab.lock, &mut lab.pool, rotated.doc().id(), NOW).unwrap();
+    assert_eq!(seats, [home]);
+}
+
+#[test]
+fn a_seat_is_known_by_its_file() {
+    let lab = Lab::new();
+    let paths = &lab.pool.paths;
+    for seat in [lab.base.shared(), lab.base.home(paths, login("bob").doc().id())] {
+        assert_eq!(Seat::of_auth_json(paths, &seat.auth_json()), Some(seat));
+    }
+    assert!(lab.base.home(paths, login("bob").doc().id()).is_home());
+    assert_ne!(lab.base.key(), Base { dir: lab.dir.path().join("other"), explicit: true }.key());
+}
+
+#[test]
+fn a_link_is_the_users_or_ours_by_where_it_leads() {
+    let lab = Lab::new();
+    let root = lab.base.dir.parent().unwrap().to_owned();
+    let find = || SeatFile::find(&lab.pool.paths, lab.live());
+    assert_eq!(find().unwrap().link, Link::None);
+    let link = |target: &std::path::Path| {
+        let _ = fs::remove_file(lab.live());
+        symlink(target, lab.live()).unwrap();
+    };
+    fs::create_dir(root.join("dotfiles")).unwrap();
+    link("../dotfiles/auth.json".as_ref());
+    assert_eq!(
+        (find().unwrap().link, find().unwrap().real),
+        (Link::Users, root.join("dotfiles/auth.json")),
+        "dangling"
+    );
+    // Through a chain, also one that dangles.
+    symlink("auth.json", root.join("dotfiles/chain")).unwrap();
+    link(&root.join("dotfiles/chain"));
+    assert_eq!(find().unwrap().real, root.join("dotfiles/auth.json"));
+    fs::create_dir_all(root.join("pool/homes/x")).unwrap();
+    for ours in ["pool/homes/x/auth.json", "pool/nowhere/auth.json"] {
+        link(&root.join(ours));
+        assert!(find().is_err() || find().unwrap().link == Link::Ours, "{ours}");
+    }
+    link(&lab.live());
+    assert!(find().is_err(), "a loop");
+}
+
+#[test]
+fn nobody_is_in_an_empty_seat_and_an_unreadable_ledger_means_somebody() {
+    let lab = Lab::new();
+    let shared = lab.base.shared();
+    assert_eq!(lab.census().occupants(&lab.pool, &lab.base, &shared, lab.base.dir()), []);
+    assert!(!lab.census().blind());
+    fs::write(lab.pool.paths.launches(), "no folder").unwrap();
+    assert!(lab.census().blind());
+    assert!(!lab.census().occupants(&lab.pool, &lab.base, &shared, lab.base.dir()).is_empty());
+    assert_eq!(path_key(&shared.auth_json()), shared.auth_json().to_str().unwrap());
+}
