@@ -1,0 +1,188 @@
+//! The documents say only what is so, as far as a test can tell: commands and options exist, settings are the
+//! program's own, links lead somewhere, and the tests and modules that are named are there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use codex_pool_core::config::Settings;
+use testkit::Sandbox;
+
+const DOCUMENTS: [&str; 5] =
+    ["README.md", "docs/architecture.md", "docs/security.md", "CONTRIBUTING.md", "CHANGELOG.md"];
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(file: &str) -> String {
+    fs::read_to_string(repository().join(file)).unwrap_or_else(|e| panic!("{file}: {e}"))
+}
+
+/// Every Rust file below a folder.
+fn rust_files(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries
+        .flat_map(|path| if path.is_dir() { rust_files(&path) } else { vec![path] })
+        .filter(|path| path.extension().is_some_and(|ext| ext == "rs"))
+        .collect()
+}
+
+/// What is between backticks, in one line each.
+fn code(text: &str) -> Vec<String> {
+    let spans = text.split('`').skip(1).step_by(2);
+    spans
+        .map(|span| span.split_whitespace().collect::<Vec<_>>().join(" "))
+        .filter(|s| !s.is_empty())
+        .collect()
+}
+
+/// The text without its fenced blocks.
+fn prose(text: &str) -> String {
+    text.split("```").step_by(2).collect()
+}
+
+#[test]
+fn links_lead_somewhere() {
+    for document in DOCUMENTS {
+        let text = read(document);
+        let folder = Path::new(document).parent().expect("a folder");
+        let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for target in targets.filter(|target| !target.starts_with("https://")) {
+            assert!(repository().join(folder).join(target).exists(), "{document} links to {target}");
+        }
+    }
+}
+
+/// Everything that is set as code: in backticks, in fenced blocks, and in lines that are indented.
+fn set_as_code(text: &str) -> Vec<String> {
+    let fenced = text.split("```").skip(1).step_by(2).flat_map(str::lines);
+    let indented = text.lines().filter(|line| line.starts_with("    "));
+    code(&prose(text)).into_iter().chain(fenced.chain(indented).map(str::to_owned)).collect()
+}
+
+#[test]
+fn commands_and_their_options_exist() {
+    let sandbox = Sandbox::new();
+    let mut help: BTreeMap<String, String> = BTreeMap::new();
+    for document in DOCUMENTS {
+        for line in set_as_code(&read(document)) {
+            for (at, name) in line.match_indices("codex-pool ") {
+                let before = line[..at].chars().next_back();
+                if before.is_some_and(|c| !c.is_whitespace()) {
+                    continue;
+                }
+                let words = line[at + name.len()..].split([' ', '|', '>']).filter(|word| !word.is_empty());
+                let words: Vec<&str> = words.take_while(|word| !matches!(*word, "--" | "#" | "&&")).collect();
+                let Some((verb, rest)) = words.split_first() else { continue };
+                if verb.starts_with('-') || verb.starts_with('<') {
+                    continue;
+                }
+                let help = help.entry((*verb).to_owned()).or_insert_with(|| {
+                    let output = sandbox.pool(&[*verb, "--help"]).run();
+                    assert_eq!(output.code(), Some(0), "{document} speaks of `{line}`");
+                    output.stdout
+                });
+                for option in rest.iter().filter(|word| word.starts_with("--")) {
+                    assert!(help.contains(option), "{document} speaks of {option} in `{line}`");
+                }
+            }
+        }
+    }
+    assert!(help.len() > 10, "README shows the commands");
+}
+
+#[test]
+fn the_settings_in_readme_are_the_defaults_and_all_of_them() {
+    let text = read("README.md");
+    let block = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("settings");
+    let (settings, problems) = Settings::parse(block);
+    assert_eq!((settings, problems), (Settings::default(), Vec::new()));
+    let debug = format!("{:?}", Settings::default());
+    let names = debug.split([' ', '{']).filter_map(|word| word.strip_suffix(':'));
+    for name in names {
+        assert!(
+            block.lines().any(|line| line.trim_start_matches("# ").starts_with(name)),
+            "{name} is not there"
+        );
+    }
+}
+
+#[test]
+fn variables_exist() {
+    let mut sources: String = ["core/src", "src", "tests/testkit/src"]
+        .iter()
+        .flat_map(|dir| rust_files(&repository().join(dir)))
+        .map(|f| fs::read_to_string(f).expect("a source"))
+        .collect();
+    sources.push_str(&read("install.sh"));
+    sources.push_str(&read("tests/picture/main.rs"));
+    for document in DOCUMENTS {
+        let text = read(document);
+        let words: BTreeSet<&str> = text
+            .split(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'))
+            .filter(|word| ["CODEX_", "TESTKIT_", "UPDATE_", "NO_"].iter().any(|p| word.starts_with(p)))
+            .collect();
+        for word in words {
+            assert!(sources.contains(word), "{document} speaks of {word}");
+        }
+    }
+}
+
+#[test]
+fn tests_and_modules_that_are_named_are_there() {
+    let text = read("docs/architecture.md");
+    let sources: Vec<String> = rust_files(&repository().join("tests"))
+        .iter()
+        .map(|file| fs::read_to_string(file).expect("a source"))
+        .collect();
+    let mut tests = 0;
+    for span in code(&text) {
+        let is_test =
+            span.matches('_').count() >= 3 && span.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        if is_test {
+            tests += 1;
+            let function = format!("fn {span}()");
+            assert!(sources.iter().any(|source| source.contains(&function)), "there is no test {span}");
+        }
+        if let Some((module, item)) = span.split_once("::")
+            && module.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+        {
+            let module = if module == "core" { item } else { &span };
+            assert!(exists(module), "there is no {span}");
+        }
+    }
+    assert!(tests > 20, "the promises name their tests");
+}
+
+/// Whether `a::b` is a module or an item of `core` or of `codex-pool`.
+fn exists(path: &str) -> bool {
+    let parts: Vec<&str> = path.split("::").collect();
+    ["core/src", "src"].iter().any(|root| {
+        let root = repository().join(root);
+        let file = |parts: &[&str]| {
+            let base = parts.iter().fold(root.clone(), |dir, part| dir.join(part));
+            [base.with_extension("rs"), base.join("mod.rs")].into_iter().find(|file| file.exists())
+        };
+        let (item, module) = parts.split_last().expect("a name");
+        let has = |file: PathBuf| {
+            let source = fs::read_to_string(file).expect("a source");
+            source.split(|c: char| !(c.is_alphanumeric() || c == '_')).any(|word| word == *item)
+        };
+        file(&parts).is_some() || file(module).is_some_and(has)
+    })
+}
+
+#[test]
+fn the_version_is_the_workspaces() {
+    let version = env!("CARGO_PKG_VERSION");
+    let readme = read("README.md");
+    for (at, _) in readme.match_indices("releases/download/v") {
+        assert!(
+            readme[at..].starts_with(&format!("releases/download/v{version}/")),
+            "README names another release"
+        );
+    }
+    assert!(readme.contains(&format!("VERSION={version} ")));
+    assert!(read("CHANGELOG.md").contains(&format!("## {version}\n")));
+}
