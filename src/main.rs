@@ -18,6 +18,10 @@ use clap::Parser;
 use codex_pool_core::env::Env;
 
 fn main() -> ExitCode {
+    // Credentials pass through our memory: no core dump of ours, and no other process of this user may
+    // read it. The flag ends with exec, so that Codex is not concerned.
+    #[cfg(target_os = "linux")]
+    let _ = nix::sys::prctl::set_dumpable(false);
     let env = Env::of_process();
     let args: Vec<OsString> = std::env::args_os().collect();
     let command = match cli::Cli::try_parse_from(&args) {

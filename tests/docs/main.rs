@@ -1,6 +1,8 @@
 //! The documents say only what is so, as far as a test can tell: commands and options exist, settings are the
 //! program's own, links lead somewhere, and the tests and modules that are named are there.
 
+mod dumps;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
