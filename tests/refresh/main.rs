@@ -6,6 +6,7 @@ mod logs;
 mod places;
 mod real;
 mod renew;
+mod tls;
 mod usage;
 
 use serde_json::Value;

@@ -1,0 +1,177 @@
+//! https through a proxy, with a private CA: the way of a company's network.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use testkit::Sandbox;
+
+use super::{account, pool_of, refresh};
+
+const HOST: &str = "chatgpt.example";
+const ANSWER: &str = r#"{"plan_type":"plus","rate_limit":{"primary_window":{"used_percent":12,"limit_window_seconds":18000,"reset_after_seconds":60}}}"#;
+
+/// What was seen, in order.
+type Log = Arc<Mutex<Vec<String>>>;
+
+/// A service behind TLS with a certificate of a private CA, and a proxy before it.
+struct Company {
+    /// The CA's certificate, PEM.
+    ca: String,
+    proxy: SocketAddr,
+    /// `CONNECT` lines at the proxy.
+    connects: Log,
+    /// Request heads at the service.
+    requests: Log,
+}
+
+fn company() -> Company {
+    let ca_key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = params.self_signed(&ca_key).expect("a CA").pem();
+    let issuer = Issuer::new(params, ca_key);
+    let key = KeyPair::generate().expect("a key");
+    let certificate = CertificateParams::new(vec![HOST.to_owned()]).expect("parameters");
+    let certificate = certificate.signed_by(&key, &issuer).expect("a certificate");
+    let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.expect("versions").with_no_client_auth();
+    let config = Arc::new(config.with_single_cert(vec![certificate.into()], key).expect("a server"));
+    let (requests, connects) = (Log::default(), Log::default());
+    let seen = Arc::clone(&requests);
+    let service = listen(move |stream| serve(stream, &config, &seen));
+    let seen = Arc::clone(&connects);
+    let proxy = listen(move |stream| tunnel(stream, service, &seen));
+    Company { ca, proxy, connects, requests }
+}
+
+fn listen(handle: impl Fn(TcpStream) -> std::io::Result<()> + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
+    let address = listener.local_addr().expect("an address");
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            // A client that hangs up, as one that distrusts us does, is no matter.
+            let _ = handle(stream);
+        }
+    });
+    address
+}
+
+/// Reads up to the empty line.
+fn head(stream: &mut impl Read) -> std::io::Result<String> {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    Ok(String::from_utf8_lossy(&head).into_owned())
+}
+
+fn serve(stream: TcpStream, config: &Arc<ServerConfig>, seen: &Log) -> std::io::Result<()> {
+    let tls = ServerConnection::new(Arc::clone(config)).expect("a connection");
+    let mut stream = StreamOwned::new(tls, stream);
+    let request = head(&mut stream)?;
+    seen.lock().expect("the log").push(request);
+    write!(
+        stream,
+        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{ANSWER}",
+        ANSWER.len()
+    )?;
+    stream.flush()
+}
+
+fn tunnel(mut client: TcpStream, service: SocketAddr, seen: &Log) -> std::io::Result<()> {
+    let request = head(&mut client)?;
+    seen.lock().expect("the log").push(request.lines().next().unwrap_or_default().to_owned());
+    let mut server = TcpStream::connect(service)?;
+    client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;
+    let (mut from_client, mut to_server) = (client.try_clone()?, server.try_clone()?);
+    thread::spawn(move || std::io::copy(&mut from_client, &mut to_server));
+    std::io::copy(&mut server, &mut client).map(|_| ())
+}
+
+/// A pool with alice, whose service is the company's, and a file with the CA.
+fn behind(company: &Company) -> Sandbox {
+    let sandbox = pool_of(&["alice"]);
+    sandbox.edit_config(|config| {
+        config.insert("chatgpt_base_url".into(), format!("https://{HOST}/backend-api").into());
+    });
+    std::fs::write(sandbox.root().join("ca.pem"), &company.ca).expect("write the CA");
+    sandbox
+}
+
+fn refresh_with(sandbox: &Sandbox, company: &Company, proxy: &str, ca: Option<&str>) -> testkit::Output {
+    let mut cmd = sandbox.pool(&["refresh", "--json"]).env("NO_PROXY", "").env("no_proxy", "");
+    for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy"] {
+        cmd = cmd.env_remove(name);
+    }
+    cmd = cmd.env(proxy, format!("http://{}", company.proxy));
+    if let Some(name) = ca {
+        cmd = cmd.env(name, sandbox.root().join("ca.pem"));
+    }
+    cmd.run()
+}
+
+fn error(answer: &serde_json::Value) -> String {
+    account(answer, "alice")["error"].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_proxy_and_a_private_ca_are_used_where_the_variables_say_so() {
+    for (proxy, ca) in [
+        ("HTTPS_PROXY", "CODEX_CA_CERTIFICATE"),
+        ("https_proxy", "SSL_CERT_FILE"),
+        ("ALL_PROXY", "CODEX_CA_CERTIFICATE"),
+    ] {
+        let company = company();
+        let sandbox = behind(&company);
+        let answer = refresh_with(&sandbox, &company, proxy, Some(ca)).ok().json();
+        assert_eq!(account(&answer, "alice")["usage"]["windows"][0]["used_percent"], 12.0, "{answer}");
+        assert_eq!(*company.connects.lock().expect("the log"), [format!("CONNECT {HOST}:443 HTTP/1.1")]);
+        let requests = company.requests.lock().expect("the log");
+        assert!(requests[0].starts_with("GET /backend-api/wham/usage HTTP/1.1\r\n"), "{}", requests[0]);
+        assert!(requests[0].to_lowercase().contains("authorization: bearer "));
+    }
+}
+
+#[test]
+fn without_the_ca_the_service_is_not_trusted_and_gets_nothing() {
+    let company = company();
+    let sandbox = behind(&company);
+    let answer = refresh_with(&sandbox, &company, "HTTPS_PROXY", None).expect(1).json();
+    assert!(error(&answer).contains("is not trusted"), "{answer}");
+    assert!(error(&answer).contains("CODEX_CA_CERTIFICATE"), "{answer}");
+    assert_eq!(company.requests.lock().expect("the log").len(), 0);
+}
+
+#[test]
+fn a_proxy_or_ca_that_cannot_be_used_is_an_error_and_not_gone_round() {
+    let company = company();
+    let sandbox = behind(&company);
+    let run = |name: &str, value: &str| sandbox.pool(&["refresh"]).env(name, value).run().expect(1).stderr;
+    assert!(run("HTTPS_PROXY", "gopher://x").contains("HTTPS_PROXY is not the address of a proxy"));
+    assert!(run("CODEX_CA_CERTIFICATE", "/nonexistent.pem").contains("which is not there"));
+    std::fs::write(sandbox.root().join("empty.pem"), "").expect("write");
+    let empty = sandbox.root().join("empty.pem");
+    assert!(run("CODEX_CA_CERTIFICATE", &empty.to_string_lossy()).contains("holds no certificate"));
+}
+
+#[test]
+fn loopback_is_reached_directly_whatever_the_proxy() {
+    let company = company();
+    let sandbox = pool_of(&["alice"]);
+    let answer = refresh_with(&sandbox, &company, "ALL_PROXY", None).ok().json();
+    assert!(account(&answer, "alice")["usage"].is_object());
+    assert_eq!(
+        company.connects.lock().expect("the log").len(),
+        0,
+        "a token in the clear would leave the machine"
+    );
+    refresh(&sandbox);
+}
