@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
 
@@ -102,6 +102,19 @@ fn run(command: &mut Command, input: Option<&[u8]>, awaited: &SigSet) -> io::Res
             came => signal = Some(came),
         }
     }
+}
+
+/// Ends this process as this signal would have: for whoever waits for us.
+pub(crate) fn end_by(signal: i32) -> ExitCode {
+    let _ = signal_hook::low_level::emulate_default_handler(signal);
+    ExitCode::from(u8::try_from(128 + signal).unwrap_or(1))
+}
+
+/// Lets a closed pipe end us, which Rust otherwise reports as an error of each write.
+pub(crate) fn end_with_the_pipe() {
+    // SAFETY: the default disposition, set before other threads exist.
+    #[expect(unsafe_code, reason = "SIGPIPE")]
+    let _ = unsafe { nix::sys::signal::signal(Signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl) };
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ pub(crate) mod refresh;
 mod run;
 mod switch;
 mod update;
+mod watch;
 mod why;
 
 use std::process::ExitCode;
@@ -54,6 +55,6 @@ pub(crate) fn run(command: Command, env: &Env) -> Result<ExitCode> {
         Command::Man(args) => done(man::run(&args)),
         Command::Why(args) => done(why::run(&ctx()?, &args)),
         Command::CompleteRefs => done(list::complete_refs(&ctx()?)),
-        _ => Err(codex_pool_core::Error::new("this verb is not built yet")),
+        Command::Watch(args) => watch::run(&ctx()?, &args),
     }
 }

@@ -21,6 +21,8 @@ use crate::commands::Context;
 use crate::net::place::{self, Place};
 use crate::net::{Net, NetError};
 
+pub(crate) use renew::no_more_renewals;
+
 /// How long we wait for answers that another process is waiting for.
 const OTHERS_WAIT: Duration = Duration::from_secs(16);
 

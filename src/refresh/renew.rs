@@ -2,6 +2,7 @@
 //! anybody uses it. What is written and when is in `codex_pool_core::renewal`; here is the request
 //! in the middle, and the stubbornness with which its answer is kept.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use codex_pool_core::account::{AccountId, AuthState};
@@ -27,6 +28,14 @@ const STORE_TRIES: u32 = 5;
 /// After a renewal no other in the background for this long, seconds: with a clock that is days
 /// ahead every token looks old.
 const RESTS: i64 = 3_600;
+
+/// Held while a renewal is under way in this process.
+static UNDER_WAY: Mutex<()> = Mutex::new(());
+
+/// Waits for a renewal that is under way; while the answer lives, this process begins no other.
+pub(crate) fn no_more_renewals() -> MutexGuard<'static, ()> {
+    UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// How a renewal went.
 pub(super) enum Renewed {
@@ -100,8 +109,9 @@ impl Refresher<'_> {
         let Some(alone) = alone else {
             return Ok(Renewed::Failed(NetError::Refused("another refresh takes too long".to_owned())));
         };
-        // Ctrl-C must not cost the answer; it waits until that is stored.
+        // Ctrl-C must not cost the answer; it waits until that is stored. So does the end of a live view.
         let _whole = signals::hold();
+        let _under_way = UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner);
         let ticket = {
             let (lock, mut pool, _) = self.open()?;
             let now = env::clock();

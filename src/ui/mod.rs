@@ -7,6 +7,7 @@ pub(crate) mod findings;
 mod progress;
 mod prompt;
 pub(crate) mod table;
+pub(crate) mod watch;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;

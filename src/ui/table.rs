@@ -84,7 +84,7 @@ fn accounts_in(layout: Layout, views: &[AccountView], now: i64) -> Table {
 }
 
 /// The week, or what a plan has in its place (a month, say).
-fn long_window(usage: &Usage) -> Option<&Window> {
+pub(super) fn long_window(usage: &Usage) -> Option<&Window> {
     usage.window(WEEK).or_else(|| usage.longest().filter(|w| w.window_seconds != FIVE_HOURS))
 }
 
@@ -148,7 +148,7 @@ fn width() -> usize {
     crossterm::terminal::size().map_or(80, |(columns, _)| usize::from(columns))
 }
 
-fn marks(view: &AccountView) -> String {
+pub(super) fn marks(view: &AccountView) -> String {
     let mark = |on, mark| if on { mark } else { ' ' };
     [mark(view.next, '→'), mark(view.live, '●'), mark(view.pinned, '◆')].iter().collect()
 }
@@ -206,6 +206,6 @@ pub(crate) fn bar(percent: f64, cells: usize) -> String {
     if rest == 0 { full } else { format!("{full}{part}{}", "░".repeat(rest - 1)) }
 }
 
-fn age(usage: Option<&Usage>, now: i64) -> String {
+pub(super) fn age(usage: Option<&Usage>, now: i64) -> String {
     usage.map_or_else(|| "never".to_owned(), |u| human_duration(now - u.fetched_at))
 }

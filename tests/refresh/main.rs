@@ -8,6 +8,7 @@ mod real;
 mod renew;
 mod tls;
 mod usage;
+mod watch;
 
 use serde_json::Value;
 use testkit::Sandbox;

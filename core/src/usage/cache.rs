@@ -168,11 +168,24 @@ impl UsageEntry {
         self.usage.as_ref().is_none_or(|u| !recent(u.fetched_at, seconds(age).saturating_add(1), now))
     }
 
-    /// Whether a request in the background is due: the data is old, and none was made lately.
+    /// When a request in the background is due, Unix seconds: when the data is old, and no request was
+    /// made lately.
+    pub fn due_at(&self, settings: &Settings, now: i64) -> i64 {
+        if let Some(attempt) = self.attempt.as_ref().filter(|a| a.in_flight(now)) {
+            return attempt.at.saturating_add(REQUEST_ENDS);
+        }
+        let fetched = self.usage.as_ref().map(|u| u.fetched_at);
+        let old = match fetched.filter(|_| !self.older_than(settings.usage_max_age, now)) {
+            Some(at) => at.saturating_add(seconds(settings.usage_max_age)).saturating_add(1),
+            None => now,
+        };
+        let rested = self.attempt.as_ref().and_then(|a| a.holds_off_until(settings.min_poll_interval, now));
+        old.max(rested.unwrap_or(now))
+    }
+
+    /// Whether that is now.
     pub fn due(&self, settings: &Settings, now: i64) -> bool {
-        let rested = |a: &Attempt| a.holds_off_until(settings.min_poll_interval, now).is_none();
-        self.older_than(settings.usage_max_age, now)
-            && self.attempt.as_ref().is_none_or(|a| !a.in_flight(now) && rested(a))
+        self.due_at(settings, now) <= now
     }
 
     /// Whether a renewal in the background may be tried (again).
