@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use codex_pool_core::account::{Account, AccountId, AuthState};
+use codex_pool_core::time::human_duration;
 use codex_pool_core::{Error, ErrorKind, Result, references};
 
 use super::Context;
@@ -29,10 +30,8 @@ pub(crate) fn run(ctx: &Context<'_>, args: &RefreshArgs) -> Result<ExitCode> {
         ui::json(&view::json(&views, now, false));
     } else {
         ui::table::accounts(&views, now, args.verbose);
-        for (id, outcome) in &outcomes {
-            if let (Outcome::Recent(until), Some(account)) = (outcome, open.pool.registry().get(id)) {
-                ui::note(&recent(account, *until, now));
-            }
+        if let Some(text) = recent(&outcomes, now) {
+            ui::note(&text);
         }
     }
     match &scope {
@@ -69,13 +68,20 @@ fn account(ctx: &Context<'_>, reference: &str) -> Result<AccountId> {
     Ok(references::resolve(&open.pool.registry().accounts, reference)?.id.clone())
 }
 
-fn recent(account: &Account, until: Option<i64>, now: i64) -> String {
-    use codex_pool_core::time::human_duration;
-    let label = &account.label;
-    match until {
-        Some(at) => format!("{label} was asked for lately; again in {}", human_duration(at - now)),
-        None => format!("{label} was asked for lately"),
-    }
+/// What was not asked for, since it was asked for lately or the service wants a pause.
+fn recent(outcomes: &[(AccountId, Outcome)], now: i64) -> Option<String> {
+    let until = outcomes.iter().filter_map(|(_, outcome)| match outcome {
+        Outcome::Recent(until) => Some(until.unwrap_or(now)),
+        _ => None,
+    });
+    let (count, last) = until.fold((0, now), |(count, last), at| (count + 1, last.max(at)));
+    let who = match (count, outcomes.len()) {
+        (0, _) => return None,
+        (1, 1) => "it was".to_owned(),
+        (1, _) => "1 account was".to_owned(),
+        (n, _) => format!("{n} accounts were"),
+    };
+    Some(format!("{who} asked for lately; again in {}", human_duration(last - now)))
 }
 
 /// The result for an account that was named.

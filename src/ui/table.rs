@@ -16,14 +16,17 @@ struct Layout {
     bars: bool,
     /// When windows reset, plan, sessions, age of the data.
     details: bool,
+    /// States by a word of at most nine letters, so that no column breaks words.
+    brief: bool,
 }
 
 /// The richest first.
-const LAYOUTS: [Layout; 4] = [
-    Layout { email: true, bars: true, details: true },
-    Layout { email: false, bars: true, details: true },
-    Layout { email: false, bars: false, details: true },
-    Layout { email: false, bars: false, details: false },
+const LAYOUTS: [Layout; 5] = [
+    Layout { email: true, bars: true, details: true, brief: false },
+    Layout { email: false, bars: true, details: true, brief: false },
+    Layout { email: false, bars: false, details: true, brief: false },
+    Layout { email: false, bars: false, details: false, brief: false },
+    Layout { email: false, bars: false, details: false, brief: true },
 ];
 
 /// The table of `list`.
@@ -41,7 +44,7 @@ pub(crate) fn accounts(views: &[AccountView], now: i64, verbose: bool) {
     block(&trimmed(table));
     for view in views {
         if let Some(problem) = problem(view) {
-            block(&format!("{}: {}", printable(&view.account.label), printable(&problem)));
+            block(&wrapped(&format!("{}: {}", printable(&view.account.label), printable(&problem))));
         }
         if verbose {
             for limit in view.usage.iter().flat_map(|u| &u.extra) {
@@ -58,6 +61,22 @@ pub(crate) fn accounts(views: &[AccountView], now: i64, verbose: bool) {
     block("● live   ◆ pinned   → next");
 }
 
+/// Text with its lines broken between words where a terminal would break them inside.
+fn wrapped(text: &str) -> String {
+    let width = width();
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last().map_or(0, |l| l.chars().count());
+        if line > 0 && line + 1 + word.chars().count() > width {
+            lines.push(format!("  {word}"));
+        } else if let Some(last) = lines.last_mut() {
+            last.push_str(if line > 0 { " " } else { "" });
+            last.push_str(word);
+        }
+    }
+    lines.join("\n")
+}
+
 fn accounts_in(layout: Layout, views: &[AccountView], now: i64) -> Table {
     let mut table = new_table();
     table.set_header(if layout.details {
@@ -71,7 +90,7 @@ fn accounts_in(layout: Layout, views: &[AccountView], now: i64) -> Table {
         if layout.details {
             row.push(Cell::new(view.account.plan.as_deref().map_or_else(|| "-".into(), printable)));
         }
-        row.push(state_cell(view));
+        row.push(state_cell(view, layout.brief));
         row.push(window_cell(usage.and_then(|u| u.window(FIVE_HOURS)), now, layout));
         row.push(window_cell(usage.and_then(long_window), now, layout));
         if layout.details {
@@ -79,6 +98,11 @@ fn accounts_in(layout: Layout, views: &[AccountView], now: i64) -> Table {
             row.push(Cell::new(age(usage, now)));
         }
         table.add_row(row);
+    }
+    if layout.brief {
+        table.column_iter_mut().for_each(|column| {
+            column.set_padding((0, 1));
+        });
     }
     table
 }
@@ -159,13 +183,18 @@ fn account_cell(view: &AccountView, email: bool) -> Cell {
     if view.next { cell.add_attribute(Attribute::Bold) } else { cell }
 }
 
-fn state_cell(view: &AccountView) -> Cell {
+fn state_cell(view: &AccountView, brief: bool) -> Cell {
     let colour = match view.state {
         "ready" => Color::Green,
         "unknown" | "disabled" | "expired" => Color::Yellow,
         _ => Color::Red,
     };
-    Cell::new(view.state.replace('_', " ")).fg(colour)
+    let word = match view.state {
+        "reauth_required" if brief => "login".to_owned(),
+        "workspace_removed" if brief => "removed".to_owned(),
+        state => state.replace('_', " "),
+    };
+    Cell::new(word).fg(colour)
 }
 
 fn window_cell(window: Option<&Window>, now: i64, layout: Layout) -> Cell {
@@ -178,12 +207,12 @@ fn window_cell(window: Option<&Window>, now: i64, layout: Layout) -> Cell {
     } else {
         Color::Red
     };
-    let mut text = if layout.details { text_of(window, now) } else { format!("{left:.0} %") };
+    let mut text = if layout.details { text_of(window, now) } else { format!("{left:.0}%") };
     if layout.bars {
         text = format!("{} {text}", bar(left, 8));
     }
     if !matches!(window.window_seconds, FIVE_HOURS | WEEK) {
-        text = format!("{text} of {}", window.name());
+        text = format!("{text}{} {}", if layout.brief { "" } else { " of" }, window.name());
     }
     Cell::new(text).fg(colour)
 }
