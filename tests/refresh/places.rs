@@ -32,7 +32,7 @@ fn a_foreign_issuer_gets_no_refresh_token() {
         let sandbox = issued_by(&issuer);
         refresh_without_override(&sandbox);
         let error = error_of(&sandbox);
-        assert!(error.contains("issued by") || error.contains("not https"), "{issuer}: {error}");
+        assert!(error.contains("issued by") || error.contains("neither https"), "{issuer}: {error}");
         assert!(account(&list(&sandbox), "alice")["usage"].is_object(), "its access token still works");
     }
     assert_eq!(elsewhere.report().requests.len(), 0);
@@ -55,7 +55,7 @@ fn the_users_override_is_honoured_but_not_to_another_machine_in_the_clear() {
     let sandbox = issued_by("https://auth.openai.com");
     sandbox.pool(&["refresh"]).env("CODEX_REFRESH_TOKEN_URL_OVERRIDE", "http://192.0.2.1/oauth/token").run();
     assert!(
-        error_of(&sandbox).contains("CODEX_REFRESH_TOKEN_URL_OVERRIDE is not https"),
+        error_of(&sandbox).contains("CODEX_REFRESH_TOKEN_URL_OVERRIDE is neither https"),
         "{}",
         error_of(&sandbox)
     );
@@ -64,8 +64,8 @@ fn the_users_override_is_honoured_but_not_to_another_machine_in_the_clear() {
 #[test]
 fn a_base_in_the_clear_or_that_is_no_url_gets_no_access_token() {
     for (base, why) in [
-        ("http://192.0.2.1/backend-api", "not https"),
-        ("http://127.0.0.1.evil.example/backend-api", "not https"),
+        ("http://192.0.2.1/backend-api", "neither https"),
+        ("http://127.0.0.1.evil.example/backend-api", "neither https"),
         ("backend-api", "not a URL"),
         ("https://user:password@chatgpt.com", "not a plain URL"),
         ("file:///etc/passwd", "not"),
