@@ -472,7 +472,11 @@ tell_about_path() {
     if [ "$now" = "$shim" ]; then
         :
     elif [ -n "$changed" ]; then
-        say "Open a new terminal, or type this here: $line"
+        case $shell in
+            fish) now=${line#*; or } ;;
+            *) now=${line#*] || } ;;
+        esac
+        say "Open a new terminal, or type this here: $now"
     else
         warn "the shim is not first on PATH (\`codex\` is ${now:-not found}). Put this at the end of your shell's start file:
   $line"
@@ -513,6 +517,8 @@ drop_line() { # FILE
 
 remove_data() {
     [ -d "$pool" ] || return 0
+    # Without accounts there is nothing worth a question.
+    [ -e "$pool/accounts.json" ] || [ -d "$pool/auth" ] || rm -f "$pool/pool.lock" "$pool/refresh.lock" "$pool/state.json"
     if rmdir "$pool" 2>/dev/null; then return 0; fi
     if [ "$data" = ask ] && (: </dev/tty) 2>/dev/null; then
         printf '%s\n%s' "The pool has credentials of your accounts: $pool. Without it you log in to each of them again." \

@@ -177,8 +177,10 @@ fn the_shim_is_found_in_new_shells_in_any_home() {
             let line = format!(
                 "{dot} \"$HOME/{file}\"; {dot} \"$HOME/{file}\"; command -v codex; command -v codex-pool"
             );
+            let line = format!("{line}; /bin/sh -c 'printf \"%s\\n\" \"$PATH\"'");
             let said = place.shell(&[program.as_os_str()]).sh(&line).ok();
-            let found = format!("{0}/codex\n{0}/codex-pool\n", place.pool().join("bin").display());
+            let (bin, tools) = (place.pool().join("bin"), place.beside("tools"));
+            let found = format!("{0}/codex\n{0}/codex-pool\n{0}:{1}\n", bin.display(), tools.display());
             assert_eq!(said.out, found, "{shell} in {name}: {said:?}");
         }
     }
@@ -311,9 +313,11 @@ fn a_checkout_builds_and_installs_itself() {
 
 #[test]
 fn a_pipe_does_not_build_what_happens_to_lie_here() {
-    let server = server();
-    let place = fresh(&server);
-    let said = place.sh(&format!("cd '{}' && sh <install.sh", repository().display())).ok();
-    assert!(said.out.contains("Downloading"), "{said:?}");
-    assert_installed(&place, V);
+    let mut place = Place::new();
+    let script = fs::read_to_string(repository().join("install.sh")).expect("install.sh");
+    let published = script.replace("RELEASE_REPOSITORY=\"\"\n", "RELEASE_REPOSITORY=\"some/fork\"\n");
+    fs::write(place.home.join("published.sh"), published).expect("write");
+    place.fake_tool("curl", "exit 22").fake_tool("cargo", "exit 1").fake_tool("rustc", "exit 1");
+    let said = place.sh(&format!("cd '{}' && sh <~/published.sh", repository().display()));
+    said.fails_with("cannot download https://github.com/some/fork/releases/");
 }

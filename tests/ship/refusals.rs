@@ -101,11 +101,16 @@ fn programs_that_are_not_what_they_should_be_change_nothing() {
             &[("codex-pool", &tool), ("codex", b"#!/bin/sh\n# codex-pool-shim-marker\nexit 1\n")],
             "does not run here",
         ),
+        (
+            &[("codex-pool", &tool), ("codex", b"#!/bin/sh\n# codex-pool-shim-marker\nexec codex\n")],
+            "does not run here",
+        ),
         (&[("codex-pool", &tool), ("codex", plain)], "not codex-pool's shim"),
     ];
     for (files, message) in cases {
-        let (server, place) = upgrade();
+        let (server, mut place) = upgrade();
         server.publish(NEW, &releases::target(), releases::archive(files));
+        place.fake_tool("codex", ": >\"$HOME/started\"");
         let before = place.files();
         let said = place.install(&[]).fails_with(message);
         assert!(before == place.files(), "{said:?}");
@@ -282,9 +287,14 @@ fn a_folder_that_cannot_be_written_is_named_with_the_way_out() {
 
 #[test]
 fn a_full_disk_leaves_the_old_version_whole() {
-    // The archive is 400 blocks of 512 bytes, a program a little less; each limit stops at another step.
-    for blocks in [1, 100, 395] {
-        let (_server, place) = upgrade();
+    let tool = [releases::tool(NEW), b"# and much that compresses well\n".repeat(40_000)].concat();
+    let small = releases::archive(&[("codex-pool", &tool), ("codex", &releases::shim(NEW))]);
+    // Blocks of 512 bytes: the first two stop the download, the last one the unpacking.
+    for (archive, blocks) in [(None, 1), (None, 100), (Some(small), 1000)] {
+        let (server, place) = upgrade();
+        if let Some(archive) = archive {
+            server.publish(NEW, &releases::target(), archive);
+        }
         let before = place.files();
         let script = repository().join("install.sh");
         let said = place.sh(&format!("ulimit -f {blocks}; exec sh <'{}'", script.display()));

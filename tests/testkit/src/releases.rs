@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
@@ -152,18 +154,19 @@ pub fn shim(version: &str) -> Vec<u8> {
     ))
 }
 
-/// 200 kB of noise behind the script; its `exit` comes before.
+/// 200 kB of noise behind the script: comments, in case that its `exit` got lost in a test.
 fn padded(script: String) -> Vec<u8> {
-    let mut bytes = script.into_bytes();
     let mut x = 0x9e37_79b9_u32;
-    bytes.extend(
-        std::iter::repeat_with(|| {
-            x ^= x << 13;
-            x ^= x >> 17;
-            x ^= x << 5;
-            x.to_le_bytes()[0]
-        })
-        .take(200_000),
-    );
+    let mut noise = std::iter::repeat_with(|| {
+        x ^= x << 13;
+        x ^= x >> 17;
+        x ^= x << 5;
+        x.to_le_bytes()
+    });
+    let mut bytes = script.into_bytes();
+    while bytes.len() < 200_000 {
+        let line: Vec<u8> = noise.by_ref().take(15).flatten().collect();
+        bytes.extend(format!("# {}\n", STANDARD.encode(line)).bytes());
+    }
     bytes
 }
