@@ -128,6 +128,8 @@ fn every_command_it_names_exists() {
 fn pinned_release() -> Releases {
     let server = Releases::start().expect("server");
     server.publish(PINNED, &releases::target(), releases::good_archive(PINNED));
+    // The newest is another one, which the skill does not know.
+    server.publish("99.0.0", &releases::target(), releases::good_archive("99.0.0"));
     let installer = fs::read(repository().join("install.sh")).expect("install.sh");
     let path = format!("download/v{PINNED}/install.sh");
     server.put(&format!("{path}.sha256"), Answer::Whole(releases::checksum_file(&installer, "install.sh")));

@@ -242,6 +242,8 @@ fn what_the_release_makes_can_be_installed() {
         }
     }
     let dist = runner.checkout.join("dist");
+    let list = format!("tar -tzf '{}'/codex-pool-{VERSION}-{}.tar.gz", dist.display(), releases::target());
+    assert_eq!(runner.place.sh(&list).ok().out, "codex-pool\ncodex\nLICENSE-MIT\nLICENSE-APACHE\n");
     let installer = fs::read(dist.join("install.sh")).expect("install.sh");
     assert!(String::from_utf8_lossy(&installer).contains("\nRELEASE_REPOSITORY=\"some/fork\"\n"));
     let mut place = Place::new();
