@@ -4,12 +4,15 @@
 mod draw;
 
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use codex_pool_core::account::AccountId;
 use crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ratatui::DefaultTerminal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -67,10 +70,28 @@ pub(crate) fn run(source: &mut dyn Source) -> io::Result<Option<i32>> {
         let value = usize::try_from(number).unwrap_or_default();
         signal_hook::flag::register_usize(number, Arc::clone(&signal), value)?;
     }
+    end_with_the_terminal();
     let mut terminal = ratatui::try_init()?;
     let end = rounds(&mut terminal, source, &signal);
     ratatui::restore();
     end
+}
+
+/// How long a request that is under way when the terminal goes may take to store its answer: longer than
+/// any request.
+const LAST_WORDS: Duration = Duration::from_secs(20);
+
+/// A terminal that is gone reads as empty for ever, and the wait for a key never comes back from that:
+/// somebody else must look. Without a terminal there is nothing to restore, and nobody to tell.
+fn end_with_the_terminal() {
+    std::thread::spawn(|| {
+        let stdin = io::stdin();
+        // Nothing is asked for but what cannot be left out: hang-up and error.
+        let mut ends = [PollFd::new(stdin.as_fd(), PollFlags::empty())];
+        while poll(&mut ends, PollTimeout::NONE) == Err(Errno::EINTR) {}
+        std::thread::sleep(LAST_WORDS);
+        let _ = signal_hook::low_level::emulate_default_handler(SIGHUP);
+    });
 }
 
 fn rounds(
