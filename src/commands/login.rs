@@ -76,20 +76,24 @@ fn login(held: &Held, command: &mut Command, home: &PrivateHome, key: Option<&Se
     let ended = held
         .attend(command, key.map(|key| key.expose().as_bytes()))
         .map_err(|e| Error::io("run", Path::new(command.get_program()), &e))?;
-    if !ended.status.success() {
-        if ended.signal.is_some() || ended.status.signal() == Some(Signal::SIGINT as i32) {
-            return Err(Error::new("the login was cancelled; nothing was changed"));
-        }
-        return Err(Error::new(format!("`codex login` failed ({}); nothing was changed", ended.status)));
-    }
     let path = home.dir.join("auth.json");
     let bytes = files::read_small(&path, MAX_BYTES).map_err(|e| Error::io("read", &path, &e))?;
-    let bytes = bytes.ok_or_else(|| {
-        Error::new(
-            "`codex login` left no login in the file where codex-pool looks for it; nothing was changed",
-        )
-        .hint("an administrator may have set cli_auth_credentials_store in /etc/codex")
-    })?;
+    let bytes = match bytes.filter(|_| ended.status.success()) {
+        Some(bytes) => bytes,
+        // After Ctrl-C the status says little: it is 0 with some versions.
+        None if ended.signal.is_some() || ended.status.signal() == Some(Signal::SIGINT as i32) => {
+            return Err(Error::new("the login was cancelled; nothing was changed"));
+        }
+        None if !ended.status.success() => {
+            return Err(Error::new(format!("`codex login` failed ({}); nothing was changed", ended.status)));
+        }
+        None => {
+            return Err(Error::new(
+                "`codex login` left no login in the file where codex-pool looks for it; nothing was changed",
+            )
+            .hint("an administrator may have set cli_auth_credentials_store in /etc/codex"));
+        }
+    };
     AuthDoc::parse(bytes)
         .map(AuthDoc::corrected)
         .map_err(|e| Error::new(format!("the new login cannot be used, since {e}; nothing was changed")))

@@ -4,6 +4,7 @@ mod add;
 mod edit;
 mod import;
 mod init;
+mod real;
 mod reauth;
 mod run;
 mod switch;

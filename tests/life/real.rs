@@ -1,0 +1,163 @@
+//! With the real Codex: an account's whole life beside a session that goes on undisturbed, and a background
+//! server that moves to another account with what is attached to it.
+
+use std::os::unix::fs::symlink;
+
+use testkit::backend::Usage;
+use testkit::pty::CTRL_C;
+use testkit::{Codex, PINNED, Pty, Sandbox, real_codex, versions};
+
+use crate::world::{SOON, World, complains};
+
+/// A conversation in the real interface, through the shim.
+fn interface(world: &World) -> Pty {
+    let terminal = world.pty(world.codex(&[]));
+    terminal.wait_for_codex(SOON);
+    terminal
+}
+
+/// Says something and waits until that user, and nobody else, has answered.
+#[track_caller]
+fn answered_by(terminal: &mut Pty, world: &World, user: &str) {
+    let before = world.backend().report().turns.len();
+    terminal.send_line(&format!("question {before}"));
+    let what = format!("an answer by {user}");
+    let answered =
+        |turns: &[testkit::backend::Turn]| turns.len() > before && turns[before..].iter().all(|t| t.done);
+    let report = world.backend().wait_for(&what, SOON, |report| answered(&report.turns));
+    let by: Vec<_> = report.turns[before..].iter().map(|t| t.user.as_deref()).collect();
+    assert!(by.iter().all(|by| *by == Some(user)), "{user} should have answered, not {by:?}");
+    terminal.wait_for_text(&format!("hello from {user}"), SOON);
+}
+
+#[test]
+fn an_account_s_life_beside_a_session_that_goes_on_undisturbed() {
+    let codex = real_codex(PINNED).unwrap_or_else(|e| panic!("no real Codex: {e}"));
+    let world = World { sandbox: Sandbox::builder().codex(Codex::Real(codex)).without_pool().build() };
+    let backend = world.backend();
+    (backend.add("alice"), backend.add("bob"));
+    backend.set_usage("bob", Usage::percent(10.0, 20.0));
+    // As built or unpacked: the shim lies beside codex-pool.
+    symlink(testkit::bins::shim(), world.home().join(".local/bin/codex")).expect("link the shim");
+    world.write_live(&backend.auth_json("alice"));
+
+    let output = world.pool(&["init", "--yes"]).env("NO_MODIFY_PATH", "1").run().ok();
+    complains(&output, "adopted the login found in ");
+    output.says("Codex 0.169.0: ").says("Installed the shim: ").says("`alice`");
+    let live = world.live();
+    let mut session = interface(&world);
+    answered_by(&mut session, &world, "alice");
+
+    world.login(&["add"], "bob").ok().says("added bob <bob@example.com>").says("90 %");
+    answered_by(&mut session, &world, "alice");
+    let first = world.stored("bob");
+    world.login(&["reauth", "bob"], "bob").ok().says("`bob` is logged in again");
+    assert!(world.stored("bob") != first && backend.is_good(&world.stored("bob")));
+    let output = world.login(&["reauth", "bob"], "alice").expect(1);
+    complains(&output, "you logged in as alice@example.com");
+    answered_by(&mut session, &world, "alice");
+
+    complains(&world.pool(&["use", "bob"]).run().expect(2), "`alice` is in use by codex (pid ");
+    let exec = ["exec", "--skip-git-repo-check", "hi"];
+    let run = |account: &str| world.pool(&["run", account, "--"]).args(exec).run();
+    run("bob").ok().says("hello from bob");
+    run("alice").ok().says("hello from alice");
+    world.pool(&["use", "alice"]).run().ok().says("`alice` is live and pinned");
+    world.pool(&["use", "--auto"]).run().ok();
+    // A switch by force leaves the session where it is, too.
+    world.pool(&["use", "bob", "--force"]).run().ok().says("`bob` is live and pinned");
+    answered_by(&mut session, &world, "alice");
+    run("bob").ok().says("hello from bob");
+    world.pool(&["use", "alice", "--force"]).run().ok();
+    assert_eq!(world.live(), live);
+
+    world.pool(&["rm", "bob", "--yes"]).run().ok().says("removed `bob`");
+    complains(&run("bob").expect(3), "no account matches `bob`");
+    answered_by(&mut session, &world, "alice");
+    session.send_line("/quit");
+    assert!(session.wait(SOON).success());
+
+    let report = backend.report();
+    assert!(report.revocations.is_empty(), "{:?}", report.revocations);
+    assert!(backend.is_good(&world.live().expect("a live login")));
+    assert_eq!(world.labels(), ["alice"]);
+    world.assert_no_private_home();
+    backend.assert_clean();
+}
+
+#[test]
+fn every_version_logs_in_without_touching_the_live_login() {
+    for version in versions() {
+        let codex = real_codex(&version).unwrap_or_else(|e| panic!("no real Codex: {e}"));
+        let world = World::with(Codex::Real(codex), &["alice"]);
+        let live = world.live();
+        world.backend().add("bob");
+        world.login(&["add"], "bob").ok().says("added bob");
+        let output = world.pool(&["add", "--with-api-key"]).stdin("sk-fake-key").run().ok();
+        output.says("added api-key");
+        assert!(world.stored("api-key").contains("sk-fake-key"), "{version}");
+        assert_eq!(world.live(), live, "{version}");
+        world
+            .pool(&["run", "bob", "--", "exec", "--skip-git-repo-check", "hi"])
+            .run()
+            .ok()
+            .says("hello from bob");
+        let mut terminal = world.pty(world.login_cmd(&["add"]));
+        world.wait_for_login();
+        terminal.send(CTRL_C);
+        terminal.wait_for_text("the login was cancelled; nothing was changed", SOON);
+        assert_eq!(terminal.wait(SOON).code(), Some(1), "{version}");
+        assert!(world.backend().report().revocations.is_empty(), "{version}");
+        world.assert_no_private_home();
+        world.backend().assert_clean();
+    }
+}
+
+#[test]
+fn a_background_server_moves_with_what_is_attached_to_it() {
+    let world = World::real(&["alice", "bob"]);
+    world.pool(&["use", "alice"]).run().ok();
+    let mut terminal = interface(&world);
+    answered_by(&mut terminal, &world, "alice");
+    let thread =
+        |world: &World| world.backend().report().turns.last().and_then(|t| t.session().map(str::to_owned));
+    let before = thread(&world);
+    let asked = world.pool(&["use", "bob", "--restart-server"]).run().expect(2);
+    complains(
+        &asked,
+        "will go on as `bob` after a restart of the background server, which interrupts work in flight",
+    );
+    assert_eq!(world.live_owner().as_deref(), Some("alice"));
+
+    let output = world.pool(&["use", "bob", "--restart-server", "--force"]).run().ok();
+    complains(&output, "interrupts work in flight");
+    output.says("`bob` is live and pinned").says("what is attached to it goes on as `bob`");
+    let attached = |screen: &str| screen.contains("for agents") && !screen.contains("Reconnecting");
+    terminal.wait_for("the interface to come back", SOON, attached);
+    answered_by(&mut terminal, &world, "bob");
+    assert_eq!(thread(&world), before, "the same conversation");
+    assert_eq!(
+        (&world.account("bob")["sessions"], &world.account("alice")["sessions"]),
+        (&1.into(), &0.into())
+    );
+
+    // The next interface shares the server: it is known to answer as bob.
+    let mut second = interface(&world);
+    answered_by(&mut second, &world, "bob");
+    assert!(!world.processes().iter().any(|p| p.argv.iter().any(|a| a == "--no-daemon")));
+    world.backend().assert_clean();
+}
+
+#[test]
+fn an_idle_server_does_not_keep_the_old_account() {
+    let world = World::real(&["alice", "bob"]);
+    world.pool(&["use", "alice"]).run().ok();
+    world.codex(&["app-server", "daemon", "start"]).run().ok();
+    let output = world.pool(&["use", "bob"]).run().ok();
+    assert!(output.stderr.is_empty(), "nobody is disturbed: {output}");
+    let mut terminal = interface(&world);
+    answered_by(&mut terminal, &world, "bob");
+    assert!(!world.processes().iter().any(|p| p.argv.iter().any(|a| a == "--no-daemon")));
+    complains(&world.pool(&["rm", "alice", "--yes"]).run().ok(), "was not revoked");
+    world.backend().assert_clean();
+}
