@@ -90,6 +90,9 @@ fn run(command: &mut Command, input: Option<&[u8]>, awaited: &SigSet) -> io::Res
     loop {
         let came = awaited.wait()?;
         if let Ok(status) = receiver.try_recv() {
+            // What ended the child was meant for us, too, and is not to end us later, after all.
+            let last = (came != Signal::SIGCHLD).then_some(came);
+            let signal = take_pending()?.or(last).or(signal);
             return Ok(Ended { status: status?, signal });
         }
         match came {
@@ -110,11 +113,30 @@ pub(crate) fn end_by(signal: i32) -> ExitCode {
     ExitCode::from(u8::try_from(128 + signal).unwrap_or(1))
 }
 
-/// Lets a closed pipe end us, which Rust otherwise reports as an error of each write.
+/// Gives SIGPIPE its default back, which Rust takes away: a closed pipe then ends us instead of failing each
+/// write. What is ignored would also stay so in the program that we become.
 pub(crate) fn end_with_the_pipe() {
     // SAFETY: the default disposition, set before other threads exist.
     #[expect(unsafe_code, reason = "SIGPIPE")]
     let _ = unsafe { nix::sys::signal::signal(Signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl) };
+}
+
+/// Takes the signals that wait to end us; gives one of them.
+fn take_pending() -> io::Result<Option<Signal>> {
+    let mut taken = None;
+    loop {
+        // SAFETY: zeroes are a valid set, which sigpending fills.
+        #[expect(unsafe_code, reason = "sigpending")]
+        let pending = unsafe {
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            libc::sigpending(&mut set);
+            SigSet::from_sigset_t_unchecked(set)
+        };
+        if !deadly().iter().any(|signal| pending.contains(signal)) {
+            return Ok(taken);
+        }
+        taken = Some(deadly().wait()?);
+    }
 }
 
 #[cfg(test)]
@@ -136,5 +158,16 @@ mod tests {
         pthread_kill(pthread_self(), Signal::SIGTERM).unwrap();
         let ended = held.attend(Command::new("sleep").arg("60"), None).unwrap();
         assert_eq!((ended.status.signal(), ended.signal), (Some(15), Some(Signal::SIGTERM)));
+    }
+
+    #[test]
+    fn what_ended_the_child_does_not_end_us_later() {
+        let held = hold();
+        for signal in [Signal::SIGINT, Signal::SIGTERM] {
+            pthread_kill(pthread_self(), signal).unwrap();
+        }
+        assert!(take_pending().unwrap().is_some());
+        // Either of them would end the test program here.
+        drop(held);
     }
 }

@@ -13,6 +13,8 @@ pub(crate) fn run(ctx: &Context<'_>, args: &ListArgs) -> Result<()> {
     }
     let open = ctx.open()?;
     let views = view::accounts(ctx, &open);
+    // A pipe may take its time.
+    drop(open);
     if args.json {
         ui::json(&view::json(&views, ctx.env.now, false));
     } else {

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::{IsTerminal, Read};
+use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -34,6 +35,8 @@ const CARRIED: [&str; 8] = [
     "analytics",
     "otel",
 ];
+/// The user's file of environment variables in CODEX_HOME.
+const ENV_FILE: &str = ".env";
 /// A home whose maker cannot be told is left over after this long.
 const LEFT_OVER: Duration = Duration::from_secs(86_400);
 /// No API key is longer, bytes.
@@ -54,7 +57,7 @@ pub(super) fn run(ctx: &Context<'_>, args: &LoginArgs) -> Result<AuthDoc> {
         return AuthDoc::of_api_key(key).map_err(|e| Error::new(format!("the API key cannot be used: {e}")));
     }
     let held = signals::hold();
-    let home = PrivateHome::make(&ctx.paths, &config)?;
+    let home = PrivateHome::make(ctx, &config)?;
     let mut command = Command::new(&codex);
     command.arg("login");
     if args.device_auth {
@@ -150,15 +153,21 @@ struct PrivateHome {
 }
 
 impl PrivateHome {
-    fn make(paths: &PoolPaths, config: &str) -> Result<PrivateHome> {
-        sweep(paths);
+    fn make(ctx: &Context<'_>, config: &str) -> Result<PrivateHome> {
+        sweep(&ctx.paths);
         let me =
             ProcessId::of_self().map_or_else(|_| format!("pid-{}", std::process::id()), |me| me.to_string());
-        let home = PrivateHome { dir: paths.logins().join(me) };
+        let home = PrivateHome { dir: ctx.paths.logins().join(me) };
         files::create_private_dir(&home.dir).map_err(|e| Error::io("create", &home.dir, &e))?;
         let file = home.dir.join("config.toml");
         files::write_whole(&file, config.as_bytes(), Durability::Fast)
             .map_err(|e| Error::io("write", &file, &e))?;
+        // Codex reads variables from there, such as a proxy's.
+        let variables = ctx.base.dir().join(ENV_FILE);
+        if variables.exists() {
+            let link = home.dir.join(ENV_FILE);
+            symlink(&variables, &link).map_err(|e| Error::io("link", &link, &e))?;
+        }
         Ok(home)
     }
 }

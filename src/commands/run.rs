@@ -13,7 +13,7 @@ use codex_pool_core::launch::{self, Line, Outcome, Request};
 use codex_pool_core::{Error, ErrorKind as Kind, Result};
 
 use crate::cli::RunArgs;
-use crate::ui;
+use crate::{signals, ui};
 
 /// A program that is not there, and one that cannot be executed, as shells say it.
 const NOT_FOUND: u8 = 127;
@@ -47,12 +47,12 @@ pub(crate) fn run(env: &Env, args: &RunArgs) -> Result<ExitCode> {
     match launch::prepare(&request) {
         Outcome::Child(interlude, program, lines) => {
             say(&lines);
-            give_back_sigpipe();
+            signals::end_with_the_pipe();
             Ok(ExitCode::from(interlude.run(&program, say)))
         }
         Outcome::Exec(program, lines) => {
             say(&lines);
-            give_back_sigpipe();
+            signals::end_with_the_pipe();
             let error = launch::become_program(&program);
             ui::fatal(&format!("cannot execute {}: {error}", program.path().display()));
             Ok(ExitCode::from(if error.kind() == ErrorKind::NotFound { NOT_FOUND } else { CANNOT_EXECUTE }))
@@ -123,15 +123,6 @@ fn find_program(env: &Env, program: &OsStr) -> std::result::Result<PathBuf, (u8,
             Err((NOT_FOUND, format!("there is no {}", path.display())))
         }
         Err(e) => Err((CANNOT_EXECUTE, Error::io("execute", path, &e).message)),
-    }
-}
-
-/// Rust programs ignore SIGPIPE, and what is ignored stays so across exec.
-fn give_back_sigpipe() {
-    // SAFETY: the default disposition has no handler that could do anything unsafe.
-    #[expect(unsafe_code, reason = "signal")]
-    unsafe {
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
     }
 }
 

@@ -9,6 +9,8 @@ use crate::{ui, view};
 pub(crate) fn run(ctx: &Context<'_>, args: &JsonArg) -> Result<()> {
     let open = ctx.open()?;
     let views = view::accounts(ctx, &open);
+    // A pipe may take its time.
+    drop(open);
     if args.json {
         ui::json(&view::json(&views, ctx.env.now, true));
         return Ok(());

@@ -146,6 +146,7 @@ fn the_login_runs_in_a_private_home_of_ours_and_the_pool_is_free_meanwhile() {
         config.insert("cli_auth_credentials_store".into(), "keyring".into());
         config.insert("model".into(), "some-model".into());
     });
+    fs::write(world.codex_home().join(".env"), "HTTPS_PROXY=x\n").expect("write it");
     let add = world.pool(&["add", "--device-auth", "--", "-c", "x=1"]).env("CODEX_API_KEY", "sk-fake");
     complains(&add.run().expect(1), "exit status: 3");
     let seen = fs::read_to_string(world.home().join("seen")).expect("the script's notes");
@@ -153,13 +154,14 @@ fn the_login_runs_in_a_private_home_of_ours_and_the_pool_is_free_meanwhile() {
         seen.lines().find_map(|l| l.strip_prefix(name)).unwrap_or_else(|| panic!("{name} {seen}"))
     };
     assert_eq!(line("args: "), "login --device-auth -c x=1");
-    assert_eq!((line("mode: "), line("files: "), line("key: ")), ("700", "config.toml ", "none"));
+    assert_eq!((line("mode: "), line("files: "), line("key: ")), ("700", ".env config.toml ", "none"));
     let home = std::path::Path::new(line("home: "));
     assert!(home.starts_with(world.pool_home()) && !home.exists(), "{}", home.display());
     assert!(seen.contains("cli_auth_credentials_store = \"file\"") && !seen.contains("keyring"), "{seen}");
     assert!(seen.contains("forced_chatgpt_workspace_id = \"space\""), "{seen}");
     assert!(seen.contains("[model_providers.lab]") && !seen.contains("some-model"), "{seen}");
     assert!(seen.contains("\"label\":\"alice\""), "the pool was locked: {seen}");
+    assert!(world.codex_home().join(".env").exists());
 }
 
 #[test]

@@ -30,7 +30,8 @@ fn a_removed_account_leaves_no_credentials_behind() {
     };
     let (alice, bob) = (hold("alice"), hold("bob"));
     fs::write(&gate, "").expect("open the gate");
-    (alice.wait().ok(), bob.wait().ok());
+    alice.wait().ok();
+    bob.wait().ok();
     world.pool(&["import", "-"]).stdin(backend.auth_json("bob")).run().ok();
     let inline = |doc: &str| serde_json::json!({"id": "x", "authJson": serde_json::from_str::<serde_json::Value>(doc).expect("JSON")});
     let v1 = serde_json::json!({"version": 1, "accounts": [inline(&first), inline(&world.stored("alice"))]});
@@ -38,16 +39,18 @@ fn a_removed_account_leaves_no_credentials_behind() {
     let second = world.stored("bob");
     assert!(world.pool_files_with(&refresh_token(&first)).len() >= 2);
     assert!(world.pool_files_with(&refresh_token(&second)).len() >= 2);
-    let home = world.pool_home().join("homes");
-    let sessions = |world: &World| {
-        let bases = fs::read_dir(&home).expect("homes").flatten();
-        bases
-            .filter(|base| base.path().join(text(&bobs_id.clone().into())).join("sessions").is_symlink())
-            .count()
-            == 1
-            && world.codex_home().join("sessions").is_dir()
+    let bases = fs::read_dir(world.pool_home().join("homes")).expect("homes").flatten();
+    let home = bases.map(|base| base.path().join(&bobs_id)).find(|home| home.is_dir()).expect("bob's home");
+    let names = || {
+        let mut names: Vec<_> =
+            fs::read_dir(&home).expect("the home").map(|e| e.expect("an entry").file_name()).collect();
+        names.sort();
+        names
     };
-    assert!(sessions(&world));
+    fs::create_dir(home.join("tmp"))
+        .and_then(|()| fs::write(home.join("made-by-a-later-codex"), ""))
+        .expect("files");
+    assert!(names().len() > 10);
 
     let output = world.pool(&["rm", "bob", "--yes"]).run().ok().says("removed `bob` and its credentials");
     complains(&output, "was not revoked");
@@ -56,7 +59,9 @@ fn a_removed_account_leaves_no_credentials_behind() {
     }
     assert!(!world.pool_files_with(&refresh_token(&world.stored("alice"))).is_empty());
     assert_eq!(world.labels(), ["alice"]);
-    assert!(sessions(&world), "Codex finds old sessions through the home's links");
+    // Codex finds old sessions through the home's links, and what the base never got is nobody's to remove.
+    assert_eq!(names(), ["archived_sessions", "made-by-a-later-codex", "sessions"]);
+    assert!(world.codex_home().join("sessions").is_dir());
     assert_eq!(world.live_owner().as_deref(), Some("alice"));
     // Its id is free again.
     world.pool(&["import", "-"]).stdin(backend.auth_json("bob")).run().ok().says("imported `bob`");

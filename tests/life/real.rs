@@ -35,7 +35,8 @@ fn an_account_s_life_beside_a_session_that_goes_on_undisturbed() {
     let codex = real_codex(PINNED).unwrap_or_else(|e| panic!("no real Codex: {e}"));
     let world = World { sandbox: Sandbox::builder().codex(Codex::Real(codex)).without_pool().build() };
     let backend = world.backend();
-    (backend.add("alice"), backend.add("bob"));
+    backend.add("alice");
+    backend.add("bob");
     backend.set_usage("bob", Usage::percent(10.0, 20.0));
     // As built or unpacked: the shim lies beside codex-pool.
     symlink(testkit::bins::shim(), world.home().join(".local/bin/codex")).expect("link the shim");

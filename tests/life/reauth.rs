@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use testkit::backend::{LoginSpec, UserSpec};
+use testkit::backend::{Fault, LoginSpec, Route, UserSpec};
 use testkit::wait_until;
 
 use crate::world::{SOON, World, complains};
@@ -40,6 +40,27 @@ fn the_account_s_state_is_lifted_at_once() {
     complains(&output, "log in as bob@example.com (plus, workspace ");
     assert_eq!(backend.report().usage_of("bob").len(), asked + 1, "earlier failures do not delay it");
     backend.assert_clean();
+}
+
+#[test]
+fn whatever_spoke_against_the_account_is_over_even_if_its_usage_cannot_be_asked() {
+    let world = World::new(&["alice", "bob"]);
+    let backend = world.backend();
+    backend.deactivate("bob", Some(402));
+    world.pool(&["refresh", "bob"]).run().expect(1);
+    assert_eq!(world.account("bob")["state"], "workspace_removed");
+    let file = world.pool_home().join("state.json");
+    let mut state: serde_json::Value =
+        serde_json::from_slice(&fs::read(&file).expect("the state")).expect("JSON");
+    let mark =
+        serde_json::json!({"kind": "refresh", "account": world.id("bob"), "process": "0-0-1-1", "at": 1});
+    state["marks"] = serde_json::json!([mark]);
+    fs::write(&file, state.to_string()).expect("write it");
+    backend.inject(Route::Usage, Fault::Status(500, serde_json::json!({})));
+    let output = world.login(&["reauth", "bob"], "bob").ok();
+    complains(&output, "its usage is not known yet");
+    assert_ne!(world.account("bob")["state"], "workspace_removed");
+    assert!(!fs::read_to_string(&file).expect("the state").contains("\"refresh\""));
 }
 
 #[test]

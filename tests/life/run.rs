@@ -23,6 +23,11 @@ fn codex_runs_on_the_named_account_and_its_status_is_ours() {
     world.pool(&["use", "alice"]).run().ok();
     world.pool(&["run", "--", "exec", "hi"]).run().ok().says("hello from alice");
     world.pool(&["run", "bob", "--", "login", "--bogus"]).run().expect(2);
+    world.backend().add_api_key("ci", "sk-fake-ci");
+    world.pool(&["add", "--with-api-key", "--label", "ci key"]).stdin("sk-fake-ci").run().ok();
+    world.pool(&["run", "ci key", "--", "exec", "hi"]).run().ok().says("hello from ci");
+    world.pool(&["use", "ci key"]).run().ok().says("`ci key` is live and pinned");
+    world.codex(&["exec", "hi"]).run().ok().says("hello from ci");
     let probe = World::with(Codex::Probe, &["alice"]);
     let out = probe.root().join("record.json");
     probe.pool(&["run", "alice", "--", "x"]).env("PROBE_OUT", &out).env("PROBE_EXIT", "42").run().expect(42);
@@ -50,6 +55,9 @@ fn another_program_stays_on_the_account_by_its_own_codex() {
     let run = world.pool(&["run", "bob", "--program", "./ci.sh", "--", "a", "b c"]);
     let output = run.run().expect(7).says("2 a b c\nhello from bob");
     assert!(output.stderr.is_empty(), "{output}");
+    // Shells run a script that does not say how.
+    fs::write(&script, "echo \"$# $1\"; exit 5\n").expect("write it");
+    world.pool(&["run", "bob", "--program", "./ci.sh", "--", "a b"]).run().expect(5).says("1 a b");
     let probe = World::with(Codex::Probe, &["alice"]);
     fs::rename(probe.root().join("bin/codex"), probe.root().join("bin/tool")).expect("rename it");
     let (_, record) = probed(&probe, &["run", "alice", "--program", "tool", "--", "--version"]);

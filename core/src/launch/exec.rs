@@ -1,7 +1,7 @@
 //! Becoming the program: `execve` with everything as it came. The standard library's own `exec`
 //! resets the signal mask and SIGPIPE, so it is not used.
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -75,8 +75,20 @@ pub fn become_program(program: &Program) -> io::Error {
     let pointers = |list: &[CString]| -> Vec<*const libc::c_char> {
         list.iter().map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
     };
-    let (argv, env) = (pointers(&argv), pointers(&env));
-    // SAFETY: all three are C strings, or null-terminated arrays of them, that outlive the call.
+    let env = pointers(&env);
+    let error = execute(&path, &pointers(&argv), &env);
+    if error.raw_os_error() == Some(libc::ENOEXEC) {
+        // A script without `#!`: shells run it themselves, as does execvp.
+        let mut words = vec![c"sh".to_owned(), path];
+        words.extend(argv.into_iter().skip(1));
+        execute(c"/bin/sh", &pointers(&words), &env);
+    }
+    error
+}
+
+/// The system call. Both lists end with a null pointer; the rest are C strings that the caller holds.
+fn execute(path: &CStr, argv: &[*const libc::c_char], env: &[*const libc::c_char]) -> io::Error {
+    // SAFETY: the caller's word, above.
     #[expect(unsafe_code, reason = "execve")]
     unsafe {
         libc::execve(path.as_ptr(), argv.as_ptr(), env.as_ptr());
