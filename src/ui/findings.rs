@@ -1,6 +1,6 @@
 //! The doctor's list: one line per finding, green, yellow or red, and under it what mends it.
 
-use super::{block, colour, line, paint, printable};
+use super::{block, colour, line, paint, printable, table};
 
 /// How a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,10 +49,14 @@ pub(crate) fn print(findings: &[Finding], mended: &[String]) {
             Grade::Fail => "31",
         };
         let word = paint(colour, &format!("{:<4}", f.grade.as_str()), code);
-        block(&format!("{word}  {:<width$}  {}", f.about, printable(&f.message)));
-        if let Some(fix) = &f.fix {
-            line(&format!("      {:<width$}  → {fix}", ""));
-        }
+        // Word, two spaces, subject, two spaces.
+        let indent = 4 + 2 + width + 2;
+        let room = table::width().saturating_sub(indent);
+        let mut lines = wrapped(&printable(&f.message), room).into_iter();
+        block(&format!("{word}  {:<width$}  {}", f.about, lines.next().unwrap_or_default()));
+        // In one piece, so that a command can be copied whole.
+        let fix = f.fix.iter().map(|fix| format!("→ {}", printable(fix)));
+        lines.chain(fix).for_each(|line| block(&format!("{:indent$}{line}", "")));
     }
     let count = |grade| findings.iter().filter(|f| f.grade == grade).count();
     line(&match (count(Grade::Fail), count(Grade::Warn)) {
@@ -62,4 +66,40 @@ pub(crate) fn print(findings: &[Finding], mended: &[String]) {
         (1, _) => "1 thing needs you.".to_owned(),
         (fails, _) => format!("{fails} things need you."),
     });
+}
+
+/// Below this many characters text is not broken into lines any more.
+const NARROW: usize = 30;
+
+/// Text in lines of at most `room` characters, broken at spaces; a longer word has a line of its own.
+fn wrapped(text: &str, room: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let last = lines.len() - 1;
+        let full = lines[last].chars().count() + 1 + word.chars().count() > room;
+        if room >= NARROW && full && !lines[last].is_empty() {
+            lines.push(word.to_owned());
+        } else {
+            if !lines[last].is_empty() {
+                lines[last].push(' ');
+            }
+            lines[last].push_str(word);
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_broken_at_spaces_only_and_only_where_there_is_room() {
+        let text = "one two three four five six seven";
+        assert_eq!(wrapped(text, usize::MAX), [text]);
+        assert_eq!(wrapped(text, 30), ["one two three four five six", "seven"]);
+        assert_eq!(wrapped(text, 10), [text]);
+        let path = "x".repeat(40);
+        assert_eq!(wrapped(&format!("see {path} now"), 30), ["see", &path, "now"]);
+    }
 }

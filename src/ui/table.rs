@@ -165,7 +165,7 @@ fn new_table() -> Table {
 }
 
 /// Columns of the terminal; a pipe is as wide as needed.
-fn width() -> usize {
+pub(super) fn width() -> usize {
     if !std::io::stdout().is_terminal() {
         return usize::MAX;
     }
