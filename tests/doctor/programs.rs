@@ -48,16 +48,19 @@ fn a_program_in_the_shims_place_is_not_touched() {
 #[test]
 fn a_shim_of_another_version_is_named() {
     let sandbox = healthy();
-    let marker = ["codex-pool-shim", "-marker"].concat();
+    let marker = ["codex-pool-shim", "-marker 0.0.1"].concat();
     let other = sandbox.root().join("other.c");
-    fs::write(
-        &other,
+    // Where the shim has its marker: on Linux in a note.
+    let marked = if cfg!(target_os = "linux") {
         format!(
-            "#include <stdio.h>\nconst char *volatile m = \"{marker} 0.0.1\";\n\
-             int main(void) {{ puts(m ? \"codex-shim 0.0.1\" : \"\"); return 0; }}\n"
-        ),
-    )
-    .expect("write a program");
+            "__asm__(\".section .note.codex-pool,\\\"a\\\",%note\\n.long 11, 2f - 1f, 1\\n\"\n\
+             \".asciz \\\"codex-pool\\\"\\n.byte 0\\n1: .ascii \\\"{marker}\\\"\\n2:\\n.previous\");"
+        )
+    } else {
+        format!("__attribute__((used)) static const char marker[] = \"{marker}\";")
+    };
+    let main = "int main(void) { puts(\"codex-shim 0.0.1\"); return 0; }";
+    fs::write(&other, format!("#include <stdio.h>\n{marked}\n{main}\n")).expect("write a program");
     fs::remove_file(sandbox.shim()).expect("remove the shim");
     sandbox.cmd("cc").arg("-o").arg(sandbox.shim()).arg(&other).run().ok();
     let diagnosis = doctor(&sandbox, &[]);
