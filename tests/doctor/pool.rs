@@ -30,6 +30,14 @@ fn what_others_may_read_is_made_private() {
 }
 
 #[test]
+fn a_file_in_the_pools_place_is_named() {
+    let sandbox = Sandbox::builder().without_pool().build();
+    fs::write(sandbox.pool_home(), "").expect("a file");
+    let fix = doctor(&sandbox, &["--fix"]).has("pool", "fail", "is no folder");
+    assert_eq!(fix, "move it away");
+}
+
+#[test]
 fn somebody_elses_files_and_folders_that_cannot_be_written_are_named() {
     // Only root may give files away, and root may write everywhere.
     if !nix::unistd::geteuid().is_root() {

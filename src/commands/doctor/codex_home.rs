@@ -1,8 +1,10 @@
 //! The user's CODEX_HOME: what its `auth.json` holds, what Codex's own settings forbid, which account
 //! its background server answers as, and whether sessions of two accounts can run side by side.
 
+use std::path::Path;
+
 use codex_pool_core::auth_doc::AuthDoc;
-use codex_pool_core::codex::layers::CredentialsStore;
+use codex_pool_core::codex::layers::{CodexSettings, CredentialsStore};
 use codex_pool_core::config::Parallel;
 use codex_pool_core::launch::candidates;
 use codex_pool_core::seats::{self, Holding, NoBase, SeatFile, home, occupants};
@@ -47,7 +49,7 @@ pub(super) fn checks(scene: &Scene<'_>) -> Vec<Check> {
         checks.push(Check::ok(ID, dir.display().to_string()));
     }
     checks.push(auth_json(place, codex_home));
-    checks.push(credential_store(codex_home));
+    checks.push(credential_store(&codex_home.ctx.codex, dir));
     checks.extend(restrictions(place, codex_home));
     checks.extend(server(place, codex_home));
     checks.push(parallel(scene, codex_home));
@@ -112,9 +114,8 @@ fn auth_json(place: &Place<'_>, codex_home: &CodexHome<'_>) -> Check {
     }
 }
 
-fn credential_store(codex_home: &CodexHome<'_>) -> Check {
+fn credential_store(codex: &CodexSettings, dir: &Path) -> Check {
     const ID: &str = "credential-store";
-    let codex = &codex_home.ctx.codex;
     let name = match codex.cli_auth_credentials_store {
         None | Some(CredentialsStore::File) => return Check::ok(ID, "Codex reads auth.json"),
         Some(CredentialsStore::Keyring) => "keyring",
@@ -139,7 +140,7 @@ fn credential_store(codex_home: &CodexHome<'_>) -> Check {
     )
     .fix(format!(
         "set cli_auth_credentials_store = \"file\" in {}",
-        codex_home.ctx.base.dir().join("config.toml").display()
+        dir.join("config.toml").display()
     ))
 }
 
@@ -218,5 +219,24 @@ fn parallel(scene: &Scene<'_>, codex_home: &CodexHome<'_>) -> Check {
                 "set CODEX_POOL_HOME to a folder on CODEX_HOME's file system, outside the temporary folder",
             )
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ui::findings::Grade;
+
+    #[test]
+    fn a_store_that_an_administrator_set_needs_the_user() {
+        let mut codex = CodexSettings {
+            cli_auth_credentials_store: Some(CredentialsStore::Keyring),
+            store_is_enforced: true,
+            ..CodexSettings::default()
+        };
+        let check = credential_store(&codex, Path::new("/home/me/.codex"));
+        assert!(check.grade == Grade::Fail && check.message.contains("administrator"), "{check:?}");
+        codex.store_is_enforced = false;
+        assert_eq!(credential_store(&codex, Path::new("/home/me/.codex")).grade, Grade::Warn);
     }
 }
