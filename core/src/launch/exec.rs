@@ -2,9 +2,10 @@
 //! resets the signal mask and SIGPIPE, so it is not used.
 
 use std::ffi::{CStr, CString, OsStr, OsString};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::codex::argv::Invocation;
 use crate::env::{self, Env};
@@ -77,13 +78,20 @@ pub fn become_program(program: &Program) -> io::Error {
     };
     let env = pointers(&env);
     let error = execute(&path, &pointers(&argv), &env);
-    if error.raw_os_error() == Some(libc::ENOEXEC) {
+    if error.raw_os_error() == Some(libc::ENOEXEC) && is_text(&program.path) {
         // A script without `#!`: shells run it themselves, as does execvp.
         let mut words = vec![c"sh".to_owned(), path];
         words.extend(argv.into_iter().skip(1));
         execute(c"/bin/sh", &pointers(&words), &env);
     }
     error
+}
+
+/// Whether a file looks like a script rather than a damaged program: by its first bytes, as bash does it.
+fn is_text(path: &Path) -> bool {
+    let mut head = [0; 80];
+    let read = File::open(path).and_then(|mut file| file.read(&mut head));
+    read.is_ok_and(|n| !head[..n].contains(&0) && head[0] != 0x7f)
 }
 
 /// The system call. Both lists end with a null pointer; the rest are C strings that the caller holds.
