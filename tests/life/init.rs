@@ -232,7 +232,7 @@ fn it_repairs_what_is_missing_or_old_and_leaves_what_is_not_ours() {
     let (shim, link) = (world.shim(), world.pool_home().join("bin/codex-pool"));
     let good = fs::read(&shim).expect("the shim");
     // A shim that does not run any more, a link to nowhere, an env file of somebody's.
-    fs::remove_file(&shim).and_then(|()| fs::write(&shim, &good[..good.len() / 2])).expect("break it");
+    fs::remove_file(&shim).and_then(|()| fs::write(&shim, &good[..8192])).expect("break it");
     set_mode(&shim, 0o755);
     fs::remove_file(&link).and_then(|()| symlink("/nowhere", &link)).expect("break it");
     fs::write(world.pool_home().join("env"), "").expect("break it");
