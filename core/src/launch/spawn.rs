@@ -124,14 +124,22 @@ pub(super) fn run_detached(
         -1 => {}
         0 => detach_and_exec(&path, &argv, &envp, wait_for.is_none()),
         child => {
-            let _ = wait(child, wait_for);
+            if matches!(wait(child, wait_for), Ok(None)) {
+                // Whoever waits in between is of no more use, and must not become Codex's child.
+                // SAFETY: a child of ours that was not waited for yet.
+                #[expect(unsafe_code, reason = "kill")]
+                unsafe {
+                    libc::kill(child, libc::SIGKILL);
+                }
+                let _ = wait(child, None);
+            }
         }
     }
     saved.restore();
 }
 
-/// In the child: leave the terminal, close what is ours, and become the program, in a grandchild if
-/// nobody waits.
+/// In the child: leave the terminal, close what is ours, and start the program in a grandchild, which is
+/// nobody's when the child is gone.
 fn detach_and_exec(
     path: &CString,
     argv: &[*const libc::c_char],
@@ -142,7 +150,11 @@ fn detach_and_exec(
     #[expect(unsafe_code, reason = "system calls between fork and exec")]
     unsafe {
         libc::setsid();
-        if alone && libc::fork() != 0 {
+        let grandchild = libc::fork();
+        if grandchild != 0 {
+            if !alone {
+                libc::waitpid(grandchild, std::ptr::null_mut(), 0);
+            }
             libc::_exit(0);
         }
         let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
