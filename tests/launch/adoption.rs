@@ -15,6 +15,12 @@ fn world() -> World {
     world
 }
 
+fn real() -> World {
+    let world = World::real(&ALL);
+    world.usage(&BOB_FIRST);
+    world
+}
+
 #[test]
 fn logins_that_cannot_be_managed_are_never_overwritten() {
     for (field, value) in [("agent_identity", "an-agent"), ("personal_access_token", "pat-test")] {
@@ -43,7 +49,7 @@ fn a_login_next_to_unknown_fields_keeps_them() {
 
 #[test]
 fn an_unknown_login_found_live_is_adopted_and_not_overwritten() {
-    let world = world();
+    let world = real();
     let backend = world.backend();
     backend.add("dave");
     let login = backend.auth_json("dave");
@@ -59,7 +65,7 @@ fn an_unknown_login_found_live_is_adopted_and_not_overwritten() {
 
 #[test]
 fn an_api_key_found_live_is_adopted_and_not_overwritten() {
-    let world = world();
+    let world = real();
     world.backend().add_api_key("robot", "sk-test-robot");
     let login = api_key_json("sk-test-robot");
     world.write_live(&login);
@@ -72,7 +78,7 @@ fn an_api_key_found_live_is_adopted_and_not_overwritten() {
 
 #[test]
 fn two_users_of_one_workspace_are_two_accounts() {
-    let world = world();
+    let world = real();
     let backend = world.backend();
     let team = testkit::backend::account_id("team");
     for name in ["erin", "fred"] {

@@ -1,13 +1,13 @@
 //! Finding the real Codex (design, 4.2): by name, by PATH without any copy of the shim, never in a loop.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 use testkit::bins;
 use testkit::{Cmd, Codex};
 
-use crate::world::{World, answered, program};
+use crate::world::{World, answered, copy, program};
 
 /// These folders first on PATH.
 fn path_with(world: &World, folders: &[PathBuf]) -> std::ffi::OsString {
@@ -33,15 +33,15 @@ fn a_codex_named_in_the_environment_comes_before_the_settings_and_those_before_p
 #[test]
 fn every_copy_of_the_shim_on_path_is_skipped() {
     let world = World::new(&["alice"]);
-    let copy = world.root().join("copies");
+    let copies = world.root().join("copies");
     for folder in ["a", "b", "c"] {
-        fs::create_dir_all(copy.join(folder)).expect("make a folder");
+        fs::create_dir_all(copies.join(folder)).expect("make a folder");
     }
-    fs::copy(bins::shim(), copy.join("a/codex")).expect("copy the shim");
-    fs::hard_link(world.shim(), copy.join("b/codex")).expect("hard-link the shim");
-    symlink(world.shim(), copy.join("c/codex")).expect("link the shim");
-    let path = path_with(&world, &[copy.join("a"), copy.join("b"), copy.join("c")]);
-    for shim in [copy.join("a/codex"), copy.join("b/codex"), copy.join("c/codex"), "codex".into()] {
+    copy(&bins::shim(), &copies.join("a/codex"));
+    fs::hard_link(world.shim(), copies.join("b/codex")).expect("hard-link the shim");
+    symlink(world.shim(), copies.join("c/codex")).expect("link the shim");
+    let path = path_with(&world, &[copies.join("a"), copies.join("b"), copies.join("c")]);
+    for shim in [copies.join("a/codex"), copies.join("b/codex"), copies.join("c/codex"), "codex".into()] {
         let output = world.cmd(&shim).args(["exec", "hi"]).env("PATH", &path).run();
         answered(output, "alice");
     }
@@ -73,9 +73,10 @@ fn without_a_codex_it_is_127_and_how_to_install_it() {
 #[test]
 fn a_codex_that_cannot_be_executed_is_126() {
     let world = World::with(Codex::Missing, &["alice"]);
-    let broken = world.root().join("bin/codex");
-    fs::write(&broken, "\x7fELF, but not really").expect("write a file");
-    fs::set_permissions(&broken, fs::Permissions::from_mode(0o755)).expect("make it executable");
+    let busy = world.root().join("bin/codex");
+    copy(&bins::standin_codex(), &busy);
+    // Nobody can execute what is open for writing, as while it is being installed.
+    let _writing = fs::File::options().write(true).open(&busy).expect("open it");
     let output = world.exec().run().expect(126);
     assert!(output.stderr.contains("cannot execute") && output.stderr.contains("bin/codex"), "{output}");
 }
@@ -117,4 +118,12 @@ fn the_depth_starts_again_in_a_new_thread() {
     world.exec().env("CODEX_POOL_DEPTH", "50:t1").env("CODEX_THREAD_ID", "t1").run().expect(126);
     let fresh = world.exec().env("CODEX_POOL_DEPTH", "50:t1").env("CODEX_THREAD_ID", "t2");
     answered(fresh.run(), "alice");
+}
+
+#[test]
+fn behind_two_copies_of_the_shim_the_real_codex_answers() {
+    let world = World::real(&["alice"]);
+    let copies = world.root().join("copies");
+    copy(&bins::shim(), &copies.join("codex"));
+    answered(world.exec().env("PATH", path_with(&world, &[copies])).run(), "alice");
 }

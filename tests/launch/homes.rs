@@ -4,9 +4,11 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use testkit::backend::Step;
+use testkit::probe::Record;
 use testkit::{Codex, Running, wait_until};
 
-use crate::world::{BOB_FIRST, SOON, World, answered, program};
+use crate::world::{BOB_FIRST, SOON, World, answered, now, program};
 
 /// A session that stays until its gate is opened.
 struct Session {
@@ -283,6 +285,59 @@ fn a_nested_codex_stays_on_its_sessions_account_and_seat_while_that_lives() {
     // What names a launch that has ended says nothing.
     let stale = world.codex(&["exec", "hi"]).env("CODEX_POOL_LAUNCH", "0-0-1-1");
     answered(stale.run(), "bob");
+}
+
+#[test]
+fn a_nested_real_codex_in_its_sessions_shell_stays_on_its_account() {
+    let world = World::real(&["alice", "bob"]);
+    world.usage(&[("alice", 10.0, 10.0), ("bob", 50.0, 50.0)]);
+    let inner = "codex exec --skip-git-repo-check inner";
+    // Alice is in the shared seat, and bob's session has a home of its own.
+    let hold = world.backend().hold("alice");
+    let alice = world.exec().spawn();
+    hold.wait_for(1, SOON);
+    world.backend().script("bob", [Step::Shell(inner.to_owned())]);
+    let args = ["exec", "--skip-git-repo-check", "-s", "danger-full-access", "outer"];
+    answered(world.codex(&args).env("CODEX_POOL_ACCOUNT", "bob").run(), "bob");
+    drop(hold);
+    answered(alice.wait(), "alice");
+    let turns = world.backend().report().turns;
+    let users: Vec<_> =
+        turns.iter().filter(|t| t.prompt.as_deref() == Some("inner")).map(|t| t.user.as_deref()).collect();
+    assert_eq!(users, [Some("bob")]);
+    world.assert_nothing_lost(&["alice", "bob"]);
+}
+
+#[test]
+fn the_ledger_has_one_private_file_per_launch_named_after_its_process() {
+    let world = World::probe(&["alice"]);
+    let (out, gate) = (world.root().join("record"), world.root().join("gate"));
+    let session = world.exec().env("PROBE_OUT", &out).env("PROBE_HOLD", &gate).spawn();
+    wait_until("the probe", SOON, || out.exists());
+    let entries: Vec<PathBuf> = fs::read_dir(world.pool_home().join("launches"))
+        .expect("the ledger")
+        .map(|e| e.expect("an entry").path())
+        .collect();
+    let [entry] = entries.as_slice() else { panic!("{entries:?}") };
+    assert_eq!(fs::metadata(entry).expect("it").mode() & 0o777, 0o600);
+    let name = entry.file_name().expect("a name").to_string_lossy().into_owned();
+    let parts: Vec<&str> = name.split('-').collect();
+    assert_eq!(
+        (parts.len(), parts[2]),
+        (4, session.pid().to_string().as_str()),
+        "boot, pid namespace, pid, ticks"
+    );
+    assert_eq!(Record::read(&out).var("CODEX_POOL_LAUNCH").as_deref(), Some(name.as_str()));
+    let text = fs::read_to_string(entry).expect("it");
+    let said: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(said["account"].as_str(), Some(world.ids()["alice"].as_str()));
+    assert_eq!(said["seat"].as_str(), world.codex_home().join("auth.json").to_str());
+    assert_eq!(said["cwd"].as_str(), world.work().to_str());
+    assert!(said["started_at"].as_i64().is_some_and(|at| (now() - at).abs() < 100));
+    fs::write(&gate, "").expect("open the gate");
+    session.wait().ok();
+    world.list();
+    assert!(!entry.exists(), "it goes with its launch");
 }
 
 #[test]

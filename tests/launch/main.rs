@@ -3,6 +3,7 @@
 
 mod adoption;
 mod arguments;
+mod background;
 mod commands;
 mod files;
 mod finding;

@@ -317,3 +317,13 @@ fn in_an_own_home_only_codex_home_and_the_databases_folder_differ() {
     fs::write(&gate, "").expect("open the gate");
     holder.wait().ok();
 }
+
+#[test]
+fn the_shim_links_neither_network_nor_command_line_parser() {
+    let program = fs::read(testkit::bins::shim()).expect("the shim");
+    let holds = |word: &str| program.windows(word.len()).any(|w| w == word.as_bytes());
+    assert!(holds("codex-pool"));
+    for word in ["rustls", "ureq", "clap_builder", "ratatui"] {
+        assert!(!holds(word), "the shim holds {word}");
+    }
+}

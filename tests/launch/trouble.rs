@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use testkit::{Codex, wait_until};
+use testkit::{Codex, Output, wait_until};
 
 use crate::world::{BOB_FIRST, SOON, World, answered, drop_privileges};
 
@@ -243,14 +243,22 @@ fn a_pool_that_cannot_be_written_does_not_stop_codex() {
     answered(world.exec().run(), "bob");
 }
 
+/// Runs a script with file systems of its own, as far as that is possible here: without root and user namespaces
+/// nobody can make a full disk.
+fn with_own_mounts(world: &World, script: &str) -> Option<Output> {
+    let root = nix::unistd::geteuid().is_root();
+    let unshare = world.cmd("unshare").args([if root { "-m" } else { "-rm" }, "sh", "-ec", script]);
+    let unshare = unshare.env("POOL", world.pool_home()).env("BASE", world.codex_home());
+    let output = unshare.env("SAVED", world.root().join("saved")).run();
+    (root || !output.stderr.contains("unshare")).then(|| output.ok())
+}
+
 #[test]
-fn a_full_disk_does_not_stop_codex_and_loses_nothing() {
+fn a_full_disk_under_the_pool_does_not_stop_codex_and_loses_nothing() {
     let world = world();
     world.backend().add("dave");
     world.write_live(&world.backend().auth_json("dave"));
-    // A file system of our own in the pool's place, with nothing left on it.
     let script = r#"
-        set -e
         cp -a "$POOL" "$SAVED"
         mount -t tmpfs -o size=128k none "$POOL"
         mkdir "$POOL/bin"; mount --bind "$SAVED/bin" "$POOL/bin"
@@ -261,25 +269,31 @@ fn a_full_disk_does_not_stop_codex_and_loses_nothing() {
         rm "$POOL/ballast"
         codex exec hi
     "#;
-    let unshare = |flags: &str| {
-        world
-            .cmd("unshare")
-            .args([flags, "sh", "-c"])
-            .arg(script)
-            .env("POOL", world.pool_home())
-            .env("SAVED", world.root().join("saved"))
-    };
-    let root = nix::unistd::geteuid().is_root();
-    let output = unshare(if root { "-m" } else { "-rm" }).run();
-    if !root && output.stderr.contains("unshare") {
-        // Without root and user namespaces nobody can make a full disk.
-        return;
-    }
-    let output = output.ok();
+    let Some(output) = with_own_mounts(&world, script) else { return };
     let lines: Vec<&str> = output.stdout.lines().collect();
     assert_eq!(lines, ["hello from dave", "status 0", "named 4", "hello from bob"], "{output}");
     let complaints: Vec<&str> = output.stderr.lines().filter(|l| l.starts_with("codex-pool: ")).collect();
     assert!(complaints.len() == 2 && complaints.iter().all(|l| l.contains("no space left")), "{output}");
+}
+
+#[test]
+fn a_full_disk_under_codex_home_leaves_the_login_that_is_there() {
+    let world = world();
+    let script = r#"
+        cp -a "$BASE" "$SAVED"
+        mount -t tmpfs -o size=64k none "$BASE"
+        cp -a "$SAVED/." "$BASE/"
+        cat /dev/zero > "$BASE/ballast" 2>/dev/null || true
+        codex exec hi
+        CODEX_POOL_ACCOUNT=bob codex exec hi || echo "named $?"
+        cmp "$BASE/auth.json" "$SAVED/auth.json"
+        [ "$(ls -A "$BASE" | grep -c codex-pool)" = 0 ]
+        rm "$BASE/ballast"
+        codex exec hi
+    "#;
+    let Some(output) = with_own_mounts(&world, script) else { return };
+    assert_eq!(output.stdout, "hello from alice\nnamed 4\nhello from bob\n", "{output}");
+    assert!(output.stderr.contains("no space left on device"), "{output}");
 }
 
 #[test]

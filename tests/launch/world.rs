@@ -210,9 +210,19 @@ pub(crate) fn long_ago(path: &Path) {
 
 /// Puts a shell script at that place.
 pub(crate) fn program(path: &Path, script: &str) -> PathBuf {
+    put(path, format!("#!/bin/sh\n{script}\n"))
+}
+
+/// Puts a copy of a program at that place.
+pub(crate) fn copy(program: &Path, path: &Path) -> PathBuf {
+    put(path, fs::read(program).expect("read the program"))
+}
+
+/// Another process writes it: a child that some other test forks while we have it open for writing would keep
+/// it from being executed.
+fn put(path: &Path, bytes: impl Into<Vec<u8>>) -> PathBuf {
     fs::create_dir_all(path.parent().expect("a folder")).expect("make a folder");
-    fs::write(path, format!("#!/bin/sh\n{script}\n")).expect("write a program");
-    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755))
-        .expect("make it executable");
+    let script = "PATH=/usr/bin:/bin; cat > \"$0\" && chmod 755 \"$0\"";
+    Cmd::new("/bin/sh").args(["-c", script]).arg(path).stdin(bytes).run().ok();
     path.to_owned()
 }
