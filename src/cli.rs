@@ -99,7 +99,8 @@ Examples:
     List(ListArgs),
     /// Watch the accounts in a live view
     ///
-    /// Without a terminal it prints the list again and again.
+    /// Keys: up and down choose an account, u makes it live, b the best one; r asks the service now, q ends. Without a
+    /// terminal it prints the list again and again.
     #[command(after_help = "\
 Examples:
   codex-pool watch --interval 300")]

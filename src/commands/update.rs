@@ -15,11 +15,11 @@ use crate::cli::UpdateArgs;
 use crate::net::Net;
 use crate::net::releases::{self, Source};
 use crate::receipt::Receipt;
-use crate::ui;
+use crate::{programs, signals, ui};
 
 pub(crate) fn run(env: &Env, args: &UpdateArgs) -> Result<()> {
     let source = Source::new(env.text(names::CODEX_POOL_RELEASES))?;
-    let here = Version::parse(env!("CARGO_PKG_VERSION")).map_err(|e| Error::new(e.to_string()))?;
+    let here = Version::parse(programs::VERSION).map_err(|e| Error::new(e.to_string()))?;
     let named = args.version.as_deref().map(parse).transpose()?;
     if args.check {
         return check(&source.newest(&Net::new(env)?)?, &here);
@@ -52,6 +52,7 @@ pub(crate) fn run(env: &Env, args: &UpdateArgs) -> Result<()> {
     drop(bar);
 
     let lock = context::lock(&paths)?;
+    let _whole = signals::hold();
     let parts = [
         replace::Part { file: &installed.tool, bytes: &programs.tool, answers: replace::Answers::Tool },
         replace::Part { file: &installed.shim, bytes: &programs.shim, answers: replace::Answers::Shim },
@@ -105,11 +106,10 @@ impl Installed {
             return Err(Error::new(format!("codex-pool was installed by {owner}"))
                 .hint(format!("update it with {owner}")));
         }
-        let whole = |path: &PathBuf| path.canonicalize().ok();
-        let running = std::env::current_exe().ok();
+        let running = programs::own_file();
         let tool =
             receipt.binary().ok_or_else(|| Error::new(format!("{} names no binary", path.display())))?;
-        if whole(&tool).is_none() || whole(&tool) != running.as_ref().and_then(whole) {
+        if running.is_none() || running != tool.canonicalize().ok() {
             let this = running.map_or_else(|| "this program".to_owned(), |p| p.display().to_string());
             return Err(Error::new(format!(
                 "{this} is not what install.sh installed, which is {}",

@@ -185,7 +185,7 @@ fn a_release_that_is_not_as_published_changes_nothing() {
         (&[("codex-pool", &tool)], "it has not both programs"),
         (&[("codex-pool", &releases::tool("9.0.0")), ("codex", &shim)], "says it is `codex-pool 9.0.0`"),
         (&[("codex-pool", &tool), ("codex", &releases::shim("9.0.0"))], "says it is `codex-shim 9.0.0`"),
-        (&[("codex-pool", &tool), ("codex", b"\x7fELF for another machine")], "does not start here"),
+        (&[("codex-pool", &tool), ("codex", b"\x7fELF for another machine")], "does not run here"),
     ];
     for (files, message) in archives {
         let server = server();

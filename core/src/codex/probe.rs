@@ -1,7 +1,7 @@
 //! What the installed Codex supports: asked once per installation, with `codex --help`.
 
 use std::fs;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -81,14 +81,23 @@ pub fn version(codex: &Path) -> Option<String> {
 /// Runs a program for its output; nothing of ours is in its way and it cannot hang us. `None` if it
 /// did not end within `wait`, or cannot be started.
 pub fn answer(command: &mut Command, wait: Duration) -> Option<String> {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let start = Instant::now();
+    let mut child = loop {
+        match command.spawn() {
+            // Just written, and a process that another thread is starting has that descriptor for a moment, too.
+            Err(e) if e.kind() == ErrorKind::ExecutableFileBusy && start.elapsed() < wait => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            started => break started.ok()?,
+        }
+    };
     let mut stdout = child.stdout.take()?;
     let reader = std::thread::spawn(move || {
         let mut text = String::new();
         let _ = stdout.read_to_string(&mut text);
         text
     });
-    let start = Instant::now();
     while child.try_wait().ok()?.is_none() {
         if start.elapsed() > wait {
             let _ = child.kill();

@@ -5,15 +5,14 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
+use codex_pool_core::codex::probe;
 use codex_pool_core::env::names::CODEX_POOL_SHIM_VERSION;
 use codex_pool_core::files::{remove_file, sync_dir};
 use codex_pool_core::{Error, Result};
 
-/// How long a new program may take to say its version.
-const ANSWER: Duration = Duration::from_secs(10);
+use crate::programs::ANSWER;
 
 /// One program to replace.
 pub(super) struct Part<'a> {
@@ -111,7 +110,7 @@ fn write(file: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Runs a new program with an empty environment: whatever it is, it must not find a Codex to start.
 fn ask(program: &Path, answers: Answers, version: &str) -> Result<()> {
     let mut command = Command::new(program);
-    command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.env_clear();
     let expected = match answers {
         Answers::Tool => {
             command.arg("--version");
@@ -122,35 +121,13 @@ fn ask(program: &Path, answers: Answers, version: &str) -> Result<()> {
             format!("codex-shim {version}")
         }
     };
-    let fails = |why: String| Error::new(format!("the new {expected} {why}; nothing was changed"));
-    let deadline = Instant::now() + ANSWER;
-    let mut child = loop {
-        match command.spawn() {
-            // A process that another thread is just starting has our descriptor for a moment, too.
-            Err(e) if e.kind() == io::ErrorKind::ExecutableFileBusy && Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            started => break started.map_err(|e| fails(format!("does not start here: {e}")))?,
-        }
+    let answer = probe::answer(&mut command, ANSWER).unwrap_or_default();
+    let why = match answer.trim_end() {
+        answer if answer == expected => return Ok(()),
+        "" => "does not run here".to_owned(),
+        other => format!("says it is `{}`", other.chars().take(80).collect::<String>()),
     };
-    while child.try_wait().map_err(|e| fails(e.to_string()))?.is_none() {
-        if Instant::now() > deadline {
-            // It gave no answer; how it ends does not matter.
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(fails("does not answer".to_owned()));
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    let output = child.wait_with_output().map_err(|e| fails(e.to_string()))?;
-    let answer = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
-    if !output.status.success() {
-        return Err(fails(format!("does not run here ({})", output.status)));
-    }
-    if answer != expected {
-        return Err(fails(format!("says it is `{}`", answer.chars().take(80).collect::<String>())));
-    }
-    Ok(())
+    Err(Error::new(format!("the new {expected} {why}; nothing was changed")))
 }
 
 fn beside(file: &Path, what: &str) -> PathBuf {
