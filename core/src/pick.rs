@@ -148,7 +148,9 @@ impl Ranked {
             Reason::NeverFetched => "usage never fetched".to_owned(),
             Reason::Stale => "usage too old to tell".to_owned(),
             Reason::ApiKey => "API key, the last resort".to_owned(),
-            Reason::Exhausted(Some(at)) => format!("at its limit, resets in {}", human_duration(at - now)),
+            Reason::Exhausted(Some(at)) => {
+                format!("at its limit, resets in {}", human_duration(at.saturating_sub(now)))
+            }
             Reason::Exhausted(None) => "at its limit".to_owned(),
             Reason::Disabled => "disabled".to_owned(),
             Reason::ReauthRequired => "needs a login".to_owned(),
@@ -271,7 +273,7 @@ fn measure(ranked: &mut Ranked, usage: &Usage, c: &Candidate<'_>, now: i64, sett
     if let Some(longest) = usage.longest() {
         let left = longest.left_percent(now);
         let until_reset = match longest.resets_at {
-            Some(at) if at > now => at - now,
+            Some(at) if at > now => at.saturating_sub(now),
             _ => longest.window_seconds.max(1),
         };
         ranked.urgency = left / 100.0 / until_reset as f64;

@@ -127,7 +127,7 @@ impl Pool {
     /// Remembers who launched last in a folder. Writes nothing when that is known already.
     pub fn remember_folder(&mut self, folder: &str, account: &AccountId, now: i64) {
         let known = self.state.folders.get(folder);
-        if known.is_some_and(|m| m.account == *account && now - m.at < FOLDER_HOUR) {
+        if known.is_some_and(|m| m.account == *account && now.saturating_sub(m.at) < FOLDER_HOUR) {
             return;
         }
         let folders = &mut self.state_mut().folders;

@@ -1,7 +1,7 @@
 //! References: how a person names an account. Pure.
 
 use crate::account::Account;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, deceives};
 
 /// Finds the account that `reference` means: exact id (a former one, too), account id, label or email, in this order,
 /// else a unique prefix of one of them.
@@ -64,7 +64,7 @@ fn ambiguous(reference: &str, matches: &[&Account]) -> Error {
 
 /// What was typed, without what could deceive on a terminal.
 fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(80).collect()
+    text.chars().filter(|c| !deceives(*c)).take(80).collect()
 }
 
 #[cfg(test)]

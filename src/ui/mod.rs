@@ -12,6 +12,7 @@ pub(crate) mod watch;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
+use codex_pool_core::error::deceives;
 use codex_pool_core::launch::Line;
 use codex_pool_core::{Error, Result};
 
@@ -110,9 +111,6 @@ fn colour(stream: &impl IsTerminal) -> bool {
 
 /// Text without what could deceive on a terminal: control and bidirectional characters.
 pub(crate) fn printable(text: &str) -> String {
-    let bad = |c: char| {
-        c.is_control() && c != '\n'
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
+    let bad = |c| c != '\n' && deceives(c);
     text.chars().map(|c| if bad(c) { '\u{fffd}' } else { c }).collect()
 }

@@ -144,9 +144,13 @@ impl Driver {
         let what = format!("kill {number}: {operation:?} after {after:?}");
         match operation {
             // Whoever has the file imports it again; whoever saw the login fail logs in again.
-            Operation::Import(name) | Operation::Add(name) | Operation::Login(name)
-                if self.world.lost().iter().any(|lost| lost == name) =>
+            Operation::Import(name) | Operation::Login(name)
+                if self.world.lost().iter().any(|l| l == name) =>
             {
+                self.log_in(name);
+            }
+            // What a killed `reauth` leaves in its private home is no login that anybody has seen succeed.
+            Operation::Add(name) if !self.world.stored(name).contains(&self.newest(name)) => {
                 self.log_in(name);
             }
             _ => {}
@@ -155,6 +159,10 @@ impl Driver {
         if self.random.below(8) == 0 {
             self.heal(&what);
         }
+    }
+
+    fn newest(&self, name: &str) -> String {
+        self.world.backend().newest_refresh_token(name)
     }
 
     fn log_in(&self, name: &str) {
@@ -182,8 +190,10 @@ impl Driver {
         let output = world.pool(&["refresh"]).run();
         assert!(output.status.success(), "{what}, and then: {output}");
         for name in USERS {
-            let newest = world.backend().newest_refresh_token(name);
-            assert!(world.stored(name).contains(&newest), "{what}: {name}'s newest token is not in the pool");
+            assert!(
+                world.stored(name).contains(&self.newest(name)),
+                "{what}: {name}'s newest token is not in the pool"
+            );
         }
         self.check(what);
     }

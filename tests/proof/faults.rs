@@ -41,8 +41,8 @@ fn errors_of(call: &str) -> &'static [&'static str] {
         "execve" | "exit" | "exit_group" | "brk" | "mmap" | "munmap" | "mprotect" | "mremap" | "madvise"
         | "getpid" | "gettid" | "getppid" | "getuid" | "geteuid" | "getgid" | "getegid"
         | "set_tid_address" | "set_robust_list" | "rseq" | "arch_prctl" | "sched_getaffinity"
-        | "sched_yield" | "sigaltstack" | "rt_sigreturn" | "restart_syscall" | "futex" | "umask"
-        | "clock_gettime" | "gettimeofday" | "uname" => &[],
+        | "sched_yield" | "sigaltstack" | "rt_sigaction" | "rt_sigreturn" | "restart_syscall" | "futex"
+        | "umask" | "clock_gettime" | "gettimeofday" | "uname" => &[],
         "open" | "openat" => &["EACCES", "EMFILE", "EIO", "ENOSPC", "EROFS", "EINTR"],
         "write" | "pwrite64" | "writev" => &["ENOSPC", "EIO", "EINTR"],
         "read" | "pread64" | "readv" | "flock" | "recvfrom" | "recvmsg" | "sendto" | "sendmsg" => {
@@ -64,7 +64,7 @@ fn errors_of(call: &str) -> &'static [&'static str] {
         "socket" | "socketpair" | "pipe" | "pipe2" | "dup" | "dup2" | "dup3" | "eventfd2"
         | "epoll_create1" => &["EMFILE"],
         "connect" => &["EACCES", "EINTR"],
-        "close" => &["EIO", "EINTR"],
+        "close" => &["EIO"],
         _ => &["EIO"],
     }
 }
@@ -164,6 +164,11 @@ impl Bench {
         let log = fs::read_to_string(self.log()).expect("strace's log");
         let mut points = Vec::new();
         for (call, first, last) in own_calls(&log) {
+            // A close that fails has closed all the same, which strace cannot do: a lock would stay held, until
+            // the exec of a launch ends that.
+            if call == "close" && self.scenario.starts.is_none() {
+                continue;
+            }
             for error in errors_of(&call) {
                 points.extend((first..=last).map(|nth| Point { call: call.clone(), nth, error }));
             }

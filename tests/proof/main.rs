@@ -5,4 +5,5 @@ mod faults;
 mod model;
 mod races;
 mod random;
+mod security;
 mod world;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use testkit::backend::LoginSpec;
-use testkit::{Cmd, Sandbox};
+use testkit::{Cmd, Codex, Sandbox};
 
 /// How long to wait for something that happens at once, on a machine that is busy.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
@@ -33,7 +33,12 @@ impl std::ops::Deref for World {
 impl World {
     /// With the stand-in Codex, these accounts in the pool, and these settings.
     pub(crate) fn new(users: &[&str], settings: &str) -> World {
-        let sandbox = Sandbox::new();
+        World::with(Codex::StandIn, users, settings)
+    }
+
+    /// The same with any Codex.
+    pub(crate) fn with(codex: Codex, users: &[&str], settings: &str) -> World {
+        let sandbox = Sandbox::builder().codex(codex).build();
         sandbox.write_private(&sandbox.pool_home().join("config.toml"), settings);
         for name in users {
             sandbox.import(name);

@@ -172,6 +172,8 @@ fn rename_with(from: &Path, to: &Path, flags: libc::c_uint) -> io::Result<()> {
 pub fn create_private_dir(dir: &Path) -> io::Result<()> {
     match std::fs::DirBuilder::new().mode(0o700).create(dir) {
         Ok(()) => {
+            // Whatever the umask, its owner can use it.
+            std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))?;
             if let Some(owner) = dir.parent().and_then(Owner::of_existing) {
                 owner.give(&File::open(dir)?)?;
             }

@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -62,7 +62,11 @@ fn open(path: &Path) -> io::Result<File> {
         create_private_dir(dir)?;
     }
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(_) => super::atomic::adopt_owner(path)?,
+        Ok(file) => {
+            // A lock that the umask closes for its owner would lock everybody out for good.
+            file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+            super::atomic::adopt_owner(path)?;
+        }
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
         Err(e) => return Err(e),
     }

@@ -121,7 +121,7 @@ impl Launch<'_> {
                 _ => None,
             });
             let when = first.min().map_or_else(String::new, |(at, label)| {
-                format!("; {label} resets first, in {}", crate::time::human_duration(at - now))
+                format!("; {label} resets first, in {}", crate::time::human_duration(at.saturating_sub(now)))
             });
             lines.push(Line::Wrong(format!(
                 "every account is at its limit{when}; staying on {}",

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -85,7 +85,7 @@ impl Ledger {
                     .as_ref()
                     .map(|e| e.started_at)
                     .or_else(|| modified(&file.path()))
-                    .is_none_or(|at| now - at > UNSEEN_COUNTS);
+                    .is_none_or(|at| now.saturating_sub(at) > UNSEEN_COUNTS);
             if life == Life::Dead || too_old {
                 if lock.is_some() {
                     let _ = fs::remove_file(file.path());
@@ -138,6 +138,8 @@ pub fn enter(paths: &PoolPaths, process: &ProcessId, entry: &Entry) -> Result<()
     let write = || {
         let mut file =
             fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        // Whatever the umask: an entry that cannot be read may mean any seat.
+        file.set_permissions(fs::Permissions::from_mode(0o600))?;
         file.write_all(&bytes)
     };
     let result = match write() {

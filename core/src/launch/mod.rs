@@ -390,7 +390,7 @@ impl Held<'_> {
     /// Whether the token in a seat may have to be renewed before somebody starts on it.
     fn runs_out_soon(&self, seat: &Seat, now: i64) -> bool {
         let expires_at = self.pool.state().seat(&seat.auth_json()).and_then(|memory| memory.expires_at);
-        expires_at.is_none_or(|at| at - now < refresh::TOKEN_WAITS_BELOW)
+        expires_at.is_none_or(|at| at.saturating_sub(now) < refresh::TOKEN_WAITS_BELOW)
     }
 
     /// The account in the shared seat.

@@ -49,10 +49,11 @@ pub(super) fn due(accounts: &[Account], usage: &UsageCache, settings: &Settings,
 /// Whether Codex would have to renew this token itself, soon, in every session at once. A document that
 /// was renewed a moment ago and still looks old is a matter of clocks.
 pub(super) fn token_needs_renewal(doc: &AuthDoc, now: i64) -> bool {
-    let just_renewed = doc.last_refresh().is_some_and(|at| (0..TOKEN_WAITS_BELOW).contains(&(now - at)));
+    let just_renewed =
+        doc.last_refresh().is_some_and(|at| (0..TOKEN_WAITS_BELOW).contains(&(now.saturating_sub(at))));
     doc.kind() == AccountKind::Chatgpt
         && doc.refresh_token().is_some()
-        && doc.expires_at().is_some_and(|exp| exp - now < TOKEN_WAITS_BELOW)
+        && doc.expires_at().is_some_and(|exp| exp.saturating_sub(now) < TOKEN_WAITS_BELOW)
         && !just_renewed
 }
 

@@ -73,7 +73,7 @@ impl<'a> LostFound<'a> {
         }
         files::write_whole(&path, bytes, Durability::Durable).map_err(|e| Error::io("write", &path, &e))?;
         for (kept_at, old) in self.entries() {
-            if now - kept_at > KEPT {
+            if now.saturating_sub(kept_at) > KEPT {
                 let _ = files::remove_file(&old);
             }
         }

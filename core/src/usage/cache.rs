@@ -148,13 +148,14 @@ impl Attempt {
         let poll = self.at.saturating_add(seconds(min_poll_interval));
         let poll = (reached && recent(self.at, seconds(min_poll_interval), now)).then_some(poll);
         // A longer pause than the service may ask for is a clock that was turned back.
-        let pause = pause.filter(|until| (1..=THROTTLED_PAUSE.1).contains(&(until - now)));
+        let pause = pause.filter(|until| (1..=THROTTLED_PAUSE.1).contains(&(until.saturating_sub(now))));
         poll.max(pause)
     }
 
     /// Until when nothing in the background repeats it, Unix seconds; `None`: it may.
     fn holds_off_until(&self, min_poll_interval: Duration, now: i64) -> Option<i64> {
-        let pause = self.not_before.filter(|until| (1..=THROTTLED_PAUSE.1).contains(&(until - now)));
+        let pause =
+            self.not_before.filter(|until| (1..=THROTTLED_PAUSE.1).contains(&(until.saturating_sub(now))));
         let poll = self.at.saturating_add(seconds(min_poll_interval));
         let poll = recent(self.at, seconds(min_poll_interval), now).then_some(poll);
         poll.max(pause)
@@ -219,7 +220,8 @@ impl UsageCache {
         settings: &Settings,
         now: i64,
     ) -> bool {
-        let waited = self.no_wait_until.is_some_and(|until| (1..=NO_WAIT).contains(&(until - now)));
+        let waited =
+            self.no_wait_until.is_some_and(|until| (1..=NO_WAIT).contains(&(until.saturating_sub(now))));
         let mut ids = ids.peekable();
         !waited
             && ids.peek().is_some()

@@ -118,7 +118,7 @@ impl Usage {
 
     /// Whether the data still says something: at most a day old, and not past its longest reset.
     pub fn known(&self, now: i64) -> bool {
-        now - self.fetched_at <= 86_400
+        now.saturating_sub(self.fetched_at) <= 86_400
             && self.longest().is_none_or(|w| w.resets_at.is_none_or(|at| at > now))
     }
 

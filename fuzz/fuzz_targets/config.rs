@@ -1,0 +1,9 @@
+//! Any text is settings, with complaints.
+#![no_main]
+
+use codex_pool_core::config::Settings;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    let _ = Settings::parse(text);
+});

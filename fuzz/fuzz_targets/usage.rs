@@ -1,0 +1,21 @@
+//! Any `usage.json` is understood or forgotten, and whatever it says, its numbers can be reckoned with.
+#![no_main]
+
+use codex_pool_core::config::Settings;
+use codex_pool_core::paths::PoolPaths;
+use codex_pool_core::usage::UsageCache;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let dir = tempfile::tempdir().unwrap();
+    let paths = PoolPaths::new(dir.path().to_owned());
+    std::fs::write(paths.usage(), bytes).unwrap();
+    let cache = UsageCache::load(None, &paths);
+    let (now, settings) = (1_800_000_000, Settings::default());
+    for (id, entry) in &cache.accounts {
+        let _ = (cache.due(id, &settings, now), entry.may_renew(&settings, now), entry.error());
+        if let Some(usage) = &entry.usage {
+            let _ = (usage.known(now), usage.exhausted_until(now), usage.longest().map(|w| w.left_percent(now)));
+        }
+    }
+});

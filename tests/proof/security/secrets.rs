@@ -1,0 +1,210 @@
+//! Runs every command, with everything going wrong that can be made to, and looks for tokens and keys in
+//! all that it leaves: what it says, files outside the places for credentials, arguments and environments.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use testkit::backend::{Fault, LoginSpec, Route, api_key_json};
+
+use super::files_below;
+use crate::world::World;
+
+const API_KEY: &str = "fake-key-of-the-robot-account-0123456789";
+
+/// All that must not be seen, and a piece from the middle of each long one, in case it is cut.
+fn secrets(world: &World) -> Vec<String> {
+    let mut secrets = world.backend().secrets();
+    secrets.push(API_KEY.to_owned());
+    let pieces: Vec<String> =
+        secrets.iter().filter(|s| s.len() > 200).map(|s| s[s.len() - 60..s.len() - 10].to_owned()).collect();
+    secrets.extend(pieces);
+    secrets
+}
+
+fn find<'a>(secrets: &'a [String], bytes: &[u8]) -> Option<&'a String> {
+    let text = String::from_utf8_lossy(bytes);
+    secrets.iter().find(|secret| text.contains(secret.as_str()))
+}
+
+/// The places for credentials.
+fn may_hold(world: &World, path: &Path) -> bool {
+    let pool = world.pool_home();
+    path.starts_with(pool.join("auth"))
+        || path.starts_with(pool.join("lost+found"))
+        || path.file_name().is_some_and(|name| name == "auth.json")
+        || path.starts_with(world.work().join("given"))
+}
+
+/// The commands, each as one line of words; `FILE` is a document of somebody new.
+const COMMANDS: [&str; 36] = [
+    "codex-pool list",
+    "codex-pool list --refresh --verbose",
+    "codex-pool list --json",
+    "codex-pool why",
+    "codex-pool why --json",
+    "codex-pool refresh",
+    "codex-pool refresh --json",
+    "codex-pool refresh alice",
+    "codex-pool refresh --background",
+    "codex-pool doctor",
+    "codex-pool doctor --online",
+    "codex-pool doctor --json",
+    "codex-pool doctor --fix",
+    "codex-pool use bob",
+    "codex-pool use --best",
+    "codex-pool use --auto",
+    "codex-pool use nobody",
+    "codex-pool rename bob bobby",
+    "codex-pool rename bobby bob",
+    "codex-pool disable bob",
+    "codex-pool enable bob",
+    "codex-pool import given/new.json --label new",
+    "codex-pool import given/broken.json",
+    "codex-pool import given/odd.json",
+    "codex-pool export alice --out given/out.json",
+    "codex-pool export nobody",
+    "codex-pool run alice -- exec --skip-git-repo-check hi",
+    "codex-pool run --best -- exec --skip-git-repo-check hi",
+    "codex-pool add --with-api-key --label robot",
+    "codex-pool reauth alice --device-auth -- --experimental_issuer ISSUER",
+    "codex-pool update --check",
+    "codex-pool rm new --yes",
+    "codex-pool completions bash",
+    "codex-pool __complete-refs",
+    "codex exec --skip-git-repo-check hi",
+    "codex login status",
+];
+
+fn run_all(world: &World, what: &str) {
+    for line in COMMANDS {
+        let line = line.replace("ISSUER", &world.backend().url());
+        let mut words = line.split(' ');
+        let mut cmd = world.cmd(words.next().expect("a program")).args(words);
+        cmd = cmd.env("CODEX_POOL_VERBOSE", "1").timeout(Duration::from_secs(90));
+        if line.contains("--with-api-key") {
+            cmd = cmd.stdin(API_KEY);
+        }
+        if line.contains("--device-auth") {
+            // It is somebody else who logs in.
+            world.backend().approve_login("bob");
+        }
+        let output = cmd.run();
+        world.backend().forget_approvals();
+        let secrets = secrets(world);
+        assert!(output.signal().is_none(), "{what}: {output}");
+        assert!(!output.stderr.contains("panicked"), "{what}: {output}");
+        for (stream, text) in
+            [("stdout", &output.stdout_bytes), ("stderr", &output.stderr.clone().into_bytes())]
+        {
+            let found = find(&secrets, text);
+            assert!(found.is_none(), "{what}: `{line}` shows a secret on {stream}: {found:?}\n{output}");
+        }
+    }
+    let secrets = secrets(world);
+    for path in files_below(world.root()) {
+        let program = path.components().any(|part| part.as_os_str() == "bin");
+        if program || may_hold(world, &path) || path.is_symlink() || !path.is_file() {
+            continue;
+        }
+        let found = fs::read(&path).ok().and_then(|bytes| find(&secrets, &bytes).cloned());
+        assert!(found.is_none(), "{what}: {} holds {found:?}", path.display());
+    }
+}
+
+/// Looks at what runs in the world, again and again, until told to stop. What it saw of the processes' arguments
+/// and environments.
+fn watch(world: &World, stop: &AtomicBool) -> BTreeSet<Vec<u8>> {
+    let mut seen = BTreeSet::new();
+    while !stop.load(Ordering::Relaxed) {
+        for process in world.processes() {
+            for name in ["cmdline", "environ"] {
+                seen.extend(fs::read(format!("/proc/{}/{name}", process.pid)));
+            }
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    seen
+}
+
+/// Ends the watch, also when the test fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What the service says when it repeats what it was sent. (The kit's refresh tokens are short, so that they look like
+/// words to whoever was not sent them.)
+fn echo(world: &World) -> Value {
+    let mut secrets = world.backend().secrets();
+    secrets.retain(|secret| secret.len() > 40);
+    let secrets = secrets.join(" ");
+    json!({"error": {"code": "bad", "message": format!("not this: {secrets}")}, "detail": secrets})
+}
+
+#[test]
+fn no_command_shows_a_secret_whatever_goes_wrong() {
+    let world = World::new(&["alice", "bob"], "min_poll_interval = \"0s\"\n");
+    let backend = world.backend();
+    backend.add("new");
+    backend.add_api_key("robot", API_KEY);
+    let given = |name: &str, text: &str| world.write_private(&world.work().join("given").join(name), text);
+    let document = backend.auth_json("new");
+    given("new.json", &document);
+    given("broken.json", &document[..document.len() - 20]);
+    given("odd.json", &document.replace("\"tokens\": {", "\"tokens\": 7, \"more\": {"));
+
+    let stop = AtomicBool::new(false);
+    let seen = std::thread::scope(|scope| {
+        let _stop = Stop(&stop);
+        let watcher = scope.spawn(|| watch(&world, &stop));
+        let again = || {
+            world.reset(&LoginSpec::expires_in(20_000));
+            world.write_live(&backend.auth_json_with("alice", &LoginSpec::expires_in(30_000)));
+        };
+        again();
+        run_all(&world, "nothing is wrong");
+        let echo = echo(&world);
+        let faults = [
+            Fault::Status(401, echo.clone()),
+            Fault::Status(500, echo.clone()),
+            Fault::Raw(200, Vec::new(), echo.to_string().into_bytes()),
+            Fault::Redirect(format!("{}/elsewhere", backend.url())),
+            Fault::LostAnswer,
+        ];
+        for fault in faults {
+            again();
+            for route in [Route::Token, Route::Usage] {
+                backend.inject(route, fault.clone());
+            }
+            run_all(&world, &format!("{fault:?}"));
+            backend.clear_faults();
+        }
+        // The documents themselves are broken: the pool's in the middle, the live one at its end.
+        again();
+        let stored = world.stored("bob");
+        world.store("bob", &stored.replace("\"refresh_token\": \"", "\"refresh_token\": 7 \""));
+        let live = world.live().expect("a login");
+        world.write_live(&live[..live.len() - 3]);
+        run_all(&world, "broken documents");
+        again();
+        let file = world.pool_home().join("state.json");
+        world.write_private(&file, "{\"version\": 1, \"seats\": 5}");
+        world.write_live(&api_key_json(API_KEY));
+        run_all(&world, "an API key is live");
+        drop(Stop(&stop));
+        watcher.join().expect("the watcher")
+    });
+    assert!(seen.len() > 20, "the watcher saw only {} things", seen.len());
+    let secrets = secrets(&world);
+    for text in seen {
+        let found = find(&secrets, &text);
+        assert!(found.is_none(), "{found:?} in {}", String::from_utf8_lossy(&text));
+    }
+}
