@@ -8,4 +8,5 @@ mod refusals;
 mod skill;
 mod uninstall;
 mod update;
+mod whole;
 mod workflows;

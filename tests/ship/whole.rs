@@ -1,0 +1,56 @@
+//! The real programs through the real installer: what install.sh puts in place, the programs find in order.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use testkit::bins;
+use testkit::releases::{self, Releases};
+
+use crate::place::Place;
+
+#[test]
+fn what_the_installer_made_init_and_doctor_find_in_order() {
+    let version = env!("CARGO_PKG_VERSION");
+    let server = Releases::start().expect("server");
+    let read = |file: PathBuf| fs::read(file).expect("a program");
+    let archive =
+        releases::archive(&[("codex-pool", &read(bins::codex_pool())), ("codex", &read(bins::shim()))]);
+    server.publish(version, &releases::target(), archive);
+    let mut place = Place::named("new user ü");
+    place.env("CODEX_POOL_RELEASES", server.base()).env("SHELL", "/bin/bash");
+    place.fake_tool("codex", "echo codex-cli 0.169.0");
+    place.install(&[]).ok();
+
+    // As in a new terminal.
+    let path = format!("{}:{}", place.pool().join("bin").display(), place.beside("tools").display());
+    place.env("PATH", path);
+    assert_eq!(place.sh("codex-pool --version").ok().out, format!("codex-pool {version}\n"));
+    assert_eq!(place.sh("codex --version").ok().out, "codex-cli 0.169.0\n", "the shim steps aside");
+    let ours = |place: &Place| -> BTreeMap<PathBuf, Vec<u8>> {
+        let ours = [".bashrc", ".profile", "env", "env.fish", "receipt.json", "codex", "codex-pool"];
+        place.files().into_iter().filter(|(file, _)| ours.iter().any(|name| file.ends_with(name))).collect()
+    };
+    let before = ours(&place);
+    assert_eq!(before.len(), 8, "{:?}", before.keys());
+    let said = place.sh("codex-pool init --yes").ok();
+    assert!(
+        said.out.contains("The shim is in place") && said.out.contains("It is first on PATH"),
+        "{said:?}"
+    );
+    assert!(before == ours(&place), "init found something to repair: {said:?}");
+
+    let said = place.sh("codex-pool doctor");
+    for wrong in ["shim", "PATH", "permission", "version"] {
+        let lines = said.out.lines().filter(|line| line.contains(wrong) && line.contains("install.sh"));
+        assert_eq!(lines.collect::<Vec<_>>(), [] as [&str; 0], "{said:?}");
+    }
+    assert_eq!(
+        place.sh("codex-pool update --check").ok().out,
+        format!("codex-pool {version} is the newest version\n")
+    );
+
+    place.install(&["--uninstall"]).ok();
+    assert!(!place.shim().exists() && !place.tool().exists());
+    assert_eq!(place.sh("codex --version").ok().out, "codex-cli 0.169.0\n", "the real Codex is first again");
+}
