@@ -1,6 +1,9 @@
 //! The doctor's list: one line per finding, green, yellow or red, and under it what mends it.
 
-use super::{block, colour, line, paint, printable, table};
+use super::{block, colour, line, paint, printable, table, wrapped};
+
+/// With less room than this, messages are left to the terminal to break.
+const NARROW: usize = 30;
 
 /// How a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +55,7 @@ pub(crate) fn print(findings: &[Finding], mended: &[String]) {
         // Word, two spaces, subject, two spaces.
         let indent = 4 + 2 + width + 2;
         let room = table::width().saturating_sub(indent);
+        let room = if room < NARROW { usize::MAX } else { room };
         let mut lines = wrapped(&printable(&f.message), room).into_iter();
         block(&format!("{word}  {:<width$}  {}", f.about, lines.next().unwrap_or_default()));
         // In one piece, so that a command can be copied whole.
@@ -66,40 +70,4 @@ pub(crate) fn print(findings: &[Finding], mended: &[String]) {
         (1, _) => "1 thing needs you.".to_owned(),
         (fails, _) => format!("{fails} things need you."),
     });
-}
-
-/// Below this many characters text is not broken into lines any more.
-const NARROW: usize = 30;
-
-/// Text in lines of at most `room` characters, broken at spaces; a longer word has a line of its own.
-fn wrapped(text: &str, room: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        let last = lines.len() - 1;
-        let full = lines[last].chars().count() + 1 + word.chars().count() > room;
-        if room >= NARROW && full && !lines[last].is_empty() {
-            lines.push(word.to_owned());
-        } else {
-            if !lines[last].is_empty() {
-                lines[last].push(' ');
-            }
-            lines[last].push_str(word);
-        }
-    }
-    lines
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_broken_at_spaces_only_and_only_where_there_is_room() {
-        let text = "one two three four five six seven";
-        assert_eq!(wrapped(text, usize::MAX), [text]);
-        assert_eq!(wrapped(text, 30), ["one two three four five six", "seven"]);
-        assert_eq!(wrapped(text, 10), [text]);
-        let path = "x".repeat(40);
-        assert_eq!(wrapped(&format!("see {path} now"), 30), ["see", &path, "now"]);
-    }
 }

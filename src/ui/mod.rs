@@ -8,6 +8,7 @@ mod progress;
 mod prompt;
 pub(crate) mod table;
 pub(crate) mod watch;
+mod wrap;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -15,6 +16,8 @@ use std::process::ExitCode;
 use codex_pool_core::error::deceives;
 use codex_pool_core::launch::Line;
 use codex_pool_core::{Error, Result};
+
+use wrap::wrapped;
 
 pub(crate) use progress::{download, progress};
 pub(crate) use prompt::{agree, choose, confirm, interactive, secret};

@@ -6,7 +6,7 @@ use codex_pool_core::time::human_duration;
 use codex_pool_core::usage::{FIVE_HOURS, Usage, WEEK, Window};
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 
-use super::{block, colour, printable};
+use super::{block, colour, printable, wrapped};
 use crate::view::{AccountView, problem};
 
 /// What of an account is shown. A narrow terminal gets less.
@@ -44,7 +44,8 @@ pub(crate) fn accounts(views: &[AccountView], now: i64, verbose: bool) {
     block(&trimmed(table));
     for view in views {
         if let Some(problem) = problem(view) {
-            block(&wrapped(&format!("{}: {}", printable(&view.account.label), printable(&problem))));
+            let text = format!("{}: {}", printable(&view.account.label), printable(&problem));
+            block(&wrapped(&text, width().saturating_sub(2)).join("\n  "));
         }
         if verbose {
             for limit in view.usage.iter().flat_map(|u| &u.extra) {
@@ -59,22 +60,6 @@ pub(crate) fn accounts(views: &[AccountView], now: i64, verbose: bool) {
         }
     }
     block("● live   ◆ pinned   → next");
-}
-
-/// Text with its lines broken between words where a terminal would break them inside.
-fn wrapped(text: &str) -> String {
-    let width = width();
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        let line = lines.last().map_or(0, |l| l.chars().count());
-        if line > 0 && line + 1 + word.chars().count() > width {
-            lines.push(format!("  {word}"));
-        } else if let Some(last) = lines.last_mut() {
-            last.push_str(if line > 0 { " " } else { "" });
-            last.push_str(word);
-        }
-    }
-    lines.join("\n")
 }
 
 fn accounts_in(layout: Layout, views: &[AccountView], now: i64) -> Table {
