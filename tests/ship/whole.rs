@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
+use serde_json::Value;
 use testkit::bins;
 use testkit::releases::{self, Releases};
 
@@ -40,10 +41,10 @@ fn what_the_installer_made_init_and_doctor_find_in_order() {
     );
     assert!(before == ours(&place), "init found something to repair: {said:?}");
 
-    let said = place.sh("codex-pool doctor");
-    for wrong in ["shim", "PATH", "permission", "version"] {
-        let lines = said.out.lines().filter(|line| line.contains(wrong) && line.contains("install.sh"));
-        assert_eq!(lines.collect::<Vec<_>>(), [] as [&str; 0], "{said:?}");
+    let doctor: Value = serde_json::from_str(&place.sh("codex-pool doctor --json").out).expect("JSON");
+    for id in ["shim", "path", "codex-pool", "codex", "pool", "permissions"] {
+        let check = doctor["checks"].as_array().expect("checks").iter().find(|check| check["id"] == id);
+        assert_eq!(check.expect(id)["status"], "ok", "{check:?}");
     }
     assert_eq!(
         place.sh("codex-pool update --check").ok().out,
