@@ -31,7 +31,7 @@ pub(super) fn add(ctx: &Context<'_>, how: &LoginArgs, label: Option<&str>) -> Re
     drop(open);
     let doc = login::run(ctx, how)?;
     let id = doc.id().clone();
-    enter(ctx, &doc, label)?;
+    enter(ctx, &doc, label).map_err(|error| adopt::keep_for_later(ctx, &doc, error))?;
     show(ctx, &id, doc.kind());
     Ok(())
 }

@@ -1,13 +1,14 @@
 //! Taking a login into the pool, for `add`, `reauth`, `import` and `init`: the credentials, the registry's
 //! entry, and every seat that holds the account, in one transaction.
 
-use codex_pool_core::Result;
 use codex_pool_core::account::AccountId;
 use codex_pool_core::auth_doc::AuthDoc;
+use codex_pool_core::files::{self, Durability};
 use codex_pool_core::renewal;
 use codex_pool_core::seats;
 use codex_pool_core::store::Settled;
 use codex_pool_core::usage::UsageCache;
+use codex_pool_core::{Error, Result, env};
 
 use super::{Context, Open};
 use crate::ui;
@@ -78,4 +79,19 @@ pub(crate) fn take_login(
         usage.save(&open.lock, &ctx.paths)?;
     }
     Ok(taken)
+}
+
+/// What to do when a login that was made just now could not be taken in: nobody should have to make it
+/// again. It is kept, without the pool's lock since that may be what cannot be had, and the error says where.
+pub(crate) fn keep_for_later(ctx: &Context<'_>, doc: &AuthDoc, error: Error) -> Error {
+    let dir = ctx.paths.lost_found();
+    let file = dir.join(format!("{}-{}-login.json", env::clock(), doc.id()));
+    let kept = files::create_private_dir(&dir)
+        .and_then(|()| files::write_whole(&file, doc.bytes(), Durability::Durable));
+    match kept {
+        Ok(()) => {
+            error.hint(format!("the login is kept: `codex-pool import '{}'` takes it in", file.display()))
+        }
+        Err(_) => error,
+    }
 }

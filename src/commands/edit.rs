@@ -8,7 +8,7 @@ use codex_pool_core::codex::{daemon, find};
 use codex_pool_core::seats::{self, home, occupants};
 use codex_pool_core::{Error, ErrorKind, Result, references, store};
 
-use super::{Context, Open, login};
+use super::{Context, Open};
 use crate::cli::{RefArg, RenameArgs, RmArgs};
 use crate::ui;
 
@@ -96,7 +96,6 @@ pub(crate) fn rm(ctx: &Context<'_>, args: &RmArgs) -> Result<()> {
     seats::remove_account(&open.lock, &mut open.pool, &id)?;
     home::retire(&open.lock, &ctx.paths, &id)?;
     store::erase(&open.lock, &ctx.paths, &id)?;
-    login::sweep(&ctx.paths);
     // The registry last: what a crash leaves is an account without credentials, not the reverse.
     open.commit()?;
     drop(open);

@@ -9,7 +9,7 @@ use codex_pool_core::files;
 use codex_pool_core::seats::Holding;
 use codex_pool_core::{Error, Result};
 
-use super::{Context, add, import, login};
+use super::{Context, add, import};
 use crate::cli::{InitArgs, LoginArgs};
 use crate::programs::{self, VERSION};
 use crate::{signals, ui};
@@ -28,7 +28,6 @@ pub(crate) fn run(ctx: &Context<'_>, args: &InitArgs) -> Result<()> {
 
 fn all(ctx: &Context<'_>, ask: Ask) -> Result<()> {
     codex(ctx);
-    login::sweep(&ctx.paths);
     let placed = place_programs(ctx)?;
     if placed {
         shell::put_on_path(ctx, ask)?;

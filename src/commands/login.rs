@@ -198,6 +198,8 @@ pub(super) fn sweep(paths: &PoolPaths) {
             let _ = fs::remove_dir_all(home.path());
         }
     }
+    // Only an empty one goes.
+    let _ = fs::remove_dir(paths.logins());
 }
 
 fn is_old(dir: &Path) -> bool {

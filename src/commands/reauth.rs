@@ -37,18 +37,7 @@ pub(crate) fn run(ctx: &Context<'_>, args: &ReauthArgs) -> Result<()> {
             account.word()
         )));
     }
-    let mut open = ctx.open()?;
-    if open.pool.registry().get(&account.id).is_none() {
-        return Err(Error::of(
-            ErrorKind::NoSuchAccount,
-            format!("`{}` was removed from the pool meanwhile; nothing was changed", account.label),
-        )
-        .hint("`codex-pool add` takes it in again"));
-    }
-    adopt::take_login(ctx, &mut open, &doc, None)?;
-    open.commit()?;
-    let live = open.live() == Some(&account.id);
-    drop(open);
+    let live = renew(ctx, &account, &doc).map_err(|error| adopt::keep_for_later(ctx, &doc, error))?;
     ui::done(&format!(
         "`{}` is logged in again{}",
         account.label,
@@ -56,6 +45,20 @@ pub(crate) fn run(ctx: &Context<'_>, args: &ReauthArgs) -> Result<()> {
     ));
     add::show(ctx, &account.id, account.kind);
     Ok(())
+}
+
+/// Takes the new login in; says whether the account is live.
+fn renew(ctx: &Context<'_>, account: &Account, doc: &AuthDoc) -> Result<bool> {
+    let mut open = ctx.open()?;
+    if open.pool.registry().get(&account.id).is_none() {
+        return Err(Error::of(
+            ErrorKind::NoSuchAccount,
+            format!("`{}` was removed from the pool meanwhile", account.label),
+        ));
+    }
+    adopt::take_login(ctx, &mut open, doc, None)?;
+    open.commit()?;
+    Ok(open.live() == Some(&account.id))
 }
 
 /// Who an account is: its email and workspace, since one email can be in several.

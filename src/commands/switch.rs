@@ -37,7 +37,8 @@ pub(crate) fn run(ctx: &Context<'_>, args: &UseArgs) -> Result<()> {
             }
             // Nobody must wait for an answer with the pool locked; what is true after it is looked at anew.
             Some(Obstacle::Users(users)) => {
-                let question = Question::new(&open, &id, &users, args.restart_server);
+                let moves = args.restart_server && occupants::server(ctx.base.dir()).is_some();
+                let question = Question::new(&open, &id, &users, moves);
                 drop(open);
                 question.ask(args.force)?;
                 told = users;
@@ -182,7 +183,7 @@ fn attached(ctx: &Context<'_>, open: &Open) -> Vec<u32> {
     attached.map(|launch| launch.process.pid).collect()
 }
 
-/// What is asked before somebody is disturbed.
+/// What is asked before somebody is disturbed. `moves`: the background server and its interfaces go along.
 struct Question {
     warnings: Vec<String>,
     question: String,
@@ -190,11 +191,11 @@ struct Question {
 }
 
 impl Question {
-    fn new(open: &Open, id: &AccountId, users: &[Occupant], restart: bool) -> Self {
+    fn new(open: &Open, id: &AccountId, users: &[Occupant], moves: bool) -> Self {
         let seat_of = |pid: u32| open.census.ledger.launches.iter().find(|l| l.process.pid == pid);
         let goes_along = |user: &&Occupant| {
             let entry = user.pid.and_then(seat_of).and_then(|launch| launch.entry.as_ref());
-            restart && (user.kind == Kind::Server || entry.is_some_and(|entry| entry.attached))
+            moves && (user.kind == Kind::Server || entry.is_some_and(|entry| entry.attached))
         };
         let names = |users: Vec<&Occupant>| -> String {
             users.into_iter().map(Occupant::describe).collect::<Vec<_>>().join(", ")

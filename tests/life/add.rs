@@ -99,7 +99,7 @@ fn a_signal_to_us_alone_ends_the_login_too() {
 }
 
 #[test]
-fn what_a_killed_login_left_is_removed_by_the_next_one() {
+fn what_a_killed_login_left_is_removed_by_the_next_command() {
     let world = World::new(&["alice"]);
     let before = world.possessions();
     let login = world.login_cmd(&["add"]).spawn();
@@ -108,9 +108,26 @@ fn what_a_killed_login_left_is_removed_by_the_next_one() {
     login.wait();
     let left = || fs::read_dir(world.pool_home().join("logins")).map_or(0, Iterator::count);
     assert_eq!((left(), world.possessions()), (1, before));
-    world.backend().add("bob");
-    world.login(&["add"], "bob").ok();
+    world.pool(&["list"]).run().ok();
     world.assert_no_private_home();
+}
+
+#[test]
+fn a_login_that_cannot_be_taken_in_is_kept() {
+    let world = World::new(&["alice"]);
+    world.backend().add("bob");
+    let login = world.login_cmd(&["add"]).spawn();
+    world.wait_for_login();
+    let lock = fs::File::open(world.pool_home().join("pool.lock")).expect("the lock");
+    lock.lock().expect("take the lock");
+    world.backend().approve_login("bob");
+    let output = login.wait().expect(1);
+    drop(lock);
+    complains(&output, "another codex-pool has held");
+    let kept = output.stderr.split("`codex-pool import '").nth(1).and_then(|rest| rest.split('\'').next());
+    world.pool(&["import", kept.expect("where it is kept")]).run().ok().says("imported `bob`");
+    world.assert_no_private_home();
+    world.backend().assert_clean();
 }
 
 #[test]

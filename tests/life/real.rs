@@ -130,6 +130,9 @@ fn a_background_server_moves_with_what_is_attached_to_it() {
     );
     assert_eq!(world.live_owner().as_deref(), Some("alice"));
 
+    // Without a restart the server goes on as it began.
+    world.pool(&["use", "bob", "--force"]).run().ok();
+    answered_by(&mut terminal, &world, "alice");
     let output = world.pool(&["use", "bob", "--restart-server", "--force"]).run().ok();
     complains(&output, "interrupts work in flight");
     output.says("`bob` is live and pinned").says("what is attached to it goes on as `bob`");

@@ -178,6 +178,23 @@ fn what_cannot_be_managed_is_never_overwritten_and_what_is_broken_is_kept() {
 }
 
 #[test]
+fn a_server_that_cannot_be_restarted_is_said_so() {
+    let world = World::script("exit 9", &["alice", "bob"]);
+    let server = world.cmd("/bin/sleep").arg("1000").spawn();
+    let record = world.codex_home().join("app-server-daemon/daemon.pid");
+    world.write_private(&record, &json!({ "pid": server.pid() }).to_string());
+    let output =
+        world.pool(&["use", "bob", "--restart-server"]).run().expect(1).says("`bob` is live and pinned");
+    complains(&output, "the account is switched, but the background server goes on as before");
+    complains(&output, "exit status: 9");
+    drop(server);
+    complains(
+        &world.pool(&["use", "alice", "--restart-server"]).run().ok(),
+        "no background server runs here",
+    );
+}
+
+#[test]
 fn ctrl_c_in_the_middle_leaves_all_or_nothing() {
     let world = World::new(&["alice", "bob"]);
     let ids = ["alice", "bob"].map(|name| world.id(name));
