@@ -5,5 +5,6 @@ mod faults;
 mod model;
 mod races;
 mod random;
+mod real;
 mod security;
 mod world;

@@ -1,0 +1,75 @@
+//! The chief promises with the real Codex behind the shim, in every version that `CODEX_POOL_TEST_VERSIONS` names.
+//! `scripts/compatibility.sh` makes the table in `docs/compatibility.md` of them.
+
+use testkit::{Codex, real_codex, versions};
+
+use crate::world::{SOON, World};
+
+/// One world for each version, with Alice live and Bob the pick.
+fn worlds() -> impl Iterator<Item = (String, World)> {
+    versions().into_iter().map(|version| {
+        let codex = real_codex(&version).unwrap_or_else(|e| panic!("no real Codex: {e}"));
+        let world = World::with(Codex::Real(codex), &["alice", "bob"], "background_refresh = false\n");
+        world.reset(&testkit::backend::LoginSpec::default());
+        world.write_live(&world.stored("alice"));
+        (version, world)
+    })
+}
+
+#[test]
+fn a_launch_runs_on_the_account_that_is_asked_for() {
+    for (version, world) in worlds() {
+        for name in ["bob", "alice", "bob"] {
+            let output = world.exec().env("CODEX_POOL_ACCOUNT", name).run().ok();
+            assert_eq!(output.stdout.trim(), format!("hello from {name}"), "{version}");
+        }
+        assert_eq!(world.backend().report().refreshes.len(), 0, "{version}");
+        assert_eq!(world.breaches(), Vec::<String>::new(), "{version}");
+    }
+}
+
+#[test]
+fn two_sessions_run_at_once_on_two_accounts() {
+    for (version, world) in worlds() {
+        let hold = world.backend().hold("alice");
+        let first = world.exec().env("CODEX_POOL_ACCOUNT", "alice").spawn();
+        hold.wait_for(1, SOON);
+        let second = world.exec().env("CODEX_POOL_ACCOUNT", "bob").run().ok();
+        assert_eq!(second.stdout.trim(), "hello from bob", "{version}");
+        drop(hold);
+        assert_eq!(first.wait().ok().stdout.trim(), "hello from alice", "{version}");
+        assert_eq!(world.breaches(), Vec::<String>::new(), "{version}");
+    }
+}
+
+#[test]
+fn a_token_near_its_end_is_renewed_before_codex_sees_it() {
+    for (version, world) in worlds() {
+        let old = testkit::backend::LoginSpec {
+            refreshed_ago: 900_000,
+            ..testkit::backend::LoginSpec::expires_in(200)
+        };
+        world.write_live(&world.backend().auth_json_with("alice", &old));
+        let output = world.exec().env("CODEX_POOL_ACCOUNT", "alice").run().ok();
+        assert_eq!(output.stdout.trim(), "hello from alice", "{version}");
+        assert_eq!(world.backend().report().refreshes_of("alice").len(), 1, "{version}");
+        assert!(world.stored("alice").contains(&world.backend().newest_refresh_token("alice")), "{version}");
+        assert_eq!(world.breaches(), Vec::<String>::new(), "{version}");
+    }
+}
+
+#[test]
+fn a_login_revokes_nobody_and_is_taken_in() {
+    for (version, world) in worlds() {
+        let backend = world.backend();
+        backend.approve_login("bob");
+        let issuer = backend.url();
+        world.codex(&["login", "--device-auth", "--experimental_issuer", &issuer]).run().ok();
+        assert_eq!(backend.report().revocations.len(), 0, "{version}");
+        let newest = backend.newest_refresh_token("bob");
+        assert!(world.stored("bob").contains(&newest), "{version}: the new login is not in the pool");
+        assert!(world.live().is_some_and(|live| live.contains(&newest)), "{version}: it is not live");
+        assert_eq!(world.lost(), Vec::<String>::new(), "{version}");
+        assert_eq!(world.breaches(), Vec::<String>::new(), "{version}");
+    }
+}
