@@ -27,6 +27,7 @@ for version in "${versions[@]}"; do
 done
 
 {
+    # shellcheck disable=SC2016 # the backticks are Markdown's
     printf '# Compatibility\n\nWritten by `scripts/compatibility.sh`, which runs the tests that use the real Codex, with each of these versions,\n'
     printf 'against the stand-in service.\n\n| what holds |'
     printf ' %s |' "${versions[@]}"

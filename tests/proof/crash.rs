@@ -189,10 +189,17 @@ impl Driver {
         world.wait_until_quiet();
         let output = world.pool(&["refresh"]).run();
         assert!(output.status.success(), "{what}, and then: {output}");
+        world.wait_until_quiet();
         for name in USERS {
+            let (newest, stored) = (self.newest(name), world.stored(name));
+            let seen = world.backend().report().refreshes;
             assert!(
-                world.stored(name).contains(&self.newest(name)),
-                "{what}: {name}'s newest token is not in the pool"
+                stored.contains(&newest),
+                "{what}: {name}'s newest token {newest} is not in the pool, but {:?}; lost: {:?}; begun: {:?}; seen: {:?}",
+                stored.lines().find(|line| line.contains("refresh_token")),
+                world.lost(),
+                world.refreshes_begun(),
+                &seen[seen.len().saturating_sub(6)..]
             );
         }
         self.check(what);

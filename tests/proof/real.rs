@@ -1,6 +1,7 @@
 //! The chief promises with the real Codex behind the shim, in every version that `CODEX_POOL_TEST_VERSIONS` names.
 //! `scripts/compatibility.sh` makes the table in `docs/compatibility.md` of them.
 
+use testkit::backend::LoginSpec;
 use testkit::{Codex, real_codex, versions};
 
 use crate::world::{SOON, World};
@@ -10,7 +11,7 @@ fn worlds() -> impl Iterator<Item = (String, World)> {
     versions().into_iter().map(|version| {
         let codex = real_codex(&version).unwrap_or_else(|e| panic!("no real Codex: {e}"));
         let world = World::with(Codex::Real(codex), &["alice", "bob"], "background_refresh = false\n");
-        world.reset(&testkit::backend::LoginSpec::default());
+        world.reset(&LoginSpec::default());
         world.write_live(&world.stored("alice"));
         (version, world)
     })
@@ -45,11 +46,10 @@ fn two_sessions_run_at_once_on_two_accounts() {
 #[test]
 fn a_token_near_its_end_is_renewed_before_codex_sees_it() {
     for (version, world) in worlds() {
-        let old = testkit::backend::LoginSpec {
-            refreshed_ago: 900_000,
-            ..testkit::backend::LoginSpec::expires_in(200)
-        };
-        world.write_live(&world.backend().auth_json_with("alice", &old));
+        let old = LoginSpec { refreshed_ago: 900_000, ..LoginSpec::expires_in(200) };
+        let document = world.backend().auth_json_with("alice", &old);
+        world.store("alice", &document);
+        world.write_live(&document);
         let output = world.exec().env("CODEX_POOL_ACCOUNT", "alice").run().ok();
         assert_eq!(output.stdout.trim(), "hello from alice", "{version}");
         assert_eq!(world.backend().report().refreshes_of("alice").len(), 1, "{version}");

@@ -214,8 +214,13 @@ impl World {
     }
 
     /// Waits until no process of this world runs (a refresh goes on after the launch that started it was killed).
+    /// One that is just being started can be overlooked once, so it looks again.
     pub(crate) fn wait_until_quiet(&self) {
-        testkit::wait_until("the sandbox is quiet", SOON, || self.processes().is_empty());
+        testkit::wait_until("the sandbox is quiet", SOON, || {
+            let quiet = self.processes().is_empty();
+            std::thread::sleep(Duration::from_millis(5));
+            quiet && self.processes().is_empty()
+        });
     }
 }
 
