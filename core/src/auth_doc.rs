@@ -303,6 +303,9 @@ impl AuthDoc {
     /// # Errors
     /// If the new tokens belong to someone else, or to nobody.
     pub fn refreshed(&self, fresh: &FreshTokens, now: i64) -> Result<AuthDoc, DocError> {
+        // Newer than this one also when both were issued within one second: what it replaces is used up.
+        let just_before = self.last_refresh().filter(|at| (0..60).contains(&at.saturating_sub(now)));
+        let now = just_before.map_or(now, |at| at + 1);
         let doc = self.edited(|doc| {
             for (name, value) in [
                 ("id_token", &fresh.id_token),

@@ -139,6 +139,17 @@ proptest! {
     }
 
     #[test]
+    fn a_renewal_is_newer_even_within_the_same_second(issued in 0..4_000_000_000_i64, now in 0..4_000_000_000_i64, count in 2..5_usize) {
+        let mut doc = AuthDoc::parse(document(issued, "t", &Value::Null)).unwrap();
+        for number in 0..count {
+            let fresh = FreshTokens { refresh_token: Some(Secret::new(format!("t{number}"))), ..FreshTokens::default() };
+            let renewed = doc.refreshed(&fresh, now).unwrap();
+            prop_assert!(renewed.compare_age(&doc).is_gt());
+            doc = renewed;
+        }
+    }
+
+    #[test]
     fn age_is_an_order(a in a_document(), b in a_document(), c in a_document()) {
         let [a, b, c] = [a, b, c].map(|bytes| AuthDoc::parse(bytes).unwrap());
         prop_assert_eq!(a.compare_age(&b), b.compare_age(&a).reverse());

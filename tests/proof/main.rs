@@ -1,6 +1,7 @@
 //! Tries to break the promise that no login is ever lost: crashes at any instant, and system calls that fail.
 
 mod crash;
+mod dependencies;
 mod faults;
 mod model;
 mod races;
