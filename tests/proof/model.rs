@@ -270,7 +270,7 @@ impl Model {
         let alone = self.keeps(Rule::RefreshAlone);
         match state.renewals[who] {
             // What is lost needs a login; a renewal could only prove it.
-            Renewal::Idle if !(alone && state.alone) && !state.unheard[account] => {
+            Renewal::Idle if !(state.unheard[account] || alone && state.alone) => {
                 push("renewal is alone", &|s| {
                     s.alone = true;
                     s.renewals[who] = Renewal::Alone;
@@ -353,14 +353,10 @@ impl Model {
         let wanted = WANTED[who];
         let home = home_of(wanted);
         if state.seats[SHARED].account() == Some(wanted) {
-            SHARED
-        } else if state.seats[home].account() == Some(wanted) && self.in_use(state, home, who) {
-            home
-        } else if self.in_use(state, SHARED, who) {
-            home
-        } else {
-            SHARED
+            return SHARED;
         }
+        let in_home = state.seats[home].account() == Some(wanted) && self.in_use(state, home, who);
+        if in_home || self.in_use(state, SHARED, who) { home } else { SHARED }
     }
 
     fn in_use(&self, state: &State, seat: usize, except: usize) -> bool {

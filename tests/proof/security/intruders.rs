@@ -159,7 +159,8 @@ fn odd_files_hold_nobody_up() {
     let device = |at: &Path| symlink("/dev/zero", at).expect("link a device");
     let giant = |at: &Path| File::create(at).and_then(|f| f.set_len(1 << 40)).expect("make a giant");
     let folder = |at: &Path| fs::create_dir(at).expect("make a folder");
-    let plants: [(&str, &dyn Fn(&Path)); 4] =
+    type Plant<'a> = (&'a str, &'a dyn Fn(&Path));
+    let plants: [Plant<'_>; 4] =
         [("pipe", &pipe), ("device", &device), ("giant", &giant), ("folder", &folder)];
     for (what, plant) in plants {
         for place in &places {
