@@ -57,17 +57,17 @@ impl Launch<'_> {
         }
         let home = held.base.home(&held.pool.paths, &id);
         if home.auth_json().exists() && !self.occupants(held, &home).is_empty() {
-            return self.join_home(held, &home, &id, false, lines);
+            return self.join_home(held, &home, &id, None, lines);
         }
         let in_the_way = self.in_the_way(held);
-        if in_the_way.is_none() {
+        let Some(in_the_way) = in_the_way else {
             self.stop_idle_server(held);
             let before = held.live().cloned();
             self.enter(held, &shared, Some(&id))?;
             self.put(held, &shared, &id)?;
             lines.push(Line::Switched(switched(held, before.as_ref(), &id)));
             return Ok(Seated { seat: shared, account: Some(id) });
-        }
+        };
         let possible = match self.settings.parallel {
             Parallel::Home => seats::home::possible(&held.pool.paths, held.base, &self.env().temp_dir()),
             // Staying would make Codex delete the live login.
@@ -75,8 +75,8 @@ impl Launch<'_> {
             Parallel::Off => Err("parallel = \"off\"".to_owned()),
         };
         match possible {
-            Ok(()) => self.join_home(held, &home, &id, true, lines),
-            Err(why) => self.stay(held, Some((&id, in_the_way.unwrap_or_default(), why)), lines),
+            Ok(()) => self.join_home(held, &home, &id, Some(&in_the_way), lines),
+            Err(why) => self.stay(held, Some((&id, in_the_way, why)), lines),
         }
     }
 
@@ -99,19 +99,20 @@ impl Launch<'_> {
         held.census.occupants(&held.pool, held.base, seat, &databases(self.env(), held.codex, held.base))
     }
 
-    /// The account's own home: brought up to date, with the newest credentials in it.
+    /// The account's own home: brought up to date, with the newest credentials in it. `in_the_way`: what
+    /// keeps it from the shared seat, if it is not in its home already.
     fn join_home(
         &self,
         held: &mut Held<'_>,
         home: &Seat,
         id: &AccountId,
-        free: bool,
+        in_the_way: Option<&str>,
         lines: &mut Vec<Line>,
     ) -> Result<Seated, Trouble> {
         let now = self.env().now;
         self.enter(held, home, Some(id))?;
         let ready =
-            seats::home::update(held.lock, &held.pool.paths, held.base, home, free, now).and_then(|()| {
+            seats::home::update(held.lock, &held.pool.paths, held.base, home, in_the_way.is_some(), now).and_then(|()| {
                 let holds = seats::reconcile(held.lock, &mut held.pool, home, now)?;
                 if holds == (Holding::Account { id: id.clone(), stale: false }) {
                     return Ok(());
@@ -123,8 +124,12 @@ impl Launch<'_> {
         }
         if held.live() != Some(id) {
             let label = label_of(held, id);
-            let who = held.live().map_or_else(|| "another login".to_owned(), |live| label_of(held, live));
-            lines.push(Line::Switched(format!("{label}, in a home of its own, since {who} is in use")));
+            let who = held.live().map_or_else(|| "CODEX_HOME".to_owned(), |live| label_of(held, live));
+            let why = match in_the_way {
+                Some(by) => format!("{who} is in use: {by}"),
+                None => "it is in use there".to_owned(),
+            };
+            lines.push(Line::Switched(format!("{label}, in a home of its own, since {why}")));
         }
         Ok(Seated { seat: home.clone(), account: Some(id.clone()) })
     }

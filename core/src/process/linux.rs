@@ -47,9 +47,12 @@ pub(super) fn stat(pid: u32) -> Option<Stat> {
     let after_name = bytes.iter().rposition(|&b| b == b')')? + 1;
     let fields = std::str::from_utf8(&bytes[after_name..]).ok()?;
     let mut fields = fields.split_ascii_whitespace();
-    let ended = matches!(fields.next()?, "Z" | "X" | "x");
+    let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
-    let start_ticks = fields.nth(17)?.parse().ok()?;
+    let threads: u32 = fields.nth(15)?.parse().ok()?;
+    let start_ticks = fields.nth(1)?.parse().ok()?;
+    // The first thread can be a zombie while others still work, and hold files and locks.
+    let ended = matches!(state, "Z" | "X" | "x") && threads <= 1;
     Some(Stat { parent, start_ticks, ended })
 }
 

@@ -1,0 +1,112 @@
+//! A Codex that nobody launched through the shim: an editor's app-server, a command by its full path. It sits in
+//! the shared seat like any other.
+
+use std::fs;
+
+use testkit::backend::Step;
+
+use crate::rpc::Editor;
+use crate::world::{SOON, World, answered, worlds};
+
+const TWO: [&str; 2] = ["alice", "bob"];
+
+#[track_caller]
+fn bob_goes_elsewhere(world: &World) {
+    let output = answered(world.exec_as("bob").run(), "bob");
+    assert!(output.stderr.contains("not started through codex-pool"), "{output}");
+    assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version);
+}
+
+#[test]
+fn an_editor_keeps_its_account_and_what_it_rotates_is_kept() {
+    for world in worlds(&TWO) {
+        let mut editor = Editor::open(world.real_codex(&["app-server"]));
+        bob_goes_elsewhere(&world);
+        editor.ask(&world, "hello from alice");
+        editor.rotate();
+        editor.rotate();
+        assert_eq!(world.backend().report().refreshes_of("alice").len(), 2, "{}", world.version);
+        bob_goes_elsewhere(&world);
+        editor.ask(&world, "hello from alice");
+        editor.close();
+        answered(world.exec_as("bob").run(), "bob");
+        assert_eq!(world.live_owner().as_deref(), Some("bob"), "{}", world.version);
+        answered(world.exec_as("alice").run(), "alice");
+        world.assert_nothing_lost(&TWO);
+    }
+}
+
+#[test]
+fn an_editor_through_the_shim_is_a_launch_like_any_other() {
+    for world in worlds(&TWO) {
+        world.rank(&["bob", "alice"]);
+        let mut editor = Editor::open(world.codex(&["app-server"]));
+        editor.ask(&world, "hello from bob");
+        answered(world.exec_as("alice").run(), "alice");
+        assert_eq!(world.live_owner().as_deref(), Some("bob"), "{}", world.version);
+        editor.rotate();
+        editor.ask(&world, "hello from bob");
+        editor.close();
+        world.assert_nothing_lost(&TWO);
+    }
+}
+
+#[test]
+fn a_codex_by_its_full_path_is_not_swapped_away() {
+    for world in worlds(&TWO) {
+        let backend = world.backend();
+        backend.script("alice", [Step::Shell("true".to_owned())]);
+        let hold = backend.hold("alice");
+        let foreign = world.foreign_exec().spawn();
+        hold.wait_for(1, SOON);
+        bob_goes_elsewhere(&world);
+        backend.reject_access_tokens("alice");
+        drop(hold);
+        answered(foreign.wait(), "alice");
+        assert_eq!(backend.report().refreshes_of("alice").len(), 1, "{}", world.version);
+        answered(world.exec_as("bob").run(), "bob");
+        assert_eq!(world.live_owner().as_deref(), Some("bob"), "{}", world.version);
+        world.assert_nothing_lost(&TWO);
+    }
+}
+
+#[test]
+fn an_interface_by_its_full_path_is_not_swapped_away() {
+    for world in worlds(&TWO) {
+        let mut foreign = world.terminal(world.real_codex(&[]));
+        crate::world::ask(&mut foreign, "say something", "hello from alice");
+        bob_goes_elsewhere(&world);
+        crate::world::ask(&mut foreign, "and again", "hello from alice");
+        assert_eq!(world.backend().report().turns_of("alice").len(), 2, "{}", world.version);
+        world.assert_nothing_lost(&TWO);
+    }
+}
+
+#[test]
+fn a_codex_that_a_session_of_another_seat_starts_by_its_full_path_is_not_swapped_away() {
+    // It is a child of bob's launch, but sits in the shared seat.
+    for world in worlds(&TWO) {
+        let backend = world.backend();
+        let mut editor = Editor::open(world.real_codex(&["app-server"]));
+        let script = format!(
+            "env -u CODEX_HOME -u CODEX_SQLITE_HOME {} exec --skip-git-repo-check inner > inner.txt 2>&1",
+            world.real_path().display()
+        );
+        backend.script("bob", [Step::Shell(script)]);
+        let outer = ["exec", "--skip-git-repo-check", "-s", "danger-full-access", "outer"];
+        let hold = backend.hold("alice");
+        let outer = world.codex(&outer).env("CODEX_POOL_ACCOUNT", "bob").spawn();
+        hold.wait_for(1, SOON);
+        editor.close();
+        // Only the inner one is in the shared seat now.
+        world.backend().add("carol");
+        world.import("carol", &backend.auth_json("carol"));
+        answered(world.exec_as("carol").run(), "carol");
+        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version);
+        drop(hold);
+        answered(outer.wait(), "bob");
+        let inner = fs::read_to_string(world.work().join("inner.txt")).expect("the inner one's output");
+        assert!(inner.contains("hello from alice"), "{}: {inner}", world.version);
+        world.assert_nothing_lost(&["alice", "bob", "carol"]);
+    }
+}

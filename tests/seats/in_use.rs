@@ -1,0 +1,156 @@
+//! A seat never changes hands under a launch of ours, however it was started and whatever became of its parts;
+//! and what Codex wrote there meanwhile reaches the pool.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use nix::sys::signal::Signal;
+use testkit::Cmd;
+use testkit::backend::Step;
+
+use crate::world::{SOON, World, alive, answered, children, native_of, wait_for_end, worlds};
+
+const TWO: [&str; 2] = ["alice", "bob"];
+
+/// A session of two turns: the first is held by the test, before the second Codex must renew its token.
+struct Session {
+    hold: testkit::backend::Hold,
+    running: testkit::Running,
+}
+
+impl Session {
+    fn start(world: &World, user: &str, cmd: Cmd) -> Session {
+        world.backend().script(user, [Step::Shell("true".to_owned())]);
+        let hold = world.backend().hold(user);
+        let running = cmd.spawn();
+        hold.wait_for(1, SOON);
+        Session { hold, running }
+    }
+
+    /// Lets it go on; its token is rejected, so that it rotates.
+    fn go_on(self, world: &World, user: &str) -> testkit::Running {
+        world.backend().reject_access_tokens(user);
+        drop(self.hold);
+        self.running
+    }
+}
+
+/// Bob is launched while alice's session is there: he must not be put under it.
+#[track_caller]
+fn bob_goes_elsewhere(world: &World) {
+    answered(world.exec_as("bob").run(), "bob");
+    assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version);
+    assert_eq!(world.owner_at(&world.home_of("bob")).as_deref(), Some("bob"), "{}", world.version);
+}
+
+/// Alice's session is over: bob takes the shared seat, and nothing that was rotated is missing.
+#[track_caller]
+fn then_bob_is_swapped_in(world: &World) {
+    assert_eq!(world.backend().report().refreshes_of("alice").len(), 1, "{}", world.version);
+    answered(world.exec_as("bob").run(), "bob");
+    assert_eq!(world.live_owner().as_deref(), Some("bob"), "{}", world.version);
+    world.assert_nothing_lost(&TWO);
+    answered(world.exec_as("alice").run(), "alice");
+    world.assert_nothing_lost(&TWO);
+}
+
+#[test]
+fn a_session_is_not_swapped_away() {
+    for world in worlds(&TWO) {
+        let session = Session::start(&world, "alice", world.exec());
+        bob_goes_elsewhere(&world);
+        session.go_on(&world, "alice").wait().ok().says("hello from alice");
+        then_bob_is_swapped_in(&world);
+    }
+}
+
+#[test]
+fn a_native_codex_whose_launcher_was_killed_still_sits() {
+    for world in worlds(&TWO) {
+        let session = Session::start(&world, "alice", world.exec());
+        let native = native_of(&session.running);
+        session.running.signal(Signal::SIGKILL);
+        wait_for_end(session.running.pid());
+        assert!(alive(native));
+        bob_goes_elsewhere(&world);
+        // Dropping it would kill its process group.
+        let _group = session.go_on(&world, "alice");
+        wait_for_end(native);
+        then_bob_is_swapped_in(&world);
+    }
+}
+
+#[test]
+fn a_native_codex_whose_launcher_was_killed_still_sits_in_its_home() {
+    for world in worlds(&TWO) {
+        let first = Session::start(&world, "alice", world.exec());
+        let session = Session::start(&world, "bob", world.exec_as("bob"));
+        let home = world.home_of("bob");
+        let native = native_of(&session.running);
+        session.running.signal(Signal::SIGKILL);
+        wait_for_end(session.running.pid());
+        drop(first.go_on(&world, "alice").wait().ok());
+        // The shared seat is free now, but bob has one file, and it is in use.
+        let second = world.exec_as("bob").spawn();
+        session.hold.wait_for(2, SOON);
+        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version);
+        let _group = session.go_on(&world, "bob");
+        answered(second.wait(), "bob");
+        wait_for_end(native);
+        assert_eq!(world.backend().report().refreshes_of("bob").len(), 1, "{}", world.version);
+        let output = answered(world.exec_as("bob").run(), "bob");
+        assert_eq!(world.live_owner().as_deref(), Some("bob"), "{}: {output}", world.version);
+        assert!(!home.join("auth.json").exists(), "{}: one file for one account", world.version);
+        world.assert_nothing_lost(&TWO);
+    }
+}
+
+#[test]
+fn a_stopped_session_still_sits() {
+    for world in worlds(&TWO) {
+        let session = Session::start(&world, "alice", world.exec());
+        session.running.signal_group(Signal::SIGSTOP);
+        bob_goes_elsewhere(&world);
+        session.running.signal_group(Signal::SIGCONT);
+        session.go_on(&world, "alice").wait().ok().says("hello from alice");
+        then_bob_is_swapped_in(&world);
+    }
+}
+
+/// A launcher as version managers install it: a script that starts the real one as a child.
+fn wrapper(world: &World) -> PathBuf {
+    let path = world.root().join("bin/wrapper");
+    let script = format!("#!/bin/sh\n\"{}\" \"$@\"\nexit $?\n", world.real_path().display());
+    fs::write(&path, script).expect("write the wrapper");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("make it executable");
+    path
+}
+
+#[test]
+fn a_session_below_a_wrapper_that_forks_is_not_swapped_away() {
+    for world in worlds(&TWO) {
+        let wrapper = wrapper(&world);
+        let session = Session::start(&world, "alice", world.exec().env("CODEX_POOL_CODEX", &wrapper));
+        bob_goes_elsewhere(&world);
+        session.go_on(&world, "alice").wait().ok().says("hello from alice");
+        then_bob_is_swapped_in(&world);
+    }
+}
+
+#[test]
+fn a_session_whose_wrapper_was_killed_is_not_swapped_away() {
+    for world in worlds(&TWO) {
+        let wrapper = wrapper(&world);
+        let session = Session::start(&world, "alice", world.exec().env("CODEX_POOL_CODEX", &wrapper));
+        let launcher = children(session.running.pid())[0];
+        let native = children(launcher)[0];
+        session.running.signal(Signal::SIGKILL);
+        wait_for_end(session.running.pid());
+        bob_goes_elsewhere(&world);
+        // Dropping it would kill its process group.
+        let _group = session.go_on(&world, "alice");
+        wait_for_end(native);
+        then_bob_is_swapped_in(&world);
+    }
+}

@@ -1,0 +1,11 @@
+//! Seats, end to end: the shim among everything else that uses an `auth.json`, on the real Codex and the stand-in
+//! service. Each test is named after the claim that it would see broken.
+//!
+//! An ordinary run takes one version of Codex; `CODEX_POOL_TEST_VERSIONS=all` takes every one in which what
+//! is claimed here differs (0.140.0 has no background server, 0.159.3 has one but knows no creator of
+//! a session), and a list of versions takes those.
+
+mod editor;
+mod in_use;
+mod rpc;
+mod world;

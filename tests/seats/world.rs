@@ -1,0 +1,255 @@
+//! What these tests have in common: a sandbox whose pool is filled and ranked, real Codexes in it, and the
+//! question whether anything was lost.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use testkit::pty::ENTER;
+use testkit::{Cmd, Codex, Output, PINNED, Pty, Running, Sandbox, real_codex, wait_until};
+
+/// How long to wait for something that happens at once, on a machine that is busy.
+pub(crate) const SOON: Duration = Duration::from_secs(60);
+
+/// A sandbox with a pool and a real Codex.
+pub(crate) struct World {
+    sandbox: Sandbox,
+    /// Codex's version.
+    pub(crate) version: String,
+}
+
+impl std::ops::Deref for World {
+    type Target = Sandbox;
+    fn deref(&self) -> &Sandbox {
+        &self.sandbox
+    }
+}
+
+/// The versions of an ordinary run, or those that were asked for.
+pub(crate) fn versions() -> Vec<String> {
+    match std::env::var("CODEX_POOL_TEST_VERSIONS").as_deref() {
+        Ok("all") => ["0.140.0", "0.159.3", "0.169.0"].map(str::to_owned).into(),
+        _ => testkit::versions(),
+    }
+}
+
+/// A world of each version with these accounts, the first of which ranks first and is live.
+pub(crate) fn worlds(users: &[&str]) -> impl Iterator<Item = World> {
+    versions().into_iter().map(|version| World::of(&version, users))
+}
+
+/// The same of the versions that have a background server.
+pub(crate) fn worlds_with_server(users: &[&str]) -> impl Iterator<Item = World> {
+    versions().into_iter().filter(|v| has_server(v)).map(|version| World::of(&version, users))
+}
+
+fn has_server(version: &str) -> bool {
+    let minor = version.split('.').nth(1).and_then(|minor| minor.parse::<u32>().ok());
+    minor.is_some_and(|minor| minor >= 159)
+}
+
+impl World {
+    /// With the pinned version.
+    pub(crate) fn new(users: &[&str]) -> World {
+        World::of(PINNED, users)
+    }
+
+    fn of(version: &str, users: &[&str]) -> World {
+        let codex = real_codex(version).unwrap_or_else(|e| panic!("no real Codex: {e}"));
+        let world = World::with(Sandbox::builder().codex(Codex::Real(codex)).build(), version);
+        world.fill(users);
+        world
+    }
+
+    /// In this sandbox, with an empty pool.
+    pub(crate) fn with(sandbox: Sandbox, version: &str) -> World {
+        World { sandbox, version: version.to_owned() }
+    }
+
+    /// Puts these accounts into the pool; the first ranks first and is live.
+    pub(crate) fn fill(&self, users: &[&str]) {
+        for user in users {
+            self.backend().add(user);
+            self.import(user, &self.backend().auth_json(user));
+        }
+        self.rank(users);
+        self.live_is(users[0]);
+    }
+
+    /// Puts a login into the pool under that label.
+    pub(crate) fn import(&self, label: &str, auth_json: &str) {
+        self.pool(&["import", "-", "--label", label]).stdin(auth_json).run().ok();
+    }
+
+    /// Makes that account live, and requires it.
+    pub(crate) fn live_is(&self, label: &str) {
+        self.pool(&["use", label]).run().ok();
+        self.pool(&["use", "--auto"]).run().ok();
+        assert_eq!(self.live_owner().as_deref(), Some(label));
+    }
+
+    /// Ranks the accounts in this order, with room for all.
+    pub(crate) fn rank(&self, labels: &[&str]) {
+        let used = |at: usize| 5.0 + 80.0 * at as f64 / labels.len() as f64;
+        self.usage(&labels.iter().enumerate().map(|(at, label)| (*label, used(at))).collect::<Vec<_>>());
+    }
+
+    /// Makes these the accounts' usage as just fetched: label, and percent used of both windows.
+    pub(crate) fn usage(&self, usage: &[(&str, f64)]) {
+        let (now, ids) = (now(), self.ids());
+        let window = |seconds: i64, used: f64, left: i64| {
+            json!({"window_seconds": seconds, "used_percent": used, "resets_at": now + left})
+        };
+        let entry = |used: f64| {
+            json!({"usage": {"fetched_at": now, "source": "api", "limit_reached": used >= 100.0,
+                "windows": [window(18_000, used / 2.0, 3600), window(604_800, used, 86_400)]}})
+        };
+        let accounts: BTreeMap<&str, Value> =
+            usage.iter().map(|(label, used)| (ids[*label].as_str(), entry(*used))).collect();
+        let cache = json!({"version": 1, "accounts": accounts});
+        self.write_private(&self.pool_home().join("usage.json"), &cache.to_string());
+    }
+
+    /// Ids by label.
+    pub(crate) fn ids(&self) -> BTreeMap<String, String> {
+        let text = |v: &Value| v.as_str().expect("text").to_owned();
+        self.list().iter().map(|a| (text(&a["label"]), text(&a["id"]))).collect()
+    }
+
+    /// `list --json`, which also brings what all seats hold into the pool.
+    pub(crate) fn list(&self) -> Vec<Value> {
+        let list = self.pool(&["list", "--json"]).run().ok().json();
+        list["accounts"].as_array().expect("accounts").clone()
+    }
+
+    /// One account of `list --json`.
+    pub(crate) fn account(&self, label: &str) -> Value {
+        let found = self.list().into_iter().find(|a| a["label"] == label);
+        found.unwrap_or_else(|| panic!("no {label} in the pool"))
+    }
+
+    /// An account's document in the pool, if there is one.
+    pub(crate) fn stored(&self, label: &str) -> Option<String> {
+        fs::read_to_string(self.pool_home().join(format!("auth/{}.json", self.ids()[label]))).ok()
+    }
+
+    /// An account's home over the user's CODEX_HOME, whether or not it is there.
+    pub(crate) fn home_of(&self, label: &str) -> PathBuf {
+        let id = &self.ids()[label];
+        let over = fs::read_dir(self.pool_home().join("homes")).into_iter().flatten();
+        let over = over.map(|e| e.expect("an entry").path()).find(|over| {
+            fs::read_to_string(over.join(".base")).is_ok_and(|base| Path::new(&base) == self.codex_home())
+        });
+        over.unwrap_or_else(|| self.pool_home().join("homes/none")).join(id)
+    }
+
+    /// Whose login is live.
+    pub(crate) fn live_owner(&self) -> Option<String> {
+        self.backend().owner(&self.live()?)
+    }
+
+    /// Whose login is in this `auth.json`.
+    pub(crate) fn owner_at(&self, dir: &Path) -> Option<String> {
+        self.backend().owner(&fs::read_to_string(dir.join("auth.json")).ok()?)
+    }
+
+    /// `codex exec hi` through the shim.
+    pub(crate) fn exec(&self) -> Cmd {
+        self.codex(&["exec", "--skip-git-repo-check", "hi"])
+    }
+
+    /// `codex exec hi` through the shim, on the account of that label.
+    pub(crate) fn exec_as(&self, label: &str) -> Cmd {
+        self.exec().env("CODEX_POOL_ACCOUNT", label).env("CODEX_POOL_VERBOSE", "1")
+    }
+
+    /// `codex exec hi` past the shim.
+    pub(crate) fn foreign_exec(&self) -> Cmd {
+        self.real_codex(&["exec", "--skip-git-repo-check", "hi"])
+    }
+
+    /// Starts a program in a terminal and waits for Codex's prompt.
+    pub(crate) fn terminal(&self, cmd: Cmd) -> Pty {
+        let pty = Pty::spawn(cmd, 40, 120);
+        pty.wait_for_codex(SOON);
+        pty
+    }
+
+    /// Starts `codex` in a terminal.
+    pub(crate) fn ui(&self, args: &[&str]) -> Pty {
+        self.terminal(self.codex(args))
+    }
+
+    /// Requires that each of these users' newest refresh token is in the pool and still good, and that the
+    /// service saw no rule broken.
+    #[track_caller]
+    pub(crate) fn assert_nothing_lost(&self, users: &[&str]) {
+        self.list();
+        self.backend().assert_clean();
+        for user in users {
+            let newest = self.backend().newest_refresh_token(user);
+            let docs = fs::read_dir(self.pool_home().join("auth")).expect("the pool's documents");
+            let docs = docs.map(|e| fs::read_to_string(e.expect("an entry").path()).expect("a document"));
+            let held = docs.into_iter().any(|doc| doc.contains(&newest) && self.backend().is_good(&doc));
+            assert!(held, "{}: {user}'s newest refresh token {newest} is not in the pool", self.version);
+        }
+    }
+}
+
+/// Types a prompt and waits for the answer.
+#[track_caller]
+pub(crate) fn ask(pty: &mut Pty, prompt: &str, answer: &str) {
+    pty.send_line(prompt);
+    pty.wait_for_text(answer, SOON);
+}
+
+/// Quits the interface.
+#[track_caller]
+pub(crate) fn quit(pty: &mut Pty) -> String {
+    pty.send("/quit");
+    pty.wait_for_text("/quit", SOON);
+    std::thread::sleep(Duration::from_millis(200));
+    pty.send(ENTER);
+    assert!(pty.wait(SOON).success());
+    pty.screen()
+}
+
+/// Requires that this user, and no other, answered the launch.
+#[track_caller]
+pub(crate) fn answered(output: Output, user: &str) -> Output {
+    output.ok().says(&format!("hello from {user}"))
+}
+
+/// Whether any thread of a process still works: its first one can be a zombie already while others hold files.
+pub(crate) fn alive(pid: u32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads.map(|t| fs::read_to_string(t.path().join("stat")).unwrap_or_default()).any(|stat| {
+        stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+    })
+}
+
+/// Waits until a process is gone.
+#[track_caller]
+pub(crate) fn wait_for_end(pid: u32) {
+    wait_until(&format!("the end of {pid}"), SOON, || !alive(pid));
+}
+
+/// The children of a process.
+pub(crate) fn children(pid: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// The native Codex below a launcher.
+#[track_caller]
+pub(crate) fn native_of(launcher: &Running) -> u32 {
+    testkit::wait_for("the native Codex", SOON, || children(launcher.pid()).first().copied())
+}
+
+/// Unix seconds.
+pub(crate) fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    i64::try_from(since.as_secs()).expect("fits")
+}
