@@ -243,12 +243,13 @@ fn assess(index: usize, c: &Candidate<'_>, now: i64, settings: &Settings) -> Ran
 }
 
 fn excluded(c: &Candidate<'_>, settings: &Settings) -> Option<Reason> {
+    // What a name or a pin overrules comes last: it must not hide what they cannot.
     match c.account.auth.state {
-        _ if !c.account.enabled => Some(Reason::Disabled),
         AuthState::ReauthRequired => Some(Reason::ReauthRequired),
         AuthState::WorkspaceRemoved => Some(Reason::WorkspaceRemoved),
         _ if !c.has_credentials => Some(Reason::NoCredentials),
         _ if !c.allowed => Some(Reason::Forbidden),
+        _ if !c.account.enabled => Some(Reason::Disabled),
         _ if c.account.kind == AccountKind::ApiKey && !settings.api_key_fallback => {
             Some(Reason::ApiKeyNotPicked)
         }

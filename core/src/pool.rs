@@ -46,7 +46,8 @@ impl Pool {
             }
         };
         let state = State::load(Some(lock), paths);
-        Ok(Pool {
+        let lost = state.version == 0;
+        let mut pool = Pool {
             paths: paths.clone(),
             registry,
             state,
@@ -54,7 +55,11 @@ impl Pool {
             state_changed: false,
             adopted: Vec::new(),
             migrated,
-        })
+        };
+        if lost {
+            crate::seats::rediscover(lock, &mut pool, now)?;
+        }
+        Ok(pool)
     }
 
     /// Loads the pool only to look, without the lock: whole files, though perhaps of different moments.

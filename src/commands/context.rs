@@ -121,7 +121,7 @@ impl<'a> Context<'a> {
         }
         let census = Census::take(Some(&lock), &self.paths, now);
         launch::login::undo_interrupted(&lock, &mut pool, &census, now)?;
-        seats::reconcile_all(&lock, &mut pool, now)?;
+        seats::reconcile_all(&lock, &mut pool, &census.ledger, now)?;
         let shared = seats::reconcile(&lock, &mut pool, &self.base.shared(), now)?;
         for id in std::mem::take(&mut pool.adopted) {
             if let Some(account) = pool.registry().get(&id) {

@@ -93,7 +93,7 @@ pub(crate) fn rm(ctx: &Context<'_>, args: &RmArgs) -> Result<()> {
     }
     refuse_in_use(ctx, &open, &id)?;
     stop_idle_servers(ctx, &open, &id);
-    seats::remove_account(&open.lock, &mut open.pool, &id)?;
+    seats::remove_account(&open.lock, &mut open.pool, &id, open.now)?;
     home::retire(&open.lock, &ctx.paths, &id)?;
     store::erase(&open.lock, &ctx.paths, &id)?;
     // The registry last: what a crash leaves is an account without credentials, not the reverse.

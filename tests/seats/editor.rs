@@ -6,7 +6,7 @@ use std::fs;
 use testkit::backend::Step;
 
 use crate::rpc::Editor;
-use crate::world::{SOON, World, answered, worlds};
+use crate::world::{SOON, World, answered, ask, worlds};
 
 const TWO: [&str; 2] = ["alice", "bob"];
 
@@ -74,10 +74,10 @@ fn a_codex_by_its_full_path_is_not_swapped_away() {
 fn an_interface_by_its_full_path_is_not_swapped_away() {
     for world in worlds(&TWO) {
         let mut foreign = world.terminal(world.real_codex(&[]));
-        crate::world::ask(&mut foreign, "say something", "hello from alice");
-        bob_goes_elsewhere(&world);
-        crate::world::ask(&mut foreign, "and again", "hello from alice");
-        assert_eq!(world.backend().report().turns_of("alice").len(), 2, "{}", world.version);
+        ask(&world, &mut foreign, "alice");
+        answered(world.exec_as("bob").run(), "bob");
+        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version);
+        ask(&world, &mut foreign, "alice");
         world.assert_nothing_lost(&TWO);
     }
 }
@@ -87,7 +87,7 @@ fn a_codex_that_a_session_of_another_seat_starts_by_its_full_path_is_not_swapped
     // It is a child of bob's launch, but sits in the shared seat.
     for world in worlds(&TWO) {
         let backend = world.backend();
-        let mut editor = Editor::open(world.real_codex(&["app-server"]));
+        let editor = Editor::open(world.real_codex(&["app-server"]));
         let script = format!(
             "env -u CODEX_HOME -u CODEX_SQLITE_HOME {} exec --skip-git-repo-check inner > inner.txt 2>&1",
             world.real_path().display()

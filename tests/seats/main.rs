@@ -8,4 +8,5 @@
 mod editor;
 mod in_use;
 mod rpc;
+mod servers;
 mod world;

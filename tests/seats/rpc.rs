@@ -1,7 +1,8 @@
 //! Codex's app-server as an editor drives it: JSON-RPC over its standard streams.
 
 use std::fs::File;
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
 use std::process::{Child, ChildStdin, Stdio};
 
 use serde_json::{Value, json};
@@ -77,20 +78,16 @@ impl Editor {
         self.child.wait().expect("wait for a child");
     }
 
-    /// The process.
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     fn send(&mut self, message: &Value) {
         let stdin = self.stdin.as_mut().expect("it is open");
         writeln!(stdin, "{message}").expect("write to the app-server");
     }
 
-    fn messages(&mut self) -> Vec<Value> {
-        let mut text = String::new();
-        let read = self.stdout.rewind().and_then(|()| self.stdout.read_to_string(&mut text));
-        read.expect("read what the app-server says");
+    /// Whole lines only; the offset is the app-server's, so it must not move.
+    fn messages(&self) -> Vec<Value> {
+        let mut bytes = vec![0; usize::try_from(self.stdout.metadata().expect("stat").len()).expect("fits")];
+        self.stdout.read_exact_at(&mut bytes, 0).expect("read what the app-server says");
+        let text = String::from_utf8_lossy(&bytes);
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 }

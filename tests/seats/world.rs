@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use testkit::pty::ENTER;
-use testkit::{Cmd, Codex, Output, PINNED, Pty, Running, Sandbox, real_codex, wait_until};
+use testkit::{Cmd, Codex, Output, Pty, Running, Sandbox, real_codex, wait_until};
 
 /// How long to wait for something that happens at once, on a machine that is busy.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
@@ -50,15 +51,31 @@ fn has_server(version: &str) -> bool {
     minor.is_some_and(|minor| minor >= 159)
 }
 
-impl World {
-    /// With the pinned version.
-    pub(crate) fn new(users: &[&str]) -> World {
-        World::of(PINNED, users)
+/// What Codex installs for its background server, 400 MB: once per version, not once per test.
+fn packages(version: &str) -> PathBuf {
+    let dir = testkit::bins::target_dir().join("codex-server");
+    let place = dir.join(version);
+    fs::create_dir_all(&dir).expect("make a folder");
+    let lock = fs::File::create(dir.join(".lock")).expect("make a lock");
+    lock.lock().expect("take the lock");
+    if !place.exists() {
+        let codex = real_codex(version).unwrap_or_else(|e| panic!("no real Codex: {e}"));
+        let sandbox = Sandbox::builder().codex(Codex::Real(codex)).build();
+        for verb in ["start", "stop"] {
+            sandbox.real_codex(&["app-server", "daemon", verb]).run().ok();
+        }
+        fs::rename(sandbox.codex_home().join("packages/app-server-daemon"), &place).expect("keep it");
     }
+    place
+}
 
+impl World {
     fn of(version: &str, users: &[&str]) -> World {
         let codex = real_codex(version).unwrap_or_else(|e| panic!("no real Codex: {e}"));
         let world = World::with(Sandbox::builder().codex(Codex::Real(codex)).build(), version);
+        if has_server(version) {
+            world.install_server(version);
+        }
         world.fill(users);
         world
     }
@@ -66,6 +83,19 @@ impl World {
     /// In this sandbox, with an empty pool.
     pub(crate) fn with(sandbox: Sandbox, version: &str) -> World {
         World { sandbox, version: version.to_owned() }
+    }
+
+    /// As if Codex had installed its background server before: its big files are links.
+    fn install_server(&self, version: &str) {
+        let (from, to) = (packages(version), self.codex_home().join("packages/app-server-daemon"));
+        fs::create_dir_all(&to).expect("make a folder");
+        symlink(from.join("releases"), to.join("releases")).expect("link the releases");
+        for name in ["auto-update-version", "install.lock", "selection-history"] {
+            let _ = fs::copy(from.join(name), to.join(name));
+        }
+        let current = fs::read_link(from.join("current")).expect("the current release");
+        let release = to.join("releases").join(current.file_name().expect("a release's name"));
+        symlink(release, to.join("current")).expect("link the current release");
     }
 
     /// Puts these accounts into the pool; the first ranks first and is live.
@@ -99,9 +129,7 @@ impl World {
     /// Makes these the accounts' usage as just fetched: label, and percent used of both windows.
     pub(crate) fn usage(&self, usage: &[(&str, f64)]) {
         let (now, ids) = (now(), self.ids());
-        let window = |seconds: i64, used: f64, left: i64| {
-            json!({"window_seconds": seconds, "used_percent": used, "resets_at": now + left})
-        };
+        let window = |seconds: i64, used: f64, left: i64| json!({"window_seconds": seconds, "used_percent": used, "resets_at": now + left});
         let entry = |used: f64| {
             json!({"usage": {"fetched_at": now, "source": "api", "limit_reached": used >= 100.0,
                 "windows": [window(18_000, used / 2.0, 3600), window(604_800, used, 86_400)]}})
@@ -122,17 +150,6 @@ impl World {
     pub(crate) fn list(&self) -> Vec<Value> {
         let list = self.pool(&["list", "--json"]).run().ok().json();
         list["accounts"].as_array().expect("accounts").clone()
-    }
-
-    /// One account of `list --json`.
-    pub(crate) fn account(&self, label: &str) -> Value {
-        let found = self.list().into_iter().find(|a| a["label"] == label);
-        found.unwrap_or_else(|| panic!("no {label} in the pool"))
-    }
-
-    /// An account's document in the pool, if there is one.
-    pub(crate) fn stored(&self, label: &str) -> Option<String> {
-        fs::read_to_string(self.pool_home().join(format!("auth/{}.json", self.ids()[label]))).ok()
     }
 
     /// An account's home over the user's CODEX_HOME, whether or not it is there.
@@ -198,11 +215,16 @@ impl World {
     }
 }
 
-/// Types a prompt and waits for the answer.
+/// Types a prompt and waits until this user has answered it.
 #[track_caller]
-pub(crate) fn ask(pty: &mut Pty, prompt: &str, answer: &str) {
-    pty.send_line(prompt);
-    pty.wait_for_text(answer, SOON);
+pub(crate) fn ask(world: &World, pty: &mut Pty, user: &str) {
+    let done = |report: &testkit::backend::Report| report.turns.iter().filter(|t| t.done).count();
+    let before = done(&world.backend().report());
+    pty.send_line(&format!("question {before}"));
+    let report = world.backend().wait_for("an answer", SOON, |report| done(report) > before);
+    let turn = report.turns.iter().rfind(|t| t.done).expect("a turn");
+    assert_eq!(turn.user.as_deref(), Some(user), "{}: {}", world.version, pty.screen());
+    pty.wait_for_text(&format!("hello from {user}"), SOON);
 }
 
 /// Quits the interface.
@@ -225,15 +247,22 @@ pub(crate) fn answered(output: Output, user: &str) -> Output {
 /// Whether any thread of a process still works: its first one can be a zombie already while others hold files.
 pub(crate) fn alive(pid: u32) -> bool {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    threads.map(|t| fs::read_to_string(t.path().join("stat")).unwrap_or_default()).any(|stat| {
-        stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
-    })
+    threads
+        .map(|t| fs::read_to_string(t.path().join("stat")).unwrap_or_default())
+        .any(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X'])))
 }
 
 /// Waits until a process is gone.
 #[track_caller]
 pub(crate) fn wait_for_end(pid: u32) {
     wait_until(&format!("the end of {pid}"), SOON, || !alive(pid));
+}
+
+/// The background server of a seat, if one runs.
+pub(crate) fn server(dir: &Path) -> Option<u32> {
+    let record = fs::read_to_string(dir.join("app-server-daemon/daemon.pid")).ok()?;
+    let pid = serde_json::from_str::<Value>(&record).ok()?["pid"].as_u64()?;
+    u32::try_from(pid).ok().filter(|pid| alive(*pid))
 }
 
 /// The children of a process.

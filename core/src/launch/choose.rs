@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::target::Owner;
 use super::{Held, Launch, Line, Trouble, nested};
 use crate::account::{Account, AccountId, AccountKind, AuthState};
+use crate::codex::argv::Target;
 use crate::codex::layers::CodexSettings;
 use crate::env::{Env, names};
 use crate::error::{Error, ErrorKind, Result};
@@ -23,6 +24,8 @@ pub(super) enum Choice {
     Account(AccountId),
     /// The seat of the session that we are inside.
     Stay(Seat, Option<AccountId>),
+    /// The seat of whoever holds the session that goes on: there or nowhere.
+    Attach(Seat, Option<AccountId>),
     /// Nobody can be picked: whatever is live.
     Live,
 }
@@ -32,7 +35,9 @@ impl Launch<'_> {
         if let Some(name) = self.named() {
             return named(held, name).map(Choice::Account).map_err(Trouble::Named);
         }
-        if let Some((seat, account)) = nested::session(self.env(), held) {
+        if let Some((seat, account)) = nested::session(self.env(), held)
+            && may_be_used(held, account.as_ref())
+        {
             lines.push(Line::Verbose("inside a session: its own account".to_owned()));
             if seat.dir() == held.base.dir()
                 || seats::home::base_of(&held.pool.paths, seat.dir()).as_deref() == Some(held.base.dir())
@@ -45,9 +50,19 @@ impl Launch<'_> {
             }
         }
         let owner = self.owner(held);
-        if let Owner::Holder(seat, account) = owner {
-            lines.push(Line::Verbose("the session is open there".to_owned()));
-            return Ok(Choice::Stay(seat, account));
+        if let Owner::Holder(seat, account) = &owner
+            && may_be_used(held, account.as_ref())
+        {
+            let who = account.as_ref().map_or("nobody knows which account", |id| label_of(held, id));
+            let there = held.pool.state().seat(&seat.auth_json()).map(|memory| &memory.account);
+            let text = format!("this session is open in a running Codex, which answers as {who}");
+            // Not as the seat would have it: that must be said.
+            lines.push(if account.is_some() && account.as_ref() == there {
+                Line::Verbose(text)
+            } else {
+                Line::Wrong(text)
+            });
+            return Ok(Choice::Attach(seat.clone(), account.clone()));
         }
         // Whether the pool has an account's credentials is looked up for the chosen one alone.
         let mut missing: Vec<AccountId> = Vec::new();
@@ -73,8 +88,15 @@ impl Launch<'_> {
         let place = |id: &AccountId| ranking.iter().find(|r| candidates[r.index].account.id == *id);
         let label = |ranked: &Ranked| candidates[ranked.index].account.label.as_str();
         let whose = match owner {
-            Owner::Account(id) => place(id),
+            Owner::Account(id) | Owner::Perhaps(id) => place(id),
             _ => None,
+        };
+        let goes_on = |owner: &str, instead: &str, why: &str| match self.call.target {
+            Target::Last => Line::Wrong(format!(
+                "the last session here is {owner}'s ({why}); {instead} goes on with the last one it can see, or \
+                 begins one"
+            )),
+            _ => Line::Wrong(format!("this session belongs to {owner} ({why}); {instead} goes on with it")),
         };
         let pin = held.pool.state().pin.as_ref().filter(|_| !self.request.best).and_then(place);
         match pin {
@@ -99,22 +121,36 @@ impl Launch<'_> {
             None => {}
         }
         if let Some(whose) = whose.filter(|w| w.eligible() && w.tier != Tier::Exhausted) {
-            lines.push(Line::Verbose(format!("{}, whose session it is", label(whose))));
+            lines.push(match owner {
+                Owner::Perhaps(_) => Line::Wrong(format!(
+                    "this session does not say whose it is; {}, the last in its folder, goes on with it",
+                    label(whose)
+                )),
+                _ => Line::Verbose(format!("{}, whose session it is", label(whose))),
+            });
             return Choice::Account(candidates[whose.index].account.id.clone());
         }
-        let Some(best) = ranking.first().filter(|r| r.eligible()) else {
+        let best = ranking.first().filter(|r| r.eligible());
+        let instead = match best {
+            Some(best) => label(best),
+            None => held.live().map_or("the login in CODEX_HOME", |id| label_of(held, id)),
+        };
+        match (whose, owner) {
+            (Some(whose), _) if label(whose) != instead => {
+                lines.push(goes_on(label(whose), instead, &whose.explain(now)));
+            }
+            (None, Owner::Stranger) => {
+                lines.push(goes_on("an account that is not in the pool", instead, "unknown here"));
+            }
+            (None, Owner::Unknown) => lines.push(Line::Wrong(format!(
+                "this session does not say whose it is; {instead} goes on with it"
+            ))),
+            _ => {}
+        }
+        let Some(best) = best else {
             nobody(&ranking, &candidates, lines, now);
             return Choice::Live;
         };
-        match whose {
-            Some(whose) if whose.index != best.index => {
-                lines.push(goes_on(label(whose), label(best), &whose.explain(now)));
-            }
-            None if *owner == Owner::Stranger => {
-                lines.push(goes_on("an account that is not in the pool", label(best), "unknown here"));
-            }
-            _ => {}
-        }
         if best.tier == Tier::Exhausted {
             let first = ranking.iter().filter_map(|r| match r.reason {
                 Reason::Exhausted(Some(at)) => Some((at, label(r))),
@@ -133,9 +169,15 @@ impl Launch<'_> {
     }
 }
 
-/// Somebody else goes on with a session: never silently.
-fn goes_on(owner: &str, instead: &str, why: &str) -> Line {
-    Line::Wrong(format!("this session belongs to {owner} ({why}); {instead} goes on with it"))
+/// Whether Codex's configuration leaves the login of this account alone here. A login that is none of ours is
+/// the user's own affair.
+fn may_be_used(held: &Held<'_>, id: Option<&AccountId>) -> bool {
+    let account = id.and_then(|id| held.pool.registry().get(id));
+    account.is_none_or(|account| allowed(held.codex, account))
+}
+
+fn label_of<'a>(held: &'a Held<'_>, id: &'a AccountId) -> &'a str {
+    held.pool.registry().get(id).map_or(id.as_str(), |account| account.label.as_str())
 }
 
 /// Says why nobody can be picked, unless the pool is simply empty.

@@ -13,9 +13,11 @@ use crate::error::{Error, Result};
 use crate::files::{self, PoolLock};
 use crate::paths::PoolPaths;
 use crate::process::{Life, ProcessId};
+use crate::seats::Seat;
+use crate::store::path_of_key;
 
-/// How long an entry of another pid namespace counts, seconds: nobody here can see when it ends.
-const UNSEEN_COUNTS: i64 = 12 * 3600;
+/// How long what another pid namespace does counts, seconds: nobody here can see when it ends.
+pub const UNSEEN_COUNTS: i64 = 12 * 3600;
 
 /// What a launch says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +98,15 @@ impl Ledger {
             ledger.launches.push(Launch { process, life, entry });
         }
         ledger
+    }
+
+    /// The seats of those that count and of those that ended just now, each once.
+    pub fn seats(&self, paths: &PoolPaths) -> Vec<Seat> {
+        let entries = self.launches.iter().filter_map(|l| l.entry.as_ref()).chain(&self.ended);
+        let mut keys: Vec<&str> = entries.map(|entry| entry.seat.as_str()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys.into_iter().filter_map(|key| Seat::of_auth_json(paths, &path_of_key(key))).collect()
     }
 
     /// Running sessions of an account.

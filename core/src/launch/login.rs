@@ -10,13 +10,15 @@ use super::spawn::{self, End};
 use super::{Held, Launch, Line, Trouble, ledger, nested};
 use crate::account::{AccountId, AuthState, AuthStatus};
 use crate::auth_doc::AuthDoc;
-use crate::env::names;
+use crate::env;
 use crate::error::{Error, Result};
 use crate::files::{self, Durability, PoolLock};
 use crate::paths::PoolPaths;
 use crate::pool::Pool;
 use crate::process::{Life, ProcessId};
-use crate::seats::occupants::Census;
+use crate::references;
+use crate::renewal;
+use crate::seats::occupants::{self, Census};
 use crate::seats::{self, Base, Holding, Seat, SeatFile};
 use crate::store::{Mark, MarkKind, path_key, path_of_key};
 
@@ -33,7 +35,6 @@ pub struct Interlude {
     seat: Seat,
     private: bool,
     me: ProcessId,
-    now: i64,
 }
 
 impl Launch<'_> {
@@ -48,20 +49,16 @@ impl Launch<'_> {
         }
         let now = self.env().now;
         let kind = if self.call.is_login() { MarkKind::Login } else { MarkKind::Logout };
-        let shared = held.base.shared();
-        let mut seat = match nested::session(self.env(), held) {
-            Some((seat, _)) if kind == MarkKind::Logout => seat,
-            _ => shared,
+        let private = kind == MarkKind::Login && self.free_shared_seat(held)?.is_some();
+        let seat = match kind {
+            _ if private => private_home(held.base, &held.pool.paths, &me),
+            MarkKind::Logout => self.seat_to_leave(held)?,
+            _ => held.base.shared(),
         };
-        let private = kind == MarkKind::Login && self.in_the_way(held).is_some();
         if private {
-            seat = private_home(held.base, &held.pool.paths, &me);
-            seats::home::update(held.lock, &held.pool.paths, held.base, &seat, false, now)?;
-            out.set_env(names::CODEX_HOME, Some(seat.dir().as_os_str()));
-            if self.env().get(names::CODEX_SQLITE_HOME).is_none() {
-                out.set_env(names::CODEX_SQLITE_HOME, Some(held.base.dir().as_os_str()));
-            }
+            seats::home::update_special(held.lock, &held.pool.paths, held.base, &seat, now)?;
         }
+        self.point_to(held, &seat, out);
         let key = path_key(&seat.auth_json());
         let account = held.pool.state().seats.get(&key).map(|memory| memory.account.clone());
         self.enter(held, &seat, account.as_ref())?;
@@ -73,8 +70,8 @@ impl Launch<'_> {
         if kind == MarkKind::Login && !private {
             move_aside(held, &seat, now)?;
         }
-        let seated = super::seating::Seated { seat: seat.clone(), account: None };
-        let extra = self.extra_args(held, &seated, private);
+        let seated = super::seating::Seated { seat: seat.clone(), account: None, attaches: false };
+        let extra = self.extra_args(held, &seated);
         out.insert_args(self.call, self.request.args, &extra);
         Ok(Some(Interlude {
             paths: held.pool.paths.clone(),
@@ -83,8 +80,27 @@ impl Launch<'_> {
             seat,
             private,
             me,
-            now,
         }))
+    }
+
+    /// Where a logout takes place: the account that was named, the session we are inside, whoever is live.
+    fn seat_to_leave(&self, held: &mut Held<'_>) -> Result<Seat, Trouble> {
+        let shared = held.base.shared();
+        let Some(name) = self.named() else {
+            return Ok(nested::session(self.env(), held).map_or(shared, |(seat, _)| seat));
+        };
+        let account = references::resolve(&held.pool.registry().accounts, name).map_err(Trouble::Named)?;
+        let id = account.id.clone();
+        if held.live() == Some(&id) {
+            return Ok(shared);
+        }
+        let home = held.base.home(&held.pool.paths, &id);
+        let now = self.env().now;
+        seats::home::update_special(held.lock, &held.pool.paths, held.base, &home, now)?;
+        if seats::reconcile(held.lock, &mut held.pool, &home, now)?.account() != Some(&id) {
+            seats::place(held.lock, &mut held.pool, &held.census, &home, &id, now)?;
+        }
+        Ok(home)
     }
 }
 
@@ -128,16 +144,24 @@ impl Interlude {
         let path = self.paths.pool_lock();
         let lock = PoolLock::acquire(&self.paths, LOCK_WAIT).map_err(|e| Error::io("lock", &path, &e))?;
         let lock = lock.ok_or_else(|| Error::new("the pool is locked by another process"))?;
-        let mut pool = Pool::open(&lock, &self.paths, self.now)?;
+        // A login takes its time.
+        let now = env::clock();
+        let mut pool = Pool::open(&lock, &self.paths, now)?;
         ledger::leave(&self.paths, &self.me);
-        let census = Census::take(Some(&lock), &self.paths, self.now);
+        let census = Census::take(Some(&lock), &self.paths, now);
         let me = self.me.to_string();
         let Some(at) = pool.state().marks.iter().position(|m| m.process == me && m.kind == self.kind) else {
             return Ok(());
         };
         let mark = pool.state().marks[at].clone();
         let succeeded = end == End::Exited(0);
-        let held = settle(&lock, &mut pool, &census, &mark, succeeded, self.now)?;
+        let held = settle(&lock, &mut pool, &census, &mark, succeeded, now)?;
+        if self.kind == MarkKind::Login
+            && succeeded
+            && let Some(id) = &held
+        {
+            renewal::restart(&mut pool, id);
+        }
         pool.state_mut().marks.remove(at);
         pool.commit(&lock)?;
         if self.private {
@@ -215,7 +239,7 @@ fn adopt_private(lock: &PoolLock, pool: &mut Pool, home: &Seat, now: i64) -> Res
 /// are of no more use; if not, nobody knows, and a refresh will tell.
 fn log_out(lock: &PoolLock, pool: &mut Pool, id: &AccountId, succeeded: bool, now: i64) -> Result<()> {
     if succeeded {
-        seats::clear_seats(lock, pool, id)?;
+        seats::clear_seats(lock, pool, id, now)?;
         pool.credentials().remove(lock, id)?;
     }
     if let Some(account) = pool.registry_mut().get_mut(id) {
@@ -235,8 +259,14 @@ fn log_out(lock: &PoolLock, pool: &mut Pool, id: &AccountId, succeeded: bool, no
 pub fn undo_interrupted(lock: &PoolLock, pool: &mut Pool, census: &Census, now: i64) -> Result<()> {
     let Some(me) = &census.me else { return Ok(()) };
     let interrupted = |mark: &Mark| {
+        let process = ProcessId::parse(&mark.process);
         mark.kind != MarkKind::Refresh
-            && ProcessId::parse(&mark.process).is_none_or(|process| process.life(me) == Life::Dead)
+            && process.is_none_or(|process| match process.life(me) {
+                Life::Alive => false,
+                Life::Unknown => now - mark.at > ledger::UNSEEN_COUNTS,
+                // Only the shim was killed, perhaps: then Codex is still at it.
+                Life::Dead => occupants::orphans(&process).is_empty(),
+            })
     };
     while let Some(at) = pool.state().marks.iter().position(interrupted) {
         let mark = pool.state().marks[at].clone();

@@ -311,9 +311,24 @@ impl Launch<'_> {
 
     /// Gives the program what its seat needs: environment and arguments.
     fn dress(&self, held: &mut Held<'_>, seated: &seating::Seated, out: &mut Program) {
-        let home = seated.seat.dir() != held.base.dir();
-        if home {
-            out.set_env(names::CODEX_HOME, Some(seated.seat.dir().as_os_str()));
+        self.point_to(held, &seated.seat, out);
+        if !self.is_codex {
+            if let Some(id) = &seated.account {
+                out.set_env(names::CODEX_POOL_ACCOUNT, Some(id.as_str().as_ref()));
+            }
+            return;
+        }
+        let extra = self.extra_args(held, seated);
+        if !extra.is_empty() && self.call.attaches() {
+            self.enter_detached(held, seated);
+        }
+        out.insert_args(self.call, self.request.args, &extra);
+    }
+
+    /// Gives the program the environment of its seat.
+    fn point_to(&self, held: &Held<'_>, seat: &Seat, out: &mut Program) {
+        if seat.dir() != held.base.dir() {
+            out.set_env(names::CODEX_HOME, Some(seat.dir().as_os_str()));
             // Set by the user, or inherited from the home that we are in: it is the base's already.
             if self.env().get(names::CODEX_SQLITE_HOME).is_none() {
                 out.set_env(names::CODEX_SQLITE_HOME, Some(held.base.dir().as_os_str()));
@@ -332,17 +347,6 @@ impl Launch<'_> {
         if let Some(me) = &held.census.me {
             out.set_env(names::CODEX_POOL_LAUNCH, Some(me.to_string().as_ref()));
         }
-        if !self.is_codex {
-            if let Some(id) = &seated.account {
-                out.set_env(names::CODEX_POOL_ACCOUNT, Some(id.as_str().as_ref()));
-            }
-            return;
-        }
-        let extra = self.extra_args(held, seated, home);
-        if !extra.is_empty() && self.call.attaches() {
-            self.enter_detached(held, seated);
-        }
-        out.insert_args(self.call, self.request.args, &extra);
     }
 }
 
@@ -366,21 +370,11 @@ fn wait_until_whole(paths: &PoolPaths, seat: &Seat) {
 }
 
 impl Held<'_> {
-    /// Brings what the other seats in use hold into the pool.
+    /// Brings what the other seats hold that are in use, or were until a moment ago, into the pool.
     fn reconcile_others(&mut self, now: i64) -> Result<(), Trouble> {
-        let shared = crate::store::path_key(&self.base.shared().auth_json());
-        let mut others: Vec<&String> = self
-            .census
-            .ledger
-            .launches
-            .iter()
-            .filter_map(|l| Some(&l.entry.as_ref()?.seat))
-            .filter(|s| **s != shared)
-            .collect();
-        others.sort_unstable();
-        others.dedup();
-        for key in others {
-            if let Some(seat) = Seat::of_auth_json(&self.pool.paths, &crate::store::path_of_key(key)) {
+        let shared = self.base.shared();
+        for seat in self.census.ledger.seats(&self.pool.paths) {
+            if seat != shared {
                 seats::reconcile(self.lock, &mut self.pool, &seat, now)?;
             }
         }

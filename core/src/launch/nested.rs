@@ -32,8 +32,12 @@ pub(super) fn depth_value(depth: u32, thread: Option<&str>) -> OsString {
 /// The session that we run inside: its seat, and its account if that is known.
 pub(super) fn session(env: &Env, held: &Held<'_>) -> Option<(Seat, Option<AccountId>)> {
     let (paths, census) = (&held.pool.paths, &held.census);
-    let of_entry =
-        |entry: &Entry| Some((Seat::of_auth_json(paths, &path_of_key(&entry.seat))?, entry.account.clone()));
+    let of_entry = |entry: &Entry| {
+        let seat = Seat::of_auth_json(paths, &path_of_key(&entry.seat))?;
+        // The seat may have changed hands under it (`use --force`).
+        let account = held.pool.state().seat(&seat.auth_json()).map(|memory| memory.account.clone());
+        Some((seat, account.or_else(|| entry.account.clone())))
+    };
     let thread = env.text(names::CODEX_THREAD_ID);
     // The environment may be of the first session that a background server served. The process tree
     // tells better, but costs more; only where Codex says that we are in a thread is it worth that.

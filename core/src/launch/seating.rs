@@ -14,7 +14,7 @@ use crate::codex::{daemon, probe};
 use crate::config::Parallel;
 use crate::env::names;
 use crate::paths::PoolPaths;
-use crate::seats::occupants::{self, Occupant};
+use crate::seats::occupants::{self, Kind, Occupant};
 use crate::seats::{self, Base, Holding, Seat};
 use crate::store::path_key;
 
@@ -28,6 +28,8 @@ pub(super) struct Seated {
     pub(super) seat: Seat,
     /// Who is in it; `None` if nobody of the pool is.
     pub(super) account: Option<AccountId>,
+    /// It goes on with a session that a Codex there holds, so it must reach that one.
+    pub(super) attaches: bool,
 }
 
 impl Launch<'_> {
@@ -43,7 +45,11 @@ impl Launch<'_> {
         let id = match choice {
             Choice::Stay(seat, account) => {
                 self.enter(held, &seat, account.as_ref())?;
-                return Ok(Seated { seat, account });
+                return Ok(Seated { seat, account, attaches: false });
+            }
+            Choice::Attach(seat, account) => {
+                self.enter(held, &seat, account.as_ref())?;
+                return Ok(Seated { seat, account, attaches: true });
             }
             Choice::Live => return self.stay(held, None, lines),
             Choice::Account(id) => id,
@@ -53,29 +59,42 @@ impl Launch<'_> {
             if matches!(held.shared, Holding::Account { stale: true, .. }) {
                 self.put(held, &shared, &id)?;
             }
-            return Ok(Seated { seat: shared, account: Some(id) });
+            return Ok(Seated { seat: shared, account: Some(id), attaches: false });
         }
         let home = held.base.home(&held.pool.paths, &id);
-        if home.auth_json().exists() && !self.occupants(held, &home).is_empty() {
-            return self.join_home(held, &home, &id, None, lines);
-        }
-        let in_the_way = self.in_the_way(held);
-        let Some(in_the_way) = in_the_way else {
-            self.stop_idle_server(held);
-            let before = held.live().cloned();
-            self.enter(held, &shared, Some(&id))?;
-            self.put(held, &shared, &id)?;
-            lines.push(Line::Switched(switched(held, before.as_ref(), &id)));
-            return Ok(Seated { seat: shared, account: Some(id) });
-        };
-        let possible = match self.settings.parallel {
+        let at_home = if home.dir().exists() { self.occupants(held, &home) } else { Vec::new() };
+        let mut possible = match self.settings.parallel {
             Parallel::Home => seats::home::possible(&held.pool.paths, held.base, &self.env().temp_dir()),
             // Staying would make Codex delete the live login.
             Parallel::Off if self.live_is_forbidden(held) => Ok(()),
             Parallel::Off => Err("parallel = \"off\"".to_owned()),
         };
+        if let Some(there) = at_home.first() {
+            let held_there = seats::reconcile(held.lock, &mut held.pool, &home, self.env().now)?;
+            if held_there.account() == Some(&id) {
+                let why = format!("it is in use there: {}", there.describe());
+                return self.join_home(held, &home, &id, &why, false, lines);
+            }
+            // Somebody logged out, or in as another, in the session there: its file is no longer ours to write.
+            possible = Err("a session in its own home has another login now".to_owned());
+        }
+        let Some(in_the_way) = self.free_shared_seat(held)? else {
+            let before = held.live().cloned();
+            self.enter(held, &shared, Some(&id))?;
+            if let Err(trouble) = self.put(held, &shared, &id) {
+                // It goes on with what is there.
+                self.enter(held, &shared, before.as_ref())?;
+                return Err(trouble);
+            }
+            lines.push(Line::Switched(switched(held, before.as_ref(), &id)));
+            return Ok(Seated { seat: shared, account: Some(id), attaches: false });
+        };
         match possible {
-            Ok(()) => self.join_home(held, &home, &id, Some(&in_the_way), lines),
+            Ok(()) => {
+                let who = held.live().map_or_else(|| "CODEX_HOME".to_owned(), |live| label_of(held, live));
+                let why = format!("{who} is in use: {in_the_way}");
+                self.join_home(held, &home, &id, &why, true, lines)
+            }
             Err(why) => self.stay(held, Some((&id, in_the_way, why)), lines),
         }
     }
@@ -99,39 +118,32 @@ impl Launch<'_> {
         held.census.occupants(&held.pool, held.base, seat, &databases(self.env(), held.codex, held.base))
     }
 
-    /// The account's own home: brought up to date, with the newest credentials in it. `in_the_way`: what
-    /// keeps it from the shared seat, if it is not in its home already.
+    /// The account's own home: brought up to date, with the newest credentials in it. `why` it is not the
+    /// shared seat, for a message; `free`: nobody is in the home.
     fn join_home(
         &self,
         held: &mut Held<'_>,
         home: &Seat,
         id: &AccountId,
-        in_the_way: Option<&str>,
+        why: &str,
+        free: bool,
         lines: &mut Vec<Line>,
     ) -> Result<Seated, Trouble> {
         let now = self.env().now;
         self.enter(held, home, Some(id))?;
-        let ready =
-            seats::home::update(held.lock, &held.pool.paths, held.base, home, in_the_way.is_some(), now).and_then(|()| {
-                let holds = seats::reconcile(held.lock, &mut held.pool, home, now)?;
-                if holds == (Holding::Account { id: id.clone(), stale: false }) {
-                    return Ok(());
-                }
-                seats::place(held.lock, &mut held.pool, &held.census, home, id, now)
-            });
+        let updated = seats::home::update(held.lock, &held.pool.paths, held.base, home, free, now);
+        let ready = updated.and_then(|()| {
+            let holds = seats::reconcile(held.lock, &mut held.pool, home, now)?;
+            if holds == (Holding::Account { id: id.clone(), stale: false }) {
+                return Ok(());
+            }
+            seats::place(held.lock, &mut held.pool, &held.census, home, id, now)
+        });
         if let Err(error) = ready {
             return self.stay(held, Some((id, String::new(), error.to_string())), lines);
         }
-        if held.live() != Some(id) {
-            let label = label_of(held, id);
-            let who = held.live().map_or_else(|| "CODEX_HOME".to_owned(), |live| label_of(held, live));
-            let why = match in_the_way {
-                Some(by) => format!("{who} is in use: {by}"),
-                None => "it is in use there".to_owned(),
-            };
-            lines.push(Line::Switched(format!("{label}, in a home of its own, since {why}")));
-        }
-        Ok(Seated { seat: home.clone(), account: Some(id.clone()) })
+        lines.push(Line::Switched(format!("{}, in a home of its own, since {why}", label_of(held, id))));
+        Ok(Seated { seat: home.clone(), account: Some(id.clone()), attaches: false })
     }
 
     /// Stays in the shared seat with whatever is there, and says so if somebody else was meant.
@@ -161,7 +173,7 @@ impl Launch<'_> {
         if let (Some(id), Holding::Account { stale: true, .. }) = (&live, &held.shared) {
             self.put(held, &shared, id)?;
         }
-        Ok(Seated { seat: shared, account: live })
+        Ok(Seated { seat: shared, account: live, attaches: false })
     }
 
     /// Codex deletes a login that its configuration forbids here.
@@ -172,14 +184,20 @@ impl Launch<'_> {
 
     /// A home without a login, so that there is nothing to delete.
     fn empty_home(&self, held: &mut Held<'_>, lines: &mut Vec<Line>) -> Result<Seated, Trouble> {
+        let now = self.env().now;
         let seat = held.base.special(&held.pool.paths, "empty");
-        seats::home::update(held.lock, &held.pool.paths, held.base, &seat, false, self.env().now)?;
+        if seat.auth_json().symlink_metadata().is_ok() {
+            // Somebody logged in there. The pool has it now; it is forbidden as well, or was picked.
+            seats::reconcile(held.lock, &mut held.pool, &seat, now)?;
+            seats::vacate(held.lock, &mut held.pool, &seat)?;
+        }
+        seats::home::update_special(held.lock, &held.pool.paths, held.base, &seat, now)?;
         self.enter(held, &seat, None)?;
         lines.push(Line::Wrong(
             "Codex's configuration allows none of the pool's accounts here; it starts without a login"
                 .to_owned(),
         ));
-        Ok(Seated { seat, account: None })
+        Ok(Seated { seat, account: None, attaches: false })
     }
 
     fn put(&self, held: &mut Held<'_>, seat: &Seat, id: &AccountId) -> Result<(), Trouble> {
@@ -241,20 +259,29 @@ impl Launch<'_> {
         }
     }
 
-    /// A background server that holds no thread is in nobody's use, but would go on with the old account.
-    fn stop_idle_server(&self, held: &Held<'_>) {
+    /// What keeps the shared seat from changing hands, once its idle background server is stopped: that is
+    /// in nobody's use, but would go on with the old account, and with its file.
+    pub(super) fn free_shared_seat(&self, held: &mut Held<'_>) -> Result<Option<String>, Trouble> {
+        let in_the_way = self.in_the_way(held);
         let dir = held.base.dir();
-        let Some(server) = occupants::server(dir) else { return };
-        let codex = match &self.request.program {
-            None => crate::codex::find::find(self.env(), self.settings, self.request.own).ok(),
-            Some(_) => crate::codex::find::find(self.env(), self.settings, None).ok(),
+        let Some(server) = occupants::server(dir).filter(|_| in_the_way.is_none()) else {
+            return Ok(in_the_way);
         };
-        let Some(codex) = codex else { return };
-        daemon::stop(&codex, dir, &server, STOP_LIMIT);
+        let own = self.request.program.is_none().then_some(self.request.own).flatten();
+        let stopped = crate::codex::find::find(self.env(), self.settings, own)
+            .is_ok_and(|codex| daemon::stop(&codex, dir, &server, STOP_LIMIT));
+        // That took its time, in which it may have written.
+        held.shared = seats::reconcile(held.lock, &mut held.pool, &held.base.shared(), self.env().now)?;
+        if stopped {
+            return Ok(self.in_the_way(held));
+        }
+        let stays = Occupant { kind: Kind::Server, pid: Some(server.pid) };
+        Ok(Some(format!("{}, which does not stop", stays.describe())))
     }
 
     /// The arguments that the shim adds, and no others.
-    pub(super) fn extra_args(&self, held: &mut Held<'_>, seated: &Seated, home: bool) -> Vec<OsString> {
+    pub(super) fn extra_args(&self, held: &mut Held<'_>, seated: &Seated) -> Vec<OsString> {
+        let home = seated.seat.dir() != held.base.dir();
         let mut extra: Vec<OsString> = Vec::new();
         let store = held.codex.cli_auth_credentials_store.unwrap_or(CredentialsStore::File);
         if store != CredentialsStore::File && !held.codex.store_is_enforced {
@@ -263,7 +290,7 @@ impl Launch<'_> {
         if home && let Some(hooks) = held.codex.hooks_override(held.base.dir(), seated.seat.dir()) {
             extra.extend(["-c".into(), hooks.into()]);
         }
-        if extra.is_empty() && self.call.attaches() && self.wrong_server(held, seated) {
+        if extra.is_empty() && !seated.attaches && self.call.attaches() && self.wrong_server(held, seated) {
             extra.push("--no-daemon".into());
         }
         extra

@@ -8,7 +8,7 @@ use crate::account::AccountId;
 use crate::codex::argv::Target;
 use crate::codex::threads::{self, ThreadMeta};
 use crate::process;
-use crate::seats::{Seat, occupants};
+use crate::seats::{self, Seat, occupants};
 use crate::store::path_key;
 
 /// Whose the session is that a command goes on with.
@@ -16,12 +16,16 @@ use crate::store::path_key;
 pub(super) enum Owner {
     /// The command begins a session, or nothing is known of the one it means.
     None,
-    /// A running Codex holds the thread: nobody else can open it.
+    /// A running Codex in this seat, which answers as this account, holds the thread: nobody else can open it.
     Holder(Seat, Option<AccountId>),
-    /// This account made it, or made the last launch in its folder.
+    /// This account made it, or (`--last`) made the last launch in this folder.
     Account(AccountId),
-    /// Somebody who is no longer in the pool made it.
+    /// The session does not say; this account made the last launch in its folder.
+    Perhaps(AccountId),
+    /// Somebody who is not in the pool made it.
     Stranger,
+    /// Nobody knows.
+    Unknown,
 }
 
 impl Launch<'_> {
@@ -70,13 +74,10 @@ impl Launch<'_> {
 
 /// Who made the thread: by its own word, else (older Codex) by the last launch in its folder.
 fn creator(held: &Held<'_>, thread: &ThreadMeta) -> Owner {
-    let id = match (&thread.creator_user_id, &thread.creator_account_id) {
-        (Some(user), Some(account)) => AccountId::of_chatgpt(user, account),
-        _ => match last_in(held, &thread.cwd) {
-            Some(id) => id,
-            None => return Owner::Stranger,
-        },
+    let (Some(user), Some(account)) = (&thread.creator_user_id, &thread.creator_account_id) else {
+        return last_in(held, &thread.cwd).map_or(Owner::Unknown, Owner::Perhaps);
     };
+    let id = AccountId::of_chatgpt(user, account);
     if held.pool.registry().get(&id).is_some() { Owner::Account(id) } else { Owner::Stranger }
 }
 
@@ -92,6 +93,11 @@ fn holder(held: &Held<'_>, thread: &str) -> Option<Owner> {
     let file = std::fs::read_dir(&locks).ok()?.filter_map(Result::ok).find(|e| of_thread(&e.file_name()))?;
     let pid = *process::flock_holders(&file.path()).pids.first()?;
     let seat = occupants::seat_of(&held.pool.paths, held.base, pid);
-    let account = held.pool.state().seat(&seat.auth_json()).map(|memory| memory.account.clone());
+    let memory = held.pool.state().seat(&seat.auth_json());
+    let account = match occupants::server(seat.dir()).filter(|server| server.pid == pid) {
+        // It answers as whom it read when it started.
+        Some(server) => memory.and_then(|memory| seats::server_account(memory, &server)),
+        None => memory.map(|memory| memory.account.clone()),
+    };
     Some(Owner::Holder(seat, account))
 }

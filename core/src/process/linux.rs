@@ -9,6 +9,9 @@ use std::path::Path;
 
 use super::{LockHolders, Stat};
 
+/// The inode of the machine's own pid namespace, from which all processes can be seen (`PROC_PID_INIT_INO`).
+const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+
 /// Reads a small file of `/proc`, whose size is not known beforehand, with one read where it fits.
 fn read_proc(path: &str) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
@@ -41,8 +44,19 @@ pub(super) fn pid_namespace() -> io::Result<u64> {
     digits.parse().map_err(|_| io::Error::other("/proc/self/ns/pid has no number"))
 }
 
+pub(super) fn start_of_self() -> Option<u64> {
+    let bytes = read_proc("/proc/self/stat").ok()?;
+    let pid = bytes.split(|&b| b == b' ').next()?;
+    // A `/proc` of another pid namespace (`unshare` without a new mount) names others by our numbers.
+    let ours = std::str::from_utf8(pid).ok()?.parse() == Ok(std::process::id());
+    ours.then(|| parse_stat(&bytes)).flatten().map(|stat| stat.start_ticks)
+}
+
 pub(super) fn stat(pid: u32) -> Option<Stat> {
-    let bytes = read_proc(&format!("/proc/{pid}/stat")).ok()?;
+    parse_stat(&read_proc(&format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn parse_stat(bytes: &[u8]) -> Option<Stat> {
     // The program's name, in parentheses, may hold anything; the fields follow the last one.
     let after_name = bytes.iter().rposition(|&b| b == b')')? + 1;
     let fields = std::str::from_utf8(&bytes[after_name..]).ok()?;
@@ -60,19 +74,42 @@ pub(super) fn started_at(pid: u32) -> Option<i64> {
     let ticks = stat(pid)?.start_ticks;
     let text = String::from_utf8(read_proc("/proc/stat").ok()?).ok()?;
     let boot: i64 = text.lines().find_map(|l| l.strip_prefix("btime "))?.trim().parse().ok()?;
+    Some(boot + (ticks / ticks_per_second()?) as i64)
+}
+
+fn ticks_per_second() -> Option<u64> {
     // SAFETY: sysconf has no preconditions.
     #[expect(unsafe_code, reason = "sysconf")]
     let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-    Some(boot + (ticks / u64::try_from(per_second).ok().filter(|n| *n > 0)?) as i64)
+    u64::try_from(per_second).ok().filter(|n| *n > 0)
 }
 
-pub(super) fn environ_var(pid: u32, name: &str) -> Option<Option<OsString>> {
-    let bytes = read_proc(&format!("/proc/{pid}/environ")).ok()?;
-    let value = bytes.split(|&b| b == 0).find_map(|var| {
-        let rest = var.strip_prefix(name.as_bytes())?;
-        rest.strip_prefix(b"=")
-    });
-    Some(value.map(|v| OsString::from_vec(v.to_vec())))
+pub(super) fn ticks_now() -> Option<u64> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is ours.
+    #[expect(unsafe_code, reason = "clock_gettime")]
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time) };
+    let (secs, nanos) = (u64::try_from(time.tv_sec).ok()?, u64::try_from(time.tv_nsec).ok()?);
+    let per_second = ticks_per_second()?;
+    (result == 0).then_some(secs * per_second + nanos * per_second / 1_000_000_000)
+}
+
+pub(super) fn environ(pid: u32) -> Option<Vec<OsString>> {
+    Some(strings(&read_proc(&format!("/proc/{pid}/environ")).ok()?))
+}
+
+pub(super) fn arguments(pid: u32) -> Option<Vec<OsString>> {
+    Some(strings(&read_proc(&format!("/proc/{pid}/cmdline")).ok()?))
+}
+
+fn strings(bytes: &[u8]) -> Vec<OsString> {
+    let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
+    bytes.split(|&b| b == 0).map(|s| OsString::from_vec(s.to_vec())).collect()
+}
+
+pub(super) fn pids() -> Option<Vec<u32>> {
+    let entries = fs::read_dir("/proc").ok()?.filter_map(Result::ok);
+    Some(entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
 }
 
 pub(super) fn program_name(pid: u32) -> Option<String> {
@@ -104,8 +141,8 @@ pub(super) fn sqlite_users(shm: &Path) -> LockHolders {
         Ok(Some(_)) => {
             let Ok(meta) = file.metadata() else { return somebody };
             let mut holders = holders_of(&meta, "POSIX");
-            // Somebody is there; if the table shows nobody, it is somebody of another namespace.
-            holders.others |= holders.pids.is_empty();
+            // The table leaves out who is in a pid namespace that cannot be seen from here.
+            holders.others |= holders.pids.is_empty() || pid_namespace().ok() != Some(FIRST_PID_NAMESPACE);
             holders
         }
         Err(_) => somebody,

@@ -53,7 +53,24 @@ pub(super) fn started_at(pid: u32) -> Option<i64> {
     i64::try_from(bsd_info(pid)?.pbi_start_tvsec).ok()
 }
 
-pub(super) fn environ_var(_pid: u32, _name: &str) -> Option<Option<OsString>> {
+pub(super) fn start_of_self() -> Option<u64> {
+    Some(stat(std::process::id())?.start_ticks)
+}
+
+pub(super) fn ticks_now() -> Option<u64> {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
+    u64::try_from(since.as_micros()).ok()
+}
+
+pub(super) fn environ(_pid: u32) -> Option<Vec<OsString>> {
+    None
+}
+
+pub(super) fn arguments(_pid: u32) -> Option<Vec<OsString>> {
+    None
+}
+
+pub(super) fn pids() -> Option<Vec<u32>> {
     None
 }
 

@@ -16,6 +16,8 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
 
+use crate::env::{self, names};
+
 /// A process that cannot be confused with a later one of the same pid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessId {
@@ -46,13 +48,12 @@ impl ProcessId {
     /// # Errors
     /// Where the system does not tell (no `/proc`).
     pub fn of_self() -> std::io::Result<ProcessId> {
-        let pid = std::process::id();
         let unknown = || std::io::Error::other("the system does not tell when this process started");
         Ok(ProcessId {
             boot: system::boot_id()?,
             pid_namespace: system::pid_namespace()?,
-            pid,
-            start_ticks: system::stat(pid).ok_or_else(unknown)?.start_ticks,
+            pid: std::process::id(),
+            start_ticks: system::start_of_self().ok_or_else(unknown)?,
         })
     }
 
@@ -78,7 +79,10 @@ impl ProcessId {
         }
         match system::stat(self.pid) {
             Some(stat) if stat.start_ticks == self.start_ticks && !stat.ended => Life::Alive,
-            _ => Life::Dead,
+            Some(_) => Life::Dead,
+            // `/proc` can be told to hide other users' processes (hidepid).
+            None if exists(self.pid) => Life::Unknown,
+            None => Life::Dead,
         }
     }
 }
@@ -110,9 +114,37 @@ pub fn started_at(pid: u32) -> Option<i64> {
     system::started_at(pid)
 }
 
-/// One variable of another process's environment: `None` if we may not look, `Some(None)` if it is not set.
-pub fn environ_var(pid: u32, name: &str) -> Option<Option<OsString>> {
-    system::environ_var(pid, name)
+/// The clock that [`ProcessId::start_ticks`] is read from; `None` if the system does not tell.
+pub fn ticks_now() -> Option<u64> {
+    system::ticks_now()
+}
+
+/// The environment that a process was started with, entry by entry (`NAME=value`); `None` if we may not look.
+pub fn environ(pid: u32) -> Option<Vec<OsString>> {
+    system::environ(pid)
+}
+
+/// Processes of this launch whose arguments have one of these words. It is empty, too, where the system
+/// does not tell.
+pub fn of_launch(launch: &ProcessId, words: &[&str]) -> Vec<u32> {
+    let name = launch.to_string();
+    let ours = |pid: u32| {
+        let environ = system::environ(pid)?;
+        environ
+            .iter()
+            .find(|entry| env::value_of(entry, names::CODEX_POOL_LAUNCH).is_some_and(|v| *v == *name))?;
+        system::arguments(pid)?.iter().any(|arg| words.iter().any(|word| arg == word)).then_some(pid)
+    };
+    system::pids().into_iter().flatten().filter_map(ours).collect()
+}
+
+/// Whether there is a process of this pid, ours or not.
+fn exists(pid: u32) -> bool {
+    let Ok(pid) = i32::try_from(pid) else { return false };
+    // SAFETY: signal 0 is never sent.
+    #[expect(unsafe_code, reason = "kill")]
+    let result = unsafe { libc::kill(pid, 0) };
+    result == 0 || std::io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
 }
 
 /// The name of the program that a process runs, for messages.
@@ -149,20 +181,11 @@ pub fn holds_flock_in(pid: u32, dir: &Path) -> Option<bool> {
     system::holds_flock_in(pid, dir)
 }
 
-/// Whether `pid` is `ancestor` or descends from it.
-pub fn descends_from(pid: u32, ancestor: u32) -> bool {
-    let mut at = pid;
+/// A process and those that it descends from, the nearest first, without the first of all.
+pub fn ancestors(pid: u32) -> impl Iterator<Item = u32> {
+    let above = |pid: &u32| stat(*pid).map(|stat| stat.parent).filter(|parent| *parent > 1);
     // The table can change while we climb; the bound keeps that harmless.
-    for _ in 0..64 {
-        if at == ancestor {
-            return true;
-        }
-        match stat(at) {
-            Some(stat) if stat.parent > 1 => at = stat.parent,
-            _ => return false,
-        }
-    }
-    false
+    std::iter::successors(Some(pid), above).take(64)
 }
 
 /// Asks with `F_GETLK` whether somebody else holds a record lock on the byte range: the pid of one
@@ -206,13 +229,13 @@ mod tests {
     #[test]
     fn a_child_descends_from_us_and_its_environment_can_be_read() {
         let mut child = std::process::Command::new("sleep").arg("60").env("PROBE", "yes").spawn().unwrap();
-        assert!(descends_from(child.id(), std::process::id()));
-        assert!(!descends_from(std::process::id(), child.id()));
+        assert!(ancestors(child.id()).any(|pid| pid == std::process::id()));
+        assert!(ancestors(std::process::id()).all(|pid| pid != child.id()));
         #[cfg(target_os = "linux")]
         {
             // exec may not have happened yet; the environment is then still ours.
             let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-            while environ_var(child.id(), "PROBE") != Some(Some("yes".into())) {
+            while !environ(child.id()).is_some_and(|vars| vars.iter().any(|v| v == "PROBE=yes")) {
                 assert!(std::time::Instant::now() < deadline);
                 std::thread::yield_now();
             }

@@ -129,6 +129,22 @@ pub fn update(
     free: bool,
     now: i64,
 ) -> Result<()> {
+    link_names(lock, paths, base, home, free)?;
+    share_mcp_credentials(lock, paths, base.dir(), home.dir(), now)
+}
+
+/// The same for a home of no account. That must be possible wherever links are, so the logins of MCP servers are
+/// shared only if they can be.
+///
+/// # Errors
+/// As [`update`].
+pub fn update_special(lock: &PoolLock, paths: &PoolPaths, base: &Base, home: &Seat, now: i64) -> Result<()> {
+    link_names(lock, paths, base, home, false)?;
+    let _ = share_mcp_credentials(lock, paths, base.dir(), home.dir(), now);
+    Ok(())
+}
+
+fn link_names(lock: &PoolLock, paths: &PoolPaths, base: &Base, home: &Seat, free: bool) -> Result<()> {
     create(lock, paths, base, home)?;
     files::create_private_dir(base.dir()).map_err(|e| Error::io("create", base.dir(), &e))?;
     let mut in_base = names(base.dir())?;
@@ -153,7 +169,7 @@ pub fn update(
             link(base.dir(), home.dir(), name)?;
         }
     }
-    share_mcp_credentials(lock, paths, base.dir(), home.dir(), now)
+    Ok(())
 }
 
 /// Empties the homes of a removed account. What stays are the links to sessions, through which Codex's

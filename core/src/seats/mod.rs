@@ -9,7 +9,7 @@ mod reconcile;
 
 pub use file::{Link, SeatFile};
 pub use place::{clear_seats, place, remove_account, renew, seats_of, server_account, users_of, vacate};
-pub use reconcile::{BROKEN_AFTER, Holding, clear_broken, look, reconcile, reconcile_all};
+pub use reconcile::{BROKEN_AFTER, Holding, clear_broken, look, reconcile, reconcile_all, rediscover};
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -89,6 +89,12 @@ impl Base {
         let dir = home::base_of(paths, &dir).unwrap_or(dir);
         let explicit = default.and_then(|d| std::fs::canonicalize(d).ok()).is_none_or(|d| d != dir);
         Ok(Base { dir, explicit })
+    }
+
+    /// The base that a seat is in: the one under a home, or the seat's own folder.
+    pub(crate) fn under(paths: &PoolPaths, seat: &Seat) -> Base {
+        let dir = home::base_of(paths, seat.dir()).unwrap_or_else(|| seat.dir().to_owned());
+        Base { dir, explicit: true }
     }
 
     /// The folder.

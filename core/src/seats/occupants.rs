@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{Base, Seat};
-use crate::env::names;
+use super::{Base, Link, Seat, SeatFile};
+use crate::env::{self, names};
 use crate::files::{self, PoolLock};
 use crate::launch::ledger::Ledger;
 use crate::paths::PoolPaths;
 use crate::pool::Pool;
-use crate::process::{self, Life, ProcessId};
-use crate::store::{MarkKind, path_key};
+use crate::process::{self, Life, LockHolders, ProcessId};
+use crate::store::{Mark, MarkKind, path_key, path_of_key};
 
 /// What kind of user a seat has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,89 +145,157 @@ impl Census {
             .collect()
     }
 
-    /// Everybody in a seat. `databases`: where this base's SQLite files are. A background server that
-    /// holds no thread does not count.
+    /// Everybody in a seat, or in another one that shares its file by a link of the user's. `databases`: where
+    /// this base's SQLite files are. A background server that holds no thread does not count.
     pub fn occupants(&self, pool: &Pool, base: &Base, seat: &Seat, databases: &Path) -> Vec<Occupant> {
-        let mut found = self.launches_in(seat);
-        if self.ledger.unreadable {
-            found.push(Occupant { kind: Kind::Launch("codex".to_owned()), pid: None });
-        }
+        let mut found = self.in_seat(pool, base, seat, databases);
         if let Some(server) = server(seat.dir())
             && holds_thread(&server, seat.dir()) != Some(false)
         {
             found.push(Occupant { kind: Kind::Server, pid: Some(server.pid) });
         }
-        found.extend(self.logins_in(pool, seat));
-        for stranger in self.strangers(&pool.paths, base, databases) {
-            if stranger.seat == *seat {
-                found.push(Occupant { kind: Kind::Foreign, pid: stranger.pid });
-            }
+        for other in self.sharers(pool, seat) {
+            let over = Base::under(&pool.paths, &other);
+            let databases = if over.dir() == base.dir() { databases } else { over.dir() };
+            found.extend(self.in_seat(pool, &over, &other, databases));
+            // Nobody stops the server of a seat that is not asked for, so an idle one counts.
+            let server = server(other.dir());
+            found.extend(server.map(|server| Occupant { kind: Kind::Server, pid: Some(server.pid) }));
         }
         found
     }
 
-    /// Whether somebody is in an account's own home.
-    pub fn in_home(&self, pool: &Pool, base: &Base, home: &Seat, databases: &Path) -> bool {
-        !self.occupants(pool, base, home, databases).is_empty()
+    fn in_seat(&self, pool: &Pool, base: &Base, seat: &Seat, databases: &Path) -> Vec<Occupant> {
+        let mut found = self.launches_in(seat);
+        if self.ledger.unreadable {
+            found.push(Occupant { kind: Kind::Launch("codex".to_owned()), pid: None });
+        }
+        found.extend(self.logins_in(pool, seat));
+        let strangers = self.strangers_in(&pool.paths, base, seat, databases);
+        found.extend(strangers.into_iter().map(|pid| Occupant { kind: Kind::Foreign, pid }));
+        found
     }
 
+    /// Seats whose `auth.json` leads to the same file as this one's through a link of the user's.
+    fn sharers(&self, pool: &Pool, seat: &Seat) -> Vec<Seat> {
+        let find = |path: PathBuf| SeatFile::find(&pool.paths, path).ok();
+        let Some(file) = find(seat.auth_json()).filter(|file| file.link != Link::Ours) else {
+            return Vec::new();
+        };
+        let mut others: Vec<PathBuf> = pool.state().seats.keys().map(|key| path_of_key(key)).collect();
+        others.extend(self.ledger.launches.iter().filter_map(|l| Some(path_of_key(&l.entry.as_ref()?.seat))));
+        others.retain(|path| {
+            path.is_symlink()
+                && find(path.clone()).is_some_and(|f| f.link == Link::Users && f.real == file.real)
+        });
+        if file.link == Link::Users && file.real.file_name() == file.path.file_name() {
+            others.push(file.real);
+        }
+        others.sort_unstable();
+        others.dedup();
+        others.retain(|path| *path != file.path);
+        others.iter().filter_map(|path| Seat::of_auth_json(&pool.paths, path)).collect()
+    }
+
+    /// Logins under way that are not in the ledger, or whose shim was killed while Codex goes on.
     fn logins_in(&self, pool: &Pool, seat: &Seat) -> Vec<Occupant> {
         let key = path_key(&seat.auth_json());
         let marks = pool.state().marks.iter();
         let here = marks.filter(|m| m.kind != MarkKind::Refresh && m.seat.as_ref() == Some(&key));
-        here.filter_map(|mark| {
+        let under_way = |mark: &Mark| {
             let process = ProcessId::parse(&mark.process)?;
             let me = self.me.as_ref()?;
-            (process != *me && process.life(me) != Life::Dead && !self.in_ledger(&process))
-                .then_some(Occupant { kind: Kind::Login, pid: Some(process.pid) })
-        })
-        .collect()
-    }
-
-    fn in_ledger(&self, process: &ProcessId) -> bool {
-        self.ledger.launches.iter().any(|l| l.process == *process)
-    }
-
-    /// Codex processes that hold this base's databases open and are none of our launches, their
-    /// children, or a background server: each with the seat it reads.
-    fn strangers(&self, paths: &PoolPaths, base: &Base, databases: &Path) -> Vec<Stranger> {
-        let mut strangers = Vec::new();
-        let mut unseen = false;
-        for shm in state_shm_files(databases) {
-            let holders = process::sqlite_users(&shm);
-            unseen |= holders.others;
-            for pid in holders.pids {
-                if !self.is_ours(pid)
-                    && server_dir(paths, base, pid).is_none()
-                    && Some(pid) != self.me.as_ref().map(|m| m.pid)
-                {
-                    strangers.push(Stranger { pid: Some(pid), seat: seat_of(paths, base, pid) });
-                }
+            let known = process == *me || self.ledger.launches.iter().any(|l| l.process == process);
+            if known {
+                return None;
             }
-        }
-        if unseen {
-            strangers.push(Stranger { pid: None, seat: base.shared() });
-        }
-        strangers
+            let pid = match process.life(me) {
+                Life::Alive => Some(process.pid),
+                Life::Unknown => None,
+                Life::Dead => Some(*orphans(&process).first()?),
+            };
+            Some(Occupant { kind: Kind::Login, pid })
+        };
+        here.filter_map(under_way).collect()
     }
 
-    fn is_ours(&self, pid: u32) -> bool {
-        let mut alive = self.ledger.launches.iter().filter(|l| l.life == Life::Alive);
-        alive.any(|l| process::descends_from(pid, l.process.pid))
+    /// Codex processes that read this seat's file and are none of our launches there, their children, or
+    /// a background server. `None`: somebody whom we cannot see, in whatever seat.
+    fn strangers_in(
+        &self,
+        paths: &PoolPaths,
+        base: &Base,
+        seat: &Seat,
+        databases: &Path,
+    ) -> Vec<Option<u32>> {
+        let mut holders = LockHolders::default();
+        for shm in state_shm_files(databases) {
+            let more = process::sqlite_users(&shm);
+            holders.others |= more.others;
+            holders.pids.extend(more.pids);
+        }
+        holders.pids.sort_unstable();
+        holders.pids.dedup();
+        let me = self.me.as_ref().map(|me| me.pid);
+        holders.pids.retain(|pid| {
+            if Some(*pid) == me {
+                return false;
+            }
+            let known = known_seat(paths, *pid);
+            !self.accounts_for(*pid, known.as_ref())
+                && known.unwrap_or_else(|| base.shared()) == *seat
+                && server_dir(paths, base, *pid).is_none()
+        });
+        // An interface that starts the background server opens the databases only after it.
+        let starting = process::flock_holders(&seat.dir().join("app-server-daemon/daemon.lock"));
+        let new = |pid: &u32| !self.accounts_for(*pid, None) && !holders.pids.contains(pid);
+        let starting_pids: Vec<u32> = starting.pids.into_iter().filter(new).collect();
+        let unseen = (holders.others || starting.others).then_some(None);
+        holders.pids.into_iter().chain(starting_pids).map(Some).chain(unseen).collect()
+    }
+
+    /// Whether this process is a launch of the ledger, or below one and in the same seat. Of one that we
+    /// cannot look into we know only whose child it is.
+    fn accounts_for(&self, pid: u32, seat: Option<&Seat>) -> bool {
+        let launch =
+            |pid| self.ledger.launches.iter().find(|l| l.life == Life::Alive && l.process.pid == pid);
+        process::ancestors(pid).find_map(launch).is_some_and(|launch| match (&launch.entry, seat) {
+            (Some(entry), Some(seat)) => entry.seat == path_key(&seat.auth_json()),
+            _ => true,
+        })
     }
 }
 
-struct Stranger {
-    pid: Option<u32>,
-    seat: Seat,
+/// Processes of a login or logout whose shim was killed.
+pub fn orphans(process: &ProcessId) -> Vec<u32> {
+    process::of_launch(process, &["login", "logout"])
+}
+
+/// CODEX_HOME as a process was started with, without links; `None` if that cannot be told.
+fn codex_home_of(pid: u32) -> Option<PathBuf> {
+    let environ = process::environ(pid)?;
+    let var =
+        |name: &str| environ.iter().find_map(|entry| env::value_of(entry, name)).filter(|v| !v.is_empty());
+    let dir = match var(names::CODEX_HOME) {
+        Some(dir) => PathBuf::from(dir),
+        None => Path::new(var("HOME")?).join(".codex"),
+    };
+    dir.is_absolute().then(|| std::fs::canonicalize(dir).ok()).flatten()
 }
 
 /// The seat that a process reads, by its environment: a native Codex whose Node launcher was killed
-/// is no child of our launch any more, yet still sits in its home.
+/// is no child of our launch any more, yet still sits in its home. `None` if that cannot be told.
+fn known_seat(paths: &PoolPaths, pid: u32) -> Option<Seat> {
+    let dir = codex_home_of(pid)?;
+    let homes = std::fs::canonicalize(paths.homes()).ok();
+    // As we write it ourselves, whatever links lead to the pool.
+    let home = homes.and_then(|homes| Some(paths.homes().join(dir.strip_prefix(homes).ok()?)));
+    Seat::of_auth_json(paths, &home.unwrap_or(dir).join("auth.json"))
+}
+
+/// The same; where it cannot be told, the shared seat.
 pub fn seat_of(paths: &PoolPaths, base: &Base, pid: u32) -> Seat {
-    let home = process::environ_var(pid, names::CODEX_HOME).flatten().map(PathBuf::from);
-    let home = home.filter(|dir| dir.starts_with(paths.homes()));
-    home.and_then(|dir| Seat::of_auth_json(paths, &dir.join("auth.json"))).unwrap_or_else(|| base.shared())
+    known_seat(paths, pid).unwrap_or_else(|| base.shared())
 }
 
 /// The seat whose background server this process is.

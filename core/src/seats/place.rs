@@ -13,6 +13,7 @@ use crate::auth_doc::{AuthDoc, DocError, DocHash, MAX_BYTES};
 use crate::error::{Error, Result};
 use crate::files::{self, Durability, PoolLock};
 use crate::pool::Pool;
+use crate::process;
 use crate::seats::occupants::{self, Census};
 use crate::store::{LostFound, ServerMemory, Why, path_key, path_of_key};
 
@@ -51,6 +52,7 @@ pub fn place(
     };
     written.map_err(|e| Error::io("write", at, &e))?;
     pool.state_mut().remember(&path, &doc, doc.hash(), now);
+    pool.state_mut().changed_hands(&path, process::ticks_now());
     adopt_late_write(lock, pool, old, seen.as_ref(), now)
 }
 
@@ -109,9 +111,14 @@ pub fn server_account(memory: &crate::store::SeatMemory, server: &occupants::Ser
     {
         return note.account.clone();
     }
-    // It started after this account was put there, so it read this account.
-    let started = crate::process::started_at(server.pid)?;
-    (started > memory.since).then(|| memory.account.clone())
+    // It started after this account was put there, so it read this account. Seconds tell, but for those next
+    // to each other, which then are of the same boot.
+    let ahead = process::started_at(server.pid)? - memory.since;
+    let after = match memory.since_ticks {
+        Some(ticks) if ahead.abs() <= 2 => server.start_ticks > ticks,
+        _ => ahead > 1,
+    };
+    after.then(|| memory.account.clone())
 }
 
 /// Looks at every other file that holds this account. What is there goes into the pool; a file that
@@ -124,17 +131,15 @@ fn elsewhere(
     id: &AccountId,
     now: i64,
 ) -> Result<Option<PathBuf>> {
-    let here = path_key(&seat.auth_json());
-    let others: Vec<String> = pool
-        .state()
-        .seats
-        .iter()
-        .filter(|(key, m)| **key != here && m.account == *id)
-        .map(|(key, _)| key.clone())
-        .collect();
+    let here = seat.auth_json();
+    let mut others: Vec<PathBuf> = remembered(pool, id).collect();
+    // What was remembered can be lost; a home's name says whose it is.
+    let homes = super::home::dirs_of(&pool.paths, id).into_iter().map(|dir| dir.join("auth.json"));
+    others.extend(homes.filter(|path| path.symlink_metadata().is_ok()));
+    others.sort_unstable();
+    others.dedup();
     let mut target = None;
-    for key in others {
-        let path = path_of_key(&key);
+    for path in others.into_iter().filter(|path| *path != here) {
         let Some(other) = Seat::of_auth_json(&pool.paths, &path) else { continue };
         let held = reconcile(lock, pool, &other, now)?;
         if held.account() != Some(id) {
@@ -144,7 +149,7 @@ fn elsewhere(
         if file.link == Link::Ours {
             // A link to the file that is the account's seat.
             target = Some(file.real);
-        } else if other.is_home() {
+        } else if super::home::base_of(&pool.paths, other.dir()).is_some() {
             if in_use(pool, census, &other) || linked_to(pool, &path) {
                 target = Some(path);
             } else {
@@ -154,28 +159,33 @@ fn elsewhere(
             target = Some(share(lock, pool, &other, id, now)?);
         }
     }
-    Ok(target.filter(|t| *t != seat.auth_json()))
+    Ok(target.filter(|target| *target != here))
 }
 
+/// The files of the seats where this account was seen last.
+fn remembered(pool: &Pool, id: &AccountId) -> impl Iterator<Item = PathBuf> {
+    pool.state()
+        .seats
+        .iter()
+        .filter(move |(_, memory)| memory.account == *id)
+        .map(|(key, _)| path_of_key(key))
+}
+
+/// Whether anybody is in an account's home. A background server counts there even when it is idle: nobody
+/// stops it, and it goes on reading and writing that file.
 fn in_use(pool: &Pool, census: &Census, home: &Seat) -> bool {
-    let Some(base) = super::home::base_of(&pool.paths, home.dir()) else { return true };
-    let base = Base { dir: base, explicit: true };
-    !census.occupants(pool, &base, home, base.dir()).is_empty()
+    let base = Base::under(&pool.paths, home);
+    occupants::server(home.dir()).is_some() || !census.occupants(pool, &base, home, base.dir()).is_empty()
 }
 
 /// Everybody who uses this account now, in any seat that we remember.
 pub fn users_of(pool: &Pool, census: &Census, id: &AccountId) -> Vec<occupants::Occupant> {
-    let mut users = Vec::new();
-    for (key, memory) in &pool.state().seats {
-        let Some(seat) = Seat::of_auth_json(&pool.paths, &path_of_key(key)) else { continue };
-        if memory.account != *id {
-            continue;
-        }
-        let dir = super::home::base_of(&pool.paths, seat.dir()).unwrap_or_else(|| seat.dir().to_owned());
-        let base = Base { dir, explicit: true };
-        users.extend(census.occupants(pool, &base, &seat, base.dir()));
-    }
-    users
+    let seats = remembered(pool, id).filter_map(|path| Seat::of_auth_json(&pool.paths, &path));
+    let users = seats.flat_map(|seat| {
+        let base = Base::under(&pool.paths, &seat);
+        census.occupants(pool, &base, &seat, base.dir())
+    });
+    users.collect()
 }
 
 /// Whether another seat is a link to this file.
@@ -237,13 +247,9 @@ pub fn vacate(_lock: &PoolLock, pool: &mut Pool, seat: &Seat) -> Result<()> {
 ///
 /// # Errors
 /// If a seat cannot be cleared.
-pub fn clear_seats(lock: &PoolLock, pool: &mut Pool, id: &AccountId) -> Result<()> {
-    let keys: Vec<String> =
-        pool.state().seats.iter().filter(|(_, m)| m.account == *id).map(|(key, _)| key.clone()).collect();
-    for key in keys {
-        if let Some(seat) = Seat::of_auth_json(&pool.paths, &path_of_key(&key)) {
-            vacate(lock, pool, &seat)?;
-        }
+pub fn clear_seats(lock: &PoolLock, pool: &mut Pool, id: &AccountId, now: i64) -> Result<()> {
+    for seat in seats_of(lock, pool, id, now)? {
+        vacate(lock, pool, &seat)?;
     }
     Ok(())
 }
@@ -252,8 +258,8 @@ pub fn clear_seats(lock: &PoolLock, pool: &mut Pool, id: &AccountId) -> Result<(
 ///
 /// # Errors
 /// If a seat cannot be cleared.
-pub fn remove_account(lock: &PoolLock, pool: &mut Pool, id: &AccountId) -> Result<()> {
-    clear_seats(lock, pool, id)?;
+pub fn remove_account(lock: &PoolLock, pool: &mut Pool, id: &AccountId, now: i64) -> Result<()> {
+    clear_seats(lock, pool, id, now)?;
     let state = pool.state_mut();
     state.pin = state.pin.take().filter(|pin| pin != id);
     state.marks.retain(|mark| mark.account.as_ref() != Some(id));
@@ -282,13 +288,7 @@ pub fn renew(lock: &PoolLock, pool: &mut Pool, seat: &Seat, doc: &AuthDoc, now: 
 /// # Errors
 /// As [`reconcile`].
 pub fn seats_of(lock: &PoolLock, pool: &mut Pool, id: &AccountId, now: i64) -> Result<Vec<Seat>> {
-    let known: Vec<PathBuf> = pool
-        .state()
-        .seats
-        .iter()
-        .filter(|(_, m)| m.account == *id)
-        .map(|(key, _)| path_of_key(key))
-        .collect();
+    let known: Vec<PathBuf> = remembered(pool, id).collect();
     let mut seats = Vec::new();
     for path in known {
         let Some(seat) = Seat::of_auth_json(&pool.paths, &path) else { continue };

@@ -1,6 +1,7 @@
 //! Bringing what a seat holds into the pool before anything else happens to it: invariants 1 and 2.
 //! Never writes a seat, but for moving a broken document out of a free one.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -9,6 +10,7 @@ use crate::account::{AccountId, AuthState, AuthStatus};
 use crate::auth_doc::{AuthDoc, DocError, DocHash};
 use crate::error::{Error, Result};
 use crate::files::PoolLock;
+use crate::launch::ledger::Ledger;
 use crate::paths::PoolPaths;
 use crate::pool::Pool;
 use crate::store::{LostFound, Settled, Why, path_key, path_of_key};
@@ -126,7 +128,9 @@ pub fn reconcile(lock: &PoolLock, pool: &mut Pool, seat: &Seat, now: i64) -> Res
     }
     let stored_unchanged = ours.is_some() && ours == stored.as_deref().map(DocHash::of);
     let settled = pool.adopt(lock, &doc, None, stored_unchanged, now)?;
-    pool.state_mut().remember(&path, &doc, hash, now);
+    // It is there since somebody wrote it, which no one can date back.
+    let since = std::fs::metadata(&file.real).map_or(now, |meta| meta.ctime().min(now));
+    pool.state_mut().remember(&path, &doc, hash, since);
     let stale = settled == Settled::Kept || as_written != doc.hash();
     Ok(Holding::Account { id, stale })
 }
@@ -165,15 +169,36 @@ pub fn clear_broken(lock: &PoolLock, pool: &Pool, seat: &Seat, now: i64) -> Resu
     crate::files::remove_file(&file.real).map_err(|e| Error::io("remove", &path, &e))
 }
 
-/// Reconciles every seat that we remember: for commands that need the whole truth.
+/// Reconciles every seat that we remember or that is in the ledger: for commands that need the whole truth.
 ///
 /// # Errors
 /// As [`reconcile`].
-pub fn reconcile_all(lock: &PoolLock, pool: &mut Pool, now: i64) -> Result<()> {
-    let known: Vec<_> = pool.state().seats.keys().map(|key| path_of_key(key)).collect();
+pub fn reconcile_all(lock: &PoolLock, pool: &mut Pool, ledger: &Ledger, now: i64) -> Result<()> {
+    let mut known: Vec<_> = pool.state().seats.keys().map(|key| path_of_key(key)).collect();
+    known.extend(ledger.seats(&pool.paths).iter().map(Seat::auth_json));
+    known.sort_unstable();
+    known.dedup();
     for path in known {
         if let Some(seat) = Seat::of_auth_json(&pool.paths, &path) {
             reconcile(lock, pool, &seat, now)?;
+        }
+    }
+    Ok(())
+}
+
+/// Finds the seats again after what was remembered of them is lost: every home, and every base that has one.
+/// What is there may be newer than what the pool has.
+///
+/// # Errors
+/// As [`reconcile`].
+pub fn rediscover(lock: &PoolLock, pool: &mut Pool, now: i64) -> Result<()> {
+    let entries = |dir: &Path| std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path());
+    for over in entries(&pool.paths.homes()) {
+        let bases = super::home::base_of(&pool.paths, &over);
+        for dir in bases.into_iter().chain(entries(&over).filter(|dir| dir.is_dir())) {
+            if let Some(seat) = Seat::of_auth_json(&pool.paths, &dir.join("auth.json")) {
+                reconcile(lock, pool, &seat, now)?;
+            }
         }
     }
     Ok(())

@@ -15,6 +15,7 @@ use crate::account::AuthState;
 use crate::auth_doc::AuthDoc;
 use crate::auth_doc::tests::{Login, login};
 use crate::files::PoolLock;
+use crate::launch::ledger::Ledger;
 use crate::pool::Pool;
 use crate::store::{LostFound, path_key};
 
@@ -238,7 +239,7 @@ fn every_seat_that_is_remembered_is_reconciled_and_those_of_one_account_found() 
     lab.place(&home, &login("bob"));
     let rotated = login("bob").refresh("rt-2").issued(1500);
     fs::write(home.auth_json(), rotated.doc().bytes()).unwrap();
-    reconcile_all(&lab.lock, &mut lab.pool, NOW).unwrap();
+    reconcile_all(&lab.lock, &mut lab.pool, &Ledger::default(), NOW).unwrap();
     lab.assert_stored(&rotated);
     let seats = seats_of(&lab.lock, &mut lab.pool, rotated.doc().id(), NOW).unwrap();
     assert_eq!(seats, [home]);

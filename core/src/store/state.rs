@@ -51,6 +51,9 @@ pub struct SeatMemory {
     /// the document again to know that there is time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<i64>,
+    /// The same by the clock of process starts (see [`crate::process::ticks_now`]), if we put it there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_ticks: Option<u64>,
     /// A background server that was alive when the account changed, and the account it started with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerMemory>,
@@ -137,19 +140,29 @@ impl State {
     }
 
     /// Remembers what a seat holds now. `hash`: of the bytes that are there, which are not the document's
-    /// own where it had to be put right. A change of account starts a new `since`.
-    pub fn remember(&mut self, auth_json: &Path, doc: &AuthDoc, hash: DocHash, now: i64) {
+    /// own where it had to be put right. If it is another account than before, it is there since `since`.
+    pub fn remember(&mut self, auth_json: &Path, doc: &AuthDoc, hash: DocHash, since: i64) {
         let key = path_key(auth_json);
-        let old = self.seats.remove(&key);
-        let since = old.as_ref().filter(|old| old.account == *doc.id()).map_or(now, |old| old.since);
-        let memory = SeatMemory {
-            account: doc.id().clone(),
-            hash,
-            since,
-            expires_at: doc.expires_at(),
-            server: old.and_then(|old| old.server),
+        let (expires_at, account) = (doc.expires_at(), doc.id());
+        let memory = match self.seats.remove(&key) {
+            Some(old) if old.account == *account => SeatMemory { hash, expires_at, ..old },
+            old => SeatMemory {
+                account: account.clone(),
+                hash,
+                since,
+                since_ticks: None,
+                expires_at,
+                server: old.and_then(|old| old.server),
+            },
         };
         self.seats.insert(key, memory);
+    }
+
+    /// Remembers exactly when we put the account there that a seat holds now.
+    pub fn changed_hands(&mut self, auth_json: &Path, ticks: Option<u64>) {
+        if let Some(memory) = self.seats.get_mut(&path_key(auth_json)) {
+            memory.since_ticks = memory.since_ticks.or(ticks);
+        }
     }
 }
 
