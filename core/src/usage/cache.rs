@@ -87,10 +87,10 @@ fn is_zero(n: &u32) -> bool {
     *n == 0
 }
 
-/// Whether `at` lies less than `span` seconds back. A time in the future is no evidence of anything:
-/// the clock was turned back.
+/// Whether `at` lies less than `span` seconds back. A time in the future is no evidence of anything, the
+/// clock was turned back; but for a moment, since clocks are set right now and then.
 fn recent(at: i64, span: i64, now: i64) -> bool {
-    (0..span).contains(&now.saturating_sub(at))
+    (-60..span).contains(&now.saturating_sub(at))
 }
 
 fn seconds(duration: Duration) -> i64 {
