@@ -24,9 +24,12 @@ const LIMITS: (Duration, usize, i64) = (Duration::from_millis(2_500), 4, 20_000)
 /// How many times sooner Codex must start.
 const SOONER: f64 = 50.0;
 
+/// What was measured, and which limits it misses.
+type Judged = (Value, Vec<String>);
+
 fn main() {
     let json = std::env::args().any(|arg| arg == "--json");
-    let parts: [fn() -> (Value, Vec<String>); 3] = [refresh_http, refresh_https, launches];
+    let parts: [fn() -> Judged; 3] = [refresh_http, refresh_https, launches];
     let mut results = Vec::new();
     let mut missed = Vec::new();
     for part in parts {
@@ -46,7 +49,7 @@ fn main() {
 }
 
 /// 50 accounts of the stand-in service.
-fn refresh_http() -> (Value, Vec<String>) {
+fn refresh_http() -> Judged {
     let sandbox = pool_of(ACCOUNTS);
     sandbox.backend().set_latency(Route::Usage, LATENCY);
     let (times, memory) = refreshes(&sandbox, &[]);
@@ -56,7 +59,7 @@ fn refresh_http() -> (Value, Vec<String>) {
 }
 
 /// The same over TLS, with the system's certificates and one more.
-fn refresh_https() -> (Value, Vec<String>) {
+fn refresh_https() -> Judged {
     let sandbox = pool_of(ACCOUNTS);
     let service = https::start(LATENCY);
     sandbox.edit_config(|config| {
@@ -69,7 +72,7 @@ fn refresh_https() -> (Value, Vec<String>) {
     judge("50 accounts, https", &times, service.most_in_flight(), memory)
 }
 
-fn judge(name: &str, times: &[Duration], in_flight: usize, memory: i64) -> (Value, Vec<String>) {
+fn judge(name: &str, times: &[Duration], in_flight: usize, memory: i64) -> Judged {
     let median = times[times.len() / 2];
     let misses = [
         (median >= LIMITS.0).then(|| format!("{name}: {median:?}")),
@@ -124,7 +127,7 @@ fn fine(cmd: Cmd) -> (Value, Duration) {
 
 /// Launches with five accounts: through the shim, whose data is old enough to be refreshed in the background
 /// each time, and through a script that refreshes first.
-fn launches() -> (Value, Vec<String>) {
+fn launches() -> Judged {
     let sandbox = pool_of(5);
     sandbox.backend().set_latency(Route::Usage, LATENCY);
     let (_, _) = fine(sandbox.pool(&["refresh", "--json"]));
