@@ -39,6 +39,7 @@ fn a_login_that_is_just_being_written_is_waited_for_and_adopted() {
         file.write_all(part).expect("go on");
     }
     answered(launch.wait(), "bob");
+    assert_eq!(world.live_owner().as_deref(), Some("bob"), "the seat was free in the end");
     assert_eq!(world.stored("dave"), login);
     assert!(world.lost_found().is_empty());
 }
