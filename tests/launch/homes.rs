@@ -259,47 +259,59 @@ fn going_back_from_an_inherited_home_restores_the_environment() {
     assert_eq!(back.run().ok().stdout, "unset unset\n");
 }
 
+/// A Codex that, when told `outer`, waits for its gate, runs a tool that calls `codex`, and asks its own question.
+fn with_tools(world: &World) {
+    let standin = testkit::bins::standin_codex();
+    let script = format!(
+        "if [ \"$1\" = outer ]; then echo begun; while [ ! -e \"$GATE\" ]; do sleep 0.02; done\n\
+         codex exec inner || exit; fi\nexec {} exec hi",
+        standin.display()
+    );
+    program(&world.root().join("bin/codex"), &script);
+}
+
 #[test]
 fn a_nested_codex_stays_on_its_sessions_account_and_seat_while_that_lives() {
     let world = World::with(Codex::Missing, &["alice", "bob", "carol"]);
-    // This Codex runs a tool that calls `codex`, then asks its own question.
-    program(
-        &world.root().join("bin/codex"),
-        &format!(
-            "[ \"$1\" != outer ] || codex exec inner || exit; exec {} exec hi",
-            testkit::bins::standin_codex().display()
-        ),
-    );
-    world.usage(&BOB_FIRST);
-    assert_eq!(world.codex(&["outer"]).run().ok().stdout, "hello from bob\n".repeat(2));
-    // In a home, too, though somebody else ranks first.
-    let gate = world.root().join("gate");
-    let script = "while [ ! -e \"$GATE\" ]; do sleep 0.02; done";
-    let session =
-        world.pool(&["run", "bob", "--program", "/bin/sh", "--", "-c", script]).env("GATE", &gate).spawn();
-    wait_until("bob's session", SOON, || world.account("bob")["sessions"] == 1);
-    let outer = world.codex(&["outer"]).env("CODEX_POOL_ACCOUNT", "carol").run().ok();
-    assert_eq!(outer.stdout, "hello from carol\n".repeat(2));
-    fs::write(&gate, "").expect("open the gate");
-    session.wait().ok();
+    with_tools(&world);
+    let outer = |user: &str| {
+        let gate = world.root().join(format!("gate-{user}"));
+        let mut running = world.codex(&["outer"]).env("GATE", &gate).spawn();
+        running.wait_for_stdout("begun");
+        Session { running, gate, user: user.to_owned() }
+    };
+    // Bob in the shared seat, carol in a home; meanwhile alice becomes the one who ranks first.
+    world.usage(&[("alice", 50.0, 70.0), ("bob", 10.0, 10.0), ("carol", 30.0, 40.0)]);
+    let bob = outer("bob");
+    world.usage(&[("alice", 50.0, 70.0), ("bob", 95.0, 95.0), ("carol", 10.0, 10.0)]);
+    let carol = outer("carol");
+    world.usage(&[("alice", 10.0, 10.0), ("bob", 95.0, 95.0), ("carol", 95.0, 95.0)]);
+    for session in [carol, bob] {
+        fs::write(&session.gate, "").expect("open the gate");
+        let output = session.running.wait().ok();
+        assert_eq!(output.stdout, format!("begun\n{}", format!("hello from {}\n", session.user).repeat(2)));
+    }
     // What names a launch that has ended says nothing.
-    let stale = world.codex(&["exec", "hi"]).env("CODEX_POOL_LAUNCH", "0-0-1-1");
-    answered(stale.run(), "bob");
+    answered(world.codex(&["exec", "hi"]).env("CODEX_POOL_LAUNCH", "0-0-1-1").run(), "alice");
 }
 
 #[test]
 fn a_nested_real_codex_in_its_sessions_shell_stays_on_its_account() {
     let world = World::real(&["alice", "bob"]);
+    // Alice is in the shared seat; bob, who ranks first, gets a home; meanwhile alice becomes the first.
     world.usage(&[("alice", 10.0, 10.0), ("bob", 50.0, 50.0)]);
-    let inner = "codex exec --skip-git-repo-check inner";
-    // Alice is in the shared seat, and bob's session has a home of its own.
-    let hold = world.backend().hold("alice");
+    let alices = world.backend().hold("alice");
     let alice = world.exec().spawn();
-    hold.wait_for(1, SOON);
+    alices.wait_for(1, SOON);
+    world.usage(&[("alice", 90.0, 90.0), ("bob", 10.0, 10.0)]);
+    let bobs = world.backend().hold("bob");
+    let inner = "codex exec --skip-git-repo-check inner";
     world.backend().script("bob", [Step::Shell(inner.to_owned())]);
-    let args = ["exec", "--skip-git-repo-check", "-s", "danger-full-access", "outer"];
-    answered(world.codex(&args).env("CODEX_POOL_ACCOUNT", "bob").run(), "bob");
-    drop(hold);
+    let bob = world.codex(&["exec", "--skip-git-repo-check", "-s", "danger-full-access", "outer"]).spawn();
+    bobs.wait_for(1, SOON);
+    world.usage(&[("alice", 10.0, 10.0), ("bob", 90.0, 90.0)]);
+    drop((alices, bobs));
+    answered(bob.wait(), "bob");
     answered(alice.wait(), "alice");
     let turns = world.backend().report().turns;
     let users: Vec<_> =

@@ -2,6 +2,7 @@
 //! (invariant 7). Only an account asked for by name fails the launch.
 
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -126,7 +127,15 @@ fn an_unreadable_ledger_means_that_nothing_is_swapped() {
     assert_eq!(world.live(), before);
     world.exec_as("bob").run().expect(4);
     fs::remove_file(&ledger).expect("remove it");
+    // Entries can be made, but nobody can see the others'.
+    fs::create_dir(&ledger).expect("make it");
+    let mode = |mode| fs::set_permissions(&ledger, fs::Permissions::from_mode(mode)).expect("mode");
+    mode(0o300);
+    answered(drop_privileges(world.exec()).run(), "bob");
+    assert_eq!(world.live(), before, "bob is in a home of his own");
+    mode(0o700);
     answered(world.exec().run(), "bob");
+    assert_eq!(world.live_owner().as_deref(), Some("bob"));
 }
 
 #[test]
@@ -224,7 +233,6 @@ fn without_home_codex_starts() {
 
 #[test]
 fn a_pool_that_cannot_be_written_does_not_stop_codex() {
-    use std::os::unix::fs::PermissionsExt as _;
     let world = world();
     let folders = [world.pool_home(), world.pool_home().join("auth"), world.pool_home().join("launches")];
     let set = |mode| {
@@ -310,7 +318,6 @@ fn a_broken_copy_in_the_pool_is_reported_and_the_others_go_on() {
 
 #[test]
 fn secrets_are_in_no_output_and_in_no_readable_file() {
-    use std::os::unix::fs::PermissionsExt as _;
     let world = world();
     let mut text = String::new();
     for cmd in [
