@@ -37,7 +37,9 @@ fn launch(world: &World) -> (Record, impl Fn() -> Option<Record>) {
     let out = world.root().join("records");
     let _ = fs::remove_dir_all(&out);
     fs::create_dir(&out).expect("make a folder");
-    let running = world.exec().env("PROBE_OUT", out.join("{pid}")).spawn();
+    // As inside a session that has ended.
+    let exec = world.exec().env("CODEX_POOL_LAUNCH", "0-0-1-1").env("CODEX_POOL_DEPTH", "1");
+    let running = exec.env("PROBE_OUT", out.join("{pid}")).spawn();
     let codex = out.join(running.pid().to_string());
     running.wait().ok();
     let record = Record::read(&codex);
