@@ -7,6 +7,7 @@
 
 mod editor;
 mod in_use;
+mod login;
 mod rpc;
 mod servers;
 mod world;

@@ -1,0 +1,275 @@
+//! `codex login` and `codex logout` run as children: whatever becomes of them, no login of the pool is revoked or
+//! lost, and running sessions go on.
+
+use std::fs;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use testkit::pty::CTRL_C;
+use testkit::{Cmd, Pty, Running, wait_until};
+
+use crate::rpc::Editor;
+use crate::world::{SOON, World, alive, answered, ask, children, quit, wait_for_end, worlds};
+
+const TWO: [&str; 2] = ["alice", "bob"];
+
+/// `codex login` by device code, through the shim.
+fn login(world: &World) -> Cmd {
+    world.codex(&["login", "--device-auth", "--experimental_issuer", &world.backend().url()])
+}
+
+/// Waits until the issuer was asked for a code and nobody has approved.
+#[track_caller]
+fn wait_for_code(world: &World, before: usize) {
+    wait_until("a login that waits", SOON, || world.backend().pending_logins() > before);
+}
+
+/// Starts a login and waits until it waits.
+#[track_caller]
+fn begin(world: &World) -> Running {
+    let before = world.backend().pending_logins();
+    let running = login(world).spawn();
+    wait_for_code(world, before);
+    running
+}
+
+/// Everything is as it was: alice is live and good, and nobody revoked anything.
+#[track_caller]
+fn as_before(world: &World) {
+    let live = world.live().unwrap_or_else(|| panic!("{}: no live login", world.version));
+    assert_eq!(world.backend().owner(&live).as_deref(), Some("alice"), "{}", world.version);
+    assert!(world.backend().is_good(&live), "{}", world.version);
+    assert!(world.backend().report().revocations.is_empty(), "{}", world.version);
+    answered(world.exec_as("alice").run(), "alice");
+    world.assert_nothing_lost(&TWO);
+}
+
+/// No home of a login is left over.
+#[track_caller]
+fn no_login_home(world: &World) {
+    let bases = fs::read_dir(world.pool_home().join("homes")).into_iter().flatten().flatten();
+    for home in bases.flat_map(|base| fs::read_dir(base.path()).into_iter().flatten().flatten()) {
+        assert!(!home.file_name().to_string_lossy().starts_with("login-"), "{home:?} is left");
+    }
+}
+
+#[test]
+fn a_login_over_a_live_account_revokes_nobody_and_the_new_account_is_seated() {
+    for world in worlds(&TWO) {
+        world.backend().add("carol");
+        let running = begin(&world);
+        world.backend().approve_login("carol");
+        running.wait().ok();
+        assert_eq!(world.live_owner().as_deref(), Some("carol"), "{}", world.version);
+        assert!(world.backend().report().revocations.is_empty(), "{}", world.version);
+        assert!(world.ids().contains_key("carol"), "{}: it is in the pool", world.version);
+        for user in ["carol", "alice", "bob"] {
+            answered(world.exec_as(user).run(), user);
+        }
+        world.assert_nothing_lost(&["alice", "bob", "carol"]);
+    }
+}
+
+#[test]
+fn a_login_to_an_account_of_the_pool_renews_it() {
+    for world in worlds(&TWO) {
+        let old = world.live().expect("a live login");
+        let running = begin(&world);
+        world.backend().approve_login("alice");
+        running.wait().ok();
+        assert_eq!(world.ids().len(), 2, "{}", world.version);
+        assert!(world.live().expect("a live login") != old);
+        as_before(&world);
+    }
+}
+
+#[test]
+fn a_login_that_is_cancelled_changes_nothing() {
+    for world in worlds(&TWO) {
+        let before = world.backend().pending_logins();
+        let mut terminal = Pty::spawn(login(&world), 40, 120);
+        wait_for_code(&world, before);
+        assert_eq!(world.live(), None, "{}: nothing is there to revoke", world.version);
+        terminal.send(CTRL_C);
+        assert!(!terminal.wait(SOON).success());
+        as_before(&world);
+    }
+}
+
+#[test]
+fn a_login_that_is_told_to_end_passes_that_on() {
+    for world in worlds(&TWO) {
+        let running = begin(&world);
+        running.signal(Signal::SIGTERM);
+        let output = running.wait();
+        assert!(!output.status.success(), "{}: {output}", world.version);
+        as_before(&world);
+    }
+}
+
+#[test]
+fn a_login_that_fails_changes_nothing() {
+    for world in worlds(&TWO) {
+        let nobody = "http://127.0.0.1:9";
+        let args = ["login", "--device-auth", "--experimental_issuer", nobody];
+        assert!(!world.codex(&args).run().status.success(), "{}", world.version);
+        as_before(&world);
+    }
+}
+
+#[test]
+fn a_usage_error_and_a_question_change_nothing() {
+    for world in worlds(&TWO) {
+        world.codex(&["login", "--bogus"]).run().expect(2);
+        as_before(&world);
+        world.codex(&["logout", "--bogus"]).run().expect(2);
+        as_before(&world);
+        world.codex(&["login", "status"]).run().ok();
+        as_before(&world);
+    }
+}
+
+#[test]
+fn a_login_whose_shim_and_codex_were_killed_is_undone_by_the_next_launch() {
+    for world in worlds(&TWO) {
+        let running = begin(&world);
+        running.signal_group(Signal::SIGKILL);
+        running.wait();
+        assert_eq!(world.live(), None, "{}", world.version);
+        answered(world.exec_as("alice").run(), "alice");
+        as_before(&world);
+    }
+}
+
+#[test]
+fn a_login_whose_shim_alone_was_killed_keeps_its_seat_until_it_ends() {
+    for world in worlds(&TWO) {
+        world.backend().add("carol");
+        let running = begin(&world);
+        let codex = children(running.pid())[0];
+        running.signal(Signal::SIGKILL);
+        wait_for_end(running.pid());
+        assert!(alive(codex));
+        // The seat is the login's: nobody is put there.
+        answered(world.exec_as("alice").run(), "alice");
+        assert_eq!(world.live(), None, "{}", world.version);
+        world.backend().approve_login("carol");
+        wait_for_end(codex);
+        answered(world.exec_as("carol").run(), "carol");
+        assert!(world.backend().report().revocations.is_empty(), "{}", world.version);
+        world.assert_nothing_lost(&["alice", "bob", "carol"]);
+    }
+}
+
+#[test]
+fn a_login_during_a_session_leaves_that_session_alone() {
+    for world in worlds(&TWO) {
+        world.backend().add("carol");
+        let mut session = Editor::open(world.codex(&["app-server"]));
+        session.ask(&world, "hello from alice");
+        let running = begin(&world);
+        session.ask(&world, "hello from alice");
+        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version);
+        world.backend().approve_login("carol");
+        running.wait().ok();
+        session.rotate();
+        session.ask(&world, "hello from alice");
+        answered(world.exec_as("carol").run(), "carol");
+        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version);
+        session.close();
+        assert!(world.backend().report().revocations.is_empty(), "{}", world.version);
+        no_login_home(&world);
+        world.assert_nothing_lost(&["alice", "bob", "carol"]);
+    }
+}
+
+#[test]
+fn a_login_during_a_session_whose_shim_alone_was_killed_is_adopted_all_the_same() {
+    for world in worlds(&TWO) {
+        world.backend().add("carol");
+        let session = Editor::open(world.codex(&["app-server"]));
+        let running = begin(&world);
+        let codex = children(running.pid())[0];
+        running.signal(Signal::SIGKILL);
+        wait_for_end(running.pid());
+        answered(world.exec_as("bob").run(), "bob");
+        world.backend().approve_login("carol");
+        wait_for_end(codex);
+        answered(world.exec_as("bob").run(), "bob");
+        answered(world.exec_as("carol").run(), "carol");
+        session.close();
+        no_login_home(&world);
+        world.assert_nothing_lost(&["alice", "bob", "carol"]);
+    }
+}
+
+#[test]
+fn a_logout_ends_the_live_login_and_no_other() {
+    for world in worlds(&TWO) {
+        let old = world.live().expect("a live login");
+        world.codex(&["logout"]).run().ok();
+        assert_eq!(world.live(), None, "{}", world.version);
+        assert!(!world.backend().is_good(&old), "{}", world.version);
+        let ids = world.ids();
+        assert!(!world.pool_home().join(format!("auth/{}.json", ids["alice"])).exists());
+        // Nobody is offered what is revoked.
+        answered(world.exec().run(), "bob");
+        world.exec_as("alice").run().expect(4);
+        world.assert_nothing_lost(&["bob"]);
+    }
+}
+
+#[test]
+fn a_logout_of_a_named_account_ends_that_one_and_no_other() {
+    for world in worlds(&TWO) {
+        let bob = world.backend().good_refresh_tokens("bob");
+        world.codex(&["logout"]).env("CODEX_POOL_ACCOUNT", "bob").run().ok();
+        assert_eq!(bob.len(), 1);
+        assert!(world.backend().good_refresh_tokens("bob").is_empty(), "{}", world.version);
+        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version);
+        answered(world.exec().run(), "alice");
+        world.exec_as("bob").run().expect(4);
+        world.assert_nothing_lost(&["alice"]);
+    }
+}
+
+#[test]
+fn a_logout_inside_the_interface_is_noticed() {
+    for world in worlds(&TWO) {
+        let mut ui = world.ui(&[]);
+        ask(&world, &mut ui, "alice");
+        ui.send("/logout");
+        ui.wait_for_text("/logout", SOON);
+        std::thread::sleep(Duration::from_millis(200));
+        ui.send("\r");
+        wait_until("no live login", SOON, || world.live().is_none());
+        ui.wait(SOON);
+        answered(world.exec().run(), "bob");
+        let account = world.list().into_iter().find(|a| a["label"] == "alice").expect("alice");
+        assert_eq!(account["state"], "reauth_required", "{}", world.version);
+        world.assert_nothing_lost(&["bob"]);
+    }
+}
+
+#[test]
+fn a_login_inside_a_home_is_the_shared_seats_affair() {
+    // A terminal that a session in bob's home opened has CODEX_HOME of that home.
+    for world in worlds(&TWO) {
+        world.backend().add("carol");
+        let session = Editor::open(world.codex(&["app-server"]));
+        answered(world.exec_as("bob").run(), "bob");
+        let home = world.home_of("bob");
+        session.close();
+        let before = world.backend().pending_logins();
+        let inherited = login(&world).env("CODEX_HOME", &home).env("CODEX_SQLITE_HOME", world.codex_home());
+        let running = inherited.spawn();
+        wait_for_code(&world, before);
+        world.backend().approve_login("carol");
+        running.wait().ok();
+        assert!(world.backend().report().revocations.is_empty(), "{}", world.version);
+        assert_eq!(world.live_owner().as_deref(), Some("carol"), "{}", world.version);
+        world.assert_nothing_lost(&["alice", "bob", "carol"]);
+        let mut ui = world.ui(&[]);
+        quit(&mut ui);
+    }
+}
