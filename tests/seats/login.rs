@@ -18,6 +18,14 @@ fn login(world: &World) -> Cmd {
     world.codex(&["login", "--device-auth", "--experimental_issuer", &world.backend().url()])
 }
 
+/// The same past the shim, in a CODEX_HOME of its own.
+fn without_shim(world: &World) -> Cmd {
+    let dir = world.home().join("apart");
+    world.write_private(&dir.join("config.toml"), &world.codex_config().to_string());
+    let args = ["login", "--device-auth", "--experimental_issuer", &world.backend().url()];
+    world.real_codex(&args).env("CODEX_HOME", dir)
+}
+
 /// Waits until the issuer was asked for a code and nobody has approved.
 #[track_caller]
 fn wait_for_code(world: &World, before: usize) {
@@ -86,12 +94,15 @@ fn a_login_to_an_account_of_the_pool_renews_it() {
 #[test]
 fn a_login_that_is_cancelled_changes_nothing() {
     for world in worlds(&TWO) {
-        let before = world.backend().pending_logins();
-        let mut terminal = Pty::spawn(login(&world), 40, 120);
-        wait_for_code(&world, before);
-        assert_eq!(world.live(), None, "{}: nothing is there to revoke", world.version);
-        terminal.send(CTRL_C);
-        assert!(!terminal.wait(SOON).success());
+        let cancel = |cmd: Cmd| {
+            let before = world.backend().pending_logins();
+            let mut terminal = Pty::spawn(cmd, 40, 120);
+            wait_for_code(&world, before);
+            terminal.send(CTRL_C);
+            terminal.wait(SOON)
+        };
+        let without = cancel(without_shim(&world));
+        assert_eq!(cancel(login(&world)), without, "{}: the end is Codex's own", world.version);
         as_before(&world);
     }
 }
@@ -99,10 +110,15 @@ fn a_login_that_is_cancelled_changes_nothing() {
 #[test]
 fn a_login_that_is_told_to_end_passes_that_on() {
     for world in worlds(&TWO) {
-        let running = begin(&world);
-        running.signal(Signal::SIGTERM);
-        let output = running.wait();
-        assert!(!output.status.success(), "{}: {output}", world.version);
+        let end = |cmd: Cmd| {
+            let before = world.backend().pending_logins();
+            let running = cmd.spawn();
+            wait_for_code(&world, before);
+            running.signal(Signal::SIGTERM);
+            running.wait().status
+        };
+        let without = end(without_shim(&world));
+        assert_eq!(end(login(&world)), without, "{}: the end is Codex's own", world.version);
         as_before(&world);
     }
 }
