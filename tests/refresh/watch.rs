@@ -34,7 +34,8 @@ fn line_of(screen: &str, label: &str) -> String {
 fn it_shows_what_list_shows_and_obeys_its_keys() {
     let sandbox = two_accounts();
     let mut watch = Pty::spawn(sandbox.pool(&["watch"]), 24, 80);
-    let screen = watch.wait_for_text("70%", SOON);
+    let screen =
+        watch.wait_for("usage, and the next poll", SOON, |s| s.contains("70%") && s.contains("next poll in"));
     let alice = line_of(&screen, "alice");
     assert!(alice.contains("●◆") && alice.contains("ready") && alice.contains("80%"), "{screen}");
     let bob = line_of(&screen, "bob");

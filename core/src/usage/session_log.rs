@@ -281,8 +281,13 @@ impl Usage {
     /// single models stay. `None` if what is known is as new.
     fn over(mut self, known: Option<&Usage>) -> Option<Usage> {
         let Some(known) = known else { return Some(self) };
-        if known.fetched_at >= self.fetched_at {
-            return None;
+        // Within one second, what is used only grows: the fuller one is the later one.
+        let fuller =
+            |w: &Window| known.window(w.window_seconds).is_none_or(|k| w.used_percent > k.used_percent);
+        match known.fetched_at.cmp(&self.fetched_at) {
+            std::cmp::Ordering::Greater => return None,
+            std::cmp::Ordering::Equal if !self.windows.iter().any(fuller) => return None,
+            _ => {}
         }
         for window in &known.windows {
             if self.window(window.window_seconds).is_none() {
@@ -459,7 +464,11 @@ mod tests {
         assert_eq!((usage.plan.as_deref(), usage.source), (Some("plus"), Source::SessionLog));
         assert_eq!(usage.exhausted_until(NOW), Some(Some(NOW - 40 + 600)));
         lab.known[0].as_mut().unwrap().fetched_at = NOW - 40;
-        assert_eq!(lab.learn(&[(0, 60)], 0), [], "what is known is as new");
+        assert_eq!(lab.learn(&[(0, 60)], 0), [("alice".to_owned(), 100.0)], "as new, and fuller: later");
+        lab.known[0] = Some(usage.clone());
+        assert_eq!(lab.learn(&[(0, 60)], 0), [], "as new, and not fuller");
+        lab.known[0].as_mut().unwrap().fetched_at = NOW - 39;
+        assert_eq!(lab.learn(&[(0, 60)], 0), [], "what is known is newer");
     }
 
     #[test]
