@@ -50,14 +50,12 @@ pub(super) fn run_child(program: &Program) -> io::Result<End> {
         (libc::SIGUSR1, pass_on),
         (libc::SIGUSR2, pass_on),
     ]);
-    let parent = std::process::id();
     // SAFETY: this program has one thread.
     #[expect(unsafe_code, reason = "fork")]
     let pid = unsafe { libc::fork() };
     match pid {
         -1 => Err(io::Error::last_os_error()),
         0 => {
-            end_with(parent);
             saved.restore();
             let error = become_program(program);
             exit_child(if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 })
@@ -70,25 +68,6 @@ pub(super) fn run_child(program: &Program) -> io::Result<End> {
             status?.ok_or_else(|| io::Error::other("the child's end was not told"))
         }
     }
-}
-
-/// In the child: ends with its parent. A login that goes on alone would find, and revoke, what the next
-/// launch puts back in place of a login that it must take for dead.
-fn end_with(parent: u32) {
-    #[cfg(target_os = "linux")]
-    {
-        // SAFETY: prctl with constants; getppid cannot fail.
-        #[expect(unsafe_code, reason = "prctl and getppid")]
-        let orphan = unsafe {
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
-            libc::getppid() != libc::pid_t::try_from(parent).unwrap_or_default()
-        };
-        if orphan {
-            exit_child(1);
-        }
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = parent;
 }
 
 /// Waits for a child; `Ok(None)` if it had not ended by then.
