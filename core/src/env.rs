@@ -45,6 +45,8 @@ pub struct Env {
     pub cwd: Option<PathBuf>,
     /// Unix seconds.
     pub now: i64,
+    /// The same in milliseconds, for what happens within one second.
+    pub now_ms: i64,
 }
 
 impl std::fmt::Debug for Env {
@@ -62,13 +64,15 @@ pub fn clock() -> i64 {
 impl Env {
     /// The surroundings of this process.
     pub fn of_process() -> Self {
-        Env { entries: environment(), cwd: std::env::current_dir().ok(), now: clock() }
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (now, now_ms) = (since.as_secs() as i64, since.as_millis() as i64);
+        Env { entries: environment(), cwd: std::env::current_dir().ok(), now, now_ms }
     }
 
     /// Made-up surroundings, for tests.
     pub fn of(vars: &[(&str, &str)], cwd: &Path, now: i64) -> Self {
         let entries = vars.iter().map(|(name, value)| entry(name.as_ref(), value.as_ref())).collect();
-        Env { entries, cwd: Some(cwd.to_owned()), now }
+        Env { entries, cwd: Some(cwd.to_owned()), now, now_ms: now * 1000 }
     }
 
     /// A variable's value; unset and empty are the same.

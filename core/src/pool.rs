@@ -129,14 +129,18 @@ impl Pool {
         Ok(settled)
     }
 
-    /// Remembers who launched last in a folder. Writes nothing when that is known already.
-    pub fn remember_folder(&mut self, folder: &str, account: &AccountId, now: i64) {
+    /// Remembers who launched in a folder. Writes nothing when that is known already.
+    pub fn remember_folder(&mut self, folder: &str, account: &AccountId, now_ms: i64) {
         let known = self.state.folders.get(folder);
-        if known.is_some_and(|m| m.account == *account && now.saturating_sub(m.at) < FOLDER_HOUR) {
+        if known.is_some_and(|m| m.account == *account && (now_ms / 1000).saturating_sub(m.at) < FOLDER_HOUR)
+        {
             return;
         }
         let folders = &mut self.state_mut().folders;
-        folders.insert(folder.to_owned(), FolderMemory { account: account.clone(), at: now });
+        match folders.get_mut(folder) {
+            Some(memory) => memory.launched(account, now_ms),
+            None => drop(folders.insert(folder.to_owned(), FolderMemory::new(account, now_ms))),
+        }
         if folders.len() > MOST_FOLDERS {
             let oldest = folders.iter().min_by_key(|(_, m)| m.at).map(|(folder, _)| folder.clone());
             oldest.and_then(|folder| folders.remove(&folder));

@@ -2,12 +2,13 @@
 //! service. Each test is named after the claim that it would see broken.
 //!
 //! An ordinary run takes one version of Codex; `CODEX_POOL_TEST_VERSIONS=all` takes every one in which what
-//! is claimed here differs (0.140.0 has no background server, 0.159.3 has one but knows no creator of
-//! a session), and a list of versions takes those.
+//! is claimed here differs (0.140.0 has no background server and its sessions do not say whose they are; 0.159.3
+//! and 0.169.0 start that server in different ways), and a list of versions takes those.
 
 mod editor;
 mod in_use;
 mod login;
 mod rpc;
 mod servers;
+mod sessions;
 mod world;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use testkit::backend::Usage;
 use testkit::pty::ENTER;
 use testkit::{Cmd, Codex, Output, Pty, Running, Sandbox, real_codex, wait_until};
 
@@ -129,6 +130,10 @@ impl World {
     /// Makes these the accounts' usage as just fetched: label, and percent used of both windows.
     pub(crate) fn usage(&self, usage: &[(&str, f64)]) {
         let (now, ids) = (now(), self.ids());
+        for (label, used) in usage {
+            // What Codex writes into its logs says the same.
+            self.backend().set_usage(label, Usage::percent(used / 2.0, *used));
+        }
         let window = |seconds: i64, used: f64, left: i64| json!({"window_seconds": seconds, "used_percent": used, "resets_at": now + left});
         let entry = |used: f64| {
             json!({"usage": {"fetched_at": now, "source": "api", "limit_reached": used >= 100.0,

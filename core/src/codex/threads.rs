@@ -31,7 +31,7 @@ pub struct ThreadMeta {
     pub id: String,
     /// The folder it was started in
     pub cwd: PathBuf,
-    /// `chatgpt_user_id` of the login that started it (written by 0.169, not by older ones nor for API keys)
+    /// `chatgpt_user_id` of the login that started it (written from 0.159 on, not by older ones nor for API keys)
     pub creator_user_id: Option<String>,
     /// `chatgpt_account_id` of that login
     pub creator_account_id: Option<String>,
@@ -89,14 +89,18 @@ fn log_of(codex_home: &Path, id: &str) -> Option<PathBuf> {
         .or_else(|| search(&sessions, &suffix, 3, &mut bounded))
 }
 
-/// The folders of the three days that a UUIDv7's time (in UTC) can have been locally, most likely first.
-fn days_of(id: &str) -> Option<[String; 3]> {
+/// When a thread began, by its id (a UUIDv7), Unix milliseconds; `None` for ids of another kind.
+pub fn began_at(id: &str) -> Option<i64> {
     let hex = |range| i64::from_str_radix(id.get(range)?, 16).ok();
     if id.as_bytes().get(14) != Some(&b'7') {
         return None;
     }
-    let millis = hex(0..8)? << 16 | hex(9..13)?;
-    let date = Timestamp::from_millisecond(millis).ok()?.to_zoned(TimeZone::UTC).date();
+    Some(hex(0..8)? << 16 | hex(9..13)?)
+}
+
+/// The folders of the three days that a UUIDv7's time (in UTC) can have been locally, most likely first.
+fn days_of(id: &str) -> Option<[String; 3]> {
+    let date = Timestamp::from_millisecond(began_at(id)?).ok()?.to_zoned(TimeZone::UTC).date();
     let folder =
         |days: i64| date.checked_add(days.days()).ok().map(|date| date.strftime("%Y/%m/%d").to_string());
     Some([folder(0)?, folder(1)?, folder(-1)?])

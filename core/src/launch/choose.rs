@@ -122,10 +122,12 @@ impl Launch<'_> {
         }
         if let Some(whose) = whose.filter(|w| w.eligible() && w.tier != Tier::Exhausted) {
             lines.push(match owner {
-                Owner::Perhaps(_) => Line::Wrong(format!(
-                    "this session does not say whose it is; {}, the last in its folder, goes on with it",
-                    label(whose)
-                )),
+                Owner::Perhaps(_) if ranking.first().is_none_or(|best| best.index != whose.index) => {
+                    Line::Wrong(format!(
+                        "this session does not say whose it is; {}, who was in its folder then, goes on with it",
+                        label(whose)
+                    ))
+                }
                 _ => Line::Verbose(format!("{}, whose session it is", label(whose))),
             });
             return Choice::Account(candidates[whose.index].account.id.clone());

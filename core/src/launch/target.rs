@@ -20,7 +20,7 @@ pub(super) enum Owner {
     Holder(Seat, Option<AccountId>),
     /// This account made it, or (`--last`) made the last launch in this folder.
     Account(AccountId),
-    /// The session does not say; this account made the last launch in its folder.
+    /// The session does not say; this account had launched last in its folder when it began, or since.
     Perhaps(AccountId),
     /// Somebody who is not in the pool made it.
     Stranger,
@@ -66,23 +66,30 @@ impl Launch<'_> {
     /// Remembers who launched in this folder, for `--last`.
     pub(super) fn remember_folder(&self, held: &mut Held<'_>, account: &AccountId) {
         if let Some(folder) = self.folder() {
-            let now = self.env().now;
-            held.pool.remember_folder(&path_key(&folder), account, now);
+            let now_ms = self.env().now_ms;
+            held.pool.remember_folder(&path_key(&folder), account, now_ms);
         }
     }
 }
 
-/// Who made the thread: by its own word, else (older Codex) by the last launch in its folder.
+/// Who made the thread: by its own word, else (older Codex) by the launches in its folder.
 fn creator(held: &Held<'_>, thread: &ThreadMeta) -> Owner {
     let (Some(user), Some(account)) = (&thread.creator_user_id, &thread.creator_account_id) else {
-        return last_in(held, &thread.cwd).map_or(Owner::Unknown, Owner::Perhaps);
+        let began_at = threads::began_at(&thread.id).unwrap_or(0);
+        let folder = held.pool.state().folders.get(&path_key(&thread.cwd));
+        let then = folder.and_then(|folder| known(held, folder.account_at(began_at)?));
+        return then.or_else(|| last_in(held, &thread.cwd)).map_or(Owner::Unknown, Owner::Perhaps);
     };
     let id = AccountId::of_chatgpt(user, account);
     if held.pool.registry().get(&id).is_some() { Owner::Account(id) } else { Owner::Stranger }
 }
 
 fn last_in(held: &Held<'_>, folder: &Path) -> Option<AccountId> {
-    let id = &held.pool.state().folders.get(&path_key(folder))?.account;
+    known(held, &held.pool.state().folders.get(&path_key(folder))?.account)
+}
+
+/// The account, if it is in the pool.
+fn known(held: &Held<'_>, id: &AccountId) -> Option<AccountId> {
     held.pool.registry().get(id).map(|account| account.id.clone())
 }
 

@@ -30,7 +30,7 @@ pub struct State {
     /// Operations that were begun and not ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub marks: Vec<Mark>,
-    /// Who launched last in each folder (see [`path_key`]), the newest 200.
+    /// Who launched in each folder (see [`path_key`]), the newest 200.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub folders: BTreeMap<String, FolderMemory>,
     /// What Codex supports, by the identity of its package and native binary.
@@ -59,13 +59,47 @@ pub struct SeatMemory {
     pub server: Option<ServerMemory>,
 }
 
-/// The last launch in a folder.
+/// Who launched in a folder: the last one, and before.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FolderMemory {
-    /// Who launched.
+    /// Who launched last.
     pub account: AccountId,
     /// When, Unix seconds (to the hour: it only decides what is forgotten first).
     pub at: i64,
+    /// The first of the launches that were all this account's, Unix milliseconds.
+    #[serde(default)]
+    pub since_ms: i64,
+    /// Others before it, the latest first, each with the first of its launches, Unix milliseconds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub before: Vec<(AccountId, i64)>,
+}
+
+/// How many changes of account are remembered of a folder.
+const MOST_BEFORE: usize = 7;
+
+impl FolderMemory {
+    /// After the first launch in a folder.
+    pub fn new(account: &AccountId, now_ms: i64) -> FolderMemory {
+        FolderMemory { account: account.clone(), at: now_ms / 1000, since_ms: now_ms, before: Vec::new() }
+    }
+
+    /// After another launch.
+    pub fn launched(&mut self, account: &AccountId, now_ms: i64) {
+        self.at = now_ms / 1000;
+        if self.account != *account {
+            let last = std::mem::replace(&mut self.account, account.clone());
+            self.before.insert(0, (last, self.since_ms));
+            self.before.truncate(MOST_BEFORE);
+            self.since_ms = now_ms;
+        }
+    }
+
+    /// Who had launched last at that time (Unix milliseconds); `None` if nobody knows.
+    pub fn account_at(&self, time_ms: i64) -> Option<&AccountId> {
+        let last = (&self.account, self.since_ms);
+        let all = std::iter::once(last).chain(self.before.iter().map(|(account, since)| (account, *since)));
+        all.into_iter().find(|(_, since)| *since <= time_ms).map(|(account, _)| account)
+    }
 }
 
 /// A background server that outlived a switch.

@@ -1,0 +1,257 @@
+//! Sessions go home: whatever a command goes on with is continued by the account that began it, and where that
+//! cannot be, the user is told who does.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use testkit::{Cmd, Output};
+
+use crate::rpc::Editor;
+use crate::world::{World, answered, ask, quit, server, worlds, worlds_with_server};
+
+const TWO: [&str; 2] = ["alice", "bob"];
+
+/// The session that was asked in last.
+fn last_session(world: &World) -> String {
+    let report = world.backend().report();
+    let turn = report.turns.iter().rfind(|turn| turn.session().is_some()).expect("a turn");
+    turn.session().expect("a session").to_owned()
+}
+
+/// A session of bob's, made while alice ranks first and is live.
+fn session_of_bob(world: &World) -> String {
+    answered(world.exec_as("bob").run(), "bob");
+    let session = last_session(world);
+    answered(world.exec_as("alice").run(), "alice");
+    session
+}
+
+fn resume(world: &World, session: &str) -> Cmd {
+    world.codex(&["exec", "--skip-git-repo-check", "resume", session, "go on"])
+}
+
+/// Requires that this user went on with that session.
+#[track_caller]
+fn went_on(world: &World, output: Output, session: &str, user: &str) -> Output {
+    let output = answered(output, user);
+    assert_eq!(last_session(world), session, "{}: {output}", world.version);
+    output
+}
+
+fn log_of(world: &World, session: &str) -> PathBuf {
+    fn search(dir: &Path, session: &str) -> Option<PathBuf> {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        entries.into_iter().find_map(|path| match path.is_dir() {
+            true => search(&path, session),
+            false => path.to_string_lossy().contains(session).then_some(path),
+        })
+    }
+    search(&world.codex_home().join("sessions"), session).expect("the session's log")
+}
+
+/// Takes out of the log who made it, as older versions write it.
+fn forget_creator(world: &World, session: &str) {
+    let path = log_of(world, session);
+    let text = fs::read_to_string(&path).expect("the log");
+    let (first, rest) = text.split_once('\n').expect("a first line");
+    let mut meta: Value = serde_json::from_str(first).expect("JSON");
+    let payload = meta["payload"].as_object_mut().expect("the session's description");
+    payload.retain(|key, _| !key.starts_with("creator_"));
+    fs::write(&path, format!("{meta}\n{rest}")).expect("write the log");
+}
+
+#[test]
+fn the_resume_that_codex_printed_goes_on_at_once_as_its_account() {
+    for world in worlds(&TWO) {
+        let mut ui = world.terminal(world.codex(&[]).env("CODEX_POOL_ACCOUNT", "bob"));
+        ask(&world, &mut ui, "bob");
+        let session = last_session(&world);
+        let screen = quit(&mut ui);
+        assert!(screen.contains(&format!("codex resume {session}")), "{}: {screen}", world.version);
+        world.rank(&TWO);
+        let mut ui = world.ui(&["resume", &session]);
+        ask(&world, &mut ui, "bob");
+        assert_eq!(last_session(&world), session, "{}", world.version);
+        quit(&mut ui);
+        answered(world.exec().run(), "alice");
+        world.assert_nothing_lost(&TWO);
+    }
+}
+
+#[test]
+fn so_it_does_when_its_account_was_in_a_home() {
+    for world in worlds(&TWO) {
+        let alice = Editor::open(world.codex(&["app-server"]));
+        let mut ui = world.terminal(world.codex(&[]).env("CODEX_POOL_ACCOUNT", "bob"));
+        ask(&world, &mut ui, "bob");
+        let session = last_session(&world);
+        quit(&mut ui);
+        let mut ui = world.ui(&["resume", &session]);
+        ask(&world, &mut ui, "bob");
+        quit(&mut ui);
+        alice.close();
+        // Now the shared seat is free, but a server in bob's home may still hold the thread.
+        let mut ui = world.ui(&["resume", &session]);
+        ask(&world, &mut ui, "bob");
+        assert_eq!(last_session(&world), session, "{}", world.version);
+        quit(&mut ui);
+        world.assert_nothing_lost(&TWO);
+    }
+}
+
+#[test]
+fn exec_resume_goes_on_as_the_account_that_began() {
+    for world in worlds(&TWO) {
+        let session = session_of_bob(&world);
+        let output = went_on(&world, resume(&world, &session).run(), &session, "bob");
+        // From 0.159 on the session says so itself; before, the user is told what it is taken from.
+        let told = output.stderr.contains("does not say whose it is; bob, who was in its folder then");
+        assert_eq!(told, world.version.as_str() < "0.159", "{output}");
+        world.assert_nothing_lost(&TWO);
+    }
+}
+
+#[test]
+fn forks_are_made_by_the_account_that_began() {
+    for world in worlds_with_server(&TWO) {
+        let session = session_of_bob(&world);
+        answered(world.exec_as("bob").run(), "bob");
+        let fork = world.codex(&["exec", "fork", "--skip-git-repo-check", &session, "another way"]);
+        answered(fork.run(), "bob");
+        assert_ne!(last_session(&world), session);
+        answered(world.exec_as("bob").run(), "bob");
+        let mut ui = world.ui(&["fork", &session]);
+        ask(&world, &mut ui, "bob");
+        assert_ne!(last_session(&world), session);
+        quit(&mut ui);
+        world.assert_nothing_lost(&TWO);
+    }
+}
+
+#[test]
+fn the_last_session_is_that_of_the_folder() {
+    for world in worlds(&TWO) {
+        let other = world.root().join("other");
+        fs::create_dir(&other).expect("make a folder");
+        answered(world.exec_as("alice").run(), "alice");
+        let alices = last_session(&world);
+        answered(world.exec_as("bob").current_dir(&other).run(), "bob");
+        let bobs = last_session(&world);
+        let last = || world.codex(&["exec", "--skip-git-repo-check", "resume", "--last", "go on"]);
+        for (folder, session, user) in
+            [(other.clone(), &bobs, "bob"), (world.work(), &alices, "alice"), (other.clone(), &bobs, "bob")]
+        {
+            went_on(&world, last().current_dir(folder).run(), session, user);
+        }
+        // As seen from elsewhere.
+        let cd = ["exec", "--skip-git-repo-check", "-C", "../other", "resume", "--last", "go on"];
+        went_on(&world, world.codex(&cd).run(), &bobs, "bob");
+        world.assert_nothing_lost(&TWO);
+    }
+}
+
+#[test]
+fn a_session_is_found_by_its_name() {
+    for world in worlds_with_server(&TWO) {
+        world.rank(&["bob", "alice"]);
+        let mut editor = Editor::open(world.codex(&["app-server"]));
+        editor.ask(&world, "hello from bob");
+        let session = last_session(&world);
+        editor.call("thread/name/set", &json!({"threadId": session, "name": "the big one"}));
+        editor.close();
+        world.rank(&TWO);
+        answered(world.exec_as("alice").run(), "alice");
+        went_on(&world, resume(&world, "the big one").run(), &session, "bob");
+    }
+}
+
+#[test]
+fn a_session_that_does_not_say_whose_it_is_goes_to_whoever_was_in_its_folder_then() {
+    for world in worlds(&TWO) {
+        let bobs = session_of_bob(&world);
+        let alices = last_session(&world);
+        let others = answered(world.exec_as("bob").run(), "bob");
+        assert!(!others.stderr.contains("does not say"), "{others}");
+        for (session, user) in [(&bobs, "bob"), (&alices, "alice")] {
+            forget_creator(&world, session);
+            let elsewhere = resume(&world, session).current_dir(world.home());
+            let output = went_on(&world, elsewhere.run(), session, user);
+            // Alice is who would have been picked: nothing to tell.
+            let told = output.stderr.contains("does not say whose it is; bob, who was in its folder then");
+            assert_eq!(told, user == "bob", "{output}");
+        }
+        // It began where nobody was launched: nobody knows.
+        let path = log_of(&world, &bobs);
+        let text = fs::read_to_string(&path).expect("the log");
+        fs::write(&path, text.replacen("/work\"", "/nowhere\"", 1)).expect("write the log");
+        let output = went_on(&world, resume(&world, &bobs).run(), &bobs, "alice");
+        assert!(output.stderr.contains("does not say whose it is; alice goes on with it"), "{output}");
+    }
+}
+
+#[test]
+fn an_owner_that_cannot_go_on_is_named_with_the_reason_and_the_one_who_does() {
+    for world in worlds_with_server(&TWO) {
+        let session = session_of_bob(&world);
+        world.usage(&[("alice", 5.0), ("bob", 100.0)]);
+        let output = went_on(&world, resume(&world, &session).run(), &session, "alice");
+        let line = "this session belongs to bob (at its limit, resets in ";
+        assert!(output.stderr.contains(line) && output.stderr.contains("alice goes on with it"), "{output}");
+
+        world.rank(&TWO);
+        world.pool(&["disable", "bob"]).run().ok();
+        let output = went_on(&world, resume(&world, &session).run(), &session, "alice");
+        assert!(output.stderr.contains("belongs to bob (disabled"), "{output}");
+        world.pool(&["enable", "bob"]).run().ok();
+
+        world.pool(&["use", "alice"]).run().ok();
+        let output = went_on(&world, resume(&world, &session).run(), &session, "alice");
+        assert!(output.stderr.contains("belongs to bob (another account is pinned)"), "{output}");
+        world.pool(&["use", "--auto"]).run().ok();
+
+        world.pool(&["rm", "bob", "--yes"]).run().ok();
+        let output = went_on(&world, resume(&world, &session).run(), &session, "alice");
+        assert!(output.stderr.contains("belongs to an account that is not in the pool"), "{output}");
+        world.assert_nothing_lost(&["alice"]);
+    }
+}
+
+#[test]
+fn a_last_session_whose_account_cannot_go_on_is_not_taken_silently() {
+    for world in worlds(&TWO) {
+        answered(world.exec_as("bob").run(), "bob");
+        world.usage(&[("alice", 5.0), ("bob", 100.0)]);
+        let last = world.codex(&["exec", "--skip-git-repo-check", "resume", "--last", "go on"]);
+        let output = answered(last.run(), "alice");
+        assert!(output.stderr.contains("the last session here is bob's (at its limit"), "{output}");
+    }
+}
+
+#[test]
+fn a_session_that_a_server_of_a_changed_seat_holds_is_joined_and_the_user_is_told() {
+    for world in worlds_with_server(&TWO) {
+        let mut ui = world.ui(&[]);
+        ask(&world, &mut ui, "alice");
+        let session = last_session(&world);
+        quit(&mut ui);
+        let before = server(&world.codex_home());
+        world.pool(&["use", "bob", "--force"]).run().ok();
+        assert_eq!(world.live_owner().as_deref(), Some("bob"));
+        let mut ui = world.ui(&["resume", &session]);
+        ask(&world, &mut ui, "alice");
+        assert_eq!(
+            (last_session(&world), server(&world.codex_home())),
+            (session, before),
+            "{}",
+            world.version
+        );
+        let said = ui.raw();
+        assert!(
+            said.contains("open in a running Codex, which answers as alice"),
+            "{}: {said}",
+            world.version
+        );
+        quit(&mut ui);
+    }
+}
