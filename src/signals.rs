@@ -3,9 +3,10 @@
 
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
+use std::thread;
 
 use nix::sys::pthread::{pthread_kill, pthread_self};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill};
@@ -73,19 +74,22 @@ fn run(command: &mut Command, input: Option<&[u8]>, awaited: &SigSet) -> io::Res
     if input.is_some() {
         command.stdin(Stdio::piped());
     }
+    let (us, (sender, receiver), (children, started)) = (pthread_self(), mpsc::channel(), mpsc::channel());
+    // Before the child: one that nobody waits for must not run.
+    thread::Builder::new().spawn(move || {
+        let Ok(mut child): Result<Child, _> = started.recv() else { return };
+        // We are the only receiver, and wait for just this.
+        let _ = sender.send(child.wait());
+        // SIGCHLD itself may have gone to any thread.
+        let _ = pthread_kill(us, Signal::SIGCHLD);
+    })?;
     let mut child = command.spawn()?;
     if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
         // A child that does not read it says itself what it wants.
         let _ = stdin.write_all(input);
     }
     let pid = Pid::from_raw(child.id().cast_signed());
-    let (us, (sender, receiver)) = (pthread_self(), mpsc::channel());
-    std::thread::spawn(move || {
-        // We are the only receiver, and wait for just this.
-        let _ = sender.send(child.wait());
-        // SIGCHLD itself may have gone to any thread.
-        let _ = pthread_kill(us, Signal::SIGCHLD);
-    });
+    let _ = children.send(child);
     let mut signal = None;
     loop {
         let came = awaited.wait()?;

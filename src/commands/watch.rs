@@ -80,7 +80,9 @@ fn live(ctx: &Context<'_>) -> Result<ExitCode> {
     let shared = Shared::default();
     let (orders, received) = mpsc::channel();
     let worker = Worker::of(ctx, &shared);
-    std::thread::spawn(move || worker.run(&received));
+    std::thread::Builder::new()
+        .spawn(move || worker.run(&received))
+        .map_err(|e| Error::new(format!("no thread for requests: {e}; `codex-pool list` needs none")))?;
     let mut source = PoolSource { ctx, shared, orders };
     let end = ui::watch::run(&mut source);
     // A renewal that is under way is waited for, and none begins any more until we are gone; other

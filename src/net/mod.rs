@@ -2,6 +2,7 @@
 //! no file of the pool and writes none, and nobody calls it while `pool.lock` is held.
 
 mod error;
+mod lookup;
 pub(crate) mod place;
 pub(crate) mod reach;
 pub(crate) mod releases;
@@ -46,9 +47,8 @@ impl Net {
     pub(crate) fn new(env: &Env) -> Result<Net> {
         let tls = trust::tls_config(env)?;
         let config = |proxy| configure(Agent::config_builder()).tls_config(tls.clone()).proxy(proxy).build();
-        let proxied =
-            trust::proxy(env)?.map(|(proxy, bypass)| (Agent::new_with_config(config(Some(proxy))), bypass));
-        Ok(Net { direct: Agent::new_with_config(config(None)), proxied })
+        let proxied = trust::proxy(env)?.map(|(proxy, bypass)| (lookup::agent(config(Some(proxy))), bypass));
+        Ok(Net { direct: lookup::agent(config(None)), proxied })
     }
 
     /// The agent for a host. Loopback is always reached directly: plain http is allowed there, and
@@ -63,7 +63,7 @@ impl Net {
     /// An agent for a host that shares no connection with anybody. One from a pool may have been
     /// closed by the other side, and then nobody could tell whether a request was carried out.
     fn lone_agent(&self, host: &str) -> Agent {
-        Agent::new_with_config(self.agent(host).config().clone())
+        lookup::agent(self.agent(host).config().clone())
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
+use std::thread;
 
 use codex_pool_core::Result;
 use codex_pool_core::account::AccountId;
@@ -37,27 +38,30 @@ impl Refresher<'_> {
         let offline: OnceLock<NetError> = OnceLock::new();
         let stop = AtomicBool::new(false);
         let (sender, receiver) = mpsc::channel();
-        std::thread::scope(|scope| {
-            for _ in 0..workers {
-                let (sender, queue, offline, stop) = (sender.clone(), &queue, &offline, &stop);
-                scope.spawn(move || {
-                    while !stop.load(Ordering::Relaxed) {
-                        let task = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-                        let Some(task) = task else { return };
-                        let result = match offline.get() {
-                            // They all go to one host: no connection for one is none for the next.
-                            Some(error) => Err(error.clone()),
-                            None => self.ask(&task.doc),
-                        };
-                        if let Err(error @ (NetError::Unreachable(_) | NetError::ConnectTimeout(_))) = &result
-                        {
-                            let _ = offline.set(error.clone());
-                        }
-                        if sender.send((task, result)).is_err() {
-                            return;
-                        }
-                    }
-                });
+        let work = |sender: mpsc::Sender<_>| {
+            while !stop.load(Ordering::Relaxed) {
+                let task = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                let Some(task) = task else { return };
+                let result = match offline.get() {
+                    // They all go to one host: no connection for one is none for the next.
+                    Some(error) => Err(error.clone()),
+                    None => self.ask(&task.doc),
+                };
+                if let Err(error @ (NetError::Unreachable(_) | NetError::ConnectTimeout(_))) = &result {
+                    let _ = offline.set(error.clone());
+                }
+                if sender.send((task, result)).is_err() {
+                    return;
+                }
+            }
+        };
+        thread::scope(|scope| {
+            let work = &work;
+            let start = |sender| thread::Builder::new().spawn_scoped(scope, move || work(sender)).is_ok();
+            let started = (0..workers).filter(|_| start(sender.clone())).count();
+            if started == 0 {
+                // No thread to be had: one after the other, then.
+                work(sender.clone());
             }
             drop(sender);
             while let Ok(first) = receiver.recv() {

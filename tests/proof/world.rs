@@ -66,16 +66,18 @@ impl World {
     /// Begins anew: nothing in the ledger, no seats remembered, fresh logins of every account in the pool alone.
     /// The old ones are forgotten on both sides. `spec` is what the logins are like.
     pub(crate) fn reset(&self, spec: &LoginSpec) {
-        for entry in fs::read_dir(self.pool_home()).expect("the pool").flatten() {
-            let name = entry.file_name();
-            if name == "bin" || name == "config.toml" {
-                continue;
+        let folders = [(self.pool_home(), ["bin", "config.toml"]), (self.codex_home(), ["config.toml", ""])];
+        for (folder, stays) in folders {
+            for entry in fs::read_dir(folder).expect("a folder of the world").flatten() {
+                if stays.iter().any(|name| entry.file_name() == *name) {
+                    continue;
+                }
+                let path = entry.path();
+                let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+                let removed = if is_dir { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+                removed.unwrap_or_else(|e| panic!("remove {}: {e}", path.display()));
             }
-            let path = entry.path();
-            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-            removed.unwrap_or_else(|e| panic!("remove {}: {e}", path.display()));
         }
-        let _ = fs::remove_file(self.codex_home().join("auth.json"));
         let in_pool = |name: &str, bytes: &[u8]| {
             self.write_private(&self.pool_home().join(name), &String::from_utf8_lossy(bytes));
         };

@@ -93,18 +93,19 @@ pub fn answer(command: &mut Command, wait: Duration) -> Option<String> {
         }
     };
     let mut stdout = child.stdout.take()?;
-    let reader = std::thread::spawn(move || {
+    let reader = std::thread::Builder::new().spawn(move || {
         let mut text = String::new();
         let _ = stdout.read_to_string(&mut text);
         text
     });
     while child.try_wait().ok()?.is_none() {
-        if start.elapsed() > wait {
+        // A system that gives no thread is out of luck, as one that is too slow.
+        if start.elapsed() > wait || reader.is_err() {
             let _ = child.kill();
             let _ = child.wait();
             return None;
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-    reader.join().ok()
+    reader.ok()?.join().ok()
 }

@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use codex_pool_core::account::AccountId;
@@ -84,14 +85,16 @@ const LAST_WORDS: Duration = Duration::from_secs(20);
 /// A terminal that is gone reads as empty for ever, and the wait for a key never comes back from that:
 /// somebody else must look. Without a terminal there is nothing to restore, and nobody to tell.
 fn end_with_the_terminal() {
-    std::thread::spawn(|| {
+    let looks = thread::Builder::new().spawn(|| {
         let stdin = io::stdin();
         // Nothing is asked for but what cannot be left out: hang-up and error.
         let mut ends = [PollFd::new(stdin.as_fd(), PollFlags::empty())];
         while poll(&mut ends, PollTimeout::NONE) == Err(Errno::EINTR) {}
-        std::thread::sleep(LAST_WORDS);
+        thread::sleep(LAST_WORDS);
         let _ = signal_hook::low_level::emulate_default_handler(SIGHUP);
     });
+    // The system gives no thread: then a signal or a key ends the view.
+    drop(looks);
 }
 
 fn rounds(
