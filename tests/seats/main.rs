@@ -8,6 +8,7 @@
 mod editor;
 mod in_use;
 mod login;
+mod restrictions;
 mod rpc;
 mod servers;
 mod sessions;
