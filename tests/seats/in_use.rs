@@ -6,10 +6,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
-use testkit::Cmd;
 use testkit::backend::Step;
+use testkit::{Cmd, wait_until};
 
-use crate::world::{SOON, World, alive, answered, children, native_of, wait_for_end, worlds};
+use crate::world::{SOON, World, alive, answered, children, native_of, now, wait_for_end, worlds};
 
 const TWO: [&str; 2] = ["alice", "bob"];
 
@@ -114,6 +114,78 @@ fn a_stopped_session_still_sits() {
         bob_goes_elsewhere(&world);
         session.running.signal_group(Signal::SIGCONT);
         session.go_on(&world, "alice").wait().ok().says("hello from alice");
+        then_bob_is_swapped_in(&world);
+    }
+}
+
+#[test]
+fn a_killed_session_gives_its_seat_up_and_what_it_rotated_is_kept() {
+    for world in worlds(&TWO) {
+        let session = Session::start(&world, "alice", world.exec());
+        world.backend().script("alice", [Step::Shell("sleep 60".to_owned())]);
+        let native = native_of(&session.running);
+        let running = session.go_on(&world, "alice");
+        let rotated = |live: String| live.contains(&world.backend().newest_refresh_token("alice"));
+        let refreshed = || world.backend().report().refreshes_of("alice").len() == 1;
+        wait_until("the rotated token", SOON, || refreshed() && world.live().is_some_and(rotated));
+        bob_goes_elsewhere(&world);
+        running.signal_group(Signal::SIGKILL);
+        running.wait();
+        wait_for_end(native);
+        then_bob_is_swapped_in(&world);
+    }
+}
+
+/// The ledger's files.
+fn ledger(world: &World) -> Vec<PathBuf> {
+    let files = fs::read_dir(world.pool_home().join("launches")).expect("the ledger").flatten();
+    files.map(|file| file.path()).collect()
+}
+
+#[test]
+fn a_session_of_another_pid_namespace_is_not_swapped_away_for_twelve_hours() {
+    for world in worlds(&TWO) {
+        let own = if nix::unistd::geteuid().is_root() { "-pf" } else { "-rpf" };
+        let unshare = || world.cmd("unshare").args([own, "--mount-proc"]);
+        if !unshare().arg("true").run().status.success() {
+            // A container that may not.
+            return;
+        }
+        let inside = unshare().args(["codex", "exec", "--skip-git-repo-check", "hi"]);
+        let session = Session::start(&world, "alice", inside);
+        bob_goes_elsewhere(&world);
+        session.go_on(&world, "alice").wait().ok().says("hello from alice");
+        // Nobody here can see that it ended.
+        bob_goes_elsewhere(&world);
+        answered(world.exec().run(), "alice");
+        for entry in ledger(&world) {
+            let text = fs::read_to_string(&entry).expect("the entry");
+            let mut said: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+            said["started_at"] = (now() - 12 * 3600 - 60).into();
+            fs::write(entry, said.to_string()).expect("write the entry");
+        }
+        then_bob_is_swapped_in(&world);
+    }
+}
+
+#[test]
+fn a_session_of_an_earlier_boot_is_over_whoever_has_its_pid_now() {
+    for world in worlds(&TWO) {
+        let session = Session::start(&world, "alice", world.exec());
+        let [entry] = &ledger(&world)[..] else { panic!("{:?}", ledger(&world)) };
+        let name = entry.file_name().expect("a name").to_str().expect("text");
+        let [boot, namespace, ..] = name.split('-').collect::<Vec<_>>()[..] else { panic!("{name}") };
+        let said = fs::read_to_string(entry).expect("the entry");
+        // This process has the pid now.
+        let stat = fs::read_to_string("/proc/self/stat").expect("our own entry");
+        let (_, stat) = stat.rsplit_once(')').expect("a name in brackets");
+        let ticks = stat.split_whitespace().nth(19).expect("when it started");
+        let of_boot = |boot: &str| format!("{boot}-{namespace}-{}-{ticks}", std::process::id());
+        let this = entry.with_file_name(of_boot(boot));
+        world.write_private(&this, &said);
+        session.go_on(&world, "alice").wait().ok().says("hello from alice");
+        bob_goes_elsewhere(&world);
+        fs::rename(&this, this.with_file_name(of_boot(&"0".repeat(32)))).expect("rename the entry");
         then_bob_is_swapped_in(&world);
     }
 }

@@ -4,9 +4,10 @@
 use std::fs;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use testkit::pty::CTRL_C;
-use testkit::{Cmd, Pty, Running, wait_until};
+use testkit::{Cmd, Codex, Pty, Running, wait_for, wait_until};
 
 use crate::rpc::Editor;
 use crate::world::{SOON, World, alive, answered, ask, children, quit, wait_for_end, worlds};
@@ -66,6 +67,11 @@ fn a_login_over_a_live_account_revokes_nobody_and_the_new_account_is_seated() {
     for world in worlds(&TWO) {
         world.backend().add("carol");
         let running = begin(&world);
+        // The seat is the login's meanwhile: everybody else works in a home.
+        for user in TWO {
+            answered(world.exec_as(user).run(), user);
+            assert_eq!(world.live(), None, "{}", world.version);
+        }
         world.backend().approve_login("carol");
         running.wait().ok();
         assert_eq!(world.live_owner().as_deref(), Some("carol"), "{}", world.version);
@@ -169,6 +175,37 @@ fn a_login_whose_shim_alone_was_killed_keeps_its_seat_until_it_ends() {
         // The seat is the login's: nobody is put there.
         answered(world.exec_as("alice").run(), "alice");
         assert_eq!(world.live(), None, "{}", world.version);
+        world.backend().approve_login("carol");
+        wait_for_end(codex);
+        answered(world.exec_as("carol").run(), "carol");
+        assert!(world.backend().report().revocations.is_empty(), "{}", world.version);
+        world.assert_nothing_lost(&["alice", "bob", "carol"]);
+    }
+}
+
+#[test]
+fn a_login_whose_shim_was_killed_before_its_codex_began_keeps_its_seat_too() {
+    for world in worlds(&TWO) {
+        world.backend().add("carol");
+        // Between fork and exec the child is not yet to be known as a login.
+        let slowly = ["-f", "--seccomp-bpf", "-o", "/dev/null", "-e", "inject=execve:delay_enter=2s"];
+        let issuer = world.backend().url();
+        let login = ["login", "--device-auth", "--experimental_issuer", &issuer];
+        let strace = world.cmd("strace").args(slowly).arg(world.shim()).args(login);
+        // Without the launcher, which is a chain of programs.
+        let Codex::Real(codex) = world.codex_kind() else { unreachable!("these worlds have a real Codex") };
+        let strace = strace.env("CODEX_POOL_CODEX", &codex.native).spawn();
+        let (shim, codex) = wait_for("the shim's child", SOON, || {
+            let pairs = |shim: u32| children(shim).into_iter().map(move |codex| (shim, codex));
+            children(strace.pid()).into_iter().flat_map(pairs).next()
+        });
+        kill(Pid::from_raw(i32::try_from(shim).expect("a pid fits")), Signal::SIGKILL)
+            .expect("kill the shim");
+        wait_for_end(shim);
+        assert!(alive(codex));
+        answered(world.exec_as("alice").run(), "alice");
+        assert_eq!(world.live(), None, "{}: the seat is the login's", world.version);
+        wait_for_code(&world, 0);
         world.backend().approve_login("carol");
         wait_for_end(codex);
         answered(world.exec_as("carol").run(), "carol");

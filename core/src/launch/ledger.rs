@@ -6,6 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+use fs2::FileExt;
 use serde::{Deserialize, Serialize};
 
 use crate::account::AccountId;
@@ -44,7 +45,7 @@ pub struct Entry {
 pub struct Launch {
     /// Its process: the shim's, then Codex's.
     pub process: ProcessId,
-    /// Whether it runs; `Unknown` counts as running.
+    /// Whether it runs; `Unknown` counts as running. A dead one whose entry a child [holds](hold) is `Unknown`.
     pub life: Life,
     /// What it said; `None` if its file cannot be read, so that it may sit anywhere.
     pub entry: Option<Entry>,
@@ -80,7 +81,10 @@ impl Ledger {
                 continue;
             };
             let Some(process) = file.file_name().to_str().and_then(ProcessId::parse) else { continue };
-            let life = process.life(me);
+            let life = match process.life(me) {
+                Life::Dead if is_held(&file.path()) => Life::Unknown,
+                life => life,
+            };
             let entry = read_entry(&file.path());
             let too_old = life == Life::Unknown
                 && entry
@@ -160,6 +164,19 @@ pub fn enter(paths: &PoolPaths, process: &ProcessId, entry: &Entry) -> Result<()
         other => other,
     };
     result.map_err(|e| Error::io("write", &path, &e))
+}
+
+/// Keeps a launch in the ledger, whatever becomes of its process, while the answer is open there or in a child
+/// that has not become another program yet: until then, nothing tells whose child that is. `None`: it cannot be had.
+pub(super) fn hold(paths: &PoolPaths, process: &ProcessId) -> Option<fs::File> {
+    let file = fs::File::open(paths.launches().join(process.to_string())).ok()?;
+    FileExt::try_lock_exclusive(&file).is_ok().then_some(file)
+}
+
+/// Whether somebody holds an entry.
+fn is_held(path: &Path) -> bool {
+    let held = |file: fs::File| FileExt::try_lock_shared(&file).is_err();
+    fs::File::open(path).is_ok_and(held)
 }
 
 /// Takes a launch out again: it did not happen, or it ended while we watched.

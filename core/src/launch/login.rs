@@ -125,6 +125,7 @@ impl Interlude {
     /// Runs Codex as a child, and brings the pool up to date after it. The status is Codex's own; a
     /// signal that killed it kills us, too.
     pub fn run(self, program: &Program, say: impl Fn(&[Line])) -> u8 {
+        let held = ledger::hold(&self.paths, &self.me);
         let end = match spawn::run_child(program) {
             Ok(end) => end,
             Err(error) => {
@@ -132,6 +133,7 @@ impl Interlude {
                 End::Exited(126)
             }
         };
+        drop(held);
         let mut lines = Vec::new();
         if let Err(error) = self.finish(end, &mut lines) {
             lines.push(Line::Wrong(format!("{error}; the next launch tries again")));
@@ -264,8 +266,11 @@ pub fn undo_interrupted(lock: &PoolLock, pool: &mut Pool, census: &Census, now: 
             && process.is_none_or(|process| match process.life(me) {
                 Life::Alive => false,
                 Life::Unknown => now - mark.at > ledger::UNSEEN_COUNTS,
-                // Only the shim was killed, perhaps: then Codex is still at it.
-                Life::Dead => occupants::orphans(&process).is_empty(),
+                // Only the shim was killed, perhaps: then Codex is still at it, or about to.
+                Life::Dead => {
+                    !census.ledger.launches.iter().any(|launch| launch.process == process)
+                        && occupants::orphans(&process).is_empty()
+                }
             })
     };
     while let Some(at) = pool.state().marks.iter().position(interrupted) {
