@@ -268,6 +268,8 @@ impl Launch<'_> {
             break Held { lock: &lock, pool, census, usage, due, base: &base, codex: &codex, shared };
         };
         held.reconcile_others(env.now)?;
+        // Where that fails, a launch into a home says so; others need no home.
+        let _ = seats::mcp_logins::share(&lock, paths, &base, None, env.now);
         if self.is_codex && (self.call.is_login() || self.call.is_logout()) {
             let interlude = self.begin(&mut held, out)?;
             held.pool.commit(&lock)?;

@@ -9,12 +9,11 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
-use super::{Base, Seat};
+use super::{Base, Seat, mcp_logins};
 use crate::account::AccountId;
 use crate::error::{Error, Result};
 use crate::files::{self, Durability, PoolLock};
 use crate::paths::PoolPaths;
-use crate::store::{LostFound, Why};
 
 /// Names that each home has for itself.
 const PRIVATE: [&str; 9] = [
@@ -54,10 +53,6 @@ const SHARED_FILES: [&str; 7] = [
     "session_index.jsonl",
     "session_index.jsonl.lock",
 ];
-
-/// OAuth logins of MCP servers: Codex refuses to write them through a symbolic link, so they are
-/// hard-linked.
-const MCP_CREDENTIALS: &str = ".credentials.json";
 
 /// What stays of the home of an account that is removed.
 const KEPT_LINKS: [&str; 2] = ["sessions", "archived_sessions"];
@@ -130,7 +125,7 @@ pub fn update(
     now: i64,
 ) -> Result<()> {
     link_names(lock, paths, base, home, free)?;
-    share_mcp_credentials(lock, paths, base.dir(), home.dir(), now)
+    mcp_logins::share(lock, paths, base, Some(home.dir()), now)
 }
 
 /// The same for a home of no account. That must be possible wherever links are, so the logins of MCP servers are
@@ -140,7 +135,7 @@ pub fn update(
 /// As [`update`].
 pub fn update_special(lock: &PoolLock, paths: &PoolPaths, base: &Base, home: &Seat, now: i64) -> Result<()> {
     link_names(lock, paths, base, home, false)?;
-    let _ = share_mcp_credentials(lock, paths, base.dir(), home.dir(), now);
+    let _ = mcp_logins::share(lock, paths, base, Some(home.dir()), now);
     Ok(())
 }
 
@@ -159,15 +154,35 @@ fn link_names(lock: &PoolLock, paths: &PoolPaths, base: &Base, home: &Seat, free
     for name in SHARED_FILES {
         in_base.entry(name.into()).or_insert(What::Other);
     }
-    for (name, what) in &in_home {
-        if free && *what == What::Other && !stays(name) && !in_base.contains_key(name) {
-            move_to_base(base.dir(), home.dir(), name)?;
-        }
+    if free {
+        gather(base, home, &in_base, &in_home)?;
     }
     for (name, what) in &in_base {
         if *what != What::Socket && !is_private(name) && !in_home.contains_key(name) {
             link(base.dir(), home.dir(), name)?;
         }
+    }
+    Ok(())
+}
+
+/// Moves what Codex created in a home to its base, where everybody finds it. The caller knows that nobody is in the
+/// home.
+///
+/// # Errors
+/// If something cannot be moved.
+pub(super) fn settle(_lock: &PoolLock, base: &Base, home: &Seat) -> Result<()> {
+    gather(base, home, &names(base.dir())?, &names(home.dir())?)
+}
+
+fn gather(
+    base: &Base,
+    home: &Seat,
+    in_base: &BTreeMap<OsString, What>,
+    in_home: &BTreeMap<OsString, What>,
+) -> Result<()> {
+    let new = in_home.iter().filter(|(name, what)| **what == What::Other && !in_base.contains_key(*name));
+    for (name, _) in new.filter(|(name, _)| !stays(name)) {
+        move_to_base(base.dir(), home.dir(), name)?;
     }
     Ok(())
 }
@@ -189,8 +204,8 @@ pub fn retire(_lock: &PoolLock, paths: &PoolPaths, id: &AccountId) -> Result<()>
                     fs::remove_file(&path)
                 }
                 What::Other if private && path.is_dir() => fs::remove_dir_all(&path),
-                What::Other if name == MCP_CREDENTIALS && !same_file(&path, &base.join(&name)) => continue,
-                What::Other if private || name == MCP_CREDENTIALS => fs::remove_file(&path),
+                What::Other if name == mcp_logins::NAME && !same_file(&path, &base.join(&name)) => continue,
+                What::Other if private || name == mcp_logins::NAME => fs::remove_file(&path),
                 _ => continue,
             };
             result.map_err(|e| Error::io("remove", &path, &e))?;
@@ -241,7 +256,7 @@ fn names(dir: &Path) -> Result<BTreeMap<OsString, What>> {
 /// (CODEX_SQLITE_HOME) since a linked one would get its `-wal` and `-shm` beside the link.
 fn is_private(name: &OsStr) -> bool {
     let text = name.to_string_lossy();
-    PRIVATE.contains(&&*text) || text == MCP_CREDENTIALS || text.contains(".sqlite")
+    PRIVATE.contains(&&*text) || text == mcp_logins::NAME || text.contains(".sqlite")
 }
 
 /// Not moved to the base either: somebody may rely on where it is.
@@ -267,45 +282,4 @@ fn move_to_base(base: &Path, home: &Path, name: &OsStr) -> Result<()> {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(e) => Err(Error::io("move", &from, &e)),
     }
-}
-
-/// Renews the hard link. When the two differ, one of them was replaced: the newer one wins, and the
-/// other is kept in `lost+found/`.
-fn share_mcp_credentials(
-    lock: &PoolLock,
-    paths: &PoolPaths,
-    base: &Path,
-    home: &Path,
-    now: i64,
-) -> Result<()> {
-    let (ours, theirs) = (home.join(MCP_CREDENTIALS), base.join(MCP_CREDENTIALS));
-    // The user's own link is followed, so that its target is what is shared.
-    let theirs = fs::canonicalize(&theirs).unwrap_or(theirs);
-    let meta = |path: &Path| match fs::metadata(path) {
-        Ok(meta) => Ok(Some(meta)),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Error::io("read", path, &e)),
-    };
-    let (from, to, loser) = match (meta(&ours)?, meta(&theirs)?) {
-        (None, None) => return Ok(()),
-        (Some(a), Some(b)) if (a.dev(), a.ino()) == (b.dev(), b.ino()) => return Ok(()),
-        (Some(_), None) => (&ours, &theirs, None),
-        (None, Some(_)) => (&theirs, &ours, None),
-        (Some(a), Some(b)) if (a.mtime(), a.mtime_nsec()) > (b.mtime(), b.mtime_nsec()) => {
-            (&ours, &theirs, Some(&theirs))
-        }
-        (Some(_), Some(_)) => (&theirs, &ours, Some(&ours)),
-    };
-    if let Some(loser) = loser
-        && let Ok(Some(bytes)) = files::read_small(loser, 1 << 20)
-    {
-        LostFound::new(paths).keep(lock, &bytes, Why::Replaced, None, now)?;
-    }
-    let temp = to.with_file_name(".credentials.json.codex-pool.tmp");
-    let relink = || {
-        files::remove_file(&temp)?;
-        fs::hard_link(from, &temp)?;
-        fs::rename(&temp, to)
-    };
-    relink().map_err(|e| Error::io("link", to, &e))
 }

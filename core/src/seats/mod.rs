@@ -3,6 +3,7 @@
 
 mod file;
 pub mod home;
+pub(crate) mod mcp_logins;
 pub mod occupants;
 mod place;
 mod reconcile;

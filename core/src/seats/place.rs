@@ -154,6 +154,8 @@ fn elsewhere(
                 target = Some(path);
             } else {
                 vacate(lock, pool, &other)?;
+                // Nobody is there. What cannot be moved now stays for the next time.
+                let _ = super::home::settle(lock, &Base::under(&pool.paths, &other), &other);
             }
         } else {
             target = Some(share(lock, pool, &other, id, now)?);

@@ -21,6 +21,7 @@ pub mod backend;
 pub mod bins;
 mod cmd;
 mod http;
+pub mod mcp;
 pub mod picture;
 pub mod probe;
 mod procs;

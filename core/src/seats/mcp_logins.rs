@@ -1,0 +1,96 @@
+//! The OAuth logins of MCP servers (`.credentials.json`), one file for a base and its homes. Codex refuses to write
+//! it through a symbolic link, so it is shared by hard links. Those break when a client writes by rename, and when
+//! Codex removes the file with its last login; here they are made whole again.
+
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::Base;
+use crate::error::{Error, Result};
+use crate::files::{self, PoolLock};
+use crate::paths::PoolPaths;
+use crate::store::{LostFound, Why};
+
+/// The file's name in a CODEX_HOME.
+pub(super) const NAME: &str = ".credentials.json";
+/// Among the homes of a base: one more hard link, which tells what all of them last had.
+const SHARED: &str = ".mcp-logins";
+/// The file that is renamed into place.
+const TEMP: &str = ".credentials.json.codex-pool.tmp";
+/// More than any such file has, bytes.
+const MAX_BYTES: u64 = 1 << 24;
+
+/// Makes the base's file, that of every home over it that has one, and that of the home `into` one file again: the
+/// newest. Others are kept in `lost+found/`. A file that the base had and lost is a logout, so homes lose it too.
+///
+/// # Errors
+/// If a file cannot be read, kept or linked.
+pub(crate) fn share(
+    lock: &PoolLock,
+    paths: &PoolPaths,
+    base: &Base,
+    into: Option<&Path>,
+    now: i64,
+) -> Result<()> {
+    let over = paths.homes().join(base.key());
+    let Ok(homes) = fs::read_dir(&over) else { return Ok(()) };
+    // The user's own link is followed, so that its target is what is shared.
+    let at_base = base.dir().join(NAME);
+    let at_base = fs::canonicalize(&at_base).unwrap_or(at_base);
+    let shared = over.join(SHARED);
+    let (in_base, last) = (look(&at_base)?, look(&shared)?);
+    let inode = |meta: &Metadata| (meta.dev(), meta.ino());
+    let last = last.as_ref().map(inode);
+    let logged_out = last.filter(|_| in_base.is_none());
+    let mut files: Vec<(PathBuf, Metadata)> = Vec::new();
+    for home in homes.flatten() {
+        let path = home.path().join(NAME);
+        let Some(meta) = look(&path)? else { continue };
+        if logged_out == Some(inode(&meta)) {
+            files::remove_file(&path).map_err(|e| Error::io("remove", &path, &e))?;
+        } else {
+            files.push((path, meta));
+        }
+    }
+    files.extend(in_base.map(|meta| (at_base.clone(), meta)));
+    // Of the same moment (clocks of files are coarse), the one that replaced what all had.
+    let age = |file: &&(PathBuf, Metadata)| {
+        let meta = &file.1;
+        (meta.mtime(), meta.mtime_nsec(), last != Some(inode(meta)))
+    };
+    let Some((newest, meta)) = files.iter().max_by_key(age) else {
+        return files::remove_file(&shared).map_err(|e| Error::io("remove", &shared, &e));
+    };
+    let is_newest = |other: &Metadata| inode(other) == inode(meta);
+    for (path, _) in files.iter().filter(|(_, other)| !is_newest(other)) {
+        let bytes = files::read_small(path, MAX_BYTES).map_err(|e| Error::io("read", path, &e))?;
+        LostFound::new(paths).keep(lock, &bytes.unwrap_or_default(), Why::Replaced, None, now)?;
+        link(newest, path)?;
+    }
+    for path in [Some(at_base), into.map(|home| home.join(NAME)), Some(shared)].into_iter().flatten() {
+        if !look(&path)?.is_some_and(|there| is_newest(&there)) {
+            link(newest, &path)?;
+        }
+    }
+    Ok(())
+}
+
+fn look(path: &Path) -> Result<Option<Metadata>> {
+    match fs::metadata(path) {
+        Ok(meta) => Ok(Some(meta)),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(e) => Err(Error::io("read", path, &e)),
+    }
+}
+
+fn link(from: &Path, to: &Path) -> Result<()> {
+    let temp = to.with_file_name(TEMP);
+    let relink = || {
+        files::remove_file(&temp)?;
+        fs::hard_link(from, &temp)?;
+        fs::rename(&temp, to)
+    };
+    relink().map_err(|e| Error::io("link", to, &e))
+}
