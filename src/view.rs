@@ -1,13 +1,17 @@
 //! What people and scripts see of the accounts: one model for `list`, `why`, `refresh`, `watch` and
 //! JSON. Pure data made from the pool; prints nothing.
 
+use std::path::Path;
+
 use codex_pool_core::account::{Account, AccountId, AccountKind, AuthState};
 use codex_pool_core::env;
-use codex_pool_core::launch::candidates;
 use codex_pool_core::launch::ledger::Ledger;
+use codex_pool_core::launch::{candidates, databases};
 use codex_pool_core::pick::{Ranked, Reason, Tier, pick};
 use codex_pool_core::pool::Pool;
 use codex_pool_core::renewal;
+use codex_pool_core::seats::occupants::{Kind, Occupant, Taken};
+use codex_pool_core::seats::{Seat, home};
 use codex_pool_core::usage::{Usage, UsageCache, Window};
 use serde_json::{Value, json};
 
@@ -32,6 +36,62 @@ pub(crate) struct AccountView {
     pub(crate) ranked: Ranked,
     pub(crate) state: &'static str,
     pub(crate) reason: String,
+}
+
+/// A seat that somebody is in.
+#[derive(Debug)]
+pub(crate) struct SeatView {
+    taken: Taken,
+    /// Where it is, in words.
+    place: String,
+    /// Who is in it, in words.
+    users: Vec<String>,
+}
+
+impl SeatView {
+    /// One line for people: which account, where, and who uses it.
+    pub(crate) fn line(&self) -> String {
+        format!("{}: {}", self.place, self.users.join(", "))
+    }
+
+    /// Whether this is another seat than that one, and holds that account.
+    pub(crate) fn also_has(&self, id: &AccountId, other: &Seat) -> bool {
+        self.taken.seat != *other && self.taken.account.as_ref() == Some(id)
+    }
+}
+
+/// The seats that somebody is in.
+pub(crate) fn seats(ctx: &Context<'_>, open: &Open) -> Vec<SeatView> {
+    let databases = databases(ctx.env, &ctx.codex, &ctx.base);
+    let view = |taken: Taken| {
+        let as_another = |user: &&Occupant| user.account.is_some() && user.account != taken.account;
+        let user = |user: &Occupant| match Some(user).filter(as_another).and_then(|u| u.account.as_ref()) {
+            Some(id) => format!("{} as {}", user.describe(), open.label(id)),
+            None => user.describe(),
+        };
+        let users = taken.occupants.iter().map(user).collect();
+        SeatView { place: place(ctx, open, &taken), users, taken }
+    };
+    open.census.taken(&open.pool, &ctx.base, &databases).into_iter().map(view).collect()
+}
+
+/// `alice in ~/.codex`, `bob in a home of its own`.
+fn place(ctx: &Context<'_>, open: &Open, taken: &Taken) -> String {
+    let short = |dir: &Path| match ctx.env.home().and_then(|home| dir.strip_prefix(home).ok()) {
+        Some(rest) => format!("~/{}", rest.display()),
+        None => dir.display().to_string(),
+    };
+    let over = home::base_of(&ctx.paths, taken.seat.dir());
+    let place = match &over {
+        Some(_) if home::is_special(&ctx.paths, taken.seat.dir()) => "a home without an account".to_owned(),
+        Some(base) if base != ctx.base.dir() => format!("a home of its own over {}", short(base)),
+        Some(_) => "a home of its own".to_owned(),
+        None => short(taken.seat.dir()),
+    };
+    match &taken.account {
+        Some(id) => format!("{} in {place}", open.label(id)),
+        None => format!("in {place}"),
+    }
 }
 
 /// The accounts in rank order.
@@ -95,8 +155,8 @@ fn state(account: &Account, ranked: &Ranked) -> &'static str {
     }
 }
 
-/// `{"schema":1,"accounts":[…]}`. `detail` adds what `why` knows.
-pub(crate) fn json(views: &[AccountView], now: i64, detail: bool) -> Value {
+/// `{"schema":1,"accounts":[…],"seats":[…]}`. `detail` adds what `why` knows.
+pub(crate) fn json(views: &[AccountView], seats: &[SeatView], now: i64, detail: bool) -> Value {
     let account = |view: &AccountView| {
         let a = &view.account;
         let mut entry = json!({
@@ -115,7 +175,30 @@ pub(crate) fn json(views: &[AccountView], now: i64, detail: bool) -> Value {
         }
         entry
     };
-    json!({ "schema": 1, "accounts": views.iter().map(account).collect::<Vec<_>>() })
+    json!({
+        "schema": 1,
+        "accounts": views.iter().map(account).collect::<Vec<_>>(),
+        "seats": seats.iter().map(|seat| seat_json(&seat.taken)).collect::<Vec<_>>(),
+    })
+}
+
+fn seat_json(taken: &Taken) -> Value {
+    let user = |user: &Occupant| {
+        let (kind, command) = match &user.kind {
+            Kind::Launch(command) => ("session", Some(command)),
+            Kind::Server => ("server", None),
+            Kind::Login => ("login", None),
+            Kind::Foreign => ("other", None),
+        };
+        json!({
+            "kind": kind, "command": command, "pid": user.pid, "terminal": user.terminal(),
+            "account": user.account,
+        })
+    };
+    json!({
+        "path": taken.seat.dir().to_string_lossy(), "home": taken.seat.is_home(), "account": taken.account,
+        "users": taken.occupants.iter().map(user).collect::<Vec<_>>(),
+    })
 }
 
 /// What is wrong with an account, in words: why a login is needed, or what failed the last time.

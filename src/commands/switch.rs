@@ -14,7 +14,7 @@ use codex_pool_core::{Error, ErrorKind, Result, references};
 
 use super::{Context, Open};
 use crate::cli::UseArgs;
-use crate::ui;
+use crate::{ui, view};
 
 /// How long an idle server may take to stop; launches wait 2 s for the pool.
 const STOP_LIMIT: Duration = Duration::from_millis(1500);
@@ -58,6 +58,9 @@ pub(crate) fn run(ctx: &Context<'_>, args: &UseArgs) -> Result<()> {
     let pin = std::mem::replace(&mut open.pool.state_mut().pin, (!args.best).then(|| id.clone()));
     open.commit()?;
     tell(&open, &id, pin, args.best);
+    for seat in view::seats(ctx, &open).iter().filter(|seat| seat.also_has(&id, &ctx.base.shared())) {
+        ui::note(&format!("{}; it shares its login with the live one", seat.line()));
+    }
     drop(open);
     match (args.restart_server, server) {
         (true, Some(_)) => restart(ctx, &id),

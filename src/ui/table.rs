@@ -7,7 +7,7 @@ use codex_pool_core::usage::{FIVE_HOURS, Usage, WEEK, Window};
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 
 use super::{block, colour, printable, wrapped};
-use crate::view::{AccountView, problem};
+use crate::view::{AccountView, SeatView, problem};
 
 /// What of an account is shown. A narrow terminal gets less.
 #[derive(Clone, Copy)]
@@ -60,6 +60,13 @@ pub(crate) fn accounts(views: &[AccountView], now: i64, verbose: bool) {
         }
     }
     block("● live   ◆ pinned   → next");
+}
+
+/// Who sits where, a line for each seat that somebody is in.
+pub(crate) fn seats(seats: &[SeatView]) {
+    for seat in seats {
+        block(&wrapped(&printable(&seat.line()), width().saturating_sub(2)).join("\n  "));
+    }
 }
 
 fn accounts_in(layout: Layout, views: &[AccountView], now: i64) -> Table {

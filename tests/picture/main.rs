@@ -21,15 +21,13 @@ const COLUMNS: u16 = 108;
 fn the_picture_of_list_is_the_programs_own_output() {
     let world = world();
     date(&world);
-    // A session of alice, as list counts it.
-    let run = world.pool(&["run", "alice", "--program", "sleep", "--", "600"]).spawn();
-    let launches = world.pool_home().join("launches");
-    wait_until("the session", Duration::from_secs(10), || {
-        fs::read_dir(&launches).is_ok_and(|entries| entries.count() > 0)
-    });
-    let terminal = list(&world, COLUMNS);
-    let drawn = picture::svg("codex-pool list", &terminal.raw(), COLUMNS);
-    drop(run);
+    let session = world.codex(&["exec", "hi"]).env("CODEX_POOL_ACCOUNT", "alice");
+    let session = session.env("STANDIN_HOLD", world.root().join("gate")).spawn();
+    wait_until("the session", Duration::from_secs(10), || session.stderr().contains("holding"));
+    let who = format!("codex exec (pid {})", session.pid());
+    let shown = list(&world, COLUMNS, &who).raw().replace(&who, "codex exec (pid 4711)");
+    let drawn = picture::svg("codex-pool list", &shown, COLUMNS);
+    drop(session);
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/list.svg");
     if std::env::var_os("UPDATE_PICTURE").is_some() {
         fs::write(&file, &drawn).expect("write the picture");
@@ -42,7 +40,7 @@ fn the_picture_of_list_is_the_programs_own_output() {
 fn the_table_fits_a_terminal_of_any_width() {
     let world = world();
     for columns in [44, 60, 80, 108, 160] {
-        let screen = list(&world, columns).screen();
+        let screen = list(&world, columns, "next").screen();
         let first: Vec<&str> = screen.lines().skip(1).take(4).collect();
         for name in ["alice", "work", "carol", "dave"] {
             assert!(
@@ -54,13 +52,12 @@ fn the_table_fits_a_terminal_of_any_width() {
     }
 }
 
-/// `codex-pool list` in a terminal, when it has ended.
-fn list(world: &Sandbox, columns: u16) -> Pty {
+/// `codex-pool list` in a terminal, when it has ended, and with these words.
+fn list(world: &Sandbox, columns: u16, end: &str) -> Pty {
     let mut terminal = Pty::spawn(world.pool(&["list"]), 24, columns);
     assert!(terminal.wait(Duration::from_secs(30)).success(), "{}", terminal.screen());
-    wait_until("the table's last line", Duration::from_secs(10), || {
-        terminal.raw().trim_end().ends_with("next")
-    });
+    let ended = || terminal.raw().trim_end().ends_with(end);
+    wait_until("the last line", Duration::from_secs(10), ended);
     terminal
 }
 

@@ -5,11 +5,13 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use testkit::backend::Hold;
+use serde_json::json;
+use testkit::backend::{Hold, Step};
 use testkit::mcp::{self, Mcp};
-use testkit::{Running, wait_for};
+use testkit::{Cmd, Output, Running, wait_for};
 
-use crate::world::{SOON, World, answered, worlds};
+use crate::rpc::Editor;
+use crate::world::{SOON, World, answered, ask, quit, worlds};
 
 const TWO: [&str; 2] = ["alice", "bob"];
 
@@ -20,6 +22,10 @@ struct Alice {
 }
 
 impl Alice {
+    fn start(world: &World) -> Alice {
+        Alice::start_with(world, &[])
+    }
+
     /// Without the MCP server, whose tokens are the other session's.
     fn without_mcp(world: &World) -> Alice {
         Alice::start_with(world, &["-c", "mcp_servers.lab.enabled=false"])
@@ -129,6 +135,141 @@ fn an_mcp_logout_in_the_base_is_not_undone_by_a_home() {
         assert!(!base.exists());
         answered(world.exec_as("bob").run(), "bob");
         assert!(!base.exists() && !home.exists(), "{}: it came back", world.version);
+        alice.end();
+    }
+}
+
+/// The id that `codex exec` printed.
+#[track_caller]
+fn session_id(output: &Output) -> String {
+    let line = output.stderr.lines().find(|line| line.to_lowercase().contains("session id"));
+    let id = line.and_then(|line| line.split_whitespace().last());
+    id.unwrap_or_else(|| panic!("no session id: {output}")).to_owned()
+}
+
+fn resume(world: &World, id: &str) -> Output {
+    world.codex(&["exec", "--skip-git-repo-check", "resume", id, "go on"]).run()
+}
+
+/// A command of Codex's as a tool of a session in that home starts it.
+fn in_home(world: &World, home: &Path, args: &[&str]) -> Cmd {
+    world.codex(args).env("CODEX_HOME", home).env("CODEX_SQLITE_HOME", world.codex_home())
+}
+
+/// Whether a folder below a CODEX_HOME has that session's log.
+fn has_log(dir: &Path, id: &str) -> bool {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.into_iter().any(|path| path.is_dir() && has_log(&path, id) || path.to_string_lossy().contains(id))
+}
+
+#[test]
+fn sessions_are_archived_and_brought_back_across_home_and_base() {
+    for world in worlds(&TWO) {
+        let of_base = session_id(&answered(world.exec_as("alice").run(), "alice"));
+        let alice = Alice::start(&world);
+        let of_home = session_id(&answered(world.exec_as("bob").run(), "bob"));
+        alice.end();
+        let home = world.home_of("bob");
+        let is_archived = |id: &str| {
+            let (there, here) =
+                (world.codex_home().join("archived_sessions"), world.codex_home().join("sessions"));
+            assert_ne!(has_log(&there, id), has_log(&here, id), "{}: one or the other", world.version);
+            has_log(&there, id)
+        };
+        world.codex(&["archive", &of_home]).run().ok();
+        in_home(&world, &home, &["archive", &of_base]).run().ok();
+        assert!(is_archived(&of_home) && is_archived(&of_base), "{}", world.version);
+        in_home(&world, &home, &["unarchive", &of_home]).run().ok();
+        world.codex(&["unarchive", &of_base]).run().ok();
+        assert!(!is_archived(&of_home) && !is_archived(&of_base), "{}", world.version);
+        for (id, user) in [(&of_home, "bob"), (&of_base, "alice")] {
+            let go_on = ["exec", "--skip-git-repo-check", "resume", id, "go on"];
+            answered(world.codex(&go_on).env("CODEX_POOL_ACCOUNT", user).run(), user);
+        }
+        world.assert_nothing_lost(&TWO);
+    }
+}
+
+#[test]
+fn sessions_of_a_removed_account_can_be_resumed() {
+    for world in worlds(&TWO) {
+        let alice = Alice::start(&world);
+        let archived = session_id(&answered(world.exec_as("bob").run(), "bob"));
+        let id = session_id(&answered(world.exec_as("bob").run(), "bob"));
+        alice.end();
+        let home = world.home_of("bob");
+        world.codex(&["archive", &archived]).run().ok();
+        world.pool(&["rm", "bob", "--yes"]).run().ok();
+        let output = answered(resume(&world, &id), "alice");
+        let said = output.stderr.contains("an account that is not in the pool");
+        assert!(
+            said || world.version == "0.140.0",
+            "{}: older logs do not say whose: {output}",
+            world.version
+        );
+        let mut ui = world.ui(&["resume", &id]);
+        ask(&world, &mut ui, "alice");
+        quit(&mut ui);
+        world.codex(&["unarchive", &archived]).run().ok();
+        answered(resume(&world, &archived), "alice");
+        for kept in ["sessions", "archived_sessions"] {
+            assert!(home.join(kept).is_dir(), "{}: {kept} is where the database says", world.version);
+        }
+        assert!(!home.join("auth.json").exists(), "{}: no login is left", world.version);
+    }
+}
+
+#[test]
+fn what_codex_makes_in_a_home_moves_to_the_base_when_its_account_leaves() {
+    const MADE: &str = "cd \"$CODEX_HOME\" && mkdir made && echo mine > made/file && echo mine > both && \
+                        touch x.sqlite x.sqlite-wal x.pid x.lock";
+    for world in worlds(&TWO) {
+        let alice = Alice::start(&world);
+        world.backend().script("bob", [Step::Shell(MADE.to_owned())]);
+        let bob = ["exec", "--skip-git-repo-check", "-s", "danger-full-access", "hi"];
+        answered(world.codex(&bob).env("CODEX_POOL_ACCOUNT", "bob").run(), "bob");
+        let (home, base) = (world.home_of("bob"), world.codex_home());
+        let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
+        assert_eq!(read(home.join("made/file")), "mine\n", "{}", world.version);
+        fs::write(base.join("both"), "theirs\n").expect("write it");
+        alice.end();
+        // He takes the shared seat, and nobody is in the home any more.
+        answered(world.exec_as("bob").run(), "bob");
+        assert_eq!(read(base.join("made/file")), "mine\n", "{}", world.version);
+        assert!(home.join("made").is_symlink(), "{}", world.version);
+        assert_eq!((read(base.join("both")), read(home.join("both"))), ("theirs\n".into(), "mine\n".into()));
+        for stays in ["x.sqlite", "x.sqlite-wal", "x.pid", "x.lock"] {
+            assert!(home.join(stays).exists() && !base.join(stays).exists(), "{}: {stays}", world.version);
+        }
+    }
+}
+
+#[test]
+fn trusted_hooks_run_in_a_home() {
+    for world in worlds(&TWO) {
+        let ran = |name: &str| world.root().join(name);
+        let hook = |name: &str| json!([{"hooks": [{"type": "command", "command": format!("touch {}", ran(name).display())}]}]);
+        let file = json!({"hooks": {"UserPromptSubmit": hook("of-file"), "Stop": hook("untrusted")}});
+        fs::write(world.codex_home().join("hooks.json"), file.to_string()).expect("write the hooks");
+        // The user looks at them and trusts one.
+        let mut editor = Editor::open(world.real_codex(&["app-server"]));
+        let found = editor.call("hooks/list", &json!({"cwds": [world.work()]}));
+        editor.close();
+        let hooks = found["data"][0]["hooks"].as_array().expect("hooks").clone();
+        let hook = hooks.iter().find(|hook| hook["eventName"] == "userPromptSubmit").expect("the hook");
+        let text = |name: &str| hook[name].as_str().expect("text").to_owned();
+        world.edit_config(|config| {
+            let trust = toml::Table::from_iter([("trusted_hash".to_owned(), text("currentHash").into())]);
+            let state = toml::Table::from_iter([(text("key"), trust.into())]);
+            config
+                .insert("hooks".into(), toml::Table::from_iter([("state".to_owned(), state.into())]).into());
+        });
+        let alice = Alice::start(&world);
+        fs::remove_file(ran("of-file")).expect("it ran in the base, too");
+        answered(world.exec_as("bob").run(), "bob");
+        assert!(world.home_of("bob").join("auth.json").exists(), "{}: he was in his home", world.version);
+        assert!(ran("of-file").exists(), "{}: the trusted one was skipped", world.version);
+        assert!(!ran("untrusted").exists(), "{}: the other one ran", world.version);
         alice.end();
     }
 }

@@ -275,7 +275,7 @@ impl Launch<'_> {
         if stopped {
             return Ok(self.in_the_way(held));
         }
-        let stays = Occupant { kind: Kind::Server, pid: Some(server.pid) };
+        let stays = Occupant { kind: Kind::Server, pid: Some(server.pid), account: None };
         Ok(Some(format!("{}, which does not stop", stays.describe())))
     }
 

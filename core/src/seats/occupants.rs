@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::{Base, Link, Seat, SeatFile};
+use crate::account::AccountId;
 use crate::env::{self, names};
 use crate::files::{self, PoolLock};
 use crate::launch::ledger::Ledger;
@@ -34,9 +35,27 @@ pub struct Occupant {
     pub kind: Kind,
     /// Its process, if it can be told.
     pub pid: Option<u32>,
+    /// As whom it works, if that is known.
+    pub account: Option<AccountId>,
+}
+
+/// A seat that somebody is in.
+#[derive(Debug, Clone)]
+pub struct Taken {
+    /// Which.
+    pub seat: Seat,
+    /// The account that was last seen in it.
+    pub account: Option<AccountId>,
+    /// Who is in it; never empty.
+    pub occupants: Vec<Occupant>,
 }
 
 impl Occupant {
+    /// The terminal that it reads (`pts/3`).
+    pub fn terminal(&self) -> Option<String> {
+        self.pid.and_then(process::terminal)
+    }
+
     /// For messages: `codex exec (pid 12, pts/3)`.
     pub fn describe(&self) -> String {
         let what = match &self.kind {
@@ -48,7 +67,7 @@ impl Occupant {
                 None => "a Codex not started through codex-pool".to_owned(),
             },
         };
-        match (self.pid, self.pid.and_then(process::terminal)) {
+        match (self.pid, self.terminal()) {
             (Some(pid), Some(terminal)) => format!("{what} (pid {pid}, {terminal})"),
             (Some(pid), None) => format!("{what} (pid {pid})"),
             (None, _) => what,
@@ -99,6 +118,18 @@ pub fn holds_thread(server: &Server, dir: &Path) -> Option<bool> {
     process::holds_flock_in(server.pid, &dir.join("thread-writer-locks"))
 }
 
+/// A seat's background server, if it is at work.
+fn busy_server(pool: &Pool, seat: &Seat) -> Option<Occupant> {
+    let server = server(seat.dir()).filter(|server| holds_thread(server, seat.dir()) != Some(false))?;
+    Some(served_by(pool, seat, &server))
+}
+
+fn served_by(pool: &Pool, seat: &Seat, server: &Server) -> Occupant {
+    let memory = pool.state().seat(&seat.auth_json());
+    let account = memory.and_then(|memory| super::server_account(memory, server));
+    Occupant { kind: Kind::Server, pid: Some(server.pid), account }
+}
+
 /// A look at everybody: the ledger, as seen from this process.
 #[derive(Debug)]
 pub struct Census {
@@ -141,6 +172,7 @@ impl Census {
                     None => Kind::Launch("codex".to_owned()),
                 },
                 pid: (l.life == Life::Alive).then_some(l.process.pid),
+                account: l.entry.as_ref().and_then(|entry| entry.account.clone()),
             })
             .collect()
     }
@@ -149,30 +181,53 @@ impl Census {
     /// this base's SQLite files are. A background server that holds no thread does not count.
     pub fn occupants(&self, pool: &Pool, base: &Base, seat: &Seat, databases: &Path) -> Vec<Occupant> {
         let mut found = self.in_seat(pool, base, seat, databases);
-        if let Some(server) = server(seat.dir())
-            && holds_thread(&server, seat.dir()) != Some(false)
-        {
-            found.push(Occupant { kind: Kind::Server, pid: Some(server.pid) });
-        }
+        found.extend(busy_server(pool, seat));
         for other in self.sharers(pool, seat) {
             let over = Base::under(&pool.paths, &other);
             let databases = if over.dir() == base.dir() { databases } else { over.dir() };
             found.extend(self.in_seat(pool, &over, &other, databases));
             // Nobody stops the server of a seat that is not asked for, so an idle one counts.
             let server = server(other.dir());
-            found.extend(server.map(|server| Occupant { kind: Kind::Server, pid: Some(server.pid) }));
+            found.extend(server.map(|server| served_by(pool, &other, &server)));
         }
         found
+    }
+
+    /// Every seat that somebody is in, for people: the shared one of this base first. `databases`: where this base's
+    /// SQLite files are.
+    pub fn taken(&self, pool: &Pool, base: &Base, databases: &Path) -> Vec<Taken> {
+        let remembered = pool.state().seats.keys().map(|key| path_of_key(key));
+        let launched = self.ledger.launches.iter().filter_map(|l| Some(path_of_key(&l.entry.as_ref()?.seat)));
+        let homes = std::fs::read_dir(pool.paths.homes().join(base.key())).into_iter().flatten().flatten();
+        let homes = homes.map(|home| home.path()).filter(|home| home.is_dir());
+        let mut paths: Vec<PathBuf> = remembered.chain(launched).collect();
+        paths.extend(homes.map(|home| home.join("auth.json")));
+        paths.sort_unstable();
+        paths.dedup();
+        let shared = base.shared();
+        let seats = paths.iter().filter_map(|path| Seat::of_auth_json(&pool.paths, path));
+        let seats = std::iter::once(shared.clone()).chain(seats.filter(|seat| *seat != shared));
+        let taken = seats.filter_map(|seat| {
+            let over = Base::under(&pool.paths, &seat);
+            let databases = if over.dir() == base.dir() { databases } else { over.dir() };
+            let mut occupants = self.in_seat(pool, &over, &seat, databases);
+            // Somebody whom we cannot see may be in any seat; to name one is enough.
+            occupants.retain(|o| o.kind != Kind::Foreign || o.pid.is_some() || seat == shared);
+            occupants.extend(busy_server(pool, &seat));
+            let account = pool.state().seat(&seat.auth_json()).map(|memory| memory.account.clone());
+            (!occupants.is_empty()).then_some(Taken { seat, account, occupants })
+        });
+        taken.collect()
     }
 
     fn in_seat(&self, pool: &Pool, base: &Base, seat: &Seat, databases: &Path) -> Vec<Occupant> {
         let mut found = self.launches_in(seat);
         if self.ledger.unreadable {
-            found.push(Occupant { kind: Kind::Launch("codex".to_owned()), pid: None });
+            found.push(Occupant { kind: Kind::Launch("codex".to_owned()), pid: None, account: None });
         }
         found.extend(self.logins_in(pool, seat));
         let strangers = self.strangers_in(&pool.paths, base, seat, databases);
-        found.extend(strangers.into_iter().map(|pid| Occupant { kind: Kind::Foreign, pid }));
+        found.extend(strangers.into_iter().map(|pid| Occupant { kind: Kind::Foreign, pid, account: None }));
         found
     }
 
@@ -214,7 +269,7 @@ impl Census {
                 Life::Unknown => None,
                 Life::Dead => Some(*orphans(&process).first()?),
             };
-            Some(Occupant { kind: Kind::Login, pid })
+            Some(Occupant { kind: Kind::Login, pid, account: None })
         };
         here.filter_map(under_way).collect()
     }
