@@ -13,4 +13,5 @@ mod restrictions;
 mod rpc;
 mod servers;
 mod sessions;
+mod shown;
 mod world;

@@ -35,6 +35,11 @@ impl Editor {
         editor
     }
 
+    /// The process that was started: Codex's launcher, or the shim that became it.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a request and waits for its result.
     #[track_caller]
     pub(crate) fn call(&mut self, method: &str, params: &Value) -> Value {

@@ -63,7 +63,7 @@ impl Occupant {
             Kind::Server => "Codex's background server".to_owned(),
             Kind::Login => "a login".to_owned(),
             Kind::Foreign => match self.pid.and_then(process::program_name) {
-                Some(name) => format!("{name}, not started through codex-pool"),
+                Some(name) => format!("{name} not started through codex-pool"),
                 None => "a Codex not started through codex-pool".to_owned(),
             },
         };

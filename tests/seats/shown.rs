@@ -1,0 +1,123 @@
+//! `list`, `why` and `use` say who sits where: shared seat or home, and in use by what.
+
+use serde_json::{Value, json};
+use testkit::{Output, Pty, wait_until};
+
+use crate::rpc::Editor;
+use crate::world::{SOON, World, ask, children, quit, server, worlds};
+
+const TWO: [&str; 2] = ["alice", "bob"];
+
+/// `"seats"` of `list --json`.
+fn seats(world: &World) -> Vec<Value> {
+    world.pool(&["list", "--json"]).run().ok().json()["seats"].as_array().expect("seats").clone()
+}
+
+/// A seat's users by kind: pid, and whether it has a terminal.
+fn users(seat: &Value, kind: &str) -> Vec<(Option<u64>, bool)> {
+    let users = seat["users"].as_array().expect("users").iter().filter(|user| user["kind"] == kind);
+    users.map(|user| (user["pid"].as_u64(), user["terminal"].is_string())).collect()
+}
+
+fn pid_of(pid: u32) -> Option<u64> {
+    Some(u64::from(pid))
+}
+
+/// What a verb says, in a terminal of that width.
+fn in_terminal(world: &World, args: &[&str], columns: u16) -> String {
+    let mut terminal = Pty::spawn(world.pool(args), 40, columns);
+    assert!(terminal.wait(SOON).success(), "{}", terminal.screen());
+    terminal.wait_for("all of it", SOON, |screen| screen.contains("a home of its own"))
+}
+
+/// The text without the breaks of its lines.
+fn unwrapped(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn who_sits_where_is_shown_with_pid_and_terminal() {
+    for world in worlds(&TWO) {
+        assert_eq!(seats(&world), [json!(null); 0], "{}: nobody yet", world.version);
+        let editor = Editor::open(world.real_codex(&["app-server"]));
+        let native = children(editor.pid())[0];
+        let mut alice = world.ui(&[]);
+        ask(&world, &mut alice, "alice");
+        let mut bob = world.terminal(world.codex(&[]).env("CODEX_POOL_ACCOUNT", "bob"));
+        ask(&world, &mut bob, "bob");
+        let (ids, base, home) = (world.ids(), world.codex_home(), world.home_of("bob"));
+        let shown = seats(&world);
+        let [shared, own] = shown.as_slice() else { panic!("{}: {shown:?}", world.version) };
+        for (seat, dir, user, ui) in [(shared, &base, "alice", &alice), (own, &home, "bob", &bob)] {
+            assert_eq!(seat["path"].as_str(), dir.to_str(), "{}", world.version);
+            assert_eq!((&seat["home"], &seat["account"]), (&json!(user == "bob"), &json!(ids[user])));
+            assert_eq!(users(seat, "session"), [(pid_of(ui.pid()), true)], "{}: {seat}", world.version);
+            let servers: Vec<_> = server(dir).into_iter().map(|pid| (pid_of(pid), false)).collect();
+            assert_eq!(users(seat, "server"), servers, "{}: {seat}", world.version);
+        }
+        assert_eq!(users(shared, "other"), [(pid_of(native), false)], "{}: {shared}", world.version);
+        assert_eq!(users(own, "other"), [], "{}: {own}", world.version);
+        for (verb, columns) in [("list", 80), ("why", 100)] {
+            let screen = in_terminal(&world, &[verb], columns);
+            let longest = screen.lines().map(|line| line.chars().count()).max();
+            assert!(longest <= Some(usize::from(columns)), "{screen}");
+            let (text, terminal) = (unwrapped(&screen), &shared["users"][0]["terminal"]);
+            let at = format!(
+                "alice in ~/.codex: codex (pid {}, {}),",
+                alice.pid(),
+                terminal.as_str().expect("one")
+            );
+            let editor = format!("codex not started through codex-pool (pid {native})");
+            let own = format!("bob in a home of its own: codex (pid {}, pts/", bob.pid());
+            for line in [at, editor, own] {
+                assert!(text.contains(&line), "{}: no {line:?} in\n{screen}", world.version);
+            }
+        }
+        quit(&mut bob);
+        quit(&mut alice);
+        editor.close();
+    }
+}
+
+#[test]
+fn use_says_whom_it_would_disturb_and_who_else_has_the_account() {
+    for world in worlds(&TWO) {
+        let mut alice = world.ui(&[]);
+        ask(&world, &mut alice, "alice");
+        let mut bob = world.terminal(world.codex(&[]).env("CODEX_POOL_ACCOUNT", "bob"));
+        ask(&world, &mut bob, "bob");
+        let says = |output: &Output, who: &str, pid: u32| {
+            assert!(output.stderr.contains(&format!("{who} (pid {pid}")), "{}: {output}", world.version);
+        };
+        let asked = world.pool(&["use", "bob"]).run().expect(2);
+        let done = world.pool(&["use", "bob", "--force"]).run().ok();
+        for output in [&asked, &done] {
+            says(output, "`alice` is in use by codex", alice.pid());
+            server(&world.codex_home())
+                .into_iter()
+                .for_each(|pid| says(output, "Codex's background server", pid));
+        }
+        says(&done, "note: bob in a home of its own: codex", bob.pid());
+        assert!(!asked.stderr.contains("note:"), "{}: {asked}", world.version);
+        // The session in the shared seat is still alice's.
+        let shown = seats(&world);
+        assert_eq!(shown[0]["account"], json!(world.ids()["bob"]), "{}", world.version);
+        assert_eq!(shown[0]["users"][0]["account"], json!(world.ids()["alice"]), "{}", world.version);
+        let list = world.pool(&["list"]).run().ok();
+        let session = format!("bob in ~/.codex: codex (pid {}, ", alice.pid());
+        let line = list.stdout.lines().find(|line| line.starts_with(&session)).unwrap_or_default();
+        assert!(line.contains(") as alice"), "{}: {list}", world.version);
+    }
+}
+
+#[test]
+fn a_login_under_way_is_shown() {
+    for world in worlds(&TWO) {
+        let args = ["login", "--device-auth", "--experimental_issuer", &world.backend().url()];
+        let login = world.codex(&args).spawn();
+        wait_until("a login that waits", SOON, || world.backend().pending_logins() > 0);
+        let shown = seats(&world);
+        assert!(shown.iter().any(|seat| users(seat, "login") == [(pid_of(login.pid()), false)]), "{shown:?}");
+        drop(login);
+    }
+}
