@@ -130,16 +130,15 @@ impl Pool {
     }
 
     /// Remembers who launched in a folder. Writes nothing when that is known already.
-    pub fn remember_folder(&mut self, folder: &str, account: &AccountId, now_ms: i64) {
-        let known = self.state.folders.get(folder);
-        if known.is_some_and(|m| m.account == *account && (now_ms / 1000).saturating_sub(m.at) < FOLDER_HOUR)
-        {
+    pub fn remember_folder(&mut self, folder: &str, account: &AccountId, interactive: bool, now_ms: i64) {
+        let lately = |m: &FolderMemory| (now_ms / 1000).saturating_sub(m.at) < FOLDER_HOUR;
+        if self.state.folders.get(folder).is_some_and(|m| m.says(account, interactive) && lately(m)) {
             return;
         }
         let folders = &mut self.state_mut().folders;
         match folders.get_mut(folder) {
-            Some(memory) => memory.launched(account, now_ms),
-            None => drop(folders.insert(folder.to_owned(), FolderMemory::new(account, now_ms))),
+            Some(memory) => memory.launched(account, interactive, now_ms),
+            None => drop(folders.insert(folder.to_owned(), FolderMemory::new(account, interactive, now_ms))),
         }
         if folders.len() > MOST_FOLDERS {
             let oldest = folders.iter().min_by_key(|(_, m)| m.at).map(|(folder, _)| folder.clone());

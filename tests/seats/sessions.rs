@@ -5,10 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use testkit::{Cmd, Output};
+use testkit::pty::ENTER;
+use testkit::{Cmd, Output, Pty};
 
 use crate::rpc::Editor;
-use crate::world::{World, answered, ask, quit, server, worlds, worlds_with_server};
+use crate::world::{SOON, World, answered, ask, has_server, quit, server, worlds, worlds_with_server};
 
 const TWO: [&str; 2] = ["alice", "bob"];
 
@@ -61,20 +62,74 @@ fn forget_creator(world: &World, session: &str) {
     fs::write(&path, format!("{meta}\n{rest}")).expect("write the log");
 }
 
+/// An interactive session of bob's, whom the pick would not take: the session, and what Codex printed when it was
+/// quit, to go on with it.
+fn quit_session_of_bob(world: &World) -> (String, String) {
+    let mut ui = world.terminal(world.codex(&[]).env("CODEX_POOL_ACCOUNT", "bob"));
+    ask(world, &mut ui, "bob");
+    let session = last_session(world);
+    let screen = quit(&mut ui);
+    world.rank(&TWO);
+    let printed = screen.lines().find_map(|line| Some(line[line.find("codex resume ")?..].trim().to_owned()));
+    (session, printed.unwrap_or_else(|| panic!("{}: {screen}", world.version)))
+}
+
+/// Types a command into a shell, and requires that this user goes on with that session.
+#[track_caller]
+fn type_and_go_on(world: &World, command: &str, session: &str, user: &str) {
+    let mut ui = world.terminal(world.cmd("sh").args(["-c", command]));
+    ask(world, &mut ui, user);
+    assert_eq!(last_session(world), session, "{}", world.version);
+    quit(&mut ui);
+}
+
 #[test]
 fn the_resume_that_codex_printed_goes_on_at_once_as_its_account() {
     for world in worlds(&TWO) {
-        let mut ui = world.terminal(world.codex(&[]).env("CODEX_POOL_ACCOUNT", "bob"));
-        ask(&world, &mut ui, "bob");
-        let session = last_session(&world);
-        let screen = quit(&mut ui);
-        assert!(screen.contains(&format!("codex resume {session}")), "{}: {screen}", world.version);
-        world.rank(&TWO);
-        let mut ui = world.ui(&["resume", &session]);
-        ask(&world, &mut ui, "bob");
-        assert_eq!(last_session(&world), session, "{}", world.version);
-        quit(&mut ui);
+        let (session, printed) = quit_session_of_bob(&world);
+        assert_eq!(printed, format!("codex resume {session}"), "{}", world.version);
+        type_and_go_on(&world, &printed, &session, "bob");
+        // So it does when others were there in between, or are there now.
         answered(world.exec().run(), "alice");
+        type_and_go_on(&world, &printed, &session, "bob");
+        let alice = Editor::open(world.codex(&["app-server"]));
+        type_and_go_on(&world, &printed, &session, "bob");
+        alice.close();
+        world.assert_nothing_lost(&TWO);
+    }
+}
+
+#[test]
+fn the_resume_that_codex_printed_goes_on_as_its_account_when_another_has_the_seat() {
+    for world in worlds_with_server(&TWO) {
+        let (session, printed) = quit_session_of_bob(&world);
+        // As if the minute had passed after which the server forgets its thread.
+        world.codex(&["app-server", "daemon", "stop"]).run().ok();
+        let mut alice = world.ui(&[]);
+        ask(&world, &mut alice, "alice");
+        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version);
+        type_and_go_on(&world, &printed, &session, "bob");
+        assert_eq!(world.owner_at(&world.home_of("bob")).as_deref(), Some("bob"), "{}", world.version);
+        ask(&world, &mut alice, "alice");
+        world.assert_nothing_lost(&TWO);
+    }
+}
+
+#[test]
+fn the_list_of_sessions_is_that_of_whoever_was_in_the_folder_and_the_user_is_told() {
+    for world in worlds(&TWO) {
+        let (session, _) = quit_session_of_bob(&world);
+        answered(world.exec().run(), "alice");
+        for verb in ["resume", "fork"] {
+            let mut list = Pty::spawn(world.codex(&[verb]), 40, 120);
+            list.wait_for_text("question ", SOON);
+            assert!(list.raw().contains("what you pick goes on as bob"), "{}: {}", world.version, list.raw());
+            list.send(ENTER);
+            list.wait_for_codex(SOON);
+            ask(&world, &mut list, "bob");
+            assert_eq!(last_session(&world) == session, verb == "resume", "{}", world.version);
+            quit(&mut list);
+        }
         world.assert_nothing_lost(&TWO);
     }
 }
@@ -114,13 +169,15 @@ fn exec_resume_goes_on_as_the_account_that_began() {
 
 #[test]
 fn forks_are_made_by_the_account_that_began() {
-    for world in worlds_with_server(&TWO) {
+    for world in worlds(&TWO) {
         let session = session_of_bob(&world);
-        answered(world.exec_as("bob").run(), "bob");
-        let fork = world.codex(&["exec", "fork", "--skip-git-repo-check", &session, "another way"]);
-        answered(fork.run(), "bob");
-        assert_ne!(last_session(&world), session);
-        answered(world.exec_as("bob").run(), "bob");
+        if has_server(&world.version) {
+            // Not known before 0.159.
+            let fork = world.codex(&["exec", "fork", "--skip-git-repo-check", &session, "another way"]);
+            answered(fork.run(), "bob");
+            assert_ne!(last_session(&world), session);
+            answered(world.exec_as("alice").run(), "alice");
+        }
         let mut ui = world.ui(&["fork", &session]);
         ask(&world, &mut ui, "bob");
         assert_ne!(last_session(&world), session);
@@ -152,8 +209,22 @@ fn the_last_session_is_that_of_the_folder() {
 }
 
 #[test]
+fn the_last_interactive_session_is_that_of_the_folder_whoever_else_worked_there_since() {
+    for world in worlds(&TWO) {
+        let (session, _) = quit_session_of_bob(&world);
+        answered(world.exec().run(), "alice");
+        type_and_go_on(&world, "codex resume --last", &session, "bob");
+        let mut fork = world.ui(&["fork", "--last"]);
+        ask(&world, &mut fork, "bob");
+        assert_ne!(last_session(&world), session, "{}", world.version);
+        quit(&mut fork);
+        world.assert_nothing_lost(&TWO);
+    }
+}
+
+#[test]
 fn a_session_is_found_by_its_name() {
-    for world in worlds_with_server(&TWO) {
+    for world in worlds(&TWO) {
         world.rank(&["bob", "alice"]);
         let mut editor = Editor::open(world.codex(&["app-server"]));
         editor.ask(&world, "hello from bob");
@@ -163,6 +234,8 @@ fn a_session_is_found_by_its_name() {
         world.rank(&TWO);
         answered(world.exec_as("alice").run(), "alice");
         went_on(&world, resume(&world, "the big one").run(), &session, "bob");
+        answered(world.exec_as("alice").run(), "alice");
+        type_and_go_on(&world, "codex resume 'the big one'", &session, "bob");
     }
 }
 
@@ -214,6 +287,22 @@ fn an_owner_that_cannot_go_on_is_named_with_the_reason_and_the_one_who_does() {
         let output = went_on(&world, resume(&world, &session).run(), &session, "alice");
         assert!(output.stderr.contains("belongs to an account that is not in the pool"), "{output}");
         world.assert_nothing_lost(&["alice"]);
+    }
+}
+
+#[test]
+fn an_owner_whose_server_has_the_session_goes_on_and_the_user_is_told_what_speaks_against_it() {
+    for world in worlds_with_server(&TWO) {
+        let (session, printed) = quit_session_of_bob(&world);
+        world.pool(&["disable", "bob"]).run().ok();
+        // Nobody else can open it while the server has it.
+        let mut ui = world.terminal(world.cmd("sh").args(["-c", &printed]));
+        let line = "this session is open in a running Codex, which answers as bob (disabled)";
+        assert!(ui.raw().contains(line), "{}: {}", world.version, ui.raw());
+        ask(&world, &mut ui, "bob");
+        assert_eq!(last_session(&world), session, "{}", world.version);
+        quit(&mut ui);
+        world.assert_nothing_lost(&TWO);
     }
 }
 

@@ -47,7 +47,8 @@ pub(crate) fn worlds_with_server(users: &[&str]) -> impl Iterator<Item = World> 
     versions().into_iter().filter(|v| has_server(v)).map(|version| World::of(&version, users))
 }
 
-fn has_server(version: &str) -> bool {
+/// Whether this version has a background server.
+pub(crate) fn has_server(version: &str) -> bool {
     let minor = version.split('.').nth(1).and_then(|minor| minor.parse::<u32>().ok());
     minor.is_some_and(|minor| minor >= 159)
 }

@@ -53,8 +53,10 @@ pub enum Command {
 /// The thread that a command goes on with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target<'a> {
-    /// A new one, or one that the user picks in the UI
+    /// A new one
     None,
+    /// One that the user picks from a list (`resume` and `fork` alone)
+    Picked,
     /// The most recent one (`--last`, and `agents`, which opens where the user was)
     Last,
     /// By id: a UUID in its hyphenated form
@@ -349,9 +351,8 @@ pub fn parse(argv: &[OsString]) -> Invocation<'_> {
         Command::Agents => Target::Last,
         // With `--last` the first positional is the prompt.
         Command::Resume | Command::Fork | Command::ExecResume if last => Target::Last,
-        Command::Resume | Command::Fork | Command::ExecResume | Command::ExecFork | Command::Queue => {
-            session.map_or(Target::None, thread)
-        }
+        Command::Resume | Command::Fork => session.map_or(Target::Picked, thread),
+        Command::ExecResume | Command::ExecFork | Command::Queue => session.map_or(Target::None, thread),
         _ => Target::None,
     };
     inv

@@ -39,12 +39,12 @@ pub struct ThreadMeta {
     pub path: PathBuf,
 }
 
-/// The thread that a command names; `None` also for [`Target::Last`] and [`Target::None`], which name none.
+/// The thread that a command names; `None` also for targets that name none.
 pub fn find(codex_home: &Path, target: Target<'_>) -> Option<ThreadMeta> {
     match target {
         Target::Thread(id) => by_id(codex_home, id),
         Target::Name(name) => by_name(codex_home, name),
-        Target::None | Target::Last => None,
+        Target::None | Target::Picked | Target::Last => None,
     }
 }
 

@@ -55,13 +55,16 @@ impl Launch<'_> {
         {
             let who = account.as_ref().map_or("nobody knows which account", |id| label_of(held, id));
             let there = held.pool.state().seat(&seat.auth_json()).map(|memory| &memory.account);
-            let text = format!("this session is open in a running Codex, which answers as {who}");
-            // Not as the seat would have it: that must be said.
-            lines.push(if account.is_some() && account.as_ref() == there {
-                Line::Verbose(text)
-            } else {
-                Line::Wrong(text)
-            });
+            let against = account.as_ref().and_then(|id| self.against(held, id));
+            // Not as the seat would have it, or not for long: that must be said.
+            let line = match account.is_some() && account.as_ref() == there && against.is_none() {
+                true => Line::Verbose,
+                false => Line::Wrong,
+            };
+            let against = against.map_or_else(String::new, |why| format!(" ({why})"));
+            lines.push(line(format!(
+                "this session is open in a running Codex, which answers as {who}{against}"
+            )));
             return Ok(Choice::Attach(seat.clone(), account.clone()));
         }
         // Whether the pool has an account's credentials is looked up for the chosen one alone.
@@ -73,9 +76,29 @@ impl Launch<'_> {
                     lines.truncate(said);
                     missing.push(id);
                 }
-                choice => return Ok(choice),
+                choice => {
+                    if let Choice::Account(id) = &choice
+                        && self.call.target == Target::Picked
+                        && held.pool.registry().accounts.len() > 1
+                    {
+                        lines
+                            .push(Line::Switched(format!("what you pick goes on as {}", label_of(held, id))));
+                    }
+                    return Ok(choice);
+                }
             }
         }
+    }
+
+    /// Why this account would not be picked now, whoever else there is.
+    fn against(&self, held: &Held<'_>, id: &AccountId) -> Option<String> {
+        let (pool, ledger, now) = (&held.pool, &held.census.ledger, self.env().now);
+        let has = |id: &AccountId| pool.credentials().has(id);
+        let mut alone = candidates(pool, &held.usage, ledger, held.live(), held.codex, has);
+        alone.retain(|candidate| candidate.account.id == *id);
+        let ranking = pick(&alone, now, self.settings);
+        let against = |r: &&Ranked| !r.eligible() || r.tier == Tier::Exhausted;
+        ranking.first().filter(against).map(|ranked| ranked.explain(now))
     }
 
     /// The choice by owner, pin and ranking.
@@ -92,6 +115,7 @@ impl Launch<'_> {
             _ => None,
         };
         let goes_on = |owner: &str, instead: &str, why: &str| match self.call.target {
+            Target::Picked => Line::Wrong(format!("the last session here is {owner}'s ({why})")),
             Target::Last => Line::Wrong(format!(
                 "the last session here is {owner}'s ({why}); {instead} goes on with the last one it can see, or \
                  begins one"

@@ -18,7 +18,7 @@ pub(super) enum Owner {
     None,
     /// A running Codex in this seat, which answers as this account, holds the thread: nobody else can open it.
     Holder(Seat, Option<AccountId>),
-    /// This account made it, or (`--last`) made the last launch in this folder.
+    /// This account made it, or (`--last`, or if it is yet to be picked) made the last launch in this folder.
     Account(AccountId),
     /// The session does not say; this account had launched last in its folder when it began, or since.
     Perhaps(AccountId),
@@ -33,9 +33,10 @@ impl Launch<'_> {
     pub(super) fn owner(&self, held: &Held<'_>) -> Owner {
         let thread = match self.call.target {
             Target::None => return Owner::None,
-            Target::Last => {
-                let folder = self.folder();
-                return folder.and_then(|f| last_in(held, &f)).map_or(Owner::None, Owner::Account);
+            // The list begins with it; 0.169 shows only the account's own.
+            Target::Picked | Target::Last => {
+                let account = self.folder().and_then(|f| last_in(held, &f, self.call.is_interactive()));
+                return account.map_or(Owner::None, Owner::Account);
             }
             Target::Thread(id) => {
                 if let Some(holder) = holder(held, id) {
@@ -63,11 +64,12 @@ impl Launch<'_> {
         })
     }
 
-    /// Remembers who launched in this folder, for `--last`.
+    /// Remembers who launched in this folder.
     pub(super) fn remember_folder(&self, held: &mut Held<'_>, account: &AccountId) {
         if let Some(folder) = self.folder() {
             let now_ms = self.env().now_ms;
-            held.pool.remember_folder(&path_key(&folder), account, now_ms);
+            let interactive = self.is_codex && self.call.is_interactive();
+            held.pool.remember_folder(&path_key(&folder), account, interactive, now_ms);
         }
     }
 }
@@ -78,14 +80,17 @@ fn creator(held: &Held<'_>, thread: &ThreadMeta) -> Owner {
         let began_at = threads::began_at(&thread.id).unwrap_or(0);
         let folder = held.pool.state().folders.get(&path_key(&thread.cwd));
         let then = folder.and_then(|folder| known(held, folder.account_at(began_at)?));
-        return then.or_else(|| last_in(held, &thread.cwd)).map_or(Owner::Unknown, Owner::Perhaps);
+        return then.or_else(|| last_in(held, &thread.cwd, false)).map_or(Owner::Unknown, Owner::Perhaps);
     };
     let id = AccountId::of_chatgpt(user, account);
     if held.pool.registry().get(&id).is_some() { Owner::Account(id) } else { Owner::Stranger }
 }
 
-fn last_in(held: &Held<'_>, folder: &Path) -> Option<AccountId> {
-    known(held, &held.pool.state().folders.get(&path_key(folder))?.account)
+/// Who launched last in a folder; for an interface, who launched one, if anybody did.
+fn last_in(held: &Held<'_>, folder: &Path, interactive: bool) -> Option<AccountId> {
+    let folder = held.pool.state().folders.get(&path_key(folder))?;
+    let interface = folder.interface.as_ref().filter(|_| interactive).and_then(|id| known(held, id));
+    interface.or_else(|| known(held, &folder.account))
 }
 
 /// The account, if it is in the pool.

@@ -72,6 +72,9 @@ pub struct FolderMemory {
     /// Others before it, the latest first, each with the first of its launches, Unix milliseconds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub before: Vec<(AccountId, i64)>,
+    /// Who launched Codex's interface last: it goes on with sessions of its own kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<AccountId>,
 }
 
 /// How many changes of account are remembered of a folder.
@@ -79,13 +82,23 @@ const MOST_BEFORE: usize = 7;
 
 impl FolderMemory {
     /// After the first launch in a folder.
-    pub fn new(account: &AccountId, now_ms: i64) -> FolderMemory {
-        FolderMemory { account: account.clone(), at: now_ms / 1000, since_ms: now_ms, before: Vec::new() }
+    pub fn new(account: &AccountId, interactive: bool, now_ms: i64) -> FolderMemory {
+        let interface = interactive.then(|| account.clone());
+        let (at, since_ms) = (now_ms / 1000, now_ms);
+        FolderMemory { account: account.clone(), at, since_ms, before: Vec::new(), interface }
+    }
+
+    /// Whether another launch would change nothing but the time.
+    pub fn says(&self, account: &AccountId, interactive: bool) -> bool {
+        self.account == *account && (!interactive || self.interface.as_ref() == Some(account))
     }
 
     /// After another launch.
-    pub fn launched(&mut self, account: &AccountId, now_ms: i64) {
+    pub fn launched(&mut self, account: &AccountId, interactive: bool, now_ms: i64) {
         self.at = now_ms / 1000;
+        if interactive {
+            self.interface = Some(account.clone());
+        }
         if self.account != *account {
             let last = std::mem::replace(&mut self.account, account.clone());
             self.before.insert(0, (last, self.since_ms));

@@ -199,7 +199,8 @@ fn hostile_lines() {
 fn threads_are_found() {
     for (text, want) in [
         ("", Target::None),
-        ("resume", Target::None),
+        ("resume", Target::Picked),
+        ("fork --all", Target::Picked),
         (&format!("resume {ID}") as &str, Target::Thread(ID)),
         (&format!("resume -- {ID}"), Target::Thread(ID)),
         (&format!("resume -m x {ID} go~on"), Target::Thread(ID)),
@@ -214,7 +215,7 @@ fn threads_are_found() {
         ("resume --last go~on", Target::Last),
         ("fork --last", Target::Last),
         ("agents", Target::Last),
-        (&format!("resume -i {ID}"), Target::None),
+        (&format!("resume -i {ID}"), Target::Picked),
         (&format!("exec resume {ID} hi"), Target::Thread(ID)),
         (&format!("exec resume -i a {ID}"), Target::Thread(ID)),
         (&format!("exec resume -i a -i b {ID}"), Target::Thread(ID)),
