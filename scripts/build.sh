@@ -11,34 +11,50 @@ out=$(cd "$out" && pwd)
 cd "$(dirname "$0")/.."
 built=${CARGO_TARGET_DIR:-$PWD/target}
 
-# `--target` even where it is the host: no setting of the user's may move the result elsewhere.
-cargo_for_target() {
-    verb=$1
-    shift
-    cargo "$verb" --release --locked --target "$target" --target-dir "$built" "$@"
-}
-
 # What is C in it is compiled for musl's headers, too.
 case $target in
     *-linux-musl) ! command -v musl-gcc >/dev/null || export "CC_$(printf %s "$target" | tr - _)=musl-gcc" ;;
 esac
 
-# Whether a static program can be linked: musl always brings its library, glibc only if it is installed.
-has_static_libc() {
-    case $target in
-        *-linux-musl) return 0 ;;
-        *-linux-gnu) [ "$target" = "$host" ] && [ -f "$(cc -print-file-name=libc.a 2>/dev/null)" ] ;;
-        *) return 1 ;;
-    esac
+# Whether Rust can build for a target: its library is here, or rustup brings it.
+has_target() {
+    [ -d "$(rustc --print target-libdir --target "$1" 2>/dev/null)" ] ||
+        { command -v rustup && rustup target add "$1"; } >/dev/null 2>&1
 }
 
-build_static_shim() {
-    cargo_for_target rustc -p codex-shim --bin codex -- -C target-feature=+crt-static -C relocation-model=static
+# Whether glibc can be linked into a program.
+has_static_glibc() {
+    [ "$target" = "$host" ] && [ -f "$(cc -print-file-name=libc.a 2>/dev/null)" ]
 }
 
-cargo_for_target build -p codex-pool --bin codex-pool
-# The dynamic loader would take longer than all the rest of a launch, so the shim is static where it can be.
-if ! { has_static_libc && build_static_shim; }; then
-    cargo_for_target build -p codex-shim --bin codex
-fi
-cp "$built/$target/release/codex-pool" "$built/$target/release/codex" "$out/"
+# `--target` even where it is the host: no setting of the user's may move the result elsewhere.
+cargo_for() {
+    verb=$1 for=$2
+    shift 2
+    cargo "$verb" --release --locked --target "$for" --target-dir "$built" "$@"
+}
+
+static_shim() {
+    shim_target=$1
+    cargo_for rustc "$1" -p codex-shim --bin codex -- -C target-feature=+crt-static -C relocation-model=static
+}
+
+plain_shim() {
+    shim_target=$target
+    cargo_for build "$target" -p codex-shim --bin codex
+}
+
+cargo_for build "$target" -p codex-pool --bin codex-pool
+# To load and set up a C library would take longer than all the rest of a launch. So the shim is static where that can
+# be had, and best with musl, which needs no setting up.
+musl=${target%-gnu}-musl
+case $target in
+    *-linux-musl) static_shim "$target" ;;
+    *-linux-gnu)
+        { has_target "$musl" && static_shim "$musl"; } ||
+            { has_static_glibc && static_shim "$target"; } ||
+            plain_shim
+        ;;
+    *) plain_shim ;;
+esac
+cp "$built/$target/release/codex-pool" "$built/$shim_target/release/codex" "$out/"

@@ -7,6 +7,8 @@
 
 #![no_main]
 
+mod memory;
+
 use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
 use std::io::{IsTerminal, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -26,6 +28,9 @@ struct Marker {
     name: [u8; 12],
     text: [u8; TEXT.len()],
 }
+
+#[global_allocator]
+static MEMORY: memory::Arena = memory::Arena::new();
 
 const TEXT: &str = codex_pool_core::shim_marker!();
 
@@ -51,6 +56,7 @@ static MARKER: Marker = Marker {
 #[expect(unsafe_code, reason = "the C entry point")]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
+    memory::Arena::take();
     let count = usize::try_from(argc).unwrap_or(0);
     let arg = |i: usize| {
         // SAFETY: `i` is below `argc`, so this is a C string that lives as long as the process.

@@ -291,7 +291,8 @@ fn a_checkout_builds_and_installs_itself() {
             made = made.display()
         ),
     );
-    // A glibc that says it is static, and then is not: the plain build has to do.
+    // No musl to be had, and a glibc that says it is static, and then is not: the plain build has to do.
+    place.fake_tool("rustup", &format!("echo \"$PWD: $*\" >>'{}/asked'\nexit 1", made.display()));
     fs::write(made.join("libc.a"), "").expect("write");
     place.fake_tool("cc", &format!("echo '{}/libc.a'", made.display()));
 
@@ -303,6 +304,8 @@ fn a_checkout_builds_and_installs_itself() {
     assert!(log.lines().all(|line| line.starts_with(&format!("{}: ", checkout.display()))), "{log}");
     assert!(log.lines().all(|line| line.contains(" --release --locked ")), "{log}");
     assert_eq!(log.matches("crt-static").count(), 1, "{log}");
+    let asked = fs::read_to_string(made.join("asked")).expect("rustup was asked");
+    assert_eq!(asked, format!("{}: target add some-unknown-linux-musl\n", checkout.display()));
 
     // A release asked for by version is not built.
     let server = server();
