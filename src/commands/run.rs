@@ -10,10 +10,13 @@ use clap::error::{ContextKind, ContextValue};
 use codex_pool_core::codex::argv;
 use codex_pool_core::env::{Env, names};
 use codex_pool_core::launch::{self, Line, Outcome, Request};
+use codex_pool_core::pool::Pool;
+use codex_pool_core::references;
 use codex_pool_core::{Error, ErrorKind as Kind, Result};
 
+use super::context;
 use crate::cli::RunArgs;
-use crate::{signals, ui};
+use crate::{inherited, ui};
 
 /// A program that is not there, and one that cannot be executed, as shells say it.
 const NOT_FOUND: u8 = 127;
@@ -23,6 +26,14 @@ pub(crate) fn run(env: &Env, args: &RunArgs) -> Result<ExitCode> {
     if env.text(names::CODEX_POOL) == Some("off") {
         return Err(Error::of(Kind::Usage, "CODEX_POOL=off is set, so no account is seated")
             .hint("unset it, or call `codex` itself"));
+    }
+    if let Some(account) = args.account.as_deref()
+        && args.program.is_none()
+        && !argv::parse(&args.args).needs_account()
+    {
+        // What needs no account is started without one; that the name is wrong must be said all the same.
+        let pool = Pool::peek(&context::paths(env)?)?;
+        references::resolve(&pool.registry().accounts, account)?;
     }
     let program = match args.program.as_deref().map(|program| find_program(env, program)).transpose() {
         Ok(program) => program,
@@ -47,12 +58,12 @@ pub(crate) fn run(env: &Env, args: &RunArgs) -> Result<ExitCode> {
     match launch::prepare(&request) {
         Outcome::Child(interlude, program, lines) => {
             say(&lines);
-            signals::end_with_the_pipe();
+            inherited::give_back();
             Ok(ExitCode::from(interlude.run(&program, say)))
         }
         Outcome::Exec(program, lines) => {
             say(&lines);
-            signals::end_with_the_pipe();
+            inherited::give_back();
             let error = launch::become_program(&program);
             ui::fatal(&format!("cannot execute {}: {error}", program.path().display()));
             Ok(ExitCode::from(if error.kind() == ErrorKind::NotFound { NOT_FOUND } else { CANNOT_EXECUTE }))

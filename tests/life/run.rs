@@ -44,6 +44,14 @@ fn codex_finds_everything_as_it_came() {
     assert!(record.ignored.is_empty(), "{:?}", record.ignored);
     assert!(record.blocked.is_empty(), "{:?}", record.blocked);
     assert_eq!(record.var("CODEX_POOL_ACCOUNT"), None);
+
+    // What Rust's start would change: a closed stdin, and SIGPIPE that the parent ignores.
+    let out = world.root().join("record.json");
+    let script = "trap '' PIPE; exec codex-pool run alice -- x <&-";
+    world.cmd("/bin/sh").args(["-c", script]).env("PROBE_OUT", &out).run().ok();
+    let record = Record::read(&out);
+    assert_eq!(record.ignored, [nix::libc::SIGPIPE]);
+    assert!(record.descriptors.iter().all(|d| d.fd != 0), "{:?}", record.descriptors);
 }
 
 #[test]
@@ -83,6 +91,10 @@ fn what_is_wrong_with_the_account_is_said_with_the_shim_s_status() {
     let world = World::new(&["alice"]);
     complains(
         &world.pool(&["run", "nobody", "--", "exec", "hi"]).run().expect(3),
+        "no account matches `nobody`",
+    );
+    complains(
+        &world.pool(&["run", "nobody", "--", "--version"]).run().expect(3),
         "no account matches `nobody`",
     );
     complains(&world.pool(&["run", "exec"]).run().expect(3), "codex-pool run -- exec");
