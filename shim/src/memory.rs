@@ -6,11 +6,12 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, UnsafeCell};
+use std::ptr;
 
 /// Untouched pages of it cost nothing.
 const SIZE: usize = 1 << 20;
-/// Blocks above this are the system's, which can give their pages back.
-const LARGE: usize = 64 << 10;
+/// Blocks above this are the system's.
+const LARGE: usize = 32 << 10;
 
 thread_local! {
     /// Whether the arena is this thread's.
@@ -23,6 +24,9 @@ pub(crate) struct Arena {
     bytes: UnsafeCell<[u8; SIZE]>,
     /// How many of them are taken.
     taken: Cell<usize>,
+    /// The last large block that was given back, and its size: one file is read after the other, and fresh pages
+    /// cost more than reading.
+    spare: Cell<(*mut u8, usize)>,
 }
 
 // SAFETY: only the one thread that took it touches its cells.
@@ -31,7 +35,11 @@ unsafe impl Sync for Arena {}
 
 impl Arena {
     pub(crate) const fn new() -> Arena {
-        Arena { bytes: UnsafeCell::new([0; SIZE]), taken: Cell::new(0) }
+        Arena {
+            bytes: UnsafeCell::new([0; SIZE]),
+            taken: Cell::new(0),
+            spare: Cell::new((ptr::null_mut(), 0)),
+        }
     }
 
     /// Makes the arena this thread's. Once, before there are others.
@@ -63,7 +71,8 @@ impl Arena {
 }
 
 // SAFETY: blocks of the arena do not overlap, since `taken` only falls when the last of them is given back, are
-// aligned, and never reach another thread's `alloc`; the others are the system's, which gets back what it gave.
+// aligned, and never reach another thread's `alloc`; the others are the system's, which gets back what it gave. It
+// looks at nothing of a layout but a large alignment, so a block may come back with another size than it was given with.
 #[expect(unsafe_code, reason = "an allocator hands out raw memory")]
 unsafe impl GlobalAlloc for Arena {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -74,12 +83,20 @@ unsafe impl GlobalAlloc for Arena {
                 return unsafe { self.start().add(begin) };
             }
         }
+        let (spare, size) = self.spare.get();
+        if layout.size() > LARGE && layout.size() <= size && layout.align() <= 16 && MINE.get() {
+            self.spare.set((ptr::null_mut(), 0));
+            return spare;
+        }
         // SAFETY: the caller's layout.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         if !self.holds(block) {
+            if layout.size() > LARGE && MINE.get() && self.spare.get().0.is_null() {
+                return self.spare.set((block, layout.size()));
+            }
             // SAFETY: then it is the system's.
             return unsafe { System.dealloc(block, layout) };
         }
@@ -95,7 +112,7 @@ unsafe impl GlobalAlloc for Arena {
             return unsafe { System.realloc(block, layout, size) };
         }
         let is_last = MINE.get() && self.end_of(block, layout.size()) == self.taken.get();
-        if size <= layout.size() || is_last && size <= LARGE && self.take_up_to(self.end_of(block, size)) {
+        if is_last && size <= LARGE && self.take_up_to(self.end_of(block, size)) || size <= layout.size() {
             return block;
         }
         // SAFETY: the new size with the old alignment is a valid layout, as the caller promises; both blocks are at
@@ -103,7 +120,7 @@ unsafe impl GlobalAlloc for Arena {
         unsafe {
             let new = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
             if !new.is_null() {
-                std::ptr::copy_nonoverlapping(block, new, layout.size());
+                ptr::copy_nonoverlapping(block, new, layout.size());
                 self.dealloc(block, layout);
             }
             new

@@ -47,7 +47,7 @@ impl Refresher<'_> {
             let renewal = entry.renewal.clone();
             entry.attempt = match outcome {
                 Some(Outcome::Failed(_)) => renewal,
-                _ => Some(Attempt::succeeded(env::clock())),
+                _ => Some(Attempt::succeeded(env::clock()).into()),
             };
         }
         cache.save(&lock, &self.ctx.paths)
@@ -57,7 +57,7 @@ impl Refresher<'_> {
     pub(super) fn settle_login(&self, id: &AccountId) -> Result<()> {
         let (lock, _, mut cache) = self.open()?;
         if let Some(entry) = cache.accounts.get_mut(id) {
-            entry.attempt = Some(Attempt::succeeded(env::clock()));
+            entry.attempt = Some(Attempt::succeeded(env::clock()).into());
         }
         cache.save(&lock, &self.ctx.paths)
     }
@@ -79,7 +79,7 @@ fn apply(pool: &mut Pool, cache: &mut UsageCache, fetched: Fetched, now: i64) {
                 note(pool, &id, AuthState::Ok, None, now);
             }
             entry.usage = Some(usage);
-            entry.attempt = Some(Attempt::succeeded(now));
+            entry.attempt = Some(Attempt::succeeded(now).into());
             cache.no_wait_until = None;
         }
         Err(error) => {
@@ -91,7 +91,7 @@ fn apply(pool: &mut Pool, cache: &mut UsageCache, fetched: Fetched, now: i64) {
                 note(pool, &id, AuthState::Expired, Some("rejected"), now);
             }
             entry.attempt =
-                Some(Attempt::failed(entry.attempt.as_ref(), failure, error.to_string(), wish, now));
+                Some(Attempt::failed(entry.attempt.as_deref(), failure, error.to_string(), wish, now).into());
         }
     }
 }

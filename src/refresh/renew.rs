@@ -164,7 +164,7 @@ impl Refresher<'_> {
                     pool.commit(&lock)?;
                 }
                 let entry = cache.accounts.entry(id.clone()).or_default();
-                entry.renewal = Some(failed(entry.renewal.as_ref(), &error));
+                entry.renewal = Some(failed(entry.renewal.as_deref(), &error).into());
                 cache.save(&lock, &self.ctx.paths)?;
                 Ok(Renewed::Failed(error))
             }
@@ -198,7 +198,8 @@ impl Refresher<'_> {
             let stored = self.open().and_then(|(lock, mut pool, mut cache)| {
                 renewal::finish(alone, &lock, &mut pool, ticket, &fresh, now)?;
                 let entry = cache.accounts.entry(fresh.id().clone()).or_default();
-                entry.renewal = Some(Attempt { not_before: Some(now + RESTS), ..Attempt::succeeded(now) });
+                entry.renewal =
+                    Some(Attempt { not_before: Some(now + RESTS), ..Attempt::succeeded(now) }.into());
                 // Only a cache.
                 let _ = cache.save(&lock, &self.ctx.paths);
                 Ok(())

@@ -103,7 +103,7 @@ impl Refresher<'_> {
                 Verdict::Await => plan.awaited.push(id),
                 Verdict::Work(renew, usage) => {
                     if usage {
-                        let attempt = Some(Attempt::begun(entry.attempt.as_ref(), &name, now));
+                        let attempt = Some(Attempt::begun(entry.attempt.as_deref(), &name, now).into());
                         cache.accounts.insert(id.clone(), UsageEntry { attempt, ..entry });
                     }
                     plan.tasks.push(Task { id, doc, renew, usage });

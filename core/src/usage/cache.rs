@@ -43,10 +43,10 @@ pub struct UsageEntry {
     pub usage: Option<Usage>,
     /// How the last request for it went.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub attempt: Option<Attempt>,
+    pub attempt: Option<Box<Attempt>>,
     /// How the last renewal of its tokens went.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub renewal: Option<Attempt>,
+    pub renewal: Option<Box<Attempt>>,
 }
 
 /// What kind of failure a request had, as far as the next one depends on it.
@@ -244,7 +244,7 @@ mod tests {
     }
 
     fn due(attempt: Attempt, now: i64) -> bool {
-        UsageEntry { attempt: Some(attempt), ..UsageEntry::default() }.due(&Settings::default(), now)
+        UsageEntry { attempt: Some(attempt.into()), ..UsageEntry::default() }.due(&Settings::default(), now)
     }
 
     #[test]

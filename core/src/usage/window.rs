@@ -1,6 +1,6 @@
 //! Rate-limit windows and what follows from them at a given time. Plain data; pure functions of `now`.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Length of the 5-hour window, seconds.
 pub const FIVE_HOURS: i64 = 18_000;
@@ -92,7 +92,7 @@ pub struct Usage {
     #[serde(default)]
     pub limit_reached: bool,
     /// The account's windows, shortest first.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "exactly")]
     pub windows: Vec<Window>,
     /// Credits, if the answer had them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -103,6 +103,13 @@ pub struct Usage {
     /// Limits of single models.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub extra: Vec<ExtraLimit>,
+}
+
+/// Without the room for more that a growing list has: a launch reads those of every account.
+fn exactly<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Window>, D::Error> {
+    let mut windows = Vec::deserialize(deserializer)?;
+    windows.shrink_to_fit();
+    Ok(windows)
 }
 
 impl Usage {
