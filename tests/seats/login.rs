@@ -42,6 +42,12 @@ fn begin(world: &World) -> Running {
     running
 }
 
+/// The pool's word on an account.
+fn state_of(world: &World, label: &str) -> String {
+    let account = world.list().into_iter().find(|account| account["label"] == label).expect("in the pool");
+    account["state"].as_str().expect("a state").to_owned()
+}
+
 /// Everything is as it was: alice is live and good, and nobody revoked anything.
 #[track_caller]
 fn as_before(world: &World) {
@@ -237,6 +243,40 @@ fn a_login_during_a_session_leaves_that_session_alone() {
 }
 
 #[test]
+fn a_login_during_a_session_that_comes_to_nothing_changes_nothing() {
+    for world in worlds(&TWO) {
+        let mut session = Editor::open(world.codex(&["app-server"]));
+        let mut all_goes_on = || {
+            assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version);
+            session.ask(&world, "hello from alice");
+            answered(world.exec_as("bob").run(), "bob");
+            no_login_home(&world);
+            assert!(world.backend().report().revocations.is_empty(), "{}", world.version);
+        };
+        let before = world.backend().pending_logins();
+        let mut terminal = Pty::spawn(login(&world), 40, 120);
+        wait_for_code(&world, before);
+        terminal.send(CTRL_C);
+        terminal.wait(SOON);
+        all_goes_on();
+        let nobody = ["login", "--device-auth", "--experimental_issuer", "http://127.0.0.1:9"];
+        assert!(!world.codex(&nobody).run().status.success(), "{}", world.version);
+        all_goes_on();
+        world.codex(&["login", "--bogus"]).run().expect(2);
+        world.codex(&["logout", "--bogus"]).run().expect(2);
+        world.codex(&["login", "status"]).run().ok();
+        all_goes_on();
+        let running = begin(&world);
+        running.signal_group(Signal::SIGKILL);
+        running.wait();
+        answered(world.exec_as("bob").run(), "bob");
+        all_goes_on();
+        session.close();
+        as_before(&world);
+    }
+}
+
+#[test]
 fn a_login_during_a_session_whose_shim_alone_was_killed_is_adopted_all_the_same() {
     for world in worlds(&TWO) {
         world.backend().add("carol");
@@ -298,9 +338,46 @@ fn a_logout_inside_the_interface_is_noticed() {
         wait_until("no live login", SOON, || world.live().is_none());
         ui.wait(SOON);
         answered(world.exec().run(), "bob");
-        let account = world.list().into_iter().find(|a| a["label"] == "alice").expect("alice");
-        assert_eq!(account["state"], "reauth_required", "{}", world.version);
+        assert_eq!(state_of(&world, "alice"), "reauth_required", "{}", world.version);
         world.assert_nothing_lost(&["bob"]);
+        // Codex has revoked the login, which a refresh finds out.
+        world.pool(&["refresh", "alice"]).run();
+        assert_eq!(state_of(&world, "alice"), "reauth_required", "{}", world.version);
+    }
+}
+
+#[test]
+fn a_login_that_vanished_is_asked_for_until_a_refresh_proves_it_good() {
+    for world in worlds(&TWO) {
+        fs::remove_file(world.codex_home().join("auth.json")).expect("remove the live login");
+        answered(world.exec().run(), "bob");
+        assert_eq!(state_of(&world, "alice"), "reauth_required", "{}", world.version);
+        world.pool(&["refresh", "alice"]).run().ok();
+        assert_eq!(state_of(&world, "alice"), "ready", "{}", world.version);
+        answered(world.exec().run(), "alice");
+        world.assert_nothing_lost(&TWO);
+    }
+}
+
+#[test]
+fn a_logout_inside_an_interface_in_a_home_ends_that_login_and_no_other() {
+    for world in worlds(&TWO) {
+        let mut session = Editor::open(world.codex(&["app-server"]));
+        let mut ui = world.terminal(world.codex(&[]).env("CODEX_POOL_ACCOUNT", "bob"));
+        ask(&world, &mut ui, "bob");
+        let home = world.home_of("bob");
+        ui.send("/logout");
+        ui.wait_for_text("/logout", SOON);
+        std::thread::sleep(Duration::from_millis(200));
+        ui.send("\r");
+        wait_until("no login in the home", SOON, || !home.join("auth.json").exists());
+        ui.wait(SOON);
+        assert_eq!(state_of(&world, "bob"), "reauth_required", "{}", world.version);
+        world.exec_as("bob").run().expect(4);
+        session.ask(&world, "hello from alice");
+        session.close();
+        answered(world.exec().run(), "alice");
+        world.assert_nothing_lost(&["alice"]);
     }
 }
 
