@@ -5,10 +5,12 @@
 //! is claimed here differs (0.140.0 has no background server and its sessions do not say whose they are; 0.159.3
 //! and 0.169.0 start that server in different ways), and a list of versions takes those.
 
+mod bases;
 mod editor;
 mod homes;
 mod in_use;
 mod login;
+mod nested;
 mod restrictions;
 mod rpc;
 mod servers;

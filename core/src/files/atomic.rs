@@ -94,7 +94,7 @@ fn replace(temp: &Path, path: &Path) -> io::Result<()> {
 }
 
 /// Gives a file that we just made to its folder's owner, if we are root.
-pub(super) fn adopt_owner(path: &Path) -> io::Result<()> {
+pub(crate) fn adopt_owner(path: &Path) -> io::Result<()> {
     match path.parent().and_then(Owner::of_existing) {
         Some(owner) => owner.give(&File::open(path)?),
         None => Ok(()),

@@ -3,6 +3,7 @@
 mod atomic;
 mod lock;
 
+pub(crate) use atomic::adopt_owner;
 pub use atomic::{
     Durability, Owner, create_private_dir, make_private, remove_file, rename_new, sync_dir, temp_name,
     write_whole,

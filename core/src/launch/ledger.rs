@@ -155,6 +155,8 @@ pub fn enter(paths: &PoolPaths, process: &ProcessId, entry: &Entry) -> Result<()
             fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
         // Whatever the umask: an entry that cannot be read may mean any seat.
         file.set_permissions(fs::Permissions::from_mode(0o600))?;
+        // Root's session must not make the user's own launches blind.
+        files::adopt_owner(&path)?;
         file.write_all(&bytes)
     };
     let result = match write() {

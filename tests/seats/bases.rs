@@ -1,0 +1,308 @@
+//! Where a CODEX_HOME and its pool can be: twice, on another file system, in a temporary folder, in the hands of
+//! root, in two pid namespaces. One account is one chain of tokens all the same.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+
+use testkit::backend::Step;
+use testkit::{Cmd, Running, wait_until};
+
+use crate::world::{SOON, World, answered, worlds};
+
+const TWO: [&str; 2] = ["alice", "bob"];
+
+/// A user who is not root.
+const NOBODY: u32 = 65_534;
+
+/// A session that runs a tool until it is let go, and then asks once more.
+struct Session {
+    gate: PathBuf,
+    running: Running,
+}
+
+impl Session {
+    fn start(world: &World, user: &str, cmd: Cmd) -> Session {
+        let number = fs::read_dir(world.root()).expect("the sandbox").count();
+        let (begun, gate) =
+            (world.root().join(format!("begun-{number}")), world.root().join(format!("gate-{number}")));
+        let wait =
+            format!("touch {}; while [ ! -e {} ]; do sleep 0.02; done", begun.display(), gate.display());
+        world.backend().script(user, [Step::Shell(wait)]);
+        let running = cmd.args(["-s", "danger-full-access"]).spawn();
+        wait_until("a session at work", SOON, || begun.exists());
+        Session { gate, running }
+    }
+
+    #[track_caller]
+    fn end(self, user: &str) {
+        fs::write(self.gate, "").expect("open the gate");
+        answered(self.running.wait(), user);
+    }
+}
+
+/// Requires that this user's token was renewed that often, and that nothing is lost.
+#[track_caller]
+fn one_chain(world: &World, user: &str, refreshes: usize) {
+    let report = world.backend().report();
+    assert_eq!(report.refreshes_of(user).len(), refreshes, "{}: {:?}", world.version, report.refreshes);
+    world.assert_nothing_lost(&TWO);
+}
+
+/// A second CODEX_HOME.
+fn second_base(world: &World) -> PathBuf {
+    let second = world.home().join("second");
+    world.write_private(&second.join("config.toml"), &world.codex_config().to_string());
+    second
+}
+
+#[test]
+fn two_codex_homes_with_one_account_have_one_login() {
+    for world in worlds(&TWO) {
+        let second = second_base(&world);
+        let there = |cmd: Cmd| cmd.env("CODEX_HOME", &second);
+        answered(there(world.exec_as("alice")).run(), "alice");
+        let files =
+            [&world.codex_home(), &second].map(|dir| fs::canonicalize(dir.join("auth.json")).expect("one"));
+        assert_eq!(files[0], files[1], "{}: one file", world.version);
+        // Both at work: the first renews, in place, and the other goes on with what it finds.
+        let first = Session::start(&world, "alice", world.exec_as("alice"));
+        let other = Session::start(&world, "alice", there(world.exec_as("alice")));
+        world.backend().reject_access_tokens("alice");
+        first.end("alice");
+        other.end("alice");
+        one_chain(&world, "alice", 1);
+        // Each goes its own way again.
+        answered(there(world.exec_as("bob")).run(), "bob");
+        assert_eq!(world.owner_at(&second).as_deref(), Some("bob"), "{}", world.version);
+        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version);
+        answered(there(world.exec_as("alice")).run(), "alice");
+        answered(world.exec_as("alice").run(), "alice");
+        world.assert_nothing_lost(&TWO);
+    }
+}
+
+#[test]
+fn what_one_codex_home_rotates_the_other_has() {
+    for world in worlds(&TWO) {
+        let second = second_base(&world);
+        let there = |cmd: Cmd| cmd.env("CODEX_HOME", &second);
+        let session = Session::start(&world, "alice", world.exec_as("alice"));
+        // In use in the one, it is linked from the other, also past the shim.
+        answered(there(world.exec_as("alice")).run(), "alice");
+        world.backend().reject_access_tokens("alice");
+        answered(there(world.foreign_exec()).run(), "alice");
+        one_chain(&world, "alice", 1);
+        session.end("alice");
+        one_chain(&world, "alice", 1);
+    }
+}
+
+#[test]
+fn an_account_whose_home_is_in_use_is_made_live_by_a_link() {
+    for world in worlds(&TWO) {
+        let alice = Session::start(&world, "alice", world.exec_as("alice"));
+        let bob = Session::start(&world, "bob", world.exec_as("bob"));
+        alice.end("alice");
+        world.pool(&["use", "bob"]).run().ok();
+        let (live, home) = (world.codex_home().join("auth.json"), world.home_of("bob"));
+        assert_eq!(fs::read_link(&live).expect("a link"), home.join("auth.json"), "{}", world.version);
+        // Whoever reads CODEX_HOME renews the one file, and the session in the home goes on with it.
+        world.backend().reject_access_tokens("bob");
+        answered(world.foreign_exec().run(), "bob");
+        assert!(live.is_symlink(), "{}: Codex writes through it", world.version);
+        bob.end("bob");
+        one_chain(&world, "bob", 1);
+        // Nobody is in the home any more: the next swap ends it.
+        answered(world.exec_as("alice").run(), "alice");
+        answered(world.exec_as("bob").run(), "bob");
+        assert!(!live.is_symlink() && !home.join("auth.json").exists(), "{}", world.version);
+        one_chain(&world, "bob", 1);
+    }
+}
+
+/// While alice is at work bob cannot be had, and everybody is told why.
+#[track_caller]
+fn stays_on_alice(world: &World, dress: impl Fn(Cmd) -> Cmd, why: &str) {
+    let session = Session::start(world, "alice", dress(world.exec_as("alice")));
+    world.rank(&["bob", "alice"]);
+    let output = answered(dress(world.exec()).run(), "alice");
+    assert!(output.stderr.contains("staying on alice instead of bob"), "{}: {output}", world.version);
+    assert!(output.stderr.contains(why), "{}: {output}", world.version);
+    let output = dress(world.exec_as("bob")).run().expect(4);
+    assert!(output.stderr.contains("`bob` was asked for, but"), "{}: {output}", world.version);
+    world.backend().reject_access_tokens("alice");
+    session.end("alice");
+    // With the seat free there is nothing that a home would be needed for.
+    answered(dress(world.exec()).run(), "bob");
+    one_chain(world, "alice", 1);
+}
+
+#[test]
+fn without_homes_a_launch_stays_on_the_live_account() {
+    for world in worlds(&TWO) {
+        fs::write(world.pool_home().join("config.toml"), "parallel = \"off\"\n").expect("write the settings");
+        stays_on_alice(&world, |cmd| cmd, "parallel = \"off\"");
+    }
+}
+
+#[test]
+fn with_its_pool_in_the_temporary_folder_a_launch_stays_on_the_live_account() {
+    for world in worlds(&TWO) {
+        stays_on_alice(&world, |cmd| cmd.env("TMPDIR", world.home()), "the pool is in a temporary folder");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn with_its_pool_on_another_file_system_a_launch_stays_on_the_live_account() {
+    for world in worlds(&TWO) {
+        let elsewhere = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
+        let pool = world.pool_home();
+        for entry in fs::read_dir(&pool).expect("the pool").flatten() {
+            let to = elsewhere.path().join(entry.file_name());
+            if entry.file_name() == "bin" {
+                // Programs may not run from there.
+                fs::rename(entry.path(), world.root().join("pool-bin")).expect("move the shim");
+                symlink(world.root().join("pool-bin"), to).expect("link the shim");
+            } else {
+                let copied = world.cmd("cp").arg("-a").arg(entry.path()).arg(to).run();
+                copied.ok();
+            }
+        }
+        fs::remove_dir_all(&pool).expect("remove the old one");
+        symlink(elsewhere.path(), &pool).expect("link the pool");
+        stays_on_alice(&world, |cmd| cmd, "on different file systems");
+    }
+}
+
+/// Gives everything below a folder to a user, but for programs, whose file is not the sandbox's alone.
+fn give(dir: &Path, uid: u32) {
+    chown(dir, Some(uid), Some(uid)).expect("chown");
+    for entry in fs::read_dir(dir).expect("a folder").flatten() {
+        match entry.file_type().expect("its kind") {
+            kind if kind.is_dir() => give(&entry.path(), uid),
+            kind if kind.is_file() && entry.metadata().expect("it").permissions().mode() & 0o111 == 0 => {
+                chown(entry.path(), Some(uid), Some(uid)).expect("chown");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Files and folders of the pool that another user has; what Codex made in a home is Codex's affair.
+fn of_others(dir: &Path, uid: u32) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).expect("a folder").flatten() {
+        let (path, meta) = (entry.path(), entry.metadata().expect("it"));
+        if meta.is_symlink() || path.ends_with("bin") {
+            continue;
+        }
+        let homes_own = ["tmp", ".tmp", "shell_snapshots", "models_cache.json", "app-server-daemon"];
+        if meta.uid() != uid && !homes_own.iter().any(|name| path.ends_with(name)) {
+            found.push(path.clone());
+        }
+        if meta.is_dir() && meta.uid() == uid {
+            found.extend(of_others(&path, uid));
+        }
+    }
+    found
+}
+
+#[test]
+fn root_with_the_home_of_a_user_leaves_its_files_to_that_user() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root can act in the place of `sudo codex`");
+        return;
+    }
+    for world in worlds(&TWO) {
+        world.live_is("alice");
+        for dir in [world.home(), &world.root().join("tmp"), &world.work()] {
+            give(dir, NOBODY);
+        }
+        chown(world.root(), Some(NOBODY), Some(NOBODY)).expect("chown");
+        let owner = |path: &Path| fs::metadata(path).expect("it").uid();
+        let theirs = |what: &str| {
+            assert_eq!(
+                of_others(&world.pool_home(), NOBODY),
+                [""; 0].map(PathBuf::from),
+                "{}: {what}",
+                world.version
+            );
+            assert_eq!(owner(&world.codex_home().join("auth.json")), NOBODY, "{}: {what}", world.version);
+        };
+        // A swap, a session in the shared seat, another one in a home, a rotation.
+        answered(world.exec_as("bob").run(), "bob");
+        theirs("after a swap");
+        let session = Session::start(&world, "bob", world.exec_as("bob"));
+        answered(world.exec_as("alice").run(), "alice");
+        theirs("with sessions side by side");
+        world.backend().reject_access_tokens("bob");
+        session.end("bob");
+        answered(world.exec_as("alice").run(), "alice");
+        theirs("at the end");
+        // The user goes on with it.
+        let mut list = world.pool(&["use", "bob"]);
+        list.inner().uid(NOBODY).gid(NOBODY);
+        list.run().ok();
+        assert_eq!(world.live_owner().as_deref(), Some("bob"), "{}", world.version);
+        one_chain(&world, "bob", 1);
+    }
+}
+
+/// `unshare` with a pid namespace of its own; `None` where that is not permitted.
+fn unshare(world: &World, proc: &[&str]) -> Option<Cmd> {
+    let own = if nix::unistd::geteuid().is_root() { "-p" } else { "-rp" };
+    let cmd = || world.cmd("unshare").args([own, "--fork"]).args(proc);
+    if !cmd().arg("true").run().status.success() {
+        eprintln!("skipped: unshare is not permitted here");
+        return None;
+    }
+    Some(cmd())
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn two_pid_namespaces_share_a_home_without_taking_a_seat_from_each_other() {
+    const EXEC: [&str; 4] = ["codex", "exec", "--skip-git-repo-check", "hi"];
+    for world in worlds(&TWO) {
+        let inside = || unshare(&world, &["--mount-proc"]).map(|cmd| cmd.args(EXEC));
+        let Some(cmd) = inside() else { return };
+        // Seen from inside, alice's session outside is no process at all.
+        let alice = Session::start(&world, "alice", world.exec_as("alice"));
+        let bob = Session::start(&world, "bob", cmd.env("CODEX_POOL_ACCOUNT", "bob"));
+        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version);
+        assert_eq!(world.owner_at(&world.home_of("bob")).as_deref(), Some("bob"), "{}", world.version);
+        world.backend().reject_access_tokens("alice");
+        world.backend().reject_access_tokens("bob");
+        alice.end("alice");
+        // Seen from outside, bob's is in its home: he is joined there, though the shared seat is free.
+        bob.end("bob");
+        answered(world.exec_as("bob").run(), "bob");
+        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version);
+        let again = inside().expect("as before").env("CODEX_POOL_ACCOUNT", "alice");
+        answered(again.run(), "alice");
+        one_chain(&world, "alice", 1);
+        one_chain(&world, "bob", 1);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_session_in_a_pid_namespace_without_its_own_proc_keeps_its_seat() {
+    // The shim cannot tell who it is there: Codex starts without the pool, as a Codex that we did not launch.
+    for world in worlds(&TWO) {
+        let Some(cmd) = unshare(&world, &[]) else { return };
+        let session =
+            Session::start(&world, "alice", cmd.args(["codex", "exec", "--skip-git-repo-check", "hi"]));
+        assert!(session.running.stderr().contains("Codex starts without the pool"), "{}", world.version);
+        answered(world.exec_as("bob").run(), "bob");
+        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version);
+        world.backend().reject_access_tokens("alice");
+        session.end("alice");
+        one_chain(&world, "alice", 1);
+        answered(world.exec_as("bob").run(), "bob");
+        assert_eq!(world.live_owner().as_deref(), Some("bob"), "{}", world.version);
+    }
+}
