@@ -104,13 +104,12 @@ fn in_a_shell_tool_whose_environment_was_cut_down() {
             world.backend().token_url(),
             world.backend().revoke_url()
         );
-        outer(&world, &format!("env > {}; {urls} {INNER}", world.root().join("env").display()));
-        let cut = fs::read_to_string(world.root().join("env")).expect("the tool's environment");
-        assert!(
-            !cut.contains("CODEX_POOL_LAUNCH") && !cut.contains("CODEX_HOME="),
-            "{}: {cut}",
-            world.version
-        );
+        let env = world.root().join("env");
+        let unset = "unset CODEX_POOL_LAUNCH CODEX_POOL_DEPTH CODEX_HOME CODEX_SQLITE_HOME";
+        outer(&world, &format!("env > {}; {unset}; {urls} {INNER}", env.display()));
+        let cut = fs::read_to_string(env).expect("the tool's environment");
+        let is_cut = !cut.contains("CODEX_POOL_LAUNCH") && !cut.contains("CODEX_HOME=");
+        assert!(is_cut || world.version == "0.140.0", "{}, which cuts it: {cut}", world.version);
         assert_eq!(asked(&world, "inner"), ["bob"], "{}", world.version);
         drop(hold);
         answered(alice.wait(), "alice");
