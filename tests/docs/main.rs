@@ -2,6 +2,7 @@
 //! program's own, links lead somewhere, and the tests and modules that are named are there.
 
 mod dumps;
+mod seats;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,8 +11,14 @@ use std::path::{Path, PathBuf};
 use codex_pool_core::config::Settings;
 use testkit::Sandbox;
 
-const DOCUMENTS: [&str; 5] =
-    ["README.md", "docs/architecture.md", "docs/security.md", "CONTRIBUTING.md", "CHANGELOG.md"];
+const DOCUMENTS: [&str; 6] = [
+    "README.md",
+    "docs/architecture.md",
+    "docs/security.md",
+    "docs/seats.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+];
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

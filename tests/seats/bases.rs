@@ -211,6 +211,7 @@ fn of_others(dir: &Path, uid: u32) -> Vec<PathBuf> {
 }
 
 #[test]
+#[expect(clippy::print_stderr, reason = "says why it is skipped")]
 fn root_with_the_home_of_a_user_leaves_its_files_to_that_user() {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("skipped: only root can act in the place of `sudo codex`");
@@ -252,6 +253,7 @@ fn root_with_the_home_of_a_user_leaves_its_files_to_that_user() {
 }
 
 /// `unshare` with a pid namespace of its own; `None` where that is not permitted.
+#[expect(clippy::print_stderr, reason = "says why it is skipped")]
 fn unshare(world: &World, proc: &[&str]) -> Option<Cmd> {
     let own = if nix::unistd::geteuid().is_root() { "-p" } else { "-rp" };
     let cmd = || world.cmd("unshare").args([own, "--fork"]).args(proc);
