@@ -104,6 +104,27 @@ fn a_login_to_an_account_of_the_pool_renews_it() {
 }
 
 #[test]
+fn two_logins_at_once_are_both_kept() {
+    for world in worlds(&TWO) {
+        let logins = [begin(&world), begin(&world)];
+        for user in ["carol", "dave"] {
+            world.backend().add(user);
+            world.backend().approve_login(user);
+        }
+        for login in logins {
+            login.wait().ok();
+        }
+        assert!(["carol", "dave"].map(str::to_owned).contains(&world.live_owner().expect("a live login")));
+        assert!(world.backend().report().revocations.is_empty(), "{}", world.version);
+        no_login_home(&world);
+        for user in ["carol", "dave", "alice"] {
+            answered(world.exec_as(user).run(), user);
+        }
+        world.assert_nothing_lost(&["alice", "bob", "carol", "dave"]);
+    }
+}
+
+#[test]
 fn a_login_that_is_cancelled_changes_nothing() {
     for world in worlds(&TWO) {
         let cancel = |cmd: Cmd| {

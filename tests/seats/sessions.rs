@@ -259,7 +259,33 @@ fn a_session_that_does_not_say_whose_it_is_goes_to_whoever_was_in_its_folder_the
         let text = fs::read_to_string(&path).expect("the log");
         fs::write(&path, text.replacen("/work\"", "/nowhere\"", 1)).expect("write the log");
         let output = went_on(&world, resume(&world, &bobs).run(), &bobs, "alice");
-        assert!(output.stderr.contains("does not say whose it is; alice goes on with it"), "{output}");
+        assert!(
+            output.stderr.contains("nobody knows whose session this is; alice goes on with it"),
+            "{output}"
+        );
+        // Nor of one that is not to be found, about which Codex has the last word.
+        let nowhere = "01a2045b-b297-7ec2-9a4e-4dd57c69b732";
+        let output = resume(&world, nowhere).run();
+        assert!(output.stderr.contains("nobody knows whose session this is; alice"), "{output}");
+    }
+}
+
+#[test]
+fn a_queued_message_is_answered_by_the_account_that_began() {
+    for world in worlds_with_server(&TWO) {
+        let mut ui = world.terminal(world.codex(&[]).env("CODEX_POOL_ACCOUNT", "bob"));
+        ask(&world, &mut ui, "bob");
+        let session = last_session(&world);
+        world.rank(&TWO);
+        let queue = || world.codex(&["queue", "--thread", &session, "--message", "and then"]);
+        queue().run().ok();
+        let done = |r: &testkit::backend::Report| r.turns_of("bob").iter().filter(|t| t.done).count();
+        world.backend().wait_for("an answer to the first", SOON, |report| done(report) == 2);
+        quit(&mut ui);
+        queue().run().ok();
+        world.backend().wait_for("an answer to the second", SOON, |report| done(report) == 3);
+        assert!(world.backend().report().turns_of("alice").is_empty(), "{}", world.version);
+        world.assert_nothing_lost(&TWO);
     }
 }
 

@@ -168,9 +168,8 @@ impl Launch<'_> {
             (None, Owner::Stranger) => {
                 lines.push(goes_on("an account that is not in the pool", instead, "unknown here"));
             }
-            (None, Owner::Unknown) => lines.push(Line::Wrong(format!(
-                "this session does not say whose it is; {instead} goes on with it"
-            ))),
+            (None, Owner::Unknown) if candidates.len() > 1 => lines
+                .push(Line::Wrong(format!("nobody knows whose session this is; {instead} goes on with it"))),
             _ => {}
         }
         let Some(best) = best else {

@@ -14,7 +14,7 @@ use crate::store::path_key;
 /// Whose the session is that a command goes on with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Owner {
-    /// The command begins a session, or nothing is known of the one it means.
+    /// The command begins a session.
     None,
     /// A running Codex in this seat, which answers as this account, holds the thread: nobody else can open it.
     Holder(Seat, Option<AccountId>),
@@ -24,7 +24,7 @@ pub(super) enum Owner {
     Perhaps(AccountId),
     /// Somebody who is not in the pool made it.
     Stranger,
-    /// Nobody knows.
+    /// Nobody knows: its log is not to be found, or does not say.
     Unknown,
 }
 
@@ -52,7 +52,7 @@ impl Launch<'_> {
                 thread
             }
         };
-        thread.map_or(Owner::None, |thread| creator(held, &thread))
+        thread.map_or(Owner::Unknown, |thread| creator(held, &thread))
     }
 
     /// The folder that Codex will work in.
