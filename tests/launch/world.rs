@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use testkit::backend::Usage;
-use testkit::{Cmd, Codex, Output, PINNED, Sandbox, real_codex};
+use testkit::{Cmd, Codex, Output, Sandbox, real_codex, version};
 
 /// How long to wait for something that happens at once, on a machine that is busy.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
@@ -36,7 +36,10 @@ impl World {
 
     /// With the real Codex, and these accounts in the pool.
     pub(crate) fn real(users: &[&str]) -> World {
-        World::with(Codex::Real(real_codex(PINNED).unwrap_or_else(|e| panic!("no real Codex: {e}"))), users)
+        World::with(
+            Codex::Real(real_codex(&version()).unwrap_or_else(|e| panic!("no real Codex: {e}"))),
+            users,
+        )
     }
 
     /// With the probe in Codex's place, and these accounts in the pool.

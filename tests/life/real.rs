@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 
 use testkit::backend::Usage;
 use testkit::pty::CTRL_C;
-use testkit::{Codex, PINNED, Pty, Sandbox, real_codex, versions};
+use testkit::{Codex, Pty, Sandbox, real_codex, version, versions};
 
 use crate::world::{SOON, World, complains};
 
@@ -32,7 +32,7 @@ fn answered_by(terminal: &mut Pty, world: &World, user: &str) {
 
 #[test]
 fn an_account_s_life_beside_a_session_that_goes_on_undisturbed() {
-    let codex = real_codex(PINNED).unwrap_or_else(|e| panic!("no real Codex: {e}"));
+    let codex = real_codex(&version()).unwrap_or_else(|e| panic!("no real Codex: {e}"));
     let world = World { sandbox: Sandbox::builder().codex(Codex::Real(codex)).without_pool().build() };
     let backend = world.backend();
     backend.add("alice");
@@ -44,7 +44,7 @@ fn an_account_s_life_beside_a_session_that_goes_on_undisturbed() {
 
     let output = world.pool(&["init", "--yes"]).env("NO_MODIFY_PATH", "1").run().ok();
     complains(&output, "adopted the login found in ");
-    output.says("Codex 0.169.0: ").says("Installed the shim: ").says("`alice`");
+    output.says(&format!("Codex {}: ", version())).says("Installed the shim: ").says("`alice`");
     let live = world.live();
     let mut session = interface(&world);
     answered_by(&mut session, &world, "alice");

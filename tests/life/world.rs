@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
-use testkit::{Cmd, Codex, Output, PINNED, Pty, Sandbox, real_codex, wait_until};
+use testkit::{Cmd, Codex, Output, Pty, Sandbox, real_codex, version, wait_until};
 
 /// How long to wait for something that happens at once, on a machine that is busy.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
@@ -31,7 +31,10 @@ impl World {
 
     /// The same with the real Codex.
     pub(crate) fn real(users: &[&str]) -> World {
-        World::with(Codex::Real(real_codex(PINNED).unwrap_or_else(|e| panic!("no real Codex: {e}"))), users)
+        World::with(
+            Codex::Real(real_codex(&version()).unwrap_or_else(|e| panic!("no real Codex: {e}"))),
+            users,
+        )
     }
 
     /// The same with a shell script in Codex's place.

@@ -1,6 +1,7 @@
 //! The real Codex of a given version, from npm.
 
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -8,6 +9,9 @@ use crate::bins;
 
 /// The version that the tests run unless they name another.
 pub const PINNED: &str = "0.169.0";
+
+/// Every version that is tried, oldest first.
+pub const ALL: [&str; 5] = ["0.120.0", "0.140.0", "0.150.0", "0.159.3", PINNED];
 
 /// An installed real Codex.
 #[derive(Clone, Debug)]
@@ -26,6 +30,7 @@ pub struct RealCodex {
 /// # Errors
 /// In words, when there is no Node or npm, or no network, or the variable's folder does not have it.
 pub fn real_codex(version: &str) -> Result<RealCodex, String> {
+    note_use();
     if let Some(dir) = std::env::var_os("CODEX_POOL_TEST_CODEX_DIR") {
         return look(&Path::new(&dir).join(format!("codex-{version}")), version);
     }
@@ -40,11 +45,31 @@ pub fn real_codex(version: &str) -> Result<RealCodex, String> {
     look(&prefix, version).or_else(|_| install(&dir, version).and_then(|()| look(&prefix, version)))
 }
 
-/// Every version named in `CODEX_POOL_TEST_VERSIONS` (separated by spaces or commas), else [`PINNED`] alone.
+/// The version of tests that run one alone: the last of [`versions`].
+pub fn version() -> String {
+    versions().pop().unwrap_or_else(|| PINNED.to_owned())
+}
+
+/// Every version named in `CODEX_POOL_TEST_VERSIONS` (separated by spaces or commas; `all` for [`ALL`]), else
+/// [`PINNED`] alone.
 pub fn versions() -> Vec<String> {
     let list = std::env::var("CODEX_POOL_TEST_VERSIONS").unwrap_or_default();
+    if list == "all" {
+        return ALL.map(str::to_owned).into();
+    }
     let named: Vec<_> = list.split([' ', ',']).filter(|v| !v.is_empty()).map(str::to_owned).collect();
     if named.is_empty() { vec![PINNED.to_owned()] } else { named }
+}
+
+/// Notes in the file that `CODEX_POOL_TEST_USED` names, if any, that the running test uses the real Codex: what
+/// `scripts/compatibility.sh` counts. A test's thread bears its name.
+fn note_use() {
+    let Some(file) = std::env::var_os("CODEX_POOL_TEST_USED") else { return };
+    let thread = std::thread::current();
+    let line = format!("{}\n", thread.name().unwrap_or_default());
+    let opened = File::options().append(true).create(true).open(&file);
+    let noted = opened.and_then(|mut notes| notes.write_all(line.as_bytes()));
+    noted.unwrap_or_else(|e| panic!("{}: {e}", Path::new(&file).display()));
 }
 
 /// Installs under a temporary name, then renames: what is at `<dir>/<version>` is whole.

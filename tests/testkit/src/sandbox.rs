@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::backend::{Backend, User};
 use crate::cmd::Cmd;
 use crate::procs::{self, Process};
-use crate::real_codex::{PINNED, RealCodex, real_codex};
+use crate::real_codex::{RealCodex, real_codex, version};
 use crate::{bins, find_program};
 
 /// Which program is Codex in a sandbox, behind the shim.
@@ -116,12 +116,12 @@ impl Sandbox {
         Sandbox::builder().build()
     }
 
-    /// A world with the real Codex of the [`PINNED`] version and a service of its own.
+    /// A world with the real Codex of the tests' [`version`] and a service of its own.
     ///
     /// # Panics
     /// If that Codex is not there and cannot be installed.
     pub fn real() -> Sandbox {
-        let codex = real_codex(PINNED).unwrap_or_else(|e| panic!("no real Codex: {e}"));
+        let codex = real_codex(&version()).unwrap_or_else(|e| panic!("no real Codex: {e}"));
         Sandbox::builder().codex(Codex::Real(codex)).build()
     }
 
