@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs the tests that use the real Codex with several versions of it, and writes docs/compatibility.md.
 # Usage: scripts/compatibility.sh [VERSION…]
+# COMPATIBILITY_RESULTS=<file> keeps the results there; a version that has some is not run again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,20 +9,19 @@ versions=("$@")
 [ "${#versions[@]}" -gt 0 ] || versions=(0.120.0 0.140.0 0.150.0 0.159.3 0.169.0)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-results=$work/results
-: >"$results"
+results=${COMPATIBILITY_RESULTS:-$work/results}
+touch "$results"
 
-# Runs a suite with a version, and notes of each test in it that used the real Codex how it ended.
+# Runs the tests of a suite whose names contain one of the words, or all, and notes of each that used the real Codex
+# how it ended.
 suite() {
-    local version=$1 name=$2
+    local version=$1 package=$2 name=$3
     rm -f "$work/used" && touch "$work/used"
-    CODEX_POOL_TEST_VERSIONS=$version CODEX_POOL_TEST_USED=$work/used cargo test --quiet --locked --no-fail-fast \
-        "${@:3}" -- --test-threads=2 --format=pretty >"$work/output" 2>&1 || true
+    CODEX_POOL_TEST_VERSIONS=$version CODEX_POOL_TEST_USED=$work/used cargo test --quiet --locked \
+        -p "$package" --test "$name" -- --test-threads=2 --format=pretty "${@:4}" >"$work/output" 2>&1 || true
     grep -q '^test result' "$work/output" || { tail -n 20 "$work/output" >&2 && exit 1; }
     sed -nE 's/^test (.*) \.\.\. (ok|FAILED)$/\1 \2/p' "$work/output" | while read -r test end; do
-        if grep -qxF "$test" "$work/used"; then
-            printf '%s %s %s %s\n' "$name" "$test" "$version" "$end"
-        fi
+        ! grep -qxF "$test" "$work/used" || printf '%s %s %s %s\n' "$name" "$test" "$version" "$end"
     done >>"$results"
     # What failed is shown, with its reason.
     if grep -q '\.\.\. FAILED$' "$work/output"; then
@@ -31,13 +31,16 @@ suite() {
 
 for version in "${versions[@]}"; do
     printf 'Codex %s\n' "$version" >&2
-    for name in launch sessions seats life refresh proof; do
-        filter=()
-        # Their other tests do without the real Codex, and take their time.
-        case $name in proof | refresh | life) filter=(real::) ;; esac
-        suite "$version" "$name" -p codex-pool --test "$name" "${filter[@]}"
+    ! grep -qF " $version " "$results" || continue
+    suite "$version" codex-pool sessions
+    suite "$version" codex-pool seats
+    # The other tests of these do without the real Codex, and take their time.
+    for name in life refresh proof; do
+        suite "$version" codex-pool "$name" real::
     done
-    suite "$version" testkit -p testkit --test real
+    suite "$version" codex-pool launch server:: rotation:: adoption:: real_codex keyring why_names_first \
+        sessions_on_three twenty_launches two_copies absent_codex_home
+    suite "$version" testkit real
 done
 
 count() { grep -cE "$1" "$results" || true; }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use testkit::Pty;
+use testkit::{Pty, has_server, version};
 
 use crate::world::{SOON, World};
 
@@ -13,10 +13,13 @@ const ALICE: [(&str, f64, f64); 2] = [("alice", 10.0, 10.0), ("bob", 60.0, 60.0)
 /// Bob ranks first, then alice.
 const BOB: [(&str, f64, f64); 2] = [("alice", 95.0, 60.0), ("bob", 10.0, 10.0)];
 
-fn world() -> World {
-    let world = World::real(&["alice", "bob"]);
-    world.usage(&ALICE);
-    world
+/// None where Codex has no background server.
+fn world() -> Option<World> {
+    has_server(&version()).then(|| {
+        let world = World::real(&["alice", "bob"]);
+        world.usage(&ALICE);
+        world
+    })
 }
 
 /// Types `codex`, asks something, and requires that this user answers.
@@ -44,7 +47,7 @@ fn server(world: &World) -> Option<u64> {
 
 #[test]
 fn with_a_server_of_another_account_that_is_in_use_the_picked_account_answers_in_its_home() {
-    let world = world();
+    let Some(world) = world() else { return };
     quit(interactive(&world, &[], "alice"));
     assert!(server(&world).is_some(), "the server outlives its interface");
     world.usage(&BOB);
@@ -57,7 +60,7 @@ fn with_a_server_of_another_account_that_is_in_use_the_picked_account_answers_in
 
 #[test]
 fn with_a_server_that_outlived_a_switch_the_picked_account_answers() {
-    let world = world();
+    let Some(world) = world() else { return };
     let alice = interactive(&world, &[], "alice");
     let before = server(&world).expect("a server");
     world.pool(&["use", "bob", "--force"]).run().ok();
@@ -69,7 +72,7 @@ fn with_a_server_that_outlived_a_switch_the_picked_account_answers() {
 
 #[test]
 fn an_idle_server_of_another_account_is_stopped_when_the_seat_is_needed() {
-    let world = world();
+    let Some(world) = world() else { return };
     world.pool(&["use", "alice"]).run().ok();
     world.pool(&["use", "--auto"]).run().ok();
     world.codex(&["app-server", "daemon", "start"]).run().ok();
@@ -83,7 +86,7 @@ fn an_idle_server_of_another_account_is_stopped_when_the_seat_is_needed() {
 
 #[test]
 fn a_server_of_the_picked_account_is_joined() {
-    let world = world();
+    let Some(world) = world() else { return };
     quit(interactive(&world, &[], "alice"));
     let before = server(&world).expect("a server");
     quit(interactive(&world, &[], "alice"));

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 
 use testkit::backend::Usage;
 use testkit::pty::CTRL_C;
-use testkit::{Codex, Pty, Sandbox, real_codex, version, versions};
+use testkit::{Codex, Pty, Sandbox, has_server, real_codex, version, versions};
 
 use crate::world::{SOON, World, complains};
 
@@ -116,6 +116,9 @@ fn every_version_logs_in_without_touching_the_live_login() {
 
 #[test]
 fn a_background_server_moves_with_what_is_attached_to_it() {
+    if !has_server(&version()) {
+        return;
+    }
     let world = World::real(&["alice", "bob"]);
     world.pool(&["use", "alice"]).run().ok();
     let mut terminal = interface(&world);
@@ -154,6 +157,9 @@ fn a_background_server_moves_with_what_is_attached_to_it() {
 
 #[test]
 fn an_idle_server_does_not_keep_the_old_account() {
+    if !has_server(&version()) {
+        return;
+    }
     let world = World::real(&["alice", "bob"]);
     world.pool(&["use", "alice"]).run().ok();
     world.codex(&["app-server", "daemon", "start"]).run().ok();

@@ -106,6 +106,12 @@ impl World {
         fs::read_to_string(self.stored_path(name)).unwrap_or_default()
     }
 
+    /// Whether the registry knows an account.
+    pub(crate) fn is_registered(&self, name: &str) -> bool {
+        let registry = fs::read_to_string(self.pool_home().join("accounts.json")).unwrap_or_default();
+        registry.contains(&self.ids[name])
+    }
+
     /// Makes the usage of all accounts known and fresh; each has a bit less left than the one before.
     pub(crate) fn usage(&self) {
         self.usage_of_age(0);
@@ -212,6 +218,42 @@ impl World {
         }
         let report = self.backend().report();
         breaches.extend(report.violations.iter().map(|v| format!("{v:?}")));
+        breaches
+    }
+
+    /// What is broken of what holds once nothing runs and the last command was not killed: one file per account
+    /// among the seats, each with the newest login, and nothing half-made left.
+    pub(crate) fn breaches_at_rest(&self) -> Vec<String> {
+        let mut breaches = Vec::new();
+        let pool = self.pool_home();
+        let mut seats: BTreeMap<String, PathBuf> = BTreeMap::new();
+        for path in self.documents() {
+            let seat = path.ends_with("auth.json") && !path.is_symlink();
+            let Some(owner) = self.backend().owner(&fs::read_to_string(&path).unwrap_or_default()) else {
+                continue;
+            };
+            if !seat {
+                continue;
+            }
+            if !fs::read_to_string(&path)
+                .is_ok_and(|t| t.contains(&self.backend().newest_refresh_token(&owner)))
+            {
+                breaches.push(format!("{} holds an older login of {owner}", path.display()));
+            }
+            if let Some(other) = seats.insert(owner.clone(), path.clone()) {
+                breaches.push(format!("{owner} is in {} and in {}", path.display(), other.display()));
+            }
+        }
+        for folder in [pool.clone(), pool.join("auth"), self.codex_home()] {
+            let half = |path: &PathBuf| path.to_string_lossy().contains(".codex-pool.");
+            breaches.extend(
+                list(&folder)
+                    .iter()
+                    .filter(|path| half(path))
+                    .map(|path| format!("{} is left", path.display())),
+            );
+        }
+        breaches.extend(list(&pool.join("logins")).iter().map(|path| format!("{} is left", path.display())));
         breaches
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use testkit::pty::CTRL_C;
-use testkit::{Cmd, Codex, Pty, Running, wait_for, wait_until};
+use testkit::{Cmd, Codex, Pty, Running, revokes, wait_for, wait_until};
 
 use crate::rpc::Editor;
 use crate::world::{SOON, World, alive, answered, ask, children, quit, wait_for_end, worlds};
@@ -323,7 +323,7 @@ fn a_logout_ends_the_live_login_and_no_other() {
         let old = world.live().expect("a live login");
         world.codex(&["logout"]).run().ok();
         assert_eq!(world.live(), None, "{}", world.version);
-        assert!(!world.backend().is_good(&old), "{}", world.version);
+        assert_eq!(world.backend().is_good(&old), !revokes(&world.version), "{}", world.version);
         let ids = world.ids();
         assert!(!world.pool_home().join(format!("auth/{}.json", ids["alice"])).exists());
         // Nobody is offered what is revoked.
@@ -339,7 +339,12 @@ fn a_logout_of_a_named_account_ends_that_one_and_no_other() {
         let bob = world.backend().good_refresh_tokens("bob");
         world.codex(&["logout"]).env("CODEX_POOL_ACCOUNT", "bob").run().ok();
         assert_eq!(bob.len(), 1);
-        assert!(world.backend().good_refresh_tokens("bob").is_empty(), "{}", world.version);
+        assert_eq!(
+            world.backend().good_refresh_tokens("bob").is_empty(),
+            revokes(&world.version),
+            "{}",
+            world.version
+        );
         assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version);
         answered(world.exec().run(), "alice");
         world.exec_as("bob").run().expect(4);

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use testkit::backend::Usage;
 use testkit::pty::ENTER;
 use testkit::{Cmd, Codex, Output, Pty, Running, Sandbox, real_codex, wait_until};
+pub(crate) use testkit::has_server;
 
 /// How long to wait for something that happens at once, on a machine that is busy.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
@@ -45,12 +46,6 @@ pub(crate) fn worlds(users: &[&str]) -> impl Iterator<Item = World> {
 /// The same of the versions that have a background server.
 pub(crate) fn worlds_with_server(users: &[&str]) -> impl Iterator<Item = World> {
     versions().into_iter().filter(|v| has_server(v)).map(|version| World::of(&version, users))
-}
-
-/// Whether this version has a background server.
-pub(crate) fn has_server(version: &str) -> bool {
-    let minor = version.split('.').nth(1).and_then(|minor| minor.parse::<u32>().ok());
-    minor.is_some_and(|minor| minor >= 159)
 }
 
 /// What Codex installs for its background server, 400 MB: once per version, not once per test.

@@ -61,6 +61,21 @@ pub fn versions() -> Vec<String> {
     if named.is_empty() { vec![PINNED.to_owned()] } else { named }
 }
 
+/// Whether this version has a background server, and its session logs say whose they are: from 0.159 on.
+pub fn has_server(version: &str) -> bool {
+    minor(version) >= 159
+}
+
+/// Whether this version revokes a login that it replaces or that is logged out: from 0.140 on.
+pub fn revokes(version: &str) -> bool {
+    minor(version) >= 140
+}
+
+/// The second number of a version; all of them are 0.x.
+fn minor(version: &str) -> u32 {
+    version.split('.').nth(1).and_then(|minor| minor.parse().ok()).unwrap_or(0)
+}
+
 /// Notes in the file that `CODEX_POOL_TEST_USED` names, if any, that the running test uses the real Codex: what
 /// `scripts/compatibility.sh` counts. A test's thread bears its name.
 fn note_use() {
