@@ -5,12 +5,16 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use fs2::FileExt;
 
 use super::atomic::create_private_dir;
 use crate::paths::PoolPaths;
+
+/// The waiting thread needs next to none, bytes.
+const STACK: usize = 64 << 10;
 
 /// A held flock, released on drop.
 #[derive(Debug)]
@@ -30,23 +34,67 @@ impl FileLock {
     /// Takes the lock, waiting at most `wait`; `Ok(None)` if somebody else held it all the time.
     pub fn acquire(path: &Path, wait: Duration) -> io::Result<Option<FileLock>> {
         let file = open(path)?;
-        let start = Instant::now();
-        let mut pause = Duration::from_micros(200);
-        loop {
-            match FileExt::try_lock_exclusive(&file) {
-                Ok(()) => return Ok(Some(FileLock { _file: file })),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) => return Err(e),
-            }
-            // A blocking flock with a time limit would need a signal, and those are Codex's.
-            let left = wait.saturating_sub(start.elapsed());
-            if left.is_zero() {
-                return Ok(None);
-            }
-            std::thread::sleep(pause.min(left));
-            pause = (pause * 2).min(Duration::from_millis(5));
+        let until = Instant::now() + wait;
+        if try_lock(&file)? {
+            return Ok(Some(FileLock { _file: file }));
         }
+        if wait.is_zero() {
+            return Ok(None);
+        }
+        match queue(&file, until) {
+            Some(locked) => Ok(locked?.map(|file| FileLock { _file: file })),
+            None => Ok(poll(&file, until)?.then_some(FileLock { _file: file })),
+        }
+    }
+}
+
+fn try_lock(file: &File) -> io::Result<bool> {
+    loop {
+        return match FileExt::try_lock_exclusive(file) {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => Err(e),
+        };
+    }
+}
+
+/// Waits in the kernel's queue, first come, first served, and costs nothing meanwhile: dozens of launches that
+/// poll take each other's time. A thread waits for us, since a time limit would need a signal, and those are
+/// Codex's. `None` if the system gives no thread.
+fn queue(file: &File, until: Instant) -> Option<io::Result<Option<File>>> {
+    let waiting = file.try_clone().ok()?;
+    let (locked, answer) = mpsc::channel();
+    let wait_for_it = move || {
+        let result = loop {
+            match FileExt::lock_exclusive(&waiting) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                result => break result,
+            }
+        };
+        // If nobody waits any more, the lock goes with what could not be sent.
+        let _ = locked.send(result.map(|()| waiting));
+    };
+    std::thread::Builder::new().stack_size(STACK).spawn(wait_for_it).ok()?;
+    match answer.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        Ok(result) => Some(result.map(Some)),
+        Err(_) => Some(Ok(None)),
+    }
+}
+
+/// Looks again and again. Whether the lock was had.
+fn poll(file: &File, until: Instant) -> io::Result<bool> {
+    let mut pause = Duration::from_micros(200);
+    loop {
+        if try_lock(file)? {
+            return Ok(true);
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        std::thread::sleep(pause.min(left));
+        pause = (pause * 2).min(Duration::from_millis(5));
     }
 }
 
@@ -99,5 +147,27 @@ mod tests {
         assert!(PoolLock::acquire(&paths, Duration::from_millis(3)).unwrap().is_none());
         drop(held);
         assert!(PoolLock::acquire(&paths, Duration::ZERO).unwrap().is_some());
+    }
+
+    #[test]
+    fn who_waits_gets_it_when_it_is_free_and_who_gave_up_does_not_keep_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        for way in [queue as fn(&File, Instant) -> _, |file, until| {
+            let file = file.try_clone().unwrap();
+            Some(poll(&file, until).map(|had| had.then_some(file)))
+        }] {
+            let held = FileLock::acquire(&path, Duration::ZERO).unwrap().expect("free");
+            let wait = |ms| way(&open(&path).unwrap(), Instant::now() + Duration::from_millis(ms)).unwrap();
+            assert!(wait(3).unwrap().is_none());
+            std::thread::scope(|scope| {
+                let waiter = scope.spawn(|| wait(60_000).unwrap().is_some());
+                // Whether it waits already or comes later: it gets it.
+                drop(held);
+                assert!(waiter.join().unwrap());
+            });
+            let free = FileLock::acquire(&path, Duration::from_secs(60)).unwrap();
+            assert!(free.is_some(), "who gave up has let it go");
+        }
     }
 }
