@@ -1,7 +1,7 @@
 //! Kills the programs at random instants, again and again on the same pool, while the issuer rotates its tokens:
 //! after each kill, and once nothing of the killed one runs any more, the invariants are checked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -95,6 +95,8 @@ struct Driver {
     tally: Tally,
     /// Of tokens issued in this round, seconds.
     lifetime: i64,
+    /// What happened last, newest last, for when something is broken.
+    history: VecDeque<String>,
 }
 
 impl Driver {
@@ -108,6 +110,7 @@ impl Driver {
             usual: BTreeMap::new(),
             tally: Tally::default(),
             lifetime: LIFETIME,
+            history: VecDeque::new(),
         };
         for (number, operation) in OPERATIONS.into_iter().enumerate() {
             driver.refresh_is_due(number);
@@ -220,6 +223,10 @@ impl Driver {
         self.world.wait_until_quiet();
         self.world.backend().forget_approvals();
         let what = format!("kill {number}: {operation:?} after {after:?}");
+        self.history.push_back(format!("{what}: {output}"));
+        if self.history.len() > 6 {
+            self.history.pop_front();
+        }
         if let Some((name, words)) = operation.brings() {
             let good = self.world.backend().good_refresh_tokens(name);
             let stored = good.last().is_some_and(|newest| self.world.stored(name).contains(newest));
@@ -254,7 +261,16 @@ impl Driver {
 
     fn check(&mut self, what: &str) {
         let breaches = self.world.breaches();
-        assert!(breaches.is_empty(), "{what}: {breaches:#?}");
+        if !breaches.is_empty() {
+            let report = self.world.backend().report();
+            let last = |length: usize| length.saturating_sub(8);
+            panic!(
+                "{what}: {breaches:#?}\nbefore: {:#?}\nrefreshes: {:#?}\nrevocations: {:#?}",
+                self.history,
+                &report.refreshes[last(report.refreshes.len())..],
+                &report.revocations[last(report.revocations.len())..]
+            );
+        }
         let begun = self.world.refreshes_begun();
         for name in self.world.lost() {
             assert!(begun.contains(&name), "{what}: {name}'s login is lost");

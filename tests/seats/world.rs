@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use testkit::backend::Usage;
+pub(crate) use testkit::has_server;
 use testkit::pty::ENTER;
 use testkit::{Cmd, Codex, Output, Pty, Running, Sandbox, real_codex, wait_until};
-pub(crate) use testkit::has_server;
 
 /// How long to wait for something that happens at once, on a machine that is busy.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
