@@ -277,6 +277,7 @@ fn a_login_during_a_session_that_comes_to_nothing_changes_nothing() {
         let before = world.backend().pending_logins();
         let mut terminal = Pty::spawn(login(&world), 40, 120);
         wait_for_code(&world, before);
+        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}: meanwhile, too", world.version);
         terminal.send(CTRL_C);
         terminal.wait(SOON);
         all_goes_on();
