@@ -138,16 +138,16 @@ fn below_a_background_server_whose_environment_is_the_first_sessions() {
         let mut stays = Vec::new();
         // Both in the shared seat and in a home: a first session starts the server, the second one joins it.
         for (user, dir) in [("alice", world.codex_home()), ("bob", PathBuf::new())] {
-            let start = || world.terminal(world.codex(&[]).env("CODEX_POOL_ACCOUNT", user));
-            let mut first = start();
+            let other = if user == "alice" { "bob" } else { "alice" };
+            world.rank(&[user, other]);
+            let mut first = world.ui(&[]);
             ask(&world, &mut first, user);
             let dir = if user == "bob" { world.home_of("bob") } else { dir };
             let served_by = server(&dir);
             assert!(served_by.is_some(), "{}: a server in {}", world.version, dir.display());
-            let mut second = start();
+            let mut second = world.ui(&[]);
             ask(&world, &mut second, user);
             quit(&mut first);
-            let other = if user == "alice" { "bob" } else { "alice" };
             world.rank(&[other, user]);
             nested_in(&world, &mut second, user);
             assert_eq!(server(&dir), served_by, "{}: it was not disturbed", world.version);
