@@ -97,6 +97,7 @@ struct Driver {
     lifetime: i64,
     /// What happened last, newest last, for when something is broken.
     history: VecDeque<String>,
+    begun: Instant,
 }
 
 impl Driver {
@@ -111,6 +112,7 @@ impl Driver {
             tally: Tally::default(),
             lifetime: LIFETIME,
             history: VecDeque::new(),
+            begun: Instant::now(),
         };
         for (number, operation) in OPERATIONS.into_iter().enumerate() {
             driver.refresh_is_due(number);
@@ -223,8 +225,15 @@ impl Driver {
         self.world.wait_until_quiet();
         self.world.backend().forget_approvals();
         let what = format!("kill {number}: {operation:?} after {after:?}");
-        self.history.push_back(format!("{what}: {output}"));
-        if self.history.len() > 6 {
+        let token = |text: String| {
+            text.lines().find(|line| line.contains("refresh_token")).map(str::trim).map(str::to_owned)
+        };
+        self.history.push_back(format!(
+            "{what}, {:?}: {output}; live: {:?}",
+            self.begun.elapsed(),
+            self.world.live().and_then(token)
+        ));
+        if self.history.len() > 16 {
             self.history.pop_front();
         }
         if let Some((name, words)) = operation.brings() {
@@ -265,7 +274,7 @@ impl Driver {
             let report = self.world.backend().report();
             let last = |length: usize| length.saturating_sub(8);
             panic!(
-                "{what}: {breaches:#?}\nbefore: {:#?}\nrefreshes: {:#?}\nrevocations: {:#?}",
+                "{what}: {breaches:#?}\nbefore: {:#?}\nrefreshes: {:?}\nrevocations: {:?}",
                 self.history,
                 &report.refreshes[last(report.refreshes.len())..],
                 &report.revocations[last(report.revocations.len())..]

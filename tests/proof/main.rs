@@ -2,6 +2,7 @@
 
 mod crash;
 mod dependencies;
+mod descriptors;
 mod faults;
 mod model;
 mod races;

@@ -37,9 +37,9 @@ fn now() -> i64 {
     since.expect("after 1970").as_secs().try_into().expect("a time")
 }
 
-/// Its interface asks for the token in several places at once: the first reloads the renewed one, the next
+/// Their interface asks for the token in several places at once: the first reloads the renewed one, the next
 /// finds the file unchanged and renews it again. Alone and with the newest token, so nothing is lost.
-const RENEWS_AGAIN: &str = "0.140.0";
+const RENEW_AGAIN: [&str; 2] = ["0.140.0", "0.150.0"];
 
 #[test]
 fn two_interfaces_and_three_execs_take_over_the_token_that_the_pool_renewed() {
@@ -73,7 +73,7 @@ fn two_interfaces_and_three_execs_take_over_the_token_that_the_pool_renewed() {
         }
         let report = backend.report();
         assert_eq!(report.turns_of("alice").iter().filter(|t| t.status == 200).count(), 8, "{version}");
-        if version != RENEWS_AGAIN {
+        if !RENEW_AGAIN.contains(&version.as_str()) {
             assert_eq!(report.refreshes.len(), 1, "{version}: {:?}", report.refreshes);
             assert_eq!(sandbox.live().as_deref(), Some(renewed.as_str()), "{version}");
         }

@@ -71,6 +71,9 @@ fn quit_session_of_bob(world: &World) -> (String, String) {
     let screen = quit(&mut ui);
     world.rank(&TWO);
     let printed = screen.lines().find_map(|line| Some(line[line.find("codex resume ")?..].trim().to_owned()));
+    // 0.150 prints how to choose it from the list.
+    let listed = || screen.contains("codex resume, then select").then(|| format!("codex resume {session}"));
+    let printed = printed.or_else(listed);
     (session, printed.unwrap_or_else(|| panic!("{}: {screen}", world.version)))
 }
 

@@ -67,7 +67,7 @@ fn packages(version: &str) -> PathBuf {
 }
 
 impl World {
-    fn of(version: &str, users: &[&str]) -> World {
+    pub(crate) fn of(version: &str, users: &[&str]) -> World {
         let codex = real_codex(version).unwrap_or_else(|e| panic!("no real Codex: {e}"));
         let world = World::with(Sandbox::builder().codex(Codex::Real(codex)).build(), version);
         if has_server(version) {

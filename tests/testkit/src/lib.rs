@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 pub use cmd::{Cmd, DEFAULT_TIMEOUT, Output, Running};
 pub use procs::Process;
 pub use pty::Pty;
-pub use real_codex::{ALL, PINNED, RealCodex, has_server, real_codex, revokes, version, versions};
+pub use real_codex::{ALL, PINNED, RealCodex, archives, has_server, real_codex, revokes, version, versions};
 pub use sandbox::{Builder, Codex, Sandbox};
 
 /// Looks every 5 ms until `look` gives something.

@@ -71,6 +71,11 @@ pub fn revokes(version: &str) -> bool {
     minor(version) >= 140
 }
 
+/// Whether this version has `archive` and `unarchive`, and tells an editor which hooks there are: from 0.140 on.
+pub fn archives(version: &str) -> bool {
+    minor(version) >= 140
+}
+
 /// The second number of a version; all of them are 0.x.
 fn minor(version: &str) -> u32 {
     version.split('.').nth(1).and_then(|minor| minor.parse().ok()).unwrap_or(0)
