@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use serde_json::{Value, json};
 use testkit::backend::LoginSpec;
 use testkit::{Cmd, Output, Running};
 
@@ -343,4 +344,28 @@ fn nothing_is_lost_when_programs_are_killed() {
 fn ten_thousand_kills() {
     let kills = std::env::var("PROOF_KILLS").map_or(10_000, |n| n.parse().expect("a number"));
     Driver::new(13).run(kills);
+}
+
+#[test]
+fn a_login_after_an_interrupted_refresh_is_made_once_and_kept() {
+    let world = World::new(&["alice", "bob"], "background_refresh = false\n");
+    world.reset(&LoginSpec::default());
+    world.write_live(&world.stored("alice"));
+    // A refresh of Bob's was killed long ago, and now he logs in.
+    let path = world.pool_home().join("state.json");
+    let mut state: Value = serde_json::from_slice(&fs::read(&path).expect("a state")).expect("JSON");
+    let mark = json!({"kind": "refresh", "account": world.ids["bob"], "process": "0-0-1-1", "at": 5});
+    state["marks"] = json!([mark]);
+    world.write_private(&path, &state.to_string());
+    let backend = world.backend();
+    backend.approve_login("bob");
+    let login = world.codex(&["login", "--device-auth", "--experimental_issuer", &backend.url()]).run().ok();
+    assert!(!login.stderr.contains("codex-pool:"), "{login}");
+    let report = backend.report();
+    assert_eq!((report.logins.len(), report.revocations.len()), (1, 0), "{login}");
+    let newest = backend.newest_refresh_token("bob");
+    assert!(world.stored("bob").contains(&newest) && world.live().is_some_and(|live| live.contains(&newest)));
+    assert!(world.refreshes_begun().is_empty(), "the new login ends what was begun");
+    assert!(!fs::read_to_string(&path).expect("a state").contains("marks"));
+    assert_eq!((world.lost(), world.breaches()), (Vec::new(), Vec::new()));
 }

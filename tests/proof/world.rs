@@ -59,7 +59,8 @@ impl World {
         world.exec().run();
         let state = fs::read(world.pool_home().join("state.json")).expect("a state");
         let state: Value = serde_json::from_slice(&state).expect("JSON");
-        world.state = json!({"version": 1, "codex": state["codex"]}).to_string().into_bytes();
+        let codex = state.get("codex").cloned().unwrap_or_else(|| json!({}));
+        world.state = json!({"version": 1, "seats": {}, "codex": codex}).to_string().into_bytes();
         world
     }
 

@@ -3,6 +3,7 @@
 //! the live document, safe in the pool, is moved aside; afterwards the new login is adopted, or the old
 //! one put back. A mark says that this is going on; one left by a crash is undone by the next launch.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use super::exec::Program;
@@ -134,6 +135,16 @@ impl Interlude {
             }
         };
         drop(held);
+        // It has run. Should anything of ours fail now, it must not be started again: a second login would revoke
+        // what the first one made. The mark stays, and the next launch tries again.
+        std::panic::set_hook(Box::new(move |panic| {
+            let place =
+                panic.location().map_or_else(String::new, |at| format!(" ({}:{})", at.file(), at.line()));
+            // Not through `say`, which may be what failed.
+            let line = format!("codex-pool: internal error{place}; the next launch tries again\n");
+            let _ = std::io::stderr().write_all(line.as_bytes());
+            leave(spawn::end_as(end));
+        }));
         let mut lines = Vec::new();
         if let Err(error) = self.finish(end, &mut lines) {
             lines.push(Line::Wrong(format!("{error}; the next launch tries again")));
@@ -152,10 +163,8 @@ impl Interlude {
         ledger::leave(&self.paths, &self.me);
         let census = Census::take(Some(&lock), &self.paths, now);
         let me = self.me.to_string();
-        let Some(at) = pool.state().marks.iter().position(|m| m.process == me && m.kind == self.kind) else {
-            return Ok(());
-        };
-        let mark = pool.state().marks[at].clone();
+        let mark = pool.state().marks.iter().find(|m| m.process == me && m.kind == self.kind).cloned();
+        let Some(mark) = mark else { return Ok(()) };
         let succeeded = end == End::Exited(0);
         let held = settle(&lock, &mut pool, &census, &mark, succeeded, now)?;
         if self.kind == MarkKind::Login
@@ -164,7 +173,8 @@ impl Interlude {
         {
             renewal::restart(&mut pool, id);
         }
-        pool.state_mut().marks.remove(at);
+        // Not by its place: a new login also ends what is known of refreshes that were begun, marks before it.
+        pool.state_mut().marks.retain(|other| *other != mark);
         pool.commit(&lock)?;
         if self.private {
             let _ = std::fs::remove_dir_all(self.seat.dir());
@@ -183,6 +193,12 @@ impl Interlude {
         }
         Ok(())
     }
+}
+
+/// Ends the process from inside a panic, where there is nowhere to return to.
+#[expect(clippy::exit, reason = "a panic hook cannot return a status")]
+fn leave(status: u8) -> ! {
+    std::process::exit(i32::from(status))
 }
 
 /// What a finished, or interrupted, login or logout means for the pool. Says whose login the seat holds.
@@ -273,8 +289,7 @@ pub fn undo_interrupted(lock: &PoolLock, pool: &mut Pool, census: &Census, now: 
                 }
             })
     };
-    while let Some(at) = pool.state().marks.iter().position(interrupted) {
-        let mark = pool.state().marks[at].clone();
+    while let Some(mark) = pool.state().marks.iter().find(|mark| interrupted(mark)).cloned() {
         settle(lock, pool, census, &mark, false, now)?;
         if let Some(seat) =
             mark.seat.as_deref().and_then(|key| Seat::of_auth_json(&pool.paths, &path_of_key(key)))
@@ -282,7 +297,7 @@ pub fn undo_interrupted(lock: &PoolLock, pool: &mut Pool, census: &Census, now: 
         {
             let _ = std::fs::remove_dir_all(seat.dir());
         }
-        pool.state_mut().marks.remove(at);
+        pool.state_mut().marks.retain(|other| *other != mark);
     }
     Ok(())
 }
