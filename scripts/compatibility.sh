@@ -49,7 +49,7 @@ count() { grep -cE "$1" "$results" || true; }
     # shellcheck disable=SC2016 # the backticks are Markdown's
     printf '# Compatibility\n\nWritten by `scripts/compatibility.sh`, which runs every test that uses the real Codex with each of these versions,\n'
     # shellcheck disable=SC2016
-    printf 'against the stand-in service. `–`: the version does not have what the test is about. `testkit`: the tests of the\n'
+    printf 'against the stand-in service. `–`: the version does not have what the test is about. `real`: the tests of the\n'
     printf 'stand-in service itself, against Codex without the pool.\n\n'
     cat <<'EOF'
 What the older versions lack, and what the pool does about it:
