@@ -139,6 +139,7 @@ impl AuthStatus {
             (_, Some("revoked")) => "its login was revoked (a logout, or a login elsewhere)",
             (_, Some("logged_out")) => "its login was removed from Codex (`/logout`)",
             (_, Some("interrupted")) => "a token refresh was interrupted and its answer is lost",
+            (_, Some("foreign")) => "the issuer answered its refresh with tokens of somebody else",
             (_, Some("no_refresh_token")) => "it has no refresh token",
             _ => "the issuer does not accept its login any more",
         })

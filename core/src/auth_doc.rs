@@ -301,12 +301,12 @@ impl AuthDoc {
     /// as does everything that we do not know. `now` in Unix seconds becomes `last_refresh`.
     ///
     /// # Errors
-    /// If the new tokens belong to someone else, or to nobody.
-    pub fn refreshed(&self, fresh: &FreshTokens, now: i64) -> Result<AuthDoc, DocError> {
+    /// If the new tokens belong to someone else, or to nobody; with the document all the same, as bytes.
+    pub fn refreshed(&self, fresh: &FreshTokens, now: i64) -> Result<AuthDoc, Vec<u8>> {
         // Newer than this one also when both were issued within one second: what it replaces is used up.
         let just_before = self.last_refresh().filter(|at| (0..60).contains(&at.saturating_sub(now)));
         let now = just_before.map_or(now, |at| at + 1);
-        let doc = self.edited(|doc| {
+        let bytes = self.edited_bytes(|doc| {
             for (name, value) in [
                 ("id_token", &fresh.id_token),
                 ("access_token", &fresh.access_token),
@@ -317,17 +317,24 @@ impl AuthDoc {
                 }
             }
             set(doc, &["last_refresh"], time::to_rfc3339(now));
-        })?;
-        if doc.id == self.id { Ok(doc) } else { Err(DocError::NoIdentity) }
+        });
+        let bytes = bytes.map_err(|_| Vec::new())?;
+        match AuthDoc::parse(bytes.clone()) {
+            Ok(doc) if doc.id == self.id => Ok(doc),
+            _ => Err(bytes),
+        }
     }
 
     /// Rewrites the document through a JSON tree that keeps unknown fields and their order.
     fn edited(&self, edit: impl FnOnce(&mut serde_json::Value)) -> Result<AuthDoc, DocError> {
+        AuthDoc::parse(self.edited_bytes(edit)?)
+    }
+
+    fn edited_bytes(&self, edit: impl FnOnce(&mut serde_json::Value)) -> Result<Vec<u8>, DocError> {
         let mut tree: serde_json::Value =
             serde_json::from_slice(&self.bytes).map_err(|_| DocError::NotJson)?;
         edit(&mut tree);
-        let bytes = serde_json::to_vec_pretty(&tree).map_err(|_| DocError::NotJson)?;
-        AuthDoc::parse(bytes)
+        serde_json::to_vec_pretty(&tree).map_err(|_| DocError::NotJson)
     }
 
     /// Understands what other tools export, too: tokens at the top level (flat), or the document

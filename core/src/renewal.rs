@@ -10,7 +10,7 @@ use crate::pool::Pool;
 use crate::process::{Life, ProcessId};
 use crate::seats::occupants::Census;
 use crate::seats::{self, Holding, Seat};
-use crate::store::{LostFound, Mark, MarkKind, path_of_key};
+use crate::store::{LostFound, Mark, MarkKind, Why, path_of_key};
 
 /// Tokens are renewed when less than this is left, so that Codex never has to, seconds.
 pub const EARLY: i64 = 86_400;
@@ -105,7 +105,7 @@ pub fn settle(lock: &PoolLock, pool: &mut Pool, now: i64) -> Result<()> {
     for path in known {
         let Some(seat) = Seat::of_auth_json(&pool.paths, &path) else { continue };
         if let Holding::Account { id, stale: true } = seats::reconcile(lock, pool, &seat, now)?
-            && let Some(doc) = pool.credentials().load(&id)?
+            && let Ok(Some(doc)) = pool.credentials().load(&id)
         {
             // A seat that cannot be written keeps what it has.
             let _ = seats::renew(lock, pool, &seat, &doc, now);
@@ -199,8 +199,16 @@ pub fn finish(
     now: i64,
 ) -> Result<Vec<String>> {
     let id = fresh.id();
-    let stored = pool.credentials().bytes(id)?;
-    if stored.is_none_or(|bytes| bytes == ticket.doc.bytes()) {
+    let Some(stored) = pool.credentials().bytes(id)? else {
+        // Removed meanwhile, or logged out: it does not come back. After a logout it is kept, should that have failed.
+        if pool.registry().get(id).is_some() {
+            LostFound::new(&pool.paths).keep(lock, fresh.bytes(), Why::Replaced, Some(id), now)?;
+        }
+        unmark(pool, id);
+        pool.commit(lock)?;
+        return Ok(Vec::new());
+    };
+    if stored == ticket.doc.bytes() {
         // What it replaces is used up, so nothing is lost with it.
         pool.credentials().put(lock, fresh)?;
         pool.registry_mut().enter(fresh, None, now);

@@ -83,10 +83,12 @@ unsafe impl GlobalAlloc for Arena {
                 return unsafe { self.start().add(begin) };
             }
         }
-        let (spare, size) = self.spare.get();
-        if layout.size() > LARGE && layout.size() <= size && layout.align() <= 16 && MINE.get() {
-            self.spare.set((ptr::null_mut(), 0));
-            return spare;
+        if layout.size() > LARGE && layout.align() <= 16 && MINE.get() {
+            let (spare, size) = self.spare.get();
+            if layout.size() <= size {
+                self.spare.set((ptr::null_mut(), 0));
+                return spare;
+            }
         }
         // SAFETY: the caller's layout.
         unsafe { System.alloc(layout) }

@@ -114,7 +114,7 @@ impl<'a> Context<'a> {
         let lock = self.lock()?;
         let whole = signals::hold();
         let now = env::clock();
-        super::login::sweep(&self.paths);
+        super::login::sweep(&lock, &self.paths, now);
         let mut pool = Pool::open(&lock, &self.paths, now)?;
         if let Some(migration) = &pool.migrated {
             tell_migration(migration, &self.paths);

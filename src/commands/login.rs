@@ -13,9 +13,10 @@ use std::time::{Duration, SystemTime};
 use codex_pool_core::auth_doc::{AuthDoc, MAX_BYTES, Secret};
 use codex_pool_core::codex::find;
 use codex_pool_core::env::names;
-use codex_pool_core::files::{self, Durability};
+use codex_pool_core::files::{self, Durability, PoolLock};
 use codex_pool_core::paths::PoolPaths;
 use codex_pool_core::process::{Life, ProcessId};
+use codex_pool_core::store::{LostFound, Why};
 use codex_pool_core::{Error, Result};
 use nix::sys::signal::Signal;
 
@@ -154,7 +155,6 @@ struct PrivateHome {
 
 impl PrivateHome {
     fn make(ctx: &Context<'_>, config: &str) -> Result<PrivateHome> {
-        sweep(&ctx.paths);
         let me =
             ProcessId::of_self().map_or_else(|_| format!("pid-{}", std::process::id()), |me| me.to_string());
         let home = PrivateHome { dir: ctx.paths.logins().join(me) };
@@ -182,8 +182,9 @@ impl Drop for PrivateHome {
     }
 }
 
-/// Removes private homes of logins that were killed.
-pub(super) fn sweep(paths: &PoolPaths) {
+/// Removes private homes of logins that were killed. A login that was made there all the same is kept in
+/// `lost+found/`: nobody was told that it had succeeded.
+pub(super) fn sweep(lock: &PoolLock, paths: &PoolPaths, now: i64) {
     let Ok(homes) = fs::read_dir(paths.logins()) else { return };
     let me = ProcessId::of_self().ok();
     for home in homes.flatten() {
@@ -193,13 +194,22 @@ pub(super) fn sweep(paths: &PoolPaths) {
             (Some(_), Some(_)) => true,
             _ => is_old(&home.path()),
         };
-        if left_over {
-            // The next login tries again.
+        if left_over && keep_login(lock, paths, &home.path(), now).is_ok() {
+            // The next command tries again.
             let _ = fs::remove_dir_all(home.path());
         }
     }
     // Only an empty one goes.
     let _ = fs::remove_dir(paths.logins());
+}
+
+fn keep_login(lock: &PoolLock, paths: &PoolPaths, home: &Path, now: i64) -> Result<()> {
+    let path = home.join("auth.json");
+    let bytes = files::read_small(&path, MAX_BYTES).map_err(|e| Error::io("read", &path, &e))?;
+    if let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) {
+        LostFound::new(paths).keep(lock, &bytes, Why::Unclaimed, None, now)?;
+    }
+    Ok(())
 }
 
 fn is_old(dir: &Path) -> bool {
@@ -243,7 +253,11 @@ mod tests {
         for name in [&living, &dead] {
             fs::create_dir_all(paths.logins().join(name).join("log")).unwrap();
         }
-        sweep(&paths);
+        let lock = PoolLock::acquire(&paths, Duration::ZERO).unwrap().unwrap();
+        fs::write(paths.logins().join(&dead).join("auth.json"), "a login").unwrap();
+        sweep(&lock, &paths, 7);
+        let kept = LostFound::new(&paths).entries();
+        assert_eq!(fs::read_to_string(&kept[0].1).unwrap(), "a login");
         assert!(paths.logins().join(living).exists() && !paths.logins().join(dead).exists());
     }
 }

@@ -51,7 +51,7 @@ pub(crate) fn run(ctx: &Context<'_>, args: &UseArgs) -> Result<()> {
             stop(ctx, server.as_ref());
         }
         if matches!(open.shared, Holding::Broken { .. }) {
-            seats::clear_broken(&open.lock, &open.pool, &ctx.base.shared(), open.now)?;
+            seats::clear_broken(&open.lock, &mut open.pool, &ctx.base.shared(), open.now)?;
         }
         seats::place(&open.lock, &mut open.pool, &open.census, &ctx.base.shared(), &id, open.now)?;
     }

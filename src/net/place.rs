@@ -94,7 +94,10 @@ pub(crate) fn is_loopback(host: &str) -> bool {
 }
 
 fn checked(url: &str, what: &str) -> Result<Place, NetError> {
-    let refused = |why: &str| NetError::Refused(format!("{what} is {why}: {}", clean(url, &[])));
+    // A user's password or key may be in it.
+    let plain =
+        url.rsplit_once('@').map_or(url, |(_, rest)| rest).split(['?', '#']).next().unwrap_or_default();
+    let refused = |why: &str| NetError::Refused(format!("{what} is {why}: {}", clean(plain, &[])));
     let uri: Uri = url.parse().map_err(|_| refused("not a URL"))?;
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
         return Err(refused("not a URL"));

@@ -10,7 +10,7 @@ use codex_pool_core::auth_doc::{AuthDoc, FreshTokens};
 use codex_pool_core::env;
 use codex_pool_core::files::RefreshLock;
 use codex_pool_core::renewal::{self, Begun, Need, Ticket};
-use codex_pool_core::store::LostFound;
+use codex_pool_core::store::{LostFound, Why};
 use codex_pool_core::usage::{Attempt, Failure};
 use codex_pool_core::{Error, Result};
 
@@ -188,10 +188,21 @@ impl Refresher<'_> {
         tokens: &FreshTokens,
     ) -> Result<Renewed> {
         let now = env::clock();
-        let fresh = from.refreshed(tokens, now).map_err(|_| {
-            Error::new("the issuer answered with somebody else's tokens")
-                .hint(format!("log in again with `codex-pool reauth {}`", from.id()))
-        })?;
+        let fresh = match from.refreshed(tokens, now) {
+            Ok(fresh) => fresh,
+            Err(bytes) => {
+                // Whoever they belong to: the old token is used up, and these are the only ones.
+                let (lock, mut pool, _) = self.open()?;
+                let kept =
+                    LostFound::new(&self.ctx.paths).keep(&lock, &bytes, Why::Broken, Some(from.id()), now)?;
+                renewal::reject(alone, &lock, &mut pool, ticket, "foreign", now)?;
+                return Err(Error::new(format!(
+                    "the issuer answered with somebody else's tokens, which are in {}",
+                    kept.display()
+                ))
+                .hint(format!("log in again with `codex-pool reauth {}`", from.id())));
+            }
+        };
         let mut trouble = None;
         for attempt in 0..STORE_TRIES {
             std::thread::sleep(Duration::from_millis(100) * attempt);

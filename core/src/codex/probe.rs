@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use crate::account::short_hash_text;
@@ -93,10 +94,11 @@ pub fn answer(command: &mut Command, wait: Duration) -> Option<String> {
         }
     };
     let mut stdout = child.stdout.take()?;
+    let (sender, text) = mpsc::sync_channel(1);
     let reader = std::thread::Builder::new().spawn(move || {
         let mut text = String::new();
         let _ = stdout.read_to_string(&mut text);
-        text
+        let _ = sender.send(text);
     });
     while child.try_wait().ok()?.is_none() {
         // A system that gives no thread is out of luck, as one that is too slow.
@@ -107,5 +109,6 @@ pub fn answer(command: &mut Command, wait: Duration) -> Option<String> {
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-    reader.ok()?.join().ok()
+    // Its end is not that of its output if it left somebody behind who has that, too.
+    text.recv_timeout(wait.saturating_sub(start.elapsed())).ok()
 }

@@ -10,9 +10,9 @@ use super::exec::Program;
 use super::spawn::{self, End};
 use super::{Held, Launch, Line, Trouble, ledger, nested};
 use crate::account::{AccountId, AuthState, AuthStatus};
-use crate::auth_doc::AuthDoc;
+use crate::auth_doc::{AuthDoc, DocHash};
 use crate::env;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::files::{self, Durability, PoolLock};
 use crate::paths::PoolPaths;
 use crate::pool::Pool;
@@ -20,8 +20,8 @@ use crate::process::{Life, ProcessId};
 use crate::references;
 use crate::renewal;
 use crate::seats::occupants::{self, Census};
-use crate::seats::{self, Base, Holding, Seat, SeatFile};
-use crate::store::{Mark, MarkKind, path_key, path_of_key};
+use crate::seats::{self, Base, Holding, Seat};
+use crate::store::{LostFound, Mark, MarkKind, Why, path_key, path_of_key};
 
 /// How long the end of a login waits for the pool's lock: no Codex is waiting for us any more.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
@@ -65,11 +65,11 @@ impl Launch<'_> {
         self.enter(held, &seat, account.as_ref())?;
         let state = held.pool.state_mut();
         // What happens to the file from here on is our doing.
-        state.seats.remove(&key);
+        let memory = state.seats.remove(&key);
         state.marks.push(Mark { kind, account, seat: Some(key), process: me.to_string(), at: now });
         held.pool.commit_with(held.lock, Durability::Durable)?;
         if kind == MarkKind::Login && !private {
-            move_aside(held, &seat, now)?;
+            move_aside(held, &seat, memory.as_ref().map(|memory| &memory.hash), now)?;
         }
         let seated = super::seating::Seated { seat: seat.clone(), account: None, attaches: false };
         let extra = self.extra_args(held, &seated);
@@ -98,8 +98,15 @@ impl Launch<'_> {
         let home = held.base.home(&held.pool.paths, &id);
         let now = self.env().now;
         seats::home::update_special(held.lock, &held.pool.paths, held.base, &home, now)?;
-        if seats::reconcile(held.lock, &mut held.pool, &home, now)?.account() != Some(&id) {
-            seats::place(held.lock, &mut held.pool, &held.census, &home, &id, now)?;
+        match seats::reconcile_whole(held.lock, &mut held.pool, &home, now)? {
+            Holding::Account { id: there, .. } if there == id => {}
+            Holding::Account { .. } | Holding::Empty => {
+                seats::place(held.lock, &mut held.pool, &held.census, &home, &id, now)?;
+            }
+            _ => {
+                let text = format!("its own home, {}, holds another login", home.dir().display());
+                return Err(Trouble::Named(Error::of(ErrorKind::NoUsableAccount, text)));
+            }
         }
         Ok(home)
     }
@@ -110,16 +117,12 @@ fn private_home(base: &Base, paths: &PoolPaths, process: &ProcessId) -> Seat {
     base.special(paths, &format!("login-{}-{}", process.pid, process.start_ticks))
 }
 
-/// Takes the live document, which the pool holds, out of the way.
-fn move_aside(held: &mut Held<'_>, seat: &Seat, now: i64) -> Result<()> {
+/// Takes the live document, which the pool holds, out of the way. `seen`: what it was when it was taken in.
+fn move_aside(held: &mut Held<'_>, seat: &Seat, seen: Option<&DocHash>, now: i64) -> Result<()> {
     if matches!(held.shared, Holding::Broken { .. }) {
-        return seats::clear_broken(held.lock, &held.pool, seat, now);
+        return seats::clear_broken(held.lock, &mut held.pool, seat, now);
     }
-    let path = seat.auth_json();
-    let file = SeatFile::find(&held.pool.paths, path.clone()).map_err(|e| Error::io("use", &path, &e))?;
-    // A link of ours goes itself; through the user's link, the file behind it.
-    let at = if file.link == seats::Link::Ours { &path } else { &file.real };
-    files::remove_file(at).map_err(|e| Error::io("remove", at, &e))
+    seats::take_away(held.lock, &mut held.pool, seat, seen, now)
 }
 
 impl Interlude {
@@ -178,6 +181,13 @@ impl Interlude {
         pool.commit(&lock)?;
         if self.private {
             let _ = std::fs::remove_dir_all(self.seat.dir());
+            if succeeded && held.is_none() {
+                let place = pool.paths.lost_found();
+                lines.push(Line::Wrong(format!(
+                    "the new login is none that codex-pool can manage; what Codex left of it is in {}",
+                    place.display()
+                )));
+            }
         }
         if self.kind == MarkKind::Login
             && let Some(id) = held
@@ -241,8 +251,11 @@ fn adopt_private(lock: &PoolLock, pool: &mut Pool, home: &Seat, now: i64) -> Res
     let path = home.auth_json();
     let bytes =
         files::read_small(&path, crate::auth_doc::MAX_BYTES).map_err(|e| Error::io("read", &path, &e))?;
-    let Some(doc) = bytes.and_then(|bytes| AuthDoc::parse(bytes).ok()) else { return Ok(None) };
-    let doc = doc.corrected();
+    let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) else { return Ok(None) };
+    let Ok(doc) = AuthDoc::parse(bytes.clone()).map(AuthDoc::corrected) else {
+        LostFound::new(&pool.paths).keep(lock, &bytes, Why::Broken, None, now)?;
+        return Ok(None);
+    };
     pool.adopt(lock, &doc, None, false, now)?;
     let id = doc.id().clone();
     for seat in seats::seats_of(lock, pool, &id, now)? {

@@ -152,7 +152,9 @@ pub fn prepare(request: &Request<'_>) -> Outcome {
             if let Some(paths) = &paths {
                 launch.enter_untouched(paths);
             }
-            lines.push(Line::Wrong(format!("{why}; Codex starts without the pool")));
+            let revokes =
+                if is_codex && call.is_login() { ", and a login revokes the one that is there" } else { "" };
+            lines.push(Line::Wrong(format!("{why}; Codex starts without the pool{revokes}")));
             Outcome::Exec(out, lines)
         }
     }
@@ -238,6 +240,10 @@ impl Launch<'_> {
             let census = Census::take(Some(&attempt), paths, env.now);
             login::undo_interrupted(&attempt, &mut pool, &census, env.now)?;
             let shared = seats::reconcile(&attempt, &mut pool, &base.shared(), env.now)?;
+            // Also what was in use until a moment ago: the next look at the ledger does not know of that any more.
+            for seat in census.ledger.seats(paths).iter().filter(|seat| **seat != base.shared()) {
+                seats::reconcile(&attempt, &mut pool, seat, env.now)?;
+            }
             if shared == (Holding::Broken { settled: false }) && !waited_for_codex {
                 drop(attempt);
                 wait_until_whole(paths, &base.shared());
@@ -267,7 +273,6 @@ impl Launch<'_> {
             lock = attempt;
             break Held { lock: &lock, pool, census, usage, due, base: &base, codex: &codex, shared };
         };
-        held.reconcile_others(env.now)?;
         // Where that fails, a launch into a home says so; others need no home.
         let _ = seats::mcp_logins::share(&lock, paths, &base, None, env.now);
         if self.is_codex && (self.call.is_login() || self.call.is_logout()) {
@@ -372,17 +377,6 @@ fn wait_until_whole(paths: &PoolPaths, seat: &Seat) {
 }
 
 impl Held<'_> {
-    /// Brings what the other seats hold that are in use, or were until a moment ago, into the pool.
-    fn reconcile_others(&mut self, now: i64) -> Result<(), Trouble> {
-        let shared = self.base.shared();
-        for seat in self.census.ledger.seats(&self.pool.paths) {
-            if seat != shared {
-                seats::reconcile(self.lock, &mut self.pool, &seat, now)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Whether the token in a seat may have to be renewed before somebody starts on it.
     fn runs_out_soon(&self, seat: &Seat, now: i64) -> bool {
         let expires_at = self.pool.state().seat(&seat.auth_json()).and_then(|memory| memory.expires_at);

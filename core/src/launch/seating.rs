@@ -13,6 +13,7 @@ use crate::codex::layers::CredentialsStore;
 use crate::codex::{daemon, probe};
 use crate::config::Parallel;
 use crate::env::names;
+use crate::error::Error;
 use crate::paths::PoolPaths;
 use crate::seats::occupants::{self, Kind, Occupant};
 use crate::seats::{self, Base, Holding, Seat};
@@ -70,13 +71,16 @@ impl Launch<'_> {
             Parallel::Off => Err("parallel = \"off\"".to_owned()),
         };
         if let Some(there) = at_home.first() {
-            let held_there = seats::reconcile(held.lock, &mut held.pool, &home, self.env().now)?;
+            let held_there = seats::reconcile_whole(held.lock, &mut held.pool, &home, self.env().now)?;
             if held_there.account() == Some(&id) {
                 let why = format!("it is in use there: {}", there.describe());
                 return self.join_home(held, &home, &id, &why, false, lines);
             }
-            // Somebody logged out, or in as another, in the session there: its file is no longer ours to write.
-            possible = Err("a session in its own home has another login now".to_owned());
+            // Where nobody can be seen, "somebody" may be in any seat, and is in none that is empty.
+            if held_there != Holding::Empty || at_home.iter().any(|occupant| occupant.pid.is_some()) {
+                // Somebody logged out, or in as another, in the session there: its file is no longer ours to write.
+                possible = Err("a session in its own home has another login now".to_owned());
+            }
         }
         let Some(in_the_way) = self.free_shared_seat(held)? else {
             let before = held.live().cloned();
@@ -93,7 +97,7 @@ impl Launch<'_> {
             Ok(()) => {
                 let who = held.live().map_or_else(|| "CODEX_HOME".to_owned(), |live| label_of(held, live));
                 let why = format!("{who} is in use: {in_the_way}");
-                self.join_home(held, &home, &id, &why, true, lines)
+                self.join_home(held, &home, &id, &why, at_home.is_empty(), lines)
             }
             Err(why) => self.stay(held, Some((&id, in_the_way, why)), lines),
         }
@@ -133,9 +137,19 @@ impl Launch<'_> {
         self.enter(held, home, Some(id))?;
         let updated = seats::home::update(held.lock, &held.pool.paths, held.base, home, free, now);
         let ready = updated.and_then(|()| {
-            let holds = seats::reconcile(held.lock, &mut held.pool, home, now)?;
-            if holds == (Holding::Account { id: id.clone(), stale: false }) {
-                return Ok(());
+            match seats::reconcile_whole(held.lock, &mut held.pool, home, now)? {
+                Holding::Account { id: there, stale: false } if there == *id => return Ok(()),
+                Holding::Account { .. } | Holding::Empty => {}
+                Holding::Broken { settled: true } => {
+                    seats::clear_broken(held.lock, &mut held.pool, home, now)?;
+                }
+                Holding::Broken { settled: false } => {
+                    return Err(Error::new("the login in its own home is being written"));
+                }
+                Holding::Unmanaged(kind) => return Err(Error::new(format!("its own home holds {kind}"))),
+                Holding::Unreadable(why) => {
+                    return Err(Error::new(format!("the login in its own home cannot be read ({why})")));
+                }
             }
             seats::place(held.lock, &mut held.pool, &held.census, home, id, now)
         });
@@ -185,12 +199,19 @@ impl Launch<'_> {
     /// A home without a login, so that there is nothing to delete.
     fn empty_home(&self, held: &mut Held<'_>, lines: &mut Vec<Line>) -> Result<Seated, Trouble> {
         let now = self.env().now;
-        let seat = held.base.special(&held.pool.paths, "empty");
-        if seat.auth_json().symlink_metadata().is_ok() {
-            // Somebody logged in there. The pool has it now; it is forbidden as well, or was picked.
-            seats::reconcile(held.lock, &mut held.pool, &seat, now)?;
-            seats::vacate(held.lock, &mut held.pool, &seat)?;
-        }
+        let mut names = std::iter::once("empty".to_owned()).chain((2..).map(|n| format!("empty-{n}")));
+        let seat = loop {
+            let seat = held.base.special(&held.pool.paths, &names.next().unwrap_or_default());
+            match seats::reconcile(held.lock, &mut held.pool, &seat, now)? {
+                Holding::Empty => break seat,
+                // Somebody logged in there, and is gone. The pool has it now; it is forbidden as well, or was picked.
+                Holding::Account { .. } if self.occupants(held, &seat).is_empty() => {
+                    seats::vacate(held.lock, &mut held.pool, &seat, now)?;
+                    break seat;
+                }
+                _ => {}
+            }
+        };
         seats::home::update_special(held.lock, &held.pool.paths, held.base, &seat, now)?;
         self.enter(held, &seat, None)?;
         lines.push(Line::Wrong(
@@ -203,7 +224,7 @@ impl Launch<'_> {
     fn put(&self, held: &mut Held<'_>, seat: &Seat, id: &AccountId) -> Result<(), Trouble> {
         let now = self.env().now;
         if matches!(held.shared, Holding::Broken { .. }) && !seat.is_home() {
-            seats::clear_broken(held.lock, &held.pool, seat, now)?;
+            seats::clear_broken(held.lock, &mut held.pool, seat, now)?;
         }
         Ok(seats::place(held.lock, &mut held.pool, &held.census, seat, id, now)?)
     }

@@ -8,19 +8,25 @@ use std::path::Path;
 use super::{LockHolders, Stat};
 
 pub(super) fn boot_id() -> io::Result<String> {
-    let mut boot = libc::timeval { tv_sec: 0, tv_usec: 0 };
-    let mut size = size_of::<libc::timeval>();
-    let mut name = [libc::CTL_KERN, libc::KERN_BOOTTIME];
-    // SAFETY: `name` has two elements, and `boot` is as large as `size` says.
-    #[expect(unsafe_code, reason = "sysctl")]
+    // Not the time of the boot, which moves when the clock is set.
+    let mut uuid = [0u8; 64];
+    let mut size = uuid.len();
+    // SAFETY: the name is a C string, and `uuid` is as large as `size` says.
+    #[expect(unsafe_code, reason = "sysctlbyname")]
     let result = unsafe {
-        libc::sysctl(name.as_mut_ptr(), 2, (&raw mut boot).cast(), &mut size, std::ptr::null_mut(), 0)
+        libc::sysctlbyname(
+            c"kern.bootsessionuuid".as_ptr(),
+            uuid.as_mut_ptr().cast(),
+            &raw mut size,
+            std::ptr::null_mut(),
+            0,
+        )
     };
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
-    // Whole seconds: the microseconds move when the clock is adjusted.
-    Ok(format!("{:x}", boot.tv_sec))
+    let hex = uuid.iter().take_while(|byte| **byte != 0).filter(|byte| byte.is_ascii_hexdigit());
+    Ok(hex.map(|byte| char::from(byte.to_ascii_lowercase())).collect())
 }
 
 pub(super) fn pid_namespace() -> io::Result<u64> {

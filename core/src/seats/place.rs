@@ -2,24 +2,19 @@
 //! account that has one elsewhere (invariant 3). The caller has reconciled the seat and knows that it
 //! may change hands, or that it holds this account already.
 
-use std::fs::File;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
+use super::reconcile::{adopt_late_write, reconcile_whole};
 use super::{Base, Holding, Link, Seat, SeatFile, reconcile};
 use crate::account::AccountId;
-use crate::auth_doc::{AuthDoc, DocError, DocHash, MAX_BYTES};
+use crate::auth_doc::{AuthDoc, DocHash};
 use crate::error::{Error, Result};
 use crate::files::{self, Durability, PoolLock};
 use crate::pool::Pool;
 use crate::process;
 use crate::seats::occupants::{self, Census};
-use crate::store::{LostFound, ServerMemory, Why, path_key, path_of_key};
-
-/// How often, and how long apart, a replaced file is read that is not whole: Codex writes it in one go.
-const LOOKS: u32 = 10;
-const PAUSE: Duration = Duration::from_millis(5);
+use crate::store::{ServerMemory, path_key, path_of_key};
 
 /// Puts the account into the seat.
 ///
@@ -54,36 +49,6 @@ pub fn place(
     pool.state_mut().remember(&path, &doc, doc.hash(), now);
     pool.state_mut().changed_hands(&path, process::ticks_now());
     adopt_late_write(lock, pool, old, seen.as_ref(), now)
-}
-
-/// Codex writes in place: somebody may have written into the replaced file since it was reconciled (`seen`:
-/// what was there then), or be writing just now.
-fn adopt_late_write(
-    lock: &PoolLock,
-    pool: &mut Pool,
-    old: Option<File>,
-    seen: Option<&DocHash>,
-    now: i64,
-) -> Result<()> {
-    let Some(old) = old else { return Ok(()) };
-    let mut looks = 0;
-    loop {
-        let Ok(bytes) = files::read_open(&old, MAX_BYTES) else { return Ok(()) };
-        if seen == Some(&DocHash::of(&bytes)) {
-            return Ok(());
-        }
-        match AuthDoc::parse(bytes.clone()) {
-            Ok(doc) => return pool.adopt(lock, &doc.corrected(), None, false, now).map(|_| ()),
-            Err(DocError::NotJson) if looks < LOOKS => {
-                looks += 1;
-                std::thread::sleep(PAUSE);
-            }
-            Err(_) if bytes.is_empty() => return Ok(()),
-            Err(_) => {
-                return LostFound::new(&pool.paths).keep(lock, &bytes, Why::Broken, None, now).map(|_| ());
-            }
-        }
-    }
 }
 
 /// A server that lives on while the account under it changes goes on with the old one: note which.
@@ -141,7 +106,10 @@ fn elsewhere(
     let mut target = None;
     for path in others.into_iter().filter(|path| *path != here) {
         let Some(other) = Seat::of_auth_json(&pool.paths, &path) else { continue };
-        let held = reconcile(lock, pool, &other, now)?;
+        let held = reconcile_whole(lock, pool, &other, now)?;
+        if held == (Holding::Broken { settled: false }) {
+            return Err(Error::new(format!("{} is being written", path.display())));
+        }
         if held.account() != Some(id) {
             continue;
         }
@@ -151,9 +119,15 @@ fn elsewhere(
             target = Some(file.real);
         } else if super::home::base_of(&pool.paths, other.dir()).is_some() {
             if in_use(pool, census, &other) || linked_to(pool, &path) {
+                if held != (Holding::Account { id: id.clone(), stale: false })
+                    && let Some(doc) = pool.credentials().load(id)?
+                {
+                    // What is read through the link must be the newest.
+                    renew(lock, pool, &other, &doc, now)?;
+                }
                 target = Some(path);
             } else {
-                vacate(lock, pool, &other)?;
+                vacate(lock, pool, &other, now)?;
                 // Nobody is there. What cannot be moved now stays for the next time.
                 let _ = super::home::settle(lock, &Base::under(&pool.paths, &other), &other);
             }
@@ -161,7 +135,13 @@ fn elsewhere(
             target = Some(share(lock, pool, &other, id, now)?);
         }
     }
-    Ok(target.filter(|target| *target != here))
+    Ok(target.filter(|target| !is_same_place(target, &here)))
+}
+
+/// Whether two paths name one entry of one folder, however they are spelled: a link must not lead to itself.
+fn is_same_place(a: &Path, b: &Path) -> bool {
+    let real = |path: &Path| path.parent().and_then(|dir| std::fs::canonicalize(dir).ok());
+    a == b || a.file_name() == b.file_name() && real(a).is_some() && real(a) == real(b)
 }
 
 /// The files of the seats where this account was seen last.
@@ -206,6 +186,10 @@ fn share(lock: &PoolLock, pool: &mut Pool, other: &Seat, id: &AccountId, now: i6
     let home = base.home(&pool.paths, id);
     super::home::create(lock, &pool.paths, &base, &home)?;
     let target = home.auth_json();
+    let there = reconcile_whole(lock, pool, &home, now)?;
+    if there != Holding::Empty && there.account() != Some(id) {
+        return Err(Error::new(format!("{} holds another login", target.display())));
+    }
     let doc = pool.credentials().load(id)?;
     let doc = doc.ok_or_else(|| Error::new(format!("the pool has no credentials for {id}")))?;
     files::write_whole(&target, doc.bytes(), Durability::Fast)
@@ -232,17 +216,43 @@ fn replace_by_link(path: &Path, target: &Path) -> std::io::Result<()> {
 }
 
 /// Takes the document out of a seat that nobody uses. The pool holds it already. Through the user's own
-/// link, the file behind it goes.
+/// link, the file behind it goes. That it is our doing is written down first: it is no logout.
 ///
 /// # Errors
 /// If it cannot be removed.
-pub fn vacate(_lock: &PoolLock, pool: &mut Pool, seat: &Seat) -> Result<()> {
+pub fn vacate(lock: &PoolLock, pool: &mut Pool, seat: &Seat, now: i64) -> Result<()> {
+    let path = seat.auth_json();
+    if let Some(memory) = pool.state_mut().seats.remove(&path_key(&path)) {
+        pool.commit(lock)?;
+        return take_away(lock, pool, seat, Some(&memory.hash), now);
+    }
+    take_away(lock, pool, seat, None, now)
+}
+
+/// Removes a seat's document, or our link to one. `seen`: what was there when it was last read. Who wrote since then
+/// is not lost.
+///
+/// # Errors
+/// If it cannot be removed.
+pub(crate) fn take_away(
+    lock: &PoolLock,
+    pool: &mut Pool,
+    seat: &Seat,
+    seen: Option<&DocHash>,
+    now: i64,
+) -> Result<()> {
     let path = seat.auth_json();
     let file = SeatFile::find(&pool.paths, path.clone()).map_err(|e| Error::io("use", &path, &e))?;
-    let at = if file.link == Link::Users { &file.real } else { &path };
+    // A link of ours goes itself; its file stays.
+    let (at, old) = match file.link {
+        Link::Ours => (&path, None),
+        Link::Users | Link::None => (&file.real, file.open().ok().flatten()),
+    };
     files::remove_file(at).map_err(|e| Error::io("remove", at, &e))?;
-    pool.state_mut().seats.remove(&path_key(&path));
-    Ok(())
+    match seen {
+        Some(_) => adopt_late_write(lock, pool, old, seen, now),
+        None => Ok(()),
+    }
 }
 
 /// Takes an account's document out of every seat.
@@ -251,7 +261,7 @@ pub fn vacate(_lock: &PoolLock, pool: &mut Pool, seat: &Seat) -> Result<()> {
 /// If a seat cannot be cleared.
 pub fn clear_seats(lock: &PoolLock, pool: &mut Pool, id: &AccountId, now: i64) -> Result<()> {
     for seat in seats_of(lock, pool, id, now)? {
-        vacate(lock, pool, &seat)?;
+        vacate(lock, pool, &seat, now)?;
     }
     Ok(())
 }

@@ -1,19 +1,24 @@
 //! Bringing what a seat holds into the pool before anything else happens to it: invariants 1 and 2.
 //! Never writes a seat, but for moving a broken document out of a free one.
 
+use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::{Seat, SeatFile};
 use crate::account::{AccountId, AuthState, AuthStatus};
-use crate::auth_doc::{AuthDoc, DocError, DocHash};
+use crate::auth_doc::{AuthDoc, DocError, DocHash, MAX_BYTES};
 use crate::error::{Error, Result};
-use crate::files::PoolLock;
+use crate::files::{self, PoolLock};
 use crate::launch::ledger::Ledger;
 use crate::paths::PoolPaths;
 use crate::pool::Pool;
 use crate::store::{LostFound, Settled, Why, path_key, path_of_key};
+
+/// How often, and how long apart, a document is read that is not whole: Codex writes it in one go.
+const LOOKS: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// How long a document must stay broken before it counts as abandoned rather than being written.
 pub const BROKEN_AFTER: Duration = Duration::from_secs(2);
@@ -71,6 +76,8 @@ pub fn look(paths: &PoolPaths, seat: &Seat) -> Holding {
 fn misfit(error: DocError, real: &Path) -> Holding {
     match error {
         DocError::Unmanaged(kind) => Holding::Unmanaged(kind),
+        // Codex may well use them.
+        DocError::NoIdentity => Holding::Unmanaged("tokens that do not say whose they are"),
         _ => {
             let modified = std::fs::metadata(real).and_then(|m| m.modified());
             // A time far in the future is no sign of writing either.
@@ -121,10 +128,13 @@ pub fn reconcile(lock: &PoolLock, pool: &mut Pool, seat: &Seat, now: i64) -> Res
     let doc = doc.corrected();
     let id = doc.id().clone();
     let ours = remembered.filter(|(account, _)| *account == id).map(|(_, hash)| hash);
-    let has_copy = pool.credentials().has(&id);
-    if ours.as_ref() == Some(&hash) && has_copy && pool.registry().get(&id).is_some() {
-        // The seat is as we left it, so the pool's copy is what changed.
-        return Ok(Holding::Account { id, stale: true });
+    if ours.as_ref() == Some(&hash) && pool.registry().get(&id).is_some() {
+        // The seat is as we left it, so the pool's copy is what changed: to something newer, unless somebody
+        // damaged it, or put a backup there.
+        let stored = pool.credentials().load(&id).ok().flatten();
+        if stored.is_some_and(|stored| stored.compare_age(&doc).is_ge()) {
+            return Ok(Holding::Account { id, stale: true });
+        }
     }
     let stored_unchanged = ours.is_some() && ours == stored.as_deref().map(DocHash::of);
     let settled = pool.adopt(lock, &doc, None, stored_unchanged, now)?;
@@ -133,6 +143,23 @@ pub fn reconcile(lock: &PoolLock, pool: &mut Pool, seat: &Seat, now: i64) -> Res
     pool.state_mut().remember(&path, &doc, hash, since);
     let stale = settled == Settled::Kept || as_written != doc.hash();
     Ok(Holding::Account { id, stale })
+}
+
+/// The same, once Codex has written what it is writing: it does so in one go, in far less than the time that this
+/// waits.
+///
+/// # Errors
+/// As [`reconcile`].
+pub fn reconcile_whole(lock: &PoolLock, pool: &mut Pool, seat: &Seat, now: i64) -> Result<Holding> {
+    let mut looks = 0;
+    loop {
+        let held = reconcile(lock, pool, seat, now)?;
+        if held != (Holding::Broken { settled: false }) || looks == LOOKS {
+            return Ok(held);
+        }
+        looks += 1;
+        std::thread::sleep(PAUSE);
+    }
 }
 
 /// A document that was there is gone without our doing: the user logged out in the UI, which revokes it.
@@ -159,14 +186,46 @@ fn vanished(pool: &mut Pool, seat: &Seat, now: i64) {
 ///
 /// # Errors
 /// If it could not be kept in `lost+found/`; it is then still where it was.
-pub fn clear_broken(lock: &PoolLock, pool: &Pool, seat: &Seat, now: i64) -> Result<()> {
+pub fn clear_broken(lock: &PoolLock, pool: &mut Pool, seat: &Seat, now: i64) -> Result<()> {
     let path = seat.auth_json();
     let file = SeatFile::find(&pool.paths, path.clone()).map_err(|e| Error::io("read", &path, &e))?;
+    let old = file.open().map_err(|e| Error::io("read", &path, &e))?;
     let Some(bytes) = file.read().map_err(|e| Error::io("read", &path, &e))? else { return Ok(()) };
     if !bytes.is_empty() {
         LostFound::new(&pool.paths).keep(lock, &bytes, Why::Broken, None, now)?;
     }
-    crate::files::remove_file(&file.real).map_err(|e| Error::io("remove", &path, &e))
+    files::remove_file(&file.real).map_err(|e| Error::io("remove", &path, &e))?;
+    adopt_late_write(lock, pool, old, Some(&DocHash::of(&bytes)), now)
+}
+
+/// Codex writes in place: somebody may have written into the file since it was reconciled (`seen`:
+/// what was there then), or be writing just now.
+pub(super) fn adopt_late_write(
+    lock: &PoolLock,
+    pool: &mut Pool,
+    old: Option<File>,
+    seen: Option<&DocHash>,
+    now: i64,
+) -> Result<()> {
+    let Some(old) = old else { return Ok(()) };
+    let mut looks = 0;
+    loop {
+        let Ok(bytes) = files::read_open(&old, MAX_BYTES) else { return Ok(()) };
+        if seen == Some(&DocHash::of(&bytes)) {
+            return Ok(());
+        }
+        match AuthDoc::parse(bytes.clone()) {
+            Ok(doc) => return pool.adopt(lock, &doc.corrected(), None, false, now).map(|_| ()),
+            Err(DocError::NotJson) if looks < LOOKS => {
+                looks += 1;
+                std::thread::sleep(PAUSE);
+            }
+            Err(_) if bytes.is_empty() => return Ok(()),
+            Err(_) => {
+                return LostFound::new(&pool.paths).keep(lock, &bytes, Why::Broken, None, now).map(|_| ());
+            }
+        }
+    }
 }
 
 /// Reconciles every seat that we remember or that is in the ledger: for commands that need the whole truth.

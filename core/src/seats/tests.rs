@@ -203,7 +203,7 @@ fn what_is_not_whole_is_being_written_for_two_seconds_and_abandoned_afterwards()
             "a wrong clock is no sign of writing"
         );
         assert!(lab.live().exists(), "looking changes nothing");
-        clear_broken(&lab.lock, &lab.pool, &seat, NOW).unwrap();
+        clear_broken(&lab.lock, &mut lab.pool, &seat, NOW).unwrap();
         assert!(!lab.live().exists());
         assert_eq!(lab.lost().iter().any(|lost| lost == text.as_bytes()), !text.is_empty());
     }
@@ -296,4 +296,67 @@ fn nobody_is_in_an_empty_seat_and_an_unreadable_ledger_means_somebody() {
     assert!(lab.census().blind());
     assert!(!lab.census().occupants(&lab.pool, &lab.base, &shared, lab.base.dir()).is_empty());
     assert_eq!(path_key(&shared.auth_json()), shared.auth_json().to_str().unwrap());
+}
+
+#[test]
+fn a_copy_in_the_pool_that_is_damaged_or_older_makes_no_seat_stale() {
+    let newer = login("alice").refresh("rt-2").issued(1500);
+    let older = login("alice").doc().bytes().to_vec();
+    for put_there in [b"{\"tokens\": {".to_vec(), Vec::new(), older] {
+        let mut lab = Lab::with_live(&newer);
+        fs::write(lab.pool.paths.auth(newer.doc().id()), &put_there).unwrap();
+        assert_eq!(lab.reconcile(), holds(&newer));
+        lab.assert_stored(&newer);
+        assert_eq!(lab.lost().contains(&put_there), !put_there.is_empty());
+    }
+}
+
+#[test]
+fn tokens_that_do_not_say_whose_they_are_stay_where_they_are() {
+    let mut lab = Lab::new();
+    fs::write(lab.live(), r#"{"tokens": {"access_token": "x", "refresh_token": "y"}}"#).unwrap();
+    let old = SystemTime::now() - Duration::from_secs(10);
+    fs::File::options().write(true).open(lab.live()).unwrap().set_modified(old).unwrap();
+    assert!(matches!(lab.reconcile(), Holding::Unmanaged(_)));
+}
+
+#[test]
+fn that_we_took_a_login_away_is_known_before_it_is_gone() {
+    let mut lab = Lab::with_live(&login("alice"));
+    let seat = lab.base.shared();
+    // The folder does not let it go, as when we are killed in between.
+    let now_what = |lab: &Lab| crate::store::State::load(None, &lab.pool.paths).seats.len();
+    lab.pool.commit(&lab.lock).unwrap();
+    assert_eq!(now_what(&lab), 1);
+    fs::remove_file(lab.live()).unwrap();
+    fs::create_dir(lab.live()).unwrap();
+    vacate(&lab.lock, &mut lab.pool, &seat, NOW).unwrap_err();
+    assert_eq!(now_what(&lab), 0);
+}
+
+#[test]
+fn what_is_written_while_a_login_is_taken_away_is_not_lost() {
+    let mut lab = Lab::with_live(&login("alice"));
+    let rotated = login("alice").refresh("rt-2").issued(1500);
+    // After the last look at it.
+    lab.write(&rotated);
+    let seat = lab.base.shared();
+    vacate(&lab.lock, &mut lab.pool, &seat, NOW).unwrap();
+    lab.assert_stored(&rotated);
+}
+
+#[test]
+fn a_link_never_leads_to_itself_however_the_pool_is_spelled() {
+    let mut lab = Lab::with_live(&login("alice"));
+    let root = lab.dir.path().canonicalize().unwrap();
+    symlink(&root, root.join("by another name")).unwrap();
+    lab.pool.paths = PoolPaths::new(root.join("by another name/pool"));
+    let other = Base { dir: root.join("other"), explicit: true };
+    fs::create_dir(&other.dir).unwrap();
+    lab.place(&other.shared(), &login("alice"));
+    let home = lab.base.home(&lab.pool.paths, login("alice").doc().id());
+    assert_eq!(fs::canonicalize(lab.live()).unwrap(), fs::canonicalize(home.auth_json()).unwrap());
+    lab.place(&home, &login("alice"));
+    assert_eq!(fs::read(home.auth_json()).unwrap(), login("alice").doc().bytes());
+    assert!(!home.auth_json().is_symlink());
 }

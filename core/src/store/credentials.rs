@@ -83,7 +83,7 @@ impl<'a> Credentials<'a> {
             Ok(stored) => stored,
             // A broken copy in the pool must not stand in the way of a good one.
             Err(_) => {
-                if let Some(bytes) = self.bytes(offered.id())? {
+                if let Some(bytes) = self.bytes(offered.id())?.filter(|bytes| !bytes.is_empty()) {
                     LostFound::new(self.paths).keep(lock, &bytes, Why::Broken, Some(offered.id()), now)?;
                 }
                 None

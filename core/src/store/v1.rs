@@ -15,7 +15,6 @@ use crate::paths::PoolPaths;
 use crate::time;
 
 /// One account of such a store.
-#[derive(Debug)]
 pub struct ForeignAccount {
     /// Its id there.
     pub id: Option<String>,

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::scan::File;
+use super::scan::{File, MAX_BYTES};
+use crate::files;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -96,7 +97,7 @@ fn main_checkout(dir: &Path) -> Option<PathBuf> {
     if dot_git.is_dir() {
         return Some(root.to_owned());
     }
-    let text = std::fs::read_to_string(dot_git).ok()?;
+    let text = String::from_utf8(files::read_small(&dot_git, MAX_BYTES).ok()??).ok()?;
     let worktree = root.join(text.trim().strip_prefix("gitdir:")?.trim());
     let worktrees = worktree.parent().filter(|dir| dir.ends_with("worktrees"))?;
     Some(worktrees.parent()?.parent()?.to_owned())

@@ -6,6 +6,11 @@ use std::path::PathBuf;
 
 use toml::Table;
 
+use crate::files;
+
+/// Larger ones are refused: Codex looks into folders of strangers, too.
+pub(super) const MAX_BYTES: u64 = 16 << 20;
+
 /// Beginnings of the top-level keys that this module is about.
 const KEYS: [&[u8]; 8] = [
     b"cli_auth_credentials_store",
@@ -28,8 +33,8 @@ pub(super) struct File {
 impl File {
     /// `None` if there is none; one that cannot be read is noted.
     pub(super) fn read(path: PathBuf, unreadable: &mut Vec<PathBuf>) -> Option<Self> {
-        match std::fs::read(&path) {
-            Ok(text) => Some(File { path, text }),
+        match files::read_small(&path, MAX_BYTES) {
+            Ok(text) => Some(File { path, text: text? }),
             Err(error) => {
                 if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) {
                     unreadable.push(path);
