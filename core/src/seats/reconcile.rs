@@ -76,8 +76,6 @@ pub fn look(paths: &PoolPaths, seat: &Seat) -> Holding {
 fn misfit(error: DocError, real: &Path) -> Holding {
     match error {
         DocError::Unmanaged(kind) => Holding::Unmanaged(kind),
-        // Codex may well use them.
-        DocError::NoIdentity => Holding::Unmanaged("tokens that do not say whose they are"),
         _ => {
             let modified = std::fs::metadata(real).and_then(|m| m.modified());
             // A time far in the future is no sign of writing either.

@@ -312,15 +312,6 @@ fn a_copy_in_the_pool_that_is_damaged_or_older_makes_no_seat_stale() {
 }
 
 #[test]
-fn tokens_that_do_not_say_whose_they_are_stay_where_they_are() {
-    let mut lab = Lab::new();
-    fs::write(lab.live(), r#"{"tokens": {"access_token": "x", "refresh_token": "y"}}"#).unwrap();
-    let old = SystemTime::now() - Duration::from_secs(10);
-    fs::File::options().write(true).open(lab.live()).unwrap().set_modified(old).unwrap();
-    assert!(matches!(lab.reconcile(), Holding::Unmanaged(_)));
-}
-
-#[test]
 fn that_we_took_a_login_away_is_known_before_it_is_gone() {
     let mut lab = Lab::with_live(&login("alice"));
     let seat = lab.base.shared();
