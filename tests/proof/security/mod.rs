@@ -3,6 +3,8 @@
 mod hostile;
 mod intruders;
 mod secrets;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod swapped;
 
 use std::path::{Path, PathBuf};
 
