@@ -1,7 +1,6 @@
 //! `rm`, `rename`, `enable`, `disable`: small changes of the registry, each one transaction.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use codex_pool_core::account::AccountId;
 use codex_pool_core::codex::{daemon, find};
@@ -11,9 +10,6 @@ use codex_pool_core::{Error, ErrorKind, Result, references, store};
 use super::{Context, Open};
 use crate::cli::{RefArg, RenameArgs, RmArgs};
 use crate::ui;
-
-/// How long an idle background server may take to stop; launches wait 2 s for the pool.
-const STOP_LIMIT: Duration = Duration::from_millis(1500);
 
 fn resolve(open: &Open, reference: &str) -> Result<AccountId> {
     Ok(references::resolve(&open.pool.registry().accounts, reference)?.id.clone())
@@ -147,7 +143,7 @@ fn stop_idle_servers(ctx: &Context<'_>, open: &Open, id: &AccountId) {
     for dir in dirs {
         if let Some(server) = occupants::server(&dir)
             && let Ok(codex) = find::find(ctx.env, &ctx.settings, None)
-            && !daemon::stop(&codex, &dir, &server, STOP_LIMIT)
+            && !daemon::stop(&codex, &dir, &server)
         {
             ui::warn(&format!("Codex's background server (pid {}) could not be stopped", server.pid));
         }

@@ -1,13 +1,13 @@
 //! `use`: make an account live and pin it, make the best one live, or give the choice back to the pool.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use codex_pool_core::account::{Account, AccountId, AuthState};
 use codex_pool_core::codex::{daemon, find};
 use codex_pool_core::launch::{candidates, ledger, usable_by_name};
 use codex_pool_core::pick::pick;
 use codex_pool_core::seats::occupants::{self, Kind, Occupant, Server};
-use codex_pool_core::seats::{self, BROKEN_AFTER, Holding};
+use codex_pool_core::seats::{self, Holding};
 use codex_pool_core::store::{ServerMemory, path_key};
 use codex_pool_core::usage::UsageCache;
 use codex_pool_core::{Error, ErrorKind, Result, references};
@@ -16,8 +16,6 @@ use super::{Context, Open};
 use crate::cli::UseArgs;
 use crate::{ui, view};
 
-/// How long an idle server may take to stop; launches wait 2 s for the pool.
-const STOP_LIMIT: Duration = Duration::from_millis(1500);
 /// How long a restart may take.
 const RESTART_LIMIT: Duration = Duration::from_secs(30);
 
@@ -33,7 +31,7 @@ pub(crate) fn run(ctx: &Context<'_>, args: &UseArgs) -> Result<()> {
             None => break (open, id),
             Some(Obstacle::BeingWritten) => {
                 drop(open);
-                wait_until_whole(ctx);
+                seats::wait_until_whole(&ctx.paths, &ctx.base.shared());
             }
             // Nobody must wait for an answer with the pool locked; what is true after it is looked at anew.
             Some(Obstacle::Users(users)) => {
@@ -238,15 +236,6 @@ impl Question {
     }
 }
 
-/// Codex writes in place; a moment later the file is whole, or abandoned.
-fn wait_until_whole(ctx: &Context<'_>) {
-    let start = Instant::now();
-    let broken = Holding::Broken { settled: false };
-    while start.elapsed() < BROKEN_AFTER && seats::look(&ctx.paths, &ctx.base.shared()) == broken {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
 fn server_is_idle(ctx: &Context<'_>, server: Option<&Server>) -> bool {
     server.is_some_and(|server| occupants::holds_thread(server, ctx.base.dir()) == Some(false))
 }
@@ -254,7 +243,7 @@ fn server_is_idle(ctx: &Context<'_>, server: Option<&Server>) -> bool {
 /// An idle server would go on with the old account, for whoever comes next.
 fn stop(ctx: &Context<'_>, server: Option<&Server>) {
     if let (Some(server), Ok(codex)) = (server, find::find(ctx.env, &ctx.settings, None)) {
-        daemon::stop(&codex, ctx.base.dir(), server, STOP_LIMIT);
+        daemon::stop(&codex, ctx.base.dir(), server);
     }
 }
 

@@ -11,10 +11,12 @@ use crate::seats::occupants::{self, Server};
 
 /// How long a server may take to end after `stop` has answered.
 const ENDS: Duration = Duration::from_millis(400);
+/// How long `stop` may take: launches wait 2 s for the pool, whose lock is held meanwhile.
+const STOPS: Duration = Duration::from_millis(1500);
 
 /// Stops the server of a CODEX_HOME, and waits for its end. Says whether it is gone.
-pub fn stop(codex: &Path, dir: &Path, server: &Server, limit: Duration) -> bool {
-    let _ = call(codex, dir, "stop", limit);
+pub fn stop(codex: &Path, dir: &Path, server: &Server) -> bool {
+    let _ = call(codex, dir, "stop", STOPS);
     let start = Instant::now();
     while alive(server) {
         if start.elapsed() > ENDS {

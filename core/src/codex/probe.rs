@@ -70,7 +70,7 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
 /// Asks the installed Codex. `None` if it did not answer within 5 seconds.
 pub fn ask(codex: &Path) -> Option<Capabilities> {
     let help = answer(Command::new(codex).arg("--help"), ANSWER)?;
-    Some(Capabilities { version: None, no_daemon: help.contains("--no-daemon") })
+    Some(Capabilities { no_daemon: help.contains("--no-daemon") })
 }
 
 /// What `codex --version` prints, without the name: `0.169.0`.

@@ -14,7 +14,7 @@ mod target;
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub use choose::{candidates, databases, usable_by_name};
 pub use exec::{Program, become_program};
@@ -30,7 +30,7 @@ use crate::files::PoolLock;
 use crate::paths::PoolPaths;
 use crate::pool::Pool;
 use crate::seats::occupants::Census;
-use crate::seats::{self, BROKEN_AFTER, Base, Holding, NoBase, Seat};
+use crate::seats::{self, Base, Holding, NoBase, Seat};
 use crate::usage::{NO_WAIT, UsageCache};
 use refresh::Due;
 
@@ -246,7 +246,7 @@ impl Launch<'_> {
             }
             if shared == (Holding::Broken { settled: false }) && !waited_for_codex {
                 drop(attempt);
-                wait_until_whole(paths, &base.shared());
+                seats::wait_until_whole(paths, &base.shared());
                 waited_for_codex = true;
                 continue;
             }
@@ -365,14 +365,6 @@ fn take_lock(paths: &PoolPaths) -> Result<PoolLock, Trouble> {
             LOCK_WAIT.as_secs()
         ))),
         Err(e) => Err(Error::io("lock", &paths.pool_lock(), &e).into()),
-    }
-}
-
-/// Waits while Codex is writing the document; without the lock, so that other launches need not wait for us.
-fn wait_until_whole(paths: &PoolPaths, seat: &Seat) {
-    let start = Instant::now();
-    while start.elapsed() < BROKEN_AFTER && seats::look(paths, seat) == (Holding::Broken { settled: false }) {
-        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -3,7 +3,6 @@
 
 use std::ffi::OsString;
 use std::path::Path;
-use std::time::Duration;
 
 use super::choose::{Choice, allowed};
 use super::ledger::{self, Entry};
@@ -18,9 +17,6 @@ use crate::paths::PoolPaths;
 use crate::seats::occupants::{self, Kind, Occupant};
 use crate::seats::{self, Base, Holding, Seat};
 use crate::store::path_key;
-
-/// How long a launch waits for an idle server to stop.
-const STOP_LIMIT: Duration = Duration::from_millis(1500);
 
 /// Where the launch sits.
 #[derive(Debug, Clone)]
@@ -114,8 +110,11 @@ impl Launch<'_> {
         if held.census.blind() {
             return Some("the launch ledger cannot be read".to_owned());
         }
-        let occupants = self.occupants(held, &held.base.shared());
-        occupants.first().map(Occupant::describe)
+        // Where launches are known to sit, nobody else need be looked for: others wait for the lock meanwhile.
+        let shared = held.base.shared();
+        let launches = held.census.launches_in(&shared);
+        let first = launches.into_iter().next().or_else(|| self.occupants(held, &shared).into_iter().next());
+        first.map(|occupant| occupant.describe())
     }
 
     fn occupants(&self, held: &Held<'_>, seat: &Seat) -> Vec<Occupant> {
@@ -290,7 +289,7 @@ impl Launch<'_> {
         };
         let own = self.request.program.is_none().then_some(self.request.own).flatten();
         let stopped = crate::codex::find::find(self.env(), self.settings, own)
-            .is_ok_and(|codex| daemon::stop(&codex, dir, &server, STOP_LIMIT));
+            .is_ok_and(|codex| daemon::stop(&codex, dir, &server));
         // That took its time, in which it may have written.
         held.shared = seats::reconcile(held.lock, &mut held.pool, &held.base.shared(), self.env().now)?;
         if stopped {

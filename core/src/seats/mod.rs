@@ -12,7 +12,7 @@ pub use file::{Link, SeatFile};
 pub(crate) use place::take_away;
 pub use place::{clear_seats, place, remove_account, renew, seats_of, server_account, users_of, vacate};
 pub use reconcile::{
-    BROKEN_AFTER, Holding, clear_broken, look, reconcile, reconcile_all, reconcile_whole, rediscover,
+    Holding, clear_broken, look, reconcile, reconcile_all, reconcile_whole, rediscover, wait_until_whole,
 };
 
 use std::os::unix::ffi::OsStrExt;

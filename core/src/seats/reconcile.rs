@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::{Seat, SeatFile};
 use crate::account::{AccountId, AuthState, AuthStatus};
@@ -21,7 +21,7 @@ const LOOKS: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// How long a document must stay broken before it counts as abandoned rather than being written.
-pub const BROKEN_AFTER: Duration = Duration::from_secs(2);
+const BROKEN_AFTER: Duration = Duration::from_secs(2);
 
 /// What a seat holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +70,15 @@ pub fn look(paths: &PoolPaths, seat: &Seat) -> Holding {
     match AuthDoc::parse(bytes) {
         Ok(doc) => Holding::Account { id: doc.id().clone(), stale: false },
         Err(e) => misfit(e, &file.real),
+    }
+}
+
+/// Waits while Codex is writing the document: a moment later it is whole, or abandoned. Without the lock, so that
+/// nobody need wait for us.
+pub fn wait_until_whole(paths: &PoolPaths, seat: &Seat) {
+    let start = Instant::now();
+    while start.elapsed() < BROKEN_AFTER && look(paths, seat) == (Holding::Broken { settled: false }) {
+        std::thread::sleep(PAUSE);
     }
 }
 

@@ -122,16 +122,16 @@ impl<'a> Credentials<'a> {
         files::remove_file(&path).map_err(|e| Error::io("remove", &path, &e))
     }
 
+    /// Where an account's document is.
+    pub fn path(&self, id: &AccountId) -> PathBuf {
+        self.paths.auth(id)
+    }
+
     /// Every account that has a document.
     pub fn ids(&self) -> Vec<AccountId> {
         let Ok(entries) = std::fs::read_dir(self.paths.auth_dir()) else { return Vec::new() };
         let names = entries.filter_map(|e| e.ok()?.file_name().into_string().ok());
         names.filter_map(|name| AccountId::parse(name.strip_suffix(".json")?)).collect()
-    }
-
-    /// Where an account's document is.
-    pub fn path(&self, id: &AccountId) -> PathBuf {
-        self.paths.auth(id)
     }
 }
 

@@ -158,9 +158,6 @@ pub struct Mark {
 /// What a Codex installation supports.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {
-    /// `codex --version`
-    #[serde(default)]
-    pub version: Option<String>,
     /// `--no-daemon`
     #[serde(default)]
     pub no_daemon: bool,
