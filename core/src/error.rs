@@ -69,13 +69,6 @@ impl Error {
     }
 }
 
-/// Whether a character moves the cursor, changes colours, or turns the line around on a terminal: control
-/// characters, and the marks that change the direction of text. What comes from outside is shown without.
-pub fn deceives(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 /// An OS error without Rust's "(os error 13)" tail.
 pub fn os_text(error: &std::io::Error) -> String {
     let text = error.to_string();

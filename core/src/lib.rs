@@ -18,6 +18,7 @@ pub mod references;
 pub mod renewal;
 pub mod seats;
 pub mod store;
+pub mod text;
 pub mod time;
 pub mod usage;
 

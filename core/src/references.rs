@@ -1,7 +1,8 @@
 //! References: how a person names an account. Pure.
 
 use crate::account::Account;
-use crate::error::{Error, ErrorKind, Result, deceives};
+use crate::error::{Error, ErrorKind, Result};
+use crate::text::deceives;
 
 /// Finds the account that `reference` means: exact id (a former one, too), account id, label or email, in this order,
 /// else a unique prefix of one of them.

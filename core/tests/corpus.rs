@@ -9,12 +9,12 @@ use codex_pool_core::auth_doc::{AuthDoc, Claims};
 use codex_pool_core::codex::argv;
 use codex_pool_core::codex::layers::{CodexSettings, Surroundings};
 use codex_pool_core::config::Settings;
-use codex_pool_core::error::deceives;
 use codex_pool_core::paths::PoolPaths;
 use codex_pool_core::references;
 use codex_pool_core::store::{Registry, State, is_registry, parse_foreign_store};
-use codex_pool_core::usage::UsageCache;
+use codex_pool_core::text::deceives;
 use codex_pool_core::usage::session_log::newest_limits;
+use codex_pool_core::usage::{UsageCache, answer};
 
 /// The inputs of a target; there must be some.
 fn inputs(target: &str) -> Vec<Vec<u8>> {
@@ -35,6 +35,16 @@ fn documents_and_claims() {
     }
     for bytes in inputs("claims") {
         let _ = Claims::of_jwt(&String::from_utf8_lossy(&bytes));
+    }
+}
+
+#[test]
+fn answers_of_the_service() {
+    for bytes in inputs("answer") {
+        let Ok(answer) = serde_json::from_slice(&bytes) else { continue };
+        let usage = answer::parse(&answer, 1_800_000_000).expect("these are answers");
+        assert!(usage.windows.iter().all(|w| (0.0..=100.0).contains(&w.used_percent)));
+        assert!(!usage.plan.is_some_and(|plan| plan.chars().any(deceives)));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Any reference names an account or is an error that deceives nobody.
 #![no_main]
 
-use codex_pool_core::error::deceives;
+use codex_pool_core::text::deceives;
 use codex_pool_core::references;
 use libfuzzer_sys::fuzz_target;
 

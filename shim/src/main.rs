@@ -15,8 +15,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use codex_pool_core::env::{Env, names};
-use codex_pool_core::error::deceives;
 use codex_pool_core::launch::{self, Line, Outcome, Request};
+use codex_pool_core::text::deceives;
 
 /// How `find` knows a copy of this program, wherever it is: an ELF note (size of name, size of text, type,
 /// name, text), which is found without reading the whole program. Elsewhere it is plain bytes.

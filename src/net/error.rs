@@ -4,10 +4,9 @@ use std::fmt;
 use std::io;
 
 use codex_pool_core::auth_doc::Secret;
+use codex_pool_core::text::clean;
 use serde_json::Value;
 use ureq::{Timeout, http};
-
-use super::clean;
 
 /// Longest back-off that the service may ask for, seconds.
 const MAX_RETRY_AFTER: i64 = 3_600;

@@ -6,7 +6,6 @@ mod lookup;
 pub(crate) mod place;
 pub(crate) mod reach;
 pub(crate) mod releases;
-mod text;
 pub(crate) mod token;
 mod trust;
 pub(crate) mod usage;
@@ -22,7 +21,6 @@ use ureq::typestate::AgentScope;
 use ureq::{Agent, Body, http};
 
 pub(crate) use error::{NetError, ServiceError};
-pub(crate) use text::clean;
 
 /// How long a connection may take to be made, name lookup and TLS included.
 const CONNECT: Duration = Duration::from_secs(5);

@@ -5,7 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ureq::http::Uri;
 
-use super::{NetError, clean};
+use super::NetError;
+use codex_pool_core::text::clean;
 
 /// The issuer of ChatGPT logins.
 const ISSUER: &str = "https://auth.openai.com";

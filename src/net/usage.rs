@@ -1,18 +1,11 @@
-//! The usage endpoint: one request, and its answer as [`Usage`]. Windows are recognised by their
-//! length, never by position; whatever else an answer holds is left alone.
+//! The usage endpoint: one request.
 
 use codex_pool_core::auth_doc::Secret;
-use codex_pool_core::usage::{Credits, ExtraLimit, Source, Usage, Window};
 use serde_json::Value;
 use ureq::http;
 
 use super::place::Place;
-use super::{Net, NetError, call, clean};
-
-/// More limits of single models than this are not kept.
-const MAX_EXTRA: usize = 32;
-/// No window is longer than this: a year, seconds.
-const MAX_WINDOW: i64 = 366 * 86_400;
+use super::{Net, NetError, call};
 
 impl Net {
     /// Asks for an account's usage.
@@ -29,133 +22,5 @@ impl Net {
             .body(Vec::new())
             .map_err(|_| NetError::Refused("the token cannot be sent: it is not plain text".to_owned()))?;
         call(self.agent(place.host()), request, access_token)
-    }
-}
-
-/// Understands an answer of the usage endpoint, received at `now` (Unix seconds, our clock).
-///
-/// # Errors
-/// `Garbled` if it is something else altogether.
-pub(crate) fn parse(answer: &Value, now: i64) -> Result<Usage, NetError> {
-    let limit = answer.get("rate_limit");
-    if limit.is_none() && answer.get("plan_type").is_none() && answer.get("credits").is_none() {
-        return Err(NetError::Garbled);
-    }
-    let limit = limit.unwrap_or(&Value::Null);
-    let flag = |name: &str| limit.get(name).and_then(Value::as_bool);
-    Ok(Usage {
-        fetched_at: now,
-        source: Source::Api,
-        limit_reached: flag("limit_reached") == Some(true) || flag("allowed") == Some(false),
-        windows: windows(limit, now),
-        credits: answer.get("credits").filter(|c| c.is_object()).map(credits),
-        plan: answer.get("plan_type").and_then(Value::as_str).map(|plan| clean(plan, &[])),
-        extra: extra(answer, now),
-    })
-}
-
-/// The windows of a `rate_limit` object, shortest first, one of each length.
-fn windows(limit: &Value, now: i64) -> Vec<Window> {
-    let both = ["primary_window", "secondary_window"];
-    let mut windows: Vec<Window> = both.iter().filter_map(|name| window(limit.get(name)?, now)).collect();
-    windows.sort_by(|a, b| {
-        a.window_seconds.cmp(&b.window_seconds).then(b.used_percent.total_cmp(&a.used_percent))
-    });
-    windows.dedup_by_key(|w| w.window_seconds);
-    windows
-}
-
-fn window(value: &Value, now: i64) -> Option<Window> {
-    let seconds = |name: &str| value.get(name).and_then(Value::as_f64).map(|s| s as i64);
-    let window_seconds = seconds("limit_window_seconds").filter(|s| (1..=MAX_WINDOW).contains(s))?;
-    let used_percent = value.get("used_percent").and_then(Value::as_f64)?.clamp(0.0, 100.0);
-    // By our own clock, so that a wrong one does no harm.
-    let after = seconds("reset_after_seconds").map(|after| now + after.clamp(0, MAX_WINDOW));
-    Some(Window { window_seconds, used_percent, resets_at: after.or(seconds("reset_at")) })
-}
-
-fn credits(value: &Value) -> Credits {
-    let flag = |name: &str| value.get(name).and_then(Value::as_bool).unwrap_or(false);
-    let balance = match value.get("balance") {
-        Some(Value::String(text)) => Some(clean(text, &[])),
-        Some(Value::Number(number)) => Some(number.to_string()),
-        _ => None,
-    };
-    Credits { has_credits: flag("has_credits"), unlimited: flag("unlimited"), balance }
-}
-
-/// Limits of single models.
-fn extra(answer: &Value, now: i64) -> Vec<ExtraLimit> {
-    let list = answer.get("additional_rate_limits").and_then(Value::as_array);
-    let limit = |entry: &Value| {
-        let name = clean(entry.get("limit_name")?.as_str()?, &[]);
-        Some(ExtraLimit { name, windows: windows(entry.get("rate_limit")?, now) })
-    };
-    list.into_iter().flatten().filter_map(limit).take(MAX_EXTRA).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn raw_window(used: f64, length: i64, after: i64) -> Value {
-        json!({"used_percent": used, "limit_window_seconds": length, "reset_after_seconds": after, "reset_at": 1})
-    }
-
-    #[test]
-    fn windows_are_recognised_by_length_in_any_position() {
-        let answer = json!({"plan_type": "plus", "rate_limit": {"allowed": true, "limit_reached": false,
-            "primary_window": raw_window(20.0, 604_800, 86_400),
-            "secondary_window": raw_window(30.0, 18_000, 3_600)},
-            "additional_rate_limits": null, "credits": {"has_credits": false, "unlimited": false, "balance": "0"},
-            "something_new": {"a": [1]}});
-        let usage = parse(&answer, 1_000).unwrap();
-        let seen: Vec<_> = usage.windows.iter().map(|w| (w.name(), w.used_percent, w.resets_at)).collect();
-        assert_eq!(seen, [("5h".to_owned(), 30.0, Some(4_600)), ("1week".to_owned(), 20.0, Some(87_400))]);
-        assert_eq!((usage.limit_reached, usage.plan.as_deref()), (false, Some("plus")));
-    }
-
-    #[test]
-    fn windows_may_be_null_missing_or_of_any_length() {
-        let only = |limit: Value| parse(&json!({ "rate_limit": limit }), 0).unwrap().windows;
-        assert_eq!(only(Value::Null), []);
-        assert_eq!(only(json!({"primary_window": null, "secondary_window": null})), []);
-        let names = |limit| only(limit).iter().map(Window::name).collect::<Vec<_>>();
-        assert_eq!(names(json!({"secondary_window": raw_window(1.0, 86_400, 1)})), ["1day"]);
-        assert_eq!(names(json!({"primary_window": raw_window(1.0, 2_592_000, 1)})), ["30day"]);
-        assert_eq!(names(json!({"primary_window": raw_window(1.0, 5_400, 1)})), ["90m"]);
-    }
-
-    #[test]
-    fn a_limit_is_reached_when_either_field_says_so() {
-        let reached = |limit: Value| parse(&json!({ "rate_limit": limit }), 0).unwrap().limit_reached;
-        assert!(reached(json!({"allowed": true, "limit_reached": true})));
-        assert!(reached(json!({"allowed": false})));
-        assert!(!reached(json!({"allowed": true})));
-    }
-
-    #[test]
-    fn limits_of_single_models_are_kept_apart() {
-        let answer = json!({"rate_limit": {"primary_window": raw_window(1.0, 18_000, 1)},
-            "additional_rate_limits": [
-                {"limit_name": "tiny\u{1b}[2J", "rate_limit": {"primary_window": raw_window(100.0, 18_000, 5)}},
-                {"limit_name": 3}, null, "x"]});
-        let usage = parse(&answer, 0).unwrap();
-        assert_eq!(usage.windows[0].used_percent, 1.0);
-        assert_eq!((usage.extra.len(), usage.extra[0].name.as_str()), (1, "tiny [2J"));
-        assert_eq!(usage.extra[0].windows[0].used_percent, 100.0);
-    }
-
-    #[test]
-    fn nonsense_is_refused_or_bounded_and_never_panics() {
-        for answer in [json!(null), json!([]), json!("x"), json!({}), json!({"error": "x"})] {
-            assert_eq!(parse(&answer, 0), Err(NetError::Garbled), "{answer}");
-        }
-        let odd = json!({"rate_limit": {
-            "primary_window": {"used_percent": -1e308, "limit_window_seconds": 18_000, "reset_after_seconds": 1e308},
-            "secondary_window": {"used_percent": "a", "limit_window_seconds": 0}}, "credits": 5, "plan_type": 7});
-        let usage = parse(&odd, i64::MAX / 2).unwrap();
-        assert_eq!((usage.windows.len(), usage.windows[0].used_percent), (1, 0.0));
     }
 }

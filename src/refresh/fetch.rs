@@ -10,12 +10,12 @@ use codex_pool_core::account::AccountId;
 use codex_pool_core::auth_doc::{AuthDoc, Secret};
 use codex_pool_core::env;
 use codex_pool_core::renewal::Need;
-use codex_pool_core::usage::Usage;
+use codex_pool_core::usage::{Usage, answer};
 
 use super::renew::Renewed;
 use super::survey::{Plan, Task};
 use super::{Meter, Outcome, Refresher};
-use crate::net::{NetError, usage};
+use crate::net::NetError;
 
 /// Requests at once: the service takes bursts badly.
 const AT_ONCE: usize = 4;
@@ -117,6 +117,6 @@ impl Refresher<'_> {
             return Err(NetError::Refused("it has no access token".to_owned()));
         };
         let answer = self.net.usage(place, token, &who.account_id)?;
-        usage::parse(&answer, env::clock())
+        answer::parse(&answer, env::clock()).ok_or(NetError::Garbled)
     }
 }

@@ -13,8 +13,8 @@ mod wrap;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
-use codex_pool_core::error::deceives;
 use codex_pool_core::launch::Line;
+use codex_pool_core::text::deceives;
 use codex_pool_core::{Error, Result};
 
 use wrap::wrapped;

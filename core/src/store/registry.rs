@@ -9,6 +9,7 @@ use crate::auth_doc::AuthDoc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{self, Durability, PoolLock};
 use crate::paths::PoolPaths;
+use crate::text::deceives;
 
 /// The registry version that we read and write.
 pub const REGISTRY_VERSION: u64 = 2;
@@ -204,11 +205,7 @@ impl Registry {
 /// A label without what could deceive on a terminal (control and bidirectional characters) or a
 /// shell, at most 64 characters.
 pub(super) fn clean_label(text: &str) -> String {
-    let ok = |c: &char| {
-        !c.is_control()
-            && !matches!(*c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-    };
-    text.chars().filter(ok).take(64).collect::<String>().trim().to_owned()
+    text.chars().filter(|c| !deceives(*c)).take(64).collect::<String>().trim().to_owned()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What an account has left: rate-limit windows as data, and their cache on disk. No requests here.
 
+pub mod answer;
 mod cache;
 mod learn;
 pub mod session_log;

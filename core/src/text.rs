@@ -1,6 +1,6 @@
 //! Foreign text made safe to show and to store.
 
-use codex_pool_core::auth_doc::Secret;
+use crate::auth_doc::Secret;
 
 /// Longest text that is kept of what a service says, characters.
 const MAX_CHARS: usize = 160;
@@ -9,13 +9,13 @@ const LONG_RUN: usize = 32;
 
 /// One line without control or direction characters, at most 160 characters, and without anything
 /// that is one of `secrets` or looks like a credential.
-pub(crate) fn clean(text: &str, secrets: &[&Secret]) -> String {
+pub fn clean(text: &str, secrets: &[&Secret]) -> String {
     let mut text = text.to_owned();
     for secret in secrets.iter().map(|s| s.expose()).filter(|s| !s.is_empty()) {
         text = text.replace(secret, "…");
     }
     let mut out = String::new();
-    for word in text.split(|c: char| c.is_whitespace() || hidden(c)).filter(|w| !w.is_empty()) {
+    for word in text.split(|c: char| c.is_whitespace() || deceives(c)).filter(|w| !w.is_empty()) {
         if !out.is_empty() {
             out.push(' ');
         }
@@ -32,10 +32,12 @@ fn token_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || "-_+=~".contains(c)
 }
 
-/// Control characters, and the invisible ones that turn text around or hide it.
-fn hidden(c: char) -> bool {
+/// Whether a character moves the cursor, changes colours, turns the line around or hides in it on a terminal:
+/// control characters, the marks that change the direction of text, and invisible ones.
+pub fn deceives(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+        || matches!(c, '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]
