@@ -154,7 +154,7 @@ fn a_person_is_asked_and_can_log_in_on_the_way() {
     codex_tools(&world, &["carol"]);
     world.backend().add("bob");
     let mut terminal = world.pty(init(&world, "/bin/bash", &[]));
-    terminal.wait_for_text("new terminals?", SOON);
+    terminal.wait_for_text("terminals?", SOON);
     terminal.send("n\r");
     terminal.wait_for_text("Put this line at the end of", SOON);
     terminal.wait_for_text("codex-tools has one account that the pool does not have. Import?", SOON);
@@ -190,7 +190,7 @@ fn a_person_is_asked_and_can_log_in_on_the_way() {
 fn ctrl_c_stops_it_between_two_whole_steps() {
     let world = fresh(Codex::StandIn);
     let mut terminal = world.pty(init(&world, "/bin/bash", &[]));
-    terminal.wait_for_text("in new terminals?", SOON);
+    terminal.wait_for_text("terminals?", SOON);
     terminal.send(CTRL_C);
     terminal.wait_for_text("`codex-pool init` goes on", SOON);
     assert_eq!(terminal.wait(SOON).code(), Some(1));
