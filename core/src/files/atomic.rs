@@ -93,6 +93,36 @@ fn replace(temp: &Path, path: &Path) -> io::Result<()> {
     std::fs::rename(temp, path)
 }
 
+/// Refuses a folder or file of the pool if it is a symbolic link by which a user leads root (`sudo codex`) to what
+/// another user has. Anybody else cannot do there what its owner does not permit.
+///
+/// # Errors
+/// It is such a link. Nothing at all is fine.
+pub(crate) fn refuse_leading_root_astray(path: &Path) -> io::Result<()> {
+    if !nix::unistd::geteuid().is_root() || !path.is_symlink() {
+        return Ok(());
+    }
+    refuse_target_of_others(path, &std::fs::canonicalize(path)?)
+}
+
+/// The same of a link that is known to be one and was found to lead to `target`, a path without further links.
+///
+/// # Errors
+/// It is such a link, or no link any more.
+pub(crate) fn refuse_target_of_others(link: &Path, target: &Path) -> io::Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let by = std::fs::symlink_metadata(link)?;
+    // Where there is nothing, something could be made.
+    let to = std::fs::symlink_metadata(target)
+        .or_else(|_| std::fs::symlink_metadata(target.parent().unwrap_or(Path::new("/"))))?;
+    if by.is_symlink() && (by.uid() == 0 || by.uid() == to.uid()) {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, "a user's link to what another user has"))
+}
+
 /// Gives a file that we just made to its folder's owner, if we are root.
 pub(crate) fn adopt_owner(path: &Path) -> io::Result<()> {
     match path.parent().and_then(Owner::of_existing) {
@@ -179,7 +209,7 @@ pub fn create_private_dir(dir: &Path) -> io::Result<()> {
             }
             Ok(())
         }
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => refuse_leading_root_astray(dir),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).ok_or(e)?;
             create_private_dir(parent)?;

@@ -3,11 +3,11 @@
 mod atomic;
 mod lock;
 
-pub(crate) use atomic::adopt_owner;
 pub use atomic::{
     Durability, Owner, create_private_dir, make_private, remove_file, rename_new, sync_dir, temp_name,
     write_whole,
 };
+pub(crate) use atomic::{adopt_owner, refuse_leading_root_astray, refuse_target_of_others};
 pub use lock::{FileLock, PoolLock, RefreshLock};
 
 use std::io::Read;

@@ -35,8 +35,11 @@ impl SeatFile {
     /// Looks at the path.
     ///
     /// # Errors
-    /// A link that leads nowhere we could write (a loop, a missing folder).
+    /// A link that leads nowhere we could write (a loop, a missing folder), or root to what another user has.
     pub fn find(paths: &PoolPaths, path: PathBuf) -> io::Result<SeatFile> {
+        if let Some(dir) = path.parent() {
+            files::refuse_leading_root_astray(dir)?;
+        }
         let target = match std::fs::read_link(&path) {
             Ok(target) => target,
             // EINVAL: not a link. NotFound: nothing there yet.
@@ -52,16 +55,20 @@ impl SeatFile {
             Err(e) if e.kind() == io::ErrorKind::NotFound => dangling(&target)?,
             Err(e) => return Err(e),
         };
+        files::refuse_target_of_others(&path, &real)?;
         let pool = std::fs::canonicalize(paths.root());
         let ours = target.starts_with(paths.root()) || pool.is_ok_and(|pool| real.starts_with(pool));
         Ok(SeatFile { path, link: if ours { Link::Ours } else { Link::Users }, real })
     }
 
     /// Opens the document; `Ok(None)` if there is none.
+    ///
+    /// # Errors
+    /// What the system says; also if somebody has put a link there since it was found.
     pub fn open(&self) -> io::Result<Option<File>> {
         use std::os::unix::fs::OpenOptionsExt;
-        let open = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&self.real);
-        match open {
+        let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
+        match std::fs::OpenOptions::new().read(true).custom_flags(flags).open(&self.real) {
             Ok(file) => Ok(Some(file)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),

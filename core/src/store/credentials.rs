@@ -32,9 +32,12 @@ impl<'a> Credentials<'a> {
         Credentials { paths }
     }
 
-    /// The raw bytes of an account's document; `None` if there is none.
+    /// The raw bytes of an account's document; `None` if there is none, or a link to what is somebody else's.
     pub fn bytes(&self, id: &AccountId) -> Result<Option<Vec<u8>>> {
         let path = self.paths.auth(id);
+        if files::refuse_leading_root_astray(&path).is_err() {
+            return Ok(None);
+        }
         files::read_small(&path, MAX_BYTES).map_err(|e| Error::io("read", &path, &e))
     }
 

@@ -85,7 +85,9 @@ impl<'a> LostFound<'a> {
 
     /// What is kept: since when (Unix seconds) and where.
     pub fn entries(&self) -> Vec<(i64, PathBuf)> {
-        let Ok(dir) = std::fs::read_dir(self.paths.lost_found()) else { return Vec::new() };
+        let dir = self.paths.lost_found();
+        let dir = files::refuse_leading_root_astray(&dir).and_then(|()| std::fs::read_dir(&dir));
+        let Ok(dir) = dir else { return Vec::new() };
         let mut found: Vec<_> = dir
             .filter_map(|entry| {
                 let entry = entry.ok()?;

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use serde_json::json;
 use testkit::backend::LoginSpec;
-use testkit::{Cmd, Output, wait_until};
+use testkit::{Cmd, Output, Running, wait_until};
 
 use super::files_below;
 use crate::world::{SOON, World, now};
@@ -97,8 +97,8 @@ impl Place {
         renameat2(AT_FDCWD, &self.at, AT_FDCWD, &self.aside, RenameFlags::RENAME_EXCHANGE).is_ok()
     }
 
-    /// Puts the link there, and back what was there, unless it has been replaced meanwhile.
-    fn swap_and_back(&self) -> bool {
+    /// Has the link ready.
+    fn prepare(&self) {
         if !self.is_link(&self.aside) {
             let _ = fs::remove_file(&self.aside);
             symlink(&self.target, &self.aside).expect("make a link");
@@ -106,10 +106,20 @@ impl Place {
                 lchown(&self.aside, Some(USER), Some(USER)).expect("give it away");
             }
         }
+    }
+
+    /// Puts the link there, and back what was there, unless it has been replaced meanwhile.
+    fn swap_and_back(&self) -> bool {
+        self.prepare();
         if !self.exchange() {
             return false;
         }
         std::thread::yield_now();
+        self.put_back();
+        true
+    }
+
+    fn put_back(&self) {
         if self.is_link(&self.at) {
             self.exchange();
             if !self.is_link(&self.aside) {
@@ -117,7 +127,6 @@ impl Place {
                 self.exchange();
             }
         }
-        true
     }
 }
 
@@ -224,20 +233,45 @@ fn assert_healed(world: &World) {
     assert_eq!(world.breaches_at_rest(), [""; 0]);
 }
 
-/// Launches one after the other, while these places keep changing.
+/// Launches of the user one after the other, while these places keep changing.
 fn launch_under_attack(world: &World, places: &[Place], before: impl Fn(usize)) {
+    launches_under_attack(world, places, as_user, before);
+}
+
+/// The same of anybody.
+fn launches_under_attack(
+    world: &World,
+    places: &[Place],
+    actor: impl Fn(Cmd) -> Cmd,
+    before: impl Fn(usize),
+) {
     let stop = AtomicBool::new(false);
     let swaps = std::thread::scope(|scope| {
         let _stop = Stop(&stop);
         let attacker = scope.spawn(|| attack(places, &stop));
         for turn in 0..LAUNCHES {
             before(turn);
-            started(&as_user(world.exec()).timeout(Duration::from_secs(30)).run());
+            started(&actor(world.exec()).timeout(Duration::from_secs(30)).run());
         }
         drop(Stop(&stop));
         attacker.join().expect("the attacker")
     });
     assert!(swaps >= places.len(), "nothing was swapped");
+}
+
+fn gate(world: &World) -> PathBuf {
+    world.root().join("gate")
+}
+
+/// A session of alice's in the shared seat, which ends when the gate is there, and the file of bob's home beside it.
+fn session_and_home(world: &World) -> (Running, PathBuf) {
+    only_has_room(world, "alice");
+    let session = as_user(world.exec()).env("STANDIN_HOLD", gate(world)).spawn();
+    wait_until("a session in the shared seat", SOON, || session.stderr().contains("holding"));
+    only_has_room(world, "bob");
+    as_user(world.exec()).run().ok().says("hello from bob");
+    let homes = files_below(&world.pool_home().join("homes"));
+    (session, homes.into_iter().find(|path| path.ends_with("auth.json")).expect("bob's home"))
 }
 
 #[test]
@@ -264,14 +298,7 @@ fn links_that_come_and_go_in_the_shared_seat_harm_nobody() {
 fn links_that_come_and_go_in_a_home_harm_nobody() {
     let world = world();
     let victim = Victim::new(&world);
-    let gate = world.root().join("gate");
-    only_has_room(&world, "alice");
-    let session = as_user(world.exec()).env("STANDIN_HOLD", &gate).spawn();
-    wait_until("a session in the shared seat", SOON, || session.stderr().contains("holding"));
-    only_has_room(&world, "bob");
-    as_user(world.exec()).run().ok().says("hello from bob");
-    let homes = files_below(&world.pool_home().join("homes"));
-    let file = homes.into_iter().find(|path| path.ends_with("auth.json")).expect("bob's home");
+    let (session, file) = session_and_home(&world);
     let home = file.parent().expect("a folder").to_owned();
     let places = [
         (file, &victim.file),
@@ -285,8 +312,68 @@ fn links_that_come_and_go_in_a_home_harm_nobody() {
         Place { at, aside, target: target.clone() }
     });
     launch_under_attack(&world, &places, |_| only_has_room(&world, "bob"));
-    File::create(&gate).expect("open the gate");
+    File::create(gate(&world)).expect("open the gate");
     session.wait().ok().says("hello from alice");
+    victim.assert_unharmed(&world);
+    assert_healed(&world);
+}
+
+/// `sudo codex`: no permission keeps root from what the user's links lead to, so we must.
+#[test]
+#[expect(clippy::print_stderr, reason = "says why it is skipped")]
+fn root_is_not_led_to_others_files_by_the_links_of_a_user() {
+    if !is_root() {
+        eprintln!("skipped: only root can act in the place of `sudo codex`");
+        return;
+    }
+    let world = world();
+    let victim = Victim::new(&world);
+    let live = world.codex_home().join("auth.json");
+    let break_it = || replace(&world, &live, BROKEN.as_bytes(), SystemTime::now() - Duration::from_secs(60));
+    // Old enough that nobody can be writing it.
+    let theirs = File::open(&victim.file).expect("their file");
+    theirs.set_modified(SystemTime::now() - Duration::from_secs(60)).expect("date it");
+    let place = |at: &Path, target: &Path| Place {
+        at: at.to_owned(),
+        aside: world.root().join("aside"),
+        target: target.to_owned(),
+    };
+    let swapped = [place(&live, &victim.file)];
+    launches_under_attack(
+        &world,
+        &swapped,
+        |cmd| cmd,
+        |turn| {
+            only_has_room(&world, ["alice", "bob"][turn % 2]);
+            if turn % 3 == 0 {
+                break_it();
+            }
+        },
+    );
+    victim.assert_unharmed(&world);
+    assert_healed(&world);
+
+    let (session, file) = session_and_home(&world);
+    let places = [
+        place(&file, &victim.file),
+        place(file.parent().expect("a folder"), &victim.folder),
+        place(&world.stored_path("bob"), &victim.file),
+    ];
+    for place in &places {
+        place.prepare();
+        assert!(place.exchange(), "{}", place.at.display());
+        started(&world.exec().run());
+        place.put_back();
+        victim.assert_unharmed(&world);
+    }
+    File::create(gate(&world)).expect("open the gate");
+    session.wait().ok().says("hello from alice");
+    let kept = place(&world.pool_home().join("lost+found"), &victim.folder);
+    kept.prepare();
+    assert!(kept.exchange());
+    break_it();
+    started(&world.exec().run());
+    kept.put_back();
     victim.assert_unharmed(&world);
     assert_healed(&world);
 }
