@@ -119,7 +119,7 @@ fn read_key(ctx: &Context<'_>) -> Result<Secret> {
         Secret::new(text)
     };
     let key = key.expose().trim();
-    if key.is_empty() || key.contains(char::is_whitespace) {
+    if key.is_empty() || key.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Err(Error::new("standard input holds no API key; nothing was changed")
             .hint("`printenv OPENAI_API_KEY | codex-pool add --with-api-key`"));
     }

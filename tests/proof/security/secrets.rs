@@ -3,20 +3,23 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use testkit::backend::{Fault, LoginSpec, Route, api_key_json};
+use testkit::{Codex, Output, Sandbox, wait_until};
 
 use super::files_below;
-use crate::world::World;
+use crate::world::{SOON, World};
 
 const API_KEY: &str = "fake-key-of-the-robot-account-0123456789";
 
 /// All that must not be seen, and a piece from the middle of each long one, in case it is cut.
-fn secrets(world: &World) -> Vec<String> {
+fn secrets(world: &Sandbox) -> Vec<String> {
     let mut secrets = world.backend().secrets();
     secrets.push(API_KEY.to_owned());
     let pieces: Vec<String> =
@@ -31,7 +34,7 @@ fn find<'a>(secrets: &'a [String], bytes: &[u8]) -> Option<&'a String> {
 }
 
 /// The places for credentials.
-fn may_hold(world: &World, path: &Path) -> bool {
+fn may_hold(world: &Sandbox, path: &Path) -> bool {
     let pool = world.pool_home();
     path.starts_with(pool.join("auth"))
         || path.starts_with(pool.join("lost+found"))
@@ -94,16 +97,25 @@ fn run_all(world: &World, what: &str) {
         }
         let output = cmd.run();
         world.backend().forget_approvals();
-        let secrets = secrets(world);
-        assert!(output.signal().is_none(), "{what}: {output}");
-        assert!(!output.stderr.contains("panicked"), "{what}: {output}");
-        for (stream, text) in
-            [("stdout", &output.stdout_bytes), ("stderr", &output.stderr.clone().into_bytes())]
-        {
-            let found = find(&secrets, text);
-            assert!(found.is_none(), "{what}: `{line}` shows a secret on {stream}: {found:?}\n{output}");
-        }
+        assert_says_none(world, what, &line, &output);
     }
+    assert_holds_none(world, what);
+}
+
+/// Requires that a command shows no secret.
+fn assert_says_none(world: &Sandbox, what: &str, line: &str, output: &Output) {
+    let secrets = secrets(world);
+    assert!(output.signal().is_none(), "{what}: {output}");
+    assert!(!output.stderr.contains("panicked"), "{what}: {output}");
+    for (stream, text) in [("stdout", &output.stdout_bytes), ("stderr", &output.stderr.clone().into_bytes())]
+    {
+        let found = find(&secrets, text);
+        assert!(found.is_none(), "{what}: `{line}` shows a secret on {stream}: {found:?}\n{output}");
+    }
+}
+
+/// Requires that no secret is in a file outside the places for them.
+fn assert_holds_none(world: &Sandbox, what: &str) {
     let secrets = secrets(world);
     for path in files_below(world.root()) {
         let program = path.components().any(|part| part.as_os_str() == "bin");
@@ -117,7 +129,7 @@ fn run_all(world: &World, what: &str) {
 
 /// Looks at what runs in the world, again and again, until told to stop. What it saw of the processes' arguments
 /// and environments.
-fn watch(world: &World, stop: &AtomicBool) -> BTreeSet<Vec<u8>> {
+fn watch(world: &Sandbox, stop: &AtomicBool) -> BTreeSet<Vec<u8>> {
     let mut seen = BTreeSet::new();
     while !stop.load(Ordering::Relaxed) {
         for process in world.processes() {
@@ -141,7 +153,7 @@ impl Drop for Stop<'_> {
 
 /// What the service says when it repeats what it was sent. (The kit's refresh tokens are short, so that they look like
 /// words to whoever was not sent them.)
-fn echo(world: &World) -> Value {
+fn echo(world: &Sandbox) -> Value {
     let mut secrets = world.backend().secrets();
     secrets.retain(|secret| secret.len() > 40);
     let secrets = secrets.join(" ");
@@ -202,9 +214,148 @@ fn no_command_shows_a_secret_whatever_goes_wrong() {
         watcher.join().expect("the watcher")
     });
     assert!(seen.len() > 20, "the watcher saw only {} things", seen.len());
-    let secrets = secrets(&world);
+    assert_shown_to_nobody(&world, seen);
+}
+
+/// Requires that no secret was among the arguments and environments that were seen.
+fn assert_shown_to_nobody(world: &Sandbox, seen: BTreeSet<Vec<u8>>) {
+    let secrets = secrets(world);
     for text in seen {
         let found = find(&secrets, &text);
         assert!(found.is_none(), "{found:?} in {}", String::from_utf8_lossy(&text));
     }
+}
+
+/// Runs `codex-pool add` with these words and this text on stdin, as `codex` that program of the sandbox's if one is
+/// named, and requires that exit status and that nothing is seen or left.
+fn add(world: &Sandbox, what: &str, words: &[&str], input: &[u8], codex: Option<&Path>, status: i32) {
+    let mut cmd = world.pool(&[&["add"], words].concat()).stdin(input).timeout(Duration::from_secs(90));
+    if let Some(codex) = codex {
+        cmd = cmd.env("CODEX_POOL_CODEX", codex);
+    }
+    let output = cmd.run();
+    assert_eq!(output.code(), Some(status), "{what}: {output}");
+    assert_added(world, what, &output);
+}
+
+fn assert_added(world: &Sandbox, what: &str, output: &Output) {
+    assert_says_none(world, what, "codex-pool add", output);
+    assert_holds_none(world, what);
+    assert!(!world.pool_home().join("logins").exists(), "{what}: the private home is left: {output}");
+}
+
+/// A program in Codex's place.
+fn script(world: &Sandbox, name: &str, text: &str) -> PathBuf {
+    let path = world.work().join(name);
+    world.write_private(&path, &format!("#!/bin/sh\n{text}\n"));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).expect("chmod");
+    path
+}
+
+#[test]
+fn add_shows_no_secret_however_it_ends() {
+    let world = World::new(&["alice"], "");
+    let backend = world.backend();
+    backend.add("new");
+    backend.add_api_key("robot", API_KEY);
+    let document = backend.auth_json("new");
+    let stop = AtomicBool::new(false);
+    let seen = std::thread::scope(|scope| {
+        let _stop = Stop(&stop);
+        let watcher = scope.spawn(|| watch(&world, &stop));
+        logins_that_fail(&world);
+        documents_of_no_use(&world, &document);
+        keys_on_stdin(&world);
+        drop(Stop(&stop));
+        watcher.join().expect("the watcher")
+    });
+    assert!(seen.len() > 10, "the watcher saw only {} things", seen.len());
+    assert_shown_to_nobody(&world, seen);
+}
+
+/// Words for a login at the stand-in service.
+fn at_service(world: &Sandbox) -> [String; 4] {
+    ["--device-auth", "--", "--experimental_issuer", &world.backend().url()].map(str::to_owned)
+}
+
+/// The service refuses, and says everything that it was sent; somebody cancels; the pool cannot take it in.
+fn logins_that_fail(world: &World) {
+    let backend = world.backend();
+    let words = at_service(world);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    for route in [Route::DeviceToken, Route::Token] {
+        backend.inject(route, Fault::Raw(401, Vec::new(), echo(world).to_string().into_bytes()));
+        backend.approve_login("new");
+        add(world, &format!("{route:?} refused"), &words, b"", None, 1);
+        backend.clear_faults();
+        backend.forget_approvals();
+    }
+    let start = || {
+        let before = backend.pending_logins();
+        let login = world.pool(&[&["add"], words.as_slice()].concat()).spawn();
+        wait_until("a login that waits", SOON, || backend.pending_logins() > before);
+        login
+    };
+    let login = start();
+    login.signal(Signal::SIGTERM);
+    assert_added(world, "cancelled", &login.wait().expect(1));
+    let login = start();
+    let lock = fs::File::open(world.pool_home().join("pool.lock")).expect("the lock");
+    lock.lock().expect("take the lock");
+    backend.approve_login("new");
+    let output = login.wait().expect(1);
+    drop(lock);
+    assert_added(world, "the pool is locked", &output);
+    backend.forget_approvals();
+}
+
+/// Codex leaves what is cut, of a kind or a shape that nobody knows, or a whole login although it failed.
+fn documents_of_no_use(world: &World, document: &str) {
+    let cut = &document[..document.len() - 20];
+    let odd = document.replace("\"tokens\": {", "\"tokens\": 7, \"more\": {");
+    let list = json!({"OPENAI_API_KEY": [API_KEY]}).to_string();
+    let unknown = json!({"auth_mode": API_KEY, "agent_identity": {"key": API_KEY}}).to_string();
+    let nul = format!("{API_KEY}\0{document}");
+    let claims = document.replace('.', "!");
+    assert_ne!(claims, document);
+    for (what, text) in [
+        ("cut", cut),
+        ("odd", &odd),
+        ("a list", &list),
+        ("unknown", &unknown),
+        ("with NUL", &nul),
+        ("with broken claims", &claims),
+    ] {
+        let given = world.work().join("given/document");
+        world.write_private(&given, text);
+        let copy = format!("cp '{}' \"$CODEX_HOME/auth.json\"", given.display());
+        add(world, what, &[], b"", Some(&script(world, "codex-ends", &copy)), 1);
+        let copy = format!("{copy}; exit 3");
+        add(world, &format!("{what}, and failed"), &[], b"", Some(&script(world, "codex-fails", &copy)), 1);
+    }
+}
+
+/// With blanks around it, in pieces, in no text, for a Codex that fails, that takes none, and that is not there.
+fn keys_on_stdin(world: &World) {
+    let key = API_KEY;
+    let words = ["--with-api-key"];
+    let add_key = |what: &str, input: &[u8], codex: Option<&Path>, status: i32| {
+        add(world, what, &words, input, codex, status);
+    };
+    add_key("two keys", format!("{key} {key}").as_bytes(), None, 1);
+    add_key("two lines", format!("{key}\n{key}\n").as_bytes(), None, 1);
+    add_key("no text", &[key.as_bytes(), b"\xff"].concat(), None, 1);
+    add_key("with NUL", format!("{key}\0").as_bytes(), None, 1);
+    add_key("blanks around it", format!(" \t{key}\r\n\n").as_bytes(), None, 0);
+    let knows = "case \"$*\" in *--help*) echo --with-api-key; exit;; esac";
+    let fails = script(world, "codex-fails", &format!("{knows}; cat >/dev/null; exit 1"));
+    add_key("Codex fails", key.as_bytes(), Some(&fails), 1);
+    let deaf = script(world, "codex-deaf", &format!("{knows}; exec <&-; exit 1"));
+    add_key("Codex does not read it", key.as_bytes(), Some(&deaf), 1);
+    let old = script(world, "codex-old", "exit 1");
+    add_key("Codex takes no keys", key.as_bytes(), Some(&old), 0);
+    add(world, "a label of somebody", &["--with-api-key", "--label", "alice"], key.as_bytes(), None, 1);
+    let missing = Sandbox::builder().codex(Codex::Missing).backend(world.backend()).build();
+    add(&missing, "no Codex", &words, key.as_bytes(), None, 1);
+    add(&missing, "no Codex, no key", &[], b"", None, 1);
 }
