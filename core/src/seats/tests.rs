@@ -312,6 +312,16 @@ fn a_copy_in_the_pool_that_is_damaged_or_older_makes_no_seat_stale() {
 }
 
 #[test]
+fn a_renewal_within_one_second_that_ends_sooner_is_still_the_newer() {
+    let before = login("alice").issued(1500);
+    let renewed = Login { expires_at: before.expires_at - 1, ..login("alice").issued(1500).refresh("rt-2") };
+    let mut lab = Lab::with_live(&before);
+    lab.pool.credentials().put(&lab.lock, &renewed.doc()).unwrap();
+    assert_eq!(lab.reconcile(), stale(&before));
+    lab.assert_stored(&renewed);
+}
+
+#[test]
 fn that_we_took_a_login_away_is_known_before_it_is_gone() {
     let mut lab = Lab::with_live(&login("alice"));
     let seat = lab.base.shared();
