@@ -20,6 +20,7 @@
 pub mod backend;
 pub mod bins;
 mod cmd;
+pub mod figures;
 mod http;
 pub mod mcp;
 pub mod picture;

@@ -1,0 +1,105 @@
+//! What a launch costs: the shim's added time over running the target directly, as a multiple of what
+//! a static C program adds that only execs. All in one run, interleaved. Also the shim's size and peak memory.
+
+use std::ops::Range;
+use std::process::Command;
+
+use testkit::figures::{Figure, Limit, median};
+
+use crate::programs::{Programs, time};
+
+/// Counted runs of each kind, after warming up.
+const RUNS: usize = 400;
+const WARM_UP: usize = 30;
+/// Runs of a block, whose ratio counts for the spread: that of single runs is mostly noise.
+const BLOCK: usize = 20;
+const PEAKS: usize = 20;
+
+/// Limits of the shim's size and its peak memory, in MB.
+const SIZE: f64 = 1.5;
+const MEMORY: f64 = 4.0;
+
+/// One way to start the target.
+struct Kind {
+    name: &'static str,
+    /// The ratio that this should stay below; `None` for the two that the ratio is made of.
+    limit: Option<f64>,
+    command: Box<dyn FnMut() -> Command>,
+    /// Microseconds.
+    times: Vec<f64>,
+}
+
+pub(crate) fn figures(programs: &Programs) -> Vec<Figure> {
+    let mut kinds = measure(programs);
+    let times = |kind: &Kind, name: &str| Figure::of(name, &kind.times, "us");
+    let mut figures = vec![
+        times(&kinds[0], "launch: the target alone"),
+        times(&kinds[1], "launch: a C program that execs it"),
+    ];
+    let bases = kinds.drain(..2).collect::<Vec<_>>();
+    for kind in kinds {
+        let ratio = |runs: Range<usize>| {
+            let [direct, exec, own] =
+                [&bases[0], &bases[1], &kind].map(|kind| median(&kind.times[runs.clone()]));
+            (own - direct) / (exec - direct)
+        };
+        let figure = Figure::of_blocks(&format!("launch: {}", kind.name), RUNS, BLOCK, ratio, "execs");
+        figures.push(kind.limit.into_iter().fold(figure, |figure, most| figure.limit(Limit::AtMost(most))));
+    }
+    for (accounts, pool) in [("10", programs.ten()), ("1000", programs.thousand())] {
+        let peaks = programs.peaks(PEAKS, || pool.launch(&["exec", "hi"]));
+        let figure = Figure::of(&format!("launch: memory, {accounts} accounts"), &peaks, "MB");
+        figures.push(figure.limit(Limit::AtMost(MEMORY)));
+    }
+    let size = std::fs::metadata(&programs.shim).expect("the shim").len() as f64 / 1e6;
+    figures.push(Figure::of("launch: size of the shim", &[size], "MB").limit(Limit::AtMost(SIZE)));
+    figures
+}
+
+/// Runs them all, round by round.
+fn measure(programs: &Programs) -> Vec<Kind> {
+    let (ten, thousand) = (programs.ten().clone(), programs.thousand().clone());
+    let busy = programs.pool("busy", 10);
+    // Somebody sits in the shared seat, so that another account gets its home.
+    let mut sitting = busy.sleeper();
+
+    let (target, exec) = (programs.target.clone(), programs.exec.clone());
+    let mut kinds = vec![
+        kind("direct", None, move || Command::new(&target)),
+        kind("exec", None, move || Command::new(&exec)),
+        kind("pass-through", Some(1.3), {
+            let pool = ten.clone();
+            move || pool.launch(&["--version"])
+        }),
+        kind("pick, 10 accounts", Some(1.6), move || ten.launch(&["exec", "hi"])),
+        kind("pick and switch", Some(2.2), {
+            let (pool, mut turn) = (programs.pool("switch", 10), 0);
+            move || {
+                turn += 1;
+                let mut command = pool.launch(&["exec", "hi"]);
+                command.env("CODEX_POOL_ACCOUNT", format!("user{}", turn % 2));
+                command
+            }
+        }),
+        kind("own home", Some(2.5), move || {
+            let mut command = busy.launch(&["exec", "hi"]);
+            command.env("CODEX_POOL_ACCOUNT", "user5");
+            command
+        }),
+        kind("pick, 1000 accounts", Some(4.0), move || thousand.launch(&["exec", "hi"])),
+    ];
+    for round in 0..WARM_UP + RUNS {
+        for kind in &mut kinds {
+            let took = time(&mut (kind.command)());
+            if round >= WARM_UP {
+                kind.times.push(took.as_secs_f64() * 1e6);
+            }
+        }
+    }
+    sitting.kill().and_then(|()| sitting.wait().map(drop)).expect("the sleeper ends");
+    kinds
+}
+
+fn kind(name: &'static str, limit: Option<f64>, command: impl FnMut() -> Command + 'static) -> Kind {
+    Kind { name, limit, command: Box::new(command), times: Vec::new() }
+}

@@ -1,0 +1,105 @@
+//! A pool to launch from, in a folder of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use testkit::backend::Backend;
+
+use crate::programs::Programs;
+
+/// A pool with accounts whose usage is fresh.
+#[derive(Clone)]
+pub(crate) struct Pool {
+    home: PathBuf,
+    shim: PathBuf,
+    codex_pool: PathBuf,
+    target: PathBuf,
+}
+
+impl Pool {
+    pub(crate) fn new(home: &Path, accounts: usize, programs: &Programs) -> Pool {
+        let pool = Pool {
+            home: home.to_owned(),
+            shim: programs.shim.clone(),
+            codex_pool: programs.codex_pool.clone(),
+            target: programs.target.clone(),
+        };
+        std::fs::create_dir_all(home.join(".codex")).expect("a home");
+        let backend = Backend::start();
+        let list: Vec<_> = (0..accounts)
+            .map(|i| {
+                let name = format!("user{i}");
+                backend.add(&name);
+                let auth: serde_json::Value = serde_json::from_str(&backend.auth_json(&name)).expect("JSON");
+                json!({ "id": format!("old-{i}"), "label": name, "authJson": auth })
+            })
+            .collect();
+        let store = home.join("store.json");
+        std::fs::write(&store, json!({ "version": 1, "accounts": list }).to_string()).expect("a store");
+        let status =
+            pool.admin(&["import", "store.json"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        assert!(status.expect("codex-pool starts").success());
+        let listed = pool.admin(&["list", "--json"]).output().expect("codex-pool starts");
+        let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).expect("JSON");
+        let now =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock").as_secs();
+        let usage: serde_json::Map<_, _> = listed["accounts"]
+            .as_array()
+            .expect("accounts")
+            .iter()
+            .enumerate()
+            .map(|(i, account)| {
+                let windows = json!([
+                    { "window_seconds": 18000, "used_percent": 10.0, "resets_at": now + 9000 },
+                    { "window_seconds": 604_800, "used_percent": (i % 50) as f64, "resets_at": now + 300_000 },
+                ]);
+                let usage = json!({ "fetched_at": now + 40, "source": "api", "limit_reached": false, "windows": windows });
+                (account["id"].as_str().expect("an id").to_owned(), json!({ "usage": usage }))
+            })
+            .collect();
+        let file = home.join(".codex-pool/usage.json");
+        std::fs::write(file, json!({ "version": 1, "accounts": usage }).to_string()).expect("usage");
+        // The first launch makes what later ones find.
+        assert!(pool.launch(&["exec", "hi"]).status().expect("it starts").success());
+        pool
+    }
+
+    fn command(&self, program: &Path, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command
+            .args(args)
+            .env_clear()
+            .env("HOME", &self.home)
+            .env("TMPDIR", "/nonexistent")
+            .current_dir(&self.home);
+        // Nothing here asks the service; what did all the same would find nobody.
+        command.env("HTTPS_PROXY", "http://127.0.0.1:9");
+        command.env("PATH", "/usr/bin:/bin").env("CODEX_POOL_CODEX", &self.target);
+        command
+    }
+
+    /// The shim.
+    pub(crate) fn launch(&self, args: &[&str]) -> Command {
+        self.command(&self.shim, args)
+    }
+
+    /// `codex-pool`.
+    pub(crate) fn admin(&self, args: &[&str]) -> Command {
+        self.command(&self.codex_pool, args)
+    }
+
+    /// A launch that stays.
+    pub(crate) fn sleeper(&self) -> std::process::Child {
+        let mut command = self.launch(&["600"]);
+        command.env("CODEX_POOL_CODEX", "/bin/sleep").env("CODEX_POOL_ACCOUNT", "user0");
+        let child = command.spawn().expect("it starts");
+        let seat = self.home.join(".codex-pool/launches");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while std::fs::read_dir(&seat).map_or(0, Iterator::count) == 0 && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        child
+    }
+}

@@ -1,0 +1,156 @@
+//! What asking for usage costs, against services that answer after 100 ms: 50 accounts at once, in time,
+//! requests in flight and memory, over http and https; and how much sooner Codex starts than in a launch that
+//! asks for all usage first.
+
+use std::ops::Range;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use testkit::backend::{Route, Usage};
+use testkit::figures::{Figure, Limit, median};
+use testkit::{Cmd, Sandbox};
+
+use crate::https;
+use crate::programs::{Programs, time};
+
+const LATENCY: Duration = Duration::from_millis(100);
+const ACCOUNTS: usize = 50;
+const REFRESHES: usize = 10;
+const LAUNCHES: usize = 20;
+/// Launches of a block, whose ratio counts for the spread.
+const BLOCK: usize = 4;
+
+/// Limits of a refresh: milliseconds, requests in flight, MB.
+const TIME: f64 = 2_500.0;
+const IN_FLIGHT: f64 = 4.0;
+const MEMORY: f64 = 20.0;
+/// How many times sooner Codex must start.
+const SOONER: f64 = 50.0;
+
+pub(crate) fn figures(programs: &Programs) -> Vec<Figure> {
+    let mut figures = over_http(programs);
+    figures.extend(over_https(programs));
+    figures.extend(launches());
+    figures
+}
+
+/// 50 accounts of the stand-in service.
+fn over_http(programs: &Programs) -> Vec<Figure> {
+    let sandbox = pool_of(ACCOUNTS);
+    sandbox.backend().set_latency(Route::Usage, LATENCY);
+    let (times, peaks) = refreshes(programs, || sandbox.pool(&["refresh", "--json"]));
+    let report = sandbox.backend().report();
+    assert_eq!(report.usage.len(), ACCOUNTS * REFRESHES, "each is asked once");
+    of_service("http", &times, &peaks, report.max_usage_in_flight)
+}
+
+/// The same over TLS, with the system's certificates and one more.
+fn over_https(programs: &Programs) -> Vec<Figure> {
+    let sandbox = pool_of(ACCOUNTS);
+    let service = https::start(LATENCY);
+    sandbox.edit_config(|config| {
+        config.insert("chatgpt_base_url".into(), format!("https://{}/backend-api", service.address).into());
+    });
+    let ca = sandbox.root().join("ca.pem");
+    std::fs::write(&ca, &service.ca).expect("write the CA");
+    let command = || sandbox.pool(&["refresh", "--json"]).env("CODEX_CA_CERTIFICATE", &ca);
+    let (times, peaks) = refreshes(programs, command);
+    assert_eq!(service.count(), ACCOUNTS * REFRESHES, "each is asked once");
+    of_service("https", &times, &peaks, service.most_in_flight())
+}
+
+fn of_service(scheme: &str, times: &[f64], peaks: &[f64], in_flight: usize) -> Vec<Figure> {
+    let name = |what: &str| format!("refresh: {scheme}, {what}");
+    vec![
+        Figure::of(&name("50 accounts"), times, "ms").limit(Limit::AtMost(TIME)),
+        Figure::of(&name("at once"), &[in_flight as f64], "requests").limit(Limit::AtMost(IN_FLIGHT)),
+        Figure::of(&name("memory"), peaks, "MB").limit(Limit::AtMost(MEMORY)),
+    ]
+}
+
+/// Refreshes everything some times: milliseconds and peak memory in MB of each.
+fn refreshes(programs: &Programs, command: impl Fn() -> Cmd) -> (Vec<f64>, Vec<f64>) {
+    let one = || {
+        let (took, peak, output) = programs.peak(&command().into_inner());
+        check(&serde_json::from_slice(&output).expect("JSON"));
+        (took.as_secs_f64() * 1e3, peak)
+    };
+    (0..REFRESHES).map(|_| one()).unzip()
+}
+
+/// Requires usage of everybody.
+fn check(answer: &Value) {
+    let all = answer["accounts"].as_array().expect("accounts");
+    assert!(all.iter().all(|a| a["error"].is_null() && a["usage"].is_object()), "{answer}");
+}
+
+/// Launches with five accounts: through the shim, whose data is old enough to be refreshed in the background
+/// each time, and through a script that refreshes first.
+fn launches() -> Vec<Figure> {
+    let sandbox = pool_of(5);
+    sandbox.backend().set_latency(Route::Usage, LATENCY);
+    check(&sandbox.pool(&["refresh", "--json"]).run().ok().json());
+    symlink(sandbox.home().join(".local/bin/codex-pool"), sandbox.pool_home().join("bin/codex-pool"))
+        .expect("link the admin command");
+    // In Codex's place something that ends at once.
+    let codex = |cmd: Cmd| -> Command { cmd.env("CODEX_POOL_CODEX", "/bin/true").into_inner() };
+    let milliseconds = |cmd: Cmd| time(&mut codex(cmd)).as_secs_f64() * 1e3;
+    let mut shim = Vec::new();
+    let mut asking = Vec::new();
+    for _ in 0..LAUNCHES {
+        let before = sandbox.backend().report().usage.len();
+        make_stale(&sandbox);
+        shim.push(milliseconds(sandbox.codex(&["exec", "hi"])));
+        // The refresh that it began goes on beside it; its end is awaited so that the next round is alone.
+        sandbox
+            .backend()
+            .wait_for("the background refresh", Duration::from_secs(10), |r| r.usage.len() >= before + 5);
+        testkit::wait_until("its end", Duration::from_secs(10), || sandbox.processes().is_empty());
+        let script = "codex-pool refresh --json > /dev/null && exec codex exec hi";
+        asking.push(milliseconds(sandbox.cmd("/bin/sh").args(["-c", script])));
+    }
+    assert!(sandbox.backend().report().usage.len() >= LAUNCHES * 10, "both asked each time");
+    let sooner = |runs: Range<usize>| median(&asking[runs.clone()]) / median(&shim[runs]);
+    vec![
+        Figure::of("refresh: launch beside one", &shim, "ms"),
+        Figure::of("refresh: launch after one", &asking, "ms"),
+        Figure::of_blocks("refresh: sooner beside one", LAUNCHES, BLOCK, sooner, "times")
+            .limit(Limit::AtLeast(SOONER)),
+    ]
+}
+
+/// Makes what is known old enough for a refresh in the background, but not so old that a launch waits.
+fn make_stale(sandbox: &Sandbox) {
+    let path = sandbox.pool_home().join("usage.json");
+    let text = std::fs::read_to_string(&path).expect("a cache");
+    let mut cache: Value = serde_json::from_str(&text).expect("JSON");
+    for entry in cache["accounts"].as_object_mut().expect("accounts").values_mut() {
+        for time in ["/usage/fetched_at", "/attempt/at"] {
+            if let Some(at) = entry.pointer_mut(time) {
+                *at = (at.as_i64().expect("a time") - 400).into();
+            }
+        }
+    }
+    sandbox.write_private(&path, &cache.to_string());
+}
+
+fn pool_of(accounts: usize) -> Sandbox {
+    let sandbox = Sandbox::new();
+    let config = sandbox.pool_home().join("config.toml");
+    sandbox.write_private(&config, "min_poll_interval = \"0s\"\n");
+    let list: Vec<Value> = (0..accounts)
+        .map(|n| {
+            let name = format!("user{n}");
+            sandbox.backend().add(&name);
+            sandbox.backend().set_usage(&name, Usage::percent(n as f64, 10.0));
+            let auth: Value = serde_json::from_str(&sandbox.backend().auth_json(&name)).expect("JSON");
+            json!({ "id": format!("old-{n}"), "label": name, "authJson": auth })
+        })
+        .collect();
+    let store = sandbox.root().join("store.json");
+    sandbox.write_private(&store, &json!({ "version": 1, "accounts": list }).to_string());
+    sandbox.pool(&["import", &store.to_string_lossy()]).run().ok();
+    sandbox
+}
