@@ -222,11 +222,17 @@ fn replace_by_link(path: &Path, target: &Path) -> std::io::Result<()> {
 /// If it cannot be removed.
 pub fn vacate(lock: &PoolLock, pool: &mut Pool, seat: &Seat, now: i64) -> Result<()> {
     let path = seat.auth_json();
-    if let Some(memory) = pool.state_mut().seats.remove(&path_key(&path)) {
+    let key = path_key(&path);
+    let seen = pool.state_mut().seats.get_mut(&key).map(|memory| {
+        memory.leaving = true;
+        memory.hash.clone()
+    });
+    if seen.is_some() {
         pool.commit(lock)?;
-        return take_away(lock, pool, seat, Some(&memory.hash), now);
     }
-    take_away(lock, pool, seat, None, now)
+    take_away(lock, pool, seat, seen.as_ref(), now)?;
+    pool.state_mut().seats.remove(&key);
+    Ok(())
 }
 
 /// Removes a seat's document, or our link to one. `seen`: what was there when it was last read. Who wrote since then

@@ -115,6 +115,12 @@ pub fn reconcile(lock: &PoolLock, pool: &mut Pool, seat: &Seat, now: i64) -> Res
         }
         Err(e) => return Ok(Holding::Unreadable(crate::error::os_text(&e))),
     };
+    if pool.state().seat(&path).is_some_and(|memory| memory.leaving)
+        && let Some(memory) = pool.state_mut().seats.get_mut(&path_key(&path))
+    {
+        // Whoever was about to take it away was killed before.
+        memory.leaving = false;
+    }
     let remembered = pool.state().seat(&path).map(|m| (m.account.clone(), m.hash.clone()));
     let stored = match &remembered {
         Some((id, _)) => pool.credentials().bytes(id)?,
@@ -176,8 +182,8 @@ fn vanished(pool: &mut Pool, seat: &Seat, now: i64) {
         return;
     }
     let Some(memory) = pool.state_mut().seats.remove(&key) else { return };
-    // A whole folder that is gone is no logout.
-    if !seat.dir().is_dir() {
+    // Our own doing is no logout, and neither is a whole folder that is gone.
+    if memory.leaving || !seat.dir().is_dir() {
         return;
     }
     if let Some(account) = pool.registry_mut().get_mut(&memory.account) {

@@ -325,14 +325,24 @@ fn a_renewal_within_one_second_that_ends_sooner_is_still_the_newer() {
 fn that_we_took_a_login_away_is_known_before_it_is_gone() {
     let mut lab = Lab::with_live(&login("alice"));
     let seat = lab.base.shared();
-    // The folder does not let it go, as when we are killed in between.
-    let now_what = |lab: &Lab| crate::store::State::load(None, &lab.pool.paths).seats.len();
-    lab.pool.commit(&lab.lock).unwrap();
-    assert_eq!(now_what(&lab), 1);
+    // As when we are killed: nothing is written down after the file is gone, or could not go.
     fs::remove_file(lab.live()).unwrap();
     fs::create_dir(lab.live()).unwrap();
     vacate(&lab.lock, &mut lab.pool, &seat, NOW).unwrap_err();
-    assert_eq!(now_what(&lab), 0);
+    fs::remove_dir(lab.live()).unwrap();
+    lab.pool = Pool::open(&lab.lock, &lab.pool.paths, NOW).unwrap();
+    assert_eq!(lab.reconcile(), Holding::Empty);
+    assert_eq!(lab.pool.registry().accounts[0].auth.state, AuthState::Ok);
+    // Where the file was left, it is a seat as before: a logout there is one.
+    lab.write(&login("alice"));
+    lab.reconcile();
+    vacate(&lab.lock, &mut lab.pool, &seat, NOW).unwrap();
+    lab.pool = Pool::open(&lab.lock, &lab.pool.paths, NOW).unwrap();
+    lab.write(&login("alice"));
+    lab.reconcile();
+    fs::remove_file(lab.live()).unwrap();
+    assert_eq!(lab.reconcile(), Holding::Empty);
+    assert_eq!(lab.pool.registry().accounts[0].auth.state, AuthState::ReauthRequired);
 }
 
 #[test]

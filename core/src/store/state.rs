@@ -57,6 +57,9 @@ pub struct SeatMemory {
     /// A background server that was alive when the account changed, and the account it started with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerMemory>,
+    /// We are taking the document away: if it is gone, that is no logout.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
 }
 
 /// Who launched in a folder: the last one, and before.
@@ -189,7 +192,7 @@ impl State {
         let key = path_key(auth_json);
         let (expires_at, account) = (doc.expires_at(), doc.id());
         let memory = match self.seats.remove(&key) {
-            Some(old) if old.account == *account => SeatMemory { hash, expires_at, ..old },
+            Some(old) if old.account == *account => SeatMemory { hash, expires_at, leaving: false, ..old },
             old => SeatMemory {
                 account: account.clone(),
                 hash,
@@ -197,6 +200,7 @@ impl State {
                 since_ticks: None,
                 expires_at,
                 server: old.and_then(|old| old.server),
+                leaving: false,
             },
         };
         self.seats.insert(key, memory);
