@@ -144,8 +144,8 @@ pub fn reconcile(lock: &PoolLock, pool: &mut Pool, seat: &Seat, now: i64) -> Res
     if ours.as_ref() == Some(&hash) && pool.registry().get(&id).is_some() {
         // The seat is as we left it, so the pool's copy is what changed: to something newer, unless somebody
         // damaged it, or put a backup there. Within one second that is a renewal, whatever else it says.
-        let stored = pool.credentials().load(&id).ok().flatten();
-        if stored.is_some_and(|stored| stored.issued_at() >= doc.issued_at()) {
+        let stored = stored.clone().and_then(|bytes| AuthDoc::parse(bytes).ok());
+        if stored.is_some_and(|stored| stored.id() == doc.id() && stored.issued_at() >= doc.issued_at()) {
             return Ok(Holding::Account { id, stale: true });
         }
     }
