@@ -101,7 +101,8 @@ fn launches() -> Vec<Figure> {
     let mut asking = Vec::new();
     for _ in 0..LAUNCHES {
         let before = sandbox.backend().report().usage.len();
-        make_stale(&sandbox);
+        // Old enough for a refresh in the background, but not so old that a launch waits.
+        sandbox.age_usage(400);
         shim.push(milliseconds(sandbox.codex(&["exec", "hi"])));
         // The refresh that it began goes on beside it; its end is awaited so that the next round is alone.
         sandbox
@@ -119,21 +120,6 @@ fn launches() -> Vec<Figure> {
         Figure::of_blocks("refresh: sooner beside one", LAUNCHES, BLOCK, sooner, "times")
             .limit(Limit::AtLeast(SOONER)),
     ]
-}
-
-/// Makes what is known old enough for a refresh in the background, but not so old that a launch waits.
-fn make_stale(sandbox: &Sandbox) {
-    let path = sandbox.pool_home().join("usage.json");
-    let text = std::fs::read_to_string(&path).expect("a cache");
-    let mut cache: Value = serde_json::from_str(&text).expect("JSON");
-    for entry in cache["accounts"].as_object_mut().expect("accounts").values_mut() {
-        for time in ["/usage/fetched_at", "/attempt/at"] {
-            if let Some(at) = entry.pointer_mut(time) {
-                *at = (at.as_i64().expect("a time") - 400).into();
-            }
-        }
-    }
-    sandbox.write_private(&path, &cache.to_string());
 }
 
 fn pool_of(accounts: usize) -> Sandbox {

@@ -21,15 +21,11 @@ fn world() -> World {
 
 /// Lets the usage have been fetched that many seconds ago, and tried for that long ago.
 fn age(world: &World, fetched: i64, tried: Option<i64>) {
-    let path = world.pool_home().join("usage.json");
-    let text = fs::read_to_string(&path).expect("the usage");
-    let mut cache: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    for (_, entry) in cache["accounts"].as_object_mut().expect("accounts") {
+    world.edit_usage(|entry| {
         entry["usage"]["fetched_at"] = (now() - fetched).into();
         entry["attempt"] =
             tried.map_or(serde_json::Value::Null, |ago| serde_json::json!({"at": now() - ago}));
-    }
-    fs::write(&path, cache.to_string()).expect("write the usage");
+    });
 }
 
 /// Launches, and gives Codex's record and where another probe's would be.

@@ -1,11 +1,9 @@
 //! What these tests have in common: a sandbox whose pool is filled and whose usage is known.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::{Value, json};
 use testkit::backend::Usage;
 use testkit::{Cmd, Codex, Output, Sandbox, real_codex, version};
 
@@ -73,37 +71,8 @@ impl World {
 
     /// The same, but the service knows nothing of it: nobody is refused.
     pub(crate) fn cached_usage(&self, usage: &[(&str, f64, f64)]) {
-        let now = now();
         let ids = self.ids();
-        let window = |seconds: i64, used: f64, left: i64| json!({"window_seconds": seconds, "used_percent": used, "resets_at": now + left});
-        let entry = |five: f64, week: f64| {
-            json!({"usage": {"fetched_at": now, "source": "api", "limit_reached": five >= 100.0 || week >= 100.0,
-                "windows": [window(18_000, five, 3600), window(604_800, week, 86_400)]}})
-        };
-        let accounts: BTreeMap<&str, Value> =
-            usage.iter().map(|(label, five, week)| (ids[*label].as_str(), entry(*five, *week))).collect();
-        let cache = json!({"version": 1, "accounts": accounts});
-        self.write_private(&self.pool_home().join("usage.json"), &cache.to_string());
-    }
-
-    /// Ids by label.
-    pub(crate) fn ids(&self) -> BTreeMap<String, String> {
-        let text = |v: &Value| v.as_str().expect("text").to_owned();
-        self.list().iter().map(|a| (text(&a["label"]), text(&a["id"]))).collect()
-    }
-
-    /// `list --json`.
-    pub(crate) fn list(&self) -> Vec<Value> {
-        let list = self.pool(&["list", "--json"]).run().ok().json();
-        list["accounts"].as_array().expect("accounts").clone()
-    }
-
-    /// One account of `list --json`.
-    pub(crate) fn account(&self, label: &str) -> Value {
-        self.list()
-            .into_iter()
-            .find(|a| a["label"] == label)
-            .unwrap_or_else(|| panic!("no {label} in the pool"))
+        self.cache_usage(usage.iter().map(|(label, five, week)| (ids[*label].as_str(), *five, *week)), 0);
     }
 
     /// The labels in the order of `why --json`.

@@ -84,25 +84,11 @@ impl World {
         wait_until("a login that waits", SOON, || self.backend().pending_logins() > 0);
     }
 
-    /// `list --json`.
-    pub(crate) fn list(&self) -> Vec<Value> {
-        let list = self.pool(&["list", "--json"]).run().ok().json();
-        list["accounts"].as_array().expect("accounts").clone()
-    }
-
     /// The labels of the pool, sorted.
     pub(crate) fn labels(&self) -> Vec<String> {
         let mut labels: Vec<_> = self.list().iter().map(|a| text(&a["label"])).collect();
         labels.sort();
         labels
-    }
-
-    /// One account of `list --json`.
-    #[track_caller]
-    pub(crate) fn account(&self, label: &str) -> Value {
-        let list = self.list();
-        let found = list.iter().find(|a| a["label"] == label);
-        found.unwrap_or_else(|| panic!("no {label} in {list:#?}")).clone()
     }
 
     pub(crate) fn id(&self, label: &str) -> String {

@@ -100,15 +100,13 @@ fn world() -> Sandbox {
 /// Moves all times to where they were meant to be, now that everything is ready.
 fn date(world: &Sandbox) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970").as_secs() as i64;
-    edit(&world.pool_home().join("usage.json"), |cache| {
-        for entry in cache["accounts"].as_object_mut().expect("accounts").values_mut() {
-            let usage = &mut entry["usage"];
-            let late = now - usage["fetched_at"].as_i64().expect("a time");
-            usage["fetched_at"] = (now - AGE).into();
-            for window in usage["windows"].as_array_mut().expect("windows") {
-                let at = window["resets_at"].as_i64().expect("a time");
-                window["resets_at"] = (at + late + SLACK).into();
-            }
+    world.edit_usage(|entry| {
+        let usage = &mut entry["usage"];
+        let late = now - usage["fetched_at"].as_i64().expect("a time");
+        usage["fetched_at"] = (now - AGE).into();
+        for window in usage["windows"].as_array_mut().expect("windows") {
+            let at = window["resets_at"].as_i64().expect("a time");
+            window["resets_at"] = (at + late + SLACK).into();
         }
     });
 }

@@ -7,7 +7,6 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use testkit::backend::LoginSpec;
 
 use crate::random::Random;
@@ -153,13 +152,7 @@ impl Race {
             }
             let lock = File::open(self.world.pool_home().join("pool.lock")).expect("the pool's lock");
             lock.lock().expect("lock the pool");
-            let path = self.world.pool_home().join("usage.json");
-            let mut cache: Value =
-                serde_json::from_slice(&std::fs::read(&path).expect("a cache")).expect("JSON");
-            for (_, entry) in cache["accounts"].as_object_mut().expect("accounts") {
-                entry.as_object_mut().expect("an entry").remove("renewal");
-            }
-            self.world.write_private(&path, &cache.to_string());
+            self.world.forget_renewals();
         }
     }
 }

@@ -49,11 +49,7 @@ impl World {
             std::os::unix::fs::symlink(sandbox.home().join(".local/bin/codex-pool"), admin).expect("link");
         }
         let mut world = World { sandbox, ids: BTreeMap::new(), registry: Vec::new(), state: Vec::new() };
-        let list = world.pool(&["list", "--json"]).run().ok().json();
-        for account in list["accounts"].as_array().expect("accounts") {
-            let text = |name: &str| account[name].as_str().expect("text").to_owned();
-            world.ids.insert(text("label"), text("id"));
-        }
+        world.ids = world.sandbox.ids();
         world.registry = fs::read(world.pool_home().join("accounts.json")).expect("a registry");
         // One launch learns what this Codex supports, which is kept.
         world.exec().run();
@@ -120,16 +116,9 @@ impl World {
 
     /// The same, fetched that many seconds ago.
     pub(crate) fn usage_of_age(&self, age: i64) {
-        let now = now() - age;
-        let window = |seconds: i64, used: usize, left: i64| json!({"window_seconds": seconds, "used_percent": used, "resets_at": now + left});
-        let entry = |used: usize| {
-            json!({"usage": {"fetched_at": now, "source": "api", "limit_reached": false,
-                "windows": [window(18_000, used, 3600), window(604_800, used, 86_400)]}})
-        };
-        let accounts: BTreeMap<&str, Value> =
-            self.ids.values().enumerate().map(|(at, id)| (id.as_str(), entry(5 + 10 * at))).collect();
-        let cache = json!({"version": 1, "accounts": accounts});
-        self.write_private(&self.pool_home().join("usage.json"), &cache.to_string());
+        let used = |at: usize| (5 + 10 * at) as f64;
+        let usage = self.ids.values().enumerate().map(|(at, id)| (id.as_str(), used(at), used(at)));
+        self.cache_usage(usage, age);
     }
 
     /// `codex exec hi` through the shim.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use testkit::backend::{LoginSpec, Route, UserSpec};
 
-use super::{account, add, age_cache, list, pool_of, refresh_token, settings, stored};
+use super::{account, add, list, pool_of, refresh_token, settings, stored};
 
 /// Tells the shim where the admin command is, as the installer does.
 pub(super) fn install(sandbox: &testkit::Sandbox) {
@@ -24,7 +24,7 @@ fn it_says_nothing_and_asks_only_for_what_is_due() {
     assert!(account(&list(&sandbox), "bob")["usage"].is_object());
     quiet();
     assert_eq!(sandbox.backend().report().usage.len(), 2, "five minutes are not over");
-    age_cache(&sandbox, 301);
+    sandbox.age_usage(301);
     sandbox.pool(&["disable", "bob"]).run().ok();
     quiet();
     assert_eq!(sandbox.backend().report().usage_of("alice").len(), 2);
@@ -81,7 +81,7 @@ fn stale(names: &[&str]) -> testkit::Sandbox {
     let sandbox = pool_of(names);
     sandbox.pool(&["refresh"]).run().ok();
     install(&sandbox);
-    age_cache(&sandbox, 400);
+    sandbox.age_usage(400);
     sandbox.backend().clear_report();
     sandbox
 }

@@ -66,18 +66,3 @@ fn refresh_token(auth_json: &str) -> String {
     let doc: Value = serde_json::from_str(auth_json).expect("a whole document");
     doc["tokens"]["refresh_token"].as_str().expect("a refresh token").to_owned()
 }
-
-/// As if the cache had been written that many seconds earlier.
-fn age_cache(sandbox: &Sandbox, seconds: i64) {
-    let path = sandbox.pool_home().join("usage.json");
-    let text = std::fs::read_to_string(&path).expect("a cache");
-    let mut cache: Value = serde_json::from_str(&text).expect("JSON");
-    for entry in cache["accounts"].as_object_mut().expect("accounts").values_mut() {
-        for time in ["/usage/fetched_at", "/attempt/at"] {
-            if let Some(at) = entry.pointer_mut(time) {
-                *at = (at.as_i64().expect("a time") - seconds).into();
-            }
-        }
-    }
-    sandbox.write_private(&path, &cache.to_string());
-}

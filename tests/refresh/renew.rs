@@ -133,7 +133,7 @@ fn a_renewal_that_was_killed_before_the_issuer_acted_is_simply_repeated() {
     assert!(error.contains("interrupted") && error.contains("codex-pool refresh alice"), "{error}");
     assert_eq!(account(&answer, "alice")["state"], "ready", "its access token still works");
     // The pause after a failure is the background's, not a person's, once the token has to be renewed.
-    forget_pause(&sandbox);
+    sandbox.forget_renewals();
     let answer = refresh(&sandbox);
     assert!(account(&answer, "alice")["error"].is_null(), "{answer}");
     assert_eq!(refresh_token(&stored(&sandbox, "alice")), sandbox.backend().newest_refresh_token("alice"));
@@ -147,7 +147,7 @@ fn a_renewal_whose_answer_was_lost_ends_in_the_honest_answer() {
     sandbox.backend().inject_times(Route::Token, None, Fault::LostAnswer, 1);
     sandbox.pool(&["refresh"]).run();
     assert!(account(&list(&sandbox), "alice")["error"].as_str().is_some_and(|e| e.contains("interrupted")));
-    forget_pause(&sandbox);
+    sandbox.forget_renewals();
     let failed = sandbox.pool(&["refresh", "alice"]).run().expect(5);
     assert!(failed.stderr.contains("its answer is lost"), "{}", failed.stderr);
     assert_eq!(account(&list(&sandbox), "alice")["state"], "reauth_required");
@@ -155,17 +155,6 @@ fn a_renewal_whose_answer_was_lost_ends_in_the_honest_answer() {
     import(&sandbox, "alice", &sandbox.backend().auth_json("alice"));
     let answer = refresh(&sandbox);
     assert_eq!(account(&answer, "alice")["state"], "ready", "{answer}");
-}
-
-/// As if the pause after a failed renewal were over.
-fn forget_pause(sandbox: &testkit::Sandbox) {
-    let path = sandbox.pool_home().join("usage.json");
-    let mut cache: Value =
-        serde_json::from_str(&std::fs::read_to_string(&path).expect("a cache")).expect("JSON");
-    for entry in cache["accounts"].as_object_mut().expect("accounts").values_mut() {
-        entry.as_object_mut().expect("an entry").remove("renewal");
-    }
-    sandbox.write_private(&path, &cache.to_string());
 }
 
 /// When a refresh is killed.
@@ -294,7 +283,7 @@ fn a_logout_in_the_ui_is_believed_until_a_renewal_proves_otherwise() {
     list(&sandbox);
     sandbox.backend().revoke_logins("alice");
     settings(&sandbox, "min_poll_interval = \"0s\"\n");
-    forget_pause(&sandbox);
+    sandbox.forget_renewals();
     let failed = sandbox.pool(&["refresh", "alice"]).run().expect(5);
     assert!(failed.stderr.contains("was revoked"), "{}", failed.stderr);
 }

@@ -5,8 +5,6 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use testkit::Sandbox;
 
@@ -30,19 +28,7 @@ struct Company {
 }
 
 fn company() -> Company {
-    let ca_key = KeyPair::generate().expect("a key");
-    let mut params = CertificateParams::new(Vec::new()).expect("parameters");
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca = params.self_signed(&ca_key).expect("a CA").pem();
-    let issuer = Issuer::new(params, ca_key);
-    let key = KeyPair::generate().expect("a key");
-    let certificate = CertificateParams::new(vec![HOST.to_owned()]).expect("parameters");
-    let certificate = certificate.signed_by(&key, &issuer).expect("a certificate");
-    let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = config.expect("versions").with_no_client_auth();
-    let config = Arc::new(config.with_single_cert(vec![certificate.into()], key).expect("a server"));
+    let (config, ca) = testkit::tls::server(HOST);
     let (requests, connects) = (Log::default(), Log::default());
     let seen = Arc::clone(&requests);
     let service = listen(move |stream| serve(stream, &config, &seen));

@@ -190,6 +190,19 @@ fn a_login_whose_shim_and_codex_were_killed_is_undone_by_the_next_launch() {
     }
 }
 
+/// The seat is that of Carol's login, whose shim is gone: nobody is put there until it has ended.
+fn goes_on_without_its_shim(world: &World, codex: u32) {
+    assert!(alive(codex));
+    answered(world.exec_as("alice").run(), "alice");
+    assert_eq!(world.live(), None, "{}: the seat is the login's", world.version);
+    wait_for_code(world, 0);
+    world.backend().approve_login("carol");
+    wait_for_end(codex);
+    answered(world.exec_as("carol").run(), "carol");
+    assert!(world.backend().report().revocations.is_empty(), "{}", world.version);
+    world.assert_nothing_lost(&["alice", "bob", "carol"]);
+}
+
 #[test]
 fn a_login_whose_shim_alone_was_killed_keeps_its_seat_until_it_ends() {
     for world in worlds(&TWO) {
@@ -198,15 +211,7 @@ fn a_login_whose_shim_alone_was_killed_keeps_its_seat_until_it_ends() {
         let codex = children(running.pid())[0];
         running.signal(Signal::SIGKILL);
         wait_for_end(running.pid());
-        assert!(alive(codex));
-        // The seat is the login's: nobody is put there.
-        answered(world.exec_as("alice").run(), "alice");
-        assert_eq!(world.live(), None, "{}", world.version);
-        world.backend().approve_login("carol");
-        wait_for_end(codex);
-        answered(world.exec_as("carol").run(), "carol");
-        assert!(world.backend().report().revocations.is_empty(), "{}", world.version);
-        world.assert_nothing_lost(&["alice", "bob", "carol"]);
+        goes_on_without_its_shim(&world, codex);
     }
 }
 
@@ -229,15 +234,7 @@ fn a_login_whose_shim_was_killed_before_its_codex_began_keeps_its_seat_too() {
         kill(Pid::from_raw(i32::try_from(shim).expect("a pid fits")), Signal::SIGKILL)
             .expect("kill the shim");
         wait_for_end(shim);
-        assert!(alive(codex));
-        answered(world.exec_as("alice").run(), "alice");
-        assert_eq!(world.live(), None, "{}: the seat is the login's", world.version);
-        wait_for_code(&world, 0);
-        world.backend().approve_login("carol");
-        wait_for_end(codex);
-        answered(world.exec_as("carol").run(), "carol");
-        assert!(world.backend().report().revocations.is_empty(), "{}", world.version);
-        world.assert_nothing_lost(&["alice", "bob", "carol"]);
+        goes_on_without_its_shim(&world, codex);
     }
 }
 

@@ -1,13 +1,12 @@
 //! What these tests have in common: a sandbox whose pool is filled and ranked, real Codexes in it, and the
 //! question whether anything was lost.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use testkit::backend::Usage;
 pub(crate) use testkit::has_server;
 use testkit::pty::ENTER;
@@ -125,32 +124,12 @@ impl World {
 
     /// Makes these the accounts' usage as just fetched: label, and percent used of both windows.
     pub(crate) fn usage(&self, usage: &[(&str, f64)]) {
-        let (now, ids) = (now(), self.ids());
+        let ids = self.ids();
         for (label, used) in usage {
             // What Codex writes into its logs says the same.
             self.backend().set_usage(label, Usage::percent(used / 2.0, *used));
         }
-        let window = |seconds: i64, used: f64, left: i64| json!({"window_seconds": seconds, "used_percent": used, "resets_at": now + left});
-        let entry = |used: f64| {
-            json!({"usage": {"fetched_at": now, "source": "api", "limit_reached": used >= 100.0,
-                "windows": [window(18_000, used / 2.0, 3600), window(604_800, used, 86_400)]}})
-        };
-        let accounts: BTreeMap<&str, Value> =
-            usage.iter().map(|(label, used)| (ids[*label].as_str(), entry(*used))).collect();
-        let cache = json!({"version": 1, "accounts": accounts});
-        self.write_private(&self.pool_home().join("usage.json"), &cache.to_string());
-    }
-
-    /// Ids by label.
-    pub(crate) fn ids(&self) -> BTreeMap<String, String> {
-        let text = |v: &Value| v.as_str().expect("text").to_owned();
-        self.list().iter().map(|a| (text(&a["label"]), text(&a["id"]))).collect()
-    }
-
-    /// `list --json`, which also brings what all seats hold into the pool.
-    pub(crate) fn list(&self) -> Vec<Value> {
-        let list = self.pool(&["list", "--json"]).run().ok().json();
-        list["accounts"].as_array().expect("accounts").clone()
+        self.cache_usage(usage.iter().map(|(label, used)| (ids[*label].as_str(), used / 2.0, *used)), 0);
     }
 
     /// An account's home over the user's CODEX_HOME, whether or not it is there.

@@ -24,12 +24,14 @@ pub mod figures;
 mod http;
 pub mod mcp;
 pub mod picture;
+mod pool;
 pub mod probe;
 mod procs;
 pub mod pty;
 mod real_codex;
 pub mod releases;
 mod sandbox;
+pub mod tls;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
