@@ -86,8 +86,7 @@ impl Builder {
     /// # Panics
     /// If that fails.
     pub fn build(self) -> Sandbox {
-        let base =
-            std::env::var_os("TESTKIT_DIR").map_or_else(|| bins::target_dir().join("sandbox"), PathBuf::from);
+        let base = std::env::var_os("TESTKIT_DIR").map_or_else(usual_base, PathBuf::from);
         let (dir, owned) = claim(&base);
         let root = dir.path().canonicalize().expect("the sandbox's real path");
         let backend = self.backend.unwrap_or_else(Backend::start);
@@ -361,6 +360,17 @@ fn claim(base: &Path) -> (TempDir, File) {
     let owned = File::create(dir.path().join(OWNED)).expect("make the sandbox's lock");
     owned.lock().expect("lock the sandbox");
     (dir, owned)
+}
+
+/// Where sandboxes are: with what was built. Root's own folders are closed to the users as whom some tests run
+/// programs; where it was built in one of those, sandboxes are elsewhere, though not in the system's temporary folder, which Codex treats differently.
+fn usual_base() -> PathBuf {
+    let usual = bins::target_dir().join("sandbox");
+    let closed = |dir: &Path| fs::metadata(dir).is_ok_and(|meta| meta.permissions().mode() & 0o001 == 0);
+    if nix::unistd::geteuid().is_root() && bins::target_dir().ancestors().any(closed) {
+        return PathBuf::from("/var/tmp/codex-pool-tests");
+    }
+    usual
 }
 
 /// Removes a sandbox, and ends its processes, if its owner is gone.
