@@ -206,7 +206,7 @@ fn without_a_pool_codex_starts_and_no_pool_is_made() {
 fn an_empty_pool_says_nothing_and_adopts_who_is_live() {
     let world = World::new(&[]);
     let output = world.exec().run().expect(1);
-    assert!(output.stderr.contains("Not logged in") && !output.stderr.contains("codex-pool"), "{output}");
+    assert!(output.stderr.contains("Not logged in") && !output.stderr.contains("codex-pool: "), "{output}");
     world.backend().add("dave");
     world.write_live(&world.backend().auth_json("dave"));
     assert_eq!(answered(world.exec().run(), "dave").stderr, "");
