@@ -12,7 +12,7 @@ use codex_pool_core::pool::Pool;
 use codex_pool_core::renewal;
 use codex_pool_core::seats::occupants::{Kind, Occupant, Taken};
 use codex_pool_core::seats::{Seat, home};
-use codex_pool_core::usage::{Usage, UsageCache, Window};
+use codex_pool_core::usage::{Usage, Window};
 use serde_json::{Value, json};
 
 use crate::commands::{Context, Open};
@@ -96,8 +96,7 @@ fn place(ctx: &Context<'_>, open: &Open, taken: &Taken) -> String {
 
 /// The accounts in rank order.
 pub(crate) fn accounts(ctx: &Context<'_>, open: &Open) -> Vec<AccountView> {
-    let usage = UsageCache::load(Some(&open.lock), &ctx.paths);
-    of_pool(ctx, &open.pool, &open.census.ledger, open.live(), &usage, env::clock())
+    of_pool(ctx, &open.pool, &open.census.ledger, open.live(), env::clock())
 }
 
 /// The same of a pool that is only looked at. `live`: who holds the shared seat; `now`: Unix seconds.
@@ -106,20 +105,20 @@ pub(crate) fn of_pool(
     pool: &Pool,
     ledger: &Ledger,
     live: Option<&AccountId>,
-    usage: &UsageCache,
     now: i64,
 ) -> Vec<AccountView> {
-    let candidates = candidates(pool, usage, ledger, live, &ctx.codex, |id| pool.credentials().has(id));
+    let candidates = candidates(pool.standings(), ledger, live, &ctx.codex, |id| pool.credentials().has(id));
     let pin = pool.state().pin.as_ref();
     let ranking = pick(&candidates, now, &ctx.settings);
-    let is_pinned = |r: &Ranked| pin == Some(&candidates[r.index].account.id) && r.usable();
+    let is_pinned = |r: &Ranked| pin == Some(&candidates[r.index].standing.id) && r.usable();
     let next = ranking.iter().position(is_pinned).or_else(|| ranking.iter().position(Ranked::eligible));
     let view = |(place, ranked): (usize, Ranked)| {
         let candidate = &candidates[ranked.index];
-        let account = candidate.account.clone();
-        let entry = usage.accounts.get(&account.id);
+        // Both are in the registry's order.
+        let account = pool.registry().accounts[ranked.index].clone();
+        let entry = pool.usage().accounts.get(&account.id);
         AccountView {
-            usage: candidate.usage.cloned(),
+            usage: entry.and_then(|e| e.usage.clone()),
             error: entry.and_then(|e| Some(e.error()?.1.to_owned())),
             interrupted: renewal::interrupted(pool, &account.id, now),
             live: candidate.live,

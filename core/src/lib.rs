@@ -17,6 +17,7 @@ pub mod process;
 pub mod references;
 pub mod renewal;
 pub mod seats;
+pub mod standing;
 pub mod store;
 pub mod text;
 pub mod time;

@@ -39,6 +39,10 @@ impl PoolPaths {
     pub fn usage(&self) -> PathBuf {
         self.root.join("usage.json")
     }
+    /// What launches look at of the two before, of a large pool.
+    pub fn standings(&self) -> PathBuf {
+        self.root.join("standings")
+    }
     /// Pin, seats, marks.
     pub fn state(&self) -> PathBuf {
         self.root.join("state.json")

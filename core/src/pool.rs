@@ -1,27 +1,40 @@
-//! The pool, loaded: registry and state, with what was changed written back in one go. Opening it
+//! The pool, loaded: registry, usage and state, with what was changed written back in one go. Opening it
 //! migrates a version-1 registry.
+
+use std::cell::OnceCell;
 
 use crate::account::AccountId;
 use crate::auth_doc::AuthDoc;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::{Durability, PoolLock};
 use crate::paths::PoolPaths;
-use crate::store::{Credentials, FolderMemory, Migration, Registry, State, migrate_if_v1};
+use crate::standing::Standings;
+use crate::store::{Credentials, FolderMemory, Migration, Registry, Sources, State, migrate_if_v1};
+use crate::usage::UsageCache;
 
 /// How many folders are remembered.
 const MOST_FOLDERS: usize = 200;
 /// How exactly their times are, seconds.
 const FOLDER_HOUR: i64 = 3_600;
 
-/// Registry and state as loaded, plus what was changed since.
+/// Registry, usage and state as loaded, plus what was changed since.
+///
+/// Of a large pool whose [`Standings`] are known, registry and usage are read when somebody wants to see them.
 #[derive(Debug)]
 pub struct Pool {
     /// Where it is.
     pub paths: PoolPaths,
-    registry: Registry,
+    registry: OnceCell<Registry>,
+    usage: OnceCell<UsageCache>,
+    standings: OnceCell<Standings>,
     state: State,
     registry_changed: bool,
+    usage_changed: bool,
     state_changed: bool,
+    /// The files that registry and usage were read from, if an index of them is missing.
+    unindexed: Option<Sources>,
+    /// Why the registry could not be read when it was wanted: nothing may be written then.
+    unreadable: OnceCell<Error>,
     /// Accounts that were adopted since it was opened, for a message.
     pub adopted: Vec<AccountId>,
     /// What a migration did, if there was one.
@@ -34,29 +47,26 @@ impl Pool {
     /// # Errors
     /// The registry cannot be used (see [`Registry::load`]), or a migration failed. Nothing was changed then.
     pub fn open(lock: &PoolLock, paths: &PoolPaths, now: i64) -> Result<Pool> {
-        let mut migrated = None;
-        let registry = match Registry::load(paths) {
-            Ok(registry) => registry,
-            Err(error) => {
-                migrated = migrate_if_v1(lock, paths, now)?;
-                if migrated.is_none() {
-                    return Err(error);
+        let mut pool = Pool::unread(paths, State::load(Some(lock), paths));
+        let sources = Sources::look(paths);
+        if let Some(standings) = sources.as_ref().and_then(|sources| sources.read_index(paths)) {
+            pool.standings = standings.into();
+        } else {
+            let registry = match Registry::load(paths) {
+                Ok(registry) => registry,
+                Err(error) => {
+                    pool.migrated = migrate_if_v1(lock, paths, now)?;
+                    if pool.migrated.is_none() {
+                        return Err(error);
+                    }
+                    Registry::load(paths)?
                 }
-                Registry::load(paths)?
-            }
-        };
-        let state = State::load(Some(lock), paths);
-        let lost = state.version == 0;
-        let mut pool = Pool {
-            paths: paths.clone(),
-            registry,
-            state,
-            registry_changed: false,
-            state_changed: false,
-            adopted: Vec::new(),
-            migrated,
-        };
-        if lost {
+            };
+            pool.registry = registry.into();
+            pool.usage = UsageCache::load(Some(lock), paths).into();
+            pool.unindexed = sources;
+        }
+        if pool.state.version == 0 {
             crate::seats::rediscover(lock, &mut pool, now)?;
         }
         Ok(pool)
@@ -67,26 +77,62 @@ impl Pool {
     /// # Errors
     /// The registry cannot be used.
     pub fn peek(paths: &PoolPaths) -> Result<Pool> {
-        Ok(Pool {
+        let pool = Pool::unread(paths, State::load(None, paths));
+        Ok(Pool { registry: Registry::load(paths)?.into(), ..pool })
+    }
+
+    fn unread(paths: &PoolPaths, state: State) -> Pool {
+        Pool {
             paths: paths.clone(),
-            registry: Registry::load(paths)?,
-            state: State::load(None, paths),
+            registry: OnceCell::new(),
+            usage: OnceCell::new(),
+            standings: OnceCell::new(),
+            state,
             registry_changed: false,
+            usage_changed: false,
             state_changed: false,
+            unindexed: None,
+            unreadable: OnceCell::new(),
             adopted: Vec::new(),
             migrated: None,
-        })
+        }
     }
 
     /// The registry.
     pub fn registry(&self) -> &Registry {
-        &self.registry
+        self.registry.get_or_init(|| {
+            // It was whole when its index was made.
+            Registry::load(&self.paths).unwrap_or_else(|error| {
+                let _ = self.unreadable.set(error);
+                Registry::default()
+            })
+        })
     }
 
     /// The registry, to change it.
     pub fn registry_mut(&mut self) -> &mut Registry {
+        self.registry();
         self.registry_changed = true;
-        &mut self.registry
+        self.standings.take();
+        self.registry.get_mut().expect("it was read just now")
+    }
+
+    /// What is known of the accounts' usage.
+    pub fn usage(&self) -> &UsageCache {
+        self.usage.get_or_init(|| UsageCache::load(None, &self.paths))
+    }
+
+    /// The same, to change it.
+    pub fn usage_mut(&mut self) -> &mut UsageCache {
+        self.usage();
+        self.usage_changed = true;
+        self.standings.take();
+        self.usage.get_mut().expect("it was read just now")
+    }
+
+    /// What decides about the accounts.
+    pub fn standings(&self) -> &Standings {
+        self.standings.get_or_init(|| Standings::new(self.registry(), self.usage()))
     }
 
     /// The state.
@@ -120,7 +166,7 @@ impl Pool {
     ) -> Result<crate::store::Settled> {
         let before = self.credentials().load(doc.id()).ok().flatten();
         let settled = self.credentials().settle(lock, doc, stored_unchanged, now)?;
-        let known = self.registry.get(doc.id()).is_some();
+        let known = self.standings().get(doc.id()).is_some();
         let fresh = settled == crate::store::Settled::Offered
             && before.is_none_or(|b| !b.same_credentials(doc) || b.plan() != doc.plan());
         if (!known || fresh) && self.registry_mut().enter(doc, label, now) {
@@ -159,14 +205,37 @@ impl Pool {
     /// # Errors
     /// If a file cannot be written.
     pub fn commit_with(&mut self, lock: &PoolLock, durability: Durability) -> Result<()> {
+        if let Some(error) = self.unreadable.take() {
+            return Err(error);
+        }
         if self.registry_changed {
-            self.registry.save(lock, &self.paths)?;
+            self.registry().save(lock, &self.paths)?;
             self.registry_changed = false;
         }
         if self.state_changed {
             self.state.save(lock, &self.paths, durability)?;
             self.state_changed = false;
         }
+        self.save_usage(lock)
+    }
+
+    /// Writes back what was changed of the usage.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn save_usage(&mut self, lock: &PoolLock) -> Result<()> {
+        if std::mem::take(&mut self.usage_changed)
+            && let Some(usage) = self.usage.get_mut()
+        {
+            usage.save(lock, &self.paths)?;
+        }
         Ok(())
+    }
+
+    /// Makes the next launch quick in a large pool. After everything else: what was changed meanwhile is not indexed.
+    pub fn index(&mut self, lock: &PoolLock) {
+        if let Some(sources) = self.unindexed.take() {
+            sources.write_index(lock, &self.paths, self.standings());
+        }
     }
 }

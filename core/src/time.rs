@@ -1,5 +1,8 @@
 //! Time as codex-pool keeps it: Unix seconds in `i64`. The clock itself is read in `env` only.
 
+/// A day, seconds.
+pub const DAY: i64 = 86_400;
+
 /// Parses RFC 3339 into Unix nanoseconds; `None` if it is not a time (or beyond the year 2262).
 pub fn parse_rfc3339_nanos(text: &str) -> Option<i64> {
     i64::try_from(text.parse::<jiff::Timestamp>().ok()?.as_nanosecond()).ok()
@@ -13,6 +16,11 @@ pub fn parse_rfc3339(text: &str) -> Option<i64> {
 /// RFC 3339 in UTC, as Codex writes `last_refresh`.
 pub fn to_rfc3339(unix_seconds: i64) -> String {
     jiff::Timestamp::from_second(unix_seconds).unwrap_or_default().to_string()
+}
+
+/// The folder of a day under Codex's `sessions`: `2026/11/22`. `day`: whole days since the epoch.
+pub fn day_folder(day: i64) -> String {
+    to_rfc3339(day.saturating_mul(DAY))[..10].replace('-', "/")
 }
 
 /// A duration for people, in two units at most: `2h 14m`, `3d 4h`, `50s`, `0s`.

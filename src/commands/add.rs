@@ -38,7 +38,7 @@ pub(super) fn add(ctx: &Context<'_>, how: &LoginArgs, label: Option<&str>) -> Re
 
 fn enter(ctx: &Context<'_>, doc: &AuthDoc, label: Option<&str>) -> Result<()> {
     let mut open = ctx.open()?;
-    let taken = adopt::take_login(ctx, &mut open, doc, label)?;
+    let taken = adopt::take_login(&mut open, doc, label)?;
     if let (Some(label), true) = (label, taken != Taken::New)
         && let Err(error) = open.pool.registry_mut().rename(doc.id(), label)
     {

@@ -7,7 +7,6 @@ use codex_pool_core::files::{self, Durability};
 use codex_pool_core::renewal;
 use codex_pool_core::seats;
 use codex_pool_core::store::Settled;
-use codex_pool_core::usage::UsageCache;
 use codex_pool_core::{Error, Result, env};
 
 use super::{Context, Open};
@@ -65,18 +64,11 @@ fn hand_out(open: &mut Open, id: &AccountId) -> Result<()> {
 ///
 /// # Errors
 /// As [`take`].
-pub(crate) fn take_login(
-    ctx: &Context<'_>,
-    open: &mut Open,
-    doc: &AuthDoc,
-    label: Option<&str>,
-) -> Result<Taken> {
+pub(crate) fn take_login(open: &mut Open, doc: &AuthDoc, label: Option<&str>) -> Result<Taken> {
     let taken = take(open, doc, label)?;
     renewal::restart(&mut open.pool, doc.id());
-    let mut usage = UsageCache::load(Some(&open.lock), &ctx.paths);
-    if let Some(entry) = usage.accounts.get_mut(doc.id()) {
+    if let Some(entry) = open.pool.usage_mut().accounts.get_mut(doc.id()) {
         (entry.attempt, entry.renewal) = (None, None);
-        usage.save(&open.lock, &ctx.paths)?;
     }
     Ok(taken)
 }

@@ -15,7 +15,6 @@ use codex_pool_core::pool::Pool;
 use codex_pool_core::seats::occupants::{Census, Occupant};
 use codex_pool_core::seats::{self, Base, Holding, NoBase, Seat};
 use codex_pool_core::store::Migration;
-use codex_pool_core::usage::UsageCache;
 use codex_pool_core::{Error, Result};
 
 use crate::{signals, ui};
@@ -133,14 +132,7 @@ impl<'a> Context<'a> {
             }
         }
         pool.commit(&lock)?;
-        UsageCache::load(Some(&lock), &self.paths).learn_from_logs(
-            &lock,
-            &self.paths,
-            &pool.registry().accounts,
-            &census.ledger,
-            self.base.dir(),
-            now,
-        );
+        pool.learn_from_logs(&lock, &census.ledger, self.base.dir(), now);
         Ok(Open { lock, pool, census, shared, now, _whole: whole })
     }
 

@@ -56,7 +56,7 @@ fn renew(ctx: &Context<'_>, account: &Account, doc: &AuthDoc) -> Result<bool> {
             format!("`{}` was removed from the pool meanwhile", account.label),
         ));
     }
-    adopt::take_login(ctx, &mut open, doc, None)?;
+    adopt::take_login(&mut open, doc, None)?;
     open.commit()?;
     Ok(open.live() == Some(&account.id))
 }

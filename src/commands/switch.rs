@@ -9,7 +9,6 @@ use codex_pool_core::pick::pick;
 use codex_pool_core::seats::occupants::{self, Kind, Occupant, Server};
 use codex_pool_core::seats::{self, Holding};
 use codex_pool_core::store::{ServerMemory, path_key};
-use codex_pool_core::usage::UsageCache;
 use codex_pool_core::{Error, ErrorKind, Result, references};
 
 use super::{Context, Open};
@@ -110,13 +109,11 @@ fn wanted(ctx: &Context<'_>, open: &Open, args: &UseArgs) -> Result<AccountId> {
         usable_by_name(&open.pool, &ctx.codex, account)?;
         return Ok(account.id.clone());
     }
-    let usage = UsageCache::load(None, &ctx.paths);
-    let candidates = candidates(&open.pool, &usage, &open.census.ledger, open.live(), &ctx.codex, |id| {
-        open.pool.credentials().has(id)
-    });
+    let has = |id: &AccountId| open.pool.credentials().has(id);
+    let candidates = candidates(open.pool.standings(), &open.census.ledger, open.live(), &ctx.codex, has);
     let ranking = pick(&candidates, open.now, &ctx.settings);
     match ranking.first().filter(|r| r.eligible()) {
-        Some(best) => Ok(candidates[best.index].account.id.clone()),
+        Some(best) => Ok(candidates[best.index].standing.id.clone()),
         None => {
             Err(Error::of(ErrorKind::NoUsableAccount, "no account can be used").hint("see `codex-pool why`"))
         }

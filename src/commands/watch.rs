@@ -12,7 +12,6 @@ use codex_pool_core::env;
 use codex_pool_core::pool::Pool;
 use codex_pool_core::seats;
 use codex_pool_core::seats::occupants::Census;
-use codex_pool_core::usage::UsageCache;
 use codex_pool_core::{Error, Result};
 
 use super::Context;
@@ -107,14 +106,13 @@ impl PoolSource<'_> {
         let ctx = self.ctx;
         let pool = Pool::peek(&ctx.paths)?;
         let census = Census::take(None, &ctx.paths, now);
-        let cache = UsageCache::load(None, &ctx.paths);
         let held = seats::look(&ctx.paths, &ctx.base.shared());
-        let views = view::of_pool(ctx, &pool, &census.ledger, held.account(), &cache, now);
+        let views = view::of_pool(ctx, &pool, &census.ledger, held.account(), now);
         let next_poll = views
             .iter()
             .filter(|v| v.account.enabled && v.account.kind == AccountKind::Chatgpt)
             .filter(|v| v.account.auth.state != AuthState::ReauthRequired)
-            .map(|v| cache.accounts.get(&v.account.id).map_or(now, |e| e.due_at(&ctx.settings, now)))
+            .map(|v| pool.usage().poll(&v.account.id).due_at(&ctx.settings, now))
             .min();
         Ok(Look { views, now, next_poll, ..Look::default() })
     }
@@ -191,13 +189,12 @@ impl Worker {
 
     fn due(&self, ctx: &Context<'_>) -> bool {
         let now = env::clock();
-        let cache = UsageCache::load(None, &self.paths);
         let Ok(pool) = Pool::peek(&self.paths) else { return false };
         pool.registry().accounts.iter().any(|a| {
             a.enabled
                 && a.kind == AccountKind::Chatgpt
                 && a.auth.state != AuthState::ReauthRequired
-                && cache.due(&a.id, &ctx.settings, now)
+                && pool.usage().poll(&a.id).due(&ctx.settings, now)
         })
     }
 

@@ -107,11 +107,10 @@ impl<'a> Refresher<'a> {
     }
 
     /// The pool, locked.
-    fn open(&self) -> Result<(PoolLock, Pool, UsageCache)> {
+    fn open(&self) -> Result<(PoolLock, Pool)> {
         let lock = self.ctx.lock()?;
         let pool = Pool::open(&lock, &self.ctx.paths, env::clock())?;
-        let cache = UsageCache::load(Some(&lock), &self.ctx.paths);
-        Ok((lock, pool, cache))
+        Ok((lock, pool))
     }
 
     /// Waits for answers that another process has asked for, so that a person sees them.

@@ -6,7 +6,7 @@ use codex_pool_core::account::{AccountId, AuthState};
 use codex_pool_core::env;
 use codex_pool_core::pool::Pool;
 use codex_pool_core::renewal::note;
-use codex_pool_core::usage::{Attempt, Failure, UsageCache};
+use codex_pool_core::usage::{Attempt, Failure};
 
 use super::fetch::Fetched;
 use super::survey::{Plan, Task};
@@ -22,18 +22,17 @@ impl Refresher<'_> {
         if batch.is_empty() {
             return Ok(());
         }
-        let (lock, mut pool, mut cache) = self.open()?;
+        let (lock, mut pool) = self.open()?;
         for fetched in batch {
             let outcome = match &fetched.result {
                 Ok(_) => Outcome::Updated,
                 Err(error) => Outcome::Failed(error.to_string()),
             };
             let id = fetched.id.clone();
-            apply(&mut pool, &mut cache, fetched, env::clock());
+            apply(&mut pool, fetched, env::clock());
             plan.outcomes.insert(id, outcome);
             meter.step();
         }
-        cache.save(&lock, &self.ctx.paths)?;
         pool.commit(&lock)
     }
 
@@ -42,33 +41,32 @@ impl Refresher<'_> {
         if !task.usage {
             return Ok(());
         }
-        let (lock, _, mut cache) = self.open()?;
-        if let Some(entry) = cache.accounts.get_mut(&task.id) {
+        let (lock, mut pool) = self.open()?;
+        if let Some(entry) = pool.usage_mut().accounts.get_mut(&task.id) {
             let renewal = entry.renewal.clone();
             entry.attempt = match outcome {
                 Some(Outcome::Failed(_)) => renewal,
                 _ => Some(Attempt::succeeded(env::clock()).into()),
             };
         }
-        cache.save(&lock, &self.ctx.paths)
+        pool.commit(&lock)
     }
 
     /// Ends the claim of an account that needs a login.
     pub(super) fn settle_login(&self, id: &AccountId) -> Result<()> {
-        let (lock, _, mut cache) = self.open()?;
-        if let Some(entry) = cache.accounts.get_mut(id) {
+        let (lock, mut pool) = self.open()?;
+        if let Some(entry) = pool.usage_mut().accounts.get_mut(id) {
             entry.attempt = Some(Attempt::succeeded(env::clock()).into());
         }
-        cache.save(&lock, &self.ctx.paths)
+        pool.commit(&lock)
     }
 }
 
-fn apply(pool: &mut Pool, cache: &mut UsageCache, fetched: Fetched, now: i64) {
+fn apply(pool: &mut Pool, fetched: Fetched, now: i64) {
     let Fetched { id, expires_at, result } = fetched;
     // Removed from the pool while we were asking.
     let Some(account) = pool.registry().get(&id) else { return };
     let state = account.auth.state;
-    let entry = cache.accounts.entry(id.clone()).or_default();
     match result {
         Ok(usage) => {
             let plan = usage.plan.clone().filter(|plan| account.plan.as_ref() != Some(plan));
@@ -78,9 +76,11 @@ fn apply(pool: &mut Pool, cache: &mut UsageCache, fetched: Fetched, now: i64) {
             if matches!(state, AuthState::Expired | AuthState::WorkspaceRemoved) {
                 note(pool, &id, AuthState::Ok, None, now);
             }
+            let cache = pool.usage_mut();
+            cache.no_wait_until = None;
+            let entry = cache.accounts.entry(id).or_default();
             entry.usage = Some(usage);
             entry.attempt = Some(Attempt::succeeded(now).into());
-            cache.no_wait_until = None;
         }
         Err(error) => {
             let (failure, wish) = kind(&error);
@@ -90,6 +90,7 @@ fn apply(pool: &mut Pool, cache: &mut UsageCache, fetched: Fetched, now: i64) {
             {
                 note(pool, &id, AuthState::Expired, Some("rejected"), now);
             }
+            let entry = pool.usage_mut().accounts.entry(id).or_default();
             entry.attempt =
                 Some(Attempt::failed(entry.attempt.as_deref(), failure, error.to_string(), wish, now).into());
         }

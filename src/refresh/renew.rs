@@ -113,7 +113,7 @@ impl Refresher<'_> {
         let _whole = signals::hold();
         let _under_way = UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner);
         let ticket = {
-            let (lock, mut pool, _) = self.open()?;
+            let (lock, mut pool) = self.open()?;
             let now = env::clock();
             let begun = renewal::begin(&alone, &lock, &mut pool, id, need, now)?;
             let (state, reason, answer) = match begun {
@@ -151,21 +151,20 @@ impl Refresher<'_> {
         match answer {
             Ok(fresh) => self.store(&alone, &ticket, from, &fresh),
             Err(RefreshError::Rejected(rejection)) => {
-                let (lock, mut pool, _) = self.open()?;
+                let (lock, mut pool) = self.open()?;
                 let word = rejection.as_str();
                 let newer = renewal::reject(&alone, &lock, &mut pool, &ticket, word, env::clock())?;
                 Ok(newer.map_or(Renewed::NeedsLogin, |doc| Renewed::Fresh(Box::new(doc))))
             }
             Err(RefreshError::Net(error)) => {
-                let (lock, mut pool, mut cache) = self.open()?;
+                let (lock, mut pool) = self.open()?;
                 renewal::abandon(&alone, &lock, &mut pool, &ticket, error.fate_unknown())?;
                 if ticket.doc.expires_at().is_some_and(|at| at <= env::clock()) {
                     renewal::note(&mut pool, id, AuthState::Expired, None, env::clock());
-                    pool.commit(&lock)?;
                 }
-                let entry = cache.accounts.entry(id.clone()).or_default();
+                let entry = pool.usage_mut().accounts.entry(id.clone()).or_default();
                 entry.renewal = Some(failed(entry.renewal.as_deref(), &error).into());
-                cache.save(&lock, &self.ctx.paths)?;
+                pool.commit(&lock)?;
                 Ok(Renewed::Failed(error))
             }
         }
@@ -192,7 +191,7 @@ impl Refresher<'_> {
             Ok(fresh) => fresh,
             Err(bytes) => {
                 // Whoever they belong to: the old token is used up, and these are the only ones.
-                let (lock, mut pool, _) = self.open()?;
+                let (lock, mut pool) = self.open()?;
                 let kept =
                     LostFound::new(&self.ctx.paths).keep(&lock, &bytes, Why::Broken, Some(from.id()), now)?;
                 renewal::reject(alone, &lock, &mut pool, ticket, "foreign", now)?;
@@ -206,13 +205,13 @@ impl Refresher<'_> {
         let mut trouble = None;
         for attempt in 0..STORE_TRIES {
             std::thread::sleep(Duration::from_millis(100) * attempt);
-            let stored = self.open().and_then(|(lock, mut pool, mut cache)| {
+            let stored = self.open().and_then(|(lock, mut pool)| {
                 renewal::finish(alone, &lock, &mut pool, ticket, &fresh, now)?;
-                let entry = cache.accounts.entry(fresh.id().clone()).or_default();
+                let entry = pool.usage_mut().accounts.entry(fresh.id().clone()).or_default();
                 entry.renewal =
                     Some(Attempt { not_before: Some(now + RESTS), ..Attempt::succeeded(now) }.into());
                 // Only a cache.
-                let _ = cache.save(&lock, &self.ctx.paths);
+                let _ = pool.save_usage(&lock);
                 Ok(())
             });
             match stored {

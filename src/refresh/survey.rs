@@ -66,11 +66,12 @@ impl Refresher<'_> {
         let now = env::clock();
         let me = ProcessId::of_self().ok();
         let name = me.as_ref().map_or_else(|| "unknown".to_owned(), ProcessId::to_string);
-        let (lock, mut pool, mut cache) = self.open()?;
+        let (lock, mut pool) = self.open()?;
         seats::reconcile(&lock, &mut pool, &self.ctx.base.shared(), now)?;
         renewal::settle(&lock, &mut pool, now)?;
         let mut plan =
             Plan { order: Vec::new(), tasks: Vec::new(), awaited: Vec::new(), outcomes: BTreeMap::new() };
+        let mut claims = Vec::new();
         for account in &pool.registry().accounts {
             if matches!(scope, Scope::One(id) if *id != account.id) {
                 continue;
@@ -88,7 +89,7 @@ impl Refresher<'_> {
                     continue;
                 }
             };
-            let mut entry = cache.accounts.get(&id).cloned().unwrap_or_default();
+            let mut entry = pool.usage().accounts.get(&id).cloned().unwrap_or_default();
             if let (Some(attempt), Some(me)) = (&entry.attempt, &me)
                 && mode == Mode::Asked
                 && attempt.abandoned(me)
@@ -104,15 +105,16 @@ impl Refresher<'_> {
                 Verdict::Work(renew, usage) => {
                     if usage {
                         let attempt = Some(Attempt::begun(entry.attempt.as_deref(), &name, now).into());
-                        cache.accounts.insert(id.clone(), UsageEntry { attempt, ..entry });
+                        claims.push((id.clone(), UsageEntry { attempt, ..entry }));
                     }
                     plan.tasks.push(Task { id, doc, renew, usage });
                 }
             }
         }
-        if plan.tasks.iter().any(|t| t.usage) {
-            cache.no_wait_until = Some(now + NO_WAIT);
-            cache.save(&lock, &self.ctx.paths)?;
+        if !claims.is_empty() {
+            let usage = pool.usage_mut();
+            usage.no_wait_until = Some(now + NO_WAIT);
+            usage.accounts.extend(claims);
         }
         pool.commit(&lock)?;
         Ok(plan)
@@ -143,7 +145,7 @@ impl Refresher<'_> {
         let blocked = attempt.and_then(|a| a.blocks_until(self.ctx.settings.min_poll_interval, now));
         let usage = match mode {
             Mode::TokenOnly => false,
-            Mode::Due => account.enabled && entry.due(&self.ctx.settings, now),
+            Mode::Due => account.enabled && entry.poll().due(&self.ctx.settings, now),
             Mode::Asked => !in_flight && blocked.is_none(),
         };
         match (mode, renew, usage) {

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use codex_pool_core::time::human_duration;
-use codex_pool_core::usage::{FIVE_HOURS, Usage, WEEK, Window};
+use codex_pool_core::usage::{FIVE_HOURS, Usage, WEEK, Window, longest, of_length};
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 
 use super::{block, colour, printable, wrapped};
@@ -83,7 +83,7 @@ fn accounts_in(layout: Layout, views: &[AccountView], now: i64) -> Table {
             row.push(Cell::new(view.account.plan.as_deref().map_or_else(|| "-".into(), printable)));
         }
         row.push(state_cell(view, layout.brief));
-        row.push(window_cell(usage.and_then(|u| u.window(FIVE_HOURS)), now, layout));
+        row.push(window_cell(usage.and_then(|u| of_length(&u.windows, FIVE_HOURS)), now, layout));
         row.push(window_cell(usage.and_then(long_window), now, layout));
         if layout.details {
             row.push(Cell::new(if view.sessions == 0 { "-".into() } else { view.sessions.to_string() }));
@@ -101,7 +101,8 @@ fn accounts_in(layout: Layout, views: &[AccountView], now: i64) -> Table {
 
 /// The week, or what a plan has in its place (a month, say).
 pub(super) fn long_window(usage: &Usage) -> Option<&Window> {
-    usage.window(WEEK).or_else(|| usage.longest().filter(|w| w.window_seconds != FIVE_HOURS))
+    of_length(&usage.windows, WEEK)
+        .or_else(|| longest(&usage.windows).filter(|w| w.window_seconds != FIVE_HOURS))
 }
 
 /// A table without the spaces at the end of its lines.

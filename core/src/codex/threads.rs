@@ -12,10 +12,10 @@ use std::fs::{File, read_dir};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use jiff::{Timestamp, ToSpan, tz::TimeZone};
 use serde::Deserialize;
 
 use super::argv::Target;
+use crate::time;
 
 /// The first line holds the base instructions (about 20 kB), so it can be long, but not this long.
 const FIRST_LINE_MAX: u64 = 4 << 20;
@@ -100,10 +100,8 @@ pub fn began_at(id: &str) -> Option<i64> {
 
 /// The folders of the three days that a UUIDv7's time (in UTC) can have been locally, most likely first.
 fn days_of(id: &str) -> Option<[String; 3]> {
-    let date = Timestamp::from_millisecond(began_at(id)?).ok()?.to_zoned(TimeZone::UTC).date();
-    let folder =
-        |days: i64| date.checked_add(days.days()).ok().map(|date| date.strftime("%Y/%m/%d").to_string());
-    Some([folder(0)?, folder(1)?, folder(-1)?])
+    let day = began_at(id)?.div_euclid(1_000 * time::DAY);
+    Some([day, day + 1, day - 1].map(time::day_folder))
 }
 
 /// The log whose name ends so, in one folder.

@@ -15,7 +15,7 @@ use crate::pick::{Candidate, Ranked, Reason, Tier, pick};
 use crate::pool::Pool;
 use crate::references;
 use crate::seats::{self, Base, Seat};
-use crate::usage::UsageCache;
+use crate::standing::{Standing, Standings};
 
 /// What was chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl Launch<'_> {
                 choice => {
                     if let Choice::Account(id) = &choice
                         && self.call.target == Target::Picked
-                        && held.pool.registry().accounts.len() > 1
+                        && held.pool.standings().accounts.len() > 1
                     {
                         lines
                             .push(Line::Switched(format!("what you pick goes on as {}", label_of(held, id))));
@@ -94,8 +94,8 @@ impl Launch<'_> {
     fn against(&self, held: &Held<'_>, id: &AccountId) -> Option<String> {
         let (pool, ledger, now) = (&held.pool, &held.census.ledger, self.env().now);
         let has = |id: &AccountId| pool.credentials().has(id);
-        let mut alone = candidates(pool, &held.usage, ledger, held.live(), held.codex, has);
-        alone.retain(|candidate| candidate.account.id == *id);
+        let mut alone = candidates(pool.standings(), ledger, held.live(), held.codex, has);
+        alone.retain(|candidate| candidate.standing.id == *id);
         let ranking = pick(&alone, now, self.settings);
         let against = |r: &&Ranked| !r.eligible() || r.tier == Tier::Exhausted;
         ranking.first().filter(against).map(|ranked| ranked.explain(now))
@@ -106,10 +106,10 @@ impl Launch<'_> {
         let now = self.env().now;
         let (pool, ledger) = (&held.pool, &held.census.ledger);
         let has = |id: &AccountId| !missing.contains(id);
-        let candidates = candidates(pool, &held.usage, ledger, held.live(), held.codex, has);
+        let candidates = candidates(pool.standings(), ledger, held.live(), held.codex, has);
         let ranking = pick(&candidates, now, self.settings);
-        let place = |id: &AccountId| ranking.iter().find(|r| candidates[r.index].account.id == *id);
-        let label = |ranked: &Ranked| candidates[ranked.index].account.label.as_str();
+        let place = |id: &AccountId| ranking.iter().find(|r| candidates[r.index].standing.id == *id);
+        let label = |ranked: &Ranked| &*candidates[ranked.index].standing.label;
         let whose = match owner {
             Owner::Account(id) | Owner::Perhaps(id) => place(id),
             _ => None,
@@ -135,7 +135,7 @@ impl Launch<'_> {
                 if let Some(whose) = whose.filter(|w| w.index != pin.index) {
                     lines.push(goes_on(label(whose), label(pin), "another account is pinned"));
                 }
-                return Choice::Account(candidates[pin.index].account.id.clone());
+                return Choice::Account(candidates[pin.index].standing.id.clone());
             }
             Some(pin) => lines.push(Line::Wrong(format!(
                 "the pinned account {} cannot be used ({}); picking another",
@@ -154,7 +154,7 @@ impl Launch<'_> {
                 }
                 _ => Line::Verbose(format!("{}, whose session it is", label(whose))),
             });
-            return Choice::Account(candidates[whose.index].account.id.clone());
+            return Choice::Account(candidates[whose.index].standing.id.clone());
         }
         let best = ranking.first().filter(|r| r.eligible());
         let instead = match best {
@@ -190,41 +190,36 @@ impl Launch<'_> {
             )));
         }
         lines.push(Line::Verbose(format!("{}: {}", label(best), best.explain(now))));
-        Choice::Account(candidates[best.index].account.id.clone())
+        Choice::Account(candidates[best.index].standing.id.clone())
     }
 }
 
 /// Whether Codex's configuration leaves the login of this account alone here. A login that is none of ours is
 /// the user's own affair.
-fn may_be_used(held: &Held<'_>, id: Option<&AccountId>) -> bool {
-    let account = id.and_then(|id| held.pool.registry().get(id));
-    account.is_none_or(|account| allowed(held.codex, account))
+pub(super) fn may_be_used(held: &Held<'_>, id: Option<&AccountId>) -> bool {
+    let standing = id.and_then(|id| held.pool.standings().get(id));
+    standing.is_none_or(|standing| allowed(held.codex, standing.kind, standing.account_id.as_deref()))
 }
 
-fn label_of<'a>(held: &'a Held<'_>, id: &'a AccountId) -> &'a str {
-    held.pool.registry().get(id).map_or(id.as_str(), |account| account.label.as_str())
+/// The label of an account, for messages.
+pub(super) fn label_of<'a>(held: &'a Held<'_>, id: &'a AccountId) -> &'a str {
+    held.pool.standings().get(id).map_or(id.as_str(), |standing| &standing.label)
 }
 
 /// Says why nobody can be picked, unless the pool is simply empty.
 fn nobody(ranking: &[Ranked], candidates: &[Candidate<'_>], lines: &mut Vec<Line>, now: i64) {
     let Some(first) = ranking.first() else { return };
-    let account = candidates[first.index].account;
+    let label = &candidates[first.index].standing.label;
     // An API key or a disabled account that is live is the user's own choice.
-    if candidates
-        .iter()
-        .any(|c| c.live && c.has_credentials && c.allowed && c.account.auth.state == AuthState::Ok)
+    if candidates.iter().any(|c| c.live && c.has_credentials && c.allowed && c.standing.auth == AuthState::Ok)
     {
         return;
     }
     let next = match first.reason {
-        Reason::ReauthRequired | Reason::NoCredentials => format!("; `codex-pool reauth {}`", account.label),
+        Reason::ReauthRequired | Reason::NoCredentials => format!("; `codex-pool reauth {label}`"),
         _ => "; see `codex-pool why`".to_owned(),
     };
-    lines.push(Line::Wrong(format!(
-        "no account can be used ({}: {}){next}",
-        account.label,
-        first.explain(now)
-    )));
+    lines.push(Line::Wrong(format!("no account can be used ({label}: {}){next}", first.explain(now))));
 }
 
 /// The account that was asked for by name, if it can be used.
@@ -254,7 +249,7 @@ pub fn usable_by_name(pool: &Pool, codex: &CodexSettings, account: &Account) -> 
             refuse("has no credentials in the pool").hint(format!("`codex-pool reauth {}`", account.label))
         );
     }
-    if !allowed(codex, account) {
+    if !allowed(codex, account.kind, account.account_id.as_deref()) {
         return Err(refuse(
             "is forbidden here by Codex's configuration (forced_login_method, forced_chatgpt_workspace_id)",
         ));
@@ -262,34 +257,31 @@ pub fn usable_by_name(pool: &Pool, codex: &CodexSettings, account: &Account) -> 
     Ok(())
 }
 
-pub(super) fn allowed(codex: &CodexSettings, account: &Account) -> bool {
-    match account.kind {
+/// Whether Codex's configuration allows a login here. `account_id`: its workspace.
+fn allowed(codex: &CodexSettings, kind: AccountKind, account_id: Option<&str>) -> bool {
+    match kind {
         AccountKind::ApiKey => codex.allows_api_key(),
-        AccountKind::Chatgpt => codex.allows_chatgpt(account.account_id.as_deref().unwrap_or("")),
+        AccountKind::Chatgpt => codex.allows_chatgpt(account_id.unwrap_or("")),
     }
 }
 
 /// The accounts as the pick sees them. `live`: who holds the shared seat. `has_credentials`: whether the
 /// pool has an account's document.
 pub fn candidates<'a>(
-    pool: &'a Pool,
-    usage: &'a UsageCache,
+    standings: &'a Standings,
     ledger: &Ledger,
     live: Option<&AccountId>,
     codex: &CodexSettings,
     has_credentials: impl Fn(&AccountId) -> bool,
 ) -> Vec<Candidate<'a>> {
-    let accounts = pool.registry().accounts.iter();
-    accounts
-        .map(|account| Candidate {
-            account,
-            has_credentials: has_credentials(&account.id),
-            allowed: allowed(codex, account),
-            usage: usage.usage(&account.id),
-            sessions: ledger.sessions(&account.id),
-            live: live == Some(&account.id),
-        })
-        .collect()
+    let candidate = |standing: &'a Standing| Candidate {
+        standing,
+        has_credentials: has_credentials(&standing.id),
+        allowed: allowed(codex, standing.kind, standing.account_id.as_deref()),
+        sessions: ledger.sessions(&standing.id),
+        live: live == Some(&standing.id),
+    };
+    standings.accounts.iter().map(candidate).collect()
 }
 
 /// Where the databases of a base are: Codex's `sqlite_home`, else CODEX_SQLITE_HOME, else the base.

@@ -31,7 +31,7 @@ use crate::paths::PoolPaths;
 use crate::pool::Pool;
 use crate::seats::occupants::Census;
 use crate::seats::{self, Base, Holding, NoBase, Seat};
-use crate::usage::{NO_WAIT, UsageCache};
+use crate::usage::NO_WAIT;
 use refresh::Due;
 
 /// How long a launch waits for the pool's lock.
@@ -191,7 +191,6 @@ struct Held<'a> {
     lock: &'a PoolLock,
     pool: Pool,
     census: Census,
-    usage: UsageCache,
     /// What the usage data asks for.
     due: Due,
     base: &'a Base,
@@ -250,20 +249,11 @@ impl Launch<'_> {
                 waited_for_codex = true;
                 continue;
             }
-            let mut usage = UsageCache::load(Some(&attempt), paths);
-            usage.learn_from_logs(
-                &attempt,
-                paths,
-                &pool.registry().accounts,
-                &census.ledger,
-                base.dir(),
-                env.now,
-            );
-            let due = refresh::due(&pool.registry().accounts, &usage, self.settings, env.now);
+            pool.learn_from_logs(&attempt, &census.ledger, base.dir(), env.now);
+            let due = refresh::due(pool.standings(), self.settings, env.now);
             if due == Due::Wait && !waited_for_usage && self.named().is_none() {
                 // Noted before the wait, so that a wait in vain is not repeated by the next launch.
-                usage.no_wait_until = Some(env.now + NO_WAIT);
-                usage.save(&attempt, paths)?;
+                pool.usage_mut().no_wait_until = Some(env.now + NO_WAIT);
                 pool.commit(&attempt)?;
                 drop(attempt);
                 refresh::and_wait(env, paths, self.settings.launch_refresh_timeout);
@@ -271,7 +261,7 @@ impl Launch<'_> {
                 continue;
             }
             lock = attempt;
-            break Held { lock: &lock, pool, census, usage, due, base: &base, codex: &codex, shared };
+            break Held { lock: &lock, pool, census, due, base: &base, codex: &codex, shared };
         };
         // Where that fails, a launch into a home says so; others need no home.
         let _ = seats::mcp_logins::share(&lock, paths, &base, None, env.now);
@@ -292,6 +282,7 @@ impl Launch<'_> {
         if let Err(error) = held.pool.commit(&lock) {
             lines.push(Line::Wrong(error.to_string()));
         }
+        held.pool.index(&lock);
         let seated = seated?;
         let renew = seated.account.filter(|_| held.runs_out_soon(&seated.seat, env.now)).and_then(|id| {
             let doc = held.pool.credentials().load(&id).ok().flatten()?;

@@ -11,7 +11,8 @@ use crate::auth_doc::AuthDoc;
 use crate::config::Settings;
 use crate::env::{Env, names};
 use crate::paths::PoolPaths;
-use crate::usage::UsageCache;
+use crate::standing::{Standing, Standings};
+use crate::usage::NO_WAIT;
 
 /// A token with less than this left is renewed before Codex starts on it, seconds.
 pub(super) const TOKEN_WAITS_BELOW: i64 = 600;
@@ -30,16 +31,18 @@ pub(super) enum Due {
 }
 
 /// What is due, of accounts that may be picked.
-pub(super) fn due(accounts: &[Account], usage: &UsageCache, settings: &Settings, now: i64) -> Due {
-    let pickable = |account: &&Account| {
-        account.enabled
-            && account.kind == AccountKind::Chatgpt
-            && !matches!(account.auth.state, AuthState::ReauthRequired | AuthState::WorkspaceRemoved)
+pub(super) fn due(standings: &Standings, settings: &Settings, now: i64) -> Due {
+    let pickable = |standing: &&Standing| {
+        standing.enabled
+            && standing.kind == AccountKind::Chatgpt
+            && !matches!(standing.auth, AuthState::ReauthRequired | AuthState::WorkspaceRemoved)
     };
-    let ids = || accounts.iter().filter(pickable).map(|account| &account.id);
-    if !settings.background_refresh || !ids().any(|id| usage.due(id, settings, now)) {
+    let mut polls = standings.accounts.iter().filter(pickable).map(|standing| &standing.poll);
+    let waited =
+        standings.no_wait_until.is_some_and(|until| (1..=NO_WAIT).contains(&(until.saturating_sub(now))));
+    if !settings.background_refresh || !polls.clone().any(|poll| poll.due(settings, now)) {
         Due::Nothing
-    } else if usage.worth_waiting(ids(), settings, now) {
+    } else if !waited && polls.all(|poll| poll.older_than(settings.max_stale, now)) {
         Due::Wait
     } else {
         Due::Background
@@ -87,4 +90,63 @@ fn start(env: &Env, paths: &PoolPaths, account: Option<&str>, limit: Option<Dura
         .filter_map(|(n, v)| Some((CString::new(n.as_bytes()).ok()?, CString::new(v.as_bytes()).ok()?)))
         .collect();
     spawn::run_detached(&admin, &args, &vars, limit);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::{AccountId, AuthStatus};
+    use crate::usage::{Source, Usage, UsageEntry};
+
+    const NOW: i64 = 1_000_000;
+
+    fn standing(label: &str, fetched_ago: Option<i64>) -> Standing {
+        let account = Account {
+            id: AccountId::of_chatgpt(label, "w"),
+            label: label.to_owned(),
+            kind: AccountKind::Chatgpt,
+            email: None,
+            user_id: None,
+            account_id: None,
+            plan: None,
+            enabled: true,
+            added_at: 0,
+            updated_at: 0,
+            auth: AuthStatus::default(),
+            former_ids: Vec::new(),
+        };
+        let usage = fetched_ago.map(|ago| Usage {
+            fetched_at: NOW - ago,
+            source: Source::Api,
+            limit_reached: false,
+            windows: Vec::new(),
+            credits: None,
+            plan: None,
+            extra: Vec::new(),
+        });
+        Standing::new(&account, Some(&UsageEntry { usage, ..UsageEntry::default() }))
+    }
+
+    #[test]
+    fn a_launch_waits_only_if_everything_is_stale_and_nobody_waited_in_vain() {
+        let settings = Settings::default();
+        let mut all = Standings {
+            accounts: vec![standing("a", None), standing("b", Some(1_801))],
+            no_wait_until: None,
+        };
+        let asks = |all: &Standings| due(all, &settings, NOW);
+        assert_eq!(asks(&all), Due::Wait);
+        assert_eq!(asks(&Standings::default()), Due::Nothing);
+        for (until, asked) in
+            [(NOW + NO_WAIT, Due::Background), (NOW, Due::Wait), (NOW + 10 * NO_WAIT, Due::Wait)]
+        {
+            all.no_wait_until = Some(until);
+            assert_eq!(asks(&all), asked, "{}", until - NOW);
+        }
+        all.accounts[1] = standing("b", Some(1_799));
+        assert_eq!(asks(&all), Due::Background, "one is of use");
+        all.accounts[0].auth = AuthState::ReauthRequired;
+        all.accounts[1] = standing("b", Some(300));
+        assert_eq!(asks(&all), Due::Nothing);
+    }
 }

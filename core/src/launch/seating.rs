@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::choose::{Choice, allowed};
+use super::choose::{Choice, label_of, may_be_used};
 use super::ledger::{self, Entry};
 use super::{Held, Launch, Line, Trouble, databases};
 use crate::account::AccountId;
@@ -91,7 +91,7 @@ impl Launch<'_> {
         };
         match possible {
             Ok(()) => {
-                let who = held.live().map_or_else(|| "CODEX_HOME".to_owned(), |live| label_of(held, live));
+                let who = held.live().map_or("CODEX_HOME", |live| label_of(held, live));
                 let why = format!("{who} is in use: {in_the_way}");
                 self.join_home(held, &home, &id, &why, at_home.is_empty(), lines)
             }
@@ -178,8 +178,7 @@ impl Launch<'_> {
             if self.named().is_some() {
                 return Err(Trouble::Pool(format!("{wanted} cannot be seated ({detail})")));
             }
-            let who =
-                live.as_ref().map_or_else(|| "the login in CODEX_HOME".to_owned(), |id| label_of(held, id));
+            let who = live.as_ref().map_or("the login in CODEX_HOME", |id| label_of(held, id));
             lines.push(Line::Wrong(format!("staying on {who} instead of {wanted}: {detail}")));
         }
         self.enter(held, &shared, live.as_ref())?;
@@ -191,8 +190,7 @@ impl Launch<'_> {
 
     /// Codex deletes a login that its configuration forbids here.
     fn live_is_forbidden(&self, held: &Held<'_>) -> bool {
-        let live = held.live().and_then(|id| held.pool.registry().get(id));
-        live.is_some_and(|account| !allowed(held.codex, account))
+        !may_be_used(held, held.live())
     }
 
     /// A home without a login, so that there is nothing to delete.
@@ -346,13 +344,9 @@ impl Launch<'_> {
     }
 }
 
-fn label_of(held: &Held<'_>, id: &AccountId) -> String {
-    held.pool.registry().get(id).map_or_else(|| id.to_string(), |a| a.label.clone())
-}
-
 fn switched(held: &Held<'_>, before: Option<&AccountId>, id: &AccountId) -> String {
     match before {
         Some(before) => format!("{} (was {})", label_of(held, id), label_of(held, before)),
-        None => label_of(held, id),
+        None => label_of(held, id).to_owned(),
     }
 }

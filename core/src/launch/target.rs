@@ -83,7 +83,7 @@ fn creator(held: &Held<'_>, thread: &ThreadMeta) -> Owner {
         return then.or_else(|| last_in(held, &thread.cwd, false)).map_or(Owner::Unknown, Owner::Perhaps);
     };
     let id = AccountId::of_chatgpt(user, account);
-    if held.pool.registry().get(&id).is_some() { Owner::Account(id) } else { Owner::Stranger }
+    if held.pool.standings().get(&id).is_some() { Owner::Account(id) } else { Owner::Stranger }
 }
 
 /// Who launched last in a folder; for an interface, who launched one, if anybody did.
@@ -95,7 +95,7 @@ fn last_in(held: &Held<'_>, folder: &Path, interactive: bool) -> Option<AccountI
 
 /// The account, if it is in the pool.
 fn known(held: &Held<'_>, id: &AccountId) -> Option<AccountId> {
-    held.pool.registry().get(id).map(|account| account.id.clone())
+    held.pool.standings().get(id).map(|standing| standing.id.clone())
 }
 
 /// The seat of whoever has the thread open for writing.

@@ -1,8 +1,8 @@
 //! The rules of the pick, sentence by sentence, and what holds for any accounts whatever.
 
 use super::*;
-use crate::account::{AccountId, AuthStatus};
-use crate::usage::{Credits, Source, Window};
+use crate::account::{Account, AccountId, AuthStatus};
+use crate::usage::{Credits, Source, Usage, UsageEntry, Window};
 
 const NOW: i64 = 1_000_000;
 const HOUR: i64 = 3600;
@@ -86,17 +86,14 @@ impl Given {
 }
 
 fn rank(accounts: &[Given], settings: &Settings) -> Vec<Ranked> {
-    let candidates: Vec<Candidate<'_>> = accounts
-        .iter()
-        .map(|g| Candidate {
-            account: &g.account,
-            has_credentials: g.has_credentials,
-            allowed: g.allowed,
-            usage: g.usage.as_ref(),
-            sessions: g.sessions,
-            live: g.live,
-        })
-        .collect();
+    let entry = |g: &Given| UsageEntry { usage: g.usage.clone(), ..UsageEntry::default() };
+    let standings: Vec<Standing> =
+        accounts.iter().map(|g| Standing::new(&g.account, Some(&entry(g)))).collect();
+    let candidate = |(g, standing): (&Given, _)| {
+        let Given { has_credentials, allowed, sessions, live, .. } = *g;
+        Candidate { standing, has_credentials, allowed, sessions, live }
+    };
+    let candidates: Vec<Candidate<'_>> = accounts.iter().zip(&standings).map(candidate).collect();
     pick(&candidates, NOW, settings)
 }
 

@@ -93,6 +93,14 @@ impl fmt::Display for ProcessId {
     }
 }
 
+/// The boot that we run in: see [`ProcessId::boot`].
+///
+/// # Errors
+/// Where the system does not tell.
+pub fn boot_id() -> std::io::Result<String> {
+    system::boot_id()
+}
+
 /// What the process table says of a process.
 #[derive(Debug, Clone, Copy)]
 pub struct Stat {

@@ -128,7 +128,7 @@ pub fn reconcile(lock: &PoolLock, pool: &mut Pool, seat: &Seat, now: i64) -> Res
     };
     if let Some((id, _)) = &remembered
         && stored.as_deref() == Some(bytes.as_slice())
-        && pool.registry().get(id).is_some()
+        && pool.standings().get(id).is_some()
     {
         return Ok(Holding::Account { id: id.clone(), stale: false });
     }
@@ -141,7 +141,7 @@ pub fn reconcile(lock: &PoolLock, pool: &mut Pool, seat: &Seat, now: i64) -> Res
     let doc = doc.corrected();
     let id = doc.id().clone();
     let ours = remembered.filter(|(account, _)| *account == id).map(|(_, hash)| hash);
-    if ours.as_ref() == Some(&hash) && pool.registry().get(&id).is_some() {
+    if ours.as_ref() == Some(&hash) && pool.standings().get(&id).is_some() {
         // The seat is as we left it, so the pool's copy is what changed: to something newer, unless somebody
         // damaged it, or put a backup there. Within one second that is a renewal, whatever else it says.
         let stored = stored.clone().and_then(|bytes| AuthDoc::parse(bytes).ok());

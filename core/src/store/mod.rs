@@ -3,6 +3,7 @@
 
 mod credentials;
 mod erase;
+mod index;
 mod lost_found;
 mod registry;
 mod state;
@@ -10,6 +11,7 @@ mod v1;
 
 pub use credentials::{Credentials, Settled};
 pub use erase::erase;
+pub use index::Sources;
 pub use lost_found::{LostFound, Why};
 pub use registry::{REGISTRY_VERSION, Registry};
 pub use state::{

@@ -132,7 +132,7 @@ impl Attempt {
 
     /// Whether its answer may still come.
     pub fn in_flight(&self, now: i64) -> bool {
-        self.pending.is_some() && recent(self.at, REQUEST_ENDS, now)
+        self.timing().in_flight(now)
     }
 
     /// Whether whoever began it is gone without having entered an answer, as seen from `me`.
@@ -152,6 +152,27 @@ impl Attempt {
         poll.max(pause)
     }
 
+    fn timing(&self) -> Timing {
+        Timing { at: self.at, pending: self.pending.is_some(), not_before: self.not_before }
+    }
+}
+
+/// When an attempt was made, as far as the next one depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Timing {
+    /// When it was begun, Unix seconds.
+    at: i64,
+    /// Somebody waits for its answer.
+    pending: bool,
+    /// No request in the background before this time, Unix seconds.
+    not_before: Option<i64>,
+}
+
+impl Timing {
+    fn in_flight(&self, now: i64) -> bool {
+        self.pending && recent(self.at, REQUEST_ENDS, now)
+    }
+
     /// Until when nothing in the background repeats it, Unix seconds; `None`: it may.
     fn holds_off_until(&self, min_poll_interval: Duration, now: i64) -> Option<i64> {
         let pause =
@@ -162,25 +183,33 @@ impl Attempt {
     }
 }
 
-impl UsageEntry {
+/// What decides when an account's usage is asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Poll {
+    /// When the newest data was fetched, Unix seconds.
+    fetched_at: Option<i64>,
+    /// The last request for it.
+    attempt: Option<Timing>,
+}
+
+impl Poll {
     /// Whether the data is older than that, or there is none.
     pub fn older_than(&self, age: Duration, now: i64) -> bool {
         // Fetched in the future: the clock was turned back, and its windows' resets are wrong, too.
-        self.usage.as_ref().is_none_or(|u| !recent(u.fetched_at, seconds(age).saturating_add(1), now))
+        self.fetched_at.is_none_or(|at| !recent(at, seconds(age).saturating_add(1), now))
     }
 
     /// When a request in the background is due, Unix seconds: when the data is old, and no request was
     /// made lately.
     pub fn due_at(&self, settings: &Settings, now: i64) -> i64 {
-        if let Some(attempt) = self.attempt.as_ref().filter(|a| a.in_flight(now)) {
+        if let Some(attempt) = self.attempt.filter(|a| a.in_flight(now)) {
             return attempt.at.saturating_add(REQUEST_ENDS);
         }
-        let fetched = self.usage.as_ref().map(|u| u.fetched_at);
-        let old = match fetched.filter(|_| !self.older_than(settings.usage_max_age, now)) {
+        let old = match self.fetched_at.filter(|_| !self.older_than(settings.usage_max_age, now)) {
             Some(at) => at.saturating_add(seconds(settings.usage_max_age)).saturating_add(1),
             None => now,
         };
-        let rested = self.attempt.as_ref().and_then(|a| a.holds_off_until(settings.min_poll_interval, now));
+        let rested = self.attempt.and_then(|a| a.holds_off_until(settings.min_poll_interval, now));
         old.max(rested.unwrap_or(now))
     }
 
@@ -188,10 +217,22 @@ impl UsageEntry {
     pub fn due(&self, settings: &Settings, now: i64) -> bool {
         self.due_at(settings, now) <= now
     }
+}
+
+impl UsageEntry {
+    /// What decides when its usage is asked for.
+    pub fn poll(&self) -> Poll {
+        Poll {
+            fetched_at: self.usage.as_ref().map(|usage| usage.fetched_at),
+            attempt: self.attempt.as_ref().map(|attempt| attempt.timing()),
+        }
+    }
 
     /// Whether a renewal in the background may be tried (again).
     pub fn may_renew(&self, settings: &Settings, now: i64) -> bool {
-        self.renewal.as_ref().is_none_or(|a| a.holds_off_until(settings.min_poll_interval, now).is_none())
+        self.renewal
+            .as_ref()
+            .is_none_or(|a| a.timing().holds_off_until(settings.min_poll_interval, now).is_none())
     }
 
     /// The newest error, if the last attempt failed: its time (Unix seconds) and text.
@@ -207,25 +248,9 @@ impl UsageCache {
         self.accounts.get(id)?.usage.as_ref()
     }
 
-    /// Whether a request for this account is due in the background.
-    pub fn due(&self, id: &AccountId, settings: &Settings, now: i64) -> bool {
-        self.accounts.get(id).is_none_or(|entry| entry.due(settings, now))
-    }
-
-    /// Whether a launch should wait for fresh data: all it has of these accounts is older than
-    /// `max_stale`, and no launch waited in vain lately.
-    pub fn worth_waiting<'a>(
-        &self,
-        ids: impl Iterator<Item = &'a AccountId>,
-        settings: &Settings,
-        now: i64,
-    ) -> bool {
-        let waited =
-            self.no_wait_until.is_some_and(|until| (1..=NO_WAIT).contains(&(until.saturating_sub(now))));
-        let mut ids = ids.peekable();
-        !waited
-            && ids.peek().is_some()
-            && ids.all(|id| self.accounts.get(id).is_none_or(|e| e.older_than(settings.max_stale, now)))
+    /// What decides when an account's usage is asked for.
+    pub fn poll(&self, id: &AccountId) -> Poll {
+        self.accounts.get(id).map(UsageEntry::poll).unwrap_or_default()
     }
 }
 
@@ -244,7 +269,8 @@ mod tests {
     }
 
     fn due(attempt: Attempt, now: i64) -> bool {
-        UsageEntry { attempt: Some(attempt.into()), ..UsageEntry::default() }.due(&Settings::default(), now)
+        let entry = UsageEntry { attempt: Some(attempt.into()), ..UsageEntry::default() };
+        entry.poll().due(&Settings::default(), now)
     }
 
     #[test]
@@ -258,7 +284,7 @@ mod tests {
     #[test]
     fn nothing_is_due_while_it_is_fresh_in_flight_or_paused() {
         let settings = Settings::default();
-        assert!(UsageEntry::default().due(&settings, NOW));
+        assert!(Poll::default().due(&settings, NOW));
         assert!(!due(Attempt::begun(None, "x", NOW), NOW + 1));
         assert!(due(Attempt::begun(None, "x", NOW), NOW + 60), "who began it was killed");
         assert!(!due(after(Failure::Offline, 3, None), NOW + 119));
@@ -275,19 +301,5 @@ mod tests {
         assert_eq!(blocks(after(Failure::Offline, 9, None), NOW), None, "it never got there");
         assert_eq!(blocks(after(Failure::Other, 9, None), NOW + 60), None);
         assert_eq!(blocks(after(Failure::Throttled, 1, Some(500)), NOW + 60), Some(NOW + 500));
-    }
-
-    #[test]
-    fn a_launch_waits_only_if_everything_is_stale_and_nobody_waited_in_vain() {
-        let settings = Settings::default();
-        let ids = [AccountId::of_api_key("a"), AccountId::of_api_key("b")];
-        let mut cache = UsageCache::default();
-        assert!(cache.worth_waiting(ids.iter(), &settings, NOW));
-        assert!(!cache.worth_waiting([].iter(), &settings, NOW));
-        cache.no_wait_until = Some(NOW + NO_WAIT);
-        assert!(!cache.worth_waiting(ids.iter(), &settings, NOW));
-        assert!(cache.worth_waiting(ids.iter(), &settings, NOW + NO_WAIT));
-        cache.no_wait_until = Some(NOW + 10 * NO_WAIT);
-        assert!(cache.worth_waiting(ids.iter(), &settings, NOW), "the clock was turned back");
     }
 }

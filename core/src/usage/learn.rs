@@ -2,26 +2,17 @@
 
 use std::path::Path;
 
+use super::UsageEntry;
 use super::session_log::{Span, learn};
-use super::{UsageCache, UsageEntry};
-use crate::account::Account;
 use crate::files::PoolLock;
 use crate::launch::ledger::Ledger;
-use crate::paths::PoolPaths;
+use crate::pool::Pool;
 
-impl UsageCache {
-    /// Brings the cache up to date with the session logs under `codex_home` (the base), and writes it
+impl Pool {
+    /// Brings the usage up to date with the session logs under `codex_home` (the base), and writes it
     /// if there was news. `ledger` must be as it was read: whoever tidies it must do this, since
     /// afterwards nobody knows any more who ran.
-    pub fn learn_from_logs(
-        &mut self,
-        lock: &PoolLock,
-        paths: &PoolPaths,
-        accounts: &[Account],
-        ledger: &Ledger,
-        codex_home: &Path,
-        now: i64,
-    ) {
+    pub fn learn_from_logs(&mut self, lock: &PoolLock, ledger: &Ledger, codex_home: &Path, now: i64) {
         let entries = ledger.launches.iter().map(|l| l.entry.as_ref()).chain(ledger.ended.iter().map(Some));
         let spans: Vec<Span<'_>> = entries
             .map(|entry| match entry {
@@ -33,15 +24,17 @@ impl UsageCache {
         if ledger.unreadable || spans.is_empty() {
             return;
         }
-        let news = learn(codex_home, &spans, accounts, |id| self.usage(id), ledger.changed_at, now);
+        let accounts = || self.registry().accounts.as_slice();
+        let news = learn(codex_home, &spans, accounts, |id| self.usage().usage(id), ledger.changed_at, now);
         if news.is_empty() {
             return;
         }
+        let known = &mut self.usage_mut().accounts;
         for (id, usage) in news {
-            let entry = self.accounts.remove(&id).unwrap_or_default();
-            self.accounts.insert(id, UsageEntry { usage: Some(usage), ..entry });
+            let entry = known.remove(&id).unwrap_or_default();
+            known.insert(id, UsageEntry { usage: Some(usage), ..entry });
         }
         // It is a cache: if it cannot be written, the next look finds the same.
-        let _ = self.save(lock, paths);
+        let _ = self.save_usage(lock);
     }
 }

@@ -6,5 +6,5 @@ mod learn;
 pub mod session_log;
 mod window;
 
-pub use cache::{Attempt, Failure, NO_WAIT, UsageCache, UsageEntry};
-pub use window::{Credits, ExtraLimit, FIVE_HOURS, Source, Usage, WEEK, Window};
+pub use cache::{Attempt, Failure, NO_WAIT, Poll, UsageCache, UsageEntry};
+pub use window::{Credits, ExtraLimit, FIVE_HOURS, Quota, Source, Usage, WEEK, Window, longest, of_length};

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::window::{Credits, Source, Usage, Window};
+use super::window::{Credits, Source, Usage, Window, longest, of_length};
 use crate::account::{Account, AccountId};
 use crate::time;
 
@@ -23,7 +23,6 @@ const MAX_STATS: usize = 64;
 const MAX_OPENED: usize = 8;
 /// Folders are named after local days: this many before today's in UTC are looked into.
 const DAYS_BACK: i64 = 2;
-const DAY: i64 = 86_400;
 /// Nanoseconds of a second.
 const NANOS: i64 = 1_000_000_000;
 /// Resets of one window differ by less than this between two reports, seconds.
@@ -47,7 +46,7 @@ pub struct Span<'a> {
 pub fn learn<'a>(
     codex_home: &Path,
     launches: &[Span<'_>],
-    accounts: &'a [Account],
+    accounts: impl Fn() -> &'a [Account],
     known: impl Fn(&AccountId) -> Option<&'a Usage>,
     since: i64,
     now: i64,
@@ -60,7 +59,7 @@ pub fn learn<'a>(
     for path in recent(&codex_home.join("sessions"), changed_since, now) {
         let Ok(file) = File::open(&path) else { continue };
         let Some(creator) = creator(&file) else { continue };
-        let Some(account) = accounts.iter().find(|a| creator.is(a)) else { continue };
+        let Some(account) = accounts().iter().find(|a| creator.is(a)) else { continue };
         let Some(event) = newest_limits(&file, since) else { continue };
         if event.fetched_at > now || !certain(&event, account, launches, &known) {
             continue;
@@ -86,12 +85,13 @@ fn certain<'a>(
     if !running().any(|s| s.account == Some(&account.id)) {
         return false;
     }
-    let Some(mark) = event.longest().and_then(|w| Some((w.window_seconds, w.resets_at?))) else {
+    let Some(mark) = longest(&event.windows).and_then(|w| Some((w.window_seconds, w.resets_at?))) else {
         return running().all(|s| s.account == Some(&account.id));
     };
     // The reset of the longest window tells accounts apart, where it is known and running.
     let reset_of = |id: &AccountId| {
-        let window = known(id).filter(|u| u.known(at))?.window(mark.0)?;
+        let quota = known(id).map(Usage::quota).filter(|quota| quota.known(at))?;
+        let window = of_length(&quota.windows, mark.0)?;
         window.running(at).then_some(window.resets_at?)
     };
     let own = reset_of(&account.id);
@@ -111,8 +111,9 @@ fn recent(sessions: &Path, since: i64, now: i64) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut seen = 0;
     // A local day can be ahead of UTC's.
-    for day in (now.div_euclid(DAY) - DAYS_BACK..=now.div_euclid(DAY) + 1).rev() {
-        let folder = sessions.join(time::to_rfc3339(day * DAY)[..10].replace('-', "/"));
+    let today = now.div_euclid(time::DAY);
+    for day in (today - DAYS_BACK..=today + 1).rev() {
+        let folder = sessions.join(time::day_folder(day));
         let Ok(entries) = std::fs::read_dir(&folder) else { continue };
         let mut names: Vec<_> = entries
             .filter_map(|e| Some(e.ok()?.file_name()))
@@ -282,15 +283,16 @@ impl Usage {
     fn over(mut self, known: Option<&Usage>) -> Option<Usage> {
         let Some(known) = known else { return Some(self) };
         // Within one second, what is used only grows: the fuller one is the later one.
-        let fuller =
-            |w: &Window| known.window(w.window_seconds).is_none_or(|k| w.used_percent > k.used_percent);
+        let fuller = |w: &Window| {
+            of_length(&known.windows, w.window_seconds).is_none_or(|k| w.used_percent > k.used_percent)
+        };
         match known.fetched_at.cmp(&self.fetched_at) {
             std::cmp::Ordering::Greater => return None,
             std::cmp::Ordering::Equal if !self.windows.iter().any(fuller) => return None,
             _ => {}
         }
         for window in &known.windows {
-            if self.window(window.window_seconds).is_none() {
+            if of_length(&self.windows, window.window_seconds).is_none() {
                 self.windows.push(window.clone());
             }
         }
@@ -391,7 +393,7 @@ mod tests {
                 let at = self.accounts.iter().position(|a| a.id == *id)?;
                 self.known[at].as_ref()
             };
-            let found = learn(self.dir.path(), &spans, &self.accounts, usage, since, NOW);
+            let found = learn(self.dir.path(), &spans, || self.accounts.as_slice(), usage, since, NOW);
             let name = |id: &AccountId| self.accounts.iter().find(|a| a.id == *id).unwrap().label.clone();
             found.iter().map(|(id, usage)| (name(id), usage.windows[0].used_percent)).collect()
         }
@@ -458,11 +460,12 @@ mod tests {
         lab.known[0] = Some(before);
         lab.log("a", &[meta("alice"), token_count(NOW - 40, 100.0, WEEK_RESET, "codex")]);
         let spans = [Span { account: Some(&lab.accounts[0].id), started_at: NOW - 60 }];
-        let found = learn(lab.dir.path(), &spans, &lab.accounts, |_| lab.known[0].as_ref(), 0, NOW);
+        let found =
+            learn(lab.dir.path(), &spans, || lab.accounts.as_slice(), |_| lab.known[0].as_ref(), 0, NOW);
         let usage = &found[0].1;
         assert_eq!(usage.windows.iter().map(Window::name).collect::<Vec<_>>(), ["5h", "1week", "30day"]);
         assert_eq!((usage.plan.as_deref(), usage.source), (Some("plus"), Source::SessionLog));
-        assert_eq!(usage.exhausted_until(NOW), Some(Some(NOW - 40 + 600)));
+        assert_eq!(usage.quota().exhausted_until(NOW), Some(Some(NOW - 40 + 600)));
         lab.known[0].as_mut().unwrap().fetched_at = NOW - 40;
         assert_eq!(lab.learn(&[(0, 60)], 0), [("alice".to_owned(), 100.0)], "as new, and fuller: later");
         lab.known[0] = Some(usage.clone());

@@ -48,6 +48,16 @@ impl Window {
     }
 }
 
+/// The longest of these windows.
+pub fn longest(windows: &[Window]) -> Option<&Window> {
+    windows.iter().max_by_key(|w| w.window_seconds)
+}
+
+/// The window of this length.
+pub fn of_length(windows: &[Window], seconds: i64) -> Option<&Window> {
+    windows.iter().find(|w| w.window_seconds == seconds)
+}
+
 /// Where a usage record came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -113,20 +123,39 @@ fn exactly<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Window>, D:
 }
 
 impl Usage {
-    /// The longest window.
-    pub fn longest(&self) -> Option<&Window> {
-        self.windows.iter().max_by_key(|w| w.window_seconds)
+    /// What of it decides whether and when the account can work.
+    pub fn quota(&self) -> Quota {
+        let credits = self.credits.as_ref();
+        Quota {
+            fetched_at: self.fetched_at,
+            limit_reached: self.limit_reached,
+            has_credits: credits.is_some_and(|c| c.has_credits),
+            unlimited: credits.is_some_and(|c| c.unlimited),
+            windows: self.windows.clone(),
+        }
     }
+}
 
-    /// The window of this length.
-    pub fn window(&self, seconds: i64) -> Option<&Window> {
-        self.windows.iter().find(|w| w.window_seconds == seconds)
-    }
+/// What of one account's usage decides whether and when it can work.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Quota {
+    /// When it was fetched, Unix seconds.
+    pub fetched_at: i64,
+    /// The service says that the limit is reached.
+    pub limit_reached: bool,
+    /// Paid credits go on after the windows are used up.
+    pub has_credits: bool,
+    /// There is no limit.
+    pub unlimited: bool,
+    /// The account's windows, shortest first.
+    pub windows: Vec<Window>,
+}
 
+impl Quota {
     /// Whether the data still says something: at most a day old, and not past its longest reset.
     pub fn known(&self, now: i64) -> bool {
         now.saturating_sub(self.fetched_at) <= 86_400
-            && self.longest().is_none_or(|w| w.resets_at.is_none_or(|at| at > now))
+            && longest(&self.windows).is_none_or(|w| w.resets_at.is_none_or(|at| at > now))
     }
 
     /// When an exhausted account can work again (`Some(None)`: nobody said); `None` if it is not exhausted at

@@ -59,7 +59,7 @@ fn usage(place: &Place<'_>, now: i64) -> Vec<Check> {
         if account.auth.state != AuthState::Ok {
             return None;
         }
-        let (at, error) = place.usage.accounts.get(&account.id)?.error()?;
+        let (at, error) = place.pool.as_ref().ok()?.usage().accounts.get(&account.id)?.error()?;
         let ago = human_duration((now - at).max(0));
         Some(
             Check::warn(ID, format!("{}: {error} ({ago} ago)", account.label))
@@ -77,7 +77,7 @@ fn usage(place: &Place<'_>, now: i64) -> Vec<Check> {
 fn pick(place: &Place<'_>, now: i64) -> Option<Check> {
     const ID: &str = "pick";
     let (pool, home) = (place.pool.as_ref().ok()?, place.codex_home.as_ref().ok()?);
-    let views = view::of_pool(&home.ctx, pool, &place.census.ledger, place.live(), &place.usage, now);
+    let views = view::of_pool(&home.ctx, pool, &place.census.ledger, place.live(), now);
     let explain = |view: &AccountView| format!("{}: {}", view.account.label, view.reason);
     if let Some(pinned) = views.iter().find(|view| view.pinned) {
         return Some(if pinned.next && pinned.state != "exhausted" {

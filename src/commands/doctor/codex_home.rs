@@ -156,10 +156,10 @@ fn restrictions(place: &Place<'_>, codex_home: &CodexHome<'_>) -> Vec<Check> {
         })
         .collect();
     let Ok(pool) = &place.pool else { return checks };
-    let seen = candidates(pool, &place.usage, &place.census.ledger, place.live(), codex, |id| {
+    let seen = candidates(pool.standings(), &place.census.ledger, place.live(), codex, |id| {
         pool.credentials().has(id)
     });
-    let excluded: Vec<&str> = seen.iter().filter(|c| !c.allowed).map(|c| c.account.label.as_str()).collect();
+    let excluded: Vec<&str> = seen.iter().filter(|c| !c.allowed).map(|c| &*c.standing.label).collect();
     let why = "forced_login_method or forced_chatgpt_workspace_id in Codex's configuration";
     if !excluded.is_empty() && excluded.len() == seen.len() {
         checks.push(

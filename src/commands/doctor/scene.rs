@@ -13,7 +13,6 @@ use codex_pool_core::paths::PoolPaths;
 use codex_pool_core::pool::Pool;
 use codex_pool_core::seats::occupants::Census;
 use codex_pool_core::seats::{self, Base, Holding, NoBase};
-use codex_pool_core::usage::UsageCache;
 use codex_pool_core::{Error, Result};
 
 use crate::commands::context::{self, Context};
@@ -36,7 +35,6 @@ pub(super) struct Place<'a> {
     /// The registry and the state. A missing one is empty, one of version 1 an error.
     pub(super) pool: Result<Pool>,
     pub(super) census: Census,
-    pub(super) usage: UsageCache,
     /// The user's CODEX_HOME with what is in it.
     pub(super) codex_home: std::result::Result<CodexHome<'a>, NoBase>,
 }
@@ -76,13 +74,7 @@ impl<'a> Scene<'a> {
 impl<'a> Place<'a> {
     fn look(env: &'a Env, paths: PoolPaths, settings: &Settings) -> Place<'a> {
         let codex_home = Base::of_env(env, &paths).map(|base| CodexHome::look(env, &paths, settings, base));
-        Place {
-            pool: Pool::peek(&paths),
-            census: Census::take(None, &paths, env.now),
-            usage: UsageCache::load(None, &paths),
-            codex_home,
-            paths,
-        }
+        Place { pool: Pool::peek(&paths), census: Census::take(None, &paths, env.now), codex_home, paths }
     }
 
     /// Whether there is a pool at all.

@@ -1,7 +1,7 @@
 //! One picture of the live view, for any size of terminal. Pure: from what is to be shown to a frame.
 
 use codex_pool_core::time::human_duration;
-use codex_pool_core::usage::{FIVE_HOURS, Usage, WEEK, Window};
+use codex_pool_core::usage::{FIVE_HOURS, Usage, WEEK, Window, of_length};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -194,7 +194,7 @@ fn usual(window: &Window) -> bool {
 }
 
 fn short(view: &AccountView) -> Option<&Window> {
-    view.usage.as_ref().and_then(|usage: &Usage| usage.window(FIVE_HOURS))
+    view.usage.as_ref().and_then(|usage: &Usage| of_length(&usage.windows, FIVE_HOURS))
 }
 
 fn full_name(view: &AccountView) -> String {

@@ -1,0 +1,237 @@
+//! `standings`: what launches look at of a large pool, in a form that is read in no time. Made of registry and usage
+//! as they were, and used only while both are the very files that it was made of. Losing it costs nothing.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::files::{self, Durability, PoolLock};
+use crate::paths::PoolPaths;
+use crate::process;
+use crate::standing::Standings;
+
+/// To be raised whenever something is encoded differently.
+const FORMAT: u32 = 1;
+/// A registry below this size, bytes, is read as fast as an index of it (some hundred accounts).
+const WORTH_IT: u64 = 32 << 10;
+/// A file that was changed twice within this time, seconds, may look the same after the second change.
+const TICK: i64 = 2;
+
+/// The very files that an index is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sources {
+    /// An index of another boot may be half-written, since nobody waits for the disk.
+    boot: String,
+    registry: Stamp,
+    /// There is none before the first refresh.
+    usage: Option<Stamp>,
+}
+
+/// Which file, and when it was last changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    /// Seconds and nanoseconds since the epoch, by the file system's clock.
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Stamp> {
+        let meta = std::fs::metadata(path).ok()?;
+        Some(Stamp {
+            device: meta.dev(),
+            inode: meta.ino(),
+            size: meta.size(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+        })
+    }
+
+    /// When it was last changed in any way, seconds.
+    fn latest(&self) -> i64 {
+        self.modified.0.max(self.changed.0)
+    }
+}
+
+impl Sources {
+    /// The files as they are now; `None` if an index of them is not worth it.
+    pub fn look(paths: &PoolPaths) -> Option<Sources> {
+        let registry = Stamp::of(&paths.registry()).filter(|stamp| stamp.size >= WORTH_IT)?;
+        Some(Sources { boot: process::boot_id().ok()?, registry, usage: Stamp::of(&paths.usage()) })
+    }
+
+    /// Reads their index, if there is one that can be trusted.
+    pub fn read_index(&self, paths: &PoolPaths) -> Option<Standings> {
+        let path = paths.standings();
+        let last_change = self.registry.latest().max(self.usage.map_or(0, |usage| usage.latest()));
+        if Stamp::of(&path)?.modified.0.saturating_sub(last_change) <= TICK {
+            return None;
+        }
+        let bytes = files::read_small(&path, super::MAX_JSON).ok()??;
+        let (head, rest) = postcard::take_from_bytes::<(u32, Sources)>(&bytes).ok()?;
+        if head.0 != FORMAT || head.1 != *self {
+            return None;
+        }
+        postcard::from_bytes(rest).ok()
+    }
+
+    /// Writes their index, unless they are other files by now. Without it the next launch takes longer, no more.
+    pub fn write_index(&self, _lock: &PoolLock, paths: &PoolPaths, standings: &Standings) {
+        if Sources::look(paths).as_ref() == Some(self)
+            && let Ok(bytes) = postcard::to_allocvec(&(FORMAT, self, standings))
+        {
+            let _ = files::write_whole(&paths.standings(), &bytes, Durability::Fast);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Registry;
+    use crate::usage::{Attempt, Credits, Failure, Source, Usage, UsageCache, UsageEntry, Window};
+    use std::fs::File;
+    use std::time::{Duration, SystemTime};
+
+    /// A pool that is worth an index, and whose files were last changed a minute ago.
+    struct Lab {
+        _dir: tempfile::TempDir,
+        paths: PoolPaths,
+        lock: PoolLock,
+    }
+
+    impl Lab {
+        fn new() -> Lab {
+            let dir = tempfile::tempdir().unwrap();
+            let paths = PoolPaths::new(dir.path().join("pool"));
+            let lock = PoolLock::acquire(&paths, Duration::ZERO).unwrap().unwrap();
+            Registry::default().save(&lock, &paths).unwrap();
+            let mut bytes = std::fs::read(paths.registry()).unwrap();
+            bytes.resize(WORTH_IT as usize, b' ');
+            std::fs::write(paths.registry(), bytes).unwrap();
+            std::fs::write(paths.usage(), "{}").unwrap();
+            Lab { _dir: dir, paths, lock }
+        }
+
+        /// Writes an index as a launch does some seconds after the last change.
+        fn index(&self, standings: &Standings) -> Sources {
+            let sources = Sources::look(&self.paths).expect("worth it");
+            sources.write_index(&self.lock, &self.paths, standings);
+            self.date_index(TICK as u64 + 1);
+            sources
+        }
+
+        /// No test can date a change back, but the index ahead.
+        fn date_index(&self, ahead: u64) {
+            let index = File::options().write(true).open(self.paths.standings()).unwrap();
+            index.set_modified(SystemTime::now() + Duration::from_secs(ahead)).unwrap();
+        }
+
+        fn read(&self) -> Option<Standings> {
+            Sources::look(&self.paths)?.read_index(&self.paths)
+        }
+    }
+
+    /// Two accounts, of which one has everything that there is.
+    fn standings() -> Standings {
+        let mut registry = Registry::default();
+        for key in ["key-one", "key-two"] {
+            let doc = crate::auth_doc::AuthDoc::of_api_key(&crate::auth_doc::Secret::new(key)).unwrap();
+            registry.enter(&doc, None, 7);
+        }
+        registry.accounts[0].account_id = Some("space".to_owned());
+        let window = |resets_at| Window { window_seconds: 18_000, used_percent: 12.5, resets_at };
+        let usage = Usage {
+            fetched_at: 1_000_000,
+            source: Source::Api,
+            limit_reached: true,
+            windows: vec![window(Some(-5)), window(None)],
+            credits: Some(Credits { has_credits: true, unlimited: false, balance: None }),
+            plan: Some("pro".to_owned()),
+            extra: Vec::new(),
+        };
+        let attempt = Attempt::failed(None, Failure::Offline, "no network".to_owned(), None, 1_000_100);
+        let entry = UsageEntry { usage: Some(usage), attempt: Some(attempt.into()), ..UsageEntry::default() };
+        let mut cache = UsageCache { no_wait_until: Some(9), ..UsageCache::default() };
+        cache.accounts.insert(registry.accounts[0].id.clone(), entry);
+        Standings::new(&registry, &cache)
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let lab = Lab::new();
+        assert_eq!(lab.read(), None);
+        lab.index(&standings());
+        assert_eq!(lab.read(), Some(standings()));
+    }
+
+    #[test]
+    fn an_index_of_other_files_is_not_read() {
+        let changes: [fn(&Lab); 6] = [
+            |lab| std::fs::write(lab.paths.usage(), "[]").unwrap(),
+            |lab| std::fs::write(lab.paths.usage(), "{} ").unwrap(),
+            |lab| std::fs::remove_file(lab.paths.usage()).unwrap(),
+            |lab| {
+                let other = lab.paths.root().join("other");
+                std::fs::copy(lab.paths.registry(), &other).unwrap();
+                std::fs::rename(other, lab.paths.registry()).unwrap();
+            },
+            // As if it had been written in the moment of the last change, after which there may have been another.
+            |lab| lab.date_index(0),
+            |lab| std::fs::remove_file(lab.paths.standings()).unwrap(),
+        ];
+        for (at, change) in changes.into_iter().enumerate() {
+            let lab = Lab::new();
+            lab.index(&standings());
+            change(&lab);
+            assert_eq!(lab.read(), None, "change {at}");
+        }
+    }
+
+    #[test]
+    fn an_index_of_another_boot_or_format_or_half_of_one_is_not_read() {
+        let lab = Lab::new();
+        let sources = lab.index(&standings());
+        let other = Sources { boot: "another".to_owned(), ..sources.clone() };
+        let good = postcard::to_allocvec(&(FORMAT, &sources, standings())).unwrap();
+        let bad = [
+            postcard::to_allocvec(&(FORMAT, &other, standings())).unwrap(),
+            postcard::to_allocvec(&(FORMAT + 1, &sources, standings())).unwrap(),
+            good[..good.len() - 1].to_vec(),
+            Vec::new(),
+        ];
+        for bytes in bad.iter().chain([&good]) {
+            std::fs::write(lab.paths.standings(), bytes).unwrap();
+            lab.date_index(TICK as u64 + 1);
+            assert_eq!(lab.read().is_some(), *bytes == good);
+        }
+    }
+
+    #[test]
+    fn files_that_changed_since_they_were_read_are_not_indexed() {
+        let lab = Lab::new();
+        let sources = Sources::look(&lab.paths).unwrap();
+        std::fs::write(lab.paths.usage(), "{ }").unwrap();
+        sources.write_index(&lab.lock, &lab.paths, &standings());
+        assert!(!lab.paths.standings().exists());
+    }
+
+    #[test]
+    fn small_pools_have_none() {
+        let lab = Lab::new();
+        let registry = File::options().write(true).open(lab.paths.registry()).unwrap();
+        registry.set_len(WORTH_IT - 1).unwrap();
+        assert_eq!(Sources::look(&lab.paths), None);
+    }
+
+    /// Fails when something is encoded differently: raise [`FORMAT`], and enter the new hash.
+    #[test]
+    fn the_format_is_known_by_its_number() {
+        let bytes = postcard::to_allocvec(&standings()).unwrap();
+        assert_eq!((FORMAT, crate::account::short_hash_text(&[&bytes])), (1, "74x65inqlu".to_owned()));
+    }
+}
