@@ -239,3 +239,27 @@ impl Pool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth_doc::Secret;
+    use std::time::Duration;
+
+    #[test]
+    fn a_registry_that_became_unreadable_is_not_replaced_by_an_empty_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = PoolPaths::new(dir.path().join("pool"));
+        let lock = PoolLock::acquire(&paths, Duration::ZERO).unwrap().unwrap();
+        // As after reading an index.
+        let mut pool = Pool::unread(&paths, State::default());
+        pool.standings = Standings::default().into();
+        std::fs::write(paths.registry(), "{").unwrap();
+        let doc = AuthDoc::of_api_key(&Secret::new("key")).unwrap();
+        pool.adopt(&lock, &doc, None, false, 1).unwrap();
+        let error = pool.commit(&lock).unwrap_err();
+        assert!(error.to_string().contains("corrupt"), "{error}");
+        assert_eq!(std::fs::read_to_string(paths.registry()).unwrap(), "{");
+        assert!(paths.auth(doc.id()).exists(), "what was adopted is kept");
+    }
+}

@@ -9,6 +9,7 @@ mod files;
 mod finding;
 mod homes;
 mod inheritance;
+mod large;
 mod migration;
 mod parallel;
 mod pick;
