@@ -32,7 +32,6 @@ suite() {
 for version in "${versions[@]}"; do
     printf 'Codex %s\n' "$version" >&2
     ! grep -qF " $version " "$results" || continue
-    suite "$version" codex-pool sessions
     suite "$version" codex-pool seats
     # The other tests of these do without the real Codex, and take their time.
     for name in life refresh proof; do

@@ -209,6 +209,14 @@ mod tests {
             lab.date_index(TICK as u64 + 1);
             assert_eq!(lab.read().is_some(), *bytes == good);
         }
+        for at in 0..good.len() {
+            let mut damaged = good.clone();
+            damaged[at] ^= 0xff;
+            std::fs::write(lab.paths.standings(), damaged).unwrap();
+            lab.date_index(TICK as u64 + 1);
+            // Whatever it says: it is read or not, and that is all.
+            let _ = lab.read();
+        }
     }
 
     #[test]
