@@ -2,7 +2,7 @@
 #![no_main]
 
 use codex_pool_core::text::deceives;
-use codex_pool_core::usage::answer;
+use codex_pool_core::usage::{answer, longest};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -12,7 +12,8 @@ fuzz_target!(|bytes: &[u8]| {
     for window in &usage.windows {
         assert!((0.0..=100.0).contains(&window.used_percent) && window.window_seconds > 0);
     }
-    let _ = (usage.known(now), usage.exhausted_until(now), usage.longest().map(|w| w.left_percent(now)));
+    let quota = usage.quota();
+    let _ = (quota.known(now), quota.exhausted_until(now), longest(&quota.windows).map(|w| w.left_percent(now)));
     let shown = usage.plan.iter().chain(usage.extra.iter().map(|extra| &extra.name));
     assert!(!shown.into_iter().any(|text| text.chars().any(deceives)));
 });

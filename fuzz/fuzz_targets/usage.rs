@@ -3,7 +3,7 @@
 
 use codex_pool_core::config::Settings;
 use codex_pool_core::paths::PoolPaths;
-use codex_pool_core::usage::UsageCache;
+use codex_pool_core::usage::{Usage, UsageCache, longest};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -12,10 +12,11 @@ fuzz_target!(|bytes: &[u8]| {
     std::fs::write(paths.usage(), bytes).unwrap();
     let cache = UsageCache::load(None, &paths);
     let (now, settings) = (1_800_000_000, Settings::default());
-    for (id, entry) in &cache.accounts {
-        let _ = (cache.due(id, &settings, now), entry.may_renew(&settings, now), entry.error());
-        if let Some(usage) = &entry.usage {
-            let _ = (usage.known(now), usage.exhausted_until(now), usage.longest().map(|w| w.left_percent(now)));
+    for entry in cache.accounts.values() {
+        let _ = (entry.poll().due_at(&settings, now), entry.may_renew(&settings, now), entry.error());
+        if let Some(quota) = entry.usage.as_ref().map(Usage::quota) {
+            let left = longest(&quota.windows).map(|w| w.left_percent(now));
+            let _ = (quota.known(now), quota.exhausted_until(now), left);
         }
     }
 });
