@@ -3,7 +3,7 @@
 //! none. The pool is not locked meanwhile; what comes of it is the caller's.
 
 use std::fs;
-use std::io::{IsTerminal, Read};
+use std::io::IsTerminal;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -113,10 +113,11 @@ fn read_key(ctx: &Context<'_>) -> Result<Secret> {
     let key = if std::io::stdin().is_terminal() {
         ui::secret("API key:")?
     } else {
-        let mut text = String::new();
-        let read = std::io::stdin().lock().take(MAX_KEY).read_to_string(&mut text);
-        read.map_err(|e| Error::new(format!("cannot read the API key from standard input: {e}")))?;
-        Secret::new(text)
+        let read = files::read_stream(std::io::stdin().lock(), MAX_KEY);
+        let bytes =
+            read.map_err(|e| Error::new(format!("cannot read the API key from standard input: {e}")))?;
+        // What is no text is no key either.
+        Secret::new(String::from_utf8(bytes).unwrap_or_default())
     };
     let key = key.expose().trim();
     if key.is_empty() || key.contains(|c: char| c.is_whitespace() || c.is_control()) {

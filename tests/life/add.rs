@@ -215,6 +215,8 @@ fn an_api_key_comes_from_stdin_and_goes_to_codex_by_stdin() {
     assert!(world.stored("api-key").contains(key));
     world.pool(&["add", "--with-api-key"]).stdin(key).run().ok().says("api-key was in the pool already");
     complains(&world.pool(&["add", "--with-api-key"]).stdin(" \n").run().expect(1), "holds no API key");
+    let novel = "sk".repeat(40_000);
+    complains(&world.pool(&["add", "--with-api-key"]).stdin(novel).run().expect(1), "file too large");
     world.edit_config(|config| drop(config.insert("forced_login_method".into(), "chatgpt".into())));
     complains(&world.pool(&["add", "--with-api-key"]).stdin(key).run().expect(1), "forbids API keys");
 }
