@@ -82,7 +82,7 @@ impl World {
         in_pool("state.json", &self.state);
         self.usage();
         for name in self.ids.keys() {
-            self.backend().revoke_logins(name);
+            self.backend().forget_logins(name);
             self.store(name, &self.backend().auth_json_with(name, spec));
         }
         self.backend().clear_report();

@@ -172,6 +172,12 @@ impl Backend {
         self.state().revoke_all(user.as_ref());
     }
 
+    /// Forgets every login of a user: whoever sends a token of one breaks a rule. Unlike revoked ones they cost no
+    /// time, however many there were.
+    pub fn forget_logins(&self, user: impl AsRef<str>) {
+        self.state().forget_all(user.as_ref());
+    }
+
     /// Lets the refresh tokens that a user has now expire.
     pub fn expire_refresh_tokens(&self, user: impl AsRef<str>) {
         self.state().expire_refresh(user.as_ref());

@@ -76,7 +76,8 @@ pub(crate) struct State {
     users: BTreeMap<String, UserState>,
     pub(crate) refresh: HashMap<String, RefreshToken>,
     access: HashMap<String, AccessToken>,
-    id_tokens: Vec<String>,
+    /// Every token given out, forgotten ones too.
+    given: Vec<String>,
     pub(crate) keys: BTreeMap<String, String>,
     pub(crate) device_codes: BTreeSet<String>,
     pub(crate) approvals: VecDeque<String>,
@@ -109,7 +110,7 @@ impl State {
             users: BTreeMap::new(),
             refresh: HashMap::new(),
             access: HashMap::new(),
-            id_tokens: Vec::new(),
+            given: Vec::new(),
             keys: BTreeMap::new(),
             device_codes: BTreeSet::new(),
             approvals: VecDeque::new(),
@@ -181,7 +182,7 @@ impl State {
         let access =
             AccessToken { user: name.to_owned(), family, account_id: user.account_id, exp, rejected: false };
         self.access.insert(tokens.access.clone(), access);
-        self.id_tokens.push(tokens.id.clone());
+        self.given.extend([&tokens.id, &tokens.access, &tokens.refresh].map(String::clone));
         tokens
     }
 
@@ -232,6 +233,11 @@ impl State {
         families.into_iter().for_each(|f| self.revoke_family(f));
     }
 
+    pub(crate) fn forget_all(&mut self, user: &str) {
+        self.refresh.retain(|_, t| t.user != user);
+        self.access.retain(|_, t| t.user != user);
+    }
+
     pub(crate) fn reject_access(&mut self, user: &str) {
         self.access.values_mut().filter(|t| t.user == user).for_each(|t| t.rejected = true);
     }
@@ -268,9 +274,7 @@ impl State {
     }
 
     pub(crate) fn secrets(&self) -> Vec<String> {
-        let all =
-            self.refresh.keys().chain(self.access.keys()).chain(&self.id_tokens).chain(self.keys.keys());
-        all.cloned().collect()
+        self.given.iter().chain(self.keys.keys()).cloned().collect()
     }
 
     // --- requests ---

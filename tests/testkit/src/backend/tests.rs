@@ -124,6 +124,17 @@ fn expired_and_revoked_tokens_say_so() {
 }
 
 #[test]
+fn forgotten_logins_were_never_issued_but_stay_secret() {
+    let backend = backend();
+    let (login, other) = (Login::new(&backend.auth_json("alice")), Login::new(&backend.auth_json("bob")));
+    backend.forget_logins("alice");
+    assert_eq!((login.refresh(&backend).0, login.get_usage(&backend).0), (401, 401));
+    assert!(matches!(backend.report().violations[..], [Violation::UnknownRefreshToken { .. }]));
+    assert!(backend.secrets().iter().any(|secret| secret == login.field("refresh_token")));
+    assert_eq!(other.refresh(&backend).0, 200);
+}
+
+#[test]
 fn usage_has_the_shape_of_the_service() {
     let backend = backend();
     backend.set_usage("alice", Usage::percent(30.0, 20.0));
