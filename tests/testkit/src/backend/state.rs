@@ -228,9 +228,10 @@ impl State {
     }
 
     pub(crate) fn revoke_all(&mut self, user: &str) {
-        let families: BTreeSet<u64> =
-            self.refresh.values().filter(|t| t.user == user).map(|t| t.family).collect();
-        families.into_iter().for_each(|f| self.revoke_family(f));
+        let live = |t: &&mut RefreshToken| t.user == user && t.status != RefreshStatus::Consumed;
+        let revoked = RefreshStatus::Revoked { by_client: false };
+        self.refresh.values_mut().filter(live).for_each(|t| t.status = revoked);
+        self.reject_access(user);
     }
 
     pub(crate) fn forget_all(&mut self, user: &str) {
