@@ -159,15 +159,18 @@ impl Bench {
         cmd.args(options).arg(self.program()).args(self.scenario.args)
     }
 
-    /// Every call of a clean run that can fail, with every way it can, once.
+    /// Every call of a clean run that can fail, with every way it can, once. Where answers come together their
+    /// entering is fewer calls: of a few runs, the longest counts.
     fn points(&self) -> Vec<Point> {
-        let running = (self.scenario.prepare)(&self.world);
-        let output = self.traced(&[]).run();
-        drop(running);
-        assert!(output.status.success(), "the clean run failed: {output}");
-        let log = fs::read_to_string(self.log()).expect("strace's log");
+        let mut calls: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+        for _ in 0..if self.scenario.follow { 5 } else { 1 } {
+            for (call, first, last) in self.clean_run() {
+                let range = calls.entry(call).or_insert((first, last));
+                *range = (range.0.min(first), range.1.max(last));
+            }
+        }
         let mut points = Vec::new();
-        for (call, first, last) in own_calls(&log) {
+        for (call, (first, last)) in calls {
             // A close that fails has closed all the same, which strace cannot do: a lock would stay held, until
             // the exec of a launch ends that.
             if call == "close" && self.scenario.starts.is_none() {
@@ -180,10 +183,18 @@ impl Bench {
         points
     }
 
-    /// Fails one call; what is wrong afterwards, or whether the call came at all. Threads share their work
-    /// differently each time, so that a call may come when it is waited for once more.
+    fn clean_run(&self) -> Vec<(String, usize, usize)> {
+        let running = (self.scenario.prepare)(&self.world);
+        let output = self.traced(&[]).run();
+        drop(running);
+        assert!(output.status.success(), "the clean run failed: {output}");
+        own_calls(&fs::read_to_string(self.log()).expect("strace's log"))
+    }
+
+    /// Fails one call; what is wrong afterwards, or whether the call came at all. How many answers come together
+    /// differs, so that a call may come when it is waited for once more: about one run in three is a long one.
     fn strike(&self, point: &Point) -> Result<bool, String> {
-        for _ in 0..3 {
+        for _ in 0..20 {
             if self.strike_once(point)? {
                 return Ok(true);
             }
