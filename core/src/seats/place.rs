@@ -97,14 +97,8 @@ fn elsewhere(
     now: i64,
 ) -> Result<Option<PathBuf>> {
     let here = seat.auth_json();
-    let mut others: Vec<PathBuf> = remembered(pool, id).collect();
-    // What was remembered can be lost; a home's name says whose it is.
-    let homes = super::home::dirs_of(&pool.paths, id).into_iter().map(|dir| dir.join("auth.json"));
-    others.extend(homes.filter(|path| path.symlink_metadata().is_ok()));
-    others.sort_unstable();
-    others.dedup();
     let mut target = None;
-    for path in others.into_iter().filter(|path| *path != here) {
+    for path in files_of(pool, id).into_iter().filter(|path| *path != here) {
         let Some(other) = Seat::of_auth_json(&pool.paths, &path) else { continue };
         let held = reconcile_whole(lock, pool, &other, now)?;
         if held == (Holding::Broken { settled: false }) {
@@ -144,13 +138,17 @@ fn is_same_place(a: &Path, b: &Path) -> bool {
     a == b || a.file_name() == b.file_name() && real(a).is_some() && real(a) == real(b)
 }
 
-/// The files of the seats where this account was seen last.
-fn remembered(pool: &Pool, id: &AccountId) -> impl Iterator<Item = PathBuf> {
-    pool.state()
-        .seats
-        .iter()
-        .filter(move |(_, memory)| memory.account == *id)
-        .map(|(key, _)| path_of_key(key))
+/// The files where this account was seen last, and those in its homes: what was remembered can be lost, or not have
+/// been written down by a launch that was killed, and a home's name says whose it is.
+fn files_of(pool: &Pool, id: &AccountId) -> Vec<PathBuf> {
+    let seats = pool.state().seats.iter();
+    let mut files: Vec<PathBuf> =
+        seats.filter(|(_, memory)| memory.account == *id).map(|(key, _)| path_of_key(key)).collect();
+    let homes = super::home::dirs_of(&pool.paths, id).into_iter().map(|dir| dir.join("auth.json"));
+    files.extend(homes.filter(|path| path.symlink_metadata().is_ok()));
+    files.sort_unstable();
+    files.dedup();
+    files
 }
 
 /// Whether anybody is in an account's home. A background server counts there even when it is idle: nobody
@@ -160,9 +158,10 @@ fn in_use(pool: &Pool, census: &Census, home: &Seat) -> bool {
     occupants::server(home.dir()).is_some() || !census.occupants(pool, &base, home, base.dir()).is_empty()
 }
 
-/// Everybody who uses this account now, in any seat that we remember.
+/// Everybody who uses this account now, in any seat that we know of.
 pub fn users_of(pool: &Pool, census: &Census, id: &AccountId) -> Vec<occupants::Occupant> {
-    let seats = remembered(pool, id).filter_map(|path| Seat::of_auth_json(&pool.paths, &path));
+    let files = files_of(pool, id).into_iter();
+    let seats = files.filter_map(|path| Seat::of_auth_json(&pool.paths, &path));
     let users = seats.flat_map(|seat| {
         let base = Base::under(&pool.paths, &seat);
         census.occupants(pool, &base, &seat, base.dir())
@@ -306,9 +305,8 @@ pub fn renew(lock: &PoolLock, pool: &mut Pool, seat: &Seat, doc: &AuthDoc, now: 
 /// # Errors
 /// As [`reconcile`].
 pub fn seats_of(lock: &PoolLock, pool: &mut Pool, id: &AccountId, now: i64) -> Result<Vec<Seat>> {
-    let known: Vec<PathBuf> = remembered(pool, id).collect();
     let mut seats = Vec::new();
-    for path in known {
+    for path in files_of(pool, id) {
         let Some(seat) = Seat::of_auth_json(&pool.paths, &path) else { continue };
         if matches!(reconcile(lock, pool, &seat, now)?, Holding::Account { id: held, .. } if held == *id) {
             seats.push(seat);

@@ -246,6 +246,23 @@ fn every_seat_that_is_remembered_is_reconciled_and_those_of_one_account_found() 
 }
 
 #[test]
+fn a_login_in_a_home_that_nobody_remembers_is_renewed_and_removed_with_the_others() {
+    // A launch into it was killed, and so was the next one, after it had tidied the ledger.
+    let mut lab = Lab::new();
+    let bob = login("bob").doc();
+    let home = lab.base.home(&lab.pool.paths, bob.id());
+    fs::create_dir_all(home.dir()).unwrap();
+    fs::write(home.auth_json(), bob.bytes()).unwrap();
+    lab.adopt(&login("bob").refresh("rt-2").issued(1500));
+    let seats = seats_of(&lab.lock, &mut lab.pool, bob.id(), NOW).unwrap();
+    assert_eq!(seats, std::slice::from_ref(&home));
+    lab.pool.state_mut().seats.clear();
+    clear_seats(&lab.lock, &mut lab.pool, bob.id(), NOW).unwrap();
+    assert!(!home.auth_json().exists());
+    lab.assert_stored(&login("bob").refresh("rt-2").issued(1500));
+}
+
+#[test]
 fn a_seat_is_known_by_its_file() {
     let lab = Lab::new();
     let paths = &lab.pool.paths;
