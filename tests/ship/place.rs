@@ -63,6 +63,7 @@ impl Place {
 
     /// The same, with this name for the home.
     pub(crate) fn named(home: &str) -> Place {
+        testkit::heed_the_terminal();
         let dir = TempDir::with_prefix("ship").expect("temporary folder");
         let root = dir.path().canonicalize().expect("temporary folder");
         let (home, tools) = (root.join(home), root.join("tools"));

@@ -37,7 +37,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 pub use cmd::{Cmd, DEFAULT_TIMEOUT, Output, Running};
-pub use procs::Process;
+pub use procs::{Process, heed_the_terminal};
 pub use pty::Pty;
 pub use real_codex::{ALL, PINNED, RealCodex, archives, has_server, real_codex, revokes, version, versions};
 pub use sandbox::{Builder, Codex, Sandbox};

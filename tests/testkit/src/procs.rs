@@ -3,8 +3,24 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::unistd::Pid;
+
+/// Programs of ours inherit which signals are ignored. Whoever runs the tests with `nohup` or in the background has
+/// some ignored; the tests begin as at a terminal. Every [`Sandbox`](crate::Sandbox) sees to it; who has none asks for it.
+///
+/// # Panics
+/// If the system does not permit it.
+pub fn heed_the_terminal() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        for number in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT] {
+            // SAFETY: the default action runs no code of ours.
+            #[expect(unsafe_code, reason = "signal dispositions")]
+            unsafe { signal(number, SigHandler::SigDfl) }.expect("a signal's default action");
+        }
+    });
+}
 
 /// A process that has a sandbox's path in its environment, or runs in it or from it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -86,7 +86,7 @@ impl Builder {
     /// # Panics
     /// If that fails.
     pub fn build(self) -> Sandbox {
-        heed_the_terminal();
+        procs::heed_the_terminal();
         let base = std::env::var_os("TESTKIT_DIR").map_or_else(usual_base, PathBuf::from);
         let (dir, owned) = claim(&base);
         let root = dir.path().canonicalize().expect("the sandbox's real path");
@@ -361,20 +361,6 @@ fn claim(base: &Path) -> (TempDir, File) {
     let owned = File::create(dir.path().join(OWNED)).expect("make the sandbox's lock");
     owned.lock().expect("lock the sandbox");
     (dir, owned)
-}
-
-/// Programs of ours inherit which signals are ignored. Whoever runs the tests with `nohup` or in the background has
-/// some ignored; the tests begin as at a terminal.
-fn heed_the_terminal() {
-    use nix::sys::signal::{SigHandler, Signal, signal};
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
-        for number in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT] {
-            // SAFETY: the default action runs no code of ours.
-            #[expect(unsafe_code, reason = "signal dispositions")]
-            unsafe { signal(number, SigHandler::SigDfl) }.expect("a signal's default action");
-        }
-    });
 }
 
 /// Where sandboxes are: with what was built. Root's own folders are closed to the users as whom some tests run
