@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use testkit::backend::LoginSpec;
 use testkit::{Cmd, Output, Running, find_program};
@@ -80,13 +80,43 @@ const LISTENING: [&str; 9] =
 /// Another than Carol is the pick; her newest token is live, and nowhere else.
 fn rotated(world: &World) -> Option<Running> {
     world.reset(&LoginSpec::default());
+    rotate(world);
+    None
+}
+
+fn rotate(world: &World) {
     let backend = world.backend();
     for name in ["alice", "bob", "carol"] {
         // What the pool has is older, and used up.
         world.store(name, &backend.auth_json_with(name, &LoginSpec::expires_in(5 * 86_400)));
     }
     world.write_live(&backend.auth_json("carol"));
+}
+
+/// The same in a pool so large that launches keep an index of it, which is yet to be made.
+fn large(world: &World) -> Option<Running> {
+    rotated(world);
+    lengthen(world);
     None
+}
+
+/// The same with an index, which is true until Carol's token is found.
+fn indexed(world: &World) -> Option<Running> {
+    world.reset(&LoginSpec::default());
+    lengthen(world);
+    world.exec().run().ok();
+    // As if the launch had been some seconds after the last change.
+    let index = fs::File::options().write(true).open(world.pool_home().join("standings")).expect("an index");
+    index.set_modified(SystemTime::now() + Duration::from_secs(5)).expect("date it ahead");
+    rotate(world);
+    None
+}
+
+/// Makes the registry as long as that of some hundred accounts.
+fn lengthen(world: &World) {
+    let registry = world.pool_home().join("accounts.json");
+    let text = fs::read_to_string(&registry).expect("a registry");
+    world.write_private(&registry, &format!("{text:40000}"));
 }
 
 /// The same, while a session of Carol runs in the shared seat: the pick gets a home of its own.
@@ -112,6 +142,10 @@ const LAUNCH: Scenario = Scenario {
     program: "codex",
     args: &["exec", "--skip-git-repo-check", "hi"],
 };
+
+const LARGE: Scenario = Scenario { prepare: large, ..LAUNCH };
+
+const INDEXED: Scenario = Scenario { prepare: indexed, ..LAUNCH };
 
 const PARALLEL: Scenario = Scenario { prepare: occupied, ..LAUNCH };
 
@@ -371,6 +405,12 @@ fn codex_starts_and_nothing_is_lost_whichever_call_of_a_launch_in_a_home_fails()
 }
 
 #[test]
+fn codex_starts_and_nothing_is_lost_whichever_call_of_a_launch_in_a_large_pool_fails() {
+    sweep(LARGE, Some(12));
+    sweep(INDEXED, Some(12));
+}
+
+#[test]
 fn nothing_is_lost_whichever_call_of_a_refresh_fails() {
     sweep(REFRESH, Some(24));
 }
@@ -390,6 +430,13 @@ fn every_call_of_a_launch() {
 #[ignore = "minutes: every call of a launch in a home, see docs/proof.md"]
 fn every_call_of_a_launch_in_a_home() {
     sweep(PARALLEL, None);
+}
+
+#[test]
+#[ignore = "minutes: every call of a launch in a large pool, see docs/proof.md"]
+fn every_call_of_a_launch_in_a_large_pool() {
+    sweep(LARGE, None);
+    sweep(INDEXED, None);
 }
 
 #[test]
