@@ -17,9 +17,8 @@ const MOST_FOLDERS: usize = 200;
 /// How exactly their times are, seconds.
 const FOLDER_HOUR: i64 = 3_600;
 
-/// Registry, usage and state as loaded, plus what was changed since.
-///
-/// Of a large pool whose [`Standings`] are known, registry and usage are read when somebody wants to see them.
+/// Registry, usage and state as loaded, plus what was changed since. After [`Pool::open_for_launch`], registry and
+/// usage are read when somebody wants to see them.
 #[derive(Debug)]
 pub struct Pool {
     /// Where it is.
@@ -47,29 +46,45 @@ impl Pool {
     /// # Errors
     /// The registry cannot be used (see [`Registry::load`]), or a migration failed. Nothing was changed then.
     pub fn open(lock: &PoolLock, paths: &PoolPaths, now: i64) -> Result<Pool> {
-        let mut pool = Pool::unread(paths, State::load(Some(lock), paths));
-        let sources = Sources::look(paths);
-        if let Some(standings) = sources.as_ref().and_then(|sources| sources.read_index(paths)) {
-            pool.standings = standings.into();
-        } else {
-            let registry = match Registry::load(paths) {
-                Ok(registry) => registry,
-                Err(error) => {
-                    pool.migrated = migrate_if_v1(lock, paths, now)?;
-                    if pool.migrated.is_none() {
-                        return Err(error);
-                    }
-                    Registry::load(paths)?
+        let mut migrated = None;
+        let registry = match Registry::load(paths) {
+            Ok(registry) => registry,
+            Err(error) => {
+                migrated = migrate_if_v1(lock, paths, now)?;
+                if migrated.is_none() {
+                    return Err(error);
                 }
-            };
-            pool.registry = registry.into();
-            pool.usage = UsageCache::load(Some(lock), paths).into();
-            pool.unindexed = sources;
+                Registry::load(paths)?
+            }
+        };
+        let pool = Pool {
+            registry: registry.into(),
+            usage: UsageCache::load(Some(lock), paths).into(),
+            migrated,
+            ..Pool::unread(paths, State::load(Some(lock), paths))
+        };
+        pool.rediscovered(lock, now)
+    }
+
+    /// The same for a launch, which of a large pool reads the index of its [`Standings`] alone, if it can be trusted.
+    ///
+    /// # Errors
+    /// As [`Pool::open`].
+    pub fn open_for_launch(lock: &PoolLock, paths: &PoolPaths, now: i64) -> Result<Pool> {
+        let sources = Sources::look(paths);
+        let Some(standings) = sources.as_ref().and_then(|sources| sources.read_index(paths)) else {
+            return Ok(Pool { unindexed: sources, ..Pool::open(lock, paths, now)? });
+        };
+        let unread = Pool::unread(paths, State::load(Some(lock), paths));
+        Pool { standings: standings.into(), ..unread }.rediscovered(lock, now)
+    }
+
+    /// With the seats that a lost state forgot.
+    fn rediscovered(mut self, lock: &PoolLock, now: i64) -> Result<Pool> {
+        if self.state.version == 0 {
+            crate::seats::rediscover(lock, &mut self, now)?;
         }
-        if pool.state.version == 0 {
-            crate::seats::rediscover(lock, &mut pool, now)?;
-        }
-        Ok(pool)
+        Ok(self)
     }
 
     /// Loads the pool only to look, without the lock: whole files, though perhaps of different moments.

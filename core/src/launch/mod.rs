@@ -235,7 +235,7 @@ impl Launch<'_> {
         let (mut waited_for_codex, mut waited_for_usage) = (false, false);
         let mut held = loop {
             let attempt = take_lock(paths)?;
-            let mut pool = Pool::open(&attempt, paths, env.now)?;
+            let mut pool = Pool::open_for_launch(&attempt, paths, env.now)?;
             let census = Census::take(Some(&attempt), paths, env.now);
             login::undo_interrupted(&attempt, &mut pool, &census, env.now)?;
             let shared = seats::reconcile(&attempt, &mut pool, &base.shared(), env.now)?;
