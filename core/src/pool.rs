@@ -113,23 +113,53 @@ impl Pool {
         }
     }
 
-    /// The registry.
+    /// The registry. An empty one if it cannot be read now, see [`Pool::readable`].
     pub fn registry(&self) -> &Registry {
         self.registry.get_or_init(|| {
-            // It was whole when its index was made.
-            Registry::load(&self.paths).unwrap_or_else(|error| {
+            self.read_indexed().unwrap_or_else(|error| {
                 let _ = self.unreadable.set(error);
                 Registry::default()
             })
         })
     }
 
+    /// Reads the registry of which the index is.
+    fn read_indexed(&self) -> Result<Registry> {
+        let registry = Registry::load(&self.paths)?;
+        let read = registry.accounts.iter().map(|account| &account.id);
+        let same = |index: &Standings| read.eq(index.accounts.iter().map(|standing| &standing.id));
+        if self.standings.get().is_none_or(same) {
+            return Ok(registry);
+        }
+        let path = self.paths.registry();
+        Err(Error::new(format!("{} was changed by somebody while we were reading it", path.display()))
+            .hint("try again"))
+    }
+
+    /// The registry, if it could be read. Nothing is written if it could not.
+    ///
+    /// # Errors
+    /// Why it could not.
+    pub fn readable(&self) -> Result<&Registry> {
+        let registry = self.registry();
+        self.unreadable.get().map_or(Ok(registry), |error| Err(error.clone()))
+    }
+
     /// The registry, to change it.
     pub fn registry_mut(&mut self) -> &mut Registry {
         self.registry();
         self.registry_changed = true;
-        self.standings.take();
+        self.forget_standings();
         self.registry.get_mut().expect("it was read just now")
+    }
+
+    /// They are to be made anew, and no index of them, since what was changed may not get to the disk.
+    fn forget_standings(&mut self) {
+        self.unindexed = None;
+        // Where the registry cannot be read, they are all that is known.
+        if self.unreadable.get().is_none() {
+            self.standings.take();
+        }
     }
 
     /// What is known of the accounts' usage.
@@ -141,7 +171,7 @@ impl Pool {
     pub fn usage_mut(&mut self) -> &mut UsageCache {
         self.usage();
         self.usage_changed = true;
-        self.standings.take();
+        self.forget_standings();
         self.usage.get_mut().expect("it was read just now")
     }
 
@@ -220,8 +250,8 @@ impl Pool {
     /// # Errors
     /// If a file cannot be written.
     pub fn commit_with(&mut self, lock: &PoolLock, durability: Durability) -> Result<()> {
-        if let Some(error) = self.unreadable.take() {
-            return Err(error);
+        if let Some(error) = self.unreadable.get() {
+            return Err(error.clone());
         }
         if self.registry_changed {
             self.registry().save(lock, &self.paths)?;
@@ -247,7 +277,7 @@ impl Pool {
         Ok(())
     }
 
-    /// Makes the next launch quick in a large pool. After everything else: what was changed meanwhile is not indexed.
+    /// Makes the next launch quick in a large pool, if nothing was changed.
     pub fn index(&mut self, lock: &PoolLock) {
         if let Some(sources) = self.unindexed.take() {
             sources.write_index(lock, &self.paths, self.standings());
@@ -261,20 +291,53 @@ mod tests {
     use crate::auth_doc::Secret;
     use std::time::Duration;
 
-    #[test]
-    fn a_registry_that_became_unreadable_is_not_replaced_by_an_empty_one() {
+    /// A pool of one account as after reading an index, and somebody changes the registry.
+    fn changed_under_us(change: impl Fn(&PoolPaths)) {
         let dir = tempfile::tempdir().unwrap();
         let paths = PoolPaths::new(dir.path().join("pool"));
         let lock = PoolLock::acquire(&paths, Duration::ZERO).unwrap().unwrap();
-        // As after reading an index.
-        let mut pool = Pool::unread(&paths, State::default());
-        pool.standings = Standings::default().into();
-        std::fs::write(paths.registry(), "{").unwrap();
-        let doc = AuthDoc::of_api_key(&Secret::new("key")).unwrap();
-        pool.adopt(&lock, &doc, None, false, 1).unwrap();
-        let error = pool.commit(&lock).unwrap_err();
-        assert!(error.to_string().contains("corrupt"), "{error}");
-        assert_eq!(std::fs::read_to_string(paths.registry()).unwrap(), "{");
-        assert!(paths.auth(doc.id()).exists(), "what was adopted is kept");
+        let doc = |key| AuthDoc::of_api_key(&Secret::new(key)).unwrap();
+        let mut registry = Registry::default();
+        registry.enter(&doc("there"), None, 1);
+        registry.save(&lock, &paths).unwrap();
+        let standings = Standings::new(&registry, &UsageCache::default());
+        let mut pool = Pool { standings: standings.into(), ..Pool::unread(&paths, State::default()) };
+        change(&paths);
+        let before = std::fs::read(paths.registry()).ok();
+        pool.adopt(&lock, &doc("new"), None, false, 1).unwrap();
+        for _ in 0..2 {
+            pool.commit(&lock).unwrap_err();
+            pool.index(&lock);
+        }
+        pool.readable().unwrap_err();
+        assert_eq!(std::fs::read(paths.registry()).ok(), before);
+        assert!(paths.auth(doc("new").id()).exists(), "what was adopted is kept");
+        assert!(pool.standings().get(doc("there").id()).is_some(), "who is known can still be picked");
+    }
+
+    #[test]
+    fn a_registry_that_cannot_be_read_any_more_is_not_replaced_by_an_empty_one() {
+        changed_under_us(|paths| std::fs::write(paths.registry(), "{").unwrap());
+        changed_under_us(|paths| std::fs::remove_file(paths.registry()).unwrap());
+        let empty = "{\"version\":2,\"accounts\":[]}";
+        changed_under_us(|paths| std::fs::write(paths.registry(), empty).unwrap());
+    }
+
+    #[test]
+    fn no_index_is_made_of_what_was_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = PoolPaths::new(dir.path().join("pool"));
+        let lock = PoolLock::acquire(&paths, Duration::ZERO).unwrap().unwrap();
+        std::fs::write(paths.registry(), format!("{:40000}", "{\"version\":2}")).unwrap();
+        let changes: [fn(&mut Pool); 2] =
+            [|pool| pool.registry_mut().accounts.clear(), |pool| pool.usage_mut().no_wait_until = None];
+        for change in changes {
+            let mut pool = Pool::open_for_launch(&lock, &paths, 1).unwrap();
+            change(&mut pool);
+            pool.index(&lock);
+            assert!(!paths.standings().exists());
+        }
+        Pool::open_for_launch(&lock, &paths, 1).unwrap().index(&lock);
+        assert!(paths.standings().exists());
     }
 }

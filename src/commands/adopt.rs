@@ -67,7 +67,10 @@ fn hand_out(open: &mut Open, id: &AccountId) -> Result<()> {
 pub(crate) fn take_login(open: &mut Open, doc: &AuthDoc, label: Option<&str>) -> Result<Taken> {
     let taken = take(open, doc, label)?;
     renewal::restart(&mut open.pool, doc.id());
-    if let Some(entry) = open.pool.usage_mut().accounts.get_mut(doc.id()) {
+    // A cache need not be written for an account that is not in it.
+    if open.pool.usage().accounts.contains_key(doc.id())
+        && let Some(entry) = open.pool.usage_mut().accounts.get_mut(doc.id())
+    {
         (entry.attempt, entry.renewal) = (None, None);
     }
     Ok(taken)

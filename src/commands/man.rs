@@ -25,10 +25,11 @@ const ENVIRONMENT: [(&str, &str); 10] = [
 ];
 
 /// Files, below the pool's folder unless they begin with a tilde.
-const FILES: [(&str, &str); 9] = [
+const FILES: [(&str, &str); 10] = [
     ("accounts.json", "The accounts, without their credentials."),
     ("auth/", "Each account's credentials, readable by you alone."),
     ("usage.json", "What was last known of the limits; a cache."),
+    ("standings", "What launches look at of a large pool; a cache."),
     ("state.json", "The pin, and what each seat held when last seen."),
     ("config.toml", "Settings; optional."),
     ("homes/", "The accounts' own Codex homes, for sessions on two accounts at once."),

@@ -224,7 +224,7 @@ fn nobody(ranking: &[Ranked], candidates: &[Candidate<'_>], lines: &mut Vec<Line
 
 /// The account that was asked for by name, if it can be used.
 fn named(held: &Held<'_>, name: &str) -> Result<AccountId> {
-    let account = references::resolve(&held.pool.registry().accounts, name)?;
+    let account = references::resolve(&held.pool.readable()?.accounts, name)?;
     usable_by_name(&held.pool, held.codex, account)?;
     Ok(account.id.clone())
 }

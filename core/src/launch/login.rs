@@ -90,7 +90,8 @@ impl Launch<'_> {
         let Some(name) = self.named() else {
             return Ok(nested::session(self.env(), held).map_or(shared, |(seat, _)| seat));
         };
-        let account = references::resolve(&held.pool.registry().accounts, name).map_err(Trouble::Named)?;
+        let registry = held.pool.readable().map_err(Trouble::Named)?;
+        let account = references::resolve(&registry.accounts, name).map_err(Trouble::Named)?;
         let id = account.id.clone();
         if held.live() == Some(&id) {
             return Ok(shared);

@@ -1,18 +1,20 @@
 //! `standings`: what launches look at of a large pool, in a form that is read in no time. Made of registry and usage
 //! as they were, and used only while both are the very files that it was made of. Losing it costs nothing.
 
-use std::os::unix::fs::MetadataExt;
+use std::fs::File;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::REGISTRY_VERSION;
 use crate::files::{self, Durability, PoolLock};
 use crate::paths::PoolPaths;
 use crate::process;
 use crate::standing::Standings;
 
-/// To be raised whenever something is encoded differently.
-const FORMAT: u32 = 1;
+/// The first is to be raised whenever something is encoded differently.
+const FORMAT: (u32, u64) = (1, REGISTRY_VERSION);
 /// A registry below this size, bytes, is read as fast as an index of it (some hundred accounts).
 const WORTH_IT: u64 = 32 << 10;
 /// A file that was changed twice within this time, seconds, may look the same after the second change.
@@ -20,7 +22,7 @@ const TICK: i64 = 2;
 
 /// The very files that an index is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sources {
+pub(crate) struct Sources {
     /// An index of another boot may be half-written, since nobody waits for the disk.
     boot: String,
     registry: Stamp,
@@ -41,7 +43,9 @@ struct Stamp {
 
 impl Stamp {
     fn of(path: &Path) -> Option<Stamp> {
-        let meta = std::fs::metadata(path).ok()?;
+        // Opened, since a network file system may know of a file by its path what was true a minute ago.
+        let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
+        let meta = file.metadata().ok()?;
         Some(Stamp {
             device: meta.dev(),
             inode: meta.ino(),
@@ -59,20 +63,20 @@ impl Stamp {
 
 impl Sources {
     /// The files as they are now; `None` if an index of them is not worth it.
-    pub fn look(paths: &PoolPaths) -> Option<Sources> {
+    pub(crate) fn look(paths: &PoolPaths) -> Option<Sources> {
         let registry = Stamp::of(&paths.registry()).filter(|stamp| stamp.size >= WORTH_IT)?;
         Some(Sources { boot: process::boot_id().ok()?, registry, usage: Stamp::of(&paths.usage()) })
     }
 
     /// Reads their index, if there is one that can be trusted.
-    pub fn read_index(&self, paths: &PoolPaths) -> Option<Standings> {
+    pub(crate) fn read_index(&self, paths: &PoolPaths) -> Option<Standings> {
         let path = paths.standings();
         let last_change = self.registry.latest().max(self.usage.map_or(0, |usage| usage.latest()));
         if Stamp::of(&path)?.modified.0.saturating_sub(last_change) <= TICK {
             return None;
         }
         let bytes = files::read_small(&path, super::MAX_JSON).ok()??;
-        let (head, rest) = postcard::take_from_bytes::<(u32, Sources)>(&bytes).ok()?;
+        let (head, rest) = postcard::take_from_bytes::<((u32, u64), Sources)>(&bytes).ok()?;
         if head.0 != FORMAT || head.1 != *self {
             return None;
         }
@@ -80,7 +84,7 @@ impl Sources {
     }
 
     /// Writes their index, unless they are other files by now. Without it the next launch takes longer, no more.
-    pub fn write_index(&self, _lock: &PoolLock, paths: &PoolPaths, standings: &Standings) {
+    pub(crate) fn write_index(&self, _lock: &PoolLock, paths: &PoolPaths, standings: &Standings) {
         if Sources::look(paths).as_ref() == Some(self)
             && let Ok(bytes) = postcard::to_allocvec(&(FORMAT, self, standings))
         {
@@ -92,6 +96,7 @@ impl Sources {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::account::{AccountKind, AuthState};
     use crate::store::Registry;
     use crate::usage::{Attempt, Credits, Failure, Source, Usage, UsageCache, UsageEntry, Window};
     use std::fs::File;
@@ -136,13 +141,18 @@ mod tests {
         }
     }
 
-    /// Two accounts, of which one has everything that there is.
+    /// An account in each state, of which the first has everything that there is.
     fn standings() -> Standings {
         let mut registry = Registry::default();
-        for key in ["key-one", "key-two"] {
-            let doc = crate::auth_doc::AuthDoc::of_api_key(&crate::auth_doc::Secret::new(key)).unwrap();
-            registry.enter(&doc, None, 7);
+        let states =
+            [AuthState::Ok, AuthState::Expired, AuthState::ReauthRequired, AuthState::WorkspaceRemoved];
+        for (at, state) in states.into_iter().enumerate() {
+            let key = crate::auth_doc::Secret::new(format!("key-{at}"));
+            registry.enter(&crate::auth_doc::AuthDoc::of_api_key(&key).unwrap(), None, 7);
+            registry.accounts[at].auth.state = state;
         }
+        registry.accounts[0].kind = AccountKind::Chatgpt;
+        registry.accounts[1].enabled = false;
         registry.accounts[0].account_id = Some("space".to_owned());
         let window = |resets_at| Window { window_seconds: 18_000, used_percent: 12.5, resets_at };
         let usage = Usage {
@@ -200,7 +210,8 @@ mod tests {
         let good = postcard::to_allocvec(&(FORMAT, &sources, standings())).unwrap();
         let bad = [
             postcard::to_allocvec(&(FORMAT, &other, standings())).unwrap(),
-            postcard::to_allocvec(&(FORMAT + 1, &sources, standings())).unwrap(),
+            postcard::to_allocvec(&((FORMAT.0 + 1, FORMAT.1), &sources, standings())).unwrap(),
+            postcard::to_allocvec(&((FORMAT.0, FORMAT.1 + 1), &sources, standings())).unwrap(),
             good[..good.len() - 1].to_vec(),
             Vec::new(),
         ];
@@ -239,7 +250,9 @@ mod tests {
     /// Fails when something is encoded differently: raise [`FORMAT`], and enter the new hash.
     #[test]
     fn the_format_is_known_by_its_number() {
-        let bytes = postcard::to_allocvec(&standings()).unwrap();
-        assert_eq!((FORMAT, crate::account::short_hash_text(&[&bytes])), (1, "74x65inqlu".to_owned()));
+        let stamp = Stamp { device: 1, inode: 2, size: 3, modified: (4, 5), changed: (6, 7) };
+        let sources = Sources { boot: "boot".to_owned(), registry: stamp, usage: Some(stamp) };
+        let bytes = postcard::to_allocvec(&(sources, standings())).unwrap();
+        assert_eq!((FORMAT.0, crate::account::short_hash_text(&[&bytes])), (1, "tdoqliegqn".to_owned()));
     }
 }

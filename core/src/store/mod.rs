@@ -11,7 +11,7 @@ mod v1;
 
 pub use credentials::{Credentials, Settled};
 pub use erase::erase;
-pub use index::Sources;
+pub(crate) use index::Sources;
 pub use lost_found::{LostFound, Why};
 pub use registry::{REGISTRY_VERSION, Registry};
 pub use state::{
