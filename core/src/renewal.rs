@@ -9,8 +9,8 @@ use crate::files::{self, PoolLock, RefreshLock};
 use crate::pool::Pool;
 use crate::process::{Life, ProcessId};
 use crate::seats::occupants::Census;
-use crate::seats::{self, Holding, Seat};
-use crate::store::{LostFound, Mark, MarkKind, Why, path_of_key};
+use crate::seats::{self, Holding};
+use crate::store::{LostFound, Mark, MarkKind, Why};
 
 /// Tokens are renewed when less than this is left, so that Codex never has to, seconds.
 pub const EARLY: i64 = 86_400;
@@ -92,8 +92,7 @@ fn unmark(pool: &mut Pool, id: &AccountId) {
 /// # Errors
 /// If something could not be made durable.
 pub fn settle(lock: &PoolLock, pool: &mut Pool, now: i64) -> Result<()> {
-    let shelf = LostFound::new(&pool.paths).rescued();
-    for path in shelf {
+    for path in LostFound::new(&pool.paths).rescued() {
         let Ok(Some(bytes)) = files::read_small(&path, MAX_BYTES) else { continue };
         if let Ok(doc) = AuthDoc::parse(bytes) {
             pool.adopt(lock, &doc, None, true, now)?;
@@ -101,9 +100,7 @@ pub fn settle(lock: &PoolLock, pool: &mut Pool, now: i64) -> Result<()> {
         }
         files::remove_file(&path).map_err(|e| Error::io("remove", &path, &e))?;
     }
-    let known: Vec<_> = pool.state().seats.keys().map(|key| path_of_key(key)).collect();
-    for path in known {
-        let Some(seat) = Seat::of_auth_json(&pool.paths, &path) else { continue };
+    for seat in seats::known(pool) {
         if let Holding::Account { id, stale: true } = seats::reconcile(lock, pool, &seat, now)?
             && let Ok(Some(doc)) = pool.credentials().load(&id)
         {
@@ -147,7 +144,7 @@ pub fn begin(
             return Ok(Begun::LeftToCodex);
         }
     }
-    if being_written(pool, id) {
+    if seats::being_written(pool, id) {
         return Ok(Begun::BeingWritten);
     }
     let interrupted = refresh_marks(pool, id).next().is_some();
@@ -166,12 +163,6 @@ pub fn begin(
     pool.commit(lock)?;
     let tie = tie(pool, &doc);
     Ok(Begun::Go(Box::new(Ticket { doc, tie, interrupted })))
-}
-
-fn being_written(pool: &Pool, id: &AccountId) -> bool {
-    let seats = pool.state().seats.iter().filter(|(_, memory)| memory.account == *id);
-    let mut seats = seats.filter_map(|(key, _)| Seat::of_auth_json(&pool.paths, &path_of_key(key)));
-    seats.any(|seat| seats::look(&pool.paths, &seat) == Holding::Broken { settled: false })
 }
 
 /// A document that was kept beside the pool's because nobody could tell which is newer.
@@ -283,17 +274,15 @@ pub fn restart(pool: &mut Pool, id: &AccountId) {
     note(pool, id, AuthState::Ok, None, 0);
 }
 
-/// Notes an account's state in the registry, if it is news. Says whether it was.
-pub fn note(pool: &mut Pool, id: &AccountId, state: AuthState, reason: Option<&str>, now: i64) -> bool {
-    let Some(account) = pool.registry().get(id) else { return false };
-    if account.auth.state == state && account.auth.reason.as_deref() == reason {
-        return false;
-    }
-    if let Some(account) = pool.registry_mut().get_mut(id) {
+/// Notes an account's state in the registry, if it is news.
+pub fn note(pool: &mut Pool, id: &AccountId, state: AuthState, reason: Option<&str>, now: i64) {
+    let is_news = |auth: &AuthStatus| auth.state != state || auth.reason.as_deref() != reason;
+    if pool.registry().get(id).is_some_and(|account| is_news(&account.auth))
+        && let Some(account) = pool.registry_mut().get_mut(id)
+    {
         let since = (state != AuthState::Ok).then_some(now);
         account.auth = AuthStatus { state, reason: reason.map(str::to_owned), since };
     }
-    true
 }
 
 #[cfg(test)]
@@ -341,7 +330,7 @@ mod tests {
             let alone = RefreshLock::acquire(&paths, Duration::ZERO).unwrap().unwrap();
             let lab = Lab { _dir: dir, paths, seat, alone };
             lab.with(|lock, pool| {
-                let seat = Seat::of_auth_json(&pool.paths, &lab.seat).unwrap();
+                let seat = seats::Seat::of_auth_json(&pool.paths, &lab.seat).unwrap();
                 seats::reconcile(lock, pool, &seat, NOW).unwrap();
             });
             lab
@@ -400,6 +389,18 @@ mod tests {
         assert_eq!(std::fs::read(&lab.seat).unwrap(), fresh.bytes());
         assert!(String::from_utf8_lossy(fresh.bytes()).contains("\"kept\": 1"));
         assert!(matches!(lab.begin(Need::Early), Begun::Done(_)), "whoever comes second finds it done");
+    }
+
+    #[test]
+    fn a_home_that_nobody_remembers_may_have_the_newest_token() {
+        let lab = Lab::new(&doc(OLD, "first"));
+        let home = lab.paths.homes().join("base").join(doc(0, "").id().as_str());
+        std::fs::create_dir_all(&home).unwrap();
+        std::fs::write(home.join("auth.json"), "{\"tokens\": {").unwrap();
+        assert!(matches!(lab.begin(Need::Early), Begun::BeingWritten));
+        let newest = doc(OLD - 10, "rotated by Codex");
+        std::fs::write(home.join("auth.json"), newest.bytes()).unwrap();
+        assert_eq!(lab.ticket().doc.bytes(), newest.bytes());
     }
 
     #[test]

@@ -122,7 +122,7 @@ fn live_in(ctx: &Context<'_>, open: &Open, id: &AccountId) -> Vec<String> {
 }
 
 fn refuse_in_use(ctx: &Context<'_>, open: &Open, id: &AccountId) -> Result<()> {
-    let mut users = seats::users_of(&open.pool, &open.census, id);
+    let mut users = seats::users_of_seats_and_homes(&open.pool, &open.census, id);
     if open.live() == Some(id) {
         // This CODEX_HOME's databases may be elsewhere; only here that is known.
         users.extend(ctx.occupants(open, &ctx.base.shared()));

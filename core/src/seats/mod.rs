@@ -10,9 +10,13 @@ mod reconcile;
 
 pub use file::{Link, SeatFile};
 pub(crate) use place::take_away;
-pub use place::{clear_seats, place, remove_account, renew, seats_of, server_account, users_of, vacate};
+pub use place::{
+    being_written, clear_seats, place, remove_account, renew, seats_of, server_account, users_of,
+    users_of_seats_and_homes, vacate,
+};
 pub use reconcile::{
-    Holding, clear_broken, look, reconcile, reconcile_all, reconcile_whole, rediscover, wait_until_whole,
+    Holding, clear_broken, known, look, reconcile, reconcile_all, reconcile_whole, rediscover,
+    wait_until_whole,
 };
 
 use std::os::unix::ffi::OsStrExt;

@@ -98,8 +98,11 @@ fn elsewhere(
 ) -> Result<Option<PathBuf>> {
     let here = seat.auth_json();
     let mut target = None;
-    for path in files_of(pool, id).into_iter().filter(|path| *path != here) {
-        let Some(other) = Seat::of_auth_json(&pool.paths, &path) else { continue };
+    for other in remembered_and_homes(pool, id) {
+        let path = other.auth_json();
+        if path == here {
+            continue;
+        }
         let held = reconcile_whole(lock, pool, &other, now)?;
         if held == (Holding::Broken { settled: false }) {
             return Err(Error::new(format!("{} is being written", path.display())));
@@ -138,17 +141,28 @@ fn is_same_place(a: &Path, b: &Path) -> bool {
     a == b || a.file_name() == b.file_name() && real(a).is_some() && real(a) == real(b)
 }
 
-/// The files where this account was seen last, and those in its homes: what was remembered can be lost, or not have
-/// been written down by a launch that was killed, and a home's name says whose it is.
-fn files_of(pool: &Pool, id: &AccountId) -> Vec<PathBuf> {
-    let seats = pool.state().seats.iter();
-    let mut files: Vec<PathBuf> =
-        seats.filter(|(_, memory)| memory.account == *id).map(|(key, _)| path_of_key(key)).collect();
+/// The seats where this account was seen last.
+fn remembered(pool: &Pool, id: &AccountId) -> Vec<Seat> {
+    let seats = pool.state().seats.iter().filter(|(_, memory)| memory.account == *id);
+    seats.filter_map(|(key, _)| Seat::of_auth_json(&pool.paths, &path_of_key(key))).collect()
+}
+
+/// The same, and its homes, whatever they hold: what was remembered can be lost, or not have been written down by a
+/// launch that was killed, and a home's name says whose it is.
+fn remembered_and_homes(pool: &Pool, id: &AccountId) -> Vec<Seat> {
+    let mut seats = remembered(pool, id);
     let homes = super::home::dirs_of(&pool.paths, id).into_iter().map(|dir| dir.join("auth.json"));
-    files.extend(homes.filter(|path| path.symlink_metadata().is_ok()));
-    files.sort_unstable();
-    files.dedup();
-    files
+    let filled = homes.filter(|path| path.symlink_metadata().is_ok());
+    seats.extend(filled.filter_map(|path| Seat::of_auth_json(&pool.paths, &path)));
+    seats.sort_unstable_by_key(Seat::auth_json);
+    seats.dedup();
+    seats
+}
+
+/// Whether a seat of this account has a document that is not whole, which somebody may be writing.
+pub fn being_written(pool: &Pool, id: &AccountId) -> bool {
+    let unsettled = |seat: &Seat| super::look(&pool.paths, seat) == Holding::Broken { settled: false };
+    remembered_and_homes(pool, id).iter().any(unsettled)
 }
 
 /// Whether anybody is in an account's home. A background server counts there even when it is idle: nobody
@@ -158,11 +172,18 @@ fn in_use(pool: &Pool, census: &Census, home: &Seat) -> bool {
     occupants::server(home.dir()).is_some() || !census.occupants(pool, &base, home, base.dir()).is_empty()
 }
 
-/// Everybody who uses this account now, in any seat that we know of.
+/// Everybody in a seat that holds this account. The caller has reconciled the seats.
 pub fn users_of(pool: &Pool, census: &Census, id: &AccountId) -> Vec<occupants::Occupant> {
-    let files = files_of(pool, id).into_iter();
-    let seats = files.filter_map(|path| Seat::of_auth_json(&pool.paths, &path));
-    let users = seats.flat_map(|seat| {
+    users(pool, census, remembered(pool, id))
+}
+
+/// The same, and everybody in one of its homes, whoever they have logged in as there.
+pub fn users_of_seats_and_homes(pool: &Pool, census: &Census, id: &AccountId) -> Vec<occupants::Occupant> {
+    users(pool, census, remembered_and_homes(pool, id))
+}
+
+fn users(pool: &Pool, census: &Census, seats: Vec<Seat>) -> Vec<occupants::Occupant> {
+    let users = seats.into_iter().flat_map(|seat| {
         let base = Base::under(&pool.paths, &seat);
         census.occupants(pool, &base, &seat, base.dir())
     });
@@ -306,8 +327,7 @@ pub fn renew(lock: &PoolLock, pool: &mut Pool, seat: &Seat, doc: &AuthDoc, now: 
 /// As [`reconcile`].
 pub fn seats_of(lock: &PoolLock, pool: &mut Pool, id: &AccountId, now: i64) -> Result<Vec<Seat>> {
     let mut seats = Vec::new();
-    for path in files_of(pool, id) {
-        let Some(seat) = Seat::of_auth_json(&pool.paths, &path) else { continue };
+    for seat in remembered_and_homes(pool, id) {
         if matches!(reconcile(lock, pool, &seat, now)?, Holding::Account { id: held, .. } if held == *id) {
             seats.push(seat);
         }

@@ -241,21 +241,28 @@ pub(super) fn adopt_late_write(
     }
 }
 
-/// Reconciles every seat that we remember or that is in the ledger: for commands that need the whole truth.
+/// Reconciles every seat that we know of or that is in the ledger: for commands that need the whole truth.
 ///
 /// # Errors
 /// As [`reconcile`].
 pub fn reconcile_all(lock: &PoolLock, pool: &mut Pool, ledger: &Ledger, now: i64) -> Result<()> {
-    let mut known: Vec<_> = pool.state().seats.keys().map(|key| path_of_key(key)).collect();
-    known.extend(ledger.seats(&pool.paths).iter().map(Seat::auth_json));
-    known.sort_unstable();
-    known.dedup();
-    for path in known {
-        if let Some(seat) = Seat::of_auth_json(&pool.paths, &path) {
-            reconcile(lock, pool, &seat, now)?;
-        }
-    }
-    Ok(())
+    let mut seats = known(pool);
+    seats.extend(ledger.seats(&pool.paths));
+    seats.sort_unstable_by_key(Seat::auth_json);
+    seats.dedup();
+    seats.iter().try_for_each(|seat| reconcile(lock, pool, seat, now).map(drop))
+}
+
+/// The seats that we remember, and the accounts' homes that hold something: what was remembered can be lost, or not
+/// have been written down by a launch that was killed.
+pub fn known(pool: &Pool) -> Vec<Seat> {
+    let remembered = pool.state().seats.keys().map(|key| path_of_key(key));
+    let mut seats: Vec<Seat> = remembered.filter_map(|path| Seat::of_auth_json(&pool.paths, &path)).collect();
+    let homes = discover(&pool.paths).into_iter().filter(Seat::is_home);
+    seats.extend(homes.filter(|home| home.auth_json().symlink_metadata().is_ok()));
+    seats.sort_unstable_by_key(Seat::auth_json);
+    seats.dedup();
+    seats
 }
 
 /// Finds the seats again after what was remembered of them is lost: every home, and every base that has one.
@@ -264,14 +271,15 @@ pub fn reconcile_all(lock: &PoolLock, pool: &mut Pool, ledger: &Ledger, now: i64
 /// # Errors
 /// As [`reconcile`].
 pub fn rediscover(lock: &PoolLock, pool: &mut Pool, now: i64) -> Result<()> {
+    discover(&pool.paths).iter().try_for_each(|seat| reconcile(lock, pool, seat, now).map(drop))
+}
+
+/// Every home, and every base that has one.
+fn discover(paths: &PoolPaths) -> Vec<Seat> {
     let entries = |dir: &Path| std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path());
-    for over in entries(&pool.paths.homes()) {
-        let bases = super::home::base_of(&pool.paths, &over);
-        for dir in bases.into_iter().chain(entries(&over).filter(|dir| dir.is_dir())) {
-            if let Some(seat) = Seat::of_auth_json(&pool.paths, &dir.join("auth.json")) {
-                reconcile(lock, pool, &seat, now)?;
-            }
-        }
-    }
-    Ok(())
+    let dirs = entries(&paths.homes()).flat_map(|over| {
+        let homes = entries(&over).filter(|dir| dir.is_dir());
+        super::home::base_of(paths, &over).into_iter().chain(homes).collect::<Vec<_>>()
+    });
+    dirs.filter_map(|dir| Seat::of_auth_json(paths, &dir.join("auth.json"))).collect()
 }
