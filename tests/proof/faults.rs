@@ -9,26 +9,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
-use testkit::backend::LoginSpec;
-use testkit::{Cmd, Output, Running, find_program};
+use testkit::{Cmd, Output, find_program};
 
 use crate::random::Random;
+use crate::scenarios::{INDEXED, LARGE, LAUNCH, PARALLEL, REFRESH, Scenario, USE};
 use crate::world::World;
-
-/// A command whose calls fail, and the world it runs in.
-#[derive(Clone, Copy)]
-struct Scenario {
-    /// What a launch says when it works; `None` for other commands.
-    starts: Option<&'static str>,
-    /// Also its threads and children.
-    follow: bool,
-    /// Lays out the world anew. What it returns runs meanwhile.
-    prepare: fn(&World) -> Option<Running>,
-    program: &'static str,
-    args: &'static [&'static str],
-}
 
 /// A call to be failed: which, the how-manieth of a thread, and how.
 #[derive(Clone, Debug)]
@@ -76,84 +63,6 @@ fn errors_of(call: &str) -> &'static [&'static str] {
 /// the refresh says so.
 const LISTENING: [&str; 9] =
     ["recvfrom", "recvmsg", "read", "readv", "poll", "ppoll", "epoll_wait", "setsockopt", "clock_gettime"];
-
-/// Another than Carol is the pick; her newest token is live, and nowhere else.
-fn rotated(world: &World) -> Option<Running> {
-    world.reset(&LoginSpec::default());
-    rotate(world);
-    None
-}
-
-fn rotate(world: &World) {
-    let backend = world.backend();
-    for name in ["alice", "bob", "carol"] {
-        // What the pool has is older, and used up.
-        world.store(name, &backend.auth_json_with(name, &LoginSpec::expires_in(5 * 86_400)));
-    }
-    world.write_live(&backend.auth_json("carol"));
-}
-
-/// The same in a pool so large that launches keep an index of it, which is yet to be made.
-fn large(world: &World) -> Option<Running> {
-    rotated(world);
-    lengthen(world);
-    None
-}
-
-/// The same with an index, which is true until Carol's token is found.
-fn indexed(world: &World) -> Option<Running> {
-    world.reset(&LoginSpec::default());
-    lengthen(world);
-    world.exec().run().ok();
-    // As if the launch had been some seconds after the last change.
-    let index = fs::File::options().write(true).open(world.pool_home().join("standings")).expect("an index");
-    index.set_modified(SystemTime::now() + Duration::from_secs(5)).expect("date it ahead");
-    rotate(world);
-    None
-}
-
-/// Makes the registry as long as that of some hundred accounts.
-fn lengthen(world: &World) {
-    let registry = world.pool_home().join("accounts.json");
-    let text = fs::read_to_string(&registry).expect("a registry");
-    world.write_private(&registry, &format!("{text:40000}"));
-}
-
-/// The same, while a session of Carol runs in the shared seat: the pick gets a home of its own.
-fn occupied(world: &World) -> Option<Running> {
-    rotated(world);
-    let gate = world.root().join("gate");
-    let session = world.exec().env("STANDIN_HOLD", &gate).env("CODEX_POOL_ACCOUNT", "carol").spawn();
-    testkit::wait_until("a session holds", crate::world::SOON, || session.stderr().contains("holding"));
-    Some(session)
-}
-
-/// All tokens end within the day, so that a refresh renews them; Carol's newest is live.
-fn due(world: &World) -> Option<Running> {
-    world.reset(&LoginSpec::expires_in(20_000));
-    world.write_live(&world.backend().auth_json_with("carol", &LoginSpec::expires_in(40_000)));
-    None
-}
-
-const LAUNCH: Scenario = Scenario {
-    starts: Some("hello from"),
-    follow: false,
-    prepare: rotated,
-    program: "codex",
-    args: &["exec", "--skip-git-repo-check", "hi"],
-};
-
-const LARGE: Scenario = Scenario { prepare: large, ..LAUNCH };
-
-const INDEXED: Scenario = Scenario { prepare: indexed, ..LAUNCH };
-
-const PARALLEL: Scenario = Scenario { prepare: occupied, ..LAUNCH };
-
-const REFRESH: Scenario =
-    Scenario { starts: None, follow: true, prepare: due, program: "codex-pool", args: &["refresh"] };
-
-const USE: Scenario =
-    Scenario { starts: None, follow: false, prepare: rotated, program: "codex-pool", args: &["use", "bob"] };
 
 /// One scenario in its own world.
 struct Bench {
@@ -308,6 +217,9 @@ impl Bench {
             let newest = world.backend().newest_refresh_token(name);
             if !world.stored(name).contains(&newest) {
                 return Err(format!("after the next refresh, {name}'s newest token is not in the pool"));
+            }
+            if !world.is_registered(name) {
+                return Err(format!("after the next refresh, {name} is not in the registry"));
             }
         }
         match world.breaches().as_slice() {

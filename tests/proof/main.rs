@@ -8,5 +8,6 @@ mod model;
 mod races;
 mod random;
 mod real;
+mod scenarios;
 mod security;
 mod world;

@@ -1,0 +1,111 @@
+//! What the commands whose system calls are failed find: worlds, laid out anew for each blow.
+
+use std::fs::{self, File};
+use std::time::{Duration, SystemTime};
+
+use testkit::Running;
+use testkit::backend::LoginSpec;
+
+use crate::world::World;
+
+/// A command whose calls fail, and the world it runs in.
+#[derive(Clone, Copy)]
+pub(crate) struct Scenario {
+    /// What a launch says when it works; `None` for other commands.
+    pub(crate) starts: Option<&'static str>,
+    /// Also its threads and children.
+    pub(crate) follow: bool,
+    /// Lays out the world anew. What it returns runs meanwhile.
+    pub(crate) prepare: fn(&World) -> Option<Running>,
+    pub(crate) program: &'static str,
+    pub(crate) args: &'static [&'static str],
+}
+
+/// Another than Carol is the pick; her newest token is live, and nowhere else.
+fn rotated(world: &World) -> Option<Running> {
+    world.reset(&LoginSpec::default());
+    rotate(world);
+    None
+}
+
+fn rotate(world: &World) {
+    let backend = world.backend();
+    for name in ["alice", "bob", "carol"] {
+        // What the pool has is older, and used up.
+        world.store(name, &backend.auth_json_with(name, &LoginSpec::expires_in(5 * 86_400)));
+    }
+    world.write_live(&backend.auth_json("carol"));
+}
+
+/// The same in a pool so large that launches keep an index of it, which is yet to be made.
+fn large(world: &World) -> Option<Running> {
+    rotated(world);
+    lengthen(world);
+    None
+}
+
+/// The same with an index, which is true until tokens are found that sessions have rotated: Carol's, and that of the
+/// pick, in a home that was in use until a moment ago.
+fn indexed(world: &World) -> Option<Running> {
+    world.reset(&LoginSpec::default());
+    lengthen(world);
+    let carol = hold(world, "carol");
+    world.exec().env("CODEX_POOL_ACCOUNT", "alice").run().ok();
+    let home = world.documents().into_iter().find(|path| path.starts_with(world.pool_home().join("homes")));
+    drop(carol);
+    // As if the launch had been some seconds after the last change.
+    let index = File::options().write(true).open(world.pool_home().join("standings")).expect("an index");
+    index.set_modified(SystemTime::now() + Duration::from_secs(5)).expect("date it ahead");
+    rotate(world);
+    let newest = world.backend().auth_json_with("alice", &LoginSpec::expires_in(6 * 86_400));
+    world.write_private(&home.expect("Alice's home"), &newest);
+    None
+}
+
+/// Makes the registry as long as that of some hundred accounts.
+fn lengthen(world: &World) {
+    let registry = world.pool_home().join("accounts.json");
+    let text = fs::read_to_string(&registry).expect("a registry");
+    world.write_private(&registry, &format!("{text:40000}"));
+}
+
+/// The same as the first, while a session of Carol runs in the shared seat: the pick gets a home of its own.
+fn occupied(world: &World) -> Option<Running> {
+    rotated(world);
+    Some(hold(world, "carol"))
+}
+
+/// A session of that account, until it is dropped.
+fn hold(world: &World, name: &str) -> Running {
+    let gate = world.root().join("gate");
+    let session = world.exec().env("STANDIN_HOLD", &gate).env("CODEX_POOL_ACCOUNT", name).spawn();
+    testkit::wait_until("a session holds", crate::world::SOON, || session.stderr().contains("holding"));
+    session
+}
+
+/// All tokens end within the day, so that a refresh renews them; Carol's newest is live.
+fn due(world: &World) -> Option<Running> {
+    world.reset(&LoginSpec::expires_in(20_000));
+    world.write_live(&world.backend().auth_json_with("carol", &LoginSpec::expires_in(40_000)));
+    None
+}
+
+pub(crate) const LAUNCH: Scenario = Scenario {
+    starts: Some("hello from"),
+    follow: false,
+    prepare: rotated,
+    program: "codex",
+    args: &["exec", "--skip-git-repo-check", "hi"],
+};
+
+pub(crate) const LARGE: Scenario = Scenario { prepare: large, ..LAUNCH };
+
+pub(crate) const INDEXED: Scenario = Scenario { prepare: indexed, ..LAUNCH };
+
+pub(crate) const PARALLEL: Scenario = Scenario { prepare: occupied, ..LAUNCH };
+
+pub(crate) const REFRESH: Scenario =
+    Scenario { starts: None, follow: true, prepare: due, program: "codex-pool", args: &["refresh"] };
+
+pub(crate) const USE: Scenario =
+    Scenario { starts: None, follow: false, prepare: rotated, program: "codex-pool", args: &["use", "bob"] };
