@@ -17,8 +17,9 @@ use crate::standing::Standings;
 const FORMAT: (u32, u64) = (1, REGISTRY_VERSION);
 /// A registry below this size, bytes, is read as fast as an index of it (some hundred accounts).
 const WORTH_IT: u64 = 32 << 10;
-/// A file that was changed twice within this time, seconds, may look the same after the second change.
-const TICK: i64 = 2;
+/// A file that was changed twice within this time, nanoseconds, may look the same after the second change: where the
+/// file system's clock counts nanoseconds, though it moves in steps, and where it counts seconds.
+const TICKS: (i64, i64) = (100_000_000, 2_000_000_000);
 
 /// The very files that an index is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,10 +56,17 @@ impl Stamp {
         })
     }
 
-    /// When it was last changed in any way, seconds.
-    fn latest(&self) -> i64 {
-        self.modified.0.max(self.changed.0)
+    /// When it was last changed in any way.
+    fn latest(&self) -> (i64, i64) {
+        self.modified.max(self.changed)
     }
+}
+
+/// Whether there was no other change between a change and what was written then.
+fn clearly_later(written: (i64, i64), changed: (i64, i64)) -> bool {
+    let apart = written.0.saturating_sub(changed.0).saturating_mul(1_000_000_000);
+    let tick = if changed.1 == 0 { TICKS.1 } else { TICKS.0 };
+    apart.saturating_add(written.1 - changed.1) > tick
 }
 
 impl Sources {
@@ -71,8 +79,8 @@ impl Sources {
     /// Reads their index, if there is one that can be trusted.
     pub(crate) fn read_index(&self, paths: &PoolPaths) -> Option<Standings> {
         let path = paths.standings();
-        let last_change = self.registry.latest().max(self.usage.map_or(0, |usage| usage.latest()));
-        if Stamp::of(&path)?.modified.0.saturating_sub(last_change) <= TICK {
+        let last_change = self.registry.latest().max(self.usage.map_or((0, 0), |usage| usage.latest()));
+        if !clearly_later(Stamp::of(&path)?.modified, last_change) {
             return None;
         }
         let bytes = files::read_small(&path, super::MAX_JSON).ok()??;
@@ -102,7 +110,9 @@ mod tests {
     use std::fs::File;
     use std::time::{Duration, SystemTime};
 
-    /// A pool that is worth an index, and whose files were last changed a minute ago.
+    const LATER: Duration = Duration::from_millis(101);
+
+    /// A pool that is worth an index.
     struct Lab {
         _dir: tempfile::TempDir,
         paths: PoolPaths,
@@ -126,14 +136,16 @@ mod tests {
         fn index(&self, standings: &Standings) -> Sources {
             let sources = Sources::look(&self.paths).expect("worth it");
             sources.write_index(&self.lock, &self.paths, standings);
-            self.date_index(TICK as u64 + 1);
+            self.date_index(LATER);
             sources
         }
 
         /// No test can date a change back, but the index ahead.
-        fn date_index(&self, ahead: u64) {
+        fn date_index(&self, after_the_change: Duration) {
+            let changed = Stamp::of(&self.paths.usage()).unwrap().latest();
+            let changed = Duration::new(changed.0 as u64, changed.1 as u32);
             let index = File::options().write(true).open(self.paths.standings()).unwrap();
-            index.set_modified(SystemTime::now() + Duration::from_secs(ahead)).unwrap();
+            index.set_modified(SystemTime::UNIX_EPOCH + changed + after_the_change).unwrap();
         }
 
         fn read(&self) -> Option<Standings> {
@@ -191,7 +203,7 @@ mod tests {
                 std::fs::rename(other, lab.paths.registry()).unwrap();
             },
             // As if it had been written in the moment of the last change, after which there may have been another.
-            |lab| lab.date_index(0),
+            |lab| lab.date_index(Duration::from_millis(100)),
             |lab| std::fs::remove_file(lab.paths.standings()).unwrap(),
         ];
         for (at, change) in changes.into_iter().enumerate() {
@@ -217,14 +229,14 @@ mod tests {
         ];
         for bytes in bad.iter().chain([&good]) {
             std::fs::write(lab.paths.standings(), bytes).unwrap();
-            lab.date_index(TICK as u64 + 1);
+            lab.date_index(LATER);
             assert_eq!(lab.read().is_some(), *bytes == good);
         }
         for at in 0..good.len() {
             let mut damaged = good.clone();
             damaged[at] ^= 0xff;
             std::fs::write(lab.paths.standings(), damaged).unwrap();
-            lab.date_index(TICK as u64 + 1);
+            lab.date_index(LATER);
             // Whatever it says: it is read or not, and that is all.
             let _ = lab.read();
         }
@@ -237,6 +249,21 @@ mod tests {
         std::fs::write(lab.paths.usage(), "{ }").unwrap();
         sources.write_index(&lab.lock, &lab.paths, &standings());
         assert!(!lab.paths.standings().exists());
+    }
+
+    #[test]
+    fn where_the_clock_counts_seconds_more_of_them_must_pass() {
+        for (written, changed, later) in [
+            ((10, 200_000_001), (10, 100_000_000), true),
+            ((10, 200_000_000), (10, 100_000_000), false),
+            ((11, 50_000_002), (10, 950_000_001), true),
+            ((12, 0), (10, 0), false),
+            ((13, 0), (10, 0), true),
+            ((9, 0), (10, 1), false),
+            ((i64::MAX, 0), (i64::MIN, 0), true),
+        ] {
+            assert_eq!(clearly_later(written, changed), later, "{written:?} {changed:?}");
+        }
     }
 
     #[test]
