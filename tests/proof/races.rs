@@ -210,7 +210,7 @@ fn nothing_is_lost_and_no_session_is_mixed_up_when_all_happens_at_once() {
 }
 
 #[test]
-#[ignore = "minutes: 64 launches at once for PROOF_SECONDS (180), see docs/proof.md"]
+#[ignore = "minutes, with --release: 64 launches at once for PROOF_SECONDS (180), see docs/proof.md"]
 fn a_crowd_for_minutes() {
     let seconds = std::env::var("PROOF_SECONDS").map_or(180, |n| n.parse().expect("a number"));
     run(&Crowd { launches: 64, refreshers: 8, switchers: 4, time: Duration::from_secs(seconds) });
