@@ -32,7 +32,7 @@ suite() {
 for version in "${versions[@]}"; do
     printf 'Codex %s\n' "$version" >&2
     ! grep -qF " $version " "$results" || continue
-    suite "$version" codex-pool seats
+    suite "$version" codex-pool homes
     # The other tests of these do without the real Codex, and take their time.
     for name in life refresh proof; do
         suite "$version" codex-pool "$name" real::
@@ -56,7 +56,7 @@ What the older versions lack, and what the pool does about it:
 - Before 0.159 there is no background server, and no `--no-daemon`: the shim asks the installed Codex, and adds nothing it does not know.
   Session logs do not say who made them: a session goes to whoever was in its folder when it began.
 - Before 0.140 Codex does not hold SQLite's lock on its databases: an editor or desktop app of that age is not seen in
-  the shared seat unless the shim started it.
+  the main home unless the shim started it.
 - Before 0.140 `codex login` revokes nothing, and Codex does not renew its tokens ahead of time.
 
 EOF

@@ -5,13 +5,13 @@ use std::path::Path;
 
 use codex_pool_core::account::{Account, AccountId, AccountKind, AuthState};
 use codex_pool_core::env;
+use codex_pool_core::homes::in_use::{HomeUser, Kind, Taken};
+use codex_pool_core::homes::{CodexHome, home};
 use codex_pool_core::launch::ledger::Ledger;
 use codex_pool_core::launch::{candidates, databases};
 use codex_pool_core::pick::{Ranked, Reason, Tier, pick};
 use codex_pool_core::pool::Pool;
 use codex_pool_core::renewal;
-use codex_pool_core::seats::occupants::{Kind, Occupant, Taken};
-use codex_pool_core::seats::{Seat, home};
 use codex_pool_core::usage::{Usage, Window};
 use serde_json::{Value, json};
 
@@ -38,7 +38,7 @@ pub(crate) struct AccountView {
     pub(crate) reason: String,
 }
 
-/// A seat that somebody is in.
+/// A home that somebody is in.
 #[derive(Debug)]
 pub(crate) struct SeatView {
     taken: Taken,
@@ -54,25 +54,25 @@ impl SeatView {
         format!("{}: {}", self.place, self.users.join(", "))
     }
 
-    /// Whether this is another seat than that one, and holds that account.
-    pub(crate) fn also_has(&self, id: &AccountId, other: &Seat) -> bool {
-        self.taken.seat != *other && self.taken.account.as_ref() == Some(id)
+    /// Whether this is another home than that one, and holds that account.
+    pub(crate) fn also_has(&self, id: &AccountId, other: &CodexHome) -> bool {
+        self.taken.home != *other && self.taken.account.as_ref() == Some(id)
     }
 }
 
-/// The seats that somebody is in.
-pub(crate) fn seats(ctx: &Context<'_>, open: &Open) -> Vec<SeatView> {
-    let databases = databases(ctx.env, &ctx.codex, &ctx.base);
+/// The homes that somebody is in.
+pub(crate) fn homes(ctx: &Context<'_>, open: &Open) -> Vec<SeatView> {
+    let databases = databases(ctx.env, &ctx.codex, &ctx.main_home);
     let view = |taken: Taken| {
-        let as_another = |user: &&Occupant| user.account.is_some() && user.account != taken.account;
-        let user = |user: &Occupant| match Some(user).filter(as_another).and_then(|u| u.account.as_ref()) {
+        let as_another = |user: &&HomeUser| user.account.is_some() && user.account != taken.account;
+        let user = |user: &HomeUser| match Some(user).filter(as_another).and_then(|u| u.account.as_ref()) {
             Some(id) => format!("{} as {}", user.describe(), open.label(id)),
             None => user.describe(),
         };
-        let users = taken.occupants.iter().map(user).collect();
+        let users = taken.users.iter().map(user).collect();
         SeatView { place: place(ctx, open, &taken), users, taken }
     };
-    open.census.taken(&open.pool, &ctx.base, &databases).into_iter().map(view).collect()
+    open.processes.taken(&open.pool, &ctx.main_home, &databases).into_iter().map(view).collect()
 }
 
 /// `alice in ~/.codex`, `bob in a home of its own`.
@@ -81,12 +81,14 @@ fn place(ctx: &Context<'_>, open: &Open, taken: &Taken) -> String {
         Some(rest) => format!("~/{}", rest.display()),
         None => dir.display().to_string(),
     };
-    let over = home::base_of(&ctx.paths, taken.seat.dir());
+    let over = home::main_home_of(&ctx.paths, taken.home.dir());
     let place = match &over {
-        Some(_) if home::is_special(&ctx.paths, taken.seat.dir()) => "a home without an account".to_owned(),
-        Some(base) if base != ctx.base.dir() => format!("a home of its own over {}", short(base)),
+        Some(_) if home::is_special(&ctx.paths, taken.home.dir()) => "a home without an account".to_owned(),
+        Some(main_home) if main_home != ctx.main_home.dir() => {
+            format!("a home of its own over {}", short(main_home))
+        }
         Some(_) => "a home of its own".to_owned(),
-        None => short(taken.seat.dir()),
+        None => short(taken.home.dir()),
     };
     match &taken.account {
         Some(id) => format!("{} in {place}", open.label(id)),
@@ -96,10 +98,10 @@ fn place(ctx: &Context<'_>, open: &Open, taken: &Taken) -> String {
 
 /// The accounts in rank order.
 pub(crate) fn accounts(ctx: &Context<'_>, open: &Open) -> Vec<AccountView> {
-    of_pool(ctx, &open.pool, &open.census.ledger, open.live(), env::clock())
+    of_pool(ctx, &open.pool, &open.processes.ledger, open.live(), env::clock())
 }
 
-/// The same of a pool that is only looked at. `live`: who holds the shared seat; `now`: Unix seconds.
+/// The same of a pool that is only looked at. `live`: who holds the main home; `now`: Unix seconds.
 pub(crate) fn of_pool(
     ctx: &Context<'_>,
     pool: &Pool,
@@ -154,8 +156,8 @@ fn state(account: &Account, ranked: &Ranked) -> &'static str {
     }
 }
 
-/// `{"schema":1,"accounts":[…],"seats":[…]}`. `detail` adds what `why` knows.
-pub(crate) fn json(views: &[AccountView], seats: &[SeatView], now: i64, detail: bool) -> Value {
+/// `{"schema":1,"accounts":[…],"homes":[…]}`. `detail` adds what `why` knows.
+pub(crate) fn json(views: &[AccountView], homes: &[SeatView], now: i64, detail: bool) -> Value {
     let account = |view: &AccountView| {
         let a = &view.account;
         let mut entry = json!({
@@ -177,12 +179,12 @@ pub(crate) fn json(views: &[AccountView], seats: &[SeatView], now: i64, detail: 
     json!({
         "schema": 1,
         "accounts": views.iter().map(account).collect::<Vec<_>>(),
-        "seats": seats.iter().map(|seat| seat_json(&seat.taken)).collect::<Vec<_>>(),
+        "homes": homes.iter().map(|codex_home| home_json(&codex_home.taken)).collect::<Vec<_>>(),
     })
 }
 
-fn seat_json(taken: &Taken) -> Value {
-    let user = |user: &Occupant| {
+fn home_json(taken: &Taken) -> Value {
+    let user = |user: &HomeUser| {
         let (kind, command) = match &user.kind {
             Kind::Launch(command) => ("session", Some(command)),
             Kind::Server => ("server", None),
@@ -195,8 +197,8 @@ fn seat_json(taken: &Taken) -> Value {
         })
     };
     json!({
-        "path": taken.seat.dir().to_string_lossy(), "home": taken.seat.is_home(), "account": taken.account,
-        "users": taken.occupants.iter().map(user).collect::<Vec<_>>(),
+        "path": taken.home.dir().to_string_lossy(), "home": taken.home.is_home(), "account": taken.account,
+        "users": taken.users.iter().map(user).collect::<Vec<_>>(),
     })
 }
 

@@ -60,7 +60,7 @@ pub(crate) fn figures(programs: &Programs) -> Vec<Figure> {
 fn measure(programs: &Programs) -> Vec<Kind> {
     let (ten, thousand) = (programs.ten().clone(), programs.thousand().clone());
     let busy = programs.pool("busy", 10);
-    // Somebody sits in the shared seat, so that another account gets its home.
+    // Somebody sits in the main home, so that another account gets its home.
     let mut sitting = busy.sleeper();
 
     let (target, exec) = (programs.target.clone(), programs.exec.clone());

@@ -95,9 +95,9 @@ impl Pool {
         let mut command = self.launch(&["600"]);
         command.env("CODEX_POOL_CODEX", "/bin/sleep").env("CODEX_POOL_ACCOUNT", "user0");
         let child = command.spawn().expect("it starts");
-        let seat = self.home.join(".codex-pool/launches");
+        let codex_home = self.home.join(".codex-pool/launches");
         let deadline = Instant::now() + Duration::from_secs(10);
-        while std::fs::read_dir(&seat).map_or(0, Iterator::count) == 0 && Instant::now() < deadline {
+        while std::fs::read_dir(&codex_home).map_or(0, Iterator::count) == 0 && Instant::now() < deadline {
             std::thread::yield_now();
         }
         child

@@ -1,5 +1,5 @@
 //! An `auth.json` document: its bytes, kept as they are, and what can be read from them (whose it
-//! is, how new, until when). Knows nothing of files or seats. Secrets never reach `Debug`.
+//! is, how new, until when). Knows nothing of files or homes. Secrets never reach `Debug`.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -39,7 +39,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// SHA-256 of a document, as 64 hexadecimal characters: what a seat remembers.
+/// SHA-256 of a document, as 64 hexadecimal characters: what a home remembers.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub struct DocHash(String);

@@ -16,7 +16,7 @@ pub enum Policy {
     Balanced,
 }
 
-/// What happens when the shared seat is in use by another account.
+/// What happens when the main home is in use by another account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parallel {
     /// The picked account gets a home of its own.
@@ -46,7 +46,7 @@ pub struct Settings {
     pub max_stale: Duration,
     /// How long it waits at most.
     pub launch_refresh_timeout: Duration,
-    /// What to do when the shared seat is in use.
+    /// What to do when the main home is in use.
     pub parallel: Parallel,
     /// Least time between two usage requests for one account.
     pub min_poll_interval: Duration,

@@ -1,4 +1,4 @@
-//! codex-pool's heart: accounts, their credentials, the seats where Codex uses them, and which
+//! codex-pool's heart: accounts, their credentials, the homes where Codex uses them, and which
 //! account comes next. No network, no terminal, no command line: those are `src/` of the admin
 //! command. The shim links this crate alone.
 
@@ -9,6 +9,7 @@ pub mod config;
 pub mod env;
 pub mod error;
 pub mod files;
+pub mod homes;
 pub mod launch;
 pub mod paths;
 pub mod pick;
@@ -16,7 +17,6 @@ pub mod pool;
 pub mod process;
 pub mod references;
 pub mod renewal;
-pub mod seats;
 pub mod standing;
 pub mod store;
 pub mod text;

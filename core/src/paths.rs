@@ -43,7 +43,7 @@ impl PoolPaths {
     pub fn standings(&self) -> PathBuf {
         self.root.join("standings")
     }
-    /// Pin, seats, marks.
+    /// Pin, homes, marks.
     pub fn state(&self) -> PathBuf {
         self.root.join("state.json")
     }

@@ -19,13 +19,13 @@ const PER_SESSION: f64 = 10.0;
 pub struct Candidate<'a> {
     /// What registry and usage say of it.
     pub standing: &'a Standing,
-    /// Whether the pool (or its seat) holds its credentials.
+    /// Whether the pool (or its home) holds its credentials.
     pub has_credentials: bool,
     /// Whether Codex's own restrictions allow it here.
     pub allowed: bool,
     /// Its running sessions.
     pub sessions: usize,
-    /// Whether it holds the shared seat.
+    /// Whether it holds the main home.
     pub live: bool,
 }
 

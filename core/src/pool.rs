@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::files::{Durability, PoolLock};
 use crate::paths::PoolPaths;
 use crate::standing::Standings;
-use crate::store::{Credentials, FolderMemory, Migration, Registry, Sources, State, migrate_if_v1};
+use crate::store::{Credentials, FolderRecord, Migration, Registry, Sources, State, migrate_if_v1};
 use crate::usage::UsageCache;
 
 /// How many folders are remembered.
@@ -79,10 +79,10 @@ impl Pool {
         Pool { standings: standings.into(), ..unread }.rediscovered(lock, now)
     }
 
-    /// With the seats that a lost state forgot.
+    /// With the homes that a lost state forgot.
     fn rediscovered(mut self, lock: &PoolLock, now: i64) -> Result<Pool> {
         if self.state.version == 0 {
-            crate::seats::rediscover(lock, &mut self, now)?;
+            crate::homes::rediscover(lock, &mut self, now)?;
         }
         Ok(self)
     }
@@ -222,14 +222,14 @@ impl Pool {
 
     /// Remembers who launched in a folder. Writes nothing when that is known already.
     pub fn remember_folder(&mut self, folder: &str, account: &AccountId, interactive: bool, now_ms: i64) {
-        let lately = |m: &FolderMemory| (now_ms / 1000).saturating_sub(m.at) < FOLDER_HOUR;
+        let lately = |m: &FolderRecord| (now_ms / 1000).saturating_sub(m.at) < FOLDER_HOUR;
         if self.state.folders.get(folder).is_some_and(|m| m.says(account, interactive) && lately(m)) {
             return;
         }
         let folders = &mut self.state_mut().folders;
         match folders.get_mut(folder) {
             Some(memory) => memory.launched(account, interactive, now_ms),
-            None => drop(folders.insert(folder.to_owned(), FolderMemory::new(account, interactive, now_ms))),
+            None => drop(folders.insert(folder.to_owned(), FolderRecord::new(account, interactive, now_ms))),
         }
         if folders.len() > MOST_FOLDERS {
             let oldest = folders.iter().min_by_key(|(_, m)| m.at).map(|(folder, _)| folder.clone());

@@ -5,11 +5,11 @@
 use crate::account::{AccountId, AuthState, AuthStatus};
 use crate::auth_doc::{AuthDoc, MAX_BYTES, Secret};
 use crate::error::{Error, Result};
-use crate::files::{self, PoolLock, RefreshLock};
+use crate::files::{self, PoolLock, RenewalLock};
+use crate::homes::in_use::Processes;
+use crate::homes::{self, HomeContent};
 use crate::pool::Pool;
-use crate::process::{Life, ProcessId};
-use crate::seats::occupants::Census;
-use crate::seats::{self, Holding};
+use crate::process::{Liveness, ProcessId};
 use crate::store::{LostFound, Mark, MarkKind, Why};
 
 /// Tokens are renewed when less than this is left, so that Codex never has to, seconds.
@@ -71,23 +71,23 @@ pub fn interrupted(pool: &Pool, id: &AccountId, now: i64) -> bool {
     let me = ProcessId::of_self().ok();
     marks.any(|mark| {
         let process = ProcessId::parse(&mark.process).zip(me.as_ref());
-        let gone = process.is_none_or(|(process, me)| process.life(me) == Life::Dead);
+        let gone = process.is_none_or(|(process, me)| process.liveness(me) == Liveness::Dead);
         gone || !(0..ENDS).contains(&now.saturating_sub(mark.at))
     })
 }
 
 fn refresh_marks<'a>(pool: &'a Pool, id: &'a AccountId) -> impl Iterator<Item = &'a Mark> {
-    pool.state().marks.iter().filter(move |m| m.kind == MarkKind::Refresh && m.account.as_ref() == Some(id))
+    pool.state().marks.iter().filter(move |m| m.kind == MarkKind::Renewal && m.account.as_ref() == Some(id))
 }
 
 fn unmark(pool: &mut Pool, id: &AccountId) {
     if refresh_marks(pool, id).next().is_some() {
-        pool.state_mut().marks.retain(|m| m.kind != MarkKind::Refresh || m.account.as_ref() != Some(id));
+        pool.state_mut().marks.retain(|m| m.kind != MarkKind::Renewal || m.account.as_ref() != Some(id));
     }
 }
 
-/// Makes store and seats agree: what the seats hold comes into the pool, answers that could not be
-/// put into their place are, and a seat with an older document gets the pool's newer one.
+/// Makes store and homes agree: what the homes hold comes into the pool, answers that could not be
+/// put into their place are, and a home with an older document gets the pool's newer one.
 ///
 /// # Errors
 /// If something could not be made durable.
@@ -100,12 +100,12 @@ pub fn settle(lock: &PoolLock, pool: &mut Pool, now: i64) -> Result<()> {
         }
         files::remove_file(&path).map_err(|e| Error::io("remove", &path, &e))?;
     }
-    for seat in seats::known(pool) {
-        if let Holding::Account { id, stale: true } = seats::reconcile(lock, pool, &seat, now)?
+    for codex_home in homes::known(pool) {
+        if let HomeContent::Account { id, stale: true } = homes::reconcile(lock, pool, &codex_home, now)?
             && let Ok(Some(doc)) = pool.credentials().load(&id)
         {
-            // A seat that cannot be written keeps what it has.
-            let _ = seats::renew(lock, pool, &seat, &doc, now);
+            // A home that cannot be written keeps what it has.
+            let _ = homes::renew(lock, pool, &codex_home, &doc, now);
         }
     }
     Ok(())
@@ -117,7 +117,7 @@ pub fn settle(lock: &PoolLock, pool: &mut Pool, now: i64) -> Result<()> {
 /// # Errors
 /// If the pool cannot be read or written; nothing must be sent then.
 pub fn begin(
-    _alone: &RefreshLock,
+    _alone: &RenewalLock,
     lock: &PoolLock,
     pool: &mut Pool,
     id: &AccountId,
@@ -139,12 +139,12 @@ pub fn begin(
         return Ok(Begun::NoRefreshToken);
     }
     if matches!(need, Need::Rejected(_)) && doc.expires_at().is_some_and(|at| at > now) {
-        let census = Census::take(None, &pool.paths, now);
-        if !seats::users_of(pool, &census, id).is_empty() {
+        let processes = Processes::read(None, &pool.paths, now);
+        if !homes::users_of(pool, &processes, id).is_empty() {
             return Ok(Begun::LeftToCodex);
         }
     }
-    if seats::being_written(pool, id) {
+    if homes::being_written(pool, id) {
         return Ok(Begun::BeingWritten);
     }
     let interrupted = refresh_marks(pool, id).next().is_some();
@@ -154,9 +154,9 @@ pub fn begin(
     let process = ProcessId::of_self().map_or_else(|_| "unknown".to_owned(), |me| me.to_string());
     unmark(pool, id);
     pool.state_mut().marks.push(Mark {
-        kind: MarkKind::Refresh,
+        kind: MarkKind::Renewal,
         account: Some(id.clone()),
-        seat: None,
+        home: None,
         process,
         at: now,
     });
@@ -176,13 +176,13 @@ fn tie(pool: &Pool, doc: &AuthDoc) -> Option<AuthDoc> {
     newer.then_some(other)
 }
 
-/// Stores a renewed document: durably in the pool, then in every seat that holds the account.
+/// Stores a renewed document: durably in the pool, then in every home that holds the account.
 ///
 /// # Errors
 /// If it is not in the pool; the caller must try again, and at last [`LostFound::rescue`] it. What
 /// failed later comes back as sentences.
 pub fn finish(
-    _alone: &RefreshLock,
+    _alone: &RenewalLock,
     lock: &PoolLock,
     pool: &mut Pool,
     ticket: &Ticket,
@@ -207,14 +207,14 @@ pub fn finish(
         pool.adopt(lock, fresh, None, true, now)?;
     }
     let mut problems = Vec::new();
-    let seats = seats::seats_of(lock, pool, id, now).unwrap_or_else(|e| {
+    let codex_homes = homes::homes_of(lock, pool, id, now).unwrap_or_else(|e| {
         problems.push(e.to_string());
         Vec::new()
     });
-    // A seat may have had something newer still.
+    // A home may have had something newer still.
     let newest = pool.credentials().load(id)?.unwrap_or_else(|| fresh.clone());
-    for seat in seats {
-        if let Err(e) = seats::renew(lock, pool, &seat, &newest, now) {
+    for codex_home in codex_homes {
+        if let Err(e) = homes::renew(lock, pool, &codex_home, &newest, now) {
             problems.push(e.to_string());
         }
     }
@@ -225,13 +225,13 @@ pub fn finish(
     Ok(problems)
 }
 
-/// The issuer rejected the refresh token. If a newer one has turned up in a seat meanwhile, that is
+/// The issuer rejected the refresh token. If a newer one has turned up in a home meanwhile, that is
 /// no verdict, and the newer document comes back; else the account needs a login.
 ///
 /// # Errors
 /// If the pool cannot be read or written.
 pub fn reject(
-    _alone: &RefreshLock,
+    _alone: &RenewalLock,
     lock: &PoolLock,
     pool: &mut Pool,
     ticket: &Ticket,
@@ -256,7 +256,7 @@ pub fn reject(
 /// # Errors
 /// If the pool cannot be written.
 pub fn abandon(
-    _alone: &RefreshLock,
+    _alone: &RenewalLock,
     lock: &PoolLock,
     pool: &mut Pool,
     ticket: &Ticket,
@@ -315,23 +315,23 @@ mod tests {
     struct Lab {
         _dir: tempfile::TempDir,
         paths: PoolPaths,
-        seat: PathBuf,
-        alone: RefreshLock,
+        codex_home: PathBuf,
+        alone: RenewalLock,
     }
 
     impl Lab {
-        /// A pool and a shared seat that hold `doc`.
+        /// A pool and a main home that hold `doc`.
         fn new(doc: &AuthDoc) -> Lab {
             let dir = tempfile::tempdir().unwrap();
             let paths = PoolPaths::new(dir.path().join("pool"));
-            let seat = dir.path().join("codex/auth.json");
-            std::fs::create_dir(seat.parent().unwrap()).unwrap();
-            std::fs::write(&seat, doc.bytes()).unwrap();
-            let alone = RefreshLock::acquire(&paths, Duration::ZERO).unwrap().unwrap();
-            let lab = Lab { _dir: dir, paths, seat, alone };
+            let codex_home = dir.path().join("codex/auth.json");
+            std::fs::create_dir(codex_home.parent().unwrap()).unwrap();
+            std::fs::write(&codex_home, doc.bytes()).unwrap();
+            let alone = RenewalLock::acquire(&paths, Duration::ZERO).unwrap().unwrap();
+            let lab = Lab { _dir: dir, paths, codex_home, alone };
             lab.with(|lock, pool| {
-                let seat = seats::Seat::of_auth_json(&pool.paths, &lab.seat).unwrap();
-                seats::reconcile(lock, pool, &seat, NOW).unwrap();
+                let codex_home = homes::CodexHome::of_auth_json(&pool.paths, &lab.codex_home).unwrap();
+                homes::reconcile(lock, pool, &codex_home, NOW).unwrap();
             });
             lab
         }
@@ -377,7 +377,7 @@ mod tests {
     const OLD: i64 = 863_000;
 
     #[test]
-    fn an_answer_reaches_store_and_seat_and_the_mark_is_gone() {
+    fn an_answer_reaches_store_and_home_and_the_mark_is_gone() {
         let lab = Lab::new(&doc(OLD, "first"));
         let ticket = lab.ticket();
         assert!(!ticket.interrupted);
@@ -386,7 +386,7 @@ mod tests {
         let problems = lab.with(|l, p| finish(&lab.alone, l, p, &ticket, &fresh, NOW)).unwrap();
         assert_eq!(problems, Vec::<String>::new());
         assert_eq!((lab.stored().as_slice(), lab.marks()), (fresh.bytes(), 0));
-        assert_eq!(std::fs::read(&lab.seat).unwrap(), fresh.bytes());
+        assert_eq!(std::fs::read(&lab.codex_home).unwrap(), fresh.bytes());
         assert!(String::from_utf8_lossy(fresh.bytes()).contains("\"kept\": 1"));
         assert!(matches!(lab.begin(Need::Early), Begun::Done(_)), "whoever comes second finds it done");
     }
@@ -406,20 +406,20 @@ mod tests {
     #[test]
     fn the_newest_token_is_sent_wherever_it_is() {
         let lab = Lab::new(&doc(OLD, "first"));
-        std::fs::write(&lab.seat, doc(OLD - 10, "rotated by Codex").bytes()).unwrap();
+        std::fs::write(&lab.codex_home, doc(OLD - 10, "rotated by Codex").bytes()).unwrap();
         assert_eq!(lab.ticket().doc.refresh_token(), Some(&Secret::new("rotated by Codex")));
-        std::fs::write(&lab.seat, doc(10, "renewed by Codex").bytes()).unwrap();
+        std::fs::write(&lab.codex_home, doc(10, "renewed by Codex").bytes()).unwrap();
         assert!(matches!(lab.begin(Need::Early), Begun::Done(_)));
     }
 
     #[test]
     fn no_token_is_sent_while_codex_writes_a_newer_one() {
         let lab = Lab::new(&doc(OLD, "first"));
-        std::fs::write(&lab.seat, &doc(10, "renewed by Codex").bytes()[..50]).unwrap();
+        std::fs::write(&lab.codex_home, &doc(10, "renewed by Codex").bytes()[..50]).unwrap();
         assert!(matches!(lab.begin(Need::Early), Begun::BeingWritten));
         assert_eq!(lab.marks(), 0);
         let hour = std::time::SystemTime::now() - Duration::from_secs(3600);
-        std::fs::File::options().write(true).open(&lab.seat).unwrap().set_modified(hour).unwrap();
+        std::fs::File::options().write(true).open(&lab.codex_home).unwrap().set_modified(hour).unwrap();
         assert!(matches!(lab.begin(Need::Early), Begun::Go(_)), "nobody is writing it any more");
     }
 
@@ -427,7 +427,7 @@ mod tests {
     fn a_rejection_counts_only_if_no_newer_token_turned_up() {
         let lab = Lab::new(&doc(OLD, "first"));
         let ticket = lab.ticket();
-        std::fs::write(&lab.seat, doc(10, "renewed by Codex").bytes()).unwrap();
+        std::fs::write(&lab.codex_home, doc(10, "renewed by Codex").bytes()).unwrap();
         let newer = lab.with(|l, p| reject(&lab.alone, l, p, &ticket, "reused", NOW)).unwrap();
         assert_eq!(newer.unwrap().refresh_token(), Some(&Secret::new("renewed by Codex")));
         let state = |lab: &Lab| lab.with(|_, p| p.registry().accounts[0].auth.clone());
@@ -475,7 +475,7 @@ mod tests {
         LostFound::new(&lab.paths).rescue(&lab.alone, &fresh, NOW).unwrap();
         lab.with(|lock, pool| settle(lock, pool, NOW).unwrap());
         assert_eq!((lab.stored().as_slice(), lab.marks()), (fresh.bytes(), 0));
-        assert_eq!(std::fs::read(&lab.seat).unwrap(), fresh.bytes());
+        assert_eq!(std::fs::read(&lab.codex_home).unwrap(), fresh.bytes());
         assert_eq!(LostFound::new(&lab.paths).rescued(), Vec::<PathBuf>::new());
     }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use codex_pool_core::auth_doc::{AuthDoc, Claims};
 use codex_pool_core::codex::argv;
-use codex_pool_core::codex::layers::{CodexSettings, Surroundings};
+use codex_pool_core::codex::configuration::{CodexSettings, Surroundings};
 use codex_pool_core::config::Settings;
 use codex_pool_core::paths::PoolPaths;
 use codex_pool_core::references;

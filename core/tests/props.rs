@@ -12,7 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use codex_pool_core::account::{Account, AccountId, AccountKind};
 use codex_pool_core::auth_doc::{AuthDoc, Claims, FreshTokens, Secret};
 use codex_pool_core::codex::argv;
-use codex_pool_core::codex::layers::{CodexSettings, Surroundings};
+use codex_pool_core::codex::configuration::{CodexSettings, Surroundings};
 use codex_pool_core::config::Settings;
 use codex_pool_core::files::PoolLock;
 use codex_pool_core::paths::PoolPaths;
@@ -48,7 +48,7 @@ fn any_json() -> impl Strategy<Value = Value> {
             Just("tokens".to_owned()),
             Just("version".to_owned()),
             Just("accounts".to_owned()),
-            Just("seats".to_owned()),
+            Just("homes".to_owned()),
             Just("auth_mode".to_owned()),
             Just("access_token".to_owned()),
         ];

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use codex_pool_core::codex::argv;
-use codex_pool_core::codex::layers::{CodexSettings, Surroundings};
+use codex_pool_core::codex::configuration::{CodexSettings, Surroundings};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

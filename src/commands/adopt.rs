@@ -1,11 +1,11 @@
 //! Taking a login into the pool, for `add`, `reauth`, `import` and `init`: the credentials, the registry's
-//! entry, and every seat that holds the account, in one transaction.
+//! entry, and every home that holds the account, in one transaction.
 
 use codex_pool_core::account::AccountId;
 use codex_pool_core::auth_doc::AuthDoc;
 use codex_pool_core::files::{self, Durability};
+use codex_pool_core::homes;
 use codex_pool_core::renewal;
-use codex_pool_core::seats;
 use codex_pool_core::store::Settled;
 use codex_pool_core::{Error, Result, env};
 
@@ -49,11 +49,11 @@ pub(crate) fn take(open: &mut Open, doc: &AuthDoc, label: Option<&str>) -> Resul
     Ok(taken)
 }
 
-/// Writes the account's newest credentials into the seats that hold it, in use or not.
+/// Writes the account's newest credentials into the homes that hold it, in use or not.
 fn hand_out(open: &mut Open, id: &AccountId) -> Result<()> {
-    for seat in seats::seats_of(&open.lock, &mut open.pool, id, open.now)? {
+    for home in homes::homes_of(&open.lock, &mut open.pool, id, open.now)? {
         let Some(newest) = open.pool.credentials().load(id)? else { continue };
-        if let Err(error) = seats::renew(&open.lock, &mut open.pool, &seat, &newest, open.now) {
+        if let Err(error) = homes::renew(&open.lock, &mut open.pool, &home, &newest, open.now) {
             ui::warn(&format!("{error}; the next launch there tries again"));
         }
     }

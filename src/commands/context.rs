@@ -1,19 +1,19 @@
-//! What every verb needs: surroundings, settings, the base, and the pool under its lock.
+//! What every verb needs: surroundings, settings, the main home, and the pool under its lock.
 
 use std::path::Path;
 use std::time::Duration;
 
 use codex_pool_core::account::AccountId;
 use codex_pool_core::codex::argv;
-use codex_pool_core::codex::layers::{CodexSettings, SYSTEM_DIR, Surroundings};
+use codex_pool_core::codex::configuration::{CodexSettings, SYSTEM_DIR, Surroundings};
 use codex_pool_core::config::Settings;
 use codex_pool_core::env::{self, Env};
 use codex_pool_core::files::{self, PoolLock};
+use codex_pool_core::homes::in_use::{HomeUser, Processes};
+use codex_pool_core::homes::{self, CodexHome, HomeContent, MainHome, NoMainHome};
 use codex_pool_core::launch;
 use codex_pool_core::paths::PoolPaths;
 use codex_pool_core::pool::Pool;
-use codex_pool_core::seats::occupants::{Census, Occupant};
-use codex_pool_core::seats::{self, Base, Holding, NoBase, Seat};
 use codex_pool_core::store::Migration;
 use codex_pool_core::{Error, Result};
 
@@ -28,18 +28,18 @@ pub(crate) struct Context<'a> {
     pub(crate) env: &'a Env,
     pub(crate) paths: PoolPaths,
     pub(crate) settings: Settings,
-    pub(crate) base: Base,
+    pub(crate) main_home: MainHome,
     /// Codex's own settings as a launch in this folder would see them.
     pub(crate) codex: CodexSettings,
 }
 
-/// The pool under its lock, reconciled with the shared seat and every seat in use.
+/// The pool under its lock, reconciled with the main home and every home in use.
 pub(crate) struct Open {
     pub(crate) lock: PoolLock,
     pub(crate) pool: Pool,
-    pub(crate) census: Census,
-    /// What the shared seat holds.
-    pub(crate) shared: Holding,
+    pub(crate) processes: Processes,
+    /// What the main home holds.
+    pub(crate) shared: HomeContent,
     /// When it was opened, Unix seconds: the command itself may have begun long before.
     pub(crate) now: i64,
     /// What is begun now is finished before Ctrl-C counts.
@@ -85,19 +85,21 @@ impl<'a> Context<'a> {
         for problem in problems {
             ui::warn(&problem);
         }
-        let base = Base::of_env(env, &paths).map_err(|error| match error {
-            NoBase::NoHome => Error::new("neither HOME nor CODEX_HOME is set").hint("set HOME"),
-            NoBase::Absent(dir) => Error::new(format!("CODEX_HOME is {}, which is no folder", dir.display()))
-                .hint("create it, or unset CODEX_HOME"),
+        let main_home = MainHome::of_env(env, &paths).map_err(|error| match error {
+            NoMainHome::NoHome => Error::new("neither HOME nor CODEX_HOME is set").hint("set HOME"),
+            NoMainHome::Absent(dir) => {
+                Error::new(format!("CODEX_HOME is {}, which is no folder", dir.display()))
+                    .hint("create it, or unset CODEX_HOME")
+            }
         })?;
         let around = Surroundings {
-            codex_home: base.dir(),
+            codex_home: main_home.dir(),
             system_dir: Path::new(SYSTEM_DIR),
             user_home: env.home(),
             cwd: env.cwd.as_deref(),
         };
         let codex = CodexSettings::read(around, &argv::parse(&[]));
-        Ok(Context { env, paths, settings, base, codex })
+        Ok(Context { env, paths, settings, main_home, codex })
     }
 
     /// Takes the pool's lock, making the pool if there is none.
@@ -105,7 +107,7 @@ impl<'a> Context<'a> {
         lock(&self.paths)
     }
 
-    /// Opens the pool and brings what the seats hold into it.
+    /// Opens the pool and brings what the homes hold into it.
     ///
     /// # Errors
     /// The pool cannot be locked, read or written; nothing was changed then.
@@ -118,28 +120,28 @@ impl<'a> Context<'a> {
         if let Some(migration) = &pool.migrated {
             tell_migration(migration, &self.paths);
         }
-        let census = Census::take(Some(&lock), &self.paths, now);
-        launch::login::undo_interrupted(&lock, &mut pool, &census, now)?;
-        seats::reconcile_all(&lock, &mut pool, &census.ledger, now)?;
-        let shared = seats::reconcile(&lock, &mut pool, &self.base.shared(), now)?;
+        let processes = Processes::read(Some(&lock), &self.paths, now);
+        launch::login::undo_interrupted(&lock, &mut pool, &processes, now)?;
+        homes::reconcile_all(&lock, &mut pool, &processes.ledger, now)?;
+        let shared = homes::reconcile(&lock, &mut pool, &self.main_home.shared(), now)?;
         for id in std::mem::take(&mut pool.adopted) {
             if let Some(account) = pool.registry().get(&id) {
                 ui::note(&format!(
                     "adopted the login found in {} as `{}`",
-                    self.base.dir().display(),
+                    self.main_home.dir().display(),
                     account.label
                 ));
             }
         }
         pool.commit(&lock)?;
-        pool.learn_from_logs(&lock, &census.ledger, self.base.dir(), now);
-        Ok(Open { lock, pool, census, shared, now, _whole: whole })
+        pool.learn_from_logs(&lock, &processes.ledger, self.main_home.dir(), now);
+        Ok(Open { lock, pool, processes, shared, now, _whole: whole })
     }
 
-    /// Everybody in a seat.
-    pub(crate) fn occupants(&self, open: &Open, seat: &Seat) -> Vec<Occupant> {
-        let databases = launch::databases(self.env, &self.codex, &self.base);
-        open.census.occupants(&open.pool, &self.base, seat, &databases)
+    /// Everybody in a home.
+    pub(crate) fn users_of_home(&self, open: &Open, codex_home: &CodexHome) -> Vec<HomeUser> {
+        let databases = launch::databases(self.env, &self.codex, &self.main_home);
+        open.processes.users_of_home(&open.pool, &self.main_home, codex_home, &databases)
     }
 }
 
@@ -156,7 +158,7 @@ fn tell_migration(migration: &Migration, paths: &PoolPaths) {
 }
 
 impl Open {
-    /// The account in the shared seat.
+    /// The account in the main home.
     pub(crate) fn live(&self) -> Option<&AccountId> {
         self.shared.account()
     }

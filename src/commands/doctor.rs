@@ -4,10 +4,10 @@
 
 mod accounts;
 mod codex_home;
-mod mend;
 mod network;
 mod pool;
 mod programs;
+mod repair;
 mod scene;
 mod surroundings;
 
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use crate::cli::DoctorArgs;
 use crate::ui::findings::{self, Finding, Grade};
-use mend::Mend;
+use repair::Repair;
 use scene::Scene;
 
 /// One thing that was looked at.
@@ -32,7 +32,7 @@ struct Check {
     /// What to type or do.
     fix: Option<String>,
     /// What `--fix` does about it.
-    mend: Option<Mend>,
+    mend: Option<Repair>,
 }
 
 impl Check {
@@ -60,7 +60,7 @@ impl Check {
     }
 
     /// `--fix` does it.
-    fn mend(self, mend: Mend) -> Check {
+    fn mend(self, mend: Repair) -> Check {
         Check { mend: Some(mend), ..self.fix("`codex-pool doctor --fix`") }
     }
 }
@@ -69,7 +69,7 @@ pub(super) fn run(env: &Env, args: &DoctorArgs) -> Result<ExitCode> {
     let mut checks = look(env);
     let mut mended = Vec::new();
     if args.fix {
-        let (done, failed) = mend::all(env, checks.into_iter().filter_map(|check| check.mend));
+        let (done, failed) = repair::all(env, checks.into_iter().filter_map(|check| check.mend));
         mended = done;
         checks = look(env);
         checks.extend(failed.into_iter().map(|why| Check::fail("fix", why)));

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use codex_pool_core::account::AccountId;
-use codex_pool_core::codex::{daemon, find};
-use codex_pool_core::seats::{self, home, occupants};
+use codex_pool_core::codex::{background_server, find};
+use codex_pool_core::homes::{self, home, in_use};
 use codex_pool_core::{Error, ErrorKind, Result, references, store};
 
 use super::{Context, Open};
@@ -89,7 +89,7 @@ pub(crate) fn rm(ctx: &Context<'_>, args: &RmArgs) -> Result<()> {
     }
     refuse_in_use(ctx, &open, &id)?;
     stop_idle_servers(ctx, &open, &id);
-    seats::remove_account(&open.lock, &mut open.pool, &id, open.now)?;
+    homes::remove_account(&open.lock, &mut open.pool, &id, open.now)?;
     home::retire(&open.lock, &ctx.paths, &id)?;
     store::erase(&open.lock, &ctx.paths, &id)?;
     // The registry last: what a crash leaves is an account without credentials, not the reverse.
@@ -111,8 +111,8 @@ pub(crate) fn rm(ctx: &Context<'_>, args: &RmArgs) -> Result<()> {
 
 /// The folders whose auth.json is this account's.
 fn dirs_with(open: &Open, id: &AccountId) -> Vec<PathBuf> {
-    let seats = open.pool.state().seats.iter().filter(|(_, memory)| memory.account == *id);
-    seats.filter_map(|(key, _)| Some(store::path_of_key(key).parent()?.to_owned())).collect()
+    let codex_homes = open.pool.state().homes.iter().filter(|(_, memory)| memory.account == *id);
+    codex_homes.filter_map(|(key, _)| Some(store::path_of_key(key).parent()?.to_owned())).collect()
 }
 
 /// The CODEX_HOMEs in which the account is live.
@@ -122,12 +122,12 @@ fn live_in(ctx: &Context<'_>, open: &Open, id: &AccountId) -> Vec<String> {
 }
 
 fn refuse_in_use(ctx: &Context<'_>, open: &Open, id: &AccountId) -> Result<()> {
-    let mut users = seats::users_of_seats_and_homes(&open.pool, &open.census, id);
+    let mut users = homes::users_of_homes_and_homes(&open.pool, &open.processes, id);
     if open.live() == Some(id) {
         // This CODEX_HOME's databases may be elsewhere; only here that is known.
-        users.extend(ctx.occupants(open, &ctx.base.shared()));
+        users.extend(ctx.users_of_home(open, &ctx.main_home.shared()));
     }
-    let mut names: Vec<String> = users.iter().map(occupants::Occupant::describe).collect();
+    let mut names: Vec<String> = users.iter().map(in_use::HomeUser::describe).collect();
     names.sort();
     names.dedup();
     if names.is_empty() {
@@ -141,9 +141,9 @@ fn stop_idle_servers(ctx: &Context<'_>, open: &Open, id: &AccountId) {
     let mut dirs = home::dirs_of(&ctx.paths, id);
     dirs.extend(dirs_with(open, id));
     for dir in dirs {
-        if let Some(server) = occupants::server(&dir)
+        if let Some(server) = in_use::server(&dir)
             && let Ok(codex) = find::find(ctx.env, &ctx.settings, None)
-            && !daemon::stop(&codex, &dir, &server)
+            && !background_server::stop(&codex, &dir, &server)
         {
             ui::warn(&format!("Codex's background server (pid {}) could not be stopped", server.pid));
         }

@@ -169,7 +169,7 @@ pub(super) fn take_all(ctx: &Context<'_>, batch: &[Document], label: Option<&str
             match &document.doc {
                 Ok(doc) => {
                     let taken = take(&mut open, document, doc, label)?;
-                    copied |= matches!(taken, Taken::New | Taken::Updated) && !is_seat(ctx, document);
+                    copied |= matches!(taken, Taken::New | Taken::Updated) && !is_home(ctx, document);
                 }
                 Err(why) => {
                     ui::warn(&format!("{} was refused: {why}", document.name));
@@ -222,7 +222,7 @@ fn take(open: &mut Open, document: &Document, doc: &AuthDoc, label: Option<&str>
 }
 
 /// Whether a document is the live one itself, which has one owner.
-fn is_seat(ctx: &Context<'_>, document: &Document) -> bool {
+fn is_home(ctx: &Context<'_>, document: &Document) -> bool {
     let real = document.file.as_ref().and_then(|file| fs::canonicalize(file).ok());
-    real.is_some() && real == fs::canonicalize(ctx.base.shared().auth_json()).ok()
+    real.is_some() && real == fs::canonicalize(ctx.main_home.shared().auth_json()).ok()
 }

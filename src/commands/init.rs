@@ -3,10 +3,10 @@
 
 mod shell;
 
-use codex_pool_core::codex::layers::CredentialsStore;
+use codex_pool_core::codex::configuration::CredentialsStore;
 use codex_pool_core::codex::{find, probe};
 use codex_pool_core::files;
-use codex_pool_core::seats::Holding;
+use codex_pool_core::homes::HomeContent;
 use codex_pool_core::{Error, Result};
 
 use super::{Context, add, import};
@@ -133,17 +133,17 @@ fn place_programs(ctx: &Context<'_>) -> Result<bool> {
 /// Adopts the live login (opening the pool does that, and migrates a registry of version 1), and says what is there.
 fn live(ctx: &Context<'_>) -> Result<()> {
     let open = ctx.open()?;
-    let dir = ctx.base.dir().display();
+    let dir = ctx.main_home.dir().display();
     match &open.shared {
-        Holding::Account { id, .. } => ui::line(&format!("Live in {dir}: `{}`", open.label(id))),
-        Holding::Empty => ui::line(&format!("There is no login in {dir} yet")),
-        Holding::Unmanaged(kind) => {
+        HomeContent::Account { id, .. } => ui::line(&format!("Live in {dir}: `{}`", open.label(id))),
+        HomeContent::Empty => ui::line(&format!("There is no login in {dir} yet")),
+        HomeContent::Unmanaged(kind) => {
             ui::warn(&format!("{dir} holds {kind}, which codex-pool leaves alone; `codex` goes on with it"));
         }
-        Holding::Broken { .. } => {
+        HomeContent::Broken { .. } => {
             ui::warn(&format!("auth.json in {dir} is not whole; `codex-pool doctor` says more"))
         }
-        Holding::Unreadable(why) => ui::warn(&format!("auth.json in {dir} cannot be read: {why}")),
+        HomeContent::Unreadable(why) => ui::warn(&format!("auth.json in {dir} cannot be read: {why}")),
     }
     let store = ctx.codex.cli_auth_credentials_store;
     if let Some(store @ (CredentialsStore::Keyring | CredentialsStore::Auto)) = store {

@@ -12,14 +12,14 @@ pub(crate) fn run(ctx: &Context<'_>, args: &ListArgs) -> Result<()> {
         super::refresh::fetch(ctx, &Scope::All)?;
     }
     let open = ctx.open()?;
-    let (views, seats) = (view::accounts(ctx, &open), view::seats(ctx, &open));
+    let (views, homes) = (view::accounts(ctx, &open), view::homes(ctx, &open));
     // A pipe may take its time.
     drop(open);
     if args.json {
-        ui::json(&view::json(&views, &seats, ctx.env.now, false));
+        ui::json(&view::json(&views, &homes, ctx.env.now, false));
     } else {
         ui::table::accounts(&views, ctx.env.now, args.verbose);
-        ui::table::seats(&seats);
+        ui::table::homes(&homes);
     }
     Ok(())
 }

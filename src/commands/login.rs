@@ -15,7 +15,7 @@ use codex_pool_core::codex::find;
 use codex_pool_core::env::names;
 use codex_pool_core::files::{self, Durability, PoolLock};
 use codex_pool_core::paths::PoolPaths;
-use codex_pool_core::process::{Life, ProcessId};
+use codex_pool_core::process::{Liveness, ProcessId};
 use codex_pool_core::store::{LostFound, Why};
 use codex_pool_core::{Error, Result};
 use nix::sys::signal::Signal;
@@ -51,7 +51,7 @@ const MAX_KEY: u64 = 64 << 10;
 pub(super) fn run(ctx: &Context<'_>, args: &LoginArgs) -> Result<AuthDoc> {
     let codex = find::find(ctx.env, &ctx.settings, None).map_err(|e| Error::new(e.to_string()))?;
     let key = if args.with_api_key { Some(read_key(ctx)?) } else { None };
-    let config = carried(&ctx.base.dir().join("config.toml"))?;
+    let config = carried(&ctx.main_home.dir().join("config.toml"))?;
     if let Some(key) = &key
         && !knows_api_keys(&codex)
     {
@@ -164,7 +164,7 @@ impl PrivateHome {
         files::write_whole(&file, config.as_bytes(), Durability::Fast)
             .map_err(|e| Error::io("write", &file, &e))?;
         // Codex reads variables from there, such as a proxy's.
-        let variables = ctx.base.dir().join(ENV_FILE);
+        let variables = ctx.main_home.dir().join(ENV_FILE);
         if variables.exists() {
             let link = home.dir.join(ENV_FILE);
             symlink(&variables, &link).map_err(|e| Error::io("link", &link, &e))?;
@@ -191,7 +191,9 @@ pub(super) fn sweep(lock: &PoolLock, paths: &PoolPaths, now: i64) {
     for home in homes.flatten() {
         let maker = home.file_name().to_str().and_then(ProcessId::parse);
         let left_over = match (maker, &me) {
-            (Some(maker), Some(me)) if maker != *me => maker.life(me) == Life::Dead || is_old(&home.path()),
+            (Some(maker), Some(me)) if maker != *me => {
+                maker.liveness(me) == Liveness::Dead || is_old(&home.path())
+            }
             (Some(_), Some(_)) => true,
             _ => is_old(&home.path()),
         };

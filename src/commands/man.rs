@@ -12,7 +12,7 @@ use crate::ui;
 
 /// Variables that change what the programs do.
 const ENVIRONMENT: [(&str, &str); 10] = [
-    ("CODEX_HOME", "Codex's folder; its auth.json is the shared seat. Default: ~/.codex."),
+    ("CODEX_HOME", "Codex's folder; its auth.json is the main home. Default: ~/.codex."),
     ("CODEX_POOL_HOME", "The pool's folder. Default: ~/.codex-pool."),
     ("CODEX_POOL=off", "The shim steps aside: Codex starts with what is there."),
     ("CODEX_POOL_ACCOUNT", "The account that a launch must use, named as for `codex-pool use`."),
@@ -30,7 +30,7 @@ const FILES: [(&str, &str); 10] = [
     ("auth/", "Each account's credentials, readable by you alone."),
     ("usage.json", "What was last known of the limits; a cache."),
     ("standings", "What launches look at of a large pool; a cache."),
-    ("state.json", "The pin, and what each seat held when last seen."),
+    ("state.json", "The pin, and what each home held when last seen."),
     ("config.toml", "Settings; optional."),
     ("homes/", "The accounts' own Codex homes, for sessions on two accounts at once."),
     ("lost+found/", "Documents that were replaced or not understood, kept for 30 days."),

@@ -27,7 +27,7 @@ pub(crate) fn run(ctx: &Context<'_>, args: &RefreshArgs) -> Result<ExitCode> {
     }
     let now = codex_pool_core::env::clock();
     if args.json {
-        ui::json(&view::json(&views, &view::seats(ctx, &open), now, false));
+        ui::json(&view::json(&views, &view::homes(ctx, &open), now, false));
     } else {
         ui::table::accounts(&views, now, args.verbose);
         if let Some(text) = recent(&outcomes, now) {

@@ -1,4 +1,4 @@
-//! `run`: seat an account, then become Codex or another program, as the shim would.
+//! `run`: home an account, then become Codex or another program, as the shim would.
 
 use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
@@ -119,7 +119,7 @@ fn is_command(word: &str) -> bool {
 }
 
 /// The program's file: a name with a slash as it is, another one from PATH. Looked for before the pool is
-/// touched: nobody is seated for a program that cannot run.
+/// touched: nobody is placed for a program that cannot run.
 fn find_program(env: &Env, program: &OsStr) -> std::result::Result<PathBuf, (u8, String)> {
     let path = Path::new(program);
     if !program.to_string_lossy().contains('/') {

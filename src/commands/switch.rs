@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use codex_pool_core::account::{Account, AccountId, AuthState};
-use codex_pool_core::codex::{daemon, find};
+use codex_pool_core::codex::{background_server, find};
+use codex_pool_core::homes::in_use::{self, HomeUser, Kind, Server};
+use codex_pool_core::homes::{self, HomeContent};
 use codex_pool_core::launch::{candidates, ledger, usable_by_name};
 use codex_pool_core::pick::pick;
-use codex_pool_core::seats::occupants::{self, Kind, Occupant, Server};
-use codex_pool_core::seats::{self, Holding};
-use codex_pool_core::store::{ServerMemory, path_key};
+use codex_pool_core::store::{ServerRecord, path_key};
 use codex_pool_core::{Error, ErrorKind, Result, references};
 
 use super::{Context, Open};
@@ -30,11 +30,11 @@ pub(crate) fn run(ctx: &Context<'_>, args: &UseArgs) -> Result<()> {
             None => break (open, id),
             Some(Obstacle::BeingWritten) => {
                 drop(open);
-                seats::wait_until_whole(&ctx.paths, &ctx.base.shared());
+                homes::wait_until_whole(&ctx.paths, &ctx.main_home.shared());
             }
             // Nobody must wait for an answer with the pool locked; what is true after it is looked at anew.
             Some(Obstacle::Users(users)) => {
-                let moves = args.restart_server && occupants::server(ctx.base.dir()).is_some();
+                let moves = args.restart_server && in_use::server(ctx.main_home.dir()).is_some();
                 let question = Question::new(&open, &id, &users, moves);
                 drop(open);
                 question.ask(args.force)?;
@@ -42,21 +42,23 @@ pub(crate) fn run(ctx: &Context<'_>, args: &UseArgs) -> Result<()> {
             }
         }
     };
-    let server = occupants::server(ctx.base.dir());
-    if open.shared != (Holding::Account { id: id.clone(), stale: false }) {
+    let server = in_use::server(ctx.main_home.dir());
+    if open.shared != (HomeContent::Account { id: id.clone(), stale: false }) {
         if server_is_idle(ctx, server.as_ref()) && !args.restart_server {
             stop(ctx, server.as_ref());
         }
-        if matches!(open.shared, Holding::Broken { .. }) {
-            seats::clear_broken(&open.lock, &mut open.pool, &ctx.base.shared(), open.now)?;
+        if matches!(open.shared, HomeContent::Broken { .. }) {
+            homes::clear_broken(&open.lock, &mut open.pool, &ctx.main_home.shared(), open.now)?;
         }
-        seats::place(&open.lock, &mut open.pool, &open.census, &ctx.base.shared(), &id, open.now)?;
+        homes::place(&open.lock, &mut open.pool, &open.processes, &ctx.main_home.shared(), &id, open.now)?;
     }
     let pin = std::mem::replace(&mut open.pool.state_mut().pin, (!args.best).then(|| id.clone()));
     open.commit()?;
     tell(&open, &id, pin, args.best);
-    for seat in view::seats(ctx, &open).iter().filter(|seat| seat.also_has(&id, &ctx.base.shared())) {
-        ui::note(&format!("{}; it shares its login with the live one", seat.line()));
+    for codex_home in
+        view::homes(ctx, &open).iter().filter(|codex_home| codex_home.also_has(&id, &ctx.main_home.shared()))
+    {
+        ui::note(&format!("{}; it shares its login with the live one", codex_home.line()));
     }
     drop(open);
     match (args.restart_server, server) {
@@ -110,7 +112,7 @@ fn wanted(ctx: &Context<'_>, open: &Open, args: &UseArgs) -> Result<AccountId> {
         return Ok(account.id.clone());
     }
     let has = |id: &AccountId| open.pool.credentials().has(id);
-    let candidates = candidates(open.pool.standings(), &open.census.ledger, open.live(), &ctx.codex, has);
+    let candidates = candidates(open.pool.standings(), &open.processes.ledger, open.live(), &ctx.codex, has);
     let ranking = pick(&candidates, open.now, &ctx.settings);
     match ranking.first().filter(|r| r.eligible()) {
         Some(best) => Ok(candidates[best.index].standing.id.clone()),
@@ -139,32 +141,32 @@ enum Obstacle {
     /// Somebody writes auth.json just now.
     BeingWritten,
     /// These would be disturbed.
-    Users(Vec<Occupant>),
+    Users(Vec<HomeUser>),
 }
 
-/// What keeps the shared seat from changing hands, or its server from being restarted. `told`: whom the
+/// What keeps the main home from changing hands, or its server from being restarted. `told`: whom the
 /// user knows to be disturbed.
 fn obstacle(
     ctx: &Context<'_>,
     open: &Open,
     id: &AccountId,
     args: &UseArgs,
-    told: &[Occupant],
+    told: &[HomeUser],
 ) -> Result<Option<Obstacle>> {
-    let dir = ctx.base.dir().display();
+    let dir = ctx.main_home.dir().display();
     match &open.shared {
-        Holding::Unmanaged(kind) => {
+        HomeContent::Unmanaged(kind) => {
             return Err(Error::new(format!("{dir} holds {kind}, which is never overwritten"))
                 .hint("move its auth.json away first"));
         }
-        Holding::Unreadable(why) => {
-            return Err(Error::new(format!("{}: {why}", ctx.base.shared().auth_json().display())));
+        HomeContent::Unreadable(why) => {
+            return Err(Error::new(format!("{}: {why}", ctx.main_home.shared().auth_json().display())));
         }
-        Holding::Broken { settled: false } => return Ok(Some(Obstacle::BeingWritten)),
-        Holding::Account { id: live, .. } if live == id && !args.restart_server => return Ok(None),
-        Holding::Broken { settled: true } | Holding::Empty | Holding::Account { .. } => {}
+        HomeContent::Broken { settled: false } => return Ok(Some(Obstacle::BeingWritten)),
+        HomeContent::Account { id: live, .. } if live == id && !args.restart_server => return Ok(None),
+        HomeContent::Broken { settled: true } | HomeContent::Empty | HomeContent::Account { .. } => {}
     }
-    let mut users = ctx.occupants(open, &ctx.base.shared());
+    let mut users = ctx.users_of_home(open, &ctx.main_home.shared());
     if open.live() == Some(id) {
         // Only the restart disturbs anybody, and only those who go with the server.
         let attached = attached(ctx, open);
@@ -173,11 +175,11 @@ fn obstacle(
     Ok(users.iter().any(|user| !told.contains(user)).then_some(Obstacle::Users(users)))
 }
 
-/// The UIs that go wherever the shared seat's background server goes.
+/// The UIs that go wherever the main home's background server goes.
 fn attached(ctx: &Context<'_>, open: &Open) -> Vec<u32> {
-    let seat = path_key(&ctx.base.shared().auth_json());
-    let launches = open.census.ledger.launches.iter();
-    let attached = launches.filter(|l| l.entry.as_ref().is_some_and(|e| e.attached && e.seat == seat));
+    let codex_home = path_key(&ctx.main_home.shared().auth_json());
+    let launches = open.processes.ledger.launches.iter();
+    let attached = launches.filter(|l| l.entry.as_ref().is_some_and(|e| e.attached && e.home == codex_home));
     attached.map(|launch| launch.process.pid).collect()
 }
 
@@ -189,16 +191,16 @@ struct Question {
 }
 
 impl Question {
-    fn new(open: &Open, id: &AccountId, users: &[Occupant], moves: bool) -> Self {
-        let seat_of = |pid: u32| open.census.ledger.launches.iter().find(|l| l.process.pid == pid);
-        let goes_along = |user: &&Occupant| {
-            let entry = user.pid.and_then(seat_of).and_then(|launch| launch.entry.as_ref());
+    fn new(open: &Open, id: &AccountId, users: &[HomeUser], moves: bool) -> Self {
+        let home_of = |pid: u32| open.processes.ledger.launches.iter().find(|l| l.process.pid == pid);
+        let goes_along = |user: &&HomeUser| {
+            let entry = user.pid.and_then(home_of).and_then(|launch| launch.entry.as_ref());
             moves && (user.kind == Kind::Server || entry.is_some_and(|entry| entry.attached))
         };
-        let names = |users: Vec<&Occupant>| -> String {
-            users.into_iter().map(Occupant::describe).collect::<Vec<_>>().join(", ")
+        let names = |users: Vec<&HomeUser>| -> String {
+            users.into_iter().map(HomeUser::describe).collect::<Vec<_>>().join(", ")
         };
-        let (along, others): (Vec<&Occupant>, Vec<&Occupant>) = users.iter().partition(goes_along);
+        let (along, others): (Vec<&HomeUser>, Vec<&HomeUser>) = users.iter().partition(goes_along);
         let label = open.label(id);
         let live =
             open.live().map_or_else(|| "the login there".to_owned(), |id| format!("`{}`", open.label(id)));
@@ -234,13 +236,13 @@ impl Question {
 }
 
 fn server_is_idle(ctx: &Context<'_>, server: Option<&Server>) -> bool {
-    server.is_some_and(|server| occupants::holds_thread(server, ctx.base.dir()) == Some(false))
+    server.is_some_and(|server| in_use::holds_thread(server, ctx.main_home.dir()) == Some(false))
 }
 
 /// An idle server would go on with the old account, for whoever comes next.
 fn stop(ctx: &Context<'_>, server: Option<&Server>) {
     if let (Some(server), Ok(codex)) = (server, find::find(ctx.env, &ctx.settings, None)) {
-        daemon::stop(&codex, ctx.base.dir(), server);
+        background_server::stop(&codex, ctx.main_home.dir(), server);
     }
 }
 
@@ -251,19 +253,20 @@ fn restart(ctx: &Context<'_>, id: &AccountId) -> Result<()> {
             .hint("`codex app-server daemon restart`, or quit the interfaces that use it")
     };
     let codex = find::find(ctx.env, &ctx.settings, None).map_err(|e| failed(e.to_string()))?;
-    let server = daemon::restart(&codex, ctx.base.dir(), RESTART_LIMIT).map_err(|e| failed(e.to_string()))?;
+    let server = background_server::restart(&codex, ctx.main_home.dir(), RESTART_LIMIT)
+        .map_err(|e| failed(e.to_string()))?;
     let mut open = ctx.open()?;
     // Switched again meanwhile: then nobody knows what it read.
     if open.live() != Some(id) {
         return Ok(());
     }
-    let key = path_key(&ctx.base.shared().auth_json());
-    if let Some(memory) = open.pool.state_mut().seats.get_mut(&key) {
+    let key = path_key(&ctx.main_home.shared().auth_json());
+    if let Some(memory) = open.pool.state_mut().homes.get_mut(&key) {
         let Server { pid, start_ticks } = server;
-        memory.server = Some(ServerMemory { pid, start_ticks, account: Some(id.clone()) });
+        memory.server = Some(ServerRecord { pid, start_ticks, account: Some(id.clone()) });
     }
     let attached = attached(ctx, &open);
-    for launch in open.census.ledger.launches.iter().filter(|l| attached.contains(&l.process.pid)) {
+    for launch in open.processes.ledger.launches.iter().filter(|l| attached.contains(&l.process.pid)) {
         if let Some(entry) = launch.entry.clone() {
             ledger::enter(
                 &ctx.paths,

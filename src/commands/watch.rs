@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use codex_pool_core::account::{AccountKind, AuthState};
 use codex_pool_core::env;
+use codex_pool_core::homes;
+use codex_pool_core::homes::in_use::Processes;
 use codex_pool_core::pool::Pool;
-use codex_pool_core::seats;
-use codex_pool_core::seats::occupants::Census;
 use codex_pool_core::{Error, Result};
 
 use super::Context;
@@ -33,7 +33,7 @@ pub(crate) fn run(ctx: &Context<'_>, args: &WatchArgs) -> Result<ExitCode> {
         env: ctx.env,
         paths: ctx.paths.clone(),
         settings,
-        base: ctx.base.clone(),
+        main_home: ctx.main_home.clone(),
         codex: ctx.codex.clone(),
     };
     // Migrates, adopts, says so: before the view takes the screen.
@@ -105,9 +105,9 @@ impl PoolSource<'_> {
     fn read(&self, now: i64) -> Result<Look> {
         let ctx = self.ctx;
         let pool = Pool::peek(&ctx.paths)?;
-        let census = Census::take(None, &ctx.paths, now);
-        let held = seats::look(&ctx.paths, &ctx.base.shared());
-        let views = view::of_pool(ctx, &pool, &census.ledger, held.account(), now);
+        let processes = Processes::read(None, &ctx.paths, now);
+        let held = homes::look(&ctx.paths, &ctx.main_home.shared());
+        let views = view::of_pool(ctx, &pool, &processes.ledger, held.account(), now);
         let next_poll = views
             .iter()
             .filter(|v| v.account.enabled && v.account.kind == AccountKind::Chatgpt)
@@ -150,8 +150,8 @@ struct Worker {
     env: codex_pool_core::env::Env,
     paths: codex_pool_core::paths::PoolPaths,
     settings: codex_pool_core::config::Settings,
-    base: codex_pool_core::seats::Base,
-    codex: codex_pool_core::codex::layers::CodexSettings,
+    main_home: codex_pool_core::homes::MainHome,
+    codex: codex_pool_core::codex::configuration::CodexSettings,
     shared: Shared,
 }
 
@@ -161,7 +161,7 @@ impl Worker {
             env: ctx.env.clone(),
             paths: ctx.paths.clone(),
             settings: ctx.settings.clone(),
-            base: ctx.base.clone(),
+            main_home: ctx.main_home.clone(),
             codex: ctx.codex.clone(),
             shared: Arc::clone(shared),
         }
@@ -172,7 +172,7 @@ impl Worker {
             env: &self.env,
             paths: self.paths.clone(),
             settings: self.settings.clone(),
-            base: self.base.clone(),
+            main_home: self.main_home.clone(),
             codex: self.codex.clone(),
         };
         loop {

@@ -8,15 +8,15 @@ use crate::{ui, view};
 
 pub(crate) fn run(ctx: &Context<'_>, args: &JsonArg) -> Result<()> {
     let open = ctx.open()?;
-    let (views, seats) = (view::accounts(ctx, &open), view::seats(ctx, &open));
+    let (views, homes) = (view::accounts(ctx, &open), view::homes(ctx, &open));
     // A pipe may take its time.
     drop(open);
     if args.json {
-        ui::json(&view::json(&views, &seats, ctx.env.now, true));
+        ui::json(&view::json(&views, &homes, ctx.env.now, true));
         return Ok(());
     }
     ui::table::ranking(&views);
-    ui::table::seats(&seats);
+    ui::table::homes(&homes);
     if let Some(pinned) = views.iter().find(|v| v.pinned) {
         ui::line(&format!(
             "{} is pinned: launches use it whatever the ranking says. `codex-pool use --auto` unpins.",

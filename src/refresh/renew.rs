@@ -8,7 +8,7 @@ use std::time::Duration;
 use codex_pool_core::account::{AccountId, AuthState};
 use codex_pool_core::auth_doc::{AuthDoc, FreshTokens};
 use codex_pool_core::env;
-use codex_pool_core::files::RefreshLock;
+use codex_pool_core::files::RenewalLock;
 use codex_pool_core::renewal::{self, Begun, Need, Ticket};
 use codex_pool_core::store::{LostFound, Why};
 use codex_pool_core::usage::{Attempt, Failure};
@@ -105,7 +105,7 @@ impl Refresher<'_> {
     fn renew(&self, id: &AccountId, need: Need<'_>) -> Result<Renewed> {
         let path = self.ctx.paths.refresh_lock();
         let alone =
-            RefreshLock::acquire(&self.ctx.paths, ALONE_WAIT).map_err(|e| Error::io("lock", &path, &e))?;
+            RenewalLock::acquire(&self.ctx.paths, ALONE_WAIT).map_err(|e| Error::io("lock", &path, &e))?;
         let Some(alone) = alone else {
             return Ok(Renewed::Failed(NetError::Refused("another refresh takes too long".to_owned())));
         };
@@ -181,7 +181,7 @@ impl Refresher<'_> {
     /// somebody holds, or a disk that hiccups, must not cost it.
     fn store(
         &self,
-        alone: &RefreshLock,
+        alone: &RenewalLock,
         ticket: &Ticket,
         from: &AuthDoc,
         tokens: &FreshTokens,

@@ -7,9 +7,9 @@ use codex_pool_core::Result;
 use codex_pool_core::account::{Account, AccountId, AccountKind, AuthState};
 use codex_pool_core::auth_doc::AuthDoc;
 use codex_pool_core::env;
+use codex_pool_core::homes;
 use codex_pool_core::process::ProcessId;
 use codex_pool_core::renewal;
-use codex_pool_core::seats;
 use codex_pool_core::usage::{Attempt, NO_WAIT, UsageEntry};
 
 use super::{Mode, Outcome, Refresher, Scope};
@@ -67,7 +67,7 @@ impl Refresher<'_> {
         let me = ProcessId::of_self().ok();
         let name = me.as_ref().map_or_else(|| "unknown".to_owned(), ProcessId::to_string);
         let (lock, mut pool) = self.open()?;
-        seats::reconcile(&lock, &mut pool, &self.ctx.base.shared(), now)?;
+        homes::reconcile(&lock, &mut pool, &self.ctx.main_home.shared(), now)?;
         renewal::settle(&lock, &mut pool, now)?;
         let mut plan =
             Plan { order: Vec::new(), tasks: Vec::new(), awaited: Vec::new(), outcomes: BTreeMap::new() };

@@ -62,10 +62,10 @@ pub(crate) fn accounts(views: &[AccountView], now: i64, verbose: bool) {
     block("● live   ◆ pinned   → next");
 }
 
-/// Who sits where, a line for each seat that somebody is in.
-pub(crate) fn seats(seats: &[SeatView]) {
-    for seat in seats {
-        block(&wrapped(&printable(&seat.line()), width().saturating_sub(2)).join("\n  "));
+/// Who sits where, a line for each home that somebody is in.
+pub(crate) fn homes(homes: &[SeatView]) {
+    for home in homes {
+        block(&wrapped(&printable(&home.line()), width().saturating_sub(2)).join("\n  "));
     }
 }
 

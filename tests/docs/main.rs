@@ -2,7 +2,7 @@
 //! program's own, links lead somewhere, and the tests and modules that are named are there.
 
 mod dumps;
-mod seats;
+mod homes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,7 +15,7 @@ const DOCUMENTS: [&str; 6] = [
     "README.md",
     "docs/architecture.md",
     "docs/security.md",
-    "docs/seats.md",
+    "docs/homes.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
 ];

@@ -109,18 +109,18 @@ fn a_background_server_of_another_account_is_named() {
     let server = Server::start(&sandbox);
     let pid = server.0.id();
     let state = sandbox.pool_home().join("state.json");
-    let seat = sandbox.codex_home().join("auth.json").to_string_lossy().into_owned();
-    let with_seat = |since: i64| edit_json(&state, |json| json["seats"][&seat]["since"] = since.into());
-    with_seat(4_000_000_000);
+    let codex_home = sandbox.codex_home().join("auth.json").to_string_lossy().into_owned();
+    let with_home = |since: i64| edit_json(&state, |json| json["homes"][&codex_home]["since"] = since.into());
+    with_home(4_000_000_000);
     doctor(&sandbox, &[]).has("background-server", "warn", "answers as an unknown account");
-    with_seat(0);
+    with_home(0);
     doctor(&sandbox, &[]).has("background-server", "ok", &format!("pid {pid} answers as alice"));
     if cfg!(target_os = "linux") {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("its state");
         let ticks: u64 = stat.split(' ').nth(21).and_then(|t| t.parse().ok()).expect("its start");
         let bob = id(&sandbox, "bob");
         edit_json(&state, |json| {
-            json["seats"][&seat]["server"] = json!({"pid": pid, "start_ticks": ticks, "account": bob});
+            json["homes"][&codex_home]["server"] = json!({"pid": pid, "start_ticks": ticks, "account": bob});
         });
         let fix = doctor(&sandbox, &[]).has("background-server", "warn", "still answers as bob");
         assert!(fix.contains("codex app-server daemon restart"), "{fix}");

@@ -162,8 +162,8 @@ fn a_killed_login_is_undone() {
     let (live, alice) = (sandbox.codex_home().join("auth.json"), id(&sandbox, "alice"));
     let before = sandbox.live();
     fs::remove_file(&live).expect("moved aside by the login");
-    mark(&sandbox, json!({"kind": "login", "account": alice, "seat": live}));
-    edit_json(&sandbox.pool_home().join("state.json"), |state| state["seats"] = json!({}));
+    mark(&sandbox, json!({"kind": "login", "account": alice, "home": live}));
+    edit_json(&sandbox.pool_home().join("state.json"), |state| state["homes"] = json!({}));
     doctor(&sandbox, &[]).has(
         "unfinished",
         "warn",

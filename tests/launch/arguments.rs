@@ -47,14 +47,14 @@ fn pretend_server(codex_home: &Path, pid: u32) {
     fs::write(codex_home.join("app-server-daemon/daemon.pid"), record.to_string()).expect("write daemon.pid");
 }
 
-/// Dates the time since when the seats hold their accounts. (What the system says of a process's start is precise
+/// Dates the time since when the homes hold their accounts. (What the system says of a process's start is precise
 /// to a second only.)
 fn seated_ago(world: &World, seconds: i64) {
     let path = world.pool_home().join("state.json");
     let text = fs::read_to_string(&path).expect("the state");
     let mut state: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    for (_, seat) in state["seats"].as_object_mut().expect("seats") {
-        seat["since"] = (now() - seconds).into();
+    for (_, codex_home) in state["homes"].as_object_mut().expect("homes") {
+        codex_home["since"] = (now() - seconds).into();
     }
     fs::write(&path, state.to_string()).expect("write the state");
 }
@@ -107,10 +107,10 @@ fn a_server_of_the_same_account_is_joined_and_of_another_or_an_unknown_one_avoid
     assert_eq!(typed(&world, &["one"]), ["one"]);
     let mut server = world.cmd("sleep").arg("1000").spawn();
     pretend_server(&world.codex_home(), server.pid());
-    // It started after bob was seated, so it serves bob.
+    // It started after bob was placed, so it serves bob.
     seated_ago(&world, 100);
     assert_eq!(typed(&world, &["two"]), ["two"]);
-    // It is older than bob's time in the seat: nobody knows whom it serves.
+    // It is older than bob's time in the home: nobody knows whom it serves.
     seated_ago(&world, -100);
     for args in [&["hi"][..], &["resume", "--last"], &["fork"], &["agents"], &["-m", "o3"]] {
         assert_eq!(typed(&world, args)[0], "--no-daemon", "{args:?}");
@@ -160,5 +160,5 @@ fn trusted_hooks_stay_trusted_in_a_home() {
     assert!(args[1].ends_with("/hooks.json:pre_tool_use:0:0\"={trusted_hash=\"sha256:abc\"}}"), "{args:?}");
     fs::write(&gate, "").expect("open the gate");
     run.wait().ok();
-    assert_eq!(typed(&world, &["exec", "hi"]), ["exec", "hi"], "not on the shared seat");
+    assert_eq!(typed(&world, &["exec", "hi"]), ["exec", "hi"], "not on the main home");
 }

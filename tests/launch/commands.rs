@@ -98,7 +98,7 @@ fn every_other_command_gets_an_account_unknown_ones_too() {
         // The account of the launch before is logged out by the removal of its file: put it back for the next.
         assert_eq!(world.live_owner().as_deref(), Some("alice"), "{args:?}");
         fs::remove_dir_all(world.pool_home().join("launches")).expect("forget the launch");
-        fs::remove_file(world.pool_home().join("state.json")).expect("forget the seat");
+        fs::remove_file(world.pool_home().join("state.json")).expect("forget the home");
     }
 }
 

@@ -39,7 +39,7 @@ fn a_login_that_is_just_being_written_is_waited_for_and_adopted() {
         file.write_all(part).expect("go on");
     }
     answered(launch.wait(), "bob");
-    assert_eq!(world.live_owner().as_deref(), Some("bob"), "the seat was free in the end");
+    assert_eq!(world.live_owner().as_deref(), Some("bob"), "the home was free in the end");
     assert_eq!(world.stored("dave"), login);
     assert!(world.lost_found().is_empty());
 }
@@ -61,7 +61,7 @@ fn tokens_that_a_session_is_just_writing_are_waited_for() {
 }
 
 #[test]
-fn a_half_written_login_in_a_free_seat_goes_to_lost_and_found() {
+fn a_half_written_login_in_a_free_home_goes_to_lost_and_found() {
     let world = world();
     let half = &world.backend().auth_json("alice")[..500];
     world.write_live(half);
@@ -73,7 +73,7 @@ fn a_half_written_login_in_a_free_seat_goes_to_lost_and_found() {
 }
 
 #[test]
-fn a_half_written_login_in_a_seat_in_use_stays_where_it_is() {
+fn a_half_written_login_in_a_home_in_use_stays_where_it_is() {
     let world = world();
     let gate = world.root().join("gate");
     let session = world.exec_as("alice").env("STANDIN_HOLD", &gate).env("STANDIN_REREAD", "1").spawn();
@@ -83,7 +83,7 @@ fn a_half_written_login_in_a_seat_in_use_stays_where_it_is() {
     world.write_live(half);
     long_ago(&world.codex_home().join("auth.json"));
     answered(world.exec().run(), "bob");
-    assert_eq!(world.live().as_deref(), Some(half), "whoever uses the seat may yet finish it");
+    assert_eq!(world.live().as_deref(), Some(half), "whoever uses the home may yet finish it");
     world.write_live(&whole);
     fs::write(&gate, "").expect("open the gate");
     answered(session.wait(), "alice");
@@ -222,7 +222,7 @@ fn the_file_is_private_afterwards_whatever_it_was_and_nothing_is_left_beside_it(
 }
 
 #[test]
-fn an_auth_json_is_never_seen_partial_while_the_seat_changes_hands() {
+fn an_auth_json_is_never_seen_partial_while_the_home_changes_hands() {
     let world = World::new(&["alice", "bob"]);
     answered(world.exec_as("alice").run(), "alice");
     let path = world.codex_home().join("auth.json");
@@ -274,7 +274,7 @@ fn codex_home_unset_set_relative_or_through_a_link_is_the_same_place() {
         assert_eq!(world.live_owner().as_deref(), Some(who), "{name}");
     }
     answered(world.exec_as("carol").env("CODEX_HOME", "").run(), "carol");
-    assert!(!world.pool_home().join("homes").exists(), "it was one seat all the time");
+    assert!(!world.pool_home().join("homes").exists(), "it was one home all the time");
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn home(world: &World, label: &str) -> PathBuf {
 }
 
 #[test]
-fn a_free_seat_is_swapped_and_one_in_use_is_not() {
+fn a_free_home_is_swapped_and_one_in_use_is_not() {
     let world = world();
     let session = Session::start(&world, "alice");
     let before = world.live();
@@ -56,7 +56,7 @@ fn a_free_seat_is_swapped_and_one_in_use_is_not() {
     session.end();
     answered(world.exec().run(), "bob");
     assert_eq!(world.live_owner().as_deref(), Some("bob"));
-    assert!(!home(&world, "bob").join("auth.json").exists(), "one seat per account");
+    assert!(!home(&world, "bob").join("auth.json").exists(), "one home per account");
     world.assert_nothing_lost(&["alice", "bob", "carol"]);
 }
 
@@ -65,7 +65,7 @@ fn an_account_that_sits_somewhere_is_joined_there() {
     let world = world();
     let (alice, bob) = (Session::start(&world, "alice"), Session::start(&world, "bob"));
     assert!(home(&world, "bob").join("auth.json").exists());
-    // A second session of each; then the shared seat gets free, and bob stays where he is.
+    // A second session of each; then the main home gets free, and bob stays where he is.
     Session::start(&world, "alice").end();
     Session::start(&world, "bob").end();
     alice.end();
@@ -78,7 +78,7 @@ fn an_account_that_sits_somewhere_is_joined_there() {
 }
 
 #[test]
-fn a_session_on_the_shared_seat_is_joined_by_launches_of_its_own_account() {
+fn a_session_on_the_main_home_is_joined_by_launches_of_its_own_account() {
     let world = world();
     let session = Session::start(&world, "bob");
     answered(world.exec().run(), "bob");
@@ -87,7 +87,7 @@ fn a_session_on_the_shared_seat_is_joined_by_launches_of_its_own_account() {
 }
 
 #[test]
-fn a_session_that_was_killed_does_not_keep_the_seat() {
+fn a_session_that_was_killed_does_not_keep_the_home() {
     let world = world();
     let session = Session::start(&world, "alice");
     session.running.signal(nix::sys::signal::Signal::SIGKILL);
@@ -178,7 +178,7 @@ fn a_home_is_brought_up_to_date_at_each_launch() {
     let session = Session::start(&world, "alice");
     answered(world.exec().run(), "bob");
     let home = home(&world, "bob");
-    // New in the base, and new in the home; a database, a socket and a lock stay where they are.
+    // New in the main home, and new in the home; a database, a socket and a lock stay where they are.
     fs::write(base.join("later"), "from the base").expect("write a file");
     fs::create_dir(home.join("made-by-codex")).expect("make a folder");
     fs::write(home.join("made-by-codex/file"), "from the home").expect("write a file");
@@ -271,7 +271,7 @@ fn with_tools(world: &World) {
 }
 
 #[test]
-fn a_nested_codex_stays_on_its_sessions_account_and_seat_while_that_lives() {
+fn a_nested_codex_stays_on_its_sessions_account_and_home_while_that_lives() {
     let world = World::with(Codex::Missing, &["alice", "bob", "carol"]);
     with_tools(&world);
     let outer = |user: &str| {
@@ -280,7 +280,7 @@ fn a_nested_codex_stays_on_its_sessions_account_and_seat_while_that_lives() {
         running.wait_for_stdout("begun");
         Session { running, gate, user: user.to_owned() }
     };
-    // Bob in the shared seat, carol in a home; meanwhile alice becomes the one who ranks first.
+    // Bob in the main home, carol in a home; meanwhile alice becomes the one who ranks first.
     world.usage(&[("alice", 50.0, 70.0), ("bob", 10.0, 10.0), ("carol", 30.0, 40.0)]);
     let bob = outer("bob");
     world.usage(&[("alice", 50.0, 70.0), ("bob", 95.0, 95.0), ("carol", 10.0, 10.0)]);
@@ -298,7 +298,7 @@ fn a_nested_codex_stays_on_its_sessions_account_and_seat_while_that_lives() {
 #[test]
 fn a_nested_real_codex_in_its_sessions_shell_stays_on_its_account() {
     let world = World::real(&["alice", "bob"]);
-    // Alice is in the shared seat; bob, who ranks first, gets a home; meanwhile alice becomes the first.
+    // Alice is in the main home; bob, who ranks first, gets a home; meanwhile alice becomes the first.
     world.usage(&[("alice", 10.0, 10.0), ("bob", 50.0, 50.0)]);
     let alices = world.backend().hold("alice");
     let alice = world.exec().spawn();
@@ -343,7 +343,7 @@ fn the_ledger_has_one_private_file_per_launch_named_after_its_process() {
     let text = fs::read_to_string(entry).expect("it");
     let said: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(said["account"].as_str(), Some(world.ids()["alice"].as_str()));
-    assert_eq!(said["seat"].as_str(), world.codex_home().join("auth.json").to_str());
+    assert_eq!(said["home"].as_str(), world.codex_home().join("auth.json").to_str());
     assert_eq!(said["cwd"].as_str(), world.work().to_str());
     assert!(said["started_at"].as_i64().is_some_and(|at| (now() - at).abs() < 100));
     fs::write(&gate, "").expect("open the gate");
@@ -353,7 +353,7 @@ fn the_ledger_has_one_private_file_per_launch_named_after_its_process() {
 }
 
 #[test]
-fn two_codex_homes_have_seats_of_their_own() {
+fn two_codex_homes_have_homes_of_their_own() {
     let world = world();
     let second = world.home().join("second");
     world.write_private(&second.join("config.toml"), &world.codex_config().to_string());

@@ -1,4 +1,4 @@
-//! Several accounts at once: whoever is in the shared seat goes on undisturbed, others get homes of their own, and
+//! Several accounts at once: whoever is in the main home goes on undisturbed, others get homes of their own, and
 //! every answer comes from the launch's own account. On the real Codex.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,11 +66,11 @@ fn sessions_on_three_accounts_at_once_stay_on_their_own_and_share_one_history() 
     for (running, user) in others.into_iter().zip(["bob", "carol", "bob"]) {
         answered(running.wait(), user);
     }
-    assert_eq!(world.live_owner().as_deref(), Some("alice"), "the shared seat stayed hers");
+    assert_eq!(world.live_owner().as_deref(), Some("alice"), "the main home stayed hers");
     drop(hold);
     answered(exec.wait(), "alice");
     ui.wait_for_text("hello from alice", SOON);
-    // A token of hers that the service rejects is renewed by her own session, in the shared seat.
+    // A token of hers that the service rejects is renewed by her own session, in the main home.
     backend.reject_access_tokens("alice");
     ui.send_line("once more");
     backend.wait_for("alice's refresh", SOON, |report| !report.refreshes_of("alice").is_empty());

@@ -70,7 +70,7 @@ fn tokens_that_a_killed_session_rotated_come_back() {
 }
 
 #[test]
-fn tokens_rotated_in_a_home_are_the_ones_that_take_the_shared_seat_later() {
+fn tokens_rotated_in_a_home_are_the_ones_that_take_the_main_home_later() {
     let world = world();
     let hold = world.backend().hold("bob");
     let session = world.exec_as("bob").spawn();

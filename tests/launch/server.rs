@@ -38,7 +38,7 @@ fn quit(mut codex: Pty) {
     assert!(codex.wait(SOON).success());
 }
 
-/// The background server that lives on the shared seat.
+/// The background server that lives on the main home.
 fn server(world: &World) -> Option<u64> {
     let record = fs::read_to_string(world.codex_home().join("app-server-daemon/daemon.pid")).ok()?;
     let pid = serde_json::from_str::<serde_json::Value>(&record).ok()?["pid"].as_u64()?;
@@ -71,7 +71,7 @@ fn with_a_server_that_outlived_a_switch_the_picked_account_answers() {
 }
 
 #[test]
-fn an_idle_server_of_another_account_is_stopped_when_the_seat_is_needed() {
+fn an_idle_server_of_another_account_is_stopped_when_the_home_is_needed() {
     let Some(world) = world() else { return };
     world.pool(&["use", "alice"]).run().ok();
     world.pool(&["use", "--auto"]).run().ok();
@@ -79,7 +79,7 @@ fn an_idle_server_of_another_account_is_stopped_when_the_seat_is_needed() {
     let idle = server(&world).expect("a server");
     world.usage(&BOB);
     let codex = interactive(&world, &[], "bob");
-    assert_eq!(world.live_owner().as_deref(), Some("bob"), "the shared seat was free");
+    assert_eq!(world.live_owner().as_deref(), Some("bob"), "the main home was free");
     assert_ne!(server(&world), Some(idle));
     quit(codex);
 }

@@ -23,7 +23,7 @@ pub(crate) enum Kind {
     PassThrough,
     /// The live account is the pick.
     Stay,
-    /// The seat changes hands.
+    /// The home changes hands.
     Switch,
     /// The pool cannot be used, which is said on stderr.
     Trouble,
@@ -302,7 +302,7 @@ fn in_an_own_home_only_codex_home_and_the_databases_folder_differ() {
     let gate = world.root().join("gate");
     let holder = world.exec().env("PROBE_OUT", world.root().join("holder.json")).env("PROBE_HOLD", &gate);
     let holder = holder.spawn();
-    wait_until("a session on the shared seat", SOON, || world.root().join("holder.json").exists());
+    wait_until("a session on the main home", SOON, || world.root().join("holder.json").exists());
     let (direct, _) = record(&world, &world.real_path(), Kind::Stay, &|_| {});
     let (mut home, _) = record(&world, &world.shim(), Kind::Stay, &|command| {
         command.env("CODEX_POOL_ACCOUNT", "alice");

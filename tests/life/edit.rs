@@ -59,7 +59,7 @@ fn a_removed_account_leaves_no_credentials_behind() {
     }
     assert!(!world.pool_files_with(&refresh_token(&world.stored("alice"))).is_empty());
     assert_eq!(world.labels(), ["alice"]);
-    // Codex finds old sessions through the home's links, and what the base never got is nobody's to remove.
+    // Codex finds old sessions through the home's links, and what the main home never got is nobody's to remove.
     assert_eq!(names(), ["archived_sessions", "made-by-a-later-codex", "sessions"]);
     assert!(world.codex_home().join("sessions").is_dir());
     assert_eq!(world.live_owner().as_deref(), Some("alice"));

@@ -91,7 +91,7 @@ fn from_stdin_and_from_a_pipe_with_a_label() {
 }
 
 #[test]
-fn a_known_account_keeps_the_newer_credentials_and_its_seat_gets_them() {
+fn a_known_account_keeps_the_newer_credentials_and_its_home_gets_them() {
     let world = World::new(&["alice"]);
     let backend = world.backend();
     let old = LoginSpec { issued_ago: Some(1000), ..LoginSpec::default() };

@@ -101,9 +101,9 @@ fn a_session_in_a_home_of_its_own_gets_the_new_login() {
     let new = world.stored("bob");
     assert_ne!(new, old);
     let homes = crate::world::files(&world.pool_home().join("homes"));
-    let seats: Vec<_> = homes.iter().filter(|(path, _)| path.ends_with("auth.json")).collect();
-    assert_eq!(seats.len(), 1);
-    assert_eq!(seats[0].1, &new);
+    let codex_homes: Vec<_> = homes.iter().filter(|(path, _)| path.ends_with("auth.json")).collect();
+    assert_eq!(codex_homes.len(), 1);
+    assert_eq!(codex_homes[0].1, &new);
     fs::write(gate, "").expect("open the gate");
     alice.wait().ok().says("hello from alice");
     bob.wait().ok().says("hello from bob");

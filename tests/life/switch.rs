@@ -92,7 +92,7 @@ fn what_cannot_be_used_is_refused_with_its_own_status() {
 }
 
 #[test]
-fn with_sessions_on_the_shared_seat_it_names_them_and_waits_for_force() {
+fn with_sessions_on_the_main_home_it_names_them_and_waits_for_force() {
     let world = World::new(&["alice", "bob"]);
     let sessions = vec![session(&world, "alice"), session(&world, "alice")];
     let before = world.possessions();

@@ -246,7 +246,7 @@ impl Driver {
             let renewing = self.world.refreshes_begun().contains(name);
             assert!(in_pool || !said || renewing, "{what}: it said that the login is in the pool: {output}");
             // Whoever has the file imports it again; whoever saw the login fail logs in again. What is left in a
-            // private home is no login that anybody has seen succeed. A login that Codex itself made is the seat's.
+            // private home is no login that anybody has seen succeed. A login that Codex itself made is the home's.
             let gone = self.world.lost().iter().any(|lost| lost == name);
             if !renewing && (gone || !in_pool && !matches!(operation, Operation::Login(_))) {
                 self.log_in(name);

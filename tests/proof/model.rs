@@ -1,15 +1,15 @@
-//! A small model of the protocol of pool lock, refresh lock, ledger and seats, and an enumerator of everything that can
+//! A small model of the protocol of pool lock, refresh lock, ledger and homes, and an enumerator of everything that can
 //! happen in it: launches, renewals, a Codex that renews its own token and writes in two steps, and a crash
 //! of ours, in every order. It shows that the rules suffice, and that each of them is needed: with any one left
-//! out, a login is lost, a token sent twice, or a seat taken from under a session.
+//! out, a login is lost, a token sent twice, or a home taken from under a session.
 //!
-//! It models the rules, not the code: `place`, `reconcile`, `renewal` and `take_seat` in the core are where they are
+//! It models the rules, not the code: `place`, `reconcile`, `renewal` and `take_home` in the core are where they are
 //! kept, and the other proofs run that code.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-/// The two accounts, and the seats: the shared one and each account's own home.
+/// The two accounts, and the homes: the shared one and each account's own home.
 const ACCOUNTS: [usize; 2] = [0, 1];
 const SHARED: usize = 0;
 const SEATS: usize = 3;
@@ -21,7 +21,7 @@ fn home_of(account: usize) -> usize {
 /// Tokens are numbered; of each account only the newest is good.
 type Version = u8;
 
-/// What is at a seat's `auth.json`.
+/// What is at a home's `auth.json`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum File {
     Absent,
@@ -44,10 +44,10 @@ impl File {
 enum Launch {
     Typed,
     Locked,
-    /// It knows its seat, and is in the ledger.
+    /// It knows its home, and is in the ledger.
     Entered(usize),
-    /// Its account is in the seat.
-    Seated(usize),
+    /// Its account is in the home.
+    Placed(usize),
     /// The lock is free again; Codex has not started yet.
     Unlocked(usize),
     Running(usize),
@@ -71,7 +71,7 @@ enum Renewal {
     Answered(Version),
     /// It has the pool's lock again.
     Storing(Version),
-    /// The pool has it, the seats not yet.
+    /// The pool has it, the homes not yet.
     Stored(Version),
     Ended,
 }
@@ -81,8 +81,8 @@ struct State {
     /// The newest token of each account; all before are used up.
     issued: [Version; 2],
     store: [Version; 2],
-    seats: [File; SEATS],
-    /// What each seat held when last seen.
+    homes: [File; SEATS],
+    /// What each home held when last seen.
     memory: [Option<(usize, Version)>; SEATS],
     /// A refresh was begun, and its answer died with the one who waited for it: known, and not to be helped.
     unheard: [bool; 2],
@@ -105,23 +105,23 @@ const RENEWED: [usize; 2] = [0, 0];
 /// The rules that can be left out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Rule {
-    /// What a seat holds comes into the pool before it is overwritten (invariant 1).
+    /// What a home holds comes into the pool before it is overwritten (invariant 1).
     ReconcileFirst,
     /// Never an older document over a newer one (2).
     OnlyForward,
     /// A document that the account has elsewhere is removed (3).
     OneSeat,
-    /// A seat that the ledger says is in use is left alone (4).
+    /// A home that the ledger says is in use is left alone (4).
     RespectLedger,
     /// The launch is entered before the lock is free (4).
     EnterUnderLock,
     /// Whoever sends a token holds the refresh lock (6).
     RefreshAlone,
-    /// The newest token is looked for after the locks are taken, in seats as well (6).
+    /// The newest token is looked for after the locks are taken, in homes as well (6).
     LookInSeats,
     /// No renewal while Codex is writing the account's document (6).
     WaitForWriter,
-    /// The pool has the answer before the seats (6).
+    /// The pool has the answer before the homes (6).
     StoreAnswer,
 }
 
@@ -154,7 +154,7 @@ impl Model {
         State {
             issued: [1, 1],
             store: [1, 1],
-            seats: [File::Whole(0, 1), File::Absent, File::Absent],
+            homes: [File::Whole(0, 1), File::Absent, File::Absent],
             memory: [Some((0, 1)), None, None],
             unheard: [false; 2],
             locked: false,
@@ -197,33 +197,33 @@ impl Model {
                 if self.keeps(Rule::ReconcileFirst) {
                     self.reconcile_all(&mut looked);
                 }
-                if matches!(looked.seats[SHARED], File::Partial(_)) {
+                if matches!(looked.homes[SHARED], File::Partial(_)) {
                     push("launch waits for a writer", &|s| {
                         s.locked = false;
                         s.launches[who] = Launch::Typed;
                     });
                 } else {
-                    let seat = self.seat_for(&looked, who);
+                    let codex_home = self.home_for(&looked, who);
                     push("launch is entered", &|s| {
                         s.clone_from(&looked);
-                        s.launches[who] = Launch::Entered(seat);
+                        s.launches[who] = Launch::Entered(codex_home);
                     });
                 }
             }
-            Launch::Entered(seat) => push("launch is seated", &|s| {
-                self.place(s, who, seat);
-                s.launches[who] = Launch::Seated(seat);
+            Launch::Entered(codex_home) => push("launch is seated", &|s| {
+                self.place(s, who, codex_home);
+                s.launches[who] = Launch::Placed(codex_home);
             }),
-            Launch::Seated(seat) => push("launch unlocks", &|s| {
+            Launch::Placed(codex_home) => push("launch unlocks", &|s| {
                 s.locked = false;
-                s.launches[who] = Launch::Unlocked(seat);
+                s.launches[who] = Launch::Unlocked(codex_home);
             }),
-            Launch::Unlocked(seat) => {
-                push("launch executes Codex", &|s| s.launches[who] = Launch::Running(seat))
+            Launch::Unlocked(codex_home) => {
+                push("launch executes Codex", &|s| s.launches[who] = Launch::Running(codex_home))
             }
-            Launch::Running(seat) => {
+            Launch::Running(codex_home) => {
                 push("launch ends", &|s| s.launches[who] = Launch::Ended);
-                if let File::Whole(account, version) = state.seats[seat]
+                if let File::Whole(account, version) = state.homes[codex_home]
                     && account == wanted
                     && version == state.issued[account]
                     && state.own_renewals_left > 0
@@ -231,23 +231,23 @@ impl Model {
                     push("launch renews its token", &|s| {
                         s.own_renewals_left -= 1;
                         s.issued[account] += 1;
-                        s.launches[who] = Launch::Renewed(seat, version + 1);
+                        s.launches[who] = Launch::Renewed(codex_home, version + 1);
                     });
                 }
             }
-            Launch::Renewed(seat, version) => push("launch begins to write", &|s| {
-                s.seats[seat] = File::Partial(wanted);
-                s.launches[who] = Launch::Writing(seat, version);
+            Launch::Renewed(codex_home, version) => push("launch begins to write", &|s| {
+                s.homes[codex_home] = File::Partial(wanted);
+                s.launches[who] = Launch::Writing(codex_home, version);
             }),
-            Launch::Writing(seat, version) => push("launch has written", &|s| {
-                s.seats[seat] = File::Whole(wanted, version);
-                s.launches[who] = Launch::Running(seat);
+            Launch::Writing(codex_home, version) => push("launch has written", &|s| {
+                s.homes[codex_home] = File::Whole(wanted, version);
+                s.launches[who] = Launch::Running(codex_home);
             }),
             Launch::Typed | Launch::Ended => {}
         }
         let ours = matches!(
             state.launches[who],
-            Launch::Locked | Launch::Entered(_) | Launch::Seated(_) | Launch::Unlocked(_)
+            Launch::Locked | Launch::Entered(_) | Launch::Placed(_) | Launch::Unlocked(_)
         );
         if ours && state.crashes_left > 0 {
             push("launch is killed", &|s| {
@@ -283,10 +283,10 @@ impl Model {
             Renewal::Locked => push("renewal looks for the newest token", &|s| {
                 if self.keeps(Rule::LookInSeats) {
                     self.reconcile_all(s);
-                    self.write_seats(s, account);
+                    self.write_homes(s, account);
                 }
                 s.locked = false;
-                let written = s.seats.contains(&File::Partial(account));
+                let written = s.homes.contains(&File::Partial(account));
                 if s.unheard[account] || written && self.keeps(Rule::WaitForWriter) {
                     s.alone = false;
                     s.renewals[who] = Renewal::Ended;
@@ -324,8 +324,8 @@ impl Model {
                 }
                 s.renewals[who] = Renewal::Stored(version);
             }),
-            Renewal::Stored(_) => push("renewal brings it to the seats and unlocks", &|s| {
-                self.write_seats(s, account);
+            Renewal::Stored(_) => push("renewal brings it to the homes and unlocks", &|s| {
+                self.write_homes(s, account);
                 s.locked = false;
                 s.alone = false;
                 s.renewals[who] = Renewal::Ended;
@@ -348,74 +348,74 @@ impl Model {
         }
     }
 
-    /// Which seat a launch takes, as `take_seat` does.
-    fn seat_for(&self, state: &State, who: usize) -> usize {
+    /// Which home a launch takes, as `take_home` does.
+    fn home_for(&self, state: &State, who: usize) -> usize {
         let wanted = WANTED[who];
         let home = home_of(wanted);
-        if state.seats[SHARED].account() == Some(wanted) {
+        if state.homes[SHARED].account() == Some(wanted) {
             return SHARED;
         }
-        let in_home = state.seats[home].account() == Some(wanted) && self.in_use(state, home, who);
+        let in_home = state.homes[home].account() == Some(wanted) && self.in_use(state, home, who);
         if in_home || self.in_use(state, SHARED, who) { home } else { SHARED }
     }
 
-    fn in_use(&self, state: &State, seat: usize, except: usize) -> bool {
+    fn in_use(&self, state: &State, codex_home: usize, except: usize) -> bool {
         self.keeps(Rule::RespectLedger)
             && state.launches.iter().enumerate().any(|(who, launch)| {
                 let entered = match launch {
-                    Launch::Entered(at) | Launch::Seated(at) | Launch::Unlocked(at) => {
+                    Launch::Entered(at) | Launch::Placed(at) | Launch::Unlocked(at) => {
                         self.keeps(Rule::EnterUnderLock).then_some(*at)
                     }
                     Launch::Running(at) | Launch::Renewed(at, _) | Launch::Writing(at, _) => Some(*at),
                     Launch::Typed | Launch::Locked | Launch::Ended => None,
                 };
-                who != except && entered == Some(seat)
+                who != except && entered == Some(codex_home)
             })
     }
 
-    fn place(&self, state: &mut State, who: usize, seat: usize) {
+    fn place(&self, state: &mut State, who: usize, codex_home: usize) {
         let account = WANTED[who];
-        if state.seats[seat].account() == Some(account) {
+        if state.homes[codex_home].account() == Some(account) {
             return;
         }
         for other in 0..SEATS {
-            let elsewhere = other != seat && state.seats[other].account() == Some(account);
+            let elsewhere = other != codex_home && state.homes[other].account() == Some(account);
             if elsewhere && self.keeps(Rule::OneSeat) && !self.in_use(state, other, who) {
                 self.reconcile(state, other);
-                state.seats[other] = File::Absent;
+                state.homes[other] = File::Absent;
                 state.memory[other] = None;
             }
         }
-        state.seats[seat] = File::Whole(account, state.store[account]);
-        state.memory[seat] = Some((account, state.store[account]));
+        state.homes[codex_home] = File::Whole(account, state.store[account]);
+        state.memory[codex_home] = Some((account, state.store[account]));
     }
 
     fn reconcile_all(&self, state: &mut State) {
-        (0..SEATS).for_each(|seat| self.reconcile(state, seat));
+        (0..SEATS).for_each(|codex_home| self.reconcile(state, codex_home));
     }
 
-    fn reconcile(&self, state: &mut State, seat: usize) {
-        let File::Whole(account, version) = state.seats[seat] else { return };
+    fn reconcile(&self, state: &mut State, codex_home: usize) {
+        let File::Whole(account, version) = state.homes[codex_home] else { return };
         let forward = self.keeps(Rule::OnlyForward);
-        if forward && state.memory[seat] == Some((account, version)) {
+        if forward && state.memory[codex_home] == Some((account, version)) {
             return;
         }
         if !forward || version > state.store[account] {
             state.store[account] = version;
         }
-        state.memory[seat] = Some((account, version));
+        state.memory[codex_home] = Some((account, version));
     }
 
-    /// The pool's newest into the seats that hold the account, in use or not.
-    fn write_seats(&self, state: &mut State, account: usize) {
-        for seat in 0..SEATS {
-            if let File::Whole(at, version) = state.seats[seat]
+    /// The pool's newest into the homes that hold the account, in use or not.
+    fn write_homes(&self, state: &mut State, account: usize) {
+        for codex_home in 0..SEATS {
+            if let File::Whole(at, version) = state.homes[codex_home]
                 && at == account
             {
-                self.reconcile(state, seat);
+                self.reconcile(state, codex_home);
                 if version < state.store[account] {
-                    state.seats[seat] = File::Whole(account, state.store[account]);
-                    state.memory[seat] = Some((account, state.store[account]));
+                    state.homes[codex_home] = File::Whole(account, state.store[account]);
+                    state.memory[codex_home] = Some((account, state.store[account]));
                 }
             }
         }
@@ -426,7 +426,7 @@ impl Model {
         for account in ACCOUNTS {
             let newest = state.issued[account];
             let on_disk =
-                state.store[account] == newest || state.seats.contains(&File::Whole(account, newest));
+                state.store[account] == newest || state.homes.contains(&File::Whole(account, newest));
             let with_codex = state.launches.iter().enumerate().any(|(who, launch)| {
                 let held = matches!(launch, Launch::Renewed(_, v) | Launch::Writing(_, v) if *v == newest);
                 WANTED[who] == account && held
@@ -438,20 +438,20 @@ impl Model {
             if !(on_disk || with_codex || with_us || state.unheard[account]) {
                 return Some(format!("the newest token of account {account} is lost"));
             }
-            let seats = state.seats.iter().filter(|file| file.account() == Some(account)).count();
-            if seats > 1 {
-                return Some(format!("account {account} sits in {seats} places"));
+            let homes = state.homes.iter().filter(|file| file.account() == Some(account)).count();
+            if homes > 1 {
+                return Some(format!("account {account} sits in {homes} places"));
             }
         }
         for (who, launch) in state.launches.iter().enumerate() {
-            if let Launch::Seated(seat)
-            | Launch::Unlocked(seat)
-            | Launch::Running(seat)
-            | Launch::Renewed(seat, _)
-            | Launch::Writing(seat, _) = launch
-                && state.seats[*seat].account() != Some(WANTED[who])
+            if let Launch::Placed(codex_home)
+            | Launch::Unlocked(codex_home)
+            | Launch::Running(codex_home)
+            | Launch::Renewed(codex_home, _)
+            | Launch::Writing(codex_home, _) = launch
+                && state.homes[*codex_home].account() != Some(WANTED[who])
             {
-                return Some(format!("launch {who} is in a seat that another account has taken"));
+                return Some(format!("launch {who} is in a home that another account has taken"));
             }
         }
         state.reused.then(|| "a used-up token was sent".to_owned())

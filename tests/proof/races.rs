@@ -91,7 +91,7 @@ impl Race {
         }
     }
 
-    /// Refused while sessions use the shared seat, which is right.
+    /// Refused while sessions use the main home, which is right.
     fn switch(&self, mut random: Random) {
         while self.goes_on() {
             let word = *random.one_of(&["alice", "bob", "carol", "--best", "--auto"]);

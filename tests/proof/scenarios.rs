@@ -69,7 +69,7 @@ fn lengthen(world: &World) {
     world.write_private(&registry, &format!("{text:40000}"));
 }
 
-/// The same as the first, while a session of Carol runs in the shared seat: the pick gets a home of its own.
+/// The same as the first, while a session of Carol runs in the main home: the pick gets a home of its own.
 fn occupied(world: &World) -> Option<Running> {
     rotated(world);
     Some(hold(world, "carol"))

@@ -56,11 +56,11 @@ impl World {
         let state = fs::read(world.pool_home().join("state.json")).expect("a state");
         let state: Value = serde_json::from_slice(&state).expect("JSON");
         let codex = state.get("codex").cloned().unwrap_or_else(|| json!({}));
-        world.state = json!({"version": 1, "seats": {}, "codex": codex}).to_string().into_bytes();
+        world.state = json!({"version": 1, "homes": {}, "codex": codex}).to_string().into_bytes();
         world
     }
 
-    /// Begins anew: nothing in the ledger, no seats remembered, fresh logins of every account in the pool alone.
+    /// Begins anew: nothing in the ledger, no homes remembered, fresh logins of every account in the pool alone.
     /// The old ones are forgotten on both sides. `spec` is what the logins are like.
     pub(crate) fn reset(&self, spec: &LoginSpec) {
         let folders = [(self.pool_home(), ["bin", "config.toml"]), (self.codex_home(), ["config.toml", ""])];
@@ -126,7 +126,7 @@ impl World {
         self.codex(&["exec", "--skip-git-repo-check", "hi"])
     }
 
-    /// Every file that may hold a login: pool, seats, homes, `lost+found/`.
+    /// Every file that may hold a login: pool, homes, homes, `lost+found/`.
     pub(crate) fn documents(&self) -> Vec<PathBuf> {
         let pool = self.pool_home();
         let mut found = vec![self.codex_home().join("auth.json")];
@@ -212,17 +212,17 @@ impl World {
     }
 
     /// What is broken of what holds once nothing runs and the last command was not killed: one file per account
-    /// among the seats, each with the newest login, and nothing half-made left.
+    /// among the homes, each with the newest login, and nothing half-made left.
     pub(crate) fn breaches_at_rest(&self) -> Vec<String> {
         let mut breaches = Vec::new();
         let pool = self.pool_home();
-        let mut seats: BTreeMap<String, PathBuf> = BTreeMap::new();
+        let mut codex_homes: BTreeMap<String, PathBuf> = BTreeMap::new();
         for path in self.documents() {
-            let seat = path.ends_with("auth.json") && !path.is_symlink();
+            let codex_home = path.ends_with("auth.json") && !path.is_symlink();
             let Some(owner) = self.backend().owner(&fs::read_to_string(&path).unwrap_or_default()) else {
                 continue;
             };
-            if !seat {
+            if !codex_home {
                 continue;
             }
             if !fs::read_to_string(&path)
@@ -230,7 +230,7 @@ impl World {
             {
                 breaches.push(format!("{} holds an older login of {owner}", path.display()));
             }
-            if let Some(other) = seats.insert(owner.clone(), path.clone()) {
+            if let Some(other) = codex_homes.insert(owner.clone(), path.clone()) {
                 breaches.push(format!("{owner} is in {} and in {}", path.display(), other.display()));
             }
         }

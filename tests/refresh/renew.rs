@@ -1,4 +1,4 @@
-//! Renewal: early, once, durable before use, into the seat, and honest after a crash.
+//! Renewal: early, once, durable before use, into the home, and honest after a crash.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::{account, add, import, list, pool_of, refresh, refresh_token, setting
 const SOON: i64 = 20 * 3_600;
 
 #[test]
-fn a_token_with_under_a_day_left_is_renewed_into_pool_and_seat() {
+fn a_token_with_under_a_day_left_is_renewed_into_pool_and_home() {
     let sandbox = pool_of(&["bob"]);
     sandbox.backend().add_user("alice", UserSpec::new("alice"));
     let mut login = LoginSpec { refreshed_ago: 9 * 86_400, ..LoginSpec::expires_in(SOON) };
@@ -103,11 +103,11 @@ fn a_token_rejected_before_its_time_is_left_to_the_session_that_uses_it() {
 }
 
 #[test]
-fn the_token_that_codex_rotated_in_the_seat_is_the_one_that_is_sent() {
+fn the_token_that_codex_rotated_in_the_home_is_the_one_that_is_sent() {
     let sandbox = pool_of(&[]);
     add(&sandbox, "alice", UserSpec::new("alice"), &LoginSpec::expires_in(SOON));
     sandbox.pool(&["use", "alice"]).run().ok();
-    // Codex rotates by itself, in the seat, and its new token is near its end as well.
+    // Codex rotates by itself, in the home, and its new token is near its end as well.
     sandbox.write_live(
         &sandbox
             .backend()
@@ -198,9 +198,9 @@ fn killed_at_any_instant_the_pool_holds_the_old_token_or_the_new_one() {
             held == old || held == newest,
             "{kill:?}: the pool has neither the old token nor the new one"
         );
-        assert!(live == old || live == newest, "{kill:?}: nor has the seat");
+        assert!(live == old || live == newest, "{kill:?}: nor has the home");
         if held == newest {
-            // The seat follows at the next run, if it had not yet.
+            // The home follows at the next run, if it had not yet.
             sandbox.pool(&["refresh", &name]).run();
             assert_eq!(read(), refresh_token(&sandbox.live().expect("a whole document")), "{kill:?}");
         } else {

@@ -2,8 +2,8 @@
 //! threads are, what its version supports, and its background server.
 
 pub mod argv;
-pub mod daemon;
+pub mod background_server;
+pub mod configuration;
 pub mod find;
-pub mod layers;
 pub mod probe;
 pub mod threads;

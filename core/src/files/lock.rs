@@ -28,7 +28,7 @@ pub struct PoolLock(#[expect(dead_code, reason = "held, not read")] FileLock);
 
 /// Nobody else on this machine refreshes a token.
 #[derive(Debug)]
-pub struct RefreshLock(#[expect(dead_code, reason = "held, not read")] FileLock);
+pub struct RenewalLock(#[expect(dead_code, reason = "held, not read")] FileLock);
 
 impl FileLock {
     /// Takes the lock, waiting at most `wait`; `Ok(None)` if somebody else held it all the time.
@@ -128,10 +128,10 @@ impl PoolLock {
     }
 }
 
-impl RefreshLock {
+impl RenewalLock {
     /// Takes the lock of token refreshes, waiting at most `wait`.
-    pub fn acquire(paths: &PoolPaths, wait: Duration) -> io::Result<Option<RefreshLock>> {
-        Ok(FileLock::acquire(&paths.refresh_lock(), wait)?.map(RefreshLock))
+    pub fn acquire(paths: &PoolPaths, wait: Duration) -> io::Result<Option<RenewalLock>> {
+        Ok(FileLock::acquire(&paths.refresh_lock(), wait)?.map(RenewalLock))
     }
 }
 

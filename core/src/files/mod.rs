@@ -8,7 +8,7 @@ pub use atomic::{
     write_whole,
 };
 pub(crate) use atomic::{adopt_owner, refuse_leading_root_astray, refuse_target_of_others};
-pub use lock::{FileLock, PoolLock, RefreshLock};
+pub use lock::{FileLock, PoolLock, RenewalLock};
 
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;

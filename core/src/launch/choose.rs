@@ -3,18 +3,18 @@
 
 use std::path::PathBuf;
 
-use super::target::Owner;
+use super::thread_owner::Owner;
 use super::{Held, Launch, Line, Trouble, nested};
 use crate::account::{Account, AccountId, AccountKind, AuthState};
 use crate::codex::argv::Target;
-use crate::codex::layers::CodexSettings;
+use crate::codex::configuration::CodexSettings;
 use crate::env::{Env, names};
 use crate::error::{Error, ErrorKind, Result};
+use crate::homes::{self, CodexHome, MainHome};
 use crate::launch::ledger::Ledger;
 use crate::pick::{Candidate, Ranked, Reason, Tier, pick};
 use crate::pool::Pool;
 use crate::references;
-use crate::seats::{self, Base, Seat};
 use crate::standing::{Standing, Standings};
 
 /// What was chosen.
@@ -22,10 +22,10 @@ use crate::standing::{Standing, Standings};
 pub(super) enum Choice {
     /// This account, wherever it can sit.
     Account(AccountId),
-    /// The seat of the session that we are inside.
-    Stay(Seat, Option<AccountId>),
-    /// The seat of whoever holds the session that goes on: there or nowhere.
-    Attach(Seat, Option<AccountId>),
+    /// The home of the session that we are inside.
+    Stay(CodexHome, Option<AccountId>),
+    /// The home of whoever holds the session that goes on: there or nowhere.
+    Attach(CodexHome, Option<AccountId>),
     /// Nobody can be picked: whatever is live.
     Live,
 }
@@ -35,28 +35,29 @@ impl Launch<'_> {
         if let Some(name) = self.named() {
             return named(held, name).map(Choice::Account).map_err(Trouble::Named);
         }
-        if let Some((seat, account)) = nested::session(self.env(), held)
+        if let Some((codex_home, account)) = nested::session(self.env(), held)
             && may_be_used(held, account.as_ref())
         {
             lines.push(Line::Verbose("inside a session: its own account".to_owned()));
-            if seat.dir() == held.base.dir()
-                || seats::home::base_of(&held.pool.paths, seat.dir()).as_deref() == Some(held.base.dir())
+            if codex_home.dir() == held.main_home.dir()
+                || homes::home::main_home_of(&held.pool.paths, codex_home.dir()).as_deref()
+                    == Some(held.main_home.dir())
             {
-                return Ok(Choice::Stay(seat, account));
+                return Ok(Choice::Stay(codex_home, account));
             }
-            // Another CODEX_HOME than the session's: its account, in a seat there.
+            // Another CODEX_HOME than the session's: its account, in a home there.
             if let Some(account) = account {
                 return Ok(Choice::Account(account));
             }
         }
         let owner = self.owner(held);
-        if let Owner::Holder(seat, account) = &owner
+        if let Owner::Holder(codex_home, account) = &owner
             && may_be_used(held, account.as_ref())
         {
             let who = account.as_ref().map_or("nobody knows which account", |id| label_of(held, id));
-            let there = held.pool.state().seat(&seat.auth_json()).map(|memory| &memory.account);
+            let there = held.pool.state().home(&codex_home.auth_json()).map(|memory| &memory.account);
             let against = account.as_ref().and_then(|id| self.against(held, id));
-            // Not as the seat would have it, or not for long: that must be said.
+            // Not as the home would have it, or not for long: that must be said.
             let line = match account.is_some() && account.as_ref() == there && against.is_none() {
                 true => Line::Verbose,
                 false => Line::Wrong,
@@ -65,7 +66,7 @@ impl Launch<'_> {
             lines.push(line(format!(
                 "this session is open in a running Codex, which answers as {who}{against}"
             )));
-            return Ok(Choice::Attach(seat.clone(), account.clone()));
+            return Ok(Choice::Attach(codex_home.clone(), account.clone()));
         }
         // Whether the pool has an account's credentials is looked up for the chosen one alone.
         let mut missing: Vec<AccountId> = Vec::new();
@@ -92,7 +93,7 @@ impl Launch<'_> {
 
     /// Why this account would not be picked now, whoever else there is.
     fn against(&self, held: &Held<'_>, id: &AccountId) -> Option<String> {
-        let (pool, ledger, now) = (&held.pool, &held.census.ledger, self.env().now);
+        let (pool, ledger, now) = (&held.pool, &held.processes.ledger, self.env().now);
         let has = |id: &AccountId| pool.credentials().has(id);
         let mut alone = candidates(pool.standings(), ledger, held.live(), held.codex, has);
         alone.retain(|candidate| candidate.standing.id == *id);
@@ -104,7 +105,7 @@ impl Launch<'_> {
     /// The choice by owner, pin and ranking.
     fn rank(&self, held: &Held<'_>, owner: &Owner, missing: &[AccountId], lines: &mut Vec<Line>) -> Choice {
         let now = self.env().now;
-        let (pool, ledger) = (&held.pool, &held.census.ledger);
+        let (pool, ledger) = (&held.pool, &held.processes.ledger);
         let has = |id: &AccountId| !missing.contains(id);
         let candidates = candidates(pool.standings(), ledger, held.live(), held.codex, has);
         let ranking = pick(&candidates, now, self.settings);
@@ -265,7 +266,7 @@ fn allowed(codex: &CodexSettings, kind: AccountKind, account_id: Option<&str>) -
     }
 }
 
-/// The accounts as the pick sees them. `live`: who holds the shared seat. `has_credentials`: whether the
+/// The accounts as the pick sees them. `live`: who holds the main home. `has_credentials`: whether the
 /// pool has an account's document.
 pub fn candidates<'a>(
     standings: &'a Standings,
@@ -284,8 +285,8 @@ pub fn candidates<'a>(
     standings.accounts.iter().map(candidate).collect()
 }
 
-/// Where the databases of a base are: Codex's `sqlite_home`, else CODEX_SQLITE_HOME, else the base.
-pub fn databases(env: &Env, codex: &CodexSettings, base: &Base) -> PathBuf {
+/// Where the databases of a main home are: Codex's `sqlite_home`, else CODEX_SQLITE_HOME, else the main home.
+pub fn databases(env: &Env, codex: &CodexSettings, main_home: &MainHome) -> PathBuf {
     let set = codex.sqlite_home.clone().or_else(|| env.get(names::CODEX_SQLITE_HOME).map(PathBuf::from));
-    set.and_then(|dir| env.absolute(&dir)).unwrap_or_else(|| base.dir().to_owned())
+    set.and_then(|dir| env.absolute(&dir)).unwrap_or_else(|| main_home.dir().to_owned())
 }

@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use crate::account::AccountId;
 use crate::error::{Error, Result};
 use crate::files::{self, PoolLock};
+use crate::homes::CodexHome;
 use crate::paths::PoolPaths;
-use crate::process::{Life, ProcessId};
-use crate::seats::Seat;
+use crate::process::{Liveness, ProcessId};
 use crate::store::path_of_key;
 
 /// How long what another pid namespace does counts, seconds: nobody here can see when it ends.
@@ -25,8 +25,8 @@ pub const UNSEEN_COUNTS: i64 = 12 * 3600;
 pub struct Entry {
     /// The account, if it is known.
     pub account: Option<AccountId>,
-    /// The seat's `auth.json` (see [`crate::store::path_key`]).
-    pub seat: String,
+    /// The home's `auth.json` (see [`crate::store::path_key`]).
+    pub home: String,
     /// The folder it was started in (see [`crate::store::path_key`]).
     #[serde(default)]
     pub cwd: Option<String>,
@@ -35,7 +35,7 @@ pub struct Entry {
     /// What it runs, for people: `codex`, `codex exec`, `codex login`.
     #[serde(default)]
     pub command: String,
-    /// Its UI goes to the background server of its seat, if there is one, and so wherever that goes.
+    /// Its UI goes to the background server of its home, if there is one, and so wherever that goes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub attached: bool,
 }
@@ -46,7 +46,7 @@ pub struct Launch {
     /// Its process: the shim's, then Codex's.
     pub process: ProcessId,
     /// Whether it runs; `Unknown` counts as running. A dead one whose entry a child [holds](hold) is `Unknown`.
-    pub life: Life,
+    pub liveness: Liveness,
     /// What it said; `None` if its file cannot be read, so that it may sit anywhere.
     pub entry: Option<Entry>,
 }
@@ -81,36 +81,36 @@ impl Ledger {
                 continue;
             };
             let Some(process) = file.file_name().to_str().and_then(ProcessId::parse) else { continue };
-            let life = match process.life(me) {
-                Life::Dead if is_held(&file.path()) => Life::Unknown,
-                life => life,
+            let liveness = match process.liveness(me) {
+                Liveness::Dead if is_held(&file.path()) => Liveness::Unknown,
+                liveness => liveness,
             };
             let entry = read_entry(&file.path());
-            let too_old = life == Life::Unknown
+            let too_old = liveness == Liveness::Unknown
                 && entry
                     .as_ref()
                     .map(|e| e.started_at)
                     .or_else(|| modified(&file.path()))
                     .is_none_or(|at| now.saturating_sub(at) > UNSEEN_COUNTS);
-            if life == Life::Dead || too_old {
+            if liveness == Liveness::Dead || too_old {
                 if lock.is_some() {
                     let _ = fs::remove_file(file.path());
                 }
                 ledger.ended.extend(entry);
                 continue;
             }
-            ledger.launches.push(Launch { process, life, entry });
+            ledger.launches.push(Launch { process, liveness, entry });
         }
         ledger
     }
 
-    /// The seats of those that count and of those that ended just now, each once.
-    pub fn seats(&self, paths: &PoolPaths) -> Vec<Seat> {
+    /// The homes of those that count and of those that ended just now, each once.
+    pub fn homes(&self, paths: &PoolPaths) -> Vec<CodexHome> {
         let entries = self.launches.iter().filter_map(|l| l.entry.as_ref()).chain(&self.ended);
-        let mut keys: Vec<&str> = entries.map(|entry| entry.seat.as_str()).collect();
+        let mut keys: Vec<&str> = entries.map(|entry| entry.home.as_str()).collect();
         keys.sort_unstable();
         keys.dedup();
-        keys.into_iter().filter_map(|key| Seat::of_auth_json(paths, &path_of_key(key))).collect()
+        keys.into_iter().filter_map(|key| CodexHome::of_auth_json(paths, &path_of_key(key))).collect()
     }
 
     /// Running sessions of an account.
@@ -153,7 +153,7 @@ pub fn enter(paths: &PoolPaths, process: &ProcessId, entry: &Entry) -> Result<()
     let write = || {
         let mut file =
             fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
-        // Whatever the umask: an entry that cannot be read may mean any seat.
+        // Whatever the umask: an entry that cannot be read may mean any home.
         file.set_permissions(fs::Permissions::from_mode(0o600))?;
         // Root's session must not make the user's own launches blind.
         files::adopt_owner(&path)?;

@@ -14,13 +14,13 @@ use crate::auth_doc::{AuthDoc, DocHash};
 use crate::env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{self, Durability, PoolLock};
+use crate::homes::in_use::{self, Processes};
+use crate::homes::{self, CodexHome, HomeContent, MainHome};
 use crate::paths::PoolPaths;
 use crate::pool::Pool;
-use crate::process::{Life, ProcessId};
+use crate::process::{Liveness, ProcessId};
 use crate::references;
 use crate::renewal;
-use crate::seats::occupants::{self, Census};
-use crate::seats::{self, Base, Holding, Seat};
 use crate::store::{LostFound, Mark, MarkKind, Why, path_key, path_of_key};
 
 /// How long the end of a login waits for the pool's lock: no Codex is waiting for us any more.
@@ -28,67 +28,71 @@ const LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// A login or logout that is about to run.
 #[derive(Debug)]
-pub struct Interlude {
+pub struct AuthCommand {
     paths: PoolPaths,
-    base: Base,
+    main_home: MainHome,
     kind: MarkKind,
-    /// Where Codex will write: the shared seat, or a fresh home when that is in use.
-    seat: Seat,
+    /// Where Codex will write: the main home, or a fresh home when that is in use.
+    home: CodexHome,
     private: bool,
     me: ProcessId,
 }
 
 impl Launch<'_> {
-    /// Prepares a login or logout; `None` if Codex should run it as it is, since the login in the seat is
+    /// Prepares a login or logout; `None` if Codex should run it as it is, since the login in the home is
     /// none of ours.
-    pub(super) fn begin(&self, held: &mut Held<'_>, out: &mut Program) -> Result<Option<Interlude>, Trouble> {
-        let Some(me) = held.census.me.clone() else {
+    pub(super) fn begin(
+        &self,
+        held: &mut Held<'_>,
+        out: &mut Program,
+    ) -> Result<Option<AuthCommand>, Trouble> {
+        let Some(me) = held.processes.me.clone() else {
             return Err(Trouble::Pool("the system does not tell which processes run".to_owned()));
         };
-        if matches!(held.shared, Holding::Unmanaged(_) | Holding::Unreadable(_)) {
+        if matches!(held.shared, HomeContent::Unmanaged(_) | HomeContent::Unreadable(_)) {
             return Ok(None);
         }
         let now = self.env().now;
         let kind = if self.call.is_login() { MarkKind::Login } else { MarkKind::Logout };
-        let private = kind == MarkKind::Login && self.free_shared_seat(held)?.is_some();
-        let seat = match kind {
-            _ if private => private_home(held.base, &held.pool.paths, &me),
-            MarkKind::Logout => self.seat_to_leave(held)?,
-            _ => held.base.shared(),
+        let private = kind == MarkKind::Login && self.free_main_home(held)?.is_some();
+        let codex_home = match kind {
+            _ if private => private_home(held.main_home, &held.pool.paths, &me),
+            MarkKind::Logout => self.home_to_leave(held)?,
+            _ => held.main_home.shared(),
         };
         if private {
-            seats::home::update_special(held.lock, &held.pool.paths, held.base, &seat, now)?;
+            homes::home::update_special(held.lock, &held.pool.paths, held.main_home, &codex_home, now)?;
         }
-        self.point_to(held, &seat, out);
-        let key = path_key(&seat.auth_json());
-        let account = held.pool.state().seats.get(&key).map(|memory| memory.account.clone());
-        self.enter(held, &seat, account.as_ref())?;
+        self.set_codex_home(held, &codex_home, out);
+        let key = path_key(&codex_home.auth_json());
+        let account = held.pool.state().homes.get(&key).map(|memory| memory.account.clone());
+        self.enter(held, &codex_home, account.as_ref())?;
         let state = held.pool.state_mut();
         // What happens to the file from here on is our doing.
-        let memory = state.seats.remove(&key);
-        state.marks.push(Mark { kind, account, seat: Some(key), process: me.to_string(), at: now });
+        let memory = state.homes.remove(&key);
+        state.marks.push(Mark { kind, account, home: Some(key), process: me.to_string(), at: now });
         held.pool.commit_with(held.lock, Durability::Durable)?;
         if kind == MarkKind::Login && !private {
-            move_aside(held, &seat, memory.as_ref().map(|memory| &memory.hash), now)?;
+            move_aside(held, &codex_home, memory.as_ref().map(|memory| &memory.hash), now)?;
         }
-        let seated = super::seating::Seated { seat: seat.clone(), account: None, attaches: false };
+        let seated = super::placement::Placement { home: codex_home.clone(), account: None, attaches: false };
         let extra = self.extra_args(held, &seated);
         out.insert_args(self.call, self.request.args, &extra);
-        Ok(Some(Interlude {
+        Ok(Some(AuthCommand {
             paths: held.pool.paths.clone(),
-            base: held.base.clone(),
+            main_home: held.main_home.clone(),
             kind,
-            seat,
+            home: codex_home,
             private,
             me,
         }))
     }
 
     /// Where a logout takes place: the account that was named, the session we are inside, whoever is live.
-    fn seat_to_leave(&self, held: &mut Held<'_>) -> Result<Seat, Trouble> {
-        let shared = held.base.shared();
+    fn home_to_leave(&self, held: &mut Held<'_>) -> Result<CodexHome, Trouble> {
+        let shared = held.main_home.shared();
         let Some(name) = self.named() else {
-            return Ok(nested::session(self.env(), held).map_or(shared, |(seat, _)| seat));
+            return Ok(nested::session(self.env(), held).map_or(shared, |(codex_home, _)| codex_home));
         };
         let registry = held.pool.readable().map_err(Trouble::Named)?;
         let account = references::resolve(&registry.accounts, name).map_err(Trouble::Named)?;
@@ -96,13 +100,13 @@ impl Launch<'_> {
         if held.live() == Some(&id) {
             return Ok(shared);
         }
-        let home = held.base.home(&held.pool.paths, &id);
+        let home = held.main_home.home(&held.pool.paths, &id);
         let now = self.env().now;
-        seats::home::update_special(held.lock, &held.pool.paths, held.base, &home, now)?;
-        match seats::reconcile_whole(held.lock, &mut held.pool, &home, now)? {
-            Holding::Account { id: there, .. } if there == id => {}
-            Holding::Account { .. } | Holding::Empty => {
-                seats::place(held.lock, &mut held.pool, &held.census, &home, &id, now)?;
+        homes::home::update_special(held.lock, &held.pool.paths, held.main_home, &home, now)?;
+        match homes::reconcile_whole(held.lock, &mut held.pool, &home, now)? {
+            HomeContent::Account { id: there, .. } if there == id => {}
+            HomeContent::Account { .. } | HomeContent::Empty => {
+                homes::place(held.lock, &mut held.pool, &held.processes, &home, &id, now)?;
             }
             _ => {
                 let text = format!("its own home, {}, holds another login", home.dir().display());
@@ -113,20 +117,20 @@ impl Launch<'_> {
     }
 }
 
-/// A fresh home for one login, over the base, so that Codex sees the user's settings there.
-fn private_home(base: &Base, paths: &PoolPaths, process: &ProcessId) -> Seat {
-    base.special(paths, &format!("login-{}-{}", process.pid, process.start_ticks))
+/// A fresh home for one login, over the main home, so that Codex sees the user's settings there.
+fn private_home(main_home: &MainHome, paths: &PoolPaths, process: &ProcessId) -> CodexHome {
+    main_home.special(paths, &format!("login-{}-{}", process.pid, process.start_ticks))
 }
 
 /// Takes the live document, which the pool holds, out of the way. `seen`: what it was when it was taken in.
-fn move_aside(held: &mut Held<'_>, seat: &Seat, seen: Option<&DocHash>, now: i64) -> Result<()> {
-    if matches!(held.shared, Holding::Broken { .. }) {
-        return seats::clear_broken(held.lock, &mut held.pool, seat, now);
+fn move_aside(held: &mut Held<'_>, codex_home: &CodexHome, seen: Option<&DocHash>, now: i64) -> Result<()> {
+    if matches!(held.shared, HomeContent::Broken { .. }) {
+        return homes::clear_broken(held.lock, &mut held.pool, codex_home, now);
     }
-    seats::take_away(held.lock, &mut held.pool, seat, seen, now)
+    homes::take_away(held.lock, &mut held.pool, codex_home, seen, now)
 }
 
-impl Interlude {
+impl AuthCommand {
     /// Runs Codex as a child, and brings the pool up to date after it. The status is Codex's own; a
     /// signal that killed it kills us, too.
     pub fn run(self, program: &Program, say: impl Fn(&[Line])) -> u8 {
@@ -165,12 +169,12 @@ impl Interlude {
         let now = env::clock();
         let mut pool = Pool::open(&lock, &self.paths, now)?;
         ledger::leave(&self.paths, &self.me);
-        let census = Census::take(Some(&lock), &self.paths, now);
+        let processes = Processes::read(Some(&lock), &self.paths, now);
         let me = self.me.to_string();
         let mark = pool.state().marks.iter().find(|m| m.process == me && m.kind == self.kind).cloned();
         let Some(mark) = mark else { return Ok(()) };
         let succeeded = end == End::Exited(0);
-        let held = settle(&lock, &mut pool, &census, &mark, succeeded, now)?;
+        let held = settle(&lock, &mut pool, &processes, &mark, succeeded, now)?;
         if self.kind == MarkKind::Login
             && succeeded
             && let Some(id) = &held
@@ -181,7 +185,7 @@ impl Interlude {
         pool.state_mut().marks.retain(|other| *other != mark);
         pool.commit(&lock)?;
         if self.private {
-            let _ = std::fs::remove_dir_all(self.seat.dir());
+            let _ = std::fs::remove_dir_all(self.home.dir());
             if succeeded && held.is_none() {
                 let place = pool.paths.lost_found();
                 lines.push(Line::Wrong(format!(
@@ -196,7 +200,7 @@ impl Interlude {
             && let Some(account) = pool.registry().get(&id)
         {
             let place = if self.private {
-                format!("; the sessions in {} go on as they are", self.base.dir().display())
+                format!("; the sessions in {} go on as they are", self.main_home.dir().display())
             } else {
                 String::new()
             };
@@ -212,34 +216,35 @@ fn leave(status: u8) -> ! {
     std::process::exit(i32::from(status))
 }
 
-/// What a finished, or interrupted, login or logout means for the pool. Says whose login the seat holds.
+/// What a finished, or interrupted, login or logout means for the pool. Says whose login the home holds.
 fn settle(
     lock: &PoolLock,
     pool: &mut Pool,
-    census: &Census,
+    processes: &Processes,
     mark: &Mark,
     succeeded: bool,
     now: i64,
 ) -> Result<Option<AccountId>> {
-    let seat = mark.seat.as_deref().and_then(|key| Seat::of_auth_json(&pool.paths, &path_of_key(key)));
-    let Some(seat) = seat else { return Ok(None) };
-    if seats::home::is_special(&pool.paths, seat.dir()) {
-        return adopt_private(lock, pool, &seat, now);
+    let codex_home =
+        mark.home.as_deref().and_then(|key| CodexHome::of_auth_json(&pool.paths, &path_of_key(key)));
+    let Some(codex_home) = codex_home else { return Ok(None) };
+    if homes::home::is_special(&pool.paths, codex_home.dir()) {
+        return adopt_private(lock, pool, &codex_home, now);
     }
-    match (seats::reconcile(lock, pool, &seat, now)?, &mark.account) {
-        (Holding::Account { id, .. }, _) => {
+    match (homes::reconcile(lock, pool, &codex_home, now)?, &mark.account) {
+        (HomeContent::Account { id, .. }, _) => {
             if mark.kind == MarkKind::Login {
                 // The account may sit in a home, too: there must be one file.
-                seats::place(lock, pool, census, &seat, &id, now)?;
+                homes::place(lock, pool, processes, &codex_home, &id, now)?;
             }
             Ok(Some(id))
         }
-        (Holding::Empty | Holding::Broken { .. }, Some(before)) if mark.kind == MarkKind::Login => {
-            seats::clear_broken(lock, pool, &seat, now)?;
-            seats::place(lock, pool, census, &seat, before, now)?;
+        (HomeContent::Empty | HomeContent::Broken { .. }, Some(before)) if mark.kind == MarkKind::Login => {
+            homes::clear_broken(lock, pool, &codex_home, now)?;
+            homes::place(lock, pool, processes, &codex_home, before, now)?;
             Ok(None)
         }
-        (Holding::Empty, Some(before)) => {
+        (HomeContent::Empty, Some(before)) => {
             log_out(lock, pool, before, succeeded, now)?;
             Ok(None)
         }
@@ -247,8 +252,8 @@ fn settle(
     }
 }
 
-/// Takes over a login that was made in a fresh home, and hands it to the seats of its account.
-fn adopt_private(lock: &PoolLock, pool: &mut Pool, home: &Seat, now: i64) -> Result<Option<AccountId>> {
+/// Takes over a login that was made in a fresh home, and hands it to the homes of its account.
+fn adopt_private(lock: &PoolLock, pool: &mut Pool, home: &CodexHome, now: i64) -> Result<Option<AccountId>> {
     let path = home.auth_json();
     let bytes =
         files::read_small(&path, crate::auth_doc::MAX_BYTES).map_err(|e| Error::io("read", &path, &e))?;
@@ -259,9 +264,9 @@ fn adopt_private(lock: &PoolLock, pool: &mut Pool, home: &Seat, now: i64) -> Res
     };
     pool.adopt(lock, &doc, None, false, now)?;
     let id = doc.id().clone();
-    for seat in seats::seats_of(lock, pool, &id, now)? {
+    for codex_home in homes::homes_of(lock, pool, &id, now)? {
         if let Some(newest) = pool.credentials().load(&id)? {
-            seats::renew(lock, pool, &seat, &newest, now)?;
+            homes::renew(lock, pool, &codex_home, &newest, now)?;
         }
     }
     Ok(Some(id))
@@ -271,7 +276,7 @@ fn adopt_private(lock: &PoolLock, pool: &mut Pool, home: &Seat, now: i64) -> Res
 /// are of no more use; if not, nobody knows, and a refresh will tell.
 fn log_out(lock: &PoolLock, pool: &mut Pool, id: &AccountId, succeeded: bool, now: i64) -> Result<()> {
     if succeeded {
-        seats::clear_seats(lock, pool, id, now)?;
+        homes::clear_homes(lock, pool, id, now)?;
         pool.credentials().remove(lock, id)?;
     }
     if let Some(account) = pool.registry_mut().get_mut(id) {
@@ -287,29 +292,29 @@ fn log_out(lock: &PoolLock, pool: &mut Pool, id: &AccountId, succeeded: bool, no
 /// Undoes what a login or logout that was killed has left.
 ///
 /// # Errors
-/// If a seat cannot be read or written; the mark then stays.
-pub fn undo_interrupted(lock: &PoolLock, pool: &mut Pool, census: &Census, now: i64) -> Result<()> {
-    let Some(me) = &census.me else { return Ok(()) };
+/// If a home cannot be read or written; the mark then stays.
+pub fn undo_interrupted(lock: &PoolLock, pool: &mut Pool, processes: &Processes, now: i64) -> Result<()> {
+    let Some(me) = &processes.me else { return Ok(()) };
     let interrupted = |mark: &Mark| {
         let process = ProcessId::parse(&mark.process);
-        mark.kind != MarkKind::Refresh
-            && process.is_none_or(|process| match process.life(me) {
-                Life::Alive => false,
-                Life::Unknown => now - mark.at > ledger::UNSEEN_COUNTS,
+        mark.kind != MarkKind::Renewal
+            && process.is_none_or(|process| match process.liveness(me) {
+                Liveness::Alive => false,
+                Liveness::Unknown => now - mark.at > ledger::UNSEEN_COUNTS,
                 // Only the shim was killed, perhaps: then Codex is still at it, or about to.
-                Life::Dead => {
-                    !census.ledger.launches.iter().any(|launch| launch.process == process)
-                        && occupants::orphans(&process).is_empty()
+                Liveness::Dead => {
+                    !processes.ledger.launches.iter().any(|launch| launch.process == process)
+                        && in_use::orphans(&process).is_empty()
                 }
             })
     };
     while let Some(mark) = pool.state().marks.iter().find(|mark| interrupted(mark)).cloned() {
-        settle(lock, pool, census, &mark, false, now)?;
-        if let Some(seat) =
-            mark.seat.as_deref().and_then(|key| Seat::of_auth_json(&pool.paths, &path_of_key(key)))
-            && seats::home::is_special(&pool.paths, seat.dir())
+        settle(lock, pool, processes, &mark, false, now)?;
+        if let Some(codex_home) =
+            mark.home.as_deref().and_then(|key| CodexHome::of_auth_json(&pool.paths, &path_of_key(key)))
+            && homes::home::is_special(&pool.paths, codex_home.dir())
         {
-            let _ = std::fs::remove_dir_all(seat.dir());
+            let _ = std::fs::remove_dir_all(codex_home.dir());
         }
         pool.state_mut().marks.retain(|other| *other != mark);
     }

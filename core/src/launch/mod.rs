@@ -7,10 +7,10 @@ mod exec;
 pub mod ledger;
 pub mod login;
 mod nested;
-mod refresh;
-mod seating;
+mod placement;
+mod refresh_child;
 mod spawn;
-mod target;
+mod thread_owner;
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -21,18 +21,18 @@ pub use exec::{Program, become_program};
 
 use crate::account::AccountId;
 use crate::codex::argv::{self, Invocation};
+use crate::codex::configuration::{CodexSettings, SYSTEM_DIR, Surroundings};
 use crate::codex::find::{self, NoCodex};
-use crate::codex::layers::{CodexSettings, SYSTEM_DIR, Surroundings};
 use crate::config::Settings;
 use crate::env::{Env, names};
 use crate::error::{Error, ErrorKind};
 use crate::files::PoolLock;
+use crate::homes::in_use::Processes;
+use crate::homes::{self, CodexHome, HomeContent, MainHome, NoMainHome};
 use crate::paths::PoolPaths;
 use crate::pool::Pool;
-use crate::seats::occupants::Census;
-use crate::seats::{self, Base, Holding, NoBase, Seat};
 use crate::usage::NO_WAIT;
-use refresh::Due;
+use refresh_child::Due;
 
 /// How long a launch waits for the pool's lock.
 pub const LOCK_WAIT: Duration = Duration::from_secs(2);
@@ -64,7 +64,7 @@ pub enum Outcome {
     /// Print the lines and become this program.
     Exec(Program, Vec<Line>),
     /// Print the lines and run this program as a child (see [`login::Interlude::run`]).
-    Child(Box<login::Interlude>, Program, Vec<Line>),
+    Child(Box<login::AuthCommand>, Program, Vec<Line>),
     /// Print the error and exit with this status.
     Fail(u8, String),
 }
@@ -139,7 +139,7 @@ pub fn prepare(request: &Request<'_>) -> Outcome {
     let mut lines: Vec<Line> = problems.into_iter().map(Line::Wrong).collect();
     let launch = Launch { request, settings: &settings, call: &call, is_codex };
     let mut seated = out.clone();
-    match launch.seat(paths.as_ref(), &mut seated, &mut lines) {
+    match launch.home(paths.as_ref(), &mut seated, &mut lines) {
         Ok(None) => Outcome::Exec(seated, lines),
         Ok(Some(interlude)) => Outcome::Child(Box::new(interlude), seated, lines),
         Err(Trouble::Named(error)) => Outcome::Fail(error.kind.exit_status(), error.to_string()),
@@ -190,13 +190,13 @@ struct Launch<'a> {
 struct Held<'a> {
     lock: &'a PoolLock,
     pool: Pool,
-    census: Census,
+    processes: Processes,
     /// What the usage data asks for.
     due: Due,
-    base: &'a Base,
+    main_home: &'a MainHome,
     codex: &'a CodexSettings,
-    /// What the shared seat holds.
-    shared: Holding,
+    /// What the main home holds.
+    shared: HomeContent,
 }
 
 impl Launch<'_> {
@@ -204,28 +204,28 @@ impl Launch<'_> {
         self.request.env
     }
 
-    /// Chooses the account, seats it and enters the launch in the ledger.
-    fn seat(
+    /// Chooses the account, homes it and enters the launch in the ledger.
+    fn home(
         &self,
         paths: Option<&PoolPaths>,
         out: &mut Program,
         lines: &mut Vec<Line>,
-    ) -> Result<Option<login::Interlude>, Trouble> {
+    ) -> Result<Option<login::AuthCommand>, Trouble> {
         let env = self.env();
         let paths = paths.ok_or_else(|| Trouble::Pool("HOME is not set".to_owned()))?;
         if !paths.root().is_dir() {
             let text = format!("there is no pool at {}; `codex-pool init` makes one", paths.root().display());
             return Err(Trouble::Pool(text));
         }
-        let base = match Base::of_env(env, paths) {
-            Ok(base) => base,
-            Err(NoBase::NoHome) => {
+        let main_home = match MainHome::of_env(env, paths) {
+            Ok(main_home) => main_home,
+            Err(NoMainHome::NoHome) => {
                 return Err(Trouble::Pool("neither HOME nor CODEX_HOME is set".to_owned()));
             }
-            Err(NoBase::Absent(_)) => return Err(Trouble::Codex),
+            Err(NoMainHome::Absent(_)) => return Err(Trouble::Codex),
         };
         let around = Surroundings {
-            codex_home: base.dir(),
+            codex_home: main_home.dir(),
             system_dir: Path::new(SYSTEM_DIR),
             user_home: env.home(),
             cwd: env.cwd.as_deref(),
@@ -236,65 +236,67 @@ impl Launch<'_> {
         let mut held = loop {
             let attempt = take_lock(paths)?;
             let mut pool = Pool::open_for_launch(&attempt, paths, env.now)?;
-            let census = Census::take(Some(&attempt), paths, env.now);
-            login::undo_interrupted(&attempt, &mut pool, &census, env.now)?;
-            let shared = seats::reconcile(&attempt, &mut pool, &base.shared(), env.now)?;
+            let processes = Processes::read(Some(&attempt), paths, env.now);
+            login::undo_interrupted(&attempt, &mut pool, &processes, env.now)?;
+            let shared = homes::reconcile(&attempt, &mut pool, &main_home.shared(), env.now)?;
             // Also what was in use until a moment ago: the next look at the ledger does not know of that any more.
-            for seat in census.ledger.seats(paths).iter().filter(|seat| **seat != base.shared()) {
-                seats::reconcile(&attempt, &mut pool, seat, env.now)?;
+            for codex_home in
+                processes.ledger.homes(paths).iter().filter(|codex_home| **codex_home != main_home.shared())
+            {
+                homes::reconcile(&attempt, &mut pool, codex_home, env.now)?;
             }
-            if shared == (Holding::Broken { settled: false }) && !waited_for_codex {
+            if shared == (HomeContent::Broken { settled: false }) && !waited_for_codex {
                 drop(attempt);
-                seats::wait_until_whole(paths, &base.shared());
+                homes::wait_until_whole(paths, &main_home.shared());
                 waited_for_codex = true;
                 continue;
             }
-            pool.learn_from_logs(&attempt, &census.ledger, base.dir(), env.now);
-            let due = refresh::due(pool.standings(), self.settings, env.now);
+            pool.learn_from_logs(&attempt, &processes.ledger, main_home.dir(), env.now);
+            let due = refresh_child::due(pool.standings(), self.settings, env.now);
             if due == Due::Wait && !waited_for_usage && self.named().is_none() {
                 // Noted before the wait, so that a wait in vain is not repeated by the next launch.
                 pool.usage_mut().no_wait_until = Some(env.now + NO_WAIT);
                 pool.commit(&attempt)?;
                 drop(attempt);
-                refresh::and_wait(env, paths, self.settings.launch_refresh_timeout);
+                refresh_child::and_wait(env, paths, self.settings.launch_refresh_timeout);
                 waited_for_usage = true;
                 continue;
             }
             lock = attempt;
-            break Held { lock: &lock, pool, census, due, base: &base, codex: &codex, shared };
+            break Held { lock: &lock, pool, processes, due, main_home: &main_home, codex: &codex, shared };
         };
         // Where that fails, a launch into a home says so; others need no home.
-        let _ = seats::mcp_logins::share(&lock, paths, &base, None, env.now);
+        let _ = homes::mcp_logins::share(&lock, paths, &main_home, None, env.now);
         if self.is_codex && (self.call.is_login() || self.call.is_logout()) {
             let interlude = self.begin(&mut held, out)?;
             held.pool.commit(&lock)?;
             return Ok(interlude);
         }
         let choice = self.choose(&held, lines)?;
-        let seated = self.take_seat(&mut held, choice, lines);
+        let seated = self.take_home(&mut held, choice, lines);
         if let Ok(seated) = &seated {
-            self.dress(&mut held, seated, out);
+            self.apply_home(&mut held, seated, out);
             if let Some(account) = &seated.account {
                 self.remember_folder(&mut held, account);
             }
         }
-        // What was learned is kept even if the seat could not be had.
+        // What was learned is kept even if the home could not be had.
         if let Err(error) = held.pool.commit(&lock) {
             lines.push(Line::Wrong(error.to_string()));
         }
         held.pool.index(&lock);
         let seated = seated?;
-        let renew = seated.account.filter(|_| held.runs_out_soon(&seated.seat, env.now)).and_then(|id| {
+        let renew = seated.account.filter(|_| held.runs_out_soon(&seated.home, env.now)).and_then(|id| {
             let doc = held.pool.credentials().load(&id).ok().flatten()?;
-            refresh::token_needs_renewal(&doc, env.now)
+            refresh_child::token_needs_renewal(&doc, env.now)
                 .then(|| held.pool.registry().get(&id).cloned())
                 .flatten()
         });
         let due = held.due;
         drop(lock);
         match renew {
-            Some(account) => refresh::token(env, paths, &account),
-            None if due != Due::Nothing && !waited_for_usage => refresh::in_background(env, paths),
+            Some(account) => refresh_child::token(env, paths, &account),
+            None if due != Due::Nothing && !waited_for_usage => refresh_child::in_background(env, paths),
             None => {}
         }
         Ok(None)
@@ -307,9 +309,9 @@ impl Launch<'_> {
             .or_else(|| if self.request.best { None } else { self.env().text(names::CODEX_POOL_ACCOUNT) })
     }
 
-    /// Gives the program what its seat needs: environment and arguments.
-    fn dress(&self, held: &mut Held<'_>, seated: &seating::Seated, out: &mut Program) {
-        self.point_to(held, &seated.seat, out);
+    /// Gives the program what its home needs: environment and arguments.
+    fn apply_home(&self, held: &mut Held<'_>, seated: &placement::Placement, out: &mut Program) {
+        self.set_codex_home(held, &seated.home, out);
         if !self.is_codex {
             if let Some(id) = &seated.account {
                 out.set_env(names::CODEX_POOL_ACCOUNT, Some(id.as_str().as_ref()));
@@ -323,26 +325,29 @@ impl Launch<'_> {
         out.insert_args(self.call, self.request.args, &extra);
     }
 
-    /// Gives the program the environment of its seat.
-    fn point_to(&self, held: &Held<'_>, seat: &Seat, out: &mut Program) {
-        if seat.dir() != held.base.dir() {
-            out.set_env(names::CODEX_HOME, Some(seat.dir().as_os_str()));
-            // Set by the user, or inherited from the home that we are in: it is the base's already.
+    /// Gives the program the environment of its home.
+    fn set_codex_home(&self, held: &Held<'_>, codex_home: &CodexHome, out: &mut Program) {
+        if codex_home.dir() != held.main_home.dir() {
+            out.set_env(names::CODEX_HOME, Some(codex_home.dir().as_os_str()));
+            // Set by the user, or inherited from the home that we are in: it is the main home's already.
             if self.env().get(names::CODEX_SQLITE_HOME).is_none() {
-                out.set_env(names::CODEX_SQLITE_HOME, Some(held.base.dir().as_os_str()));
+                out.set_env(names::CODEX_SQLITE_HOME, Some(held.main_home.dir().as_os_str()));
             }
         } else if self
             .env()
             .get(names::CODEX_HOME)
-            .is_some_and(|dir| seats::home::base_of(&held.pool.paths, Path::new(dir)).is_some())
+            .is_some_and(|dir| homes::home::main_home_of(&held.pool.paths, Path::new(dir)).is_some())
         {
-            // Out of an inherited home, back to the base.
-            out.set_env(names::CODEX_HOME, held.base.explicit().then(|| held.base.dir().as_os_str()));
-            if self.env().get(names::CODEX_SQLITE_HOME) == Some(held.base.dir().as_os_str()) {
+            // Out of an inherited home, back to the main home.
+            out.set_env(
+                names::CODEX_HOME,
+                held.main_home.explicit().then(|| held.main_home.dir().as_os_str()),
+            );
+            if self.env().get(names::CODEX_SQLITE_HOME) == Some(held.main_home.dir().as_os_str()) {
                 out.set_env(names::CODEX_SQLITE_HOME, None);
             }
         }
-        if let Some(me) = &held.census.me {
+        if let Some(me) = &held.processes.me {
             out.set_env(names::CODEX_POOL_LAUNCH, Some(me.to_string().as_ref()));
         }
     }
@@ -360,13 +365,13 @@ fn take_lock(paths: &PoolPaths) -> Result<PoolLock, Trouble> {
 }
 
 impl Held<'_> {
-    /// Whether the token in a seat may have to be renewed before somebody starts on it.
-    fn runs_out_soon(&self, seat: &Seat, now: i64) -> bool {
-        let expires_at = self.pool.state().seat(&seat.auth_json()).and_then(|memory| memory.expires_at);
-        expires_at.is_none_or(|at| at.saturating_sub(now) < refresh::TOKEN_WAITS_BELOW)
+    /// Whether the token in a home may have to be renewed before somebody starts on it.
+    fn runs_out_soon(&self, codex_home: &CodexHome, now: i64) -> bool {
+        let expires_at = self.pool.state().home(&codex_home.auth_json()).and_then(|memory| memory.expires_at);
+        expires_at.is_none_or(|at| at.saturating_sub(now) < refresh_child::TOKEN_WAITS_BELOW)
     }
 
-    /// The account in the shared seat.
+    /// The account in the main home.
     fn live(&self) -> Option<&AccountId> {
         self.shared.account()
     }

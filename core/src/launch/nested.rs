@@ -6,8 +6,8 @@ use super::Held;
 use super::ledger::Entry;
 use crate::account::AccountId;
 use crate::env::{Env, names};
-use crate::process::{self, Life};
-use crate::seats::{Seat, occupants};
+use crate::homes::{CodexHome, in_use};
+use crate::process::{self, Liveness};
 use crate::store::path_of_key;
 
 /// How many shims deep we are. The count is kept with the thread it was made in: a new thread is a
@@ -29,44 +29,48 @@ pub(super) fn depth_value(depth: u32, thread: Option<&str>) -> OsString {
     }
 }
 
-/// The session that we run inside: its seat, and its account if that is known.
-pub(super) fn session(env: &Env, held: &Held<'_>) -> Option<(Seat, Option<AccountId>)> {
-    let (paths, census) = (&held.pool.paths, &held.census);
+/// The session that we run inside: its home, and its account if that is known.
+pub(super) fn session(env: &Env, held: &Held<'_>) -> Option<(CodexHome, Option<AccountId>)> {
+    let (paths, processes) = (&held.pool.paths, &held.processes);
     let of_entry = |entry: &Entry| {
-        let seat = Seat::of_auth_json(paths, &path_of_key(&entry.seat))?;
-        // The seat may have changed hands under it (`use --force`).
-        let account = held.pool.state().seat(&seat.auth_json()).map(|memory| memory.account.clone());
-        Some((seat, account.or_else(|| entry.account.clone())))
+        let home = CodexHome::of_auth_json(paths, &path_of_key(&entry.home))?;
+        // The home may have changed hands under it (`use --force`).
+        let account = held.pool.state().home(&home.auth_json()).map(|memory| memory.account.clone());
+        Some((home, account.or_else(|| entry.account.clone())))
     };
     let thread = env.text(names::CODEX_THREAD_ID);
     // The environment may be of the first session that a background server served. The process tree
     // tells better, but costs more; only where Codex says that we are in a thread is it worth that.
     if thread.is_some()
-        && let Some(seat) = above(held)
+        && let Some(home) = above(held)
     {
-        let account = held.pool.state().seat(&seat.auth_json()).map(|memory| memory.account.clone());
-        return Some((seat, account));
+        let account = held.pool.state().home(&home.auth_json()).map(|memory| memory.account.clone());
+        return Some((home, account));
     }
-    let launch = census.ledger.find(env.text(names::CODEX_POOL_LAUNCH)?)?;
+    let launch = processes.ledger.find(env.text(names::CODEX_POOL_LAUNCH)?)?;
     of_entry(launch.entry.as_ref()?)
 }
 
-/// The seat of the nearest launch or background server that this process descends from.
-fn above(held: &Held<'_>) -> Option<Seat> {
-    let me = held.census.me.as_ref()?;
+/// The home of the nearest launch or background server that this process descends from.
+fn above(held: &Held<'_>) -> Option<CodexHome> {
+    let me = held.processes.me.as_ref()?;
     let mut at = process::stat(me.pid)?.parent;
     // The table can change while we climb; the bound keeps that harmless.
     for _ in 0..64 {
         if at <= 1 {
             return None;
         }
-        let launch =
-            held.census.ledger.launches.iter().find(|l| l.life == Life::Alive && l.process.pid == at);
+        let launch = held
+            .processes
+            .ledger
+            .launches
+            .iter()
+            .find(|l| l.liveness == Liveness::Alive && l.process.pid == at);
         if let Some(entry) = launch.and_then(|l| l.entry.as_ref()) {
-            return Seat::of_auth_json(&held.pool.paths, &path_of_key(&entry.seat));
+            return CodexHome::of_auth_json(&held.pool.paths, &path_of_key(&entry.home));
         }
-        if let Some(dir) = occupants::server_dir(&held.pool.paths, held.base, at) {
-            return Seat::of_auth_json(&held.pool.paths, &dir.join("auth.json"));
+        if let Some(dir) = in_use::server_dir(&held.pool.paths, held.main_home, at) {
+            return CodexHome::of_auth_json(&held.pool.paths, &dir.join("auth.json"));
         }
         at = process::stat(at)?.parent;
     }

@@ -33,7 +33,7 @@ pub struct ProcessId {
 
 /// Whether a process is still there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Life {
+pub enum Liveness {
     /// It runs.
     Alive,
     /// It is gone, or a zombie.
@@ -70,19 +70,19 @@ impl ProcessId {
     }
 
     /// Whether it still lives, as seen from `me`.
-    pub fn life(&self, me: &ProcessId) -> Life {
+    pub fn liveness(&self, me: &ProcessId) -> Liveness {
         if self.boot != me.boot {
-            return Life::Dead;
+            return Liveness::Dead;
         }
         if self.pid_namespace != me.pid_namespace {
-            return Life::Unknown;
+            return Liveness::Unknown;
         }
         match system::stat(self.pid) {
-            Some(stat) if stat.start_ticks == self.start_ticks && !stat.ended => Life::Alive,
-            Some(_) => Life::Dead,
+            Some(stat) if stat.start_ticks == self.start_ticks && !stat.ended => Liveness::Alive,
+            Some(_) => Liveness::Dead,
             // `/proc` can be told to hide other users' processes (hidepid).
-            None if exists(self.pid) => Life::Unknown,
-            None => Life::Dead,
+            None if exists(self.pid) => Liveness::Unknown,
+            None => Liveness::Dead,
         }
     }
 }
@@ -224,14 +224,14 @@ mod tests {
     #[test]
     fn we_live_and_our_id_survives_text() {
         let me = ProcessId::of_self().unwrap();
-        assert_eq!(me.life(&me), Life::Alive);
+        assert_eq!(me.liveness(&me), Liveness::Alive);
         assert_eq!(ProcessId::parse(&me.to_string()), Some(me.clone()));
         let earlier = ProcessId { start_ticks: me.start_ticks.wrapping_sub(1), ..me.clone() };
-        assert_eq!(earlier.life(&me), Life::Dead, "the same pid, another process");
+        assert_eq!(earlier.liveness(&me), Liveness::Dead, "the same pid, another process");
         let other_boot = ProcessId { boot: "0".into(), ..me.clone() };
-        assert_eq!(other_boot.life(&me), Life::Dead);
+        assert_eq!(other_boot.liveness(&me), Liveness::Dead);
         let elsewhere = ProcessId { pid_namespace: me.pid_namespace + 1, ..me.clone() };
-        assert_eq!(elsewhere.life(&me), Life::Unknown);
+        assert_eq!(elsewhere.liveness(&me), Liveness::Unknown);
     }
 
     #[test]

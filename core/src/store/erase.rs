@@ -1,5 +1,5 @@
 //! Forgetting an account for good (`rm`): no copy of its credentials stays in the pool, wherever one
-//! was kept for safety. Seats and registry are the caller's.
+//! was kept for safety. Homes and registry are the caller's.
 
 use crate::account::AccountId;
 use crate::auth_doc::{AuthDoc, Secret};

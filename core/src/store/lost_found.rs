@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::account::AccountId;
 use crate::auth_doc::{AuthDoc, DocHash};
 use crate::error::{Error, Result};
-use crate::files::{self, Durability, PoolLock, RefreshLock};
+use crate::files::{self, Durability, PoolLock, RenewalLock};
 use crate::paths::PoolPaths;
 
 /// How long a document is kept, seconds.
@@ -107,7 +107,7 @@ impl<'a> LostFound<'a> {
 
     /// Keeps the answer of a token refresh when the pool's lock cannot be had: it is the only copy.
     /// Needs no lock, since the name is the document's own and the holder of the refresh lock is alone.
-    pub fn rescue(&self, _lock: &RefreshLock, doc: &AuthDoc, now: i64) -> Result<PathBuf> {
+    pub fn rescue(&self, _lock: &RenewalLock, doc: &AuthDoc, now: i64) -> Result<PathBuf> {
         let dir = self.paths.lost_found();
         files::create_private_dir(&dir).map_err(|e| Error::io("create", &dir, &e))?;
         let path = dir.join(format!("{now}-{}-{}.json", doc.id(), Why::Renewed.word()));

@@ -1,5 +1,5 @@
 //! What the pool keeps on disk: the registry, each account's credentials, the caches, and what was
-//! replaced. Knows documents and files; knows nothing of seats or launches.
+//! replaced. Knows documents and files; knows nothing of homes or launches.
 
 mod credentials;
 mod erase;
@@ -15,7 +15,7 @@ pub(crate) use index::Sources;
 pub use lost_found::{LostFound, Why};
 pub use registry::{REGISTRY_VERSION, Registry};
 pub use state::{
-    Capabilities, FolderMemory, Mark, MarkKind, SeatMemory, ServerMemory, State, path_key, path_of_key,
+    Capabilities, FolderRecord, HomeRecord, Mark, MarkKind, ServerRecord, State, path_key, path_of_key,
 };
 pub use v1::{ForeignAccount, Migration, is_registry, migrate_if_v1, parse_foreign_store};
 

@@ -1,4 +1,4 @@
-//! `state.json`: the pin, what each seat held when last seen, marks of unfinished operations, and
+//! `state.json`: the pin, what each home held when last seen, marks of unfinished operations, and
 //! what the installed Codex supports. A cache: when it is corrupt it is set aside and rebuilt, and
 //! everything it said can be found out again or is a preference.
 
@@ -24,23 +24,23 @@ pub struct State {
     /// The account that every launch uses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pin: Option<AccountId>,
-    /// By the path of the seat's `auth.json` (see [`path_key`]).
+    /// By the path of the home's `auth.json` (see [`path_key`]).
     #[serde(default)]
-    pub seats: BTreeMap<String, SeatMemory>,
+    pub homes: BTreeMap<String, HomeRecord>,
     /// Operations that were begun and not ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub marks: Vec<Mark>,
     /// Who launched in each folder (see [`path_key`]), the newest 200.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub folders: BTreeMap<String, FolderMemory>,
+    pub folders: BTreeMap<String, FolderRecord>,
     /// What Codex supports, by the identity of its package and native binary.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub codex: BTreeMap<String, Capabilities>,
 }
 
-/// What a seat held when it was last written or read.
+/// What a home held when it was last written or read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SeatMemory {
+pub struct HomeRecord {
     /// Whose document.
     pub account: AccountId,
     /// Its hash.
@@ -56,7 +56,7 @@ pub struct SeatMemory {
     pub since_ticks: Option<u64>,
     /// A background server that was alive when the account changed, and the account it started with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub server: Option<ServerMemory>,
+    pub server: Option<ServerRecord>,
     /// We are taking the document away: if it is gone, that is no logout.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub leaving: bool,
@@ -64,7 +64,7 @@ pub struct SeatMemory {
 
 /// Who launched in a folder: the last one, and before.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct FolderMemory {
+pub struct FolderRecord {
     /// Who launched last.
     pub account: AccountId,
     /// When, Unix seconds (to the hour: it only decides what is forgotten first).
@@ -83,12 +83,12 @@ pub struct FolderMemory {
 /// How many changes of account are remembered of a folder.
 const MOST_BEFORE: usize = 7;
 
-impl FolderMemory {
+impl FolderRecord {
     /// After the first launch in a folder.
-    pub fn new(account: &AccountId, interactive: bool, now_ms: i64) -> FolderMemory {
+    pub fn new(account: &AccountId, interactive: bool, now_ms: i64) -> FolderRecord {
         let interface = interactive.then(|| account.clone());
         let (at, since_ms) = (now_ms / 1000, now_ms);
-        FolderMemory { account: account.clone(), at, since_ms, before: Vec::new(), interface }
+        FolderRecord { account: account.clone(), at, since_ms, before: Vec::new(), interface }
     }
 
     /// Whether another launch would change nothing but the time.
@@ -120,7 +120,7 @@ impl FolderMemory {
 
 /// A background server that outlived a switch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ServerMemory {
+pub struct ServerRecord {
     /// Its process.
     pub pid: u32,
     /// Its start, in clock ticks since boot.
@@ -133,12 +133,12 @@ pub struct ServerMemory {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MarkKind {
-    /// `codex login`: the seat's document was moved aside.
+    /// `codex login`: the home's document was moved aside.
     Login,
     /// `codex logout`.
     Logout,
     /// A refresh token was sent; its answer is not stored yet.
-    Refresh,
+    Renewal,
 }
 
 /// An unfinished operation. One whose process is gone was interrupted.
@@ -149,9 +149,9 @@ pub struct Mark {
     /// Whose credentials are concerned, if anybody's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<AccountId>,
-    /// The seat concerned (see [`path_key`]).
+    /// The home concerned (see [`path_key`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seat: Option<String>,
+    pub home: Option<String>,
     /// Who began it: `<boot>-<pidns>-<pid>-<ticks>`.
     pub process: String,
     /// When, Unix seconds.
@@ -181,19 +181,19 @@ impl State {
         super::save_json(lock, &paths.state(), self, durability)
     }
 
-    /// What the seat at this path held.
-    pub fn seat(&self, auth_json: &Path) -> Option<&SeatMemory> {
-        self.seats.get(&path_key(auth_json))
+    /// What the home at this path held.
+    pub fn home(&self, auth_json: &Path) -> Option<&HomeRecord> {
+        self.homes.get(&path_key(auth_json))
     }
 
-    /// Remembers what a seat holds now. `hash`: of the bytes that are there, which are not the document's
+    /// Remembers what a home holds now. `hash`: of the bytes that are there, which are not the document's
     /// own where it had to be put right. If it is another account than before, it is there since `since`.
     pub fn remember(&mut self, auth_json: &Path, doc: &AuthDoc, hash: DocHash, since: i64) {
         let key = path_key(auth_json);
         let (expires_at, account) = (doc.expires_at(), doc.id());
-        let memory = match self.seats.remove(&key) {
-            Some(old) if old.account == *account => SeatMemory { hash, expires_at, leaving: false, ..old },
-            old => SeatMemory {
+        let memory = match self.homes.remove(&key) {
+            Some(old) if old.account == *account => HomeRecord { hash, expires_at, leaving: false, ..old },
+            old => HomeRecord {
                 account: account.clone(),
                 hash,
                 since,
@@ -203,12 +203,12 @@ impl State {
                 leaving: false,
             },
         };
-        self.seats.insert(key, memory);
+        self.homes.insert(key, memory);
     }
 
-    /// Remembers exactly when we put the account there that a seat holds now.
+    /// Remembers exactly when we put the account there that a home holds now.
     pub fn changed_hands(&mut self, auth_json: &Path, ticks: Option<u64>) {
-        if let Some(memory) = self.seats.get_mut(&path_key(auth_json)) {
+        if let Some(memory) = self.homes.get_mut(&path_key(auth_json)) {
             memory.since_ticks = memory.since_ticks.or(ticks);
         }
     }

@@ -86,7 +86,7 @@ fn an_older_document_never_replaces_a_newer_one_and_is_kept_aside() {
 }
 
 #[test]
-fn of_two_issued_in_the_same_second_the_seats_wins_if_the_stores_did_not_change() {
+fn of_two_issued_in_the_same_second_the_homes_wins_if_the_stores_did_not_change() {
     let earlier = Login { last_refresh: "2026-01-01T00:00:00Z", ..login("alice").refresh("rt-2") }.doc();
     let lab = Lab::new();
     let stored = login("alice").doc();
@@ -233,7 +233,7 @@ fn new_credentials_lift_the_need_for_a_login_but_not_a_removal() {
 #[test]
 fn a_corrupt_cache_is_set_aside_under_the_lock_and_counts_as_empty() {
     let lab = Lab::new();
-    for text in ["", "{", "[true]", "{\"seats\": 5}"] {
+    for text in ["", "{", "[true]", "{\"homes\": 5}"] {
         std::fs::write(lab.paths.state(), text).unwrap();
         assert_eq!(State::load(None, &lab.paths), State::default());
         assert_eq!(std::fs::read_to_string(lab.paths.state()).unwrap(), text, "not without the lock");
@@ -245,18 +245,18 @@ fn a_corrupt_cache_is_set_aside_under_the_lock_and_counts_as_empty() {
 }
 
 #[test]
-fn a_seat_remembers_its_account_since_when_and_its_server() {
+fn a_home_remembers_its_account_since_when_and_its_server() {
     let mut state = State::default();
     let path = std::path::Path::new("/home/x/.codex/auth.json");
     let (alice, bob) = (login("alice").doc(), login("bob").doc());
     state.remember(path, &alice, alice.hash(), NOW);
     state.remember(path, &alice, DocHash::of(b"rotated"), NOW + 5);
-    let memory = state.seat(path).unwrap();
+    let memory = state.home(path).unwrap();
     assert_eq!((memory.since, &memory.hash), (NOW, &DocHash::of(b"rotated")), "since when it is there");
-    let server = ServerMemory { pid: 7, start_ticks: 8, account: Some(alice.id().clone()) };
-    state.seats.get_mut(&path_key(path)).unwrap().server = Some(server.clone());
+    let server = ServerRecord { pid: 7, start_ticks: 8, account: Some(alice.id().clone()) };
+    state.homes.get_mut(&path_key(path)).unwrap().server = Some(server.clone());
     state.remember(path, &bob, bob.hash(), NOW + 9);
-    let memory = state.seat(path).unwrap();
+    let memory = state.home(path).unwrap();
     assert_eq!((memory.since, &memory.server), (NOW + 9, &Some(server)), "a server outlives a switch");
 }
 

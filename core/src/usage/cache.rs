@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::window::Usage;
 use crate::account::AccountId;
 use crate::config::Settings;
-use crate::process::{Life, ProcessId};
+use crate::process::{Liveness, ProcessId};
 
 /// A request that was begun this long ago has failed, whoever began it, seconds.
 const REQUEST_ENDS: i64 = 20;
@@ -138,7 +138,7 @@ impl Attempt {
     /// Whether whoever began it is gone without having entered an answer, as seen from `me`.
     pub fn abandoned(&self, me: &ProcessId) -> bool {
         let process = self.pending.as_deref().map(ProcessId::parse);
-        process.is_some_and(|process| process.is_none_or(|p| p.life(me) == Life::Dead))
+        process.is_some_and(|process| process.is_none_or(|p| p.liveness(me) == Liveness::Dead))
     }
 
     /// Until when even the user's own command does not repeat it, Unix seconds; `None`: it may.

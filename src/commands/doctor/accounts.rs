@@ -77,7 +77,7 @@ fn usage(place: &Place<'_>, now: i64) -> Vec<Check> {
 fn pick(place: &Place<'_>, now: i64) -> Option<Check> {
     const ID: &str = "pick";
     let (pool, home) = (place.pool.as_ref().ok()?, place.codex_home.as_ref().ok()?);
-    let views = view::of_pool(&home.ctx, pool, &place.census.ledger, place.live(), now);
+    let views = view::of_pool(&home.ctx, pool, &place.processes.ledger, place.live(), now);
     let explain = |view: &AccountView| format!("{}: {}", view.account.label, view.reason);
     if let Some(pinned) = views.iter().find(|view| view.pinned) {
         return Some(if pinned.next && pinned.state != "exhausted" {

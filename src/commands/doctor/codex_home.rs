@@ -4,10 +4,10 @@
 use std::path::Path;
 
 use codex_pool_core::auth_doc::AuthDoc;
-use codex_pool_core::codex::layers::{CodexSettings, CredentialsStore};
+use codex_pool_core::codex::configuration::{CodexSettings, CredentialsStore};
 use codex_pool_core::config::Parallel;
+use codex_pool_core::homes::{self, AuthFile, HomeContent, NoMainHome, home, in_use};
 use codex_pool_core::launch::candidates;
-use codex_pool_core::seats::{self, Holding, NoBase, SeatFile, home, occupants};
 use nix::unistd::{AccessFlags, access};
 
 use super::Check;
@@ -21,10 +21,10 @@ pub(super) fn checks(scene: &Scene<'_>) -> Vec<Check> {
     let Some(place) = scene.place() else { return Vec::new() };
     let codex_home = match &place.codex_home {
         Ok(codex_home) => codex_home,
-        Err(NoBase::NoHome) => {
+        Err(NoMainHome::NoHome) => {
             return vec![Check::fail(ID, "neither HOME nor CODEX_HOME is set").fix("set HOME")];
         }
-        Err(NoBase::Absent(dir)) => {
+        Err(NoMainHome::Absent(dir)) => {
             return vec![
                 Check::fail(
                     ID,
@@ -37,7 +37,7 @@ pub(super) fn checks(scene: &Scene<'_>) -> Vec<Check> {
     if !place.exists() {
         return Vec::new();
     }
-    let dir = codex_home.ctx.base.dir();
+    let dir = codex_home.ctx.main_home.dir();
     let mut checks = Vec::new();
     if dir.is_dir() && access(dir, AccessFlags::W_OK | AccessFlags::X_OK).is_err() {
         checks.push(
@@ -58,16 +58,18 @@ pub(super) fn checks(scene: &Scene<'_>) -> Vec<Check> {
 
 fn auth_json(place: &Place<'_>, codex_home: &CodexHome<'_>) -> Check {
     const ID: &str = "auth.json";
-    let seat = codex_home.ctx.base.shared();
-    let path = seat.auth_json();
+    let main_home = codex_home.ctx.main_home.shared();
+    let path = main_home.auth_json();
     let file = path.display();
     match &codex_home.shared {
-        Holding::Empty if place.accounts().is_empty() => {
+        HomeContent::Empty if place.accounts().is_empty() => {
             Check::ok(ID, format!("there is no {file}: Codex is not logged in"))
         }
-        Holding::Empty => Check::ok(ID, format!("there is no {file}; the next launch puts an account there")),
-        Holding::Account { id, .. } => {
-            let read = SeatFile::find(&place.paths, path.clone()).and_then(|file| file.read());
+        HomeContent::Empty => {
+            Check::ok(ID, format!("there is no {file}; the next launch puts an account there"))
+        }
+        HomeContent::Account { id, .. } => {
+            let read = AuthFile::find(&place.paths, path.clone()).and_then(|file| file.read());
             let doc = read.ok().flatten().and_then(|bytes| AuthDoc::parse(bytes).ok());
             let mixed = doc.as_ref().is_some_and(|doc| doc.clone().corrected().bytes() != doc.bytes());
             if mixed {
@@ -93,22 +95,22 @@ fn auth_json(place: &Place<'_>, codex_home: &CodexHome<'_>) -> Check {
                 }
             }
         }
-        Holding::Unmanaged(kind) => Check::warn(
+        HomeContent::Unmanaged(kind) => Check::warn(
             ID,
             format!(
                 "{file} holds {kind}, which is never overwritten; the pool's accounts use homes of their own"
             ),
         )
         .fix("`codex logout`, if you do not need that login"),
-        Holding::Broken { settled: false } => {
+        HomeContent::Broken { settled: false } => {
             Check::warn(ID, format!("{file} is being written just now")).fix("`codex-pool doctor` again")
         }
-        Holding::Broken { settled: true } => Check::warn(
+        HomeContent::Broken { settled: true } => Check::warn(
             ID,
             format!("{file} is not a whole auth.json; the next launch moves it to lost+found/"),
         )
         .fix("start `codex`, or `codex-pool use --best`"),
-        Holding::Unreadable(why) => {
+        HomeContent::Unreadable(why) => {
             Check::fail(ID, format!("{file} cannot be read ({why})")).fix(format!("see `ls -ld '{file}'`"))
         }
     }
@@ -156,7 +158,7 @@ fn restrictions(place: &Place<'_>, codex_home: &CodexHome<'_>) -> Vec<Check> {
         })
         .collect();
     let Ok(pool) = &place.pool else { return checks };
-    let seen = candidates(pool.standings(), &place.census.ledger, place.live(), codex, |id| {
+    let seen = candidates(pool.standings(), &place.processes.ledger, place.live(), codex, |id| {
         pool.credentials().has(id)
     });
     let excluded: Vec<&str> = seen.iter().filter(|c| !c.allowed).map(|c| &*c.standing.label).collect();
@@ -180,15 +182,15 @@ fn restrictions(place: &Place<'_>, codex_home: &CodexHome<'_>) -> Vec<Check> {
     checks
 }
 
-/// The background servers: the base's, and those of the accounts' own homes.
+/// The background servers: the main home's, and those of the accounts' own homes.
 fn server(place: &Place<'_>, codex_home: &CodexHome<'_>) -> Vec<Check> {
     const ID: &str = "background-server";
-    let seat = codex_home.ctx.base.shared();
-    let Some(server) = occupants::server(seat.dir()) else {
+    let codex_home = codex_home.ctx.main_home.shared();
+    let Some(server) = in_use::server(codex_home.dir()) else {
         return vec![Check::ok(ID, "none runs")];
     };
-    let memory = place.pool.as_ref().ok().and_then(|pool| pool.state().seat(&seat.auth_json()));
-    let serves = memory.and_then(|memory| seats::server_account(memory, &server));
+    let memory = place.pool.as_ref().ok().and_then(|pool| pool.state().home(&codex_home.auth_json()));
+    let serves = memory.and_then(|memory| homes::server_account(memory, &server));
     let pid = server.pid;
     vec![match (&serves, place.live()) {
         (Some(serves), Some(live)) if serves == live => {
@@ -212,7 +214,7 @@ fn parallel(scene: &Scene<'_>, codex_home: &CodexHome<'_>) -> Check {
     if scene.settings.parallel == Parallel::Off {
         return Check::ok(ID, "off: while a session runs, launches stay on its account");
     }
-    match home::possible(&codex_home.ctx.paths, &codex_home.ctx.base, &scene.env.temp_dir()) {
+    match home::possible(&codex_home.ctx.paths, &codex_home.ctx.main_home, &scene.env.temp_dir()) {
         Ok(()) => Check::ok(ID, "sessions of several accounts can run side by side"),
         Err(why) => {
             Check::warn(ID, format!("while a session runs, launches stay on its account, since {why}")).fix(

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use codex_pool_core::account::AccountId;
 use codex_pool_core::files;
-use codex_pool_core::process::{self, Life, LockHolders, ProcessId};
+use codex_pool_core::process::{self, Liveness, LockHolders, ProcessId};
 use codex_pool_core::renewal;
 use codex_pool_core::store::{Credentials, LostFound, Mark, MarkKind, State, parse_foreign_store};
 use codex_pool_core::usage::UsageCache;
 use serde::de::DeserializeOwned;
 
 use super::Check;
-use super::mend::{self, Mend};
+use super::repair::{self, Repair};
 use super::scene::{Place, Scene, split};
 
 /// A lock held for longer than this is worth a word. Launches hold it for milliseconds.
@@ -85,7 +85,7 @@ fn permissions(place: &Place<'_>) -> Check {
         };
         let message = format!("other users may look into {}{more}", first.display());
         let check = if reachable { Check::fail(ID, message) } else { Check::warn(ID, message) };
-        return check.mend(Mend::Private { paths: open });
+        return check.mend(Repair::Private { paths: open });
     }
     let sealed = [root.to_owned(), place.paths.auth_dir(), place.paths.launches()]
         .into_iter()
@@ -118,7 +118,7 @@ fn private_paths(place: &Place<'_>) -> Vec<(PathBuf, bool)> {
     }
     if let Ok(home) = &place.codex_home {
         // Codex's own file; it makes it 0600.
-        found.push((home.ctx.base.shared().auth_json(), false));
+        found.push((home.ctx.main_home.shared().auth_json(), false));
     }
     found.retain(|(path, _)| path.symlink_metadata().is_ok_and(|meta| meta.is_file() || meta.is_dir()));
     found
@@ -156,7 +156,7 @@ fn registry(place: &Place<'_>) -> Vec<Check> {
                 ID,
                 format!("{} {what} {} whose credentials are in auth/", file.display(), count(lost.len())),
             )
-            .mend(Mend::Enter { ids: lost }),
+            .mend(Repair::Enter { ids: lost }),
         );
     }
     for id in broken {
@@ -243,12 +243,14 @@ fn unfinished(place: &Place<'_>, now: i64) -> Vec<Check> {
     const ID: &str = "unfinished";
     let mut checks = Vec::new();
     let Ok(pool) = &place.pool else { return checks };
-    let me = place.census.me.as_ref();
+    let me = place.processes.me.as_ref();
     let dead = |mark: &&Mark| {
-        ProcessId::parse(&mark.process).zip(me).is_none_or(|(process, me)| process.life(me) == Life::Dead)
+        ProcessId::parse(&mark.process)
+            .zip(me)
+            .is_none_or(|(process, me)| process.liveness(me) == Liveness::Dead)
     };
     let marks = &pool.state().marks;
-    for mark in marks.iter().filter(|mark| mark.kind != MarkKind::Refresh).filter(dead) {
+    for mark in marks.iter().filter(|mark| mark.kind != MarkKind::Renewal).filter(dead) {
         let what = if mark.kind == MarkKind::Login { "login" } else { "logout" };
         let whose =
             mark.account.as_ref().map_or_else(String::new, |id| format!(" ({} was live)", place.label(id)));
@@ -257,7 +259,7 @@ fn unfinished(place: &Place<'_>, now: i64) -> Vec<Check> {
                 ID,
                 format!("a `codex {what}` was killed before its end{whose}; the next launch tidies up"),
             )
-            .mend(Mend::Undo),
+            .mend(Repair::Undo),
         );
     }
     for account in place.accounts().iter().filter(|a| renewal::interrupted(pool, &a.id, now)) {
@@ -273,10 +275,10 @@ fn unfinished(place: &Place<'_>, now: i64) -> Vec<Check> {
     if !LostFound::new(&place.paths).rescued().is_empty() {
         checks.push(
             Check::warn(ID, "the answer of a token refresh waits in lost+found/ to be put in its place")
-                .mend(Mend::Settle),
+                .mend(Repair::Settle),
         );
     }
-    if place.census.blind() {
+    if place.processes.blind() {
         checks.push(
             Check::fail(ID, "the launch ledger cannot be read, so no account is switched")
                 .fix(format!("see `ls -l '{}'`", place.paths.launches().display())),
@@ -293,28 +295,28 @@ fn unfinished(place: &Place<'_>, now: i64) -> Vec<Check> {
 fn leftovers(place: &Place<'_>, now: i64) -> Check {
     const ID: &str = "leftovers";
     let paths = &place.paths;
-    let mut found: Vec<Mend> = Vec::new();
+    let mut found: Vec<Repair> = Vec::new();
     let (usage, state) = (paths.usage(), paths.state());
     for (cache, good) in [(usage, is_good::<UsageCache> as fn(&Path) -> bool), (state, is_good::<State>)] {
         let before = cache.with_extension("json.corrupt");
         if !good(&cache) {
-            found.push(Mend::SetAside { cache });
+            found.push(Repair::SetAside { cache });
         } else if age(&before).is_some_and(|age| age > KEPT) {
-            found.push(Mend::Remove { file: before });
+            found.push(Repair::Remove { file: before });
         }
     }
     for dir in [paths.root().to_owned(), paths.auth_dir(), paths.lost_found()] {
         let left = entries(&dir).into_iter().map(|(path, _)| path).filter(|path| is_old_temporary(path));
-        found.extend(left.map(|file| Mend::Remove { file }));
+        found.extend(left.map(|file| Repair::Remove { file }));
     }
     let old = LostFound::new(paths).entries().into_iter().filter(|(at, _)| now - at > KEPT.as_secs() as i64);
-    found.extend(old.map(|(_, file)| Mend::Remove { file }));
-    found.extend(mend::abandoned_homes(place).into_iter().map(|dir| Mend::Home { dir }));
+    found.extend(old.map(|(_, file)| Repair::Remove { file }));
+    found.extend(repair::abandoned_homes(place).into_iter().map(|dir| Repair::Home { dir }));
     if found.is_empty() {
         return Check::ok(ID, "nothing is left over from a crash");
     }
-    let what: Vec<String> = found.iter().map(Mend::describe).collect();
-    Check::warn(ID, what.join("; ")).mend(Mend::Several(found))
+    let what: Vec<String> = found.iter().map(Repair::describe).collect();
+    Check::warn(ID, what.join("; ")).mend(Repair::Several(found))
 }
 
 /// Whether a cache can be read; one that is not there can.

@@ -9,7 +9,7 @@ use codex_pool_core::codex::probe;
 use codex_pool_core::paths::PoolPaths;
 use semver::Version;
 
-use super::mend::Mend;
+use super::repair::Repair;
 use super::scene::Scene;
 use super::{Check, codex_home};
 use crate::programs::{self, ANSWER, VERSION, version_of_shim};
@@ -29,7 +29,7 @@ fn shim(paths: &PoolPaths) -> Check {
     const ID: &str = "shim";
     let file = paths.shim();
     let again = |check: Check| match programs::shim_source() {
-        Some(source) => check.mend(Mend::Shim { source }),
+        Some(source) => check.mend(Repair::Shim { source }),
         None => check.fix("install codex-pool again, with install.sh"),
     };
     if file.symlink_metadata().is_err() {
@@ -107,7 +107,7 @@ fn admin(paths: &PoolPaths) -> Check {
     let Some(own) = programs::own_file() else {
         return Check::warn(ID, "the system does not tell where this codex-pool is");
     };
-    let missing = |why: String| Check::warn(ID, why).mend(Mend::AdminLink { target: own.clone() });
+    let missing = |why: String| Check::warn(ID, why).mend(Repair::AdminLink { target: own.clone() });
     match link.canonicalize() {
         Ok(there) if there == own => Check::ok(ID, format!("{} ({VERSION})", own.display())),
         Ok(there) => match probe::answer(Command::new(&there).arg("--version"), ANSWER) {

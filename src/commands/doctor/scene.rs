@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use codex_pool_core::account::{Account, AccountId};
 use codex_pool_core::codex::argv;
+use codex_pool_core::codex::configuration::{CodexSettings, SYSTEM_DIR, Surroundings};
 use codex_pool_core::codex::find::{self, NoCodex};
-use codex_pool_core::codex::layers::{CodexSettings, SYSTEM_DIR, Surroundings};
 use codex_pool_core::config::Settings;
 use codex_pool_core::env::Env;
+use codex_pool_core::homes::in_use::Processes;
+use codex_pool_core::homes::{self, HomeContent, MainHome, NoMainHome};
 use codex_pool_core::paths::PoolPaths;
 use codex_pool_core::pool::Pool;
-use codex_pool_core::seats::occupants::Census;
-use codex_pool_core::seats::{self, Base, Holding, NoBase};
 use codex_pool_core::{Error, Result};
 
 use crate::commands::context::{self, Context};
@@ -34,17 +34,17 @@ pub(super) struct Place<'a> {
     pub(super) paths: PoolPaths,
     /// The registry and the state. A missing one is empty, one of version 1 an error.
     pub(super) pool: Result<Pool>,
-    pub(super) census: Census,
+    pub(super) processes: Processes,
     /// The user's CODEX_HOME with what is in it.
-    pub(super) codex_home: std::result::Result<CodexHome<'a>, NoBase>,
+    pub(super) codex_home: std::result::Result<CodexHome<'a>, NoMainHome>,
 }
 
 /// The user's CODEX_HOME.
 pub(super) struct CodexHome<'a> {
     /// Base and Codex's settings, in the form that the other verbs use.
     pub(super) ctx: Context<'a>,
-    /// What the shared seat holds.
-    pub(super) shared: Holding,
+    /// What the main home holds.
+    pub(super) shared: HomeContent,
 }
 
 impl<'a> Scene<'a> {
@@ -73,8 +73,14 @@ impl<'a> Scene<'a> {
 
 impl<'a> Place<'a> {
     fn look(env: &'a Env, paths: PoolPaths, settings: &Settings) -> Place<'a> {
-        let codex_home = Base::of_env(env, &paths).map(|base| CodexHome::look(env, &paths, settings, base));
-        Place { pool: Pool::peek(&paths), census: Census::take(None, &paths, env.now), codex_home, paths }
+        let codex_home =
+            MainHome::of_env(env, &paths).map(|main_home| CodexHome::look(env, &paths, settings, main_home));
+        Place {
+            pool: Pool::peek(&paths),
+            processes: Processes::read(None, &paths, env.now),
+            codex_home,
+            paths,
+        }
     }
 
     /// Whether there is a pool at all.
@@ -87,7 +93,7 @@ impl<'a> Place<'a> {
         self.pool.as_ref().map_or(&[], |pool| &pool.registry().accounts)
     }
 
-    /// Who holds the shared seat.
+    /// Who holds the main home.
     pub(super) fn live(&self) -> Option<&AccountId> {
         self.codex_home.as_ref().ok()?.shared.account()
     }
@@ -99,16 +105,16 @@ impl<'a> Place<'a> {
 }
 
 impl<'a> CodexHome<'a> {
-    fn look(env: &'a Env, paths: &PoolPaths, settings: &Settings, base: Base) -> CodexHome<'a> {
+    fn look(env: &'a Env, paths: &PoolPaths, settings: &Settings, main_home: MainHome) -> CodexHome<'a> {
         let around = Surroundings {
-            codex_home: base.dir(),
+            codex_home: main_home.dir(),
             system_dir: Path::new(SYSTEM_DIR),
             user_home: env.home(),
             cwd: env.cwd.as_deref(),
         };
         let codex = CodexSettings::read(around, &argv::parse(&[]));
-        let shared = seats::look(paths, &base.shared());
-        let ctx = Context { env, paths: paths.clone(), settings: settings.clone(), base, codex };
+        let shared = homes::look(paths, &main_home.shared());
+        let ctx = Context { env, paths: paths.clone(), settings: settings.clone(), main_home, codex };
         CodexHome { ctx, shared }
     }
 }

@@ -207,7 +207,7 @@ fn no_command_shows_a_secret_whatever_goes_wrong() {
         run_all(&world, "broken documents");
         again();
         let file = world.pool_home().join("state.json");
-        world.write_private(&file, "{\"version\": 1, \"seats\": 5}");
+        world.write_private(&file, "{\"version\": 1, \"homes\": 5}");
         world.write_live(&api_key_json(API_KEY));
         run_all(&world, "an API key is live");
         drop(Stop(&stop));

@@ -263,11 +263,11 @@ fn gate(world: &World) -> PathBuf {
     world.root().join("gate")
 }
 
-/// A session of alice's in the shared seat, which ends when the gate is there, and the file of bob's home beside it.
+/// A session of alice's in the main home, which ends when the gate is there, and the file of bob's home beside it.
 fn session_and_home(world: &World) -> (Running, PathBuf) {
     only_has_room(world, "alice");
     let session = as_user(world.exec()).env("STANDIN_HOLD", gate(world)).spawn();
-    wait_until("a session in the shared seat", SOON, || session.stderr().contains("holding"));
+    wait_until("a session in the main home", SOON, || session.stderr().contains("holding"));
     only_has_room(world, "bob");
     as_user(world.exec()).run().ok().says("hello from bob");
     let homes = files_below(&world.pool_home().join("homes"));
@@ -275,7 +275,7 @@ fn session_and_home(world: &World) -> (Running, PathBuf) {
 }
 
 #[test]
-fn links_that_come_and_go_in_the_shared_seat_harm_nobody() {
+fn links_that_come_and_go_in_the_main_home_harm_nobody() {
     let world = world();
     let victim = Victim::new(&world);
     let live = world.codex_home().join("auth.json");

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::Sandbox;
 
 impl Sandbox {
-    /// The accounts of `list --json`, which also brings what all seats hold into the pool.
+    /// The accounts of `list --json`, which also brings what all homes hold into the pool.
     pub fn list(&self) -> Vec<Value> {
         let list = self.pool(&["list", "--json"]).run().ok().json();
         list["accounts"].as_array().expect("accounts").clone()

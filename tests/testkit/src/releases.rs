@@ -65,7 +65,7 @@ impl Releases {
         format!("http://{}/releases", self.server.addr)
     }
 
-    /// Sets the answer at a path below the base, like `latest/download/version.txt`.
+    /// Sets the answer at a path below the main home, like `latest/download/version.txt`.
     pub fn put(&self, path: &str, answer: Answer) {
         lock(&self.shared.answers).insert(format!("/releases/{path}"), answer);
     }
@@ -94,7 +94,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Where an archive lies below the base.
+/// Where an archive lies below the main home.
 pub fn archive_path(version: &str, target: &str) -> String {
     format!("download/v{version}/codex-pool-{version}-{target}.tar.gz")
 }

@@ -1,41 +1,41 @@
-//! Putting an account's document into a seat: whole, by rename, and never a second file for an
-//! account that has one elsewhere (invariant 3). The caller has reconciled the seat and knows that it
+//! Putting an account's document into a home: whole, by rename, and never a second file for an
+//! account that has one elsewhere (invariant 3). The caller has reconciled the home and knows that it
 //! may change hands, or that it holds this account already.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use super::reconcile::{adopt_late_write, reconcile_whole};
-use super::{Base, Holding, Link, Seat, SeatFile, reconcile};
+use super::{AuthFile, CodexHome, HomeContent, Link, MainHome, reconcile};
 use crate::account::AccountId;
 use crate::auth_doc::{AuthDoc, DocHash};
 use crate::error::{Error, Result};
 use crate::files::{self, Durability, PoolLock};
+use crate::homes::in_use::{self, Processes};
 use crate::pool::Pool;
 use crate::process;
-use crate::seats::occupants::{self, Census};
-use crate::store::{ServerMemory, path_key, path_of_key};
+use crate::store::{ServerRecord, path_key, path_of_key};
 
-/// Puts the account into the seat.
+/// Puts the account into the home.
 ///
 /// # Errors
-/// No credentials in the pool, or the seat cannot be written; it then holds what it held.
+/// No credentials in the pool, or the home cannot be written; it then holds what it held.
 pub fn place(
     lock: &PoolLock,
     pool: &mut Pool,
-    census: &Census,
-    seat: &Seat,
+    processes: &Processes,
+    codex_home: &CodexHome,
     id: &AccountId,
     now: i64,
 ) -> Result<()> {
-    let path = seat.auth_json();
-    let link = elsewhere(lock, pool, census, seat, id, now)?;
+    let path = codex_home.auth_json();
+    let link = elsewhere(lock, pool, processes, codex_home, id, now)?;
     let doc = pool.credentials().load(id)?;
     let doc = doc.ok_or_else(|| Error::new(format!("the pool has no credentials for {id}")))?;
-    let file = SeatFile::find(&pool.paths, path.clone()).map_err(|e| Error::io("use", &path, &e))?;
+    let file = AuthFile::find(&pool.paths, path.clone()).map_err(|e| Error::io("use", &path, &e))?;
     let old = file.open().ok().flatten();
-    let seen = pool.state().seat(&path).map(|memory| memory.hash.clone());
-    remember_server(pool, seat, id);
+    let seen = pool.state().home(&path).map(|memory| memory.hash.clone());
+    remember_server(pool, codex_home, id);
     // Through the user's link, even with a link of ours: what must hold is that there is one file.
     let at = if file.link == Link::Users { &file.real } else { &path };
     if let Some(dir) = at.parent() {
@@ -52,24 +52,24 @@ pub fn place(
 }
 
 /// A server that lives on while the account under it changes goes on with the old one: note which.
-fn remember_server(pool: &mut Pool, seat: &Seat, id: &AccountId) {
-    let path = seat.auth_json();
-    let Some(memory) = pool.state().seat(&path).cloned() else { return };
+fn remember_server(pool: &mut Pool, codex_home: &CodexHome, id: &AccountId) {
+    let path = codex_home.auth_json();
+    let Some(memory) = pool.state().home(&path).cloned() else { return };
     if memory.account == *id {
         return;
     }
-    let note = occupants::server(seat.dir()).map(|server| ServerMemory {
+    let note = in_use::server(codex_home.dir()).map(|server| ServerRecord {
         account: server_account(&memory, &server),
         pid: server.pid,
         start_ticks: server.start_ticks,
     });
-    if let Some(memory) = pool.state_mut().seats.get_mut(&path_key(&path)) {
+    if let Some(memory) = pool.state_mut().homes.get_mut(&path_key(&path)) {
         memory.server = note;
     }
 }
 
 /// The account that a background server read when it started; `None` if nobody knows.
-pub fn server_account(memory: &crate::store::SeatMemory, server: &occupants::Server) -> Option<AccountId> {
+pub fn server_account(memory: &crate::store::HomeRecord, server: &in_use::Server) -> Option<AccountId> {
     if let Some(note) = &memory.server
         && note.pid == server.pid
         && note.start_ticks == server.start_ticks
@@ -87,16 +87,16 @@ pub fn server_account(memory: &crate::store::SeatMemory, server: &occupants::Ser
 }
 
 /// Looks at every other file that holds this account. What is there goes into the pool; a file that
-/// nobody needs is removed; where one must stay, the answer is its path, and this seat becomes a link to it.
+/// nobody needs is removed; where one must stay, the answer is its path, and this home becomes a link to it.
 fn elsewhere(
     lock: &PoolLock,
     pool: &mut Pool,
-    census: &Census,
-    seat: &Seat,
+    processes: &Processes,
+    codex_home: &CodexHome,
     id: &AccountId,
     now: i64,
 ) -> Result<Option<PathBuf>> {
-    let here = seat.auth_json();
+    let here = codex_home.auth_json();
     let mut target = None;
     for other in remembered_and_homes(pool, id) {
         let path = other.auth_json();
@@ -104,19 +104,19 @@ fn elsewhere(
             continue;
         }
         let held = reconcile_whole(lock, pool, &other, now)?;
-        if held == (Holding::Broken { settled: false }) {
+        if held == (HomeContent::Broken { settled: false }) {
             return Err(Error::new(format!("{} is being written", path.display())));
         }
         if held.account() != Some(id) {
             continue;
         }
-        let file = SeatFile::find(&pool.paths, path.clone()).map_err(|e| Error::io("read", &path, &e))?;
+        let file = AuthFile::find(&pool.paths, path.clone()).map_err(|e| Error::io("read", &path, &e))?;
         if file.link == Link::Ours {
-            // A link to the file that is the account's seat.
+            // A link to the file that is the account's home.
             target = Some(file.real);
-        } else if super::home::base_of(&pool.paths, other.dir()).is_some() {
-            if in_use(pool, census, &other) || linked_to(pool, &path) {
-                if held != (Holding::Account { id: id.clone(), stale: false })
+        } else if super::home::main_home_of(&pool.paths, other.dir()).is_some() {
+            if in_use(pool, processes, &other) || linked_to(pool, &path) {
+                if held != (HomeContent::Account { id: id.clone(), stale: false })
                     && let Some(doc) = pool.credentials().load(id)?
                 {
                     // What is read through the link must be the newest.
@@ -126,7 +126,7 @@ fn elsewhere(
             } else {
                 vacate(lock, pool, &other, now)?;
                 // Nobody is there. What cannot be moved now stays for the next time.
-                let _ = super::home::settle(lock, &Base::under(&pool.paths, &other), &other);
+                let _ = super::home::settle(lock, &MainHome::under(&pool.paths, &other), &other);
             }
         } else {
             target = Some(share(lock, pool, &other, id, now)?);
@@ -141,73 +141,76 @@ fn is_same_place(a: &Path, b: &Path) -> bool {
     a == b || a.file_name() == b.file_name() && real(a).is_some() && real(a) == real(b)
 }
 
-/// The seats where this account was seen last.
-fn remembered(pool: &Pool, id: &AccountId) -> Vec<Seat> {
-    let seats = pool.state().seats.iter().filter(|(_, memory)| memory.account == *id);
-    seats.filter_map(|(key, _)| Seat::of_auth_json(&pool.paths, &path_of_key(key))).collect()
+/// The homes where this account was seen last.
+fn remembered(pool: &Pool, id: &AccountId) -> Vec<CodexHome> {
+    let codex_homes = pool.state().homes.iter().filter(|(_, memory)| memory.account == *id);
+    codex_homes.filter_map(|(key, _)| CodexHome::of_auth_json(&pool.paths, &path_of_key(key))).collect()
 }
 
 /// The same, and its homes, whatever they hold: what was remembered can be lost, or not have been written down by a
 /// launch that was killed, and a home's name says whose it is.
-fn remembered_and_homes(pool: &Pool, id: &AccountId) -> Vec<Seat> {
-    let mut seats = remembered(pool, id);
+fn remembered_and_homes(pool: &Pool, id: &AccountId) -> Vec<CodexHome> {
+    let mut codex_homes = remembered(pool, id);
     let homes = super::home::dirs_of(&pool.paths, id).into_iter().map(|dir| dir.join("auth.json"));
     let filled = homes.filter(|path| path.symlink_metadata().is_ok());
-    seats.extend(filled.filter_map(|path| Seat::of_auth_json(&pool.paths, &path)));
-    seats.sort_unstable_by_key(Seat::auth_json);
-    seats.dedup();
-    seats
+    codex_homes.extend(filled.filter_map(|path| CodexHome::of_auth_json(&pool.paths, &path)));
+    codex_homes.sort_unstable_by_key(CodexHome::auth_json);
+    codex_homes.dedup();
+    codex_homes
 }
 
-/// Whether a seat of this account has a document that is not whole, which somebody may be writing.
+/// Whether a home of this account has a document that is not whole, which somebody may be writing.
 pub fn being_written(pool: &Pool, id: &AccountId) -> bool {
-    let unsettled = |seat: &Seat| super::look(&pool.paths, seat) == Holding::Broken { settled: false };
+    let unsettled = |codex_home: &CodexHome| {
+        super::look(&pool.paths, codex_home) == HomeContent::Broken { settled: false }
+    };
     remembered_and_homes(pool, id).iter().any(unsettled)
 }
 
 /// Whether anybody is in an account's home. A background server counts there even when it is idle: nobody
 /// stops it, and it goes on reading and writing that file.
-fn in_use(pool: &Pool, census: &Census, home: &Seat) -> bool {
-    let base = Base::under(&pool.paths, home);
-    occupants::server(home.dir()).is_some() || !census.occupants(pool, &base, home, base.dir()).is_empty()
+fn in_use(pool: &Pool, processes: &Processes, home: &CodexHome) -> bool {
+    let main_home = MainHome::under(&pool.paths, home);
+    in_use::server(home.dir()).is_some()
+        || !processes.users_of_home(pool, &main_home, home, main_home.dir()).is_empty()
 }
 
-/// Everybody in a seat that holds this account. The caller has reconciled the seats.
-pub fn users_of(pool: &Pool, census: &Census, id: &AccountId) -> Vec<occupants::Occupant> {
-    users(pool, census, remembered(pool, id))
+/// Everybody in a home that holds this account. The caller has reconciled the homes.
+pub fn users_of(pool: &Pool, processes: &Processes, id: &AccountId) -> Vec<in_use::HomeUser> {
+    users(pool, processes, remembered(pool, id))
 }
 
 /// The same, and everybody in one of its homes, whoever they have logged in as there.
-pub fn users_of_seats_and_homes(pool: &Pool, census: &Census, id: &AccountId) -> Vec<occupants::Occupant> {
-    users(pool, census, remembered_and_homes(pool, id))
+pub fn users_of_homes_and_homes(pool: &Pool, processes: &Processes, id: &AccountId) -> Vec<in_use::HomeUser> {
+    users(pool, processes, remembered_and_homes(pool, id))
 }
 
-fn users(pool: &Pool, census: &Census, seats: Vec<Seat>) -> Vec<occupants::Occupant> {
-    let users = seats.into_iter().flat_map(|seat| {
-        let base = Base::under(&pool.paths, &seat);
-        census.occupants(pool, &base, &seat, base.dir())
+fn users(pool: &Pool, processes: &Processes, codex_homes: Vec<CodexHome>) -> Vec<in_use::HomeUser> {
+    let users = codex_homes.into_iter().flat_map(|codex_home| {
+        let main_home = MainHome::under(&pool.paths, &codex_home);
+        processes.users_of_home(pool, &main_home, &codex_home, main_home.dir())
     });
     users.collect()
 }
 
-/// Whether another seat is a link to this file.
+/// Whether another home is a link to this file.
 fn linked_to(pool: &Pool, file: &Path) -> bool {
-    let links = pool.state().seats.keys().map(|key| path_of_key(key)).filter(|path| path != file);
+    let links = pool.state().homes.keys().map(|key| path_of_key(key)).filter(|path| path != file);
     let file = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
     links
         .into_iter()
         .any(|link| link.is_symlink() && std::fs::canonicalize(&link).is_ok_and(|real| real == file))
 }
 
-/// Another CODEX_HOME's shared seat holds the account. Its file moves into the pool, into the
-/// account's home there, and the seat becomes a link to it: so both can change hands later.
-fn share(lock: &PoolLock, pool: &mut Pool, other: &Seat, id: &AccountId, now: i64) -> Result<PathBuf> {
-    let base = Base { dir: other.dir().to_owned(), explicit: true };
-    let home = base.home(&pool.paths, id);
-    super::home::create(lock, &pool.paths, &base, &home)?;
+/// Another CODEX_HOME's main home holds the account. Its file moves into the pool, into the
+/// account's home there, and the home becomes a link to it: so both can change hands later.
+fn share(lock: &PoolLock, pool: &mut Pool, other: &CodexHome, id: &AccountId, now: i64) -> Result<PathBuf> {
+    let main_home = MainHome { dir: other.dir().to_owned(), explicit: true };
+    let home = main_home.home(&pool.paths, id);
+    super::home::create(lock, &pool.paths, &main_home, &home)?;
     let target = home.auth_json();
     let there = reconcile_whole(lock, pool, &home, now)?;
-    if there != Holding::Empty && there.account() != Some(id) {
+    if there != HomeContent::Empty && there.account() != Some(id) {
         return Err(Error::new(format!("{} holds another login", target.display())));
     }
     let doc = pool.credentials().load(id)?;
@@ -215,7 +218,7 @@ fn share(lock: &PoolLock, pool: &mut Pool, other: &Seat, id: &AccountId, now: i6
     files::write_whole(&target, doc.bytes(), Durability::Fast)
         .map_err(|e| Error::io("write", &target, &e))?;
     let path = other.auth_json();
-    let file = SeatFile::find(&pool.paths, path.clone()).map_err(|e| Error::io("read", &path, &e))?;
+    let file = AuthFile::find(&pool.paths, path.clone()).map_err(|e| Error::io("read", &path, &e))?;
     let old = file.open().ok().flatten();
     replace_by_link(&file.real, &target).map_err(|e| Error::io("write", &path, &e))?;
     pool.state_mut().remember(&target, &doc, doc.hash(), now);
@@ -235,27 +238,27 @@ fn replace_by_link(path: &Path, target: &Path) -> std::io::Result<()> {
     })
 }
 
-/// Takes the document out of a seat that nobody uses. The pool holds it already. Through the user's own
+/// Takes the document out of a home that nobody uses. The pool holds it already. Through the user's own
 /// link, the file behind it goes. That it is our doing is written down first: it is no logout.
 ///
 /// # Errors
 /// If it cannot be removed.
-pub fn vacate(lock: &PoolLock, pool: &mut Pool, seat: &Seat, now: i64) -> Result<()> {
-    let path = seat.auth_json();
+pub fn vacate(lock: &PoolLock, pool: &mut Pool, codex_home: &CodexHome, now: i64) -> Result<()> {
+    let path = codex_home.auth_json();
     let key = path_key(&path);
-    let seen = pool.state_mut().seats.get_mut(&key).map(|memory| {
+    let seen = pool.state_mut().homes.get_mut(&key).map(|memory| {
         memory.leaving = true;
         memory.hash.clone()
     });
     if seen.is_some() {
         pool.commit(lock)?;
     }
-    take_away(lock, pool, seat, seen.as_ref(), now)?;
-    pool.state_mut().seats.remove(&key);
+    take_away(lock, pool, codex_home, seen.as_ref(), now)?;
+    pool.state_mut().homes.remove(&key);
     Ok(())
 }
 
-/// Removes a seat's document, or our link to one. `seen`: what was there when it was last read. Who wrote since then
+/// Removes a home's document, or our link to one. `seen`: what was there when it was last read. Who wrote since then
 /// is not lost.
 ///
 /// # Errors
@@ -263,12 +266,12 @@ pub fn vacate(lock: &PoolLock, pool: &mut Pool, seat: &Seat, now: i64) -> Result
 pub(crate) fn take_away(
     lock: &PoolLock,
     pool: &mut Pool,
-    seat: &Seat,
+    codex_home: &CodexHome,
     seen: Option<&DocHash>,
     now: i64,
 ) -> Result<()> {
-    let path = seat.auth_json();
-    let file = SeatFile::find(&pool.paths, path.clone()).map_err(|e| Error::io("use", &path, &e))?;
+    let path = codex_home.auth_json();
+    let file = AuthFile::find(&pool.paths, path.clone()).map_err(|e| Error::io("use", &path, &e))?;
     // A link of ours goes itself; its file stays.
     let (at, old) = match file.link {
         Link::Ours => (&path, None),
@@ -281,23 +284,23 @@ pub(crate) fn take_away(
     }
 }
 
-/// Takes an account's document out of every seat.
+/// Takes an account's document out of every home.
 ///
 /// # Errors
-/// If a seat cannot be cleared.
-pub fn clear_seats(lock: &PoolLock, pool: &mut Pool, id: &AccountId, now: i64) -> Result<()> {
-    for seat in seats_of(lock, pool, id, now)? {
-        vacate(lock, pool, &seat, now)?;
+/// If a home cannot be cleared.
+pub fn clear_homes(lock: &PoolLock, pool: &mut Pool, id: &AccountId, now: i64) -> Result<()> {
+    for codex_home in homes_of(lock, pool, id, now)? {
+        vacate(lock, pool, &codex_home, now)?;
     }
     Ok(())
 }
 
-/// Takes an account out of every seat and out of the registry (`rm`). The caller knows that nobody uses it.
+/// Takes an account out of every home and out of the registry (`rm`). The caller knows that nobody uses it.
 ///
 /// # Errors
-/// If a seat cannot be cleared.
+/// If a home cannot be cleared.
 pub fn remove_account(lock: &PoolLock, pool: &mut Pool, id: &AccountId, now: i64) -> Result<()> {
-    clear_seats(lock, pool, id, now)?;
+    clear_homes(lock, pool, id, now)?;
     let state = pool.state_mut();
     state.pin = state.pin.take().filter(|pin| pin != id);
     state.marks.retain(|mark| mark.account.as_ref() != Some(id));
@@ -305,32 +308,39 @@ pub fn remove_account(lock: &PoolLock, pool: &mut Pool, id: &AccountId, now: i64
     Ok(())
 }
 
-/// Writes the pool's newer document into a seat that holds this account already, in use or not:
+/// Writes the pool's newer document into a home that holds this account already, in use or not:
 /// running sessions read it from there.
 ///
 /// # Errors
 /// If it cannot be written.
-pub fn renew(lock: &PoolLock, pool: &mut Pool, seat: &Seat, doc: &AuthDoc, now: i64) -> Result<()> {
-    let path = seat.auth_json();
-    let file = SeatFile::find(&pool.paths, path.clone()).map_err(|e| Error::io("use", &path, &e))?;
+pub fn renew(
+    lock: &PoolLock,
+    pool: &mut Pool,
+    codex_home: &CodexHome,
+    doc: &AuthDoc,
+    now: i64,
+) -> Result<()> {
+    let path = codex_home.auth_json();
+    let file = AuthFile::find(&pool.paths, path.clone()).map_err(|e| Error::io("use", &path, &e))?;
     let old = file.open().ok().flatten();
-    let seen = pool.state().seat(&path).map(|memory| memory.hash.clone());
+    let seen = pool.state().home(&path).map(|memory| memory.hash.clone());
     files::write_whole(&file.real, doc.bytes(), Durability::Fast)
         .map_err(|e| Error::io("write", &path, &e))?;
     pool.state_mut().remember(&path, doc, doc.hash(), now);
     adopt_late_write(lock, pool, old, seen.as_ref(), now)
 }
 
-/// Every seat that holds this account now, after reconciling it.
+/// Every home that holds this account now, after reconciling it.
 ///
 /// # Errors
 /// As [`reconcile`].
-pub fn seats_of(lock: &PoolLock, pool: &mut Pool, id: &AccountId, now: i64) -> Result<Vec<Seat>> {
-    let mut seats = Vec::new();
-    for seat in remembered_and_homes(pool, id) {
-        if matches!(reconcile(lock, pool, &seat, now)?, Holding::Account { id: held, .. } if held == *id) {
-            seats.push(seat);
+pub fn homes_of(lock: &PoolLock, pool: &mut Pool, id: &AccountId, now: i64) -> Result<Vec<CodexHome>> {
+    let mut codex_homes = Vec::new();
+    for codex_home in remembered_and_homes(pool, id) {
+        if matches!(reconcile(lock, pool, &codex_home, now)?, HomeContent::Account { id: held, .. } if held == *id)
+        {
+            codex_homes.push(codex_home);
         }
     }
-    Ok(seats)
+    Ok(codex_homes)
 }

@@ -1,4 +1,4 @@
-//! Seats on temporary folders: what is found is taken in, what is put there is whole, and nothing is lost
+//! Homes on temporary folders: what is found is taken in, what is put there is whole, and nothing is lost
 //! whatever somebody else does in between.
 
 mod homes;
@@ -9,7 +9,7 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use super::occupants::Census;
+use super::in_use::Processes;
 use super::*;
 use crate::account::AuthState;
 use crate::auth_doc::AuthDoc;
@@ -26,7 +26,7 @@ struct Lab {
     dir: tempfile::TempDir,
     lock: PoolLock,
     pool: Pool,
-    base: Base,
+    main_home: MainHome,
 }
 
 impl Lab {
@@ -37,8 +37,8 @@ impl Lab {
         let lock = PoolLock::acquire(&paths, Duration::ZERO).unwrap().unwrap();
         let pool = Pool::open(&lock, &paths, NOW).unwrap();
         fs::create_dir(root.join("codex")).unwrap();
-        let base = Base { dir: root.join("codex"), explicit: true };
-        Lab { dir, lock, pool, base }
+        let main_home = MainHome { dir: root.join("codex"), explicit: true };
+        Lab { dir, lock, pool, main_home }
     }
 
     /// With this account live, and seen.
@@ -50,7 +50,7 @@ impl Lab {
     }
 
     fn live(&self) -> PathBuf {
-        self.base.dir.join("auth.json")
+        self.main_home.dir.join("auth.json")
     }
 
     /// Writes the live document, in place like Codex.
@@ -62,18 +62,18 @@ impl Lab {
         self.pool.adopt(&self.lock, &login.doc(), None, false, NOW).unwrap();
     }
 
-    fn reconcile(&mut self) -> Holding {
-        let seat = self.base.shared();
-        reconcile(&self.lock, &mut self.pool, &seat, NOW).unwrap()
+    fn reconcile(&mut self) -> HomeContent {
+        let codex_home = self.main_home.shared();
+        reconcile(&self.lock, &mut self.pool, &codex_home, NOW).unwrap()
     }
 
-    fn place(&mut self, seat: &Seat, login: &Login) {
-        let census = self.census();
-        place(&self.lock, &mut self.pool, &census, seat, login.doc().id(), NOW).unwrap();
+    fn place(&mut self, codex_home: &CodexHome, login: &Login) {
+        let processes = self.processes();
+        place(&self.lock, &mut self.pool, &processes, codex_home, login.doc().id(), NOW).unwrap();
     }
 
-    fn census(&self) -> Census {
-        Census::take(Some(&self.lock), &self.pool.paths, NOW)
+    fn processes(&self) -> Processes {
+        Processes::read(Some(&self.lock), &self.pool.paths, NOW)
     }
 
     fn stored(&self, login: &Login) -> Option<AuthDoc> {
@@ -90,18 +90,18 @@ impl Lab {
     }
 }
 
-fn holds(login: &Login) -> Holding {
-    Holding::Account { id: login.doc().id().clone(), stale: false }
+fn holds(login: &Login) -> HomeContent {
+    HomeContent::Account { id: login.doc().id().clone(), stale: false }
 }
 
-fn stale(login: &Login) -> Holding {
-    Holding::Account { id: login.doc().id().clone(), stale: true }
+fn stale(login: &Login) -> HomeContent {
+    HomeContent::Account { id: login.doc().id().clone(), stale: true }
 }
 
 #[test]
 fn nothing_is_nothing_and_an_unknown_login_is_adopted() {
     let mut lab = Lab::new();
-    assert_eq!(lab.reconcile(), Holding::Empty);
+    assert_eq!(lab.reconcile(), HomeContent::Empty);
     lab.write(&login("alice"));
     assert_eq!(lab.reconcile(), holds(&login("alice")));
     lab.assert_stored(&login("alice"));
@@ -112,7 +112,7 @@ fn nothing_is_nothing_and_an_unknown_login_is_adopted() {
 }
 
 #[test]
-fn a_seat_that_changed_wins_over_a_store_that_did_not() {
+fn a_home_that_changed_wins_over_a_store_that_did_not() {
     let mut lab = Lab::with_live(&login("alice"));
     for rotated in [login("alice").refresh("rt-2").issued(1500), login("alice").refresh("rt-3").issued(1500)]
     {
@@ -123,29 +123,29 @@ fn a_seat_that_changed_wins_over_a_store_that_did_not() {
 }
 
 #[test]
-fn a_store_that_changed_makes_an_unchanged_seat_stale() {
+fn a_store_that_changed_makes_an_unchanged_home_stale() {
     let mut lab = Lab::with_live(&login("alice"));
     let renewed = login("alice").refresh("rt-2").issued(1500);
     lab.adopt(&renewed);
     assert_eq!(lab.reconcile(), stale(&renewed));
     lab.assert_stored(&renewed);
-    let seat = lab.base.shared();
-    lab.place(&seat, &renewed);
+    let codex_home = lab.main_home.shared();
+    lab.place(&codex_home, &renewed);
     assert_eq!(lab.reconcile(), holds(&renewed));
 }
 
 #[test]
 fn when_both_changed_the_newer_wins_and_the_loser_is_kept() {
-    for (seats, stores) in [(1500, 1400), (1400, 1500)] {
+    for (codex_homes, stores) in [(1500, 1400), (1400, 1500)] {
         let mut lab = Lab::with_live(&login("alice"));
         let (mine, theirs) = (
-            login("alice").refresh("rt-seat").issued(seats),
+            login("alice").refresh("rt-home").issued(codex_homes),
             login("alice").refresh("rt-store").issued(stores),
         );
         lab.adopt(&theirs);
         lab.write(&mine);
-        let (winner, loser) = if seats > stores { (&mine, &theirs) } else { (&theirs, &mine) };
-        assert_eq!(lab.reconcile(), if seats > stores { holds(&mine) } else { stale(&mine) });
+        let (winner, loser) = if codex_homes > stores { (&mine, &theirs) } else { (&theirs, &mine) };
+        assert_eq!(lab.reconcile(), if codex_homes > stores { holds(&mine) } else { stale(&mine) });
         lab.assert_stored(winner);
         assert!(lab.lost().contains(&loser.doc().bytes().to_vec()));
     }
@@ -167,7 +167,7 @@ fn a_chimera_is_adopted_under_its_claims_and_must_be_written_again() {
 fn a_login_that_vanished_is_logged_out_but_a_folder_that_vanished_is_not() {
     let mut lab = Lab::with_live(&login("alice"));
     fs::remove_file(lab.live()).unwrap();
-    assert_eq!(lab.reconcile(), Holding::Empty);
+    assert_eq!(lab.reconcile(), HomeContent::Empty);
     let auth = &lab.pool.registry().accounts[0].auth;
     assert_eq!(
         (auth.state, auth.reason.as_deref(), auth.since),
@@ -179,31 +179,31 @@ fn a_login_that_vanished_is_logged_out_but_a_folder_that_vanished_is_not() {
     lab.reconcile();
     assert_eq!(lab.pool.registry().accounts[0].auth.state, AuthState::Ok);
 
-    fs::remove_dir_all(&lab.base.dir).unwrap();
-    assert_eq!(lab.reconcile(), Holding::Empty);
+    fs::remove_dir_all(&lab.main_home.dir).unwrap();
+    assert_eq!(lab.reconcile(), HomeContent::Empty);
     assert_eq!(lab.pool.registry().accounts[0].auth.state, AuthState::Ok);
 }
 
 #[test]
 fn what_is_not_whole_is_being_written_for_two_seconds_and_abandoned_afterwards() {
     let mut lab = Lab::new();
-    let seat = lab.base.shared();
+    let codex_home = lab.main_home.shared();
     for text in ["", "{\"tokens\"", "{}"] {
         fs::write(lab.live(), text).unwrap();
-        assert_eq!(lab.reconcile(), Holding::Broken { settled: false });
+        assert_eq!(lab.reconcile(), HomeContent::Broken { settled: false });
         let file = fs::File::options().write(true).open(lab.live()).unwrap();
         for age in [Duration::from_secs(3), Duration::from_secs(1_000_000)] {
             file.set_modified(SystemTime::now() - age).unwrap();
-            assert_eq!(lab.reconcile(), Holding::Broken { settled: true });
+            assert_eq!(lab.reconcile(), HomeContent::Broken { settled: true });
         }
         file.set_modified(SystemTime::now() + Duration::from_secs(1000)).unwrap();
         assert_eq!(
-            look(&lab.pool.paths, &seat),
-            Holding::Broken { settled: true },
+            look(&lab.pool.paths, &codex_home),
+            HomeContent::Broken { settled: true },
             "a wrong clock is no sign of writing"
         );
         assert!(lab.live().exists(), "looking changes nothing");
-        clear_broken(&lab.lock, &mut lab.pool, &seat, NOW).unwrap();
+        clear_broken(&lab.lock, &mut lab.pool, &codex_home, NOW).unwrap();
         assert!(!lab.live().exists());
         assert_eq!(lab.lost().iter().any(|lost| lost == text.as_bytes()), !text.is_empty());
     }
@@ -213,10 +213,10 @@ fn what_is_not_whole_is_being_written_for_two_seconds_and_abandoned_afterwards()
 fn what_cannot_be_managed_or_read_is_told_and_left() {
     let mut lab = Lab::new();
     fs::write(lab.live(), "{\"agent_identity\": {}}").unwrap();
-    assert!(matches!(lab.reconcile(), Holding::Unmanaged(_)));
+    assert!(matches!(lab.reconcile(), HomeContent::Unmanaged(_)));
     fs::remove_file(lab.live()).unwrap();
     fs::create_dir(lab.live()).unwrap();
-    assert!(matches!(lab.reconcile(), Holding::Unreadable(_)));
+    assert!(matches!(lab.reconcile(), HomeContent::Unreadable(_)));
     assert!(lab.pool.registry().accounts.is_empty() && lab.lost().is_empty());
 }
 
@@ -232,17 +232,17 @@ fn an_account_that_left_the_registry_is_adopted_again_when_it_is_live() {
 }
 
 #[test]
-fn every_seat_that_is_remembered_is_reconciled_and_those_of_one_account_found() {
+fn every_home_that_is_remembered_is_reconciled_and_those_of_one_account_found() {
     let mut lab = Lab::with_live(&login("alice"));
     lab.adopt(&login("bob"));
-    let home = lab.base.home(&lab.pool.paths, login("bob").doc().id());
+    let home = lab.main_home.home(&lab.pool.paths, login("bob").doc().id());
     lab.place(&home, &login("bob"));
     let rotated = login("bob").refresh("rt-2").issued(1500);
     fs::write(home.auth_json(), rotated.doc().bytes()).unwrap();
     reconcile_all(&lab.lock, &mut lab.pool, &Ledger::default(), NOW).unwrap();
     lab.assert_stored(&rotated);
-    let seats = seats_of(&lab.lock, &mut lab.pool, rotated.doc().id(), NOW).unwrap();
-    assert_eq!(seats, [home]);
+    let codex_homes = homes_of(&lab.lock, &mut lab.pool, rotated.doc().id(), NOW).unwrap();
+    assert_eq!(codex_homes, [home]);
 }
 
 #[test]
@@ -250,34 +250,34 @@ fn a_login_in_a_home_that_nobody_remembers_is_renewed_and_removed_with_the_other
     // A launch into it was killed, and so was the next one, after it had tidied the ledger.
     let mut lab = Lab::new();
     let bob = login("bob").doc();
-    let home = lab.base.home(&lab.pool.paths, bob.id());
+    let home = lab.main_home.home(&lab.pool.paths, bob.id());
     fs::create_dir_all(home.dir()).unwrap();
     fs::write(home.auth_json(), bob.bytes()).unwrap();
     lab.adopt(&login("bob").refresh("rt-2").issued(1500));
-    let seats = seats_of(&lab.lock, &mut lab.pool, bob.id(), NOW).unwrap();
-    assert_eq!(seats, std::slice::from_ref(&home));
-    lab.pool.state_mut().seats.clear();
-    clear_seats(&lab.lock, &mut lab.pool, bob.id(), NOW).unwrap();
+    let codex_homes = homes_of(&lab.lock, &mut lab.pool, bob.id(), NOW).unwrap();
+    assert_eq!(codex_homes, std::slice::from_ref(&home));
+    lab.pool.state_mut().homes.clear();
+    clear_homes(&lab.lock, &mut lab.pool, bob.id(), NOW).unwrap();
     assert!(!home.auth_json().exists());
     lab.assert_stored(&login("bob").refresh("rt-2").issued(1500));
 }
 
 #[test]
-fn a_seat_is_known_by_its_file() {
+fn a_home_is_known_by_its_file() {
     let lab = Lab::new();
     let paths = &lab.pool.paths;
-    for seat in [lab.base.shared(), lab.base.home(paths, login("bob").doc().id())] {
-        assert_eq!(Seat::of_auth_json(paths, &seat.auth_json()), Some(seat));
+    for codex_home in [lab.main_home.shared(), lab.main_home.home(paths, login("bob").doc().id())] {
+        assert_eq!(CodexHome::of_auth_json(paths, &codex_home.auth_json()), Some(codex_home));
     }
-    assert!(lab.base.home(paths, login("bob").doc().id()).is_home());
-    assert_ne!(lab.base.key(), Base { dir: lab.dir.path().join("other"), explicit: true }.key());
+    assert!(lab.main_home.home(paths, login("bob").doc().id()).is_home());
+    assert_ne!(lab.main_home.key(), MainHome { dir: lab.dir.path().join("other"), explicit: true }.key());
 }
 
 #[test]
 fn a_link_is_the_users_or_ours_by_where_it_leads() {
     let lab = Lab::new();
-    let root = lab.base.dir.parent().unwrap().to_owned();
-    let find = || SeatFile::find(&lab.pool.paths, lab.live());
+    let root = lab.main_home.dir.parent().unwrap().to_owned();
+    let find = || AuthFile::find(&lab.pool.paths, lab.live());
     assert_eq!(find().unwrap().link, Link::None);
     let link = |target: &std::path::Path| {
         let _ = fs::remove_file(lab.live());
@@ -304,19 +304,21 @@ fn a_link_is_the_users_or_ours_by_where_it_leads() {
 }
 
 #[test]
-fn nobody_is_in_an_empty_seat_and_an_unreadable_ledger_means_somebody() {
+fn nobody_is_in_an_empty_home_and_an_unreadable_ledger_means_somebody() {
     let lab = Lab::new();
-    let shared = lab.base.shared();
-    assert_eq!(lab.census().occupants(&lab.pool, &lab.base, &shared, lab.base.dir()), []);
-    assert!(!lab.census().blind());
+    let shared = lab.main_home.shared();
+    assert_eq!(lab.processes().users_of_home(&lab.pool, &lab.main_home, &shared, lab.main_home.dir()), []);
+    assert!(!lab.processes().blind());
     fs::write(lab.pool.paths.launches(), "no folder").unwrap();
-    assert!(lab.census().blind());
-    assert!(!lab.census().occupants(&lab.pool, &lab.base, &shared, lab.base.dir()).is_empty());
+    assert!(lab.processes().blind());
+    assert!(
+        !lab.processes().users_of_home(&lab.pool, &lab.main_home, &shared, lab.main_home.dir()).is_empty()
+    );
     assert_eq!(path_key(&shared.auth_json()), shared.auth_json().to_str().unwrap());
 }
 
 #[test]
-fn a_copy_in_the_pool_that_is_damaged_or_older_makes_no_seat_stale() {
+fn a_copy_in_the_pool_that_is_damaged_or_older_makes_no_home_stale() {
     let newer = login("alice").refresh("rt-2").issued(1500);
     let older = login("alice").doc().bytes().to_vec();
     for put_there in [b"{\"tokens\": {".to_vec(), Vec::new(), older] {
@@ -341,24 +343,24 @@ fn a_renewal_within_one_second_that_ends_sooner_is_still_the_newer() {
 #[test]
 fn that_we_took_a_login_away_is_known_before_it_is_gone() {
     let mut lab = Lab::with_live(&login("alice"));
-    let seat = lab.base.shared();
+    let codex_home = lab.main_home.shared();
     // As when we are killed: nothing is written down after the file is gone, or could not go.
     fs::remove_file(lab.live()).unwrap();
     fs::create_dir(lab.live()).unwrap();
-    vacate(&lab.lock, &mut lab.pool, &seat, NOW).unwrap_err();
+    vacate(&lab.lock, &mut lab.pool, &codex_home, NOW).unwrap_err();
     fs::remove_dir(lab.live()).unwrap();
     lab.pool = Pool::open(&lab.lock, &lab.pool.paths, NOW).unwrap();
-    assert_eq!(lab.reconcile(), Holding::Empty);
+    assert_eq!(lab.reconcile(), HomeContent::Empty);
     assert_eq!(lab.pool.registry().accounts[0].auth.state, AuthState::Ok);
-    // Where the file was left, it is a seat as before: a logout there is one.
+    // Where the file was left, it is a home as before: a logout there is one.
     lab.write(&login("alice"));
     lab.reconcile();
-    vacate(&lab.lock, &mut lab.pool, &seat, NOW).unwrap();
+    vacate(&lab.lock, &mut lab.pool, &codex_home, NOW).unwrap();
     lab.pool = Pool::open(&lab.lock, &lab.pool.paths, NOW).unwrap();
     lab.write(&login("alice"));
     lab.reconcile();
     fs::remove_file(lab.live()).unwrap();
-    assert_eq!(lab.reconcile(), Holding::Empty);
+    assert_eq!(lab.reconcile(), HomeContent::Empty);
     assert_eq!(lab.pool.registry().accounts[0].auth.state, AuthState::ReauthRequired);
 }
 
@@ -368,8 +370,8 @@ fn what_is_written_while_a_login_is_taken_away_is_not_lost() {
     let rotated = login("alice").refresh("rt-2").issued(1500);
     // After the last look at it.
     lab.write(&rotated);
-    let seat = lab.base.shared();
-    vacate(&lab.lock, &mut lab.pool, &seat, NOW).unwrap();
+    let codex_home = lab.main_home.shared();
+    vacate(&lab.lock, &mut lab.pool, &codex_home, NOW).unwrap();
     lab.assert_stored(&rotated);
 }
 
@@ -379,10 +381,10 @@ fn a_link_never_leads_to_itself_however_the_pool_is_spelled() {
     let root = lab.dir.path().canonicalize().unwrap();
     symlink(&root, root.join("by another name")).unwrap();
     lab.pool.paths = PoolPaths::new(root.join("by another name/pool"));
-    let other = Base { dir: root.join("other"), explicit: true };
+    let other = MainHome { dir: root.join("other"), explicit: true };
     fs::create_dir(&other.dir).unwrap();
     lab.place(&other.shared(), &login("alice"));
-    let home = lab.base.home(&lab.pool.paths, login("alice").doc().id());
+    let home = lab.main_home.home(&lab.pool.paths, login("alice").doc().id());
     assert_eq!(fs::canonicalize(lab.live()).unwrap(), fs::canonicalize(home.auth_json()).unwrap());
     lab.place(&home, &login("alice"));
     assert_eq!(fs::read(home.auth_json()).unwrap(), login("alice").doc().bytes());

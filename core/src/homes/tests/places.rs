@@ -1,4 +1,4 @@
-//! Putting documents into seats.
+//! Putting documents into homes.
 
 use std::os::unix::fs::MetadataExt;
 
@@ -8,26 +8,26 @@ use super::*;
 fn a_swap_writes_the_whole_document_privately_and_remembers_it() {
     let mut lab = Lab::with_live(&login("alice"));
     lab.adopt(&login("bob"));
-    let seat = lab.base.shared();
-    lab.place(&seat, &login("bob"));
+    let codex_home = lab.main_home.shared();
+    lab.place(&codex_home, &login("bob"));
     assert_eq!(fs::read(lab.live()).unwrap(), login("bob").doc().bytes());
     assert_eq!(fs::metadata(lab.live()).unwrap().mode() & 0o777, 0o600);
-    let memory = lab.pool.state().seat(&lab.live()).unwrap();
+    let memory = lab.pool.state().home(&lab.live()).unwrap();
     assert_eq!((&memory.account, &memory.hash), (login("bob").doc().id(), &login("bob").doc().hash()));
     assert_eq!(lab.reconcile(), holds(&login("bob")));
     lab.assert_stored(&login("alice"));
-    assert_eq!(fs::read_dir(lab.base.dir()).unwrap().count(), 1, "nothing beside it");
+    assert_eq!(fs::read_dir(lab.main_home.dir()).unwrap().count(), 1, "nothing beside it");
 }
 
 #[test]
-fn without_credentials_the_seat_holds_what_it_held() {
+fn without_credentials_the_home_holds_what_it_held() {
     let mut lab = Lab::with_live(&login("alice"));
-    let (seat, census) = (lab.base.shared(), lab.census());
+    let (codex_home, processes) = (lab.main_home.shared(), lab.processes());
     let id = login("bob").doc().id().clone();
-    place(&lab.lock, &mut lab.pool, &census, &seat, &id, NOW).unwrap_err();
+    place(&lab.lock, &mut lab.pool, &processes, &codex_home, &id, NOW).unwrap_err();
     lab.adopt(&login("bob"));
     fs::write(lab.pool.paths.auth(&id), "{ broken").unwrap();
-    place(&lab.lock, &mut lab.pool, &census, &seat, &id, NOW).unwrap_err();
+    place(&lab.lock, &mut lab.pool, &processes, &codex_home, &id, NOW).unwrap_err();
     assert_eq!(lab.reconcile(), holds(&login("alice")));
 }
 
@@ -37,8 +37,8 @@ fn what_was_written_between_reconciling_and_the_swap_is_adopted() {
     lab.adopt(&login("bob"));
     let rotated = login("alice").refresh("rt-2").issued(1500);
     lab.write(&rotated);
-    let seat = lab.base.shared();
-    lab.place(&seat, &login("bob"));
+    let codex_home = lab.main_home.shared();
+    lab.place(&codex_home, &login("bob"));
     lab.assert_stored(&rotated);
 }
 
@@ -52,7 +52,7 @@ fn what_was_being_written_during_the_swap_is_waited_for() {
     // Codex has opened and cut the file, and goes on in it after the swap.
     let mut file = fs::File::create(lab.live()).unwrap();
     file.write_all(&bytes[..100]).unwrap();
-    let seat = lab.base.shared();
+    let codex_home = lab.main_home.shared();
     let inode = fs::metadata(lab.live()).unwrap().ino();
     let live = lab.live();
     std::thread::scope(|scope| {
@@ -62,7 +62,7 @@ fn what_was_being_written_during_the_swap_is_waited_for() {
             }
             file.write_all(&bytes[100..]).unwrap();
         });
-        lab.place(&seat, &login("bob"));
+        lab.place(&codex_home, &login("bob"));
     });
     lab.assert_stored(&rotated);
     assert_eq!(lab.reconcile(), holds(&login("bob")));
@@ -73,8 +73,8 @@ fn what_makes_no_sense_in_the_replaced_file_is_kept_aside() {
     let mut lab = Lab::with_live(&login("alice"));
     lab.adopt(&login("bob"));
     fs::write(lab.live(), "{\"half").unwrap();
-    let seat = lab.base.shared();
-    lab.place(&seat, &login("bob"));
+    let codex_home = lab.main_home.shared();
+    lab.place(&codex_home, &login("bob"));
     assert_eq!(lab.lost(), [b"{\"half"]);
 }
 
@@ -83,8 +83,8 @@ fn a_login_of_somebody_else_between_reconciling_and_the_swap_is_adopted() {
     let mut lab = Lab::with_live(&login("alice"));
     lab.adopt(&login("bob"));
     lab.write(&login("carol"));
-    let seat = lab.base.shared();
-    lab.place(&seat, &login("bob"));
+    let codex_home = lab.main_home.shared();
+    lab.place(&codex_home, &login("bob"));
     lab.assert_stored(&login("carol"));
     assert_eq!(lab.pool.registry().accounts.len(), 3);
 }
@@ -96,8 +96,8 @@ fn a_renewal_does_not_lose_what_a_session_rotated_at_the_same_moment() {
         (login("alice").refresh("rt-2").issued(1500), login("alice").refresh("rt-3").issued(1501));
     lab.adopt(&ours);
     lab.write(&theirs);
-    let seat = lab.base.shared();
-    renew(&lab.lock, &mut lab.pool, &seat, &ours.doc(), NOW).unwrap();
+    let codex_home = lab.main_home.shared();
+    renew(&lab.lock, &mut lab.pool, &codex_home, &ours.doc(), NOW).unwrap();
     lab.assert_stored(&theirs);
     assert_eq!(lab.reconcile(), stale(&theirs), "so that the next launch writes it");
 }
@@ -105,20 +105,20 @@ fn a_renewal_does_not_lose_what_a_session_rotated_at_the_same_moment() {
 #[test]
 fn a_users_link_is_written_through_and_ours_is_replaced() {
     let mut lab = Lab::new();
-    let target = lab.base.dir.join("elsewhere.json");
+    let target = lab.main_home.dir.join("elsewhere.json");
     symlink("elsewhere.json", lab.live()).unwrap();
     lab.write(&login("alice"));
     lab.reconcile();
     lab.adopt(&login("bob"));
-    let seat = lab.base.shared();
-    lab.place(&seat, &login("bob"));
+    let codex_home = lab.main_home.shared();
+    lab.place(&codex_home, &login("bob"));
     assert!(lab.live().is_symlink());
     assert_eq!(fs::read(&target).unwrap(), login("bob").doc().bytes());
 
     fs::remove_file(lab.live()).unwrap();
     symlink(lab.pool.paths.auth(login("alice").doc().id()), lab.live()).unwrap();
     lab.reconcile();
-    lab.place(&seat, &login("bob"));
+    lab.place(&codex_home, &login("bob"));
     assert!(!lab.live().is_symlink());
     lab.assert_stored(&login("alice"));
 }
@@ -127,22 +127,22 @@ fn a_users_link_is_written_through_and_ours_is_replaced() {
 fn an_account_moves_out_of_a_home_that_nobody_uses() {
     let mut lab = Lab::with_live(&login("alice"));
     lab.adopt(&login("bob"));
-    let home = lab.base.home(&lab.pool.paths, login("bob").doc().id());
-    home::create(&lab.lock, &lab.pool.paths, &lab.base, &home).unwrap();
+    let home = lab.main_home.home(&lab.pool.paths, login("bob").doc().id());
+    home::create(&lab.lock, &lab.pool.paths, &lab.main_home, &home).unwrap();
     lab.place(&home, &login("bob"));
     let rotated = login("bob").refresh("rt-2").issued(1500);
     fs::write(home.auth_json(), rotated.doc().bytes()).unwrap();
-    let seat = lab.base.shared();
-    lab.place(&seat, &login("bob"));
+    let codex_home = lab.main_home.shared();
+    lab.place(&codex_home, &login("bob"));
     assert!(!home.auth_json().exists());
     assert_eq!(fs::read(lab.live()).unwrap(), rotated.doc().bytes(), "with what was rotated there");
-    assert!(lab.pool.state().seat(&home.auth_json()).is_none());
+    assert!(lab.pool.state().home(&home.auth_json()).is_none());
 }
 
 #[test]
 fn two_codex_homes_with_one_account_share_one_file() {
     let mut lab = Lab::with_live(&login("alice"));
-    let second = Base { dir: lab.base.dir.with_file_name("second"), explicit: true };
+    let second = MainHome { dir: lab.main_home.dir.with_file_name("second"), explicit: true };
     lab.place(&second.shared(), &login("alice"));
     let (one, two) =
         (fs::canonicalize(lab.live()).unwrap(), fs::canonicalize(second.dir.join("auth.json")).unwrap());
@@ -155,20 +155,20 @@ fn two_codex_homes_with_one_account_share_one_file() {
     lab.assert_stored(&rotated);
     // One changes hands: the other keeps it.
     lab.adopt(&login("bob"));
-    let seat = lab.base.shared();
-    lab.place(&seat, &login("bob"));
+    let codex_home = lab.main_home.shared();
+    lab.place(&codex_home, &login("bob"));
     assert_eq!(fs::read(lab.live()).unwrap(), login("bob").doc().bytes());
     let held = reconcile(&lab.lock, &mut lab.pool, &second.shared(), NOW).unwrap();
     assert_eq!(held, holds(&rotated));
 }
 
 #[test]
-fn a_removed_account_leaves_every_seat_the_registry_and_the_pin() {
+fn a_removed_account_leaves_every_home_the_registry_and_the_pin() {
     let mut lab = Lab::with_live(&login("alice"));
     let id = login("alice").doc().id().clone();
     lab.pool.state_mut().pin = Some(id.clone());
     remove_account(&lab.lock, &mut lab.pool, &id, NOW).unwrap();
     assert!(!lab.live().exists());
     assert!(lab.pool.registry().accounts.is_empty() && lab.pool.state().pin.is_none());
-    assert_eq!(lab.reconcile(), Holding::Empty, "which is no logout of somebody");
+    assert_eq!(lab.reconcile(), HomeContent::Empty, "which is no logout of somebody");
 }

@@ -1,4 +1,4 @@
-//! A seat's `auth.json` as a file: what is at its path (file, our link, the user's link), where its
+//! A home's `auth.json` as a file: what is at its path (file, our link, the user's link), where its
 //! bytes really are, and what they are now.
 
 use std::fs::File;
@@ -9,21 +9,21 @@ use crate::auth_doc::MAX_BYTES;
 use crate::files;
 use crate::paths::PoolPaths;
 
-/// What is at a seat's path.
+/// What is at a home's path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Link {
     /// A file, or nothing.
     None,
-    /// A link into the pool: ours, replaced when the seat changes hands.
+    /// A link into the pool: ours, replaced when the home changes hands.
     Ours,
     /// Another link: the user's, written through.
     Users,
 }
 
-/// A seat's `auth.json`.
+/// A home's `auth.json`.
 #[derive(Debug)]
-pub struct SeatFile {
-    /// Its path in the seat.
+pub struct AuthFile {
+    /// Its path in the home.
     pub path: PathBuf,
     /// What is there.
     pub link: Link,
@@ -31,12 +31,12 @@ pub struct SeatFile {
     pub real: PathBuf,
 }
 
-impl SeatFile {
+impl AuthFile {
     /// Looks at the path.
     ///
     /// # Errors
     /// A link that leads nowhere we could write (a loop, a missing folder), or root to what another user has.
-    pub fn find(paths: &PoolPaths, path: PathBuf) -> io::Result<SeatFile> {
+    pub fn find(paths: &PoolPaths, path: PathBuf) -> io::Result<AuthFile> {
         if let Some(dir) = path.parent() {
             files::refuse_leading_root_astray(dir)?;
         }
@@ -44,7 +44,7 @@ impl SeatFile {
             Ok(target) => target,
             // EINVAL: not a link. NotFound: nothing there yet.
             Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound) => {
-                return Ok(SeatFile { link: Link::None, real: path.clone(), path });
+                return Ok(AuthFile { link: Link::None, real: path.clone(), path });
             }
             Err(e) => return Err(e),
         };
@@ -58,7 +58,7 @@ impl SeatFile {
         files::refuse_target_of_others(&path, &real)?;
         let pool = std::fs::canonicalize(paths.root());
         let ours = target.starts_with(paths.root()) || pool.is_ok_and(|pool| real.starts_with(pool));
-        Ok(SeatFile { path, link: if ours { Link::Ours } else { Link::Users }, real })
+        Ok(AuthFile { path, link: if ours { Link::Ours } else { Link::Users }, real })
     }
 
     /// Opens the document; `Ok(None)` if there is none.

@@ -1,21 +1,21 @@
-//! Seats: the places where a running Codex reads and rewrites an `auth.json`. The shared seat is the
-//! user's own CODEX_HOME (the *base*); each account can have a home of its own over it.
+//! Homes: the places where a running Codex reads and rewrites an `auth.json`. The main home is the
+//! user's own CODEX_HOME (the *main home*); each account can have a home of its own over it.
 
 mod file;
 pub mod home;
+pub mod in_use;
 pub(crate) mod mcp_logins;
-pub mod occupants;
 mod place;
 mod reconcile;
 
-pub use file::{Link, SeatFile};
+pub use file::{AuthFile, Link};
 pub(crate) use place::take_away;
 pub use place::{
-    being_written, clear_seats, place, remove_account, renew, seats_of, server_account, users_of,
-    users_of_seats_and_homes, vacate,
+    being_written, clear_homes, homes_of, place, remove_account, renew, server_account, users_of,
+    users_of_homes_and_homes, vacate,
 };
 pub use reconcile::{
-    Holding, clear_broken, known, look, reconcile, reconcile_all, reconcile_whole, rediscover,
+    HomeContent, clear_broken, known, look, reconcile, reconcile_all, reconcile_whole, rediscover,
     wait_until_whole,
 };
 
@@ -26,14 +26,14 @@ use crate::account::{AccountId, short_hash_text};
 use crate::env::{Env, names};
 use crate::paths::PoolPaths;
 
-/// One seat: a folder that is some Codex's CODEX_HOME.
+/// One home: a folder that is some Codex's CODEX_HOME.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seat {
+pub struct CodexHome {
     dir: PathBuf,
     home_of: Option<AccountId>,
 }
 
-impl Seat {
+impl CodexHome {
     /// The folder: CODEX_HOME of whoever sits here.
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -46,63 +46,63 @@ impl Seat {
     pub fn is_home(&self) -> bool {
         self.home_of.is_some()
     }
-    /// The seat whose `auth.json` is at this path, as state and ledger remember it.
-    pub fn of_auth_json(paths: &PoolPaths, auth_json: &Path) -> Option<Seat> {
+    /// The home whose `auth.json` is at this path, as state and ledger remember it.
+    pub fn of_auth_json(paths: &PoolPaths, auth_json: &Path) -> Option<CodexHome> {
         let dir = auth_json.parent()?.to_owned();
         let home_of = dir.strip_prefix(paths.homes()).ok().and_then(|rest| {
             let mut parts = rest.components().skip(1);
             let id = AccountId::parse(parts.next()?.as_os_str().to_str()?)?;
             parts.next().is_none().then_some(id)
         });
-        Some(Seat { dir, home_of })
+        Some(CodexHome { dir, home_of })
     }
 }
 
 /// The user's own CODEX_HOME, over which homes are made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Base {
+pub struct MainHome {
     dir: PathBuf,
     /// Whether it is not the default, so that CODEX_HOME must say it.
     explicit: bool,
 }
 
-/// Why there is no base.
+/// Why there is no main home.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NoBase {
+pub enum NoMainHome {
     /// Neither CODEX_HOME nor HOME is set.
     NoHome,
     /// CODEX_HOME names a folder that is not there: Codex itself refuses to start.
     Absent(PathBuf),
 }
 
-impl Base {
-    /// The base of this environment. A CODEX_HOME inherited from one of our homes means the base of that home.
+impl MainHome {
+    /// The main home of this environment. A CODEX_HOME inherited from one of our homes means the main home of that home.
     ///
     /// # Errors
     /// See [`NoBase`].
-    pub fn of_env(env: &Env, paths: &PoolPaths) -> Result<Base, NoBase> {
+    pub fn of_env(env: &Env, paths: &PoolPaths) -> Result<MainHome, NoMainHome> {
         let default = env.home().map(|home| home.join(".codex"));
         let Some(given) = env.get(names::CODEX_HOME) else {
-            let default = default.ok_or(NoBase::NoHome)?;
-            // It may not exist yet; its real path is what seats and homes are remembered by.
+            let default = default.ok_or(NoMainHome::NoHome)?;
+            // It may not exist yet; its real path is what homes and homes are remembered by.
             let dir = match std::fs::canonicalize(&default) {
                 Ok(dir) => dir,
                 Err(_) => canonical_parent(&default).unwrap_or(default),
             };
-            return Ok(Base { dir, explicit: false });
+            return Ok(MainHome { dir, explicit: false });
         };
         let given = Path::new(given);
         let dir = env.absolute(given).and_then(|p| std::fs::canonicalize(p).ok()).filter(|p| p.is_dir());
-        let dir = dir.ok_or_else(|| NoBase::Absent(given.to_owned()))?;
-        let dir = home::base_of(paths, &dir).unwrap_or(dir);
+        let dir = dir.ok_or_else(|| NoMainHome::Absent(given.to_owned()))?;
+        let dir = home::main_home_of(paths, &dir).unwrap_or(dir);
         let explicit = default.and_then(|d| std::fs::canonicalize(d).ok()).is_none_or(|d| d != dir);
-        Ok(Base { dir, explicit })
+        Ok(MainHome { dir, explicit })
     }
 
-    /// The base that a seat is in: the one under a home, or the seat's own folder.
-    pub(crate) fn under(paths: &PoolPaths, seat: &Seat) -> Base {
-        let dir = home::base_of(paths, seat.dir()).unwrap_or_else(|| seat.dir().to_owned());
-        Base { dir, explicit: true }
+    /// The main home that a home is in: the one under a home, or the home's own folder.
+    pub(crate) fn under(paths: &PoolPaths, codex_home: &CodexHome) -> MainHome {
+        let dir = home::main_home_of(paths, codex_home.dir()).unwrap_or_else(|| codex_home.dir().to_owned());
+        MainHome { dir, explicit: true }
     }
 
     /// The folder.
@@ -113,22 +113,22 @@ impl Base {
     pub fn explicit(&self) -> bool {
         self.explicit
     }
-    /// The shared seat.
-    pub fn shared(&self) -> Seat {
-        Seat { dir: self.dir.clone(), home_of: None }
+    /// The main home.
+    pub fn shared(&self) -> CodexHome {
+        CodexHome { dir: self.dir.clone(), home_of: None }
     }
     /// Short hash of its path: the folder of its homes.
     pub fn key(&self) -> String {
         short_hash_text(&[self.dir.as_os_str().as_bytes()])
     }
     /// An account's own home over it.
-    pub fn home(&self, paths: &PoolPaths, id: &AccountId) -> Seat {
+    pub fn home(&self, paths: &PoolPaths, id: &AccountId) -> CodexHome {
         let dir = paths.homes().join(self.key()).join(id.as_str());
-        Seat { dir, home_of: Some(id.clone()) }
+        CodexHome { dir, home_of: Some(id.clone()) }
     }
     /// A home of no account over it: for one login, or without any.
-    pub(crate) fn special(&self, paths: &PoolPaths, name: &str) -> Seat {
-        Seat { dir: paths.homes().join(self.key()).join(name), home_of: None }
+    pub(crate) fn special(&self, paths: &PoolPaths, name: &str) -> CodexHome {
+        CodexHome { dir: paths.homes().join(self.key()).join(name), home_of: None }
     }
 }
 

@@ -6,8 +6,8 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::env::names;
+use crate::homes::in_use::{self, Server};
 use crate::process;
-use crate::seats::occupants::{self, Server};
 
 /// How long a server may take to end after `stop` has answered.
 const ENDS: Duration = Duration::from_millis(400);
@@ -33,9 +33,9 @@ pub fn stop(codex: &Path, dir: &Path, server: &Server) -> bool {
 /// # Errors
 /// Codex cannot be run, or there is no new server in time.
 pub fn restart(codex: &Path, dir: &Path, limit: Duration) -> io::Result<Server> {
-    let before = occupants::server(dir);
+    let before = in_use::server(dir);
     let status = call(codex, dir, "restart", limit)?;
-    match occupants::server(dir).filter(|now| Some(now) != before.as_ref()) {
+    match in_use::server(dir).filter(|now| Some(now) != before.as_ref()) {
         Some(server) if status.success() => Ok(server),
         _ => Err(io::Error::other(format!("`codex app-server daemon restart` did not do it ({status})"))),
     }

@@ -1,11 +1,11 @@
-//! docs/seats.md: each transition of the drawing is in the table, with code that is there and a test that is there.
+//! docs/homes.md: each transition of the drawing is in the table, with code that is there and a test that is there.
 
 use std::collections::BTreeSet;
 use std::fs;
 
 use super::{code, prose, read, repository, rust_files};
 
-const DOCUMENT: &str = "docs/seats.md";
+const DOCUMENT: &str = "docs/homes.md";
 
 /// Every file of these folders in one text.
 fn sources(folders: &[&str]) -> String {
@@ -25,7 +25,7 @@ fn is_function(path: &str) -> bool {
 }
 
 #[test]
-fn the_page_of_seats_names_code_and_tests_that_are_there() {
+fn the_page_of_homes_names_code_and_tests_that_are_there() {
     let text = read(DOCUMENT);
     let tests = sources(&["tests", "core/src"]);
     let mut rows = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! Seats, end to end: the shim among everything else that uses an `auth.json`, on the real Codex and the stand-in
+//! Homes, end to end: the shim among everything else that uses an `auth.json`, on the real Codex and the stand-in
 //! service. Each test is named after the claim that it would see broken.
 //!
 //! An ordinary run takes one version of Codex; `CODEX_POOL_TEST_VERSIONS=all` takes every one in which what

@@ -1,4 +1,4 @@
-//! A seat never changes hands under a launch of ours, however it was started and whatever became of its parts;
+//! A home never changes hands under a launch of ours, however it was started and whatever became of its parts;
 //! and what Codex wrote there meanwhile reaches the pool.
 
 use std::fs;
@@ -44,7 +44,7 @@ fn bob_goes_elsewhere(world: &World) {
     assert_eq!(world.owner_at(&world.home_of("bob")).as_deref(), Some("bob"), "{}", world.version);
 }
 
-/// Alice's session is over: bob takes the shared seat, and nothing that was rotated is missing.
+/// Alice's session is over: bob takes the main home, and nothing that was rotated is missing.
 #[track_caller]
 fn then_bob_is_swapped_in(world: &World) {
     assert_eq!(world.backend().report().refreshes_of("alice").len(), 1, "{}", world.version);
@@ -91,7 +91,7 @@ fn a_native_codex_whose_launcher_was_killed_still_sits_in_its_home() {
         session.running.signal(Signal::SIGKILL);
         wait_for_end(session.running.pid());
         drop(first.go_on(&world, "alice").wait().ok());
-        // The shared seat is free now, but bob has one file, and it is in use.
+        // The main home is free now, but bob has one file, and it is in use.
         let second = world.exec_as("bob").spawn();
         session.hold.wait_for(2, SOON);
         assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version);
@@ -119,7 +119,7 @@ fn a_stopped_session_still_sits() {
 }
 
 #[test]
-fn a_killed_session_gives_its_seat_up_and_what_it_rotated_is_kept() {
+fn a_killed_session_gives_its_home_up_and_what_it_rotated_is_kept() {
     for world in worlds(&TWO) {
         let session = Session::start(&world, "alice", world.exec());
         world.backend().script("alice", [Step::Shell("sleep 60".to_owned())]);

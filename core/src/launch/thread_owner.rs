@@ -1,4 +1,4 @@
-//! Sessions go home: a thread is continued by the seat that holds it, else by the account that
+//! Sessions go home: a thread is continued by the home that holds it, else by the account that
 //! created it; `--last` by the account of the last launch in this folder.
 
 use std::path::{Path, PathBuf};
@@ -7,8 +7,8 @@ use super::{Held, Launch};
 use crate::account::AccountId;
 use crate::codex::argv::Target;
 use crate::codex::threads::{self, ThreadMeta};
+use crate::homes::{self, CodexHome, in_use};
 use crate::process;
-use crate::seats::{self, Seat, occupants};
 use crate::store::path_key;
 
 /// Whose the session is that a command goes on with.
@@ -16,8 +16,8 @@ use crate::store::path_key;
 pub(super) enum Owner {
     /// The command begins a session.
     None,
-    /// A running Codex in this seat, which answers as this account, holds the thread: nobody else can open it.
-    Holder(Seat, Option<AccountId>),
+    /// A running Codex in this home, which answers as this account, holds the thread: nobody else can open it.
+    Holder(CodexHome, Option<AccountId>),
     /// This account made it, or (`--last`, or if it is yet to be picked) made the last launch in this folder.
     Account(AccountId),
     /// The session does not say; this account had launched last in its folder when it began, or since.
@@ -42,10 +42,10 @@ impl Launch<'_> {
                 if let Some(holder) = holder(held, id) {
                     return holder;
                 }
-                threads::find(held.base.dir(), self.call.target)
+                threads::find(held.main_home.dir(), self.call.target)
             }
             Target::Name(_) => {
-                let thread = threads::find(held.base.dir(), self.call.target);
+                let thread = threads::find(held.main_home.dir(), self.call.target);
                 if let Some(holder) = thread.as_ref().and_then(|t| holder(held, &t.id)) {
                     return holder;
                 }
@@ -98,18 +98,18 @@ fn known(held: &Held<'_>, id: &AccountId) -> Option<AccountId> {
     held.pool.standings().get(id).map(|standing| standing.id.clone())
 }
 
-/// The seat of whoever has the thread open for writing.
+/// The home of whoever has the thread open for writing.
 fn holder(held: &Held<'_>, thread: &str) -> Option<Owner> {
-    let locks = held.base.dir().join("thread-writer-locks");
+    let locks = held.main_home.dir().join("thread-writer-locks");
     let of_thread = |name: &std::ffi::OsStr| name.to_str().is_some_and(|name| name.contains(thread));
     let file = std::fs::read_dir(&locks).ok()?.filter_map(Result::ok).find(|e| of_thread(&e.file_name()))?;
     let pid = *process::flock_holders(&file.path()).pids.first()?;
-    let seat = occupants::seat_of(&held.pool.paths, held.base, pid);
-    let memory = held.pool.state().seat(&seat.auth_json());
-    let account = match occupants::server(seat.dir()).filter(|server| server.pid == pid) {
+    let home = in_use::home_of(&held.pool.paths, held.main_home, pid);
+    let memory = held.pool.state().home(&home.auth_json());
+    let account = match in_use::server(home.dir()).filter(|server| server.pid == pid) {
         // It answers as whom it read when it started.
-        Some(server) => memory.and_then(|memory| seats::server_account(memory, &server)),
+        Some(server) => memory.and_then(|memory| homes::server_account(memory, &server)),
         None => memory.map(|memory| memory.account.clone()),
     };
-    Some(Owner::Holder(seat, account))
+    Some(Owner::Holder(home, account))
 }

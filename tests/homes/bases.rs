@@ -134,7 +134,7 @@ fn stays_on_alice(world: &World, dress: impl Fn(Cmd) -> Cmd, why: &str) {
     assert!(output.stderr.contains("`bob` was asked for, but"), "{}: {output}", world.version);
     world.backend().reject_access_tokens("alice");
     session.end("alice");
-    // With the seat free there is nothing that a home would be needed for.
+    // With the home free there is nothing that a home would be needed for.
     answered(dress(world.exec()).run(), "bob");
     one_chain(world, "alice", 1);
 }
@@ -233,7 +233,7 @@ fn root_with_the_home_of_a_user_leaves_its_files_to_that_user() {
             );
             assert_eq!(owner(&world.codex_home().join("auth.json")), NOBODY, "{}: {what}", world.version);
         };
-        // A swap, a session in the shared seat, another one in a home, a rotation.
+        // A swap, a session in the main home, another one in a home, a rotation.
         answered(world.exec_as("bob").run(), "bob");
         theirs("after a swap");
         let session = Session::start(&world, "bob", world.exec_as("bob"));
@@ -266,7 +266,7 @@ fn unshare(world: &World, proc: &[&str]) -> Option<Cmd> {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn two_pid_namespaces_share_a_home_without_taking_a_seat_from_each_other() {
+fn two_pid_namespaces_share_a_home_without_taking_a_home_from_each_other() {
     const EXEC: [&str; 4] = ["codex", "exec", "--skip-git-repo-check", "hi"];
     for world in worlds(&TWO) {
         let inside = || unshare(&world, &["--mount-proc"]).map(|cmd| cmd.args(EXEC));
@@ -279,7 +279,7 @@ fn two_pid_namespaces_share_a_home_without_taking_a_seat_from_each_other() {
         world.backend().reject_access_tokens("alice");
         world.backend().reject_access_tokens("bob");
         alice.end("alice");
-        // Seen from outside, bob's is in its home: he is joined there, though the shared seat is free.
+        // Seen from outside, bob's is in its home: he is joined there, though the main home is free.
         bob.end("bob");
         answered(world.exec_as("bob").run(), "bob");
         assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version);
@@ -292,7 +292,7 @@ fn two_pid_namespaces_share_a_home_without_taking_a_seat_from_each_other() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_session_in_a_pid_namespace_without_its_own_proc_keeps_its_seat() {
+fn a_session_in_a_pid_namespace_without_its_own_proc_keeps_its_home() {
     // The shim cannot tell who it is there: Codex starts without the pool, as a Codex that we did not launch.
     for world in worlds(&TWO) {
         let Some(cmd) = unshare(&world, &[]) else { return };

@@ -1,5 +1,5 @@
 //! A Codex that nobody launched through the shim: an editor's app-server, a command by its full path. It sits in
-//! the shared seat like any other.
+//! the main home like any other.
 
 use std::fs;
 
@@ -83,8 +83,8 @@ fn an_interface_by_its_full_path_is_not_swapped_away() {
 }
 
 #[test]
-fn a_codex_that_a_session_of_another_seat_starts_by_its_full_path_is_not_swapped_away() {
-    // It is a child of bob's launch, but sits in the shared seat.
+fn a_codex_that_a_session_of_another_home_starts_by_its_full_path_is_not_swapped_away() {
+    // It is a child of bob's launch, but sits in the main home.
     for world in worlds(&TWO) {
         let backend = world.backend();
         let editor = Editor::open(world.real_codex(&["app-server"]));
@@ -98,7 +98,7 @@ fn a_codex_that_a_session_of_another_seat_starts_by_its_full_path_is_not_swapped
         let outer = world.codex(&outer).env("CODEX_POOL_ACCOUNT", "bob").spawn();
         hold.wait_for(1, SOON);
         editor.close();
-        // Only the inner one is in the shared seat now.
+        // Only the inner one is in the main home now.
         world.backend().add("carol");
         world.import("carol", &backend.auth_json("carol"));
         answered(world.exec_as("carol").run(), "carol");

@@ -1,4 +1,4 @@
-//! The OAuth logins of MCP servers (`.credentials.json`), one file for a base and its homes. Codex refuses to write
+//! The OAuth logins of MCP servers (`.credentials.json`), one file for a main home and its homes. Codex refuses to write
 //! it through a symbolic link, so it is shared by hard links. Those break when a client writes by rename, and when
 //! Codex removes the file with its last login; here they are made whole again.
 
@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::Base;
+use super::MainHome;
 use crate::error::{Error, Result};
 use crate::files::{self, PoolLock};
 use crate::paths::PoolPaths;
@@ -15,35 +15,35 @@ use crate::store::{LostFound, Why};
 
 /// The file's name in a CODEX_HOME.
 pub(super) const NAME: &str = ".credentials.json";
-/// Among the homes of a base: one more hard link, which tells what all of them last had.
+/// Among the homes of a main home: one more hard link, which tells what all of them last had.
 const SHARED: &str = ".mcp-logins";
 /// The file that is renamed into place.
 const TEMP: &str = ".credentials.json.codex-pool.tmp";
 /// More than any such file has, bytes.
 const MAX_BYTES: u64 = 1 << 24;
 
-/// Makes the base's file, that of every home over it that has one, and that of the home `into` one file again: the
-/// newest. Others are kept in `lost+found/`. A file that the base had and lost is a logout, so homes lose it too.
+/// Makes the main home's file, that of every home over it that has one, and that of the home `into` one file again: the
+/// newest. Others are kept in `lost+found/`. A file that the main home had and lost is a logout, so homes lose it too.
 ///
 /// # Errors
 /// If a file cannot be read, kept or linked.
 pub(crate) fn share(
     lock: &PoolLock,
     paths: &PoolPaths,
-    base: &Base,
+    main_home: &MainHome,
     into: Option<&Path>,
     now: i64,
 ) -> Result<()> {
-    let over = paths.homes().join(base.key());
+    let over = paths.homes().join(main_home.key());
     let Ok(homes) = fs::read_dir(&over) else { return Ok(()) };
     // The user's own link is followed, so that its target is what is shared.
-    let at_base = base.dir().join(NAME);
-    let at_base = fs::canonicalize(&at_base).unwrap_or(at_base);
+    let at_main_home = main_home.dir().join(NAME);
+    let at_main_home = fs::canonicalize(&at_main_home).unwrap_or(at_main_home);
     let shared = over.join(SHARED);
-    let (in_base, last) = (look(&at_base)?, look(&shared)?);
+    let (in_main_home, last) = (look(&at_main_home)?, look(&shared)?);
     let inode = |meta: &Metadata| (meta.dev(), meta.ino());
     let last = last.as_ref().map(inode);
-    let logged_out = last.filter(|_| in_base.is_none());
+    let logged_out = last.filter(|_| in_main_home.is_none());
     let mut files: Vec<(PathBuf, Metadata)> = Vec::new();
     for home in homes.flatten() {
         let path = home.path().join(NAME);
@@ -54,7 +54,7 @@ pub(crate) fn share(
             files.push((path, meta));
         }
     }
-    files.extend(in_base.map(|meta| (at_base.clone(), meta)));
+    files.extend(in_main_home.map(|meta| (at_main_home.clone(), meta)));
     // Of the same moment (clocks of files are coarse), the one that replaced what all had.
     let age = |file: &&(PathBuf, Metadata)| {
         let meta = &file.1;
@@ -69,7 +69,7 @@ pub(crate) fn share(
         LostFound::new(paths).keep(lock, &bytes.unwrap_or_default(), Why::Replaced, None, now)?;
         link(newest, path)?;
     }
-    for path in [Some(at_base), into.map(|home| home.join(NAME)), Some(shared)].into_iter().flatten() {
+    for path in [Some(at_main_home), into.map(|home| home.join(NAME)), Some(shared)].into_iter().flatten() {
         if !look(&path)?.is_some_and(|there| is_newest(&there)) {
             link(newest, &path)?;
         }

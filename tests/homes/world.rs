@@ -238,7 +238,7 @@ pub(crate) fn wait_for_end(pid: u32) {
     wait_until(&format!("the end of {pid}"), SOON, || !alive(pid));
 }
 
-/// The background server of a seat, if one runs.
+/// The background server of a home, if one runs.
 pub(crate) fn server(dir: &Path) -> Option<u32> {
     let record = fs::read_to_string(dir.join("app-server-daemon/daemon.pid")).ok()?;
     let pid = serde_json::from_str::<Value>(&record).ok()?["pid"].as_u64()?;

@@ -1,4 +1,4 @@
-//! Codex's background server: while it holds a thread its seat does not change hands, when it is idle it is
+//! Codex's background server: while it holds a thread its home does not change hands, when it is idle it is
 //! stopped, and where it must live on it keeps its account's file.
 
 use std::fs;
@@ -51,7 +51,7 @@ fn bob_is_swapped_in(world: &World) {
 }
 
 #[test]
-fn a_server_at_work_keeps_its_seat_when_its_interface_was_killed() {
+fn a_server_at_work_keeps_its_home_when_its_interface_was_killed() {
     for world in worlds_with_server(&TWO) {
         let mut ui = world.ui(&[]);
         ask(&world, &mut ui, "alice");
@@ -90,7 +90,7 @@ fn an_idle_server_is_stopped_and_what_it_rotated_is_kept() {
 }
 
 #[test]
-fn an_idle_server_that_does_not_stop_keeps_its_seat() {
+fn an_idle_server_that_does_not_stop_keeps_its_home() {
     for world in worlds_with_server(&TWO) {
         world.codex(&["app-server", "daemon", "start"]).run().ok();
         let server = server_of(&world);

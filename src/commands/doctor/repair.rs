@@ -9,12 +9,12 @@ use codex_pool_core::account::AccountId;
 use codex_pool_core::auth_doc::{AuthDoc, MAX_BYTES};
 use codex_pool_core::env::Env;
 use codex_pool_core::files::{self, PoolLock};
+use codex_pool_core::homes::in_use::Processes;
 use codex_pool_core::launch::login;
 use codex_pool_core::paths::PoolPaths;
 use codex_pool_core::pool::Pool;
-use codex_pool_core::process::{self, Life, ProcessId};
+use codex_pool_core::process::{self, Liveness, ProcessId};
 use codex_pool_core::renewal;
-use codex_pool_core::seats::occupants::Census;
 use codex_pool_core::store::{Credentials, LostFound, State, Why};
 use codex_pool_core::usage::UsageCache;
 use codex_pool_core::{Error, Result};
@@ -25,7 +25,7 @@ use crate::programs;
 
 /// One repair.
 #[derive(Debug)]
-pub(super) enum Mend {
+pub(super) enum Repair {
     /// Nobody else may read these files and folders.
     Private { paths: Vec<PathBuf> },
     /// The shim is put in its place.
@@ -45,29 +45,29 @@ pub(super) enum Mend {
     /// A home that was made for one login, whose login is over.
     Home { dir: PathBuf },
     /// Some of them.
-    Several(Vec<Mend>),
+    Several(Vec<Repair>),
 }
 
-impl Mend {
+impl Repair {
     /// What is there to mend, in a few words.
     pub(super) fn describe(&self) -> String {
         match self {
-            Mend::SetAside { cache } => format!("the cache {} is damaged", cache.display()),
-            Mend::Remove { file } => format!("{} is of no more use", file.display()),
-            Mend::Home { dir } => format!("{} is left from a login", dir.display()),
+            Repair::SetAside { cache } => format!("the cache {} is damaged", cache.display()),
+            Repair::Remove { file } => format!("{} is of no more use", file.display()),
+            Repair::Home { dir } => format!("{} is left from a login", dir.display()),
             other => format!("{other:?}"),
         }
     }
 }
 
 /// Makes every repair; says what was done, and what could not be.
-pub(super) fn all(env: &Env, mends: impl Iterator<Item = Mend>) -> (Vec<String>, Vec<String>) {
+pub(super) fn all(env: &Env, mends: impl Iterator<Item = Repair>) -> (Vec<String>, Vec<String>) {
     let (mut done, mut failed) = (Vec::new(), Vec::new());
     let Ok(paths) = context::paths(env) else { return (done, failed) };
     let mut flat = Vec::new();
     flatten(mends, &mut flat);
     // A pool that we may not write must first be made writable.
-    flat.sort_by_key(|mend| !matches!(mend, Mend::Private { .. }));
+    flat.sort_by_key(|mend| !matches!(mend, Repair::Private { .. }));
     for mend in flat {
         match one(env, &paths, &mend) {
             Ok(text) => done.push(text),
@@ -77,58 +77,58 @@ pub(super) fn all(env: &Env, mends: impl Iterator<Item = Mend>) -> (Vec<String>,
     (done, failed)
 }
 
-fn flatten(mends: impl Iterator<Item = Mend>, into: &mut Vec<Mend>) {
+fn flatten(mends: impl Iterator<Item = Repair>, into: &mut Vec<Repair>) {
     for mend in mends {
         match mend {
-            Mend::Several(some) => flatten(some.into_iter(), into),
+            Repair::Several(some) => flatten(some.into_iter(), into),
             one => into.push(one),
         }
     }
 }
 
-fn one(env: &Env, paths: &PoolPaths, mend: &Mend) -> Result<String> {
-    if let Mend::Private { paths } = mend {
+fn one(env: &Env, paths: &PoolPaths, mend: &Repair) -> Result<String> {
+    if let Repair::Private { paths } = mend {
         return make_private(paths);
     }
     let lock = context::lock(paths)?;
     match mend {
-        Mend::Shim { source } => {
+        Repair::Shim { source } => {
             programs::put_shim(&lock, paths, source)?;
             Ok(format!("put the shim in place: {}", paths.shim().display()))
         }
-        Mend::AdminLink { target } => {
+        Repair::AdminLink { target } => {
             programs::link_admin(&lock, paths, target)?;
             Ok(format!("linked {} to {}", paths.admin_link().display(), target.display()))
         }
-        Mend::SetAside { cache } => set_aside(&lock, paths, cache),
-        Mend::Remove { file } => {
+        Repair::SetAside { cache } => set_aside(&lock, paths, cache),
+        Repair::Remove { file } => {
             files::remove_file(file).map_err(|e| Error::io("remove", file, &e))?;
             Ok(format!("removed {}", file.display()))
         }
-        Mend::Enter { .. } | Mend::Undo | Mend::Settle | Mend::Home { .. } => {
+        Repair::Enter { .. } | Repair::Undo | Repair::Settle | Repair::Home { .. } => {
             let mut pool = Pool::open(&lock, paths, env.now)?;
             let text = in_pool(env, &lock, &mut pool, mend)?;
             pool.commit(&lock)?;
             Ok(text)
         }
-        Mend::Private { .. } | Mend::Several(_) => Ok(String::new()),
+        Repair::Private { .. } | Repair::Several(_) => Ok(String::new()),
     }
 }
 
 /// Repairs of what the registry and the state say.
-fn in_pool(env: &Env, lock: &PoolLock, pool: &mut Pool, mend: &Mend) -> Result<String> {
+fn in_pool(env: &Env, lock: &PoolLock, pool: &mut Pool, mend: &Repair) -> Result<String> {
     match mend {
-        Mend::Enter { ids } => enter(pool, ids, env.now),
-        Mend::Undo => {
-            let census = Census::take(Some(lock), &pool.paths, env.now);
-            login::undo_interrupted(lock, pool, &census, env.now)?;
+        Repair::Enter { ids } => enter(pool, ids, env.now),
+        Repair::Undo => {
+            let processes = Processes::read(Some(lock), &pool.paths, env.now);
+            login::undo_interrupted(lock, pool, &processes, env.now)?;
             Ok("tidied up after a killed login or logout".to_owned())
         }
-        Mend::Settle => {
+        Repair::Settle => {
             renewal::settle(lock, pool, env.now)?;
             Ok("put the answer of a token refresh in its place".to_owned())
         }
-        Mend::Home { dir } => clear_home(lock, pool, dir, env.now),
+        Repair::Home { dir } => clear_home(lock, pool, dir, env.now),
         _ => Ok(String::new()),
     }
 }
@@ -179,21 +179,21 @@ pub(super) fn abandoned_homes(place: &Place<'_>) -> Vec<PathBuf> {
     let marked: Vec<PathBuf> = place.pool.as_ref().map_or_else(
         |_| Vec::new(),
         |pool| {
-            let seats = pool.state().marks.iter().filter_map(|mark| mark.seat.as_deref());
-            seats.map(codex_pool_core::store::path_of_key).collect()
+            let codex_homes = pool.state().marks.iter().filter_map(|mark| mark.home.as_deref());
+            codex_homes.map(codex_pool_core::store::path_of_key).collect()
         },
     );
     let read = |dir: PathBuf| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
     let over = |dir: &PathBuf| is_over(dir) && !marked.contains(&dir.join("auth.json"));
     let of_codex_login = read(place.paths.homes()).flat_map(read).filter(over);
-    let of_add = read(place.paths.logins()).filter(|dir| is_dead(dir, place.census.me.as_ref()));
+    let of_add = read(place.paths.logins()).filter(|dir| is_dead(dir, place.processes.me.as_ref()));
     of_codex_login.chain(of_add).collect()
 }
 
 /// Whether a private home (named after its process) belongs to a process that is gone.
 fn is_dead(dir: &Path, me: Option<&ProcessId>) -> bool {
     let maker = dir.file_name().and_then(|name| ProcessId::parse(name.to_str()?));
-    maker.zip(me).is_some_and(|(maker, me)| maker.life(me) == Life::Dead)
+    maker.zip(me).is_some_and(|(maker, me)| maker.liveness(me) == Liveness::Dead)
 }
 
 /// Whether a folder is a home for one login (`login-<pid>-<start>`) whose process is gone.

@@ -73,7 +73,7 @@ fn a_login_over_a_live_account_revokes_nobody_and_the_new_account_is_seated() {
     for world in worlds(&TWO) {
         world.backend().add("carol");
         let running = begin(&world);
-        // The seat is the login's meanwhile: everybody else works in a home.
+        // The home is the login's meanwhile: everybody else works in a home.
         for user in TWO {
             answered(world.exec_as(user).run(), user);
             assert_eq!(world.live(), None, "{}", world.version);
@@ -190,11 +190,11 @@ fn a_login_whose_shim_and_codex_were_killed_is_undone_by_the_next_launch() {
     }
 }
 
-/// The seat is that of Carol's login, whose shim is gone: nobody is put there until it has ended.
+/// The home is that of Carol's login, whose shim is gone: nobody is put there until it has ended.
 fn goes_on_without_its_shim(world: &World, codex: u32) {
     assert!(alive(codex));
     answered(world.exec_as("alice").run(), "alice");
-    assert_eq!(world.live(), None, "{}: the seat is the login's", world.version);
+    assert_eq!(world.live(), None, "{}: the home is the login's", world.version);
     wait_for_code(world, 0);
     world.backend().approve_login("carol");
     wait_for_end(codex);
@@ -204,7 +204,7 @@ fn goes_on_without_its_shim(world: &World, codex: u32) {
 }
 
 #[test]
-fn a_login_whose_shim_alone_was_killed_keeps_its_seat_until_it_ends() {
+fn a_login_whose_shim_alone_was_killed_keeps_its_home_until_it_ends() {
     for world in worlds(&TWO) {
         world.backend().add("carol");
         let running = begin(&world);
@@ -216,7 +216,7 @@ fn a_login_whose_shim_alone_was_killed_keeps_its_seat_until_it_ends() {
 }
 
 #[test]
-fn a_login_whose_shim_was_killed_before_its_codex_began_keeps_its_seat_too() {
+fn a_login_whose_shim_was_killed_before_its_codex_began_keeps_its_home_too() {
     for world in worlds(&TWO) {
         world.backend().add("carol");
         // Between fork and exec the child is not yet to be known as a login.
@@ -407,7 +407,7 @@ fn a_logout_inside_an_interface_in_a_home_ends_that_login_and_no_other() {
 }
 
 #[test]
-fn a_login_inside_a_home_is_the_shared_seats_affair() {
+fn a_login_inside_a_home_is_the_main_homes_affair() {
     // A terminal that a session in bob's home opened has CODEX_HOME of that home.
     for world in worlds(&TWO) {
         world.backend().add("carol");

@@ -1,4 +1,4 @@
-//! `list`, `why` and `use` say who sits where: shared seat or home, and in use by what.
+//! `list`, `why` and `use` say who sits where: main home or home, and in use by what.
 
 use serde_json::{Value, json};
 use testkit::{Output, Pty, wait_until};
@@ -8,14 +8,14 @@ use crate::world::{SOON, World, ask, children, quit, server, worlds};
 
 const TWO: [&str; 2] = ["alice", "bob"];
 
-/// `"seats"` of `list --json`.
-fn seats(world: &World) -> Vec<Value> {
-    world.pool(&["list", "--json"]).run().ok().json()["seats"].as_array().expect("seats").clone()
+/// `"homes"` of `list --json`.
+fn homes(world: &World) -> Vec<Value> {
+    world.pool(&["list", "--json"]).run().ok().json()["homes"].as_array().expect("homes").clone()
 }
 
-/// A seat's users by kind: pid, and whether it has a terminal.
-fn users(seat: &Value, kind: &str) -> Vec<(Option<u64>, bool)> {
-    let users = seat["users"].as_array().expect("users").iter().filter(|user| user["kind"] == kind);
+/// A home's users by kind: pid, and whether it has a terminal.
+fn users(codex_home: &Value, kind: &str) -> Vec<(Option<u64>, bool)> {
+    let users = codex_home["users"].as_array().expect("users").iter().filter(|user| user["kind"] == kind);
     users.map(|user| (user["pid"].as_u64(), user["terminal"].is_string())).collect()
 }
 
@@ -38,7 +38,7 @@ fn unwrapped(text: &str) -> String {
 #[test]
 fn who_sits_where_is_shown_with_pid_and_terminal() {
     for world in worlds(&TWO) {
-        assert_eq!(seats(&world), [json!(null); 0], "{}: nobody yet", world.version);
+        assert_eq!(homes(&world), [json!(null); 0], "{}: nobody yet", world.version);
         let editor = Editor::open(world.real_codex(&["app-server"]));
         let native = children(editor.pid())[0];
         let mut alice = world.ui(&[]);
@@ -46,14 +46,22 @@ fn who_sits_where_is_shown_with_pid_and_terminal() {
         let mut bob = world.terminal(world.codex(&[]).env("CODEX_POOL_ACCOUNT", "bob"));
         ask(&world, &mut bob, "bob");
         let (ids, base, home) = (world.ids(), world.codex_home(), world.home_of("bob"));
-        let shown = seats(&world);
+        let shown = homes(&world);
         let [shared, own] = shown.as_slice() else { panic!("{}: {shown:?}", world.version) };
-        for (seat, dir, user, ui) in [(shared, &base, "alice", &alice), (own, &home, "bob", &bob)] {
-            assert_eq!(seat["path"].as_str(), dir.to_str(), "{}", world.version);
-            assert_eq!((&seat["home"], &seat["account"]), (&json!(user == "bob"), &json!(ids[user])));
-            assert_eq!(users(seat, "session"), [(pid_of(ui.pid()), true)], "{}: {seat}", world.version);
+        for (codex_home, dir, user, ui) in [(shared, &base, "alice", &alice), (own, &home, "bob", &bob)] {
+            assert_eq!(codex_home["path"].as_str(), dir.to_str(), "{}", world.version);
+            assert_eq!(
+                (&codex_home["home"], &codex_home["account"]),
+                (&json!(user == "bob"), &json!(ids[user]))
+            );
+            assert_eq!(
+                users(codex_home, "session"),
+                [(pid_of(ui.pid()), true)],
+                "{}: {codex_home}",
+                world.version
+            );
             let servers: Vec<_> = server(dir).into_iter().map(|pid| (pid_of(pid), false)).collect();
-            assert_eq!(users(seat, "server"), servers, "{}: {seat}", world.version);
+            assert_eq!(users(codex_home, "server"), servers, "{}: {codex_home}", world.version);
         }
         assert_eq!(users(shared, "other"), [(pid_of(native), false)], "{}: {shared}", world.version);
         assert_eq!(users(own, "other"), [], "{}: {own}", world.version);
@@ -99,8 +107,8 @@ fn use_says_whom_it_would_disturb_and_who_else_has_the_account() {
         }
         says(&done, "note: bob in a home of its own: codex", bob.pid());
         assert!(!asked.stderr.contains("note:"), "{}: {asked}", world.version);
-        // The session in the shared seat is still alice's.
-        let shown = seats(&world);
+        // The session in the main home is still alice's.
+        let shown = homes(&world);
         assert_eq!(shown[0]["account"], json!(world.ids()["bob"]), "{}", world.version);
         assert_eq!(shown[0]["users"][0]["account"], json!(world.ids()["alice"]), "{}", world.version);
         let list = world.pool(&["list"]).run().ok();
@@ -116,8 +124,11 @@ fn a_login_under_way_is_shown() {
         let args = ["login", "--device-auth", "--experimental_issuer", &world.backend().url()];
         let login = world.codex(&args).spawn();
         wait_until("a login that waits", SOON, || world.backend().pending_logins() > 0);
-        let shown = seats(&world);
-        assert!(shown.iter().any(|seat| users(seat, "login") == [(pid_of(login.pid()), false)]), "{shown:?}");
+        let shown = homes(&world);
+        assert!(
+            shown.iter().any(|codex_home| users(codex_home, "login") == [(pid_of(login.pid()), false)]),
+            "{shown:?}"
+        );
         drop(login);
     }
 }

@@ -103,7 +103,7 @@ fn the_resume_that_codex_printed_goes_on_at_once_as_its_account() {
 }
 
 #[test]
-fn the_resume_that_codex_printed_goes_on_as_its_account_when_another_has_the_seat() {
+fn the_resume_that_codex_printed_goes_on_as_its_account_when_another_has_the_home() {
     for world in worlds_with_server(&TWO) {
         let (session, printed) = quit_session_of_bob(&world);
         // As if the minute had passed after which the server forgets its thread.
@@ -149,7 +149,7 @@ fn so_it_does_when_its_account_was_in_a_home() {
         ask(&world, &mut ui, "bob");
         quit(&mut ui);
         alice.close();
-        // Now the shared seat is free, but a server in bob's home may still hold the thread.
+        // Now the main home is free, but a server in bob's home may still hold the thread.
         let mut ui = world.ui(&["resume", &session]);
         ask(&world, &mut ui, "bob");
         assert_eq!(last_session(&world), session, "{}", world.version);
@@ -347,7 +347,7 @@ fn a_last_session_whose_account_cannot_go_on_is_not_taken_silently() {
 }
 
 #[test]
-fn a_session_that_a_server_of_a_changed_seat_holds_is_joined_and_the_user_is_told() {
+fn a_session_that_a_server_of_a_changed_home_holds_is_joined_and_the_user_is_told() {
     for world in worlds_with_server(&TWO) {
         let mut ui = world.ui(&[]);
         ask(&world, &mut ui, "alice");

@@ -145,7 +145,7 @@ fn where_nobody_is_allowed_codex_starts_without_a_login() {
     for world in worlds(&TWO) {
         nobody(&world, with(&world, only("nobody").trim()).run());
         nobody(&world, with(&world, "forced_login_method=\"api\"").run());
-        // Nor is there one when the seat is in use, or homes cannot be had.
+        // Nor is there one when the home is in use, or homes cannot be had.
         let session = Editor::open(world.codex(&["app-server"]));
         nobody(&world, with(&world, "forced_login_method=\"api\"").run());
         fs::write(world.pool_home().join("config.toml"), "parallel = \"off\"\n").expect("write settings");

@@ -1,21 +1,21 @@
-//! Who is in a seat. A seat never changes hands while somebody is; what cannot be known counts as
+//! Who is in a home. A home never changes hands while somebody is; what cannot be known counts as
 //! somebody.
 
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{Base, Link, Seat, SeatFile};
+use super::{AuthFile, CodexHome, Link, MainHome};
 use crate::account::AccountId;
 use crate::env::{self, names};
 use crate::files::{self, PoolLock};
 use crate::launch::ledger::Ledger;
 use crate::paths::PoolPaths;
 use crate::pool::Pool;
-use crate::process::{self, Life, LockHolders, ProcessId};
+use crate::process::{self, Liveness, LockHolders, ProcessId};
 use crate::store::{Mark, MarkKind, path_key, path_of_key};
 
-/// What kind of user a seat has.
+/// What kind of user a home has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
     /// A launch of ours: what it runs (`codex exec`).
@@ -28,9 +28,9 @@ pub enum Kind {
     Foreign,
 }
 
-/// Somebody in a seat.
+/// Somebody in a home.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Occupant {
+pub struct HomeUser {
     /// What it is.
     pub kind: Kind,
     /// Its process, if it can be told.
@@ -39,18 +39,18 @@ pub struct Occupant {
     pub account: Option<AccountId>,
 }
 
-/// A seat that somebody is in.
+/// A home that somebody is in.
 #[derive(Debug, Clone)]
 pub struct Taken {
     /// Which.
-    pub seat: Seat,
+    pub home: CodexHome,
     /// The account that was last seen in it.
     pub account: Option<AccountId>,
     /// Who is in it; never empty.
-    pub occupants: Vec<Occupant>,
+    pub users: Vec<HomeUser>,
 }
 
-impl Occupant {
+impl HomeUser {
     /// The terminal that it reads (`pts/3`).
     pub fn terminal(&self) -> Option<String> {
         self.pid.and_then(process::terminal)
@@ -75,7 +75,7 @@ impl Occupant {
     }
 }
 
-/// A living background server of a seat.
+/// A living background server of a home.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
     /// Its process.
@@ -98,7 +98,7 @@ struct PidFileIdentity {
     start_ticks: Option<u64>,
 }
 
-/// The background server that lives on a seat, from `app-server-daemon/daemon.pid`.
+/// The background server that lives on a home, from `app-server-daemon/daemon.pid`.
 pub fn server(dir: &Path) -> Option<Server> {
     let bytes = files::read_small(&dir.join("app-server-daemon/daemon.pid"), 1 << 16).ok()??;
     let file: PidFile = serde_json::from_slice(&bytes).ok()?;
@@ -118,33 +118,34 @@ pub fn holds_thread(server: &Server, dir: &Path) -> Option<bool> {
     process::holds_flock_in(server.pid, &dir.join("thread-writer-locks"))
 }
 
-/// A seat's background server, if it is at work.
-fn busy_server(pool: &Pool, seat: &Seat) -> Option<Occupant> {
-    let server = server(seat.dir()).filter(|server| holds_thread(server, seat.dir()) != Some(false))?;
-    Some(served_by(pool, seat, &server))
+/// A home's background server, if it is at work.
+fn busy_server(pool: &Pool, codex_home: &CodexHome) -> Option<HomeUser> {
+    let server =
+        server(codex_home.dir()).filter(|server| holds_thread(server, codex_home.dir()) != Some(false))?;
+    Some(served_by(pool, codex_home, &server))
 }
 
-fn served_by(pool: &Pool, seat: &Seat, server: &Server) -> Occupant {
-    let memory = pool.state().seat(&seat.auth_json());
+fn served_by(pool: &Pool, codex_home: &CodexHome, server: &Server) -> HomeUser {
+    let memory = pool.state().home(&codex_home.auth_json());
     let account = memory.and_then(|memory| super::server_account(memory, server));
-    Occupant { kind: Kind::Server, pid: Some(server.pid), account }
+    HomeUser { kind: Kind::Server, pid: Some(server.pid), account }
 }
 
 /// A look at everybody: the ledger, as seen from this process.
 #[derive(Debug)]
-pub struct Census {
+pub struct Processes {
     /// The launches.
     pub ledger: Ledger,
     /// This process; `None` where the system does not tell, and then everything is in use.
     pub me: Option<ProcessId>,
 }
 
-impl Census {
+impl Processes {
     /// Takes the census. With the lock, the ledger is tidied.
-    pub fn take(lock: Option<&PoolLock>, paths: &PoolPaths, now: i64) -> Census {
+    pub fn read(lock: Option<&PoolLock>, paths: &PoolPaths, now: i64) -> Processes {
         match ProcessId::of_self() {
-            Ok(me) => Census { ledger: Ledger::read(lock, paths, &me, now), me: Some(me) },
-            Err(_) => Census { ledger: Ledger { unreadable: true, ..Ledger::default() }, me: None },
+            Ok(me) => Processes { ledger: Ledger::read(lock, paths, &me, now), me: Some(me) },
+            Err(_) => Processes { ledger: Ledger { unreadable: true, ..Ledger::default() }, me: None },
         }
     }
 
@@ -153,17 +154,17 @@ impl Census {
         self.ledger.unreadable || self.ledger.launches.iter().any(|l| l.entry.is_none())
     }
 
-    /// Launches in a seat, other than this process itself.
-    pub fn launches_in(&self, seat: &Seat) -> Vec<Occupant> {
-        let key = path_key(&seat.auth_json());
+    /// Launches in a home, other than this process itself.
+    pub fn launches_in(&self, codex_home: &CodexHome) -> Vec<HomeUser> {
+        let key = path_key(&codex_home.auth_json());
         let here = |l: &&crate::launch::ledger::Launch| {
-            self.me.as_ref() != Some(&l.process) && l.entry.as_ref().is_none_or(|e| e.seat == key)
+            self.me.as_ref() != Some(&l.process) && l.entry.as_ref().is_none_or(|e| e.home == key)
         };
         self.ledger
             .launches
             .iter()
             .filter(here)
-            .map(|l| Occupant {
+            .map(|l| HomeUser {
                 kind: match &l.entry {
                     Some(entry) if entry.command.ends_with("login") || entry.command.ends_with("logout") => {
                         Kind::Login
@@ -171,74 +172,88 @@ impl Census {
                     Some(entry) => Kind::Launch(entry.command.clone()),
                     None => Kind::Launch("codex".to_owned()),
                 },
-                pid: (l.life == Life::Alive).then_some(l.process.pid),
+                pid: (l.liveness == Liveness::Alive).then_some(l.process.pid),
                 account: l.entry.as_ref().and_then(|entry| entry.account.clone()),
             })
             .collect()
     }
 
-    /// Everybody in a seat, or in another one that shares its file by a link of the user's. `databases`: where
-    /// this base's SQLite files are. A background server that holds no thread does not count.
-    pub fn occupants(&self, pool: &Pool, base: &Base, seat: &Seat, databases: &Path) -> Vec<Occupant> {
-        let mut found = self.in_seat(pool, base, seat, databases);
-        found.extend(busy_server(pool, seat));
-        for other in self.sharers(pool, seat) {
-            let over = Base::under(&pool.paths, &other);
-            let databases = if over.dir() == base.dir() { databases } else { over.dir() };
-            found.extend(self.in_seat(pool, &over, &other, databases));
-            // Nobody stops the server of a seat that is not asked for, so an idle one counts.
+    /// Everybody in a home, or in another one that shares its file by a link of the user's. `databases`: where
+    /// this main home's SQLite files are. A background server that holds no thread does not count.
+    pub fn users_of_home(
+        &self,
+        pool: &Pool,
+        main_home: &MainHome,
+        codex_home: &CodexHome,
+        databases: &Path,
+    ) -> Vec<HomeUser> {
+        let mut found = self.in_home(pool, main_home, codex_home, databases);
+        found.extend(busy_server(pool, codex_home));
+        for other in self.sharers(pool, codex_home) {
+            let over = MainHome::under(&pool.paths, &other);
+            let databases = if over.dir() == main_home.dir() { databases } else { over.dir() };
+            found.extend(self.in_home(pool, &over, &other, databases));
+            // Nobody stops the server of a home that is not asked for, so an idle one counts.
             let server = server(other.dir());
             found.extend(server.map(|server| served_by(pool, &other, &server)));
         }
         found
     }
 
-    /// Every seat that somebody is in, for people: the shared one of this base first. `databases`: where this base's
+    /// Every home that somebody is in, for people: the shared one of this main home first. `databases`: where this main home's
     /// SQLite files are.
-    pub fn taken(&self, pool: &Pool, base: &Base, databases: &Path) -> Vec<Taken> {
-        let remembered = pool.state().seats.keys().map(|key| path_of_key(key));
-        let launched = self.ledger.launches.iter().filter_map(|l| Some(path_of_key(&l.entry.as_ref()?.seat)));
-        let homes = std::fs::read_dir(pool.paths.homes().join(base.key())).into_iter().flatten().flatten();
+    pub fn taken(&self, pool: &Pool, main_home: &MainHome, databases: &Path) -> Vec<Taken> {
+        let remembered = pool.state().homes.keys().map(|key| path_of_key(key));
+        let launched = self.ledger.launches.iter().filter_map(|l| Some(path_of_key(&l.entry.as_ref()?.home)));
+        let homes =
+            std::fs::read_dir(pool.paths.homes().join(main_home.key())).into_iter().flatten().flatten();
         let homes = homes.map(|home| home.path()).filter(|home| home.is_dir());
         let mut paths: Vec<PathBuf> = remembered.chain(launched).collect();
         paths.extend(homes.map(|home| home.join("auth.json")));
         paths.sort_unstable();
         paths.dedup();
-        let shared = base.shared();
-        let seats = paths.iter().filter_map(|path| Seat::of_auth_json(&pool.paths, path));
-        let seats = std::iter::once(shared.clone()).chain(seats.filter(|seat| *seat != shared));
-        let taken = seats.filter_map(|seat| {
-            let over = Base::under(&pool.paths, &seat);
-            let databases = if over.dir() == base.dir() { databases } else { over.dir() };
-            let mut occupants = self.in_seat(pool, &over, &seat, databases);
-            // Somebody whom we cannot see may be in any seat; to name one is enough.
-            occupants.retain(|o| o.kind != Kind::Foreign || o.pid.is_some() || seat == shared);
-            occupants.extend(busy_server(pool, &seat));
-            let account = pool.state().seat(&seat.auth_json()).map(|memory| memory.account.clone());
-            (!occupants.is_empty()).then_some(Taken { seat, account, occupants })
+        let shared = main_home.shared();
+        let codex_homes = paths.iter().filter_map(|path| CodexHome::of_auth_json(&pool.paths, path));
+        let codex_homes =
+            std::iter::once(shared.clone()).chain(codex_homes.filter(|codex_home| *codex_home != shared));
+        let taken = codex_homes.filter_map(|codex_home| {
+            let over = MainHome::under(&pool.paths, &codex_home);
+            let databases = if over.dir() == main_home.dir() { databases } else { over.dir() };
+            let mut users = self.in_home(pool, &over, &codex_home, databases);
+            // Somebody whom we cannot see may be in any home; to name one is enough.
+            users.retain(|o| o.kind != Kind::Foreign || o.pid.is_some() || codex_home == shared);
+            users.extend(busy_server(pool, &codex_home));
+            let account = pool.state().home(&codex_home.auth_json()).map(|memory| memory.account.clone());
+            (!users.is_empty()).then_some(Taken { home: codex_home, account, users })
         });
         taken.collect()
     }
 
-    fn in_seat(&self, pool: &Pool, base: &Base, seat: &Seat, databases: &Path) -> Vec<Occupant> {
-        let mut found = self.launches_in(seat);
+    fn in_home(
+        &self,
+        pool: &Pool,
+        main_home: &MainHome,
+        codex_home: &CodexHome,
+        databases: &Path,
+    ) -> Vec<HomeUser> {
+        let mut found = self.launches_in(codex_home);
         if self.ledger.unreadable {
-            found.push(Occupant { kind: Kind::Launch("codex".to_owned()), pid: None, account: None });
+            found.push(HomeUser { kind: Kind::Launch("codex".to_owned()), pid: None, account: None });
         }
-        found.extend(self.logins_in(pool, seat));
-        let strangers = self.strangers_in(&pool.paths, base, seat, databases);
-        found.extend(strangers.into_iter().map(|pid| Occupant { kind: Kind::Foreign, pid, account: None }));
+        found.extend(self.logins_in(pool, codex_home));
+        let strangers = self.strangers_in(&pool.paths, main_home, codex_home, databases);
+        found.extend(strangers.into_iter().map(|pid| HomeUser { kind: Kind::Foreign, pid, account: None }));
         found
     }
 
-    /// Seats whose `auth.json` leads to the same file as this one's through a link of the user's.
-    fn sharers(&self, pool: &Pool, seat: &Seat) -> Vec<Seat> {
-        let find = |path: PathBuf| SeatFile::find(&pool.paths, path).ok();
-        let Some(file) = find(seat.auth_json()).filter(|file| file.link != Link::Ours) else {
+    /// Homes whose `auth.json` leads to the same file as this one's through a link of the user's.
+    fn sharers(&self, pool: &Pool, codex_home: &CodexHome) -> Vec<CodexHome> {
+        let find = |path: PathBuf| AuthFile::find(&pool.paths, path).ok();
+        let Some(file) = find(codex_home.auth_json()).filter(|file| file.link != Link::Ours) else {
             return Vec::new();
         };
-        let mut others: Vec<PathBuf> = pool.state().seats.keys().map(|key| path_of_key(key)).collect();
-        others.extend(self.ledger.launches.iter().filter_map(|l| Some(path_of_key(&l.entry.as_ref()?.seat))));
+        let mut others: Vec<PathBuf> = pool.state().homes.keys().map(|key| path_of_key(key)).collect();
+        others.extend(self.ledger.launches.iter().filter_map(|l| Some(path_of_key(&l.entry.as_ref()?.home))));
         others.retain(|path| {
             path.is_symlink()
                 && find(path.clone()).is_some_and(|f| f.link == Link::Users && f.real == file.real)
@@ -249,14 +264,14 @@ impl Census {
         others.sort_unstable();
         others.dedup();
         others.retain(|path| *path != file.path);
-        others.iter().filter_map(|path| Seat::of_auth_json(&pool.paths, path)).collect()
+        others.iter().filter_map(|path| CodexHome::of_auth_json(&pool.paths, path)).collect()
     }
 
     /// Logins under way that are not in the ledger, or whose shim was killed while Codex goes on.
-    fn logins_in(&self, pool: &Pool, seat: &Seat) -> Vec<Occupant> {
-        let key = path_key(&seat.auth_json());
+    fn logins_in(&self, pool: &Pool, codex_home: &CodexHome) -> Vec<HomeUser> {
+        let key = path_key(&codex_home.auth_json());
         let marks = pool.state().marks.iter();
-        let here = marks.filter(|m| m.kind != MarkKind::Refresh && m.seat.as_ref() == Some(&key));
+        let here = marks.filter(|m| m.kind != MarkKind::Renewal && m.home.as_ref() == Some(&key));
         let under_way = |mark: &Mark| {
             let process = ProcessId::parse(&mark.process)?;
             let me = self.me.as_ref()?;
@@ -264,23 +279,23 @@ impl Census {
             if known {
                 return None;
             }
-            let pid = match process.life(me) {
-                Life::Alive => Some(process.pid),
-                Life::Unknown => None,
-                Life::Dead => Some(*orphans(&process).first()?),
+            let pid = match process.liveness(me) {
+                Liveness::Alive => Some(process.pid),
+                Liveness::Unknown => None,
+                Liveness::Dead => Some(*orphans(&process).first()?),
             };
-            Some(Occupant { kind: Kind::Login, pid, account: None })
+            Some(HomeUser { kind: Kind::Login, pid, account: None })
         };
         here.filter_map(under_way).collect()
     }
 
-    /// Codex processes that read this seat's file and are none of our launches there, their children, or
-    /// a background server. `None`: somebody whom we cannot see, in whatever seat.
+    /// Codex processes that read this home's file and are none of our launches there, their children, or
+    /// a background server. `None`: somebody whom we cannot see, in whatever home.
     fn strangers_in(
         &self,
         paths: &PoolPaths,
-        base: &Base,
-        seat: &Seat,
+        main_home: &MainHome,
+        codex_home: &CodexHome,
         databases: &Path,
     ) -> Vec<Option<u32>> {
         let mut holders = LockHolders::default();
@@ -296,26 +311,26 @@ impl Census {
             if Some(*pid) == me {
                 return false;
             }
-            let known = known_seat(paths, *pid);
+            let known = known_home(paths, *pid);
             !self.accounts_for(*pid, known.as_ref())
-                && known.unwrap_or_else(|| base.shared()) == *seat
-                && server_dir(paths, base, *pid).is_none()
+                && known.unwrap_or_else(|| main_home.shared()) == *codex_home
+                && server_dir(paths, main_home, *pid).is_none()
         });
         // An interface that starts the background server opens the databases only after it.
-        let starting = process::flock_holders(&seat.dir().join("app-server-daemon/daemon.lock"));
+        let starting = process::flock_holders(&codex_home.dir().join("app-server-daemon/daemon.lock"));
         let new = |pid: &u32| !self.accounts_for(*pid, None) && !holders.pids.contains(pid);
         let starting_pids: Vec<u32> = starting.pids.into_iter().filter(new).collect();
         let unseen = (holders.others || starting.others).then_some(None);
         holders.pids.into_iter().chain(starting_pids).map(Some).chain(unseen).collect()
     }
 
-    /// Whether this process is a launch of the ledger, or below one and in the same seat. Of one that we
+    /// Whether this process is a launch of the ledger, or below one and in the same home. Of one that we
     /// cannot look into we know only whose child it is.
-    fn accounts_for(&self, pid: u32, seat: Option<&Seat>) -> bool {
+    fn accounts_for(&self, pid: u32, codex_home: Option<&CodexHome>) -> bool {
         let launch =
-            |pid| self.ledger.launches.iter().find(|l| l.life == Life::Alive && l.process.pid == pid);
-        process::ancestors(pid).find_map(launch).is_some_and(|launch| match (&launch.entry, seat) {
-            (Some(entry), Some(seat)) => entry.seat == path_key(&seat.auth_json()),
+            |pid| self.ledger.launches.iter().find(|l| l.liveness == Liveness::Alive && l.process.pid == pid);
+        process::ancestors(pid).find_map(launch).is_some_and(|launch| match (&launch.entry, codex_home) {
+            (Some(entry), Some(codex_home)) => entry.home == path_key(&codex_home.auth_json()),
             _ => true,
         })
     }
@@ -338,28 +353,28 @@ fn codex_home_of(pid: u32) -> Option<PathBuf> {
     dir.is_absolute().then(|| std::fs::canonicalize(dir).ok()).flatten()
 }
 
-/// The seat that a process reads, by its environment: a native Codex whose Node launcher was killed
+/// The home that a process reads, by its environment: a native Codex whose Node launcher was killed
 /// is no child of our launch any more, yet still sits in its home. `None` if that cannot be told.
-fn known_seat(paths: &PoolPaths, pid: u32) -> Option<Seat> {
+fn known_home(paths: &PoolPaths, pid: u32) -> Option<CodexHome> {
     let dir = codex_home_of(pid)?;
     let homes = std::fs::canonicalize(paths.homes()).ok();
     // As we write it ourselves, whatever links lead to the pool.
     let home = homes.and_then(|homes| Some(paths.homes().join(dir.strip_prefix(homes).ok()?)));
-    Seat::of_auth_json(paths, &home.unwrap_or(dir).join("auth.json"))
+    CodexHome::of_auth_json(paths, &home.unwrap_or(dir).join("auth.json"))
 }
 
-/// The same; where it cannot be told, the shared seat.
-pub fn seat_of(paths: &PoolPaths, base: &Base, pid: u32) -> Seat {
-    known_seat(paths, pid).unwrap_or_else(|| base.shared())
+/// The same; where it cannot be told, the main home.
+pub fn home_of(paths: &PoolPaths, main_home: &MainHome, pid: u32) -> CodexHome {
+    known_home(paths, pid).unwrap_or_else(|| main_home.shared())
 }
 
-/// The seat whose background server this process is.
-pub fn server_dir(paths: &PoolPaths, base: &Base, pid: u32) -> Option<PathBuf> {
+/// The home whose background server this process is.
+pub fn server_dir(paths: &PoolPaths, main_home: &MainHome, pid: u32) -> Option<PathBuf> {
     let serves = |dir: &Path| server(dir).is_some_and(|s| s.pid == pid);
-    if serves(base.dir()) {
-        return Some(base.dir().to_owned());
+    if serves(main_home.dir()) {
+        return Some(main_home.dir().to_owned());
     }
-    let homes = std::fs::read_dir(paths.homes().join(base.key())).ok()?;
+    let homes = std::fs::read_dir(paths.homes().join(main_home.key())).ok()?;
     homes.filter_map(|home| Some(home.ok()?.path())).find(|home| serves(home))
 }
 

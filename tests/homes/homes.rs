@@ -15,7 +15,7 @@ use crate::world::{SOON, World, answered, ask, quit, versions, worlds};
 
 const TWO: [&str; 2] = ["alice", "bob"];
 
-/// A session of alice's in the shared seat, so that bob gets his home.
+/// A session of alice's in the main home, so that bob gets his home.
 struct Alice {
     hold: Hold,
     running: Running,
@@ -90,7 +90,7 @@ fn an_mcp_login_that_is_rotated_in_a_home_reaches_the_base() {
         assert_newest_mcp_login(&world, &mcp);
         assert_eq!(inode(&mcp_logins(&world.home_of("bob"))), inode(&mcp_logins(&world.codex_home())));
         alice.end();
-        // Now in the shared seat, and in the home again.
+        // Now in the main home, and in the home again.
         answered(world.exec_as("bob").run(), "bob");
         assert_newest_mcp_login(&world, &mcp);
         let alice = Alice::without_mcp(&world);
@@ -238,7 +238,7 @@ fn what_codex_makes_in_a_home_moves_to_the_base_when_its_account_leaves() {
         assert_eq!(read(home.join("made/file")), "mine\n", "{}", world.version);
         fs::write(base.join("both"), "theirs\n").expect("write it");
         alice.end();
-        // He takes the shared seat, and nobody is in the home any more.
+        // He takes the main home, and nobody is in the home any more.
         answered(world.exec_as("bob").run(), "bob");
         assert_eq!(read(base.join("made/file")), "mine\n", "{}", world.version);
         assert!(home.join("made").is_symlink(), "{}", world.version);

@@ -1,5 +1,5 @@
 //! `codex` inside a session of `codex`: in its shell tool, below its background server, in a script that
-//! `codex-pool run` started. Whoever ranks first meanwhile, it stays on the session's account and seat.
+//! `codex-pool run` started. Whoever ranks first meanwhile, it stays on the session's account and home.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -28,7 +28,7 @@ fn asked(world: &World, prompt: &str) -> Vec<String> {
     turns.filter_map(|turn| turn.user).collect()
 }
 
-/// A session of alice's in the shared seat, so that bob gets his home.
+/// A session of alice's in the main home, so that bob gets his home.
 fn alice(world: &World) -> (Hold, Running) {
     let hold = world.backend().hold("alice");
     let running = world.exec_as("alice").spawn();
@@ -50,7 +50,7 @@ fn outer(world: &World, tool: &str) {
 }
 
 #[test]
-fn in_the_shell_tool_of_a_session_in_the_shared_seat() {
+fn in_the_shell_tool_of_a_session_in_the_main_home() {
     for world in worlds(&TWO) {
         let_tools_run(&world);
         outer(&world, &format!("{INNER}; {INNER}"));
@@ -66,7 +66,7 @@ fn in_the_shell_tool_of_a_session_in_a_home() {
     for world in worlds(&TWO) {
         let_tools_run(&world);
         let (hold, alice) = alice(&world);
-        // The shared seat gets free while the session runs.
+        // The main home gets free while the session runs.
         let gate = world.root().join("gate");
         let tool = format!(
             "{INNER}; touch {0}.begun; while [ ! -e {0} ]; do sleep 0.02; done; {INNER}",
@@ -136,7 +136,7 @@ fn below_a_background_server_whose_environment_is_the_first_sessions() {
     for world in worlds_with_server(&TWO) {
         let_tools_run(&world);
         let mut stays = Vec::new();
-        // Both in the shared seat and in a home: a first session starts the server, the second one joins it.
+        // Both in the main home and in a home: a first session starts the server, the second one joins it.
         for (user, dir) in [("alice", world.codex_home()), ("bob", PathBuf::new())] {
             let other = if user == "alice" { "bob" } else { "alice" };
             world.rank(&[user, other]);
@@ -164,7 +164,7 @@ fn below_a_background_server_whose_environment_is_the_first_sessions() {
 }
 
 #[test]
-fn in_a_script_that_run_started_every_call_is_on_the_scripts_account_and_seat() {
+fn in_a_script_that_run_started_every_call_is_on_the_scripts_account_and_home() {
     for world in worlds(&TWO) {
         let (script, gate) = (world.work().join("ci.sh"), world.root().join("gate"));
         let text = format!(
@@ -179,7 +179,7 @@ fn in_a_script_that_run_started_every_call_is_on_the_scripts_account_and_seat() 
         wait_until("the first call", SOON, || gate.with_extension("begun").exists());
         drop(hold);
         answered(alice.wait(), "alice");
-        // The shared seat is free and alice ranks first; the script stays where it is.
+        // The main home is free and alice ranks first; the script stays where it is.
         fs::write(&gate, "").expect("open the gate");
         let output = run.wait().ok();
         assert_eq!(output.stdout.matches("hello from bob").count(), 3, "{}: {output}", world.version);
