@@ -176,7 +176,7 @@ fn a_killed_login_is_undone() {
 #[test]
 fn an_interrupted_refresh_is_told_with_what_finds_out() {
     let sandbox = healthy();
-    mark(&sandbox, json!({"kind": "refresh", "account": id(&sandbox, "bob")}));
+    mark(&sandbox, json!({"kind": "renewal", "account": id(&sandbox, "bob")}));
     let fix = doctor(&sandbox, &["--fix"]).has("unfinished", "warn", "a token refresh of bob");
     assert!(fix.contains("codex-pool refresh bob") && fix.contains("codex-pool reauth bob"), "{fix}");
 }

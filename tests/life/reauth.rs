@@ -53,7 +53,7 @@ fn whatever_spoke_against_the_account_is_over_even_if_its_usage_cannot_be_asked(
     let mut state: serde_json::Value =
         serde_json::from_slice(&fs::read(&file).expect("the state")).expect("JSON");
     let mark =
-        serde_json::json!({"kind": "refresh", "account": world.id("bob"), "process": "0-0-1-1", "at": 1});
+        serde_json::json!({"kind": "renewal", "account": world.id("bob"), "process": "0-0-1-1", "at": 1});
     state["marks"] = serde_json::json!([mark]);
     fs::write(&file, state.to_string()).expect("write it");
     backend.inject(Route::Usage, Fault::Status(500, serde_json::json!({})));

@@ -354,7 +354,7 @@ fn a_login_after_an_interrupted_refresh_is_made_once_and_kept() {
     // A refresh of Bob's was killed long ago, and now he logs in.
     let path = world.pool_home().join("state.json");
     let mut state: Value = serde_json::from_slice(&fs::read(&path).expect("a state")).expect("JSON");
-    let mark = json!({"kind": "refresh", "account": world.ids["bob"], "process": "0-0-1-1", "at": 5});
+    let mark = json!({"kind": "renewal", "account": world.ids["bob"], "process": "0-0-1-1", "at": 5});
     state["marks"] = json!([mark]);
     world.write_private(&path, &state.to_string());
     let backend = world.backend();

@@ -160,7 +160,7 @@ impl World {
         let state: Value = serde_json::from_slice(&state).unwrap_or_default();
         let marks = state["marks"].as_array().cloned().unwrap_or_default();
         let ids: BTreeSet<&str> =
-            marks.iter().filter(|m| m["kind"] == "refresh").filter_map(|m| m["account"].as_str()).collect();
+            marks.iter().filter(|m| m["kind"] == "renewal").filter_map(|m| m["account"].as_str()).collect();
         self.ids.iter().filter(|(_, id)| ids.contains(id.as_str())).map(|(name, _)| name.clone()).collect()
     }
 
