@@ -6,7 +6,7 @@ use std::path::Path;
 use codex_pool_core::account::{Account, AccountId, AccountKind, AuthState};
 use codex_pool_core::env;
 use codex_pool_core::homes::in_use::{HomeUser, Kind, Taken};
-use codex_pool_core::homes::{CodexHome, home};
+use codex_pool_core::homes::{self, CodexHome, HomeKind};
 use codex_pool_core::launch::ledger::Ledger;
 use codex_pool_core::launch::{candidates, databases};
 use codex_pool_core::pick::{Ranked, Reason, Tier, pick};
@@ -81,9 +81,11 @@ fn place(ctx: &Context<'_>, open: &Open, taken: &Taken) -> String {
         Some(rest) => format!("~/{}", rest.display()),
         None => dir.display().to_string(),
     };
-    let over = home::main_home_of(&ctx.paths, taken.home.dir());
+    let over = homes::main_home_of(&ctx.paths, taken.home.dir());
     let place = match &over {
-        Some(_) if home::is_special(&ctx.paths, taken.home.dir()) => "a home without an account".to_owned(),
+        Some(_) if matches!(taken.home.kind(), HomeKind::Login | HomeKind::WithoutAccount) => {
+            "a home without an account".to_owned()
+        }
         Some(main_home) if main_home != ctx.main_home.dir() => {
             format!("a home of its own over {}", short(main_home))
         }
@@ -197,7 +199,7 @@ fn home_json(taken: &Taken) -> Value {
         })
     };
     json!({
-        "path": taken.home.dir().to_string_lossy(), "home": taken.home.is_home(), "account": taken.account,
+        "path": taken.home.dir().to_string_lossy(), "home": taken.home.is_own(), "account": taken.account,
         "users": taken.users.iter().map(user).collect::<Vec<_>>(),
     })
 }

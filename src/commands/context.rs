@@ -10,7 +10,7 @@ use codex_pool_core::config::Settings;
 use codex_pool_core::env::{self, Env};
 use codex_pool_core::files::{self, PoolLock};
 use codex_pool_core::homes::in_use::{HomeUser, Processes};
-use codex_pool_core::homes::{self, CodexHome, HomeContent, MainHome, NoMainHome};
+use codex_pool_core::homes::{self, CodexHome, HomeContent, NoMainHome};
 use codex_pool_core::launch;
 use codex_pool_core::paths::PoolPaths;
 use codex_pool_core::pool::Pool;
@@ -28,7 +28,7 @@ pub(crate) struct Context<'a> {
     pub(crate) env: &'a Env,
     pub(crate) paths: PoolPaths,
     pub(crate) settings: Settings,
-    pub(crate) main_home: MainHome,
+    pub(crate) main_home: CodexHome,
     /// Codex's own settings as a launch in this folder would see them.
     pub(crate) codex: CodexSettings,
 }
@@ -85,7 +85,7 @@ impl<'a> Context<'a> {
         for problem in problems {
             ui::warn(&problem);
         }
-        let main_home = MainHome::of_env(env, &paths).map_err(|error| match error {
+        let main_home = CodexHome::main_of_env(env, &paths).map_err(|error| match error {
             NoMainHome::NoHome => Error::new("neither HOME nor CODEX_HOME is set").hint("set HOME"),
             NoMainHome::Absent(dir) => {
                 Error::new(format!("CODEX_HOME is {}, which is no folder", dir.display()))
@@ -123,7 +123,7 @@ impl<'a> Context<'a> {
         let processes = Processes::read(Some(&lock), &self.paths, now);
         launch::login::undo_interrupted(&lock, &mut pool, &processes, now)?;
         homes::reconcile_all(&lock, &mut pool, &processes.ledger, now)?;
-        let shared = homes::reconcile(&lock, &mut pool, &self.main_home.shared(), now)?;
+        let shared = homes::reconcile(&lock, &mut pool, &self.main_home, now)?;
         for id in std::mem::take(&mut pool.adopted) {
             if let Some(account) = pool.registry().get(&id) {
                 ui::note(&format!(

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use codex_pool_core::account::AccountId;
 use codex_pool_core::codex::{background_server, find};
-use codex_pool_core::homes::{self, home, in_use};
+use codex_pool_core::homes::{self, in_use, own_home};
 use codex_pool_core::{Error, ErrorKind, Result, references, store};
 
 use super::{Context, Open};
@@ -90,7 +90,7 @@ pub(crate) fn rm(ctx: &Context<'_>, args: &RmArgs) -> Result<()> {
     refuse_in_use(ctx, &open, &id)?;
     stop_idle_servers(ctx, &open, &id);
     homes::remove_account(&open.lock, &mut open.pool, &id, open.now)?;
-    home::retire(&open.lock, &ctx.paths, &id)?;
+    own_home::retire(&open.lock, &ctx.paths, &id)?;
     store::erase(&open.lock, &ctx.paths, &id)?;
     // The registry last: what a crash leaves is an account without credentials, not the reverse.
     open.commit()?;
@@ -125,7 +125,7 @@ fn refuse_in_use(ctx: &Context<'_>, open: &Open, id: &AccountId) -> Result<()> {
     let mut users = homes::users_of_homes_and_homes(&open.pool, &open.processes, id);
     if open.live() == Some(id) {
         // This CODEX_HOME's databases may be elsewhere; only here that is known.
-        users.extend(ctx.users_of_home(open, &ctx.main_home.shared()));
+        users.extend(ctx.users_of_home(open, &ctx.main_home));
     }
     let mut names: Vec<String> = users.iter().map(in_use::HomeUser::describe).collect();
     names.sort();
@@ -138,7 +138,7 @@ fn refuse_in_use(ctx: &Context<'_>, open: &Open, id: &AccountId) -> Result<()> {
 
 /// A background server without threads is in nobody's use, but it would go on with the account.
 fn stop_idle_servers(ctx: &Context<'_>, open: &Open, id: &AccountId) {
-    let mut dirs = home::dirs_of(&ctx.paths, id);
+    let mut dirs = own_home::dirs_of(&ctx.paths, id);
     dirs.extend(dirs_with(open, id));
     for dir in dirs {
         if let Some(server) = in_use::server(&dir)

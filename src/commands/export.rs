@@ -46,7 +46,7 @@ fn target(ctx: &Context<'_>, path: &Path, force: bool) -> Result<PathBuf> {
     // Without links, so that a home is known by whatever way it is named.
     let real = fs::canonicalize(dir).map_err(|e| Error::io("find", dir, &e))?.join(name);
     let pool = fs::canonicalize(ctx.paths.root()).unwrap_or_else(|_| ctx.paths.root().to_owned());
-    if real.starts_with(pool) || real == ctx.main_home.shared().auth_json() {
+    if real.starts_with(pool) || real == ctx.main_home.auth_json() {
         return Err(Error::new(format!("{} is managed by codex-pool", real.display()))
             .hint("`codex-pool use` makes an account live; choose another file for a copy"));
     }

@@ -224,5 +224,5 @@ fn take(open: &mut Open, document: &Document, doc: &AuthDoc, label: Option<&str>
 /// Whether a document is the live one itself, which has one owner.
 fn is_home(ctx: &Context<'_>, document: &Document) -> bool {
     let real = document.file.as_ref().and_then(|file| fs::canonicalize(file).ok());
-    real.is_some() && real == fs::canonicalize(ctx.main_home.shared().auth_json()).ok()
+    real.is_some() && real == fs::canonicalize(ctx.main_home.auth_json()).ok()
 }

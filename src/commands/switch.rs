@@ -30,7 +30,7 @@ pub(crate) fn run(ctx: &Context<'_>, args: &UseArgs) -> Result<()> {
             None => break (open, id),
             Some(Obstacle::BeingWritten) => {
                 drop(open);
-                homes::wait_until_whole(&ctx.paths, &ctx.main_home.shared());
+                homes::wait_until_whole(&ctx.paths, &ctx.main_home);
             }
             // Nobody must wait for an answer with the pool locked; what is true after it is looked at anew.
             Some(Obstacle::Users(users)) => {
@@ -48,15 +48,15 @@ pub(crate) fn run(ctx: &Context<'_>, args: &UseArgs) -> Result<()> {
             stop(ctx, server.as_ref());
         }
         if matches!(open.shared, HomeContent::Broken { .. }) {
-            homes::clear_broken(&open.lock, &mut open.pool, &ctx.main_home.shared(), open.now)?;
+            homes::clear_broken(&open.lock, &mut open.pool, &ctx.main_home, open.now)?;
         }
-        homes::place(&open.lock, &mut open.pool, &open.processes, &ctx.main_home.shared(), &id, open.now)?;
+        homes::place(&open.lock, &mut open.pool, &open.processes, &ctx.main_home, &id, open.now)?;
     }
     let pin = std::mem::replace(&mut open.pool.state_mut().pin, (!args.best).then(|| id.clone()));
     open.commit()?;
     tell(&open, &id, pin, args.best);
     for codex_home in
-        view::homes(ctx, &open).iter().filter(|codex_home| codex_home.also_has(&id, &ctx.main_home.shared()))
+        view::homes(ctx, &open).iter().filter(|codex_home| codex_home.also_has(&id, &ctx.main_home))
     {
         ui::note(&format!("{}; it shares its login with the live one", codex_home.line()));
     }
@@ -160,13 +160,13 @@ fn obstacle(
                 .hint("move its auth.json away first"));
         }
         HomeContent::Unreadable(why) => {
-            return Err(Error::new(format!("{}: {why}", ctx.main_home.shared().auth_json().display())));
+            return Err(Error::new(format!("{}: {why}", ctx.main_home.auth_json().display())));
         }
         HomeContent::Broken { settled: false } => return Ok(Some(Obstacle::BeingWritten)),
         HomeContent::Account { id: live, .. } if live == id && !args.restart_server => return Ok(None),
         HomeContent::Broken { settled: true } | HomeContent::Empty | HomeContent::Account { .. } => {}
     }
-    let mut users = ctx.users_of_home(open, &ctx.main_home.shared());
+    let mut users = ctx.users_of_home(open, &ctx.main_home);
     if open.live() == Some(id) {
         // Only the restart disturbs anybody, and only those who go with the server.
         let attached = attached(ctx, open);
@@ -177,7 +177,7 @@ fn obstacle(
 
 /// The UIs that go wherever the main home's background server goes.
 fn attached(ctx: &Context<'_>, open: &Open) -> Vec<u32> {
-    let codex_home = path_key(&ctx.main_home.shared().auth_json());
+    let codex_home = path_key(&ctx.main_home.auth_json());
     let launches = open.processes.ledger.launches.iter();
     let attached = launches.filter(|l| l.entry.as_ref().is_some_and(|e| e.attached && e.home == codex_home));
     attached.map(|launch| launch.process.pid).collect()
@@ -260,7 +260,7 @@ fn restart(ctx: &Context<'_>, id: &AccountId) -> Result<()> {
     if open.live() != Some(id) {
         return Ok(());
     }
-    let key = path_key(&ctx.main_home.shared().auth_json());
+    let key = path_key(&ctx.main_home.auth_json());
     if let Some(memory) = open.pool.state_mut().homes.get_mut(&key) {
         let Server { pid, start_ticks } = server;
         memory.server = Some(ServerRecord { pid, start_ticks, account: Some(id.clone()) });

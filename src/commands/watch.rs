@@ -106,7 +106,7 @@ impl PoolSource<'_> {
         let ctx = self.ctx;
         let pool = Pool::peek(&ctx.paths)?;
         let processes = Processes::read(None, &ctx.paths, now);
-        let held = homes::look(&ctx.paths, &ctx.main_home.shared());
+        let held = homes::look(&ctx.paths, &ctx.main_home);
         let views = view::of_pool(ctx, &pool, &processes.ledger, held.account(), now);
         let next_poll = views
             .iter()
@@ -150,7 +150,7 @@ struct Worker {
     env: codex_pool_core::env::Env,
     paths: codex_pool_core::paths::PoolPaths,
     settings: codex_pool_core::config::Settings,
-    main_home: codex_pool_core::homes::MainHome,
+    main_home: codex_pool_core::homes::CodexHome,
     codex: codex_pool_core::codex::configuration::CodexSettings,
     shared: Shared,
 }

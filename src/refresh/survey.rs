@@ -67,7 +67,7 @@ impl Refresher<'_> {
         let me = ProcessId::of_self().ok();
         let name = me.as_ref().map_or_else(|| "unknown".to_owned(), ProcessId::to_string);
         let (lock, mut pool) = self.open()?;
-        homes::reconcile(&lock, &mut pool, &self.ctx.main_home.shared(), now)?;
+        homes::reconcile(&lock, &mut pool, &self.ctx.main_home, now)?;
         renewal::settle(&lock, &mut pool, now)?;
         let mut plan =
             Plan { order: Vec::new(), tasks: Vec::new(), awaited: Vec::new(), outcomes: BTreeMap::new() };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{AuthFile, CodexHome, Link, MainHome};
+use super::{AuthFile, CodexHome, Link};
 use crate::account::AccountId;
 use crate::env::{self, names};
 use crate::files::{self, PoolLock};
@@ -183,14 +183,14 @@ impl Processes {
     pub fn users_of_home(
         &self,
         pool: &Pool,
-        main_home: &MainHome,
+        main_home: &CodexHome,
         codex_home: &CodexHome,
         databases: &Path,
     ) -> Vec<HomeUser> {
         let mut found = self.in_home(pool, main_home, codex_home, databases);
         found.extend(busy_server(pool, codex_home));
         for other in self.sharers(pool, codex_home) {
-            let over = MainHome::under(&pool.paths, &other);
+            let over = other.main_home(&pool.paths);
             let databases = if over.dir() == main_home.dir() { databases } else { over.dir() };
             found.extend(self.in_home(pool, &over, &other, databases));
             // Nobody stops the server of a home that is not asked for, so an idle one counts.
@@ -202,22 +202,21 @@ impl Processes {
 
     /// Every home that somebody is in, for people: the shared one of this main home first. `databases`: where this main home's
     /// SQLite files are.
-    pub fn taken(&self, pool: &Pool, main_home: &MainHome, databases: &Path) -> Vec<Taken> {
+    pub fn taken(&self, pool: &Pool, main_home: &CodexHome, databases: &Path) -> Vec<Taken> {
         let remembered = pool.state().homes.keys().map(|key| path_of_key(key));
         let launched = self.ledger.launches.iter().filter_map(|l| Some(path_of_key(&l.entry.as_ref()?.home)));
-        let homes =
-            std::fs::read_dir(pool.paths.homes().join(main_home.key())).into_iter().flatten().flatten();
+        let homes = std::fs::read_dir(main_home.dir_of_homes(&pool.paths)).into_iter().flatten().flatten();
         let homes = homes.map(|home| home.path()).filter(|home| home.is_dir());
         let mut paths: Vec<PathBuf> = remembered.chain(launched).collect();
         paths.extend(homes.map(|home| home.join("auth.json")));
         paths.sort_unstable();
         paths.dedup();
-        let shared = main_home.shared();
+        let shared = main_home.clone();
         let codex_homes = paths.iter().filter_map(|path| CodexHome::of_auth_json(&pool.paths, path));
         let codex_homes =
             std::iter::once(shared.clone()).chain(codex_homes.filter(|codex_home| *codex_home != shared));
         let taken = codex_homes.filter_map(|codex_home| {
-            let over = MainHome::under(&pool.paths, &codex_home);
+            let over = codex_home.main_home(&pool.paths);
             let databases = if over.dir() == main_home.dir() { databases } else { over.dir() };
             let mut users = self.in_home(pool, &over, &codex_home, databases);
             // Somebody whom we cannot see may be in any home; to name one is enough.
@@ -232,7 +231,7 @@ impl Processes {
     fn in_home(
         &self,
         pool: &Pool,
-        main_home: &MainHome,
+        main_home: &CodexHome,
         codex_home: &CodexHome,
         databases: &Path,
     ) -> Vec<HomeUser> {
@@ -294,7 +293,7 @@ impl Processes {
     fn strangers_in(
         &self,
         paths: &PoolPaths,
-        main_home: &MainHome,
+        main_home: &CodexHome,
         codex_home: &CodexHome,
         databases: &Path,
     ) -> Vec<Option<u32>> {
@@ -313,7 +312,7 @@ impl Processes {
             }
             let known = known_home(paths, *pid);
             !self.accounts_for(*pid, known.as_ref())
-                && known.unwrap_or_else(|| main_home.shared()) == *codex_home
+                && known.unwrap_or_else(|| main_home.clone()) == *codex_home
                 && server_dir(paths, main_home, *pid).is_none()
         });
         // An interface that starts the background server opens the databases only after it.
@@ -364,17 +363,17 @@ fn known_home(paths: &PoolPaths, pid: u32) -> Option<CodexHome> {
 }
 
 /// The same; where it cannot be told, the main home.
-pub fn home_of(paths: &PoolPaths, main_home: &MainHome, pid: u32) -> CodexHome {
-    known_home(paths, pid).unwrap_or_else(|| main_home.shared())
+pub fn home_of(paths: &PoolPaths, main_home: &CodexHome, pid: u32) -> CodexHome {
+    known_home(paths, pid).unwrap_or_else(|| main_home.clone())
 }
 
 /// The home whose background server this process is.
-pub fn server_dir(paths: &PoolPaths, main_home: &MainHome, pid: u32) -> Option<PathBuf> {
+pub fn server_dir(paths: &PoolPaths, main_home: &CodexHome, pid: u32) -> Option<PathBuf> {
     let serves = |dir: &Path| server(dir).is_some_and(|s| s.pid == pid);
     if serves(main_home.dir()) {
         return Some(main_home.dir().to_owned());
     }
-    let homes = std::fs::read_dir(paths.homes().join(main_home.key())).ok()?;
+    let homes = std::fs::read_dir(main_home.dir_of_homes(paths)).ok()?;
     homes.filter_map(|home| Some(home.ok()?.path())).find(|home| serves(home))
 }
 

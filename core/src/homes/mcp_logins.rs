@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::MainHome;
+use super::CodexHome;
 use crate::error::{Error, Result};
 use crate::files::{self, PoolLock};
 use crate::paths::PoolPaths;
@@ -30,11 +30,11 @@ const MAX_BYTES: u64 = 1 << 24;
 pub(crate) fn share(
     lock: &PoolLock,
     paths: &PoolPaths,
-    main_home: &MainHome,
+    main_home: &CodexHome,
     into: Option<&Path>,
     now: i64,
 ) -> Result<()> {
-    let over = paths.homes().join(main_home.key());
+    let over = main_home.dir_of_homes(paths);
     let Ok(homes) = fs::read_dir(&over) else { return Ok(()) };
     // The user's own link is followed, so that its target is what is shared.
     let at_main_home = main_home.dir().join(NAME);

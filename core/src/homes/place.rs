@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use super::reconcile::{adopt_late_write, reconcile_whole};
-use super::{AuthFile, CodexHome, HomeContent, Link, MainHome, reconcile};
+use super::{AuthFile, CodexHome, HomeContent, Link, reconcile};
 use crate::account::AccountId;
 use crate::auth_doc::{AuthDoc, DocHash};
 use crate::error::{Error, Result};
@@ -114,7 +114,7 @@ fn elsewhere(
         if file.link == Link::Ours {
             // A link to the file that is the account's home.
             target = Some(file.real);
-        } else if super::home::main_home_of(&pool.paths, other.dir()).is_some() {
+        } else if super::main_home_of(&pool.paths, other.dir()).is_some() {
             if in_use(pool, processes, &other) || linked_to(pool, &path) {
                 if held != (HomeContent::Account { id: id.clone(), stale: false })
                     && let Some(doc) = pool.credentials().load(id)?
@@ -126,7 +126,7 @@ fn elsewhere(
             } else {
                 vacate(lock, pool, &other, now)?;
                 // Nobody is there. What cannot be moved now stays for the next time.
-                let _ = super::home::settle(lock, &MainHome::under(&pool.paths, &other), &other);
+                let _ = super::own_home::settle(lock, &other.main_home(&pool.paths), &other);
             }
         } else {
             target = Some(share(lock, pool, &other, id, now)?);
@@ -151,7 +151,7 @@ fn remembered(pool: &Pool, id: &AccountId) -> Vec<CodexHome> {
 /// launch that was killed, and a home's name says whose it is.
 fn remembered_and_homes(pool: &Pool, id: &AccountId) -> Vec<CodexHome> {
     let mut codex_homes = remembered(pool, id);
-    let homes = super::home::dirs_of(&pool.paths, id).into_iter().map(|dir| dir.join("auth.json"));
+    let homes = super::own_home::dirs_of(&pool.paths, id).into_iter().map(|dir| dir.join("auth.json"));
     let filled = homes.filter(|path| path.symlink_metadata().is_ok());
     codex_homes.extend(filled.filter_map(|path| CodexHome::of_auth_json(&pool.paths, &path)));
     codex_homes.sort_unstable_by_key(CodexHome::auth_json);
@@ -170,7 +170,7 @@ pub fn being_written(pool: &Pool, id: &AccountId) -> bool {
 /// Whether anybody is in an account's home. A background server counts there even when it is idle: nobody
 /// stops it, and it goes on reading and writing that file.
 fn in_use(pool: &Pool, processes: &Processes, home: &CodexHome) -> bool {
-    let main_home = MainHome::under(&pool.paths, home);
+    let main_home = home.main_home(&pool.paths);
     in_use::server(home.dir()).is_some()
         || !processes.users_of_home(pool, &main_home, home, main_home.dir()).is_empty()
 }
@@ -187,7 +187,7 @@ pub fn users_of_homes_and_homes(pool: &Pool, processes: &Processes, id: &Account
 
 fn users(pool: &Pool, processes: &Processes, codex_homes: Vec<CodexHome>) -> Vec<in_use::HomeUser> {
     let users = codex_homes.into_iter().flat_map(|codex_home| {
-        let main_home = MainHome::under(&pool.paths, &codex_home);
+        let main_home = codex_home.main_home(&pool.paths);
         processes.users_of_home(pool, &main_home, &codex_home, main_home.dir())
     });
     users.collect()
@@ -205,9 +205,9 @@ fn linked_to(pool: &Pool, file: &Path) -> bool {
 /// Another CODEX_HOME's main home holds the account. Its file moves into the pool, into the
 /// account's home there, and the home becomes a link to it: so both can change hands later.
 fn share(lock: &PoolLock, pool: &mut Pool, other: &CodexHome, id: &AccountId, now: i64) -> Result<PathBuf> {
-    let main_home = MainHome { dir: other.dir().to_owned(), explicit: true };
-    let home = main_home.home(&pool.paths, id);
-    super::home::create(lock, &pool.paths, &main_home, &home)?;
+    let main_home = CodexHome::main(other.dir().to_owned());
+    let home = main_home.own(&pool.paths, id);
+    super::own_home::create(lock, &pool.paths, &main_home, &home)?;
     let target = home.auth_json();
     let there = reconcile_whole(lock, pool, &home, now)?;
     if there != HomeContent::Empty && there.account() != Some(id) {

@@ -266,7 +266,7 @@ pub fn known(pool: &Pool) -> Vec<CodexHome> {
     let remembered = pool.state().homes.keys().map(|key| path_of_key(key));
     let mut codex_homes: Vec<CodexHome> =
         remembered.filter_map(|path| CodexHome::of_auth_json(&pool.paths, &path)).collect();
-    let homes = discover(&pool.paths).into_iter().filter(CodexHome::is_home);
+    let homes = discover(&pool.paths).into_iter().filter(CodexHome::is_own);
     codex_homes.extend(homes.filter(|home| home.auth_json().symlink_metadata().is_ok()));
     codex_homes.sort_unstable_by_key(CodexHome::auth_json);
     codex_homes.dedup();
@@ -287,7 +287,7 @@ fn discover(paths: &PoolPaths) -> Vec<CodexHome> {
     let entries = |dir: &Path| std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path());
     let dirs = entries(&paths.homes()).flat_map(|over| {
         let homes = entries(&over).filter(|dir| dir.is_dir());
-        super::home::main_home_of(paths, &over).into_iter().chain(homes).collect::<Vec<_>>()
+        super::main_home_of(paths, &over).into_iter().chain(homes).collect::<Vec<_>>()
     });
     dirs.filter_map(|dir| CodexHome::of_auth_json(paths, &dir.join("auth.json"))).collect()
 }

@@ -16,6 +16,7 @@ use crate::auth_doc::AuthDoc;
 use crate::auth_doc::tests::{Login, login};
 use crate::files::PoolLock;
 use crate::launch::ledger::Ledger;
+use crate::paths::PoolPaths;
 use crate::pool::Pool;
 use crate::store::{LostFound, path_key};
 
@@ -26,7 +27,7 @@ struct Lab {
     dir: tempfile::TempDir,
     lock: PoolLock,
     pool: Pool,
-    main_home: MainHome,
+    main_home: CodexHome,
 }
 
 impl Lab {
@@ -37,7 +38,7 @@ impl Lab {
         let lock = PoolLock::acquire(&paths, Duration::ZERO).unwrap().unwrap();
         let pool = Pool::open(&lock, &paths, NOW).unwrap();
         fs::create_dir(root.join("codex")).unwrap();
-        let main_home = MainHome { dir: root.join("codex"), explicit: true };
+        let main_home = CodexHome::main(root.join("codex"));
         Lab { dir, lock, pool, main_home }
     }
 
@@ -50,7 +51,7 @@ impl Lab {
     }
 
     fn live(&self) -> PathBuf {
-        self.main_home.dir.join("auth.json")
+        self.main_home.dir().join("auth.json")
     }
 
     /// Writes the live document, in place like Codex.
@@ -63,7 +64,7 @@ impl Lab {
     }
 
     fn reconcile(&mut self) -> HomeContent {
-        let codex_home = self.main_home.shared();
+        let codex_home = self.main_home.clone();
         reconcile(&self.lock, &mut self.pool, &codex_home, NOW).unwrap()
     }
 
@@ -129,7 +130,7 @@ fn a_store_that_changed_makes_an_unchanged_home_stale() {
     lab.adopt(&renewed);
     assert_eq!(lab.reconcile(), stale(&renewed));
     lab.assert_stored(&renewed);
-    let codex_home = lab.main_home.shared();
+    let codex_home = lab.main_home.clone();
     lab.place(&codex_home, &renewed);
     assert_eq!(lab.reconcile(), holds(&renewed));
 }
@@ -179,7 +180,7 @@ fn a_login_that_vanished_is_logged_out_but_a_folder_that_vanished_is_not() {
     lab.reconcile();
     assert_eq!(lab.pool.registry().accounts[0].auth.state, AuthState::Ok);
 
-    fs::remove_dir_all(&lab.main_home.dir).unwrap();
+    fs::remove_dir_all(lab.main_home.dir()).unwrap();
     assert_eq!(lab.reconcile(), HomeContent::Empty);
     assert_eq!(lab.pool.registry().accounts[0].auth.state, AuthState::Ok);
 }
@@ -187,7 +188,7 @@ fn a_login_that_vanished_is_logged_out_but_a_folder_that_vanished_is_not() {
 #[test]
 fn what_is_not_whole_is_being_written_for_two_seconds_and_abandoned_afterwards() {
     let mut lab = Lab::new();
-    let codex_home = lab.main_home.shared();
+    let codex_home = lab.main_home.clone();
     for text in ["", "{\"tokens\"", "{}"] {
         fs::write(lab.live(), text).unwrap();
         assert_eq!(lab.reconcile(), HomeContent::Broken { settled: false });
@@ -235,7 +236,7 @@ fn an_account_that_left_the_registry_is_adopted_again_when_it_is_live() {
 fn every_home_that_is_remembered_is_reconciled_and_those_of_one_account_found() {
     let mut lab = Lab::with_live(&login("alice"));
     lab.adopt(&login("bob"));
-    let home = lab.main_home.home(&lab.pool.paths, login("bob").doc().id());
+    let home = lab.main_home.own(&lab.pool.paths, login("bob").doc().id());
     lab.place(&home, &login("bob"));
     let rotated = login("bob").refresh("rt-2").issued(1500);
     fs::write(home.auth_json(), rotated.doc().bytes()).unwrap();
@@ -250,7 +251,7 @@ fn a_login_in_a_home_that_nobody_remembers_is_renewed_and_removed_with_the_other
     // A launch into it was killed, and so was the next one, after it had tidied the ledger.
     let mut lab = Lab::new();
     let bob = login("bob").doc();
-    let home = lab.main_home.home(&lab.pool.paths, bob.id());
+    let home = lab.main_home.own(&lab.pool.paths, bob.id());
     fs::create_dir_all(home.dir()).unwrap();
     fs::write(home.auth_json(), bob.bytes()).unwrap();
     lab.adopt(&login("bob").refresh("rt-2").issued(1500));
@@ -266,17 +267,18 @@ fn a_login_in_a_home_that_nobody_remembers_is_renewed_and_removed_with_the_other
 fn a_home_is_known_by_its_file() {
     let lab = Lab::new();
     let paths = &lab.pool.paths;
-    for codex_home in [lab.main_home.shared(), lab.main_home.home(paths, login("bob").doc().id())] {
+    for codex_home in [lab.main_home.clone(), lab.main_home.own(paths, login("bob").doc().id())] {
         assert_eq!(CodexHome::of_auth_json(paths, &codex_home.auth_json()), Some(codex_home));
     }
-    assert!(lab.main_home.home(paths, login("bob").doc().id()).is_home());
-    assert_ne!(lab.main_home.key(), MainHome { dir: lab.dir.path().join("other"), explicit: true }.key());
+    assert!(lab.main_home.own(paths, login("bob").doc().id()).is_own());
+    let other = CodexHome::main(lab.dir.path().join("other"));
+    assert_ne!(lab.main_home.dir_of_homes(paths), other.dir_of_homes(paths));
 }
 
 #[test]
 fn a_link_is_the_users_or_ours_by_where_it_leads() {
     let lab = Lab::new();
-    let root = lab.main_home.dir.parent().unwrap().to_owned();
+    let root = lab.main_home.dir().parent().unwrap().to_owned();
     let find = || AuthFile::find(&lab.pool.paths, lab.live());
     assert_eq!(find().unwrap().link, Link::None);
     let link = |target: &std::path::Path| {
@@ -306,7 +308,7 @@ fn a_link_is_the_users_or_ours_by_where_it_leads() {
 #[test]
 fn nobody_is_in_an_empty_home_and_an_unreadable_ledger_means_somebody() {
     let lab = Lab::new();
-    let shared = lab.main_home.shared();
+    let shared = lab.main_home.clone();
     assert_eq!(lab.processes().users_of_home(&lab.pool, &lab.main_home, &shared, lab.main_home.dir()), []);
     assert!(!lab.processes().blind());
     fs::write(lab.pool.paths.launches(), "no folder").unwrap();
@@ -343,7 +345,7 @@ fn a_renewal_within_one_second_that_ends_sooner_is_still_the_newer() {
 #[test]
 fn that_we_took_a_login_away_is_known_before_it_is_gone() {
     let mut lab = Lab::with_live(&login("alice"));
-    let codex_home = lab.main_home.shared();
+    let codex_home = lab.main_home.clone();
     // As when we are killed: nothing is written down after the file is gone, or could not go.
     fs::remove_file(lab.live()).unwrap();
     fs::create_dir(lab.live()).unwrap();
@@ -370,7 +372,7 @@ fn what_is_written_while_a_login_is_taken_away_is_not_lost() {
     let rotated = login("alice").refresh("rt-2").issued(1500);
     // After the last look at it.
     lab.write(&rotated);
-    let codex_home = lab.main_home.shared();
+    let codex_home = lab.main_home.clone();
     vacate(&lab.lock, &mut lab.pool, &codex_home, NOW).unwrap();
     lab.assert_stored(&rotated);
 }
@@ -381,10 +383,10 @@ fn a_link_never_leads_to_itself_however_the_pool_is_spelled() {
     let root = lab.dir.path().canonicalize().unwrap();
     symlink(&root, root.join("by another name")).unwrap();
     lab.pool.paths = PoolPaths::new(root.join("by another name/pool"));
-    let other = MainHome { dir: root.join("other"), explicit: true };
-    fs::create_dir(&other.dir).unwrap();
-    lab.place(&other.shared(), &login("alice"));
-    let home = lab.main_home.home(&lab.pool.paths, login("alice").doc().id());
+    let other = CodexHome::main(root.join("other"));
+    fs::create_dir(other.dir()).unwrap();
+    lab.place(&other, &login("alice"));
+    let home = lab.main_home.own(&lab.pool.paths, login("alice").doc().id());
     assert_eq!(fs::canonicalize(lab.live()).unwrap(), fs::canonicalize(home.auth_json()).unwrap());
     lab.place(&home, &login("alice"));
     assert_eq!(fs::read(home.auth_json()).unwrap(), login("alice").doc().bytes());

@@ -10,7 +10,7 @@ use crate::codex::argv::Target;
 use crate::codex::configuration::CodexSettings;
 use crate::env::{Env, names};
 use crate::error::{Error, ErrorKind, Result};
-use crate::homes::{self, CodexHome, MainHome};
+use crate::homes::{self, CodexHome};
 use crate::launch::ledger::Ledger;
 use crate::pick::{Candidate, Ranked, Reason, Tier, pick};
 use crate::pool::Pool;
@@ -40,7 +40,7 @@ impl Launch<'_> {
         {
             lines.push(Line::Verbose("inside a session: its own account".to_owned()));
             if codex_home.dir() == held.main_home.dir()
-                || homes::home::main_home_of(&held.pool.paths, codex_home.dir()).as_deref()
+                || homes::main_home_of(&held.pool.paths, codex_home.dir()).as_deref()
                     == Some(held.main_home.dir())
             {
                 return Ok(Choice::Stay(codex_home, account));
@@ -286,7 +286,7 @@ pub fn candidates<'a>(
 }
 
 /// Where the databases of a main home are: Codex's `sqlite_home`, else CODEX_SQLITE_HOME, else the main home.
-pub fn databases(env: &Env, codex: &CodexSettings, main_home: &MainHome) -> PathBuf {
+pub fn databases(env: &Env, codex: &CodexSettings, main_home: &CodexHome) -> PathBuf {
     let set = codex.sqlite_home.clone().or_else(|| env.get(names::CODEX_SQLITE_HOME).map(PathBuf::from));
     set.and_then(|dir| env.absolute(&dir)).unwrap_or_else(|| main_home.dir().to_owned())
 }

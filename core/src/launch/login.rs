@@ -15,7 +15,7 @@ use crate::env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{self, Durability, PoolLock};
 use crate::homes::in_use::{self, Processes};
-use crate::homes::{self, CodexHome, HomeContent, MainHome};
+use crate::homes::{self, CodexHome, HomeContent, HomeKind};
 use crate::paths::PoolPaths;
 use crate::pool::Pool;
 use crate::process::{Liveness, ProcessId};
@@ -30,7 +30,7 @@ const LOCK_WAIT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct AuthCommand {
     paths: PoolPaths,
-    main_home: MainHome,
+    main_home: CodexHome,
     kind: MarkKind,
     /// Where Codex will write: the main home, or a fresh home when that is in use.
     home: CodexHome,
@@ -56,12 +56,12 @@ impl Launch<'_> {
         let kind = if self.call.is_login() { MarkKind::Login } else { MarkKind::Logout };
         let private = kind == MarkKind::Login && self.free_main_home(held)?.is_some();
         let codex_home = match kind {
-            _ if private => private_home(held.main_home, &held.pool.paths, &me),
+            _ if private => held.main_home.login(&held.pool.paths, &me),
             MarkKind::Logout => self.home_to_leave(held)?,
-            _ => held.main_home.shared(),
+            _ => held.main_home.clone(),
         };
         if private {
-            homes::home::update_special(held.lock, &held.pool.paths, held.main_home, &codex_home, now)?;
+            homes::own_home::update_special(held.lock, &held.pool.paths, held.main_home, &codex_home, now)?;
         }
         self.set_codex_home(held, &codex_home, out);
         let key = path_key(&codex_home.auth_json());
@@ -90,7 +90,7 @@ impl Launch<'_> {
 
     /// Where a logout takes place: the account that was named, the session we are inside, whoever is live.
     fn home_to_leave(&self, held: &mut Held<'_>) -> Result<CodexHome, Trouble> {
-        let shared = held.main_home.shared();
+        let shared = held.main_home.clone();
         let Some(name) = self.named() else {
             return Ok(nested::session(self.env(), held).map_or(shared, |(codex_home, _)| codex_home));
         };
@@ -100,9 +100,9 @@ impl Launch<'_> {
         if held.live() == Some(&id) {
             return Ok(shared);
         }
-        let home = held.main_home.home(&held.pool.paths, &id);
+        let home = held.main_home.own(&held.pool.paths, &id);
         let now = self.env().now;
-        homes::home::update_special(held.lock, &held.pool.paths, held.main_home, &home, now)?;
+        homes::own_home::update_special(held.lock, &held.pool.paths, held.main_home, &home, now)?;
         match homes::reconcile_whole(held.lock, &mut held.pool, &home, now)? {
             HomeContent::Account { id: there, .. } if there == id => {}
             HomeContent::Account { .. } | HomeContent::Empty => {
@@ -115,11 +115,6 @@ impl Launch<'_> {
         }
         Ok(home)
     }
-}
-
-/// A fresh home for one login, over the main home, so that Codex sees the user's settings there.
-fn private_home(main_home: &MainHome, paths: &PoolPaths, process: &ProcessId) -> CodexHome {
-    main_home.special(paths, &format!("login-{}-{}", process.pid, process.start_ticks))
 }
 
 /// Takes the live document, which the pool holds, out of the way. `seen`: what it was when it was taken in.
@@ -228,7 +223,7 @@ fn settle(
     let codex_home =
         mark.home.as_deref().and_then(|key| CodexHome::of_auth_json(&pool.paths, &path_of_key(key)));
     let Some(codex_home) = codex_home else { return Ok(None) };
-    if homes::home::is_special(&pool.paths, codex_home.dir()) {
+    if *codex_home.kind() == HomeKind::Login {
         return adopt_private(lock, pool, &codex_home, now);
     }
     match (homes::reconcile(lock, pool, &codex_home, now)?, &mark.account) {
@@ -312,7 +307,7 @@ pub fn undo_interrupted(lock: &PoolLock, pool: &mut Pool, processes: &Processes,
         settle(lock, pool, processes, &mark, false, now)?;
         if let Some(codex_home) =
             mark.home.as_deref().and_then(|key| CodexHome::of_auth_json(&pool.paths, &path_of_key(key)))
-            && homes::home::is_special(&pool.paths, codex_home.dir())
+            && *codex_home.kind() == HomeKind::Login
         {
             let _ = std::fs::remove_dir_all(codex_home.dir());
         }

@@ -28,7 +28,7 @@ use crate::env::{Env, names};
 use crate::error::{Error, ErrorKind};
 use crate::files::PoolLock;
 use crate::homes::in_use::Processes;
-use crate::homes::{self, CodexHome, HomeContent, MainHome, NoMainHome};
+use crate::homes::{self, CodexHome, HomeContent, NoMainHome};
 use crate::paths::PoolPaths;
 use crate::pool::Pool;
 use crate::usage::NO_WAIT;
@@ -193,7 +193,7 @@ struct Held<'a> {
     processes: Processes,
     /// What the usage data asks for.
     due: Due,
-    main_home: &'a MainHome,
+    main_home: &'a CodexHome,
     codex: &'a CodexSettings,
     /// What the main home holds.
     shared: HomeContent,
@@ -217,7 +217,7 @@ impl Launch<'_> {
             let text = format!("there is no pool at {}; `codex-pool init` makes one", paths.root().display());
             return Err(Trouble::Pool(text));
         }
-        let main_home = match MainHome::of_env(env, paths) {
+        let main_home = match CodexHome::main_of_env(env, paths) {
             Ok(main_home) => main_home,
             Err(NoMainHome::NoHome) => {
                 return Err(Trouble::Pool("neither HOME nor CODEX_HOME is set".to_owned()));
@@ -238,16 +238,16 @@ impl Launch<'_> {
             let mut pool = Pool::open_for_launch(&attempt, paths, env.now)?;
             let processes = Processes::read(Some(&attempt), paths, env.now);
             login::undo_interrupted(&attempt, &mut pool, &processes, env.now)?;
-            let shared = homes::reconcile(&attempt, &mut pool, &main_home.shared(), env.now)?;
+            let shared = homes::reconcile(&attempt, &mut pool, &main_home, env.now)?;
             // Also what was in use until a moment ago: the next look at the ledger does not know of that any more.
             for codex_home in
-                processes.ledger.homes(paths).iter().filter(|codex_home| **codex_home != main_home.shared())
+                processes.ledger.homes(paths).iter().filter(|codex_home| **codex_home != main_home.clone())
             {
                 homes::reconcile(&attempt, &mut pool, codex_home, env.now)?;
             }
             if shared == (HomeContent::Broken { settled: false }) && !waited_for_codex {
                 drop(attempt);
-                homes::wait_until_whole(paths, &main_home.shared());
+                homes::wait_until_whole(paths, &main_home);
                 waited_for_codex = true;
                 continue;
             }
@@ -336,12 +336,12 @@ impl Launch<'_> {
         } else if self
             .env()
             .get(names::CODEX_HOME)
-            .is_some_and(|dir| homes::home::main_home_of(&held.pool.paths, Path::new(dir)).is_some())
+            .is_some_and(|dir| homes::main_home_of(&held.pool.paths, Path::new(dir)).is_some())
         {
             // Out of an inherited home, back to the main home.
             out.set_env(
                 names::CODEX_HOME,
-                held.main_home.explicit().then(|| held.main_home.dir().as_os_str()),
+                (!held.main_home.is_default(self.env())).then(|| held.main_home.dir().as_os_str()),
             );
             if self.env().get(names::CODEX_SQLITE_HOME) == Some(held.main_home.dir().as_os_str()) {
                 out.set_env(names::CODEX_SQLITE_HOME, None);

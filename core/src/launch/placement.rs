@@ -14,7 +14,7 @@ use crate::config::Parallel;
 use crate::env::names;
 use crate::error::Error;
 use crate::homes::in_use::{self, HomeUser, Kind};
-use crate::homes::{self, CodexHome, HomeContent, MainHome};
+use crate::homes::{self, CodexHome, HomeContent};
 use crate::paths::PoolPaths;
 use crate::store::path_key;
 
@@ -38,7 +38,7 @@ impl Launch<'_> {
         choice: Choice,
         lines: &mut Vec<Line>,
     ) -> Result<Placement, Trouble> {
-        let shared = held.main_home.shared();
+        let shared = held.main_home.clone();
         let id = match choice {
             Choice::Stay(codex_home, account) => {
                 self.enter(held, &codex_home, account.as_ref())?;
@@ -58,10 +58,12 @@ impl Launch<'_> {
             }
             return Ok(Placement { home: shared, account: Some(id), attaches: false });
         }
-        let home = held.main_home.home(&held.pool.paths, &id);
+        let home = held.main_home.own(&held.pool.paths, &id);
         let at_home = if home.dir().exists() { self.users_of_home(held, &home) } else { Vec::new() };
         let mut possible = match self.settings.parallel {
-            Parallel::Home => homes::home::possible(&held.pool.paths, held.main_home, &self.env().temp_dir()),
+            Parallel::Home => {
+                homes::own_home::possible(&held.pool.paths, held.main_home, &self.env().temp_dir())
+            }
             // Staying would make Codex delete the live login.
             Parallel::Off if self.live_is_forbidden(held) => Ok(()),
             Parallel::Off => Err("parallel = \"off\"".to_owned()),
@@ -111,7 +113,7 @@ impl Launch<'_> {
             return Some("the launch ledger cannot be read".to_owned());
         }
         // Where launches are known to sit, nobody else need be looked for: others wait for the lock meanwhile.
-        let shared = held.main_home.shared();
+        let shared = held.main_home.clone();
         let launches = held.processes.launches_in(&shared);
         let first =
             launches.into_iter().next().or_else(|| self.users_of_home(held, &shared).into_iter().next());
@@ -140,7 +142,7 @@ impl Launch<'_> {
     ) -> Result<Placement, Trouble> {
         let now = self.env().now;
         self.enter(held, home, Some(id))?;
-        let updated = homes::home::update(held.lock, &held.pool.paths, held.main_home, home, free, now);
+        let updated = homes::own_home::update(held.lock, &held.pool.paths, held.main_home, home, free, now);
         let ready = updated.and_then(|()| {
             match homes::reconcile_whole(held.lock, &mut held.pool, home, now)? {
                 HomeContent::Account { id: there, stale: false } if there == *id => return Ok(()),
@@ -172,7 +174,7 @@ impl Launch<'_> {
         instead_of: Option<(&AccountId, String, String)>,
         lines: &mut Vec<Line>,
     ) -> Result<Placement, Trouble> {
-        let shared = held.main_home.shared();
+        let shared = held.main_home.clone();
         let live = held.live().cloned();
         if self.live_is_forbidden(held) {
             return self.empty_home(held, lines);
@@ -202,9 +204,9 @@ impl Launch<'_> {
     /// A home without a login, so that there is nothing to delete.
     fn empty_home(&self, held: &mut Held<'_>, lines: &mut Vec<Line>) -> Result<Placement, Trouble> {
         let now = self.env().now;
-        let mut names = std::iter::once("empty".to_owned()).chain((2..).map(|n| format!("empty-{n}")));
+        let mut n = 1;
         let codex_home = loop {
-            let codex_home = held.main_home.special(&held.pool.paths, &names.next().unwrap_or_default());
+            let codex_home = held.main_home.without_account(&held.pool.paths, n);
             match homes::reconcile(held.lock, &mut held.pool, &codex_home, now)? {
                 HomeContent::Empty => break codex_home,
                 // Somebody logged in there, and is gone. The pool has it now; it is forbidden as well, or was picked.
@@ -212,10 +214,10 @@ impl Launch<'_> {
                     homes::vacate(held.lock, &mut held.pool, &codex_home, now)?;
                     break codex_home;
                 }
-                _ => {}
+                _ => n += 1,
             }
         };
-        homes::home::update_special(held.lock, &held.pool.paths, held.main_home, &codex_home, now)?;
+        homes::own_home::update_special(held.lock, &held.pool.paths, held.main_home, &codex_home, now)?;
         self.enter(held, &codex_home, None)?;
         lines.push(Line::Wrong(
             "Codex's configuration allows none of the pool's accounts here; it starts without a login"
@@ -226,7 +228,7 @@ impl Launch<'_> {
 
     fn put(&self, held: &mut Held<'_>, codex_home: &CodexHome, id: &AccountId) -> Result<(), Trouble> {
         let now = self.env().now;
-        if matches!(held.shared, HomeContent::Broken { .. }) && !codex_home.is_home() {
+        if matches!(held.shared, HomeContent::Broken { .. }) && !codex_home.is_own() {
             homes::clear_broken(held.lock, &mut held.pool, codex_home, now)?;
         }
         Ok(homes::place(held.lock, &mut held.pool, &held.processes, codex_home, id, now)?)
@@ -248,18 +250,18 @@ impl Launch<'_> {
     /// impossible, Codex starts all the same.
     pub(super) fn enter_untouched(&self, paths: &PoolPaths) {
         let (Ok(me), Ok(main_home)) =
-            (crate::process::ProcessId::of_self(), MainHome::of_env(self.env(), paths))
+            (crate::process::ProcessId::of_self(), CodexHome::main_of_env(self.env(), paths))
         else {
             return;
         };
         let inherited = self.env().get(names::CODEX_HOME).map(Path::new);
-        let home = inherited.filter(|dir| homes::home::main_home_of(paths, dir).is_some());
+        let home = inherited.filter(|dir| homes::main_home_of(paths, dir).is_some());
         let codex_home = home.and_then(|dir| CodexHome::of_auth_json(paths, &dir.join("auth.json")));
         if paths.root().is_dir() {
             let _ = ledger::enter(
                 paths,
                 &me,
-                &self.entry(&codex_home.unwrap_or_else(|| main_home.shared()), None),
+                &self.entry(&codex_home.unwrap_or_else(|| main_home.clone()), None),
             );
         }
     }
@@ -300,7 +302,7 @@ impl Launch<'_> {
         let stopped = crate::codex::find::find(self.env(), self.settings, own)
             .is_ok_and(|codex| background_server::stop(&codex, dir, &server));
         // That took its time, in which it may have written.
-        held.shared = homes::reconcile(held.lock, &mut held.pool, &held.main_home.shared(), self.env().now)?;
+        held.shared = homes::reconcile(held.lock, &mut held.pool, held.main_home, self.env().now)?;
         if stopped {
             return Ok(self.in_the_way(held));
         }

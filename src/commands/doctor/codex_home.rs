@@ -6,7 +6,7 @@ use std::path::Path;
 use codex_pool_core::auth_doc::AuthDoc;
 use codex_pool_core::codex::configuration::{CodexSettings, CredentialsStore};
 use codex_pool_core::config::Parallel;
-use codex_pool_core::homes::{self, AuthFile, HomeContent, NoMainHome, home, in_use};
+use codex_pool_core::homes::{self, AuthFile, HomeContent, NoMainHome, in_use, own_home};
 use codex_pool_core::launch::candidates;
 use nix::unistd::{AccessFlags, access};
 
@@ -58,7 +58,7 @@ pub(super) fn checks(scene: &Scene<'_>) -> Vec<Check> {
 
 fn auth_json(place: &Place<'_>, codex_home: &CodexHome<'_>) -> Check {
     const ID: &str = "auth.json";
-    let main_home = codex_home.ctx.main_home.shared();
+    let main_home = &codex_home.ctx.main_home;
     let path = main_home.auth_json();
     let file = path.display();
     match &codex_home.shared {
@@ -185,7 +185,7 @@ fn restrictions(place: &Place<'_>, codex_home: &CodexHome<'_>) -> Vec<Check> {
 /// The background servers: the main home's, and those of the accounts' own homes.
 fn server(place: &Place<'_>, codex_home: &CodexHome<'_>) -> Vec<Check> {
     const ID: &str = "background-server";
-    let codex_home = codex_home.ctx.main_home.shared();
+    let codex_home = &codex_home.ctx.main_home;
     let Some(server) = in_use::server(codex_home.dir()) else {
         return vec![Check::ok(ID, "none runs")];
     };
@@ -214,7 +214,7 @@ fn parallel(scene: &Scene<'_>, codex_home: &CodexHome<'_>) -> Check {
     if scene.settings.parallel == Parallel::Off {
         return Check::ok(ID, "off: while a session runs, launches stay on its account");
     }
-    match home::possible(&codex_home.ctx.paths, &codex_home.ctx.main_home, &scene.env.temp_dir()) {
+    match own_home::possible(&codex_home.ctx.paths, &codex_home.ctx.main_home, &scene.env.temp_dir()) {
         Ok(()) => Check::ok(ID, "sessions of several accounts can run side by side"),
         Err(why) => {
             Check::warn(ID, format!("while a session runs, launches stay on its account, since {why}")).fix(

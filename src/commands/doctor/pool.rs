@@ -118,7 +118,7 @@ fn private_paths(place: &Place<'_>) -> Vec<(PathBuf, bool)> {
     }
     if let Ok(home) = &place.codex_home {
         // Codex's own file; it makes it 0600.
-        found.push((home.ctx.main_home.shared().auth_json(), false));
+        found.push((home.ctx.main_home.auth_json(), false));
     }
     found.retain(|(path, _)| path.symlink_metadata().is_ok_and(|meta| meta.is_file() || meta.is_dir()));
     found

@@ -10,7 +10,7 @@ use codex_pool_core::codex::find::{self, NoCodex};
 use codex_pool_core::config::Settings;
 use codex_pool_core::env::Env;
 use codex_pool_core::homes::in_use::Processes;
-use codex_pool_core::homes::{self, HomeContent, MainHome, NoMainHome};
+use codex_pool_core::homes::{self, HomeContent, NoMainHome};
 use codex_pool_core::paths::PoolPaths;
 use codex_pool_core::pool::Pool;
 use codex_pool_core::{Error, Result};
@@ -73,8 +73,8 @@ impl<'a> Scene<'a> {
 
 impl<'a> Place<'a> {
     fn look(env: &'a Env, paths: PoolPaths, settings: &Settings) -> Place<'a> {
-        let codex_home =
-            MainHome::of_env(env, &paths).map(|main_home| CodexHome::look(env, &paths, settings, main_home));
+        let codex_home = homes::CodexHome::main_of_env(env, &paths)
+            .map(|main_home| CodexHome::look(env, &paths, settings, main_home));
         Place {
             pool: Pool::peek(&paths),
             processes: Processes::read(None, &paths, env.now),
@@ -105,7 +105,12 @@ impl<'a> Place<'a> {
 }
 
 impl<'a> CodexHome<'a> {
-    fn look(env: &'a Env, paths: &PoolPaths, settings: &Settings, main_home: MainHome) -> CodexHome<'a> {
+    fn look(
+        env: &'a Env,
+        paths: &PoolPaths,
+        settings: &Settings,
+        main_home: homes::CodexHome,
+    ) -> CodexHome<'a> {
         let around = Surroundings {
             codex_home: main_home.dir(),
             system_dir: Path::new(SYSTEM_DIR),
@@ -113,7 +118,7 @@ impl<'a> CodexHome<'a> {
             cwd: env.cwd.as_deref(),
         };
         let codex = CodexSettings::read(around, &argv::parse(&[]));
-        let shared = homes::look(paths, &main_home.shared());
+        let shared = homes::look(paths, &main_home);
         let ctx = Context { env, paths: paths.clone(), settings: settings.clone(), main_home, codex };
         CodexHome { ctx, shared }
     }

@@ -6,11 +6,11 @@ use super::*;
 
 impl Lab {
     fn home(&self) -> CodexHome {
-        self.main_home.home(&self.pool.paths, login("bob").doc().id())
+        self.main_home.own(&self.pool.paths, login("bob").doc().id())
     }
 
     fn update(&self, free: bool) {
-        home::update(&self.lock, &self.pool.paths, &self.main_home, &self.home(), free, NOW).unwrap();
+        own_home::update(&self.lock, &self.pool.paths, &self.main_home, &self.home(), free, NOW).unwrap();
     }
 }
 
@@ -19,9 +19,9 @@ fn a_home_knows_its_main_home() {
     let lab = Lab::new();
     lab.update(true);
     let (paths, home) = (&lab.pool.paths, lab.home());
-    assert_eq!(home::main_home_of(paths, home.dir()), Some(lab.main_home.dir.clone()));
+    assert_eq!(main_home_of(paths, home.dir()), Some(lab.main_home.dir().to_owned()));
     for other in [lab.main_home.dir(), paths.root(), paths.homes().as_path(), "/nowhere".as_ref()] {
-        assert_eq!(home::main_home_of(paths, other), None, "{}", other.display());
+        assert_eq!(main_home_of(paths, other), None, "{}", other.display());
     }
 }
 
@@ -31,11 +31,11 @@ fn over_a_base_that_was_never_used_everything_shared_leads_there() {
     fs::remove_dir(lab.main_home.dir()).unwrap();
     lab.update(true);
     for shared in ["sessions", "archived_sessions", "config.toml", "history.jsonl", "thread-writer-locks"] {
-        assert_eq!(fs::read_link(lab.home().dir().join(shared)).unwrap(), lab.main_home.dir.join(shared));
+        assert_eq!(fs::read_link(lab.home().dir().join(shared)).unwrap(), lab.main_home.dir().join(shared));
     }
     // Codex creates a file through its dangling link.
     fs::write(lab.home().dir().join("history.jsonl"), "one").unwrap();
-    assert_eq!(fs::read(lab.main_home.dir.join("history.jsonl")).unwrap(), b"one");
+    assert_eq!(fs::read(lab.main_home.dir().join("history.jsonl")).unwrap(), b"one");
     assert_eq!(fs::metadata(lab.home().dir()).unwrap().mode() & 0o777, 0o700);
 }
 
@@ -46,13 +46,13 @@ fn names_of_a_home_move_to_the_base_only_when_it_is_free_and_never_over_somethin
     let home = lab.home();
     fs::write(home.dir().join("new"), "new").unwrap();
     lab.update(false);
-    assert!(!lab.main_home.dir.join("new").exists());
+    assert!(!lab.main_home.dir().join("new").exists());
     fs::write(home.dir().join("both"), "the home's").unwrap();
-    fs::write(lab.main_home.dir.join("both"), "the base's").unwrap();
+    fs::write(lab.main_home.dir().join("both"), "the base's").unwrap();
     lab.update(true);
-    assert_eq!(fs::read(lab.main_home.dir.join("new")).unwrap(), b"new");
+    assert_eq!(fs::read(lab.main_home.dir().join("new")).unwrap(), b"new");
     assert!(home.dir().join("new").is_symlink());
-    assert_eq!(fs::read(lab.main_home.dir.join("both")).unwrap(), b"the base's");
+    assert_eq!(fs::read(lab.main_home.dir().join("both")).unwrap(), b"the base's");
     assert_eq!(fs::read(home.dir().join("both")).unwrap(), b"the home's");
 }
 
@@ -60,7 +60,7 @@ fn names_of_a_home_move_to_the_base_only_when_it_is_free_and_never_over_somethin
 fn the_login_and_databases_are_never_shared() {
     let lab = Lab::with_live(&login("alice"));
     for name in ["state_5.sqlite", "state_5.sqlite-wal", "models_cache.json"] {
-        fs::write(lab.main_home.dir.join(name), "").unwrap();
+        fs::write(lab.main_home.dir().join(name), "").unwrap();
     }
     lab.update(true);
     for private in
@@ -72,14 +72,14 @@ fn the_login_and_databases_are_never_shared() {
     fs::write(lab.home().dir().join("other.sqlite"), "").unwrap();
     lab.update(true);
     assert_eq!(fs::read(lab.live()).unwrap(), login("alice").doc().bytes());
-    assert!(!lab.main_home.dir.join("other.sqlite").exists());
+    assert!(!lab.main_home.dir().join("other.sqlite").exists());
 }
 
 #[test]
 fn mcp_logins_are_one_file_and_the_newer_one_wins() {
     let lab = Lab::new();
     let (ours, theirs) =
-        (lab.home().dir().join(".credentials.json"), lab.main_home.dir.join(".credentials.json"));
+        (lab.home().dir().join(".credentials.json"), lab.main_home.dir().join(".credentials.json"));
     let same = || fs::metadata(&ours).unwrap().ino() == fs::metadata(&theirs).unwrap().ino();
     lab.update(true);
     fs::write(&theirs, "one").unwrap();
@@ -97,7 +97,7 @@ fn mcp_logins_are_one_file_and_the_newer_one_wins() {
     }
     assert_eq!(lab.lost().len(), 2, "what lost is kept");
     // Somebody else's link is followed.
-    fs::rename(&theirs, lab.main_home.dir.join("mine")).unwrap();
+    fs::rename(&theirs, lab.main_home.dir().join("mine")).unwrap();
     symlink("mine", &theirs).unwrap();
     lab.update(true);
     assert!(theirs.is_symlink() && same());
@@ -106,12 +106,12 @@ fn mcp_logins_are_one_file_and_the_newer_one_wins() {
 #[test]
 fn a_pool_in_a_temporary_folder_has_no_homes() {
     let lab = Lab::new();
-    let (paths, elsewhere) = (&lab.pool.paths, lab.main_home.dir.join("tmp"));
+    let (paths, elsewhere) = (&lab.pool.paths, lab.main_home.dir().join("tmp"));
     fs::create_dir(&elsewhere).unwrap();
-    assert_eq!(home::possible(paths, &lab.main_home, &elsewhere), Ok(()));
-    let why = home::possible(paths, &lab.main_home, lab.dir.path()).unwrap_err();
+    assert_eq!(own_home::possible(paths, &lab.main_home, &elsewhere), Ok(()));
+    let why = own_home::possible(paths, &lab.main_home, lab.dir.path()).unwrap_err();
     assert!(why.contains("temporary"), "{why}");
     // A main home that is made with the first launch.
     fs::remove_dir_all(lab.main_home.dir()).unwrap();
-    assert_eq!(home::possible(paths, &lab.main_home, "/nowhere".as_ref()), Ok(()));
+    assert_eq!(own_home::possible(paths, &lab.main_home, "/nowhere".as_ref()), Ok(()));
 }

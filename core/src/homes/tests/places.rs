@@ -8,7 +8,7 @@ use super::*;
 fn a_swap_writes_the_whole_document_privately_and_remembers_it() {
     let mut lab = Lab::with_live(&login("alice"));
     lab.adopt(&login("bob"));
-    let codex_home = lab.main_home.shared();
+    let codex_home = lab.main_home.clone();
     lab.place(&codex_home, &login("bob"));
     assert_eq!(fs::read(lab.live()).unwrap(), login("bob").doc().bytes());
     assert_eq!(fs::metadata(lab.live()).unwrap().mode() & 0o777, 0o600);
@@ -22,7 +22,7 @@ fn a_swap_writes_the_whole_document_privately_and_remembers_it() {
 #[test]
 fn without_credentials_the_home_holds_what_it_held() {
     let mut lab = Lab::with_live(&login("alice"));
-    let (codex_home, processes) = (lab.main_home.shared(), lab.processes());
+    let (codex_home, processes) = (lab.main_home.clone(), lab.processes());
     let id = login("bob").doc().id().clone();
     place(&lab.lock, &mut lab.pool, &processes, &codex_home, &id, NOW).unwrap_err();
     lab.adopt(&login("bob"));
@@ -37,7 +37,7 @@ fn what_was_written_between_reconciling_and_the_swap_is_adopted() {
     lab.adopt(&login("bob"));
     let rotated = login("alice").refresh("rt-2").issued(1500);
     lab.write(&rotated);
-    let codex_home = lab.main_home.shared();
+    let codex_home = lab.main_home.clone();
     lab.place(&codex_home, &login("bob"));
     lab.assert_stored(&rotated);
 }
@@ -52,7 +52,7 @@ fn what_was_being_written_during_the_swap_is_waited_for() {
     // Codex has opened and cut the file, and goes on in it after the swap.
     let mut file = fs::File::create(lab.live()).unwrap();
     file.write_all(&bytes[..100]).unwrap();
-    let codex_home = lab.main_home.shared();
+    let codex_home = lab.main_home.clone();
     let inode = fs::metadata(lab.live()).unwrap().ino();
     let live = lab.live();
     std::thread::scope(|scope| {
@@ -73,7 +73,7 @@ fn what_makes_no_sense_in_the_replaced_file_is_kept_aside() {
     let mut lab = Lab::with_live(&login("alice"));
     lab.adopt(&login("bob"));
     fs::write(lab.live(), "{\"half").unwrap();
-    let codex_home = lab.main_home.shared();
+    let codex_home = lab.main_home.clone();
     lab.place(&codex_home, &login("bob"));
     assert_eq!(lab.lost(), [b"{\"half"]);
 }
@@ -83,7 +83,7 @@ fn a_login_of_somebody_else_between_reconciling_and_the_swap_is_adopted() {
     let mut lab = Lab::with_live(&login("alice"));
     lab.adopt(&login("bob"));
     lab.write(&login("carol"));
-    let codex_home = lab.main_home.shared();
+    let codex_home = lab.main_home.clone();
     lab.place(&codex_home, &login("bob"));
     lab.assert_stored(&login("carol"));
     assert_eq!(lab.pool.registry().accounts.len(), 3);
@@ -96,7 +96,7 @@ fn a_renewal_does_not_lose_what_a_session_rotated_at_the_same_moment() {
         (login("alice").refresh("rt-2").issued(1500), login("alice").refresh("rt-3").issued(1501));
     lab.adopt(&ours);
     lab.write(&theirs);
-    let codex_home = lab.main_home.shared();
+    let codex_home = lab.main_home.clone();
     renew(&lab.lock, &mut lab.pool, &codex_home, &ours.doc(), NOW).unwrap();
     lab.assert_stored(&theirs);
     assert_eq!(lab.reconcile(), stale(&theirs), "so that the next launch writes it");
@@ -105,12 +105,12 @@ fn a_renewal_does_not_lose_what_a_session_rotated_at_the_same_moment() {
 #[test]
 fn a_users_link_is_written_through_and_ours_is_replaced() {
     let mut lab = Lab::new();
-    let target = lab.main_home.dir.join("elsewhere.json");
+    let target = lab.main_home.dir().join("elsewhere.json");
     symlink("elsewhere.json", lab.live()).unwrap();
     lab.write(&login("alice"));
     lab.reconcile();
     lab.adopt(&login("bob"));
-    let codex_home = lab.main_home.shared();
+    let codex_home = lab.main_home.clone();
     lab.place(&codex_home, &login("bob"));
     assert!(lab.live().is_symlink());
     assert_eq!(fs::read(&target).unwrap(), login("bob").doc().bytes());
@@ -127,12 +127,12 @@ fn a_users_link_is_written_through_and_ours_is_replaced() {
 fn an_account_moves_out_of_a_home_that_nobody_uses() {
     let mut lab = Lab::with_live(&login("alice"));
     lab.adopt(&login("bob"));
-    let home = lab.main_home.home(&lab.pool.paths, login("bob").doc().id());
-    home::create(&lab.lock, &lab.pool.paths, &lab.main_home, &home).unwrap();
+    let home = lab.main_home.own(&lab.pool.paths, login("bob").doc().id());
+    own_home::create(&lab.lock, &lab.pool.paths, &lab.main_home, &home).unwrap();
     lab.place(&home, &login("bob"));
     let rotated = login("bob").refresh("rt-2").issued(1500);
     fs::write(home.auth_json(), rotated.doc().bytes()).unwrap();
-    let codex_home = lab.main_home.shared();
+    let codex_home = lab.main_home.clone();
     lab.place(&codex_home, &login("bob"));
     assert!(!home.auth_json().exists());
     assert_eq!(fs::read(lab.live()).unwrap(), rotated.doc().bytes(), "with what was rotated there");
@@ -142,23 +142,23 @@ fn an_account_moves_out_of_a_home_that_nobody_uses() {
 #[test]
 fn two_codex_homes_with_one_account_share_one_file() {
     let mut lab = Lab::with_live(&login("alice"));
-    let second = MainHome { dir: lab.main_home.dir.with_file_name("second"), explicit: true };
-    lab.place(&second.shared(), &login("alice"));
+    let second = CodexHome::main(lab.main_home.dir().with_file_name("second"));
+    lab.place(&second, &login("alice"));
     let (one, two) =
-        (fs::canonicalize(lab.live()).unwrap(), fs::canonicalize(second.dir.join("auth.json")).unwrap());
+        (fs::canonicalize(lab.live()).unwrap(), fs::canonicalize(second.dir().join("auth.json")).unwrap());
     assert_eq!(one, two);
     assert!(one.starts_with(lab.pool.paths.homes()), "and it is ours to move");
     // What one of them rotates, through its link, the other has.
     let rotated = login("alice").refresh("rt-2").issued(1500);
-    fs::write(second.dir.join("auth.json"), rotated.doc().bytes()).unwrap();
+    fs::write(second.dir().join("auth.json"), rotated.doc().bytes()).unwrap();
     assert_eq!(lab.reconcile(), holds(&rotated));
     lab.assert_stored(&rotated);
     // One changes hands: the other keeps it.
     lab.adopt(&login("bob"));
-    let codex_home = lab.main_home.shared();
+    let codex_home = lab.main_home.clone();
     lab.place(&codex_home, &login("bob"));
     assert_eq!(fs::read(lab.live()).unwrap(), login("bob").doc().bytes());
-    let held = reconcile(&lab.lock, &mut lab.pool, &second.shared(), NOW).unwrap();
+    let held = reconcile(&lab.lock, &mut lab.pool, &second, NOW).unwrap();
     assert_eq!(held, holds(&rotated));
 }
 

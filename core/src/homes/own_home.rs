@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
-use super::{CodexHome, MainHome, mcp_logins};
+use super::codex_home::{MAIN_HOME_FILE, main_home_of};
+use super::{CodexHome, mcp_logins};
 use crate::account::AccountId;
 use crate::error::{Error, Result};
 use crate::files::{self, Durability, PoolLock};
@@ -57,33 +58,14 @@ const SHARED_FILES: [&str; 7] = [
 /// What stays of the home of an account that is removed.
 const KEPT_LINKS: [&str; 2] = ["sessions", "archived_sessions"];
 
-/// Where a main home's homes say which main home they are over.
-const MAIN_HOME_FILE: &str = ".base";
-
-/// The main home of one of our homes; `None` if this folder is none.
-pub fn main_home_of(paths: &PoolPaths, dir: &Path) -> Option<PathBuf> {
-    let homes = fs::canonicalize(paths.homes()).ok()?;
-    let dir = fs::canonicalize(dir).ok()?;
-    let rest = dir.strip_prefix(&homes).ok()?;
-    let over = homes.join(rest.components().next()?);
-    let bytes = files::read_small(&over.join(MAIN_HOME_FILE), 1 << 16).ok()??;
-    Some(PathBuf::from(OsString::from_vec(bytes)))
-}
-
-/// Whether a folder is among the homes, but no account's: one for a login, or the empty one.
-pub fn is_special(paths: &PoolPaths, dir: &Path) -> bool {
-    let name = dir.file_name().and_then(OsStr::to_str).unwrap_or("");
-    dir.starts_with(paths.homes()) && AccountId::parse(name).is_none()
-}
-
 /// Makes the home's folder and says whose it is. What is in it comes with [`update`].
 ///
 /// # Errors
 /// If it cannot be made.
-pub fn create(_lock: &PoolLock, paths: &PoolPaths, main_home: &MainHome, home: &CodexHome) -> Result<()> {
+pub fn create(_lock: &PoolLock, paths: &PoolPaths, main_home: &CodexHome, home: &CodexHome) -> Result<()> {
     let dir = home.dir();
     files::create_private_dir(dir).map_err(|e| Error::io("create", dir, &e))?;
-    let note = paths.homes().join(main_home.key()).join(MAIN_HOME_FILE);
+    let note = main_home.dir_of_homes(paths).join(MAIN_HOME_FILE);
     if note.exists() {
         return Ok(());
     }
@@ -95,7 +77,7 @@ pub fn create(_lock: &PoolLock, paths: &PoolPaths, main_home: &MainHome, home: &
 ///
 /// # Errors
 /// The reason, as the end of a sentence ("… because …").
-pub fn possible(paths: &PoolPaths, main_home: &MainHome, temp: &Path) -> std::result::Result<(), String> {
+pub fn possible(paths: &PoolPaths, main_home: &CodexHome, temp: &Path) -> std::result::Result<(), String> {
     let root = fs::canonicalize(paths.root()).unwrap_or_else(|_| paths.root().to_owned());
     let temp = fs::canonicalize(temp).unwrap_or_else(|_| temp.to_owned());
     if root.starts_with(&temp) {
@@ -119,7 +101,7 @@ pub fn possible(paths: &PoolPaths, main_home: &MainHome, temp: &Path) -> std::re
 pub fn update(
     lock: &PoolLock,
     paths: &PoolPaths,
-    main_home: &MainHome,
+    main_home: &CodexHome,
     home: &CodexHome,
     free: bool,
     now: i64,
@@ -136,7 +118,7 @@ pub fn update(
 pub fn update_special(
     lock: &PoolLock,
     paths: &PoolPaths,
-    main_home: &MainHome,
+    main_home: &CodexHome,
     home: &CodexHome,
     now: i64,
 ) -> Result<()> {
@@ -148,7 +130,7 @@ pub fn update_special(
 fn link_names(
     lock: &PoolLock,
     paths: &PoolPaths,
-    main_home: &MainHome,
+    main_home: &CodexHome,
     home: &CodexHome,
     free: bool,
 ) -> Result<()> {
@@ -182,12 +164,12 @@ fn link_names(
 ///
 /// # Errors
 /// If something cannot be moved.
-pub(super) fn settle(_lock: &PoolLock, main_home: &MainHome, home: &CodexHome) -> Result<()> {
+pub(super) fn settle(_lock: &PoolLock, main_home: &CodexHome, home: &CodexHome) -> Result<()> {
     gather(main_home, home, &names(main_home.dir())?, &names(home.dir())?)
 }
 
 fn gather(
-    main_home: &MainHome,
+    main_home: &CodexHome,
     home: &CodexHome,
     in_main_home: &BTreeMap<OsString, What>,
     in_home: &BTreeMap<OsString, What>,
