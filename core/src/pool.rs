@@ -41,11 +41,12 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Loads the pool to change it.
+    /// Loads the pool to change it. Of a state that was lost, the homes are to be found again: see
+    /// [`crate::homes::open_pool`].
     ///
     /// # Errors
     /// The registry cannot be used (see [`Registry::load`]), or a migration failed. Nothing was changed then.
-    pub fn open(lock: &PoolLock, paths: &PoolPaths, now: i64) -> Result<Pool> {
+    pub(crate) fn open(lock: &PoolLock, paths: &PoolPaths, now: i64) -> Result<Pool> {
         let mut migrated = None;
         let registry = match Registry::load(paths) {
             Ok(registry) => registry,
@@ -57,34 +58,25 @@ impl Pool {
                 Registry::load(paths)?
             }
         };
-        let pool = Pool {
+        Ok(Pool {
             registry: registry.into(),
             usage: UsageCache::load(Some(lock), paths).into(),
             migrated,
             ..Pool::unread(paths, State::load(Some(lock), paths))
-        };
-        pool.rediscovered(lock, now)
+        })
     }
 
     /// The same for a launch, which of a large pool reads the index of its [`Standings`] alone, if it can be trusted.
     ///
     /// # Errors
     /// As [`Pool::open`].
-    pub fn open_for_launch(lock: &PoolLock, paths: &PoolPaths, now: i64) -> Result<Pool> {
+    pub(crate) fn open_for_launch(lock: &PoolLock, paths: &PoolPaths, now: i64) -> Result<Pool> {
         let sources = Sources::look(paths);
         let Some(standings) = sources.as_ref().and_then(|sources| sources.read_index(paths)) else {
             return Ok(Pool { unindexed: sources, ..Pool::open(lock, paths, now)? });
         };
         let unread = Pool::unread(paths, State::load(Some(lock), paths));
-        Pool { standings: standings.into(), ..unread }.rediscovered(lock, now)
-    }
-
-    /// With the homes that a lost state forgot.
-    fn rediscovered(mut self, lock: &PoolLock, now: i64) -> Result<Pool> {
-        if self.state.version == 0 {
-            crate::homes::rediscover(lock, &mut self, now)?;
-        }
-        Ok(self)
+        Ok(Pool { standings: standings.into(), ..unread })
     }
 
     /// Loads the pool only to look, without the lock: whole files, though perhaps of different moments.

@@ -116,7 +116,7 @@ impl<'a> Context<'a> {
         let whole = signals::hold();
         let now = env::clock();
         super::login::sweep(&lock, &self.paths, now);
-        let mut pool = Pool::open(&lock, &self.paths, now)?;
+        let mut pool = homes::open_pool(&lock, &self.paths, now)?;
         if let Some(migration) = &pool.migrated {
             tell_migration(migration, &self.paths);
         }

@@ -13,6 +13,7 @@ use codex_pool_core::Result;
 use codex_pool_core::account::AccountId;
 use codex_pool_core::env;
 use codex_pool_core::files::PoolLock;
+use codex_pool_core::homes;
 use codex_pool_core::pool::Pool;
 use codex_pool_core::process::ProcessId;
 use codex_pool_core::usage::UsageCache;
@@ -109,7 +110,7 @@ impl<'a> Refresher<'a> {
     /// The pool, locked.
     fn open(&self) -> Result<(PoolLock, Pool)> {
         let lock = self.ctx.lock()?;
-        let pool = Pool::open(&lock, &self.ctx.paths, env::clock())?;
+        let pool = homes::open_pool(&lock, &self.ctx.paths, env::clock())?;
         Ok((lock, pool))
     }
 

@@ -16,8 +16,9 @@ pub use place::{
     being_written, clear_homes, homes_of, place, remove_account, renew, server_account, users_of,
     users_of_homes_and_homes, vacate,
 };
+pub(crate) use reconcile::rediscover_lost;
 pub use reconcile::{
-    HomeContent, clear_broken, known, look, reconcile, reconcile_all, reconcile_whole, rediscover,
+    HomeContent, clear_broken, known, look, open_pool, reconcile, reconcile_all, reconcile_whole,
     wait_until_whole,
 };
 

@@ -273,13 +273,27 @@ pub fn known(pool: &Pool) -> Vec<CodexHome> {
     codex_homes
 }
 
-/// Finds the homes again after what was remembered of them is lost: every home, and every main home that has one.
-/// What is there may be newer than what the pool has.
+/// Opens the pool to change it.
+///
+/// # Errors
+/// As [`Pool::open`] and [`reconcile`].
+pub fn open_pool(lock: &PoolLock, paths: &PoolPaths, now: i64) -> Result<Pool> {
+    let mut pool = Pool::open(lock, paths, now)?;
+    rediscover_lost(lock, &mut pool, now)?;
+    Ok(pool)
+}
+
+/// Reconciles every own home and its main home if the state, which remembers the homes, was lost. A document there
+/// may be newer than the pool's.
 ///
 /// # Errors
 /// As [`reconcile`].
-pub fn rediscover(lock: &PoolLock, pool: &mut Pool, now: i64) -> Result<()> {
-    discover(&pool.paths).iter().try_for_each(|codex_home| reconcile(lock, pool, codex_home, now).map(drop))
+pub(crate) fn rediscover_lost(lock: &PoolLock, pool: &mut Pool, now: i64) -> Result<()> {
+    // A state that was saved has a version.
+    if pool.state().version > 0 {
+        return Ok(());
+    }
+    discover(&pool.paths).iter().try_for_each(|home| reconcile(lock, pool, home, now).map(drop))
 }
 
 /// Every home, and every main home that has one.

@@ -36,7 +36,7 @@ impl Lab {
         let root = dir.path().canonicalize().unwrap();
         let paths = PoolPaths::new(root.join("pool"));
         let lock = PoolLock::acquire(&paths, Duration::ZERO).unwrap().unwrap();
-        let pool = Pool::open(&lock, &paths, NOW).unwrap();
+        let pool = open_pool(&lock, &paths, NOW).unwrap();
         fs::create_dir(root.join("codex")).unwrap();
         let main_home = CodexHome::main(root.join("codex"));
         Lab { dir, lock, pool, main_home }
@@ -351,14 +351,14 @@ fn that_we_took_a_login_away_is_known_before_it_is_gone() {
     fs::create_dir(lab.live()).unwrap();
     vacate(&lab.lock, &mut lab.pool, &codex_home, NOW).unwrap_err();
     fs::remove_dir(lab.live()).unwrap();
-    lab.pool = Pool::open(&lab.lock, &lab.pool.paths, NOW).unwrap();
+    lab.pool = open_pool(&lab.lock, &lab.pool.paths, NOW).unwrap();
     assert_eq!(lab.reconcile(), HomeContent::Empty);
     assert_eq!(lab.pool.registry().accounts[0].auth.state, AuthState::Ok);
     // Where the file was left, it is a home as before: a logout there is one.
     lab.write(&login("alice"));
     lab.reconcile();
     vacate(&lab.lock, &mut lab.pool, &codex_home, NOW).unwrap();
-    lab.pool = Pool::open(&lab.lock, &lab.pool.paths, NOW).unwrap();
+    lab.pool = open_pool(&lab.lock, &lab.pool.paths, NOW).unwrap();
     lab.write(&login("alice"));
     lab.reconcile();
     fs::remove_file(lab.live()).unwrap();

@@ -162,7 +162,7 @@ impl AuthCommand {
         let lock = lock.ok_or_else(|| Error::new("the pool is locked by another process"))?;
         // A login takes its time.
         let now = env::clock();
-        let mut pool = Pool::open(&lock, &self.paths, now)?;
+        let mut pool = homes::open_pool(&lock, &self.paths, now)?;
         ledger::leave(&self.paths, &self.me);
         let processes = Processes::read(Some(&lock), &self.paths, now);
         let me = self.me.to_string();

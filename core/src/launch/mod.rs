@@ -236,6 +236,7 @@ impl Launch<'_> {
         let mut held = loop {
             let attempt = take_lock(paths)?;
             let mut pool = Pool::open_for_launch(&attempt, paths, env.now)?;
+            homes::rediscover_lost(&attempt, &mut pool, env.now)?;
             let processes = Processes::read(Some(&attempt), paths, env.now);
             login::undo_interrupted(&attempt, &mut pool, &processes, env.now)?;
             let shared = homes::reconcile(&attempt, &mut pool, &main_home, env.now)?;

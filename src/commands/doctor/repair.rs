@@ -9,7 +9,7 @@ use codex_pool_core::account::AccountId;
 use codex_pool_core::auth_doc::{AuthDoc, MAX_BYTES};
 use codex_pool_core::env::Env;
 use codex_pool_core::files::{self, PoolLock};
-use codex_pool_core::homes::in_use::Processes;
+use codex_pool_core::homes::{self, in_use::Processes};
 use codex_pool_core::launch::login;
 use codex_pool_core::paths::PoolPaths;
 use codex_pool_core::pool::Pool;
@@ -106,7 +106,7 @@ fn one(env: &Env, paths: &PoolPaths, mend: &Repair) -> Result<String> {
             Ok(format!("removed {}", file.display()))
         }
         Repair::Enter { .. } | Repair::Undo | Repair::Settle | Repair::Home { .. } => {
-            let mut pool = Pool::open(&lock, paths, env.now)?;
+            let mut pool = homes::open_pool(&lock, paths, env.now)?;
             let text = in_pool(env, &lock, &mut pool, mend)?;
             pool.commit(&lock)?;
             Ok(text)
