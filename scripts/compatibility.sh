@@ -1,86 +1,72 @@
 #!/usr/bin/env bash
-# Runs the tests that use the real Codex with several versions of it, and writes docs/compatibility.md.
-# Usage: scripts/compatibility.sh [VERSION…]
-# COMPATIBILITY_RESULTS=<file> keeps the results there; a version that has some is not run again.
+# Runs the tests that use the real Codex with several versions of it, and writes their rows in docs/compatibility.md.
+# Usage: scripts/compatibility.sh [VERSION…]      `newest` is the newest version that npm has.
+# COMPATIBILITY_RESULTS=<file> keeps the results there. A version that has results is not run again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-versions=("$@")
-[ "${#versions[@]}" -gt 0 ] || versions=(0.120.0 0.140.0 0.150.0 0.159.3 0.169.0)
+page=docs/compatibility.md
+suites=(launch homes life refresh proof real) # the columns of the page
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 results=${COMPATIBILITY_RESULTS:-$work/results}
 touch "$results"
 
-# Runs the tests of a suite whose names contain one of the words, or all, and notes of each that used the real Codex
-# how it ended.
-suite() {
+versions=()
+[ $# -gt 0 ] || set -- 0.120.0 0.140.0 0.150.0 0.159.3 0.169.0
+for version in "$@"; do
+    [ "$version" != newest ] || version=$(npm view @openai/codex version)
+    versions+=("$version")
+done
+
+# Runs the tests of a suite whose names contain one of the words, or all of them, and writes down how each test that
+# used the real Codex ended.
+suite() { # VERSION PACKAGE SUITE [WORD…]
     local version=$1 package=$2 name=$3
     rm -f "$work/used" && touch "$work/used"
     CODEX_POOL_TEST_VERSIONS=$version CODEX_POOL_TEST_USED=$work/used cargo test --quiet --locked \
         -p "$package" --test "$name" -- --test-threads=2 --format=pretty "${@:4}" >"$work/output" 2>&1 || true
     grep -q '^test result' "$work/output" || { tail -n 20 "$work/output" >&2 && exit 1; }
+    [ -s "$work/used" ] || { printf 'no test of %s used the real Codex\n' "$name" >&2 && exit 1; }
     sed -nE 's/^test (.*) \.\.\. (ok|FAILED)$/\1 \2/p' "$work/output" | while read -r test end; do
         ! grep -qxF "$test" "$work/used" || printf '%s %s %s %s\n' "$name" "$test" "$version" "$end"
     done >>"$results"
-    # What failed is shown, with its reason.
+    # The failures, with their reasons.
     if grep -q '\.\.\. FAILED$' "$work/output"; then
         sed -n '/^failures:$/,$p' "$work/output" >&2
     fi
 }
 
-for version in "${versions[@]}"; do
-    printf 'Codex %s\n' "$version" >&2
-    ! grep -qF " $version " "$results" || continue
-    suite "$version" codex-pool homes
-    # The other tests of these do without the real Codex, and take their time.
-    for name in life refresh proof; do
-        suite "$version" codex-pool "$name" real::
-    done
-    suite "$version" codex-pool launch server:: rotation:: adoption:: real_codex keyring why_names_first \
-        sessions_on_three twenty_launches two_copies absent_codex_home
-    suite "$version" testkit real
-done
-
 count() { grep -cE "$1" "$results" || true; }
 
-{
-    # shellcheck disable=SC2016 # the backticks are Markdown's
-    printf '# Compatibility\n\nWritten by `scripts/compatibility.sh`, which runs every test that uses the real Codex with each of these versions,\n'
-    # shellcheck disable=SC2016
-    printf 'against the stand-in service. `–`: the version does not have what the test is about. `real`: the tests of the\n'
-    printf 'stand-in service itself, against Codex without the pool.\n\n'
-    cat <<'EOF'
-What the older versions lack, and what the pool does about it:
-
-- Before 0.159 there is no background server, and no `--no-daemon`: the shim asks the installed Codex, and adds nothing it does not know.
-  Session logs do not say who made them: a session goes to whoever was in its folder when it began.
-- Before 0.140 Codex does not hold SQLite's lock on its databases: an editor or desktop app of that age is not seen in
-  the main home unless the shim started it.
-- Before 0.140 `codex login` revokes nothing, and Codex does not renew its tokens ahead of time.
-
-EOF
-    printf '| suite | what holds |'
-    printf ' %s |' "${versions[@]}"
-    printf '\n|---|---|'
-    printf -- '---|%.0s' "${versions[@]}"
+# The version's row: how many of a suite's tests passed, and of how many if not all did.
+row() {
+    local passed all
+    printf '| %s |' "$1"
+    for name in "${suites[@]}"; do
+        passed=$(count "^$name [^ ]+ ${1//./\\.} ok$") all=$(count "^$name [^ ]+ ${1//./\\.} ")
+        if [ "$passed" = "$all" ]; then printf ' %s |' "$all"; else printf ' **%s of %s** |' "$passed" "$all"; fi
+    done
     printf '\n'
-    cut -d' ' -f1,2 "$results" | sort -u | while read -r name test; do
-        what=${test##*::}
-        printf '| %s | %s |' "$name" "${what//_/ }"
-        for version in "${versions[@]}"; do
-            case $(grep -F "$name $test $version " "$results" | cut -d' ' -f4 | sort -u) in
-            ok) printf ' yes |' ;;
-            "") printf ' – |' ;;
-            *) printf ' **no** |' ;;
-            esac
+}
+
+for version in "${versions[@]}"; do
+    printf 'Codex %s\n' "$version" >&2
+    if ! grep -qF " $version " "$results"; then
+        suite "$version" codex-pool homes
+        # The other tests of these suites do not use the real Codex, and take long.
+        for name in life refresh proof; do
+            suite "$version" codex-pool "$name" real::
         done
-        printf '\n'
-    done
-    printf '| | tests |'
-    for version in "${versions[@]}"; do
-        printf ' %s of %s |' "$(count " $version ok$")" "$(count " $version ")"
-    done
-    printf '\n'
-} >docs/compatibility.md
-! grep -q FAILED "$results"
+        suite "$version" codex-pool launch server:: rotation:: adoption:: real_codex keyring why_names_first \
+            sessions_on_three twenty_launches two_copies absent_codex_home
+        suite "$version" testkit real
+    fi
+    # The table ends the page; the rows of other versions stay.
+    {
+        sed '/^| [0-9]/d' "$page"
+        { grep '^| [0-9]' "$page" | grep -vF "| $version |" || true; row "$version"; } | sort -V
+    } >"$work/page"
+    cat "$work/page" >"$page"
+done
+! grep -q ' FAILED$' "$results"

@@ -3,8 +3,10 @@
 
 mod completions;
 mod install;
+mod newest;
 mod place;
 mod refusals;
+mod runner;
 mod skill;
 mod uninstall;
 mod update;

@@ -1,152 +1,20 @@
-//! The workflows cannot run here, but what they do is shell: each `run` step runs with stand-ins for the tools that
-//! only a runner has, and what the release's steps make is installed from a release server.
+//! The workflows cannot run here, but what they do is shell. Each `run` step runs as on a runner, and what the release's
+//! steps make is installed from a release server.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde::Deserialize;
 use testkit::find_program;
 use testkit::releases::{self, Answer, Releases};
 
 use crate::install::assert_installed;
-use crate::place::{Place, mode, repository, write_program};
-
-const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-#[derive(Deserialize)]
-struct Workflow {
-    permissions: BTreeMap<String, String>,
-    jobs: BTreeMap<String, Job>,
-}
-
-#[derive(Deserialize)]
-struct Job {
-    #[serde(default)]
-    permissions: BTreeMap<String, String>,
-    #[serde(default)]
-    env: BTreeMap<String, String>,
-    strategy: Option<Strategy>,
-    steps: Vec<Step>,
-}
-
-#[derive(Deserialize)]
-struct Strategy {
-    matrix: Matrix,
-}
-
-#[derive(Deserialize)]
-struct Matrix {
-    #[serde(default)]
-    include: Vec<BTreeMap<String, String>>,
-}
-
-#[derive(Deserialize)]
-struct Step {
-    name: Option<String>,
-    uses: Option<String>,
-    run: Option<String>,
-    #[serde(default)]
-    env: BTreeMap<String, String>,
-}
-
-fn workflow(name: &str) -> Workflow {
-    let file = repository().join(".github/workflows").join(name);
-    serde_norway::from_str(&fs::read_to_string(&file).expect(name)).expect(name)
-}
-
-fn steps<'a>(workflow: &'a Workflow, job: &str) -> impl Iterator<Item = (&'a Step, &'a str)> {
-    workflow.jobs[job].steps.iter().filter_map(|step| Some((step, step.run.as_deref()?)))
-}
-
-/// A runner: a copy of the repository's files, stand-ins for its tools, and a log of what they were asked.
-struct Runner {
-    place: Place,
-    checkout: PathBuf,
-    log: PathBuf,
-    reference: String,
-}
-
-impl Runner {
-    fn new() -> Runner {
-        let mut place = Place::new();
-        let (checkout, log) = (place.beside("checkout"), place.beside("log"));
-        for folder in
-            ["scripts", "skills", "shim", "install.sh", "Cargo.toml", "LICENSE-MIT", "LICENSE-APACHE"]
-        {
-            copy(&repository().join(folder), &checkout.join(folder));
-        }
-        let made = place.beside("made");
-        write_program(&made.join("codex-pool"), &releases::tool(VERSION));
-        write_program(&made.join("codex"), &releases::shim(VERSION));
-        let note = format!("echo \"${{0##*/}} $*\" >>'{}'", log.display());
-        for tool in ["sudo", "brew", "rustup", "gh", "shellcheck"] {
-            place.fake_tool(tool, &note);
-        }
-        place.fake_tool("rustc", "echo host: x86_64-unknown-linux-gnu");
-        // It puts the stand-ins where cargo would put the programs, and notes what is baked into them.
-        let cargo = format!(
-            "{note}\necho \"repository: ${{CODEX_POOL_RELEASE_REPOSITORY:-none}}\" >>'{}'\n\
-             while [ $# -gt 0 ]; do case $1 in --target) target=$2 ;; --target-dir) dir=$2 ;; esac; shift; done\n\
-             [ -z \"${{dir:-}}\" ] || {{ mkdir -p \"$dir/$target/release\" && cp '{}'/* \"$dir/$target/release\"; }}",
-            log.display(),
-            made.display()
-        );
-        place.fake_tool("cargo", &cargo);
-        for tool in ["basename", "bash", "tr"] {
-            place.add_tool(tool);
-        }
-        Runner { place, checkout, log, reference: format!("v{VERSION}") }
-    }
-
-    /// Runs a step as a runner does, with the workflow's expressions filled in.
-    fn step(&mut self, step: &Step, job: &Job, target: &str) -> crate::place::Said {
-        let known = [
-            ("${{ github.repository }}", "some/fork"),
-            ("${{ github.token }}", "a token"),
-            ("${{ matrix.target }}", target),
-        ];
-        for (name, value) in job.env.iter().chain(&step.env) {
-            let value = known.iter().find(|(e, _)| e == value).map_or(value.as_str(), |(_, value)| value);
-            assert!(!value.contains("${{"), "{name}: {value} is not known here");
-            self.place.env(name, value);
-        }
-        let reference = self.reference.clone();
-        self.place.env("GITHUB_REPOSITORY", "some/fork").env("GITHUB_REF_NAME", reference);
-        let run = step.run.as_deref().expect("a step that runs");
-        let script = format!("cd '{}'\n{run}", self.checkout.display());
-        let bash = find_program("bash").expect("bash");
-        self.place.shell(&[bash.as_os_str(), "-e".as_ref()]).sh(&script)
-    }
-
-    fn job(&mut self, workflow: &Workflow, job: &str, target: &str) {
-        for (step, run) in steps(workflow, job) {
-            let said = self.step(step, &workflow.jobs[job], target);
-            assert_eq!(said.code, 0, "{run}: {said:?}");
-        }
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    if from.is_dir() {
-        for entry in fs::read_dir(from).expect("folder") {
-            let entry = entry.expect("entry");
-            copy(&entry.path(), &to.join(entry.file_name()));
-        }
-    } else {
-        fs::create_dir_all(to.parent().expect("folder")).expect("folder");
-        fs::copy(from, to).expect("copy");
-    }
-}
+use crate::place::{Place, mode, repository};
+use crate::runner::{Runner, VERSION, steps, workflow};
 
 #[test]
 fn steps_are_safe_and_clean() {
-    for name in ["ci.yml", "release.yml"] {
+    for name in ["ci.yml", "release.yml", "newest-codex.yml"] {
         let workflow = workflow(name);
         assert_eq!(workflow.permissions, BTreeMap::from([("contents".into(), "read".into())]), "{name}");
         for step in workflow.jobs.values().flat_map(|job| &job.steps) {
@@ -183,7 +51,9 @@ fn ci_checks_what_it_should_on_both_systems() {
         let said = runner.step(step, &workflow.jobs["test"], "");
         assert_eq!(said.code, 0, "{run}: {said:?}");
     }
+    runner.job(&workflow, "dependencies", "");
     let log = runner.log();
+    assert!(log.contains("cargo deny --locked check\n"), "{log}");
     for script in ["install.sh", "scripts/build.sh", "skills/codex-pool/scripts/ensure-codex-pool.sh"] {
         assert!(log.contains("shellcheck ") && log.contains(script), "{script}: {log}");
     }
@@ -234,6 +104,11 @@ fn what_the_release_makes_can_be_installed() {
     assert!(log.contains("repository: some/fork") && !log.contains("repository: none"), "{log}");
     let published: Vec<_> = log.lines().filter(|line| line.starts_with("gh ")).collect();
     let [create, edit] = published[..] else { panic!("{log}") };
+    let notes = fs::read_to_string(runner.temp().join("notes.md")).expect("notes");
+    assert!(create.contains(" --notes-file ") && notes.contains("github.com/some/fork/releases/"), "{notes}");
+    let changes = fs::read_to_string(repository().join("CHANGELOG.md")).expect("CHANGELOG.md");
+    let change = changes.lines().find(|line| line.starts_with("- The shim: ")).expect("a change");
+    assert!(notes.contains(change) && !notes.contains("[Unreleased]"), "{notes}");
     assert!(create.starts_with(&format!("gh release create v{VERSION} --draft --verify-tag")), "{create}");
     assert_eq!(edit, format!("gh release edit v{VERSION} --draft=false --latest"));
 
@@ -298,4 +173,28 @@ fn a_version_with_a_dash_is_never_the_newest() {
         "{}",
         runner.log()
     );
+}
+
+#[test]
+fn every_build_uses_the_tested_version_of_rust() {
+    let read = |name: &str| -> toml::Table {
+        fs::read_to_string(repository().join(name)).expect(name).parse().expect(name)
+    };
+    let toolchain = read("rust-toolchain.toml");
+    let toolchain = toolchain["toolchain"].as_table().expect("a table");
+    assert_eq!(toolchain.keys().collect::<Vec<_>>(), ["channel"], "anything else makes rustup download");
+    let channel = toolchain["channel"].as_str().expect("a version");
+    let oldest = read("Cargo.toml")["workspace"]["package"]["rust-version"].as_str().expect("it").to_owned();
+    assert!(
+        channel.starts_with(&format!("{oldest}.")),
+        "{channel} is not the oldest version that is promised"
+    );
+    for (name, job) in [("ci.yml", "test"), ("release.yml", "build"), ("newest-codex.yml", "test")] {
+        let workflow = workflow(name);
+        let mut runner = Runner::new();
+        let rust = steps(&workflow, job).find(|(step, _)| step.name.as_deref() == Some("Rust"));
+        runner.step(rust.expect("a step").0, &workflow.jobs[job], "").ok();
+        let log = runner.log();
+        assert!(log.starts_with(&format!("rustup toolchain install {channel} ")), "{name}: {log}");
+    }
 }
