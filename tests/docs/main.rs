@@ -193,5 +193,9 @@ fn the_version_is_the_workspaces() {
         );
     }
     assert!(readme.contains(&format!("VERSION={version} ")));
-    assert!(read("CHANGELOG.md").contains(&format!("## {version}\n")));
+    let heading = format!("## [{version}] - ");
+    let changes = read("CHANGELOG.md");
+    let date = changes.lines().find_map(|line| line.strip_prefix(&heading)).expect("the version's section");
+    assert!(date.parse::<jiff::civil::Date>().is_ok(), "{date} is no date");
+    assert!(changes.contains("\n## [Unreleased]\n"));
 }
