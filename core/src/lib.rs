@@ -11,6 +11,7 @@ pub mod error;
 pub mod files;
 pub mod homes;
 pub mod launch;
+pub mod ledger;
 pub mod paths;
 pub mod pick;
 pub mod pool;

@@ -51,9 +51,9 @@ pub(crate) fn take(open: &mut Open, doc: &AuthDoc, label: Option<&str>) -> Resul
 
 /// Writes the account's newest credentials into the homes that hold it, in use or not.
 fn hand_out(open: &mut Open, id: &AccountId) -> Result<()> {
-    for home in homes::homes_of(&open.lock, &mut open.pool, id, open.now)? {
+    for home in homes::homes_with(&open.lock, &mut open.pool, id, open.now)? {
         let Some(newest) = open.pool.credentials().load(id)? else { continue };
-        if let Err(error) = homes::renew(&open.lock, &mut open.pool, &home, &newest, open.now) {
+        if let Err(error) = homes::rewrite(&open.lock, &mut open.pool, &home, &newest, open.now) {
             ui::warn(&format!("{error}; the next launch there tries again"));
         }
     }

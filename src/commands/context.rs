@@ -134,7 +134,7 @@ impl<'a> Context<'a> {
             }
         }
         pool.commit(&lock)?;
-        pool.learn_from_logs(&lock, &processes.ledger, self.main_home.dir(), now);
+        launch::learn_from_logs(&mut pool, &lock, &processes.ledger, self.main_home.dir(), now);
         Ok(Open { lock, pool, processes, shared, now, _whole: whole })
     }
 

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use codex_pool_core::account::AccountId;
-use codex_pool_core::codex::{background_server, find};
+use codex_pool_core::codex::background_server::BackgroundServer;
+use codex_pool_core::codex::find;
 use codex_pool_core::homes::{self, in_use, own_home};
 use codex_pool_core::{Error, ErrorKind, Result, references, store};
 
@@ -122,7 +123,7 @@ fn live_in(ctx: &Context<'_>, open: &Open, id: &AccountId) -> Vec<String> {
 }
 
 fn refuse_in_use(ctx: &Context<'_>, open: &Open, id: &AccountId) -> Result<()> {
-    let mut users = homes::users_of_homes_and_homes(&open.pool, &open.processes, id);
+    let mut users = homes::users_of_account_and_own_homes(&open.pool, &open.processes, id);
     if open.live() == Some(id) {
         // This CODEX_HOME's databases may be elsewhere; only here that is known.
         users.extend(ctx.users_of_home(open, &ctx.main_home));
@@ -141,9 +142,9 @@ fn stop_idle_servers(ctx: &Context<'_>, open: &Open, id: &AccountId) {
     let mut dirs = own_home::dirs_of(&ctx.paths, id);
     dirs.extend(dirs_with(open, id));
     for dir in dirs {
-        if let Some(server) = in_use::server(&dir)
+        if let Some(server) = BackgroundServer::of_home(&dir)
             && let Ok(codex) = find::find(ctx.env, &ctx.settings, None)
-            && !background_server::stop(&codex, &dir, &server)
+            && !server.stop(&codex)
         {
             ui::warn(&format!("Codex's background server (pid {}) could not be stopped", server.pid));
         }

@@ -140,7 +140,7 @@ fn live(ctx: &Context<'_>) -> Result<()> {
         HomeContent::Unmanaged(kind) => {
             ui::warn(&format!("{dir} holds {kind}, which codex-pool leaves alone; `codex` goes on with it"));
         }
-        HomeContent::Broken { .. } => {
+        HomeContent::BeingWritten | HomeContent::Broken => {
             ui::warn(&format!("auth.json in {dir} is not whole; `codex-pool doctor` says more"))
         }
         HomeContent::Unreadable(why) => ui::warn(&format!("auth.json in {dir} cannot be read: {why}")),

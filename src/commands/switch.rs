@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use codex_pool_core::account::{Account, AccountId, AuthState};
-use codex_pool_core::codex::{background_server, find};
-use codex_pool_core::homes::in_use::{self, HomeUser, Kind, Server};
+use codex_pool_core::codex::background_server::{self, BackgroundServer};
+use codex_pool_core::codex::find;
+use codex_pool_core::homes::in_use::{HomeUser, UserKind};
 use codex_pool_core::homes::{self, HomeContent};
-use codex_pool_core::launch::{candidates, ledger, usable_by_name};
+use codex_pool_core::launch::{candidates, usable_by_name};
+use codex_pool_core::ledger::{self, LaunchEntry};
 use codex_pool_core::pick::pick;
 use codex_pool_core::store::{ServerRecord, path_key};
 use codex_pool_core::{Error, ErrorKind, Result, references};
@@ -34,7 +36,7 @@ pub(crate) fn run(ctx: &Context<'_>, args: &UseArgs) -> Result<()> {
             }
             // Nobody must wait for an answer with the pool locked; what is true after it is looked at anew.
             Some(Obstacle::Users(users)) => {
-                let moves = args.restart_server && in_use::server(ctx.main_home.dir()).is_some();
+                let moves = args.restart_server && BackgroundServer::of_home(ctx.main_home.dir()).is_some();
                 let question = Question::new(&open, &id, &users, moves);
                 drop(open);
                 question.ask(args.force)?;
@@ -42,15 +44,15 @@ pub(crate) fn run(ctx: &Context<'_>, args: &UseArgs) -> Result<()> {
             }
         }
     };
-    let server = in_use::server(ctx.main_home.dir());
+    let server = BackgroundServer::of_home(ctx.main_home.dir());
     if open.shared != (HomeContent::Account { id: id.clone(), stale: false }) {
-        if server_is_idle(ctx, server.as_ref()) && !args.restart_server {
+        if server_is_idle(server.as_ref()) && !args.restart_server {
             stop(ctx, server.as_ref());
         }
-        if matches!(open.shared, HomeContent::Broken { .. }) {
+        if matches!(open.shared, HomeContent::BeingWritten | HomeContent::Broken) {
             homes::clear_broken(&open.lock, &mut open.pool, &ctx.main_home, open.now)?;
         }
-        homes::place(&open.lock, &mut open.pool, &open.processes, &ctx.main_home, &id, open.now)?;
+        homes::put(&open.lock, &mut open.pool, &open.processes, &ctx.main_home, &id, open.now)?;
     }
     let pin = std::mem::replace(&mut open.pool.state_mut().pin, (!args.best).then(|| id.clone()));
     open.commit()?;
@@ -162,15 +164,17 @@ fn obstacle(
         HomeContent::Unreadable(why) => {
             return Err(Error::new(format!("{}: {why}", ctx.main_home.auth_json().display())));
         }
-        HomeContent::Broken { settled: false } => return Ok(Some(Obstacle::BeingWritten)),
+        HomeContent::BeingWritten => return Ok(Some(Obstacle::BeingWritten)),
         HomeContent::Account { id: live, .. } if live == id && !args.restart_server => return Ok(None),
-        HomeContent::Broken { settled: true } | HomeContent::Empty | HomeContent::Account { .. } => {}
+        HomeContent::Broken | HomeContent::Empty | HomeContent::Account { .. } => {}
     }
     let mut users = ctx.users_of_home(open, &ctx.main_home);
     if open.live() == Some(id) {
         // Only the restart disturbs anybody, and only those who go with the server.
         let attached = attached(ctx, open);
-        users.retain(|user| user.kind == Kind::Server || user.pid.is_some_and(|pid| attached.contains(&pid)));
+        users.retain(|user| {
+            user.kind == UserKind::BackgroundServer || user.pid.is_some_and(|pid| attached.contains(&pid))
+        });
     }
     Ok(users.iter().any(|user| !told.contains(user)).then_some(Obstacle::Users(users)))
 }
@@ -195,7 +199,7 @@ impl Question {
         let home_of = |pid: u32| open.processes.ledger.launches.iter().find(|l| l.process.pid == pid);
         let goes_along = |user: &&HomeUser| {
             let entry = user.pid.and_then(home_of).and_then(|launch| launch.entry.as_ref());
-            moves && (user.kind == Kind::Server || entry.is_some_and(|entry| entry.attached))
+            moves && (user.kind == UserKind::BackgroundServer || entry.is_some_and(|entry| entry.attached))
         };
         let names = |users: Vec<&HomeUser>| -> String {
             users.into_iter().map(HomeUser::describe).collect::<Vec<_>>().join(", ")
@@ -235,14 +239,14 @@ impl Question {
     }
 }
 
-fn server_is_idle(ctx: &Context<'_>, server: Option<&Server>) -> bool {
-    server.is_some_and(|server| in_use::holds_thread(server, ctx.main_home.dir()) == Some(false))
+fn server_is_idle(server: Option<&BackgroundServer>) -> bool {
+    server.is_some_and(|server| server.holds_thread() == Some(false))
 }
 
 /// An idle server would go on with the old account, for whoever comes next.
-fn stop(ctx: &Context<'_>, server: Option<&Server>) {
+fn stop(ctx: &Context<'_>, server: Option<&BackgroundServer>) {
     if let (Some(server), Ok(codex)) = (server, find::find(ctx.env, &ctx.settings, None)) {
-        background_server::stop(&codex, ctx.main_home.dir(), server);
+        server.stop(&codex);
     }
 }
 
@@ -262,17 +266,13 @@ fn restart(ctx: &Context<'_>, id: &AccountId) -> Result<()> {
     }
     let key = path_key(&ctx.main_home.auth_json());
     if let Some(memory) = open.pool.state_mut().homes.get_mut(&key) {
-        let Server { pid, start_ticks } = server;
+        let (pid, start_ticks) = (server.pid, server.start_ticks);
         memory.server = Some(ServerRecord { pid, start_ticks, account: Some(id.clone()) });
     }
     let attached = attached(ctx, &open);
     for launch in open.processes.ledger.launches.iter().filter(|l| attached.contains(&l.process.pid)) {
         if let Some(entry) = launch.entry.clone() {
-            ledger::enter(
-                &ctx.paths,
-                &launch.process,
-                &ledger::Entry { account: Some(id.clone()), ..entry },
-            )?;
+            ledger::record(&ctx.paths, &launch.process, &LaunchEntry { account: Some(id.clone()), ..entry })?;
         }
     }
     open.commit()?;

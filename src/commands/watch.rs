@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use codex_pool_core::account::{AccountKind, AuthState};
 use codex_pool_core::env;
-use codex_pool_core::homes;
+use codex_pool_core::homes::HomeContent;
 use codex_pool_core::homes::in_use::Processes;
 use codex_pool_core::pool::Pool;
 use codex_pool_core::{Error, Result};
@@ -106,7 +106,7 @@ impl PoolSource<'_> {
         let ctx = self.ctx;
         let pool = Pool::peek(&ctx.paths)?;
         let processes = Processes::read(None, &ctx.paths, now);
-        let held = homes::look(&ctx.paths, &ctx.main_home);
+        let held = HomeContent::read(&ctx.paths, &ctx.main_home);
         let views = view::of_pool(ctx, &pool, &processes.ledger, held.account(), now);
         let next_poll = views
             .iter()

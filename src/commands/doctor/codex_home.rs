@@ -4,9 +4,10 @@
 use std::path::Path;
 
 use codex_pool_core::auth_doc::AuthDoc;
+use codex_pool_core::codex::background_server::BackgroundServer;
 use codex_pool_core::codex::configuration::{CodexSettings, CredentialsStore};
 use codex_pool_core::config::Parallel;
-use codex_pool_core::homes::{self, AuthFile, HomeContent, NoMainHome, in_use, own_home};
+use codex_pool_core::homes::{self, AuthFile, HomeContent, NoMainHome, own_home};
 use codex_pool_core::launch::candidates;
 use nix::unistd::{AccessFlags, access};
 
@@ -102,10 +103,10 @@ fn auth_json(place: &Place<'_>, codex_home: &CodexHome<'_>) -> Check {
             ),
         )
         .fix("`codex logout`, if you do not need that login"),
-        HomeContent::Broken { settled: false } => {
+        HomeContent::BeingWritten => {
             Check::warn(ID, format!("{file} is being written just now")).fix("`codex-pool doctor` again")
         }
-        HomeContent::Broken { settled: true } => Check::warn(
+        HomeContent::Broken => Check::warn(
             ID,
             format!("{file} is not a whole auth.json; the next launch moves it to lost+found/"),
         )
@@ -186,7 +187,7 @@ fn restrictions(place: &Place<'_>, codex_home: &CodexHome<'_>) -> Vec<Check> {
 fn server(place: &Place<'_>, codex_home: &CodexHome<'_>) -> Vec<Check> {
     const ID: &str = "background-server";
     let codex_home = &codex_home.ctx.main_home;
-    let Some(server) = in_use::server(codex_home.dir()) else {
+    let Some(server) = BackgroundServer::of_home(codex_home.dir()) else {
         return vec![Check::ok(ID, "none runs")];
     };
     let memory = place.pool.as_ref().ok().and_then(|pool| pool.state().home(&codex_home.auth_json()));

@@ -118,7 +118,7 @@ impl<'a> CodexHome<'a> {
             cwd: env.cwd.as_deref(),
         };
         let codex = CodexSettings::read(around, &argv::parse(&[]));
-        let shared = homes::look(paths, &main_home);
+        let shared = HomeContent::read(paths, &main_home);
         let ctx = Context { env, paths: paths.clone(), settings: settings.clone(), main_home, codex };
         CodexHome { ctx, shared }
     }
