@@ -15,7 +15,7 @@ use codex_pool_core::renewal;
 use codex_pool_core::usage::{Usage, Window};
 use serde_json::{Value, json};
 
-use crate::commands::{Context, Open};
+use crate::context::{Context, OpenPool};
 
 /// One account with everything that is known of it now.
 #[derive(Debug, Clone)]
@@ -61,8 +61,8 @@ impl SeatView {
 }
 
 /// The homes that somebody is in.
-pub(crate) fn homes(ctx: &Context<'_>, open: &Open) -> Vec<SeatView> {
-    let databases = databases(ctx.env, &ctx.codex, &ctx.main_home);
+pub(crate) fn homes(ctx: &Context, open: &OpenPool) -> Vec<SeatView> {
+    let databases = databases(&ctx.env, &ctx.codex, &ctx.main_home);
     let view = |taken: HomeInUse| {
         let as_another = |user: &&HomeUser| user.account.is_some() && user.account != taken.account;
         let user = |user: &HomeUser| match Some(user).filter(as_another).and_then(|u| u.account.as_ref()) {
@@ -76,7 +76,7 @@ pub(crate) fn homes(ctx: &Context<'_>, open: &Open) -> Vec<SeatView> {
 }
 
 /// `alice in ~/.codex`, `bob in a home of its own`.
-fn place(ctx: &Context<'_>, open: &Open, taken: &HomeInUse) -> String {
+fn place(ctx: &Context, open: &OpenPool, taken: &HomeInUse) -> String {
     let short = |dir: &Path| match ctx.env.home().and_then(|home| dir.strip_prefix(home).ok()) {
         Some(rest) => format!("~/{}", rest.display()),
         None => dir.display().to_string(),
@@ -99,13 +99,13 @@ fn place(ctx: &Context<'_>, open: &Open, taken: &HomeInUse) -> String {
 }
 
 /// The accounts in rank order.
-pub(crate) fn accounts(ctx: &Context<'_>, open: &Open) -> Vec<AccountView> {
+pub(crate) fn accounts(ctx: &Context, open: &OpenPool) -> Vec<AccountView> {
     of_pool(ctx, &open.pool, &open.processes.ledger, open.live(), env::clock())
 }
 
 /// The same of a pool that is only looked at. `live`: who holds the main home; `now`: Unix seconds.
 pub(crate) fn of_pool(
-    ctx: &Context<'_>,
+    ctx: &Context,
     pool: &Pool,
     ledger: &Ledger,
     live: Option<&AccountId>,

@@ -17,6 +17,7 @@ pub mod pick;
 pub mod pool;
 pub mod process;
 pub mod references;
+pub mod removal;
 pub mod renewal;
 pub mod standing;
 pub mod store;

@@ -14,9 +14,8 @@ use codex_pool_core::pool::Pool;
 use codex_pool_core::references;
 use codex_pool_core::{Error, ErrorKind as Kind, Result};
 
-use super::context;
 use crate::cli::RunArgs;
-use crate::{inherited, ui};
+use crate::{context, inherited, ui};
 
 /// A program that is not there, and one that cannot be executed, as shells say it.
 const NOT_FOUND: u8 = 127;

@@ -13,7 +13,7 @@ pub use codex_home::{CodexHome, HomeKind, NoMainHome, main_home_of};
 pub use file::{AuthFile, Link};
 pub(crate) use put::remove_document;
 pub use put::{
-    being_written, clear_homes, homes_with, put, remove_account, rewrite, server_account, users_of_account,
+    being_written, clear_homes, homes_with, put, rewrite, server_account, users_of_account,
     users_of_account_and_own_homes, vacate,
 };
 pub(crate) use reconcile::rediscover_lost;

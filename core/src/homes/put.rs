@@ -299,19 +299,6 @@ pub fn clear_homes(lock: &PoolLock, pool: &mut Pool, id: &AccountId, now: i64) -
     Ok(())
 }
 
-/// Takes an account out of every home and out of the registry (`rm`). The caller knows that nobody uses it.
-///
-/// # Errors
-/// If a home cannot be cleared.
-pub fn remove_account(lock: &PoolLock, pool: &mut Pool, id: &AccountId, now: i64) -> Result<()> {
-    clear_homes(lock, pool, id, now)?;
-    let state = pool.state_mut();
-    state.pin = state.pin.take().filter(|pin| pin != id);
-    state.marks.retain(|mark| mark.account.as_ref() != Some(id));
-    pool.registry_mut().accounts.retain(|a| a.id != *id);
-    Ok(())
-}
-
 /// Writes the pool's newer document into a home that holds this account already, in use or not:
 /// running sessions read it from there.
 ///

@@ -57,7 +57,7 @@ pub(super) fn checks(scene: &Scene<'_>) -> Vec<Check> {
     checks
 }
 
-fn auth_json(place: &Place<'_>, codex_home: &CodexHome<'_>) -> Check {
+fn auth_json(place: &Place, codex_home: &CodexHome) -> Check {
     const ID: &str = "auth.json";
     let main_home = &codex_home.ctx.main_home;
     let path = main_home.auth_json();
@@ -147,7 +147,7 @@ fn credential_store(codex: &CodexSettings, dir: &Path) -> Check {
     ))
 }
 
-fn restrictions(place: &Place<'_>, codex_home: &CodexHome<'_>) -> Vec<Check> {
+fn restrictions(place: &Place, codex_home: &CodexHome) -> Vec<Check> {
     const ID: &str = "restrictions";
     let codex = &codex_home.ctx.codex;
     let mut checks: Vec<Check> = codex
@@ -184,7 +184,7 @@ fn restrictions(place: &Place<'_>, codex_home: &CodexHome<'_>) -> Vec<Check> {
 }
 
 /// The background servers: the main home's, and those of the accounts' own homes.
-fn server(place: &Place<'_>, codex_home: &CodexHome<'_>) -> Vec<Check> {
+fn server(place: &Place, codex_home: &CodexHome) -> Vec<Check> {
     const ID: &str = "background-server";
     let codex_home = &codex_home.ctx.main_home;
     let Some(server) = BackgroundServer::of_home(codex_home.dir()) else {
@@ -210,7 +210,7 @@ fn server(place: &Place<'_>, codex_home: &CodexHome<'_>) -> Vec<Check> {
     }]
 }
 
-fn parallel(scene: &Scene<'_>, codex_home: &CodexHome<'_>) -> Check {
+fn parallel(scene: &Scene<'_>, codex_home: &CodexHome) -> Check {
     const ID: &str = "parallel";
     if scene.settings.parallel == Parallel::Off {
         return Check::ok(ID, "off: while a session runs, launches stay on its account");

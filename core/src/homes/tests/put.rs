@@ -167,7 +167,7 @@ fn a_removed_account_leaves_every_home_the_registry_and_the_pin() {
     let mut lab = Lab::with_live(&login("alice"));
     let id = login("alice").doc().id().clone();
     lab.pool.state_mut().pin = Some(id.clone());
-    remove_account(&lab.lock, &mut lab.pool, &id, NOW).unwrap();
+    crate::removal::remove_account(&lab.lock, &mut lab.pool, &id, None, NOW).unwrap();
     assert!(!lab.live().exists());
     assert!(lab.pool.registry().accounts.is_empty() && lab.pool.state().pin.is_none());
     assert_eq!(lab.reconcile(), HomeContent::Empty, "which is no logout of somebody");

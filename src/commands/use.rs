@@ -13,14 +13,14 @@ use codex_pool_core::pick::pick;
 use codex_pool_core::store::{ServerRecord, path_key};
 use codex_pool_core::{Error, ErrorKind, Result, references};
 
-use super::{Context, Open};
 use crate::cli::UseArgs;
+use crate::context::{Context, OpenPool};
 use crate::{ui, view};
 
 /// How long a restart may take.
 const RESTART_LIMIT: Duration = Duration::from_secs(30);
 
-pub(crate) fn run(ctx: &Context<'_>, args: &UseArgs) -> Result<()> {
+pub(crate) fn run(ctx: &Context, args: &UseArgs) -> Result<()> {
     if args.auto {
         return unpin(ctx);
     }
@@ -45,11 +45,11 @@ pub(crate) fn run(ctx: &Context<'_>, args: &UseArgs) -> Result<()> {
         }
     };
     let server = BackgroundServer::of_home(ctx.main_home.dir());
-    if open.shared != (HomeContent::Account { id: id.clone(), stale: false }) {
+    if open.in_main_home != (HomeContent::Account { id: id.clone(), stale: false }) {
         if server_is_idle(server.as_ref()) && !args.restart_server {
             stop(ctx, server.as_ref());
         }
-        if matches!(open.shared, HomeContent::BeingWritten | HomeContent::Broken) {
+        if matches!(open.in_main_home, HomeContent::BeingWritten | HomeContent::Broken) {
             homes::clear_broken(&open.lock, &mut open.pool, &ctx.main_home, open.now)?;
         }
         homes::put(&open.lock, &mut open.pool, &open.processes, &ctx.main_home, &id, open.now)?;
@@ -73,7 +73,7 @@ pub(crate) fn run(ctx: &Context<'_>, args: &UseArgs) -> Result<()> {
     }
 }
 
-fn unpin(ctx: &Context<'_>) -> Result<()> {
+fn unpin(ctx: &Context) -> Result<()> {
     let mut open = ctx.open()?;
     let pin = open.pool.state_mut().pin.take();
     open.commit()?;
@@ -90,7 +90,7 @@ fn unpin(ctx: &Context<'_>) -> Result<()> {
 }
 
 /// Says what is so now, and how to undo it.
-fn tell(open: &Open, id: &AccountId, pin: Option<AccountId>, best: bool) {
+fn tell(open: &OpenPool, id: &AccountId, pin: Option<AccountId>, best: bool) {
     let label = open.label(id);
     if !best {
         return ui::done(&format!("`{label}` is live and pinned; `codex-pool use --auto` unpins it"));
@@ -106,7 +106,7 @@ fn tell(open: &Open, id: &AccountId, pin: Option<AccountId>, best: bool) {
 }
 
 /// The account that is asked for, if it can be used.
-fn wanted(ctx: &Context<'_>, open: &Open, args: &UseArgs) -> Result<AccountId> {
+fn wanted(ctx: &Context, open: &OpenPool, args: &UseArgs) -> Result<AccountId> {
     if let Some(reference) = &args.account {
         let account = references::resolve(&open.pool.registry().accounts, reference)?;
         needs_login(open, account)?;
@@ -124,7 +124,7 @@ fn wanted(ctx: &Context<'_>, open: &Open, args: &UseArgs) -> Result<AccountId> {
     }
 }
 
-fn needs_login(open: &Open, account: &Account) -> Result<()> {
+fn needs_login(open: &OpenPool, account: &Account) -> Result<()> {
     if account.auth.state == AuthState::ReauthRequired {
         return account.trouble().map_or(Ok(()), Err);
     }
@@ -149,14 +149,14 @@ enum Obstacle {
 /// What keeps the main home from changing hands, or its server from being restarted. `told`: whom the
 /// user knows to be disturbed.
 fn obstacle(
-    ctx: &Context<'_>,
-    open: &Open,
+    ctx: &Context,
+    open: &OpenPool,
     id: &AccountId,
     args: &UseArgs,
     told: &[HomeUser],
 ) -> Result<Option<Obstacle>> {
     let dir = ctx.main_home.dir().display();
-    match &open.shared {
+    match &open.in_main_home {
         HomeContent::Unmanaged(kind) => {
             return Err(Error::new(format!("{dir} holds {kind}, which is never overwritten"))
                 .hint("move its auth.json away first"));
@@ -180,7 +180,7 @@ fn obstacle(
 }
 
 /// The UIs that go wherever the main home's background server goes.
-fn attached(ctx: &Context<'_>, open: &Open) -> Vec<u32> {
+fn attached(ctx: &Context, open: &OpenPool) -> Vec<u32> {
     let codex_home = path_key(&ctx.main_home.auth_json());
     let launches = open.processes.ledger.launches.iter();
     let attached = launches.filter(|l| l.entry.as_ref().is_some_and(|e| e.attached && e.home == codex_home));
@@ -195,7 +195,7 @@ struct Question {
 }
 
 impl Question {
-    fn new(open: &Open, id: &AccountId, users: &[HomeUser], moves: bool) -> Self {
+    fn new(open: &OpenPool, id: &AccountId, users: &[HomeUser], moves: bool) -> Self {
         let home_of = |pid: u32| open.processes.ledger.launches.iter().find(|l| l.process.pid == pid);
         let goes_along = |user: &&HomeUser| {
             let entry = user.pid.and_then(home_of).and_then(|launch| launch.entry.as_ref());
@@ -244,19 +244,19 @@ fn server_is_idle(server: Option<&BackgroundServer>) -> bool {
 }
 
 /// An idle server would go on with the old account, for whoever comes next.
-fn stop(ctx: &Context<'_>, server: Option<&BackgroundServer>) {
-    if let (Some(server), Ok(codex)) = (server, find::find(ctx.env, &ctx.settings, None)) {
+fn stop(ctx: &Context, server: Option<&BackgroundServer>) {
+    if let (Some(server), Ok(codex)) = (server, find::find(&ctx.env, &ctx.settings, None)) {
         server.stop(&codex);
     }
 }
 
 /// Restarts the background server, which reads the new account, and notes who went along.
-fn restart(ctx: &Context<'_>, id: &AccountId) -> Result<()> {
+fn restart(ctx: &Context, id: &AccountId) -> Result<()> {
     let failed = |why: String| {
         Error::new(format!("the account is switched, but the background server goes on as before: {why}"))
             .hint("`codex app-server daemon restart`, or quit the interfaces that use it")
     };
-    let codex = find::find(ctx.env, &ctx.settings, None).map_err(|e| failed(e.to_string()))?;
+    let codex = find::find(&ctx.env, &ctx.settings, None).map_err(|e| failed(e.to_string()))?;
     let server = background_server::restart(&codex, ctx.main_home.dir(), RESTART_LIMIT)
         .map_err(|e| failed(e.to_string()))?;
     let mut open = ctx.open()?;
