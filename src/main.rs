@@ -2,7 +2,6 @@
 
 mod cli;
 mod commands;
-mod context;
 mod inherited;
 mod net;
 mod programs;

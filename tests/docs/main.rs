@@ -1,8 +1,10 @@
-//! The documents say only what is so, as far as a test can tell: commands and options exist, settings are the
-//! program's own, links lead somewhere, and the tests and modules that are named are there.
+//! The documentation is true, as far as a test can tell: commands and options exist, settings are the program's own,
+//! links lead somewhere, and the files, modules, functions and tests that are named exist.
 
 mod dumps;
 mod homes;
+mod names;
+mod prose;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,14 +13,16 @@ use std::path::{Path, PathBuf};
 use codex_pool_core::config::Settings;
 use testkit::Sandbox;
 
-const DOCUMENTS: [&str; 6] = [
-    "README.md",
-    "docs/architecture.md",
-    "docs/security.md",
-    "docs/homes.md",
-    "CONTRIBUTING.md",
-    "CHANGELOG.md",
-];
+/// Every document of the repository, relative to its root.
+fn documents() -> Vec<String> {
+    let pages = fs::read_dir(repository().join("docs")).expect("docs").flatten();
+    let pages = pages.filter_map(|entry| entry.file_name().into_string().ok());
+    let pages = pages.filter(|name| name.ends_with(".md")).map(|name| format!("docs/{name}"));
+    let top = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"].map(str::to_owned);
+    let mut all: Vec<String> = top.into_iter().chain(pages).collect();
+    all.sort();
+    all
+}
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -53,14 +57,27 @@ fn prose(text: &str) -> String {
 
 #[test]
 fn links_lead_somewhere() {
-    for document in DOCUMENTS {
+    for document in &documents() {
         let text = read(document);
         let folder = Path::new(document).parent().expect("a folder");
         let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         for target in targets.filter(|target| !target.starts_with("https://")) {
-            assert!(repository().join(folder).join(target).exists(), "{document} links to {target}");
+            let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+            let file = repository().join(folder).join(file);
+            assert!(file.exists(), "{document} links to {target}");
+            let headings = |text: String| text.lines().any(|line| anchor(line).as_deref() == Some(heading));
+            assert!(
+                heading.is_empty() || headings(fs::read_to_string(&file).expect("a document")),
+                "{document} links to {target}"
+            );
         }
     }
+}
+
+/// The anchor of a heading.
+fn anchor(line: &str) -> Option<String> {
+    let heading = line.starts_with('#').then(|| line.trim_start_matches('#').trim().to_lowercase())?;
+    Some(heading.replace(' ', "-").replace(|c: char| !(c.is_alphanumeric() || c == '-' || c == '_'), ""))
 }
 
 /// Everything that is set as code: in backticks, in fenced blocks, and in lines that are indented.
@@ -74,7 +91,7 @@ fn set_as_code(text: &str) -> Vec<String> {
 fn commands_and_their_options_exist() {
     let sandbox = Sandbox::new();
     let mut help: BTreeMap<String, String> = BTreeMap::new();
-    for document in DOCUMENTS {
+    for document in &documents() {
         for line in set_as_code(&read(document)) {
             for (at, name) in line.match_indices("codex-pool ") {
                 let before = line[..at].chars().next_back();
@@ -98,12 +115,12 @@ fn commands_and_their_options_exist() {
             }
         }
     }
-    assert!(help.len() > 10, "README shows the commands");
+    assert!(help.len() > 10, "the documents show the commands");
 }
 
 #[test]
-fn the_settings_in_readme_are_the_defaults_and_all_of_them() {
-    let text = read("README.md");
+fn the_documented_settings_are_the_defaults_and_all_of_them() {
+    let text = read("docs/configuration.md");
     let block = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("settings");
     let (settings, problems) = Settings::parse(block);
     assert_eq!((settings, problems), (Settings::default(), Vec::new()));
@@ -119,18 +136,23 @@ fn the_settings_in_readme_are_the_defaults_and_all_of_them() {
 
 #[test]
 fn variables_exist() {
-    let mut sources: String = ["core/src", "src", "tests/testkit/src"]
+    let mut sources: String = ["core/src", "src", "tests/proof", "tests/testkit/src"]
         .iter()
         .flat_map(|dir| rust_files(&repository().join(dir)))
         .map(|f| fs::read_to_string(f).expect("a source"))
         .collect();
-    sources.push_str(&read("install.sh"));
-    sources.push_str(&read("tests/picture/main.rs"));
-    for document in DOCUMENTS {
+    for file in ["install.sh", "scripts/compatibility.sh", "tests/picture/main.rs"] {
+        sources.push_str(&read(file));
+    }
+    for document in &documents() {
         let text = read(document);
         let words: BTreeSet<&str> = text
             .split(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'))
-            .filter(|word| ["CODEX_", "TESTKIT_", "UPDATE_", "NO_"].iter().any(|p| word.starts_with(p)))
+            .filter(|word| {
+                ["CODEX_", "TESTKIT_", "UPDATE_", "NO_", "PROOF_", "INSTALL_", "COMPATIBILITY_"]
+                    .iter()
+                    .any(|p| word.starts_with(p))
+            })
             .collect();
         for word in words {
             assert!(sources.contains(word), "{document} speaks of {word}");
@@ -139,60 +161,14 @@ fn variables_exist() {
 }
 
 #[test]
-fn tests_and_modules_that_are_named_are_there() {
-    let text = read("docs/architecture.md");
-    let sources: Vec<String> = rust_files(&repository().join("tests"))
-        .iter()
-        .map(|file| fs::read_to_string(file).expect("a source"))
-        .collect();
-    let mut tests = 0;
-    for span in code(&text) {
-        let is_test =
-            span.matches('_').count() >= 3 && span.chars().all(|c| c.is_ascii_lowercase() || c == '_');
-        if is_test {
-            tests += 1;
-            let function = format!("fn {span}()");
-            assert!(sources.iter().any(|source| source.contains(&function)), "there is no test {span}");
-        }
-        if let Some((module, item)) = span.split_once("::")
-            && module.chars().all(|c| c.is_ascii_lowercase() || c == '_')
-        {
-            let module = if module == "core" { item } else { &span };
-            assert!(exists(module), "there is no {span}");
-        }
-    }
-    assert!(tests > 20, "the promises name their tests");
-}
-
-/// Whether `a::b` is a module or an item of `core` or of `codex-pool`.
-fn exists(path: &str) -> bool {
-    let parts: Vec<&str> = path.split("::").collect();
-    ["core/src", "src"].iter().any(|root| {
-        let root = repository().join(root);
-        let file = |parts: &[&str]| {
-            let base = parts.iter().fold(root.clone(), |dir, part| dir.join(part));
-            [base.with_extension("rs"), base.join("mod.rs")].into_iter().find(|file| file.exists())
-        };
-        let (item, module) = parts.split_last().expect("a name");
-        let has = |file: PathBuf| {
-            let source = fs::read_to_string(file).expect("a source");
-            source.split(|c: char| !(c.is_alphanumeric() || c == '_')).any(|word| word == *item)
-        };
-        file(&parts).is_some() || file(module).is_some_and(has)
-    })
-}
-
-#[test]
 fn the_version_is_the_workspaces() {
     let version = env!("CARGO_PKG_VERSION");
-    let readme = read("README.md");
-    for (at, _) in readme.match_indices("releases/download/v") {
-        assert!(
-            readme[at..].starts_with(&format!("releases/download/v{version}/")),
-            "README names another release"
-        );
+    let page = read("docs/ci.md");
+    for (at, _) in page.match_indices("releases/download/v") {
+        let release = &page[at..];
+        assert!(release.starts_with(&format!("releases/download/v{version}/")), "another release is named");
     }
-    assert!(readme.contains(&format!("VERSION={version} ")));
+    assert!(page.contains(&format!("VERSION={version} ")));
     let heading = format!("## [{version}] - ");
     let changes = read("CHANGELOG.md");
     let date = changes.lines().find_map(|line| line.strip_prefix(&heading)).expect("the version's section");

@@ -19,6 +19,17 @@ fn every_dependency_has_its_reason() {
     }
     needed.retain(|name| name != "codex-pool-core" && name != "testkit");
     let page = read("docs/dependencies.md");
+    // What nix is for is what is switched on of it.
+    for manifest in ["Cargo.toml", "core/Cargo.toml"] {
+        let table: toml::Table = read(manifest).parse().expect("TOML");
+        for feature in table["dependencies"]["nix"]["features"].as_array().expect("features") {
+            let feature = feature.as_str().expect("a name");
+            assert!(
+                page.contains(&format!("`{feature}`")),
+                "docs/dependencies.md leaves out nix's {feature}"
+            );
+        }
+    }
     let rows = page.lines().filter(|line| line.starts_with("| `"));
     let names = rows.filter_map(|row| row.split('|').nth(1)).flat_map(|cell| cell.split(','));
     let reasoned: BTreeSet<String> = names.map(|name| name.trim().trim_matches('`').to_owned()).collect();

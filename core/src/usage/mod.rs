@@ -2,6 +2,7 @@
 
 pub mod answer;
 mod cache;
+mod learn;
 pub mod session_log;
 mod window;
 

@@ -4,10 +4,9 @@
 use std::path::Path;
 
 use codex_pool_core::auth_doc::AuthDoc;
-use codex_pool_core::codex::background_server::BackgroundServer;
 use codex_pool_core::codex::configuration::{CodexSettings, CredentialsStore};
 use codex_pool_core::config::Parallel;
-use codex_pool_core::homes::{self, AuthFile, HomeContent, NoMainHome, own_home};
+use codex_pool_core::homes::{self, AuthFile, HomeContent, NoMainHome, in_use, own_home};
 use codex_pool_core::launch::candidates;
 use nix::unistd::{AccessFlags, access};
 
@@ -57,7 +56,7 @@ pub(super) fn checks(scene: &Scene<'_>) -> Vec<Check> {
     checks
 }
 
-fn auth_json(place: &Place, codex_home: &CodexHome) -> Check {
+fn auth_json(place: &Place<'_>, codex_home: &CodexHome<'_>) -> Check {
     const ID: &str = "auth.json";
     let main_home = &codex_home.ctx.main_home;
     let path = main_home.auth_json();
@@ -103,10 +102,10 @@ fn auth_json(place: &Place, codex_home: &CodexHome) -> Check {
             ),
         )
         .fix("`codex logout`, if you do not need that login"),
-        HomeContent::BeingWritten => {
+        HomeContent::Broken { settled: false } => {
             Check::warn(ID, format!("{file} is being written just now")).fix("`codex-pool doctor` again")
         }
-        HomeContent::Broken => Check::warn(
+        HomeContent::Broken { settled: true } => Check::warn(
             ID,
             format!("{file} is not a whole auth.json; the next launch moves it to lost+found/"),
         )
@@ -147,7 +146,7 @@ fn credential_store(codex: &CodexSettings, dir: &Path) -> Check {
     ))
 }
 
-fn restrictions(place: &Place, codex_home: &CodexHome) -> Vec<Check> {
+fn restrictions(place: &Place<'_>, codex_home: &CodexHome<'_>) -> Vec<Check> {
     const ID: &str = "restrictions";
     let codex = &codex_home.ctx.codex;
     let mut checks: Vec<Check> = codex
@@ -184,10 +183,10 @@ fn restrictions(place: &Place, codex_home: &CodexHome) -> Vec<Check> {
 }
 
 /// The background servers: the main home's, and those of the accounts' own homes.
-fn server(place: &Place, codex_home: &CodexHome) -> Vec<Check> {
+fn server(place: &Place<'_>, codex_home: &CodexHome<'_>) -> Vec<Check> {
     const ID: &str = "background-server";
     let codex_home = &codex_home.ctx.main_home;
-    let Some(server) = BackgroundServer::of_home(codex_home.dir()) else {
+    let Some(server) = in_use::server(codex_home.dir()) else {
         return vec![Check::ok(ID, "none runs")];
     };
     let memory = place.pool.as_ref().ok().and_then(|pool| pool.state().home(&codex_home.auth_json()));
@@ -210,7 +209,7 @@ fn server(place: &Place, codex_home: &CodexHome) -> Vec<Check> {
     }]
 }
 
-fn parallel(scene: &Scene<'_>, codex_home: &CodexHome) -> Check {
+fn parallel(scene: &Scene<'_>, codex_home: &CodexHome<'_>) -> Check {
     const ID: &str = "parallel";
     if scene.settings.parallel == Parallel::Off {
         return Check::ok(ID, "off: while a session runs, launches stay on its account");

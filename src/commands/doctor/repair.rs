@@ -20,7 +20,8 @@ use codex_pool_core::usage::UsageCache;
 use codex_pool_core::{Error, Result};
 
 use super::scene::Place;
-use crate::{context, programs};
+use crate::commands::context;
+use crate::programs;
 
 /// One repair.
 #[derive(Debug)]
@@ -174,7 +175,7 @@ fn set_aside(lock: &PoolLock, paths: &PoolPaths, cache: &Path) -> Result<String>
 
 /// Homes of logins whose process is gone and that no mark speaks of (those are undone, see
 /// [`Mend::Undo`]).
-pub(super) fn abandoned_homes(place: &Place) -> Vec<PathBuf> {
+pub(super) fn abandoned_homes(place: &Place<'_>) -> Vec<PathBuf> {
     let marked: Vec<PathBuf> = place.pool.as_ref().map_or_else(
         |_| Vec::new(),
         |pool| {
