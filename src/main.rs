@@ -2,6 +2,7 @@
 
 mod cli;
 mod commands;
+mod context;
 mod inherited;
 mod net;
 mod programs;

@@ -5,17 +5,17 @@ use std::path::Path;
 
 use codex_pool_core::account::{Account, AccountId, AccountKind, AuthState};
 use codex_pool_core::env;
-use codex_pool_core::homes::in_use::{HomeUser, Kind, Taken};
+use codex_pool_core::homes::in_use::{HomeInUse, HomeUser, UserKind};
 use codex_pool_core::homes::{self, CodexHome, HomeKind};
-use codex_pool_core::launch::ledger::Ledger;
 use codex_pool_core::launch::{candidates, databases};
+use codex_pool_core::ledger::Ledger;
 use codex_pool_core::pick::{Ranked, Reason, Tier, pick};
 use codex_pool_core::pool::Pool;
 use codex_pool_core::renewal;
 use codex_pool_core::usage::{Usage, Window};
 use serde_json::{Value, json};
 
-use crate::commands::{Context, Open};
+use crate::context::{Context, OpenPool};
 
 /// One account with everything that is known of it now.
 #[derive(Debug, Clone)]
@@ -41,7 +41,7 @@ pub(crate) struct AccountView {
 /// A home that somebody is in.
 #[derive(Debug)]
 pub(crate) struct SeatView {
-    taken: Taken,
+    taken: HomeInUse,
     /// Where it is, in words.
     place: String,
     /// Who is in it, in words.
@@ -61,9 +61,9 @@ impl SeatView {
 }
 
 /// The homes that somebody is in.
-pub(crate) fn homes(ctx: &Context<'_>, open: &Open) -> Vec<SeatView> {
-    let databases = databases(ctx.env, &ctx.codex, &ctx.main_home);
-    let view = |taken: Taken| {
+pub(crate) fn homes(ctx: &Context, open: &OpenPool) -> Vec<SeatView> {
+    let databases = databases(&ctx.env, &ctx.codex, &ctx.main_home);
+    let view = |taken: HomeInUse| {
         let as_another = |user: &&HomeUser| user.account.is_some() && user.account != taken.account;
         let user = |user: &HomeUser| match Some(user).filter(as_another).and_then(|u| u.account.as_ref()) {
             Some(id) => format!("{} as {}", user.describe(), open.label(id)),
@@ -72,11 +72,11 @@ pub(crate) fn homes(ctx: &Context<'_>, open: &Open) -> Vec<SeatView> {
         let users = taken.users.iter().map(user).collect();
         SeatView { place: place(ctx, open, &taken), users, taken }
     };
-    open.processes.taken(&open.pool, &ctx.main_home, &databases).into_iter().map(view).collect()
+    open.processes.homes_in_use(&open.pool, &ctx.main_home, &databases).into_iter().map(view).collect()
 }
 
 /// `alice in ~/.codex`, `bob in a home of its own`.
-fn place(ctx: &Context<'_>, open: &Open, taken: &Taken) -> String {
+fn place(ctx: &Context, open: &OpenPool, taken: &HomeInUse) -> String {
     let short = |dir: &Path| match ctx.env.home().and_then(|home| dir.strip_prefix(home).ok()) {
         Some(rest) => format!("~/{}", rest.display()),
         None => dir.display().to_string(),
@@ -99,13 +99,13 @@ fn place(ctx: &Context<'_>, open: &Open, taken: &Taken) -> String {
 }
 
 /// The accounts in rank order.
-pub(crate) fn accounts(ctx: &Context<'_>, open: &Open) -> Vec<AccountView> {
+pub(crate) fn accounts(ctx: &Context, open: &OpenPool) -> Vec<AccountView> {
     of_pool(ctx, &open.pool, &open.processes.ledger, open.live(), env::clock())
 }
 
 /// The same of a pool that is only looked at. `live`: who holds the main home; `now`: Unix seconds.
 pub(crate) fn of_pool(
-    ctx: &Context<'_>,
+    ctx: &Context,
     pool: &Pool,
     ledger: &Ledger,
     live: Option<&AccountId>,
@@ -185,13 +185,13 @@ pub(crate) fn json(views: &[AccountView], homes: &[SeatView], now: i64, detail: 
     })
 }
 
-fn home_json(taken: &Taken) -> Value {
+fn home_json(taken: &HomeInUse) -> Value {
     let user = |user: &HomeUser| {
         let (kind, command) = match &user.kind {
-            Kind::Launch(command) => ("session", Some(command)),
-            Kind::Server => ("server", None),
-            Kind::Login => ("login", None),
-            Kind::Foreign => ("other", None),
+            UserKind::Launch(command) => ("session", Some(command)),
+            UserKind::BackgroundServer => ("server", None),
+            UserKind::Login => ("login", None),
+            UserKind::Foreign => ("other", None),
         };
         json!({
             "kind": kind, "command": command, "pid": user.pid, "terminal": user.terminal(),

@@ -105,7 +105,7 @@ pub fn settle(lock: &PoolLock, pool: &mut Pool, now: i64) -> Result<()> {
             && let Ok(Some(doc)) = pool.credentials().load(&id)
         {
             // A home that cannot be written keeps what it has.
-            let _ = homes::renew(lock, pool, &codex_home, &doc, now);
+            let _ = homes::rewrite(lock, pool, &codex_home, &doc, now);
         }
     }
     Ok(())
@@ -140,7 +140,7 @@ pub fn begin(
     }
     if matches!(need, Need::Rejected(_)) && doc.expires_at().is_some_and(|at| at > now) {
         let processes = Processes::read(None, &pool.paths, now);
-        if !homes::users_of(pool, &processes, id).is_empty() {
+        if !homes::users_of_account(pool, &processes, id).is_empty() {
             return Ok(Begun::LeftToCodex);
         }
     }
@@ -207,14 +207,14 @@ pub fn finish(
         pool.adopt(lock, fresh, None, true, now)?;
     }
     let mut problems = Vec::new();
-    let codex_homes = homes::homes_of(lock, pool, id, now).unwrap_or_else(|e| {
+    let codex_homes = homes::homes_with(lock, pool, id, now).unwrap_or_else(|e| {
         problems.push(e.to_string());
         Vec::new()
     });
     // A home may have had something newer still.
     let newest = pool.credentials().load(id)?.unwrap_or_else(|| fresh.clone());
     for codex_home in codex_homes {
-        if let Err(e) = homes::renew(lock, pool, &codex_home, &newest, now) {
+        if let Err(e) = homes::rewrite(lock, pool, &codex_home, &newest, now) {
             problems.push(e.to_string());
         }
     }

@@ -15,7 +15,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use codex_pool_core::env::{Env, names};
-use codex_pool_core::launch::{self, Line, Outcome, Request};
+use codex_pool_core::launch::{self, Action, Line, Request};
 use codex_pool_core::text::deceives;
 
 /// How `find` knows a copy of this program, wherever it is: an ELF note (size of name, size of text, type,
@@ -89,17 +89,17 @@ fn run(args: &[OsString]) -> c_int {
         program: None,
     };
     match launch::prepare(&request) {
-        Outcome::Exec(program, lines) => {
+        Action::Exec(program, lines) => {
             say(&env, &lines);
             let error = launch::become_program(&program);
             complain(&format!("cannot execute {}: {error}", program.path().display()));
             if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 }
         }
-        Outcome::Child(interlude, program, lines) => {
+        Action::Child(command, program, lines) => {
             say(&env, &lines);
-            c_int::from(interlude.run(&program, |lines| say(&env, lines)))
+            c_int::from(command.run(&program, |lines| say(&env, lines)))
         }
-        Outcome::Fail(status, message) => {
+        Action::Fail(status, message) => {
             complain(&message);
             c_int::from(status)
         }

@@ -1,25 +1,26 @@
-//! `add`: a login to one more account. What is live stays live.
+//! `add`: logs in to one more account. What is live stays live.
 
 use codex_pool_core::account::{AccountId, AccountKind};
 use codex_pool_core::auth_doc::AuthDoc;
 use codex_pool_core::{Result, env};
 
-use super::adopt::{self, Taken};
-use super::{Context, login, refresh};
+use super::{login, refresh};
 use crate::cli::{AddArgs, LoginArgs};
+use crate::context::Context;
+use crate::context::adopt::{self, Adoption};
 use crate::refresh::{Outcome, Scope};
 use crate::{ui, view};
 
-pub(crate) fn run(ctx: &Context<'_>, args: &AddArgs) -> Result<()> {
+pub(crate) fn run(ctx: &Context, args: &AddArgs) -> Result<()> {
     add(ctx, &args.login, args.label.as_deref())
 }
 
-/// Logs in, takes the account into the pool and shows it.
+/// Logs in, adopts the account and shows it.
 ///
 /// # Errors
 /// The label cannot be had (found out before the login), or there was no login. Nothing has changed then.
-pub(super) fn add(ctx: &Context<'_>, how: &LoginArgs, label: Option<&str>) -> Result<()> {
-    // What is live is safe in the pool before anything else happens.
+pub(super) fn add(ctx: &Context, args: &LoginArgs, label: Option<&str>) -> Result<()> {
+    // Opening the pool saves what is live before anything else happens.
     let open = ctx.open()?;
     if let Some(label) = label {
         open.pool.registry().check_label(label, None).map_err(|error| {
@@ -29,17 +30,16 @@ pub(super) fn add(ctx: &Context<'_>, how: &LoginArgs, label: Option<&str>) -> Re
         })?;
     }
     drop(open);
-    let doc = login::run(ctx, how)?;
-    let id = doc.id().clone();
-    enter(ctx, &doc, label).map_err(|error| adopt::keep_for_later(ctx, &doc, error))?;
-    show(ctx, &id, doc.kind());
+    let doc = login::log_in(ctx, args)?;
+    adopt(ctx, &doc, label).map_err(|error| adopt::keep_for_later(ctx, &doc, error))?;
+    show(ctx, doc.id(), doc.kind());
     Ok(())
 }
 
-fn enter(ctx: &Context<'_>, doc: &AuthDoc, label: Option<&str>) -> Result<()> {
+fn adopt(ctx: &Context, doc: &AuthDoc, label: Option<&str>) -> Result<()> {
     let mut open = ctx.open()?;
-    let taken = adopt::take_login(&mut open, doc, label)?;
-    if let (Some(label), true) = (label, taken != Taken::New)
+    let adoption = adopt::adopt_login(&mut open, doc, label)?;
+    if let (Some(label), true) = (label, adoption != Adoption::New)
         && let Err(error) = open.pool.registry_mut().rename(doc.id(), label)
     {
         ui::warn(&error.to_string());
@@ -47,9 +47,9 @@ fn enter(ctx: &Context<'_>, doc: &AuthDoc, label: Option<&str>) -> Result<()> {
     open.commit()?;
     let Some(account) = open.pool.registry().get(doc.id()) else { return Ok(()) };
     let (name, word) = (account.display(), account.word());
-    ui::done(&match taken {
-        Taken::New => format!("added {name}"),
-        Taken::Same => format!("{name} was in the pool already, with this login"),
+    ui::done(&match adoption {
+        Adoption::New => format!("added {name}"),
+        Adoption::Unchanged => format!("{name} was in the pool already, with this login"),
         _ => format!("{name} was in the pool already; its credentials are updated"),
     });
     if !account.enabled {
@@ -65,8 +65,8 @@ fn enter(ctx: &Context<'_>, doc: &AuthDoc, label: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// Fetches an account's usage and shows its row. The login stands whatever comes of that.
-pub(super) fn show(ctx: &Context<'_>, id: &AccountId, kind: AccountKind) {
+/// Fetches an account's usage and shows its row. The login is kept whatever comes of that.
+pub(super) fn show(ctx: &Context, id: &AccountId, kind: AccountKind) {
     if kind == AccountKind::ApiKey {
         return;
     }

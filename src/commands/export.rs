@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use codex_pool_core::files::{self, Durability};
 use codex_pool_core::{Error, ErrorKind, Result, references};
 
-use super::Context;
 use crate::cli::ExportArgs;
+use crate::context::Context;
 use crate::ui;
 
-pub(crate) fn run(ctx: &Context<'_>, args: &ExportArgs) -> Result<()> {
+pub(crate) fn run(ctx: &Context, args: &ExportArgs) -> Result<()> {
     let open = ctx.open()?;
     let account = references::resolve(&open.pool.registry().accounts, &args.account)?.clone();
     let doc = open.pool.credentials().load(&account.id)?.ok_or_else(|| {
@@ -38,7 +38,7 @@ pub(crate) fn run(ctx: &Context<'_>, args: &ExportArgs) -> Result<()> {
 }
 
 /// The file to write, if it may be written: nothing that is in use as something else.
-fn target(ctx: &Context<'_>, path: &Path, force: bool) -> Result<PathBuf> {
+fn target(ctx: &Context, path: &Path, force: bool) -> Result<PathBuf> {
     let path = ctx.env.absolute(path).unwrap_or_else(|| path.to_owned());
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(Error::of(ErrorKind::Usage, format!("{} is no file name", path.display())));

@@ -11,15 +11,15 @@ use codex_pool_core::files;
 use codex_pool_core::store::{ForeignAccount, is_registry, parse_foreign_store};
 use codex_pool_core::{Error, ErrorKind, Result};
 
-use super::adopt::{self, Taken};
-use super::{Context, Open};
 use crate::cli::ImportArgs;
+use crate::context::adopt::{self, Adoption};
+use crate::context::{Context, OpenPool};
 use crate::ui;
 
 /// Stores of other tools may hold many accounts with much beside them.
 const MAX_STORE: u64 = 64 << 20;
 
-pub(crate) fn run(ctx: &Context<'_>, args: &ImportArgs) -> Result<()> {
+pub(crate) fn run(ctx: &Context, args: &ImportArgs) -> Result<()> {
     let from_tool = matches!(args.files.as_slice(), [one] if one.as_os_str() == "codex-tools");
     if args.path.is_some() && !from_tool {
         return Err(Error::of(ErrorKind::Usage, "`--path` goes with `import codex-tools`"));
@@ -53,7 +53,7 @@ pub(crate) fn run(ctx: &Context<'_>, args: &ImportArgs) -> Result<()> {
     if batch.is_empty() {
         ui::note("there are no accounts in it");
     }
-    let refused = take_all(ctx, &batch, args.label.as_deref())?;
+    let refused = import_all(ctx, &batch, args.label.as_deref())?;
     match refused {
         0 => Ok(()),
         1 => Err(Error::new("one document was not imported")),
@@ -65,7 +65,7 @@ pub(crate) fn run(ctx: &Context<'_>, args: &ImportArgs) -> Result<()> {
 ///
 /// # Errors
 /// Without HOME there is no such place.
-pub(super) fn tool_store(ctx: &Context<'_>) -> Result<PathBuf> {
+pub(super) fn tool_store(ctx: &Context) -> Result<PathBuf> {
     let data = if cfg!(target_os = "macos") { "Library/Application Support" } else { ".local/share" };
     let home =
         ctx.env.home().ok_or_else(|| Error::new("HOME is not set").hint("name the store with `--path`"))?;
@@ -158,7 +158,7 @@ fn bytes_of(path: &Path) -> std::result::Result<Vec<u8>, String> {
 ///
 /// # Errors
 /// The pool cannot be written. What was taken over before that stays.
-pub(super) fn take_all(ctx: &Context<'_>, batch: &[Document], label: Option<&str>) -> Result<usize> {
+pub(super) fn import_all(ctx: &Context, batch: &[Document], label: Option<&str>) -> Result<usize> {
     let mut open = ctx.open()?;
     if let (Some(label), Some(doc)) = (label, batch.first().and_then(Document::doc)) {
         open.pool.registry().check_label(label, Some(doc.id()))?;
@@ -168,8 +168,9 @@ pub(super) fn take_all(ctx: &Context<'_>, batch: &[Document], label: Option<&str
         for document in batch {
             match &document.doc {
                 Ok(doc) => {
-                    let taken = take(&mut open, document, doc, label)?;
-                    copied |= matches!(taken, Taken::New | Taken::Updated) && !is_home(ctx, document);
+                    let adoption = import(&mut open, document, doc, label)?;
+                    copied |=
+                        matches!(adoption, Adoption::New | Adoption::Updated) && !is_home(ctx, document);
                 }
                 Err(why) => {
                     ui::warn(&format!("{} was refused: {why}", document.name));
@@ -190,12 +191,12 @@ pub(super) fn take_all(ctx: &Context<'_>, batch: &[Document], label: Option<&str
     result.map(|()| refused)
 }
 
-fn take(open: &mut Open, document: &Document, doc: &AuthDoc, label: Option<&str>) -> Result<Taken> {
+fn import(open: &mut OpenPool, document: &Document, doc: &AuthDoc, label: Option<&str>) -> Result<Adoption> {
     let beside = document.beside.as_ref();
-    let taken = adopt::take(open, doc, label.or(beside.and_then(|b| b.label.as_deref())))?;
+    let adoption = adopt::adopt(open, doc, label.or(beside.and_then(|b| b.label.as_deref())))?;
     let now = open.now;
     let registry = open.pool.registry_mut();
-    if let (Some(label), true) = (label, taken != Taken::New) {
+    if let (Some(label), true) = (label, adoption != Adoption::New) {
         registry.rename(doc.id(), label)?;
     }
     if let (Some(beside), Some(account)) = (beside, registry.get_mut(doc.id())) {
@@ -206,23 +207,23 @@ fn take(open: &mut Open, document: &Document, doc: &AuthDoc, label: Option<&str>
         {
             account.former_ids.push(id.clone());
         }
-        if taken == Taken::New {
+        if adoption == Adoption::New {
             account.added_at = beside.added_at.unwrap_or(now);
             account.enabled = beside.enabled;
         }
     }
     let label = open.label(doc.id());
-    ui::done(&match taken {
-        Taken::New => format!("imported `{label}`"),
-        Taken::Updated => format!("`{label}` was here already; it has the newer credentials now"),
-        Taken::Same => format!("`{label}` was here already, with these credentials"),
-        Taken::Older => format!("`{label}` was here already, with newer credentials, which it keeps"),
+    ui::done(&match adoption {
+        Adoption::New => format!("imported `{label}`"),
+        Adoption::Updated => format!("`{label}` was here already; it has the newer credentials now"),
+        Adoption::Unchanged => format!("`{label}` was here already, with these credentials"),
+        Adoption::KeptNewer => format!("`{label}` was here already, with newer credentials, which it keeps"),
     });
-    Ok(taken)
+    Ok(adoption)
 }
 
 /// Whether a document is the live one itself, which has one owner.
-fn is_home(ctx: &Context<'_>, document: &Document) -> bool {
+fn is_home(ctx: &Context, document: &Document) -> bool {
     let real = document.file.as_ref().and_then(|file| fs::canonicalize(file).ok());
     real.is_some() && real == fs::canonicalize(ctx.main_home.auth_json()).ok()
 }

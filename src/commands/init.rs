@@ -9,12 +9,13 @@ use codex_pool_core::files;
 use codex_pool_core::homes::HomeContent;
 use codex_pool_core::{Error, Result};
 
-use super::{Context, add, import};
+use super::{add, import};
 use crate::cli::{InitArgs, LoginArgs};
+use crate::context::Context;
 use crate::programs::{self, VERSION};
 use crate::{signals, ui};
 
-pub(crate) fn run(ctx: &Context<'_>, args: &InitArgs) -> Result<()> {
+pub(crate) fn run(ctx: &Context, args: &InitArgs) -> Result<()> {
     let ask = match (args.yes, ui::interactive()) {
         (true, _) => Ask::Defaults,
         (false, true) => Ask::Person,
@@ -26,7 +27,7 @@ pub(crate) fn run(ctx: &Context<'_>, args: &InitArgs) -> Result<()> {
     })
 }
 
-fn all(ctx: &Context<'_>, ask: Ask) -> Result<()> {
+fn all(ctx: &Context, ask: Ask) -> Result<()> {
     codex(ctx);
     let placed = place_programs(ctx)?;
     if placed {
@@ -70,8 +71,8 @@ impl Ask {
 }
 
 /// The Codex that will run.
-fn codex(ctx: &Context<'_>) {
-    match find::find(ctx.env, &ctx.settings, None) {
+fn codex(ctx: &Context) {
+    match find::find(&ctx.env, &ctx.settings, None) {
         Ok(path) => {
             let version = probe::version(&path).unwrap_or_else(|| "of unknown version".to_owned());
             ui::line(&format!("Codex {version}: {}", path.display()));
@@ -81,7 +82,7 @@ fn codex(ctx: &Context<'_>) {
 }
 
 /// Puts the shim and the link to this command into the pool. Says whether the shim is there.
-fn place_programs(ctx: &Context<'_>) -> Result<bool> {
+fn place_programs(ctx: &Context) -> Result<bool> {
     let lock = ctx.lock()?;
     let _whole = signals::hold();
     files::make_private(ctx.paths.root())
@@ -131,16 +132,16 @@ fn place_programs(ctx: &Context<'_>) -> Result<bool> {
 }
 
 /// Adopts the live login (opening the pool does that, and migrates a registry of version 1), and says what is there.
-fn live(ctx: &Context<'_>) -> Result<()> {
+fn live(ctx: &Context) -> Result<()> {
     let open = ctx.open()?;
     let dir = ctx.main_home.dir().display();
-    match &open.shared {
+    match &open.in_main_home {
         HomeContent::Account { id, .. } => ui::line(&format!("Live in {dir}: `{}`", open.label(id))),
         HomeContent::Empty => ui::line(&format!("There is no login in {dir} yet")),
         HomeContent::Unmanaged(kind) => {
             ui::warn(&format!("{dir} holds {kind}, which codex-pool leaves alone; `codex` goes on with it"));
         }
-        HomeContent::Broken { .. } => {
+        HomeContent::BeingWritten | HomeContent::Broken => {
             ui::warn(&format!("auth.json in {dir} is not whole; `codex-pool doctor` says more"))
         }
         HomeContent::Unreadable(why) => ui::warn(&format!("auth.json in {dir} cannot be read: {why}")),
@@ -157,7 +158,7 @@ fn live(ctx: &Context<'_>) -> Result<()> {
 }
 
 /// Offers the accounts of codex-tools that the pool does not have.
-fn codex_tools(ctx: &Context<'_>, ask: Ask) -> Result<()> {
+fn codex_tools(ctx: &Context, ask: Ask) -> Result<()> {
     let Ok(store) = import::tool_store(ctx) else { return Ok(()) };
     if !store.exists() {
         return Ok(());
@@ -174,13 +175,13 @@ fn codex_tools(ctx: &Context<'_>, ask: Ask) -> Result<()> {
     let question = format!("codex-tools has {accounts} that the pool does not have. Import?");
     let skipped = format!("importing {accounts} from codex-tools (`codex-pool import codex-tools`)");
     if ask.whether(&question, true, &skipped)? {
-        import::take_all(ctx, &batch, None)?;
+        import::import_all(ctx, &batch, None)?;
     }
     Ok(())
 }
 
 /// Offers logins until there are enough.
-fn more_accounts(ctx: &Context<'_>, ask: Ask) -> Result<()> {
+fn more_accounts(ctx: &Context, ask: Ask) -> Result<()> {
     const ANSWERS: [&str; 3] =
         ["no, that is all", "yes, with the browser here", "yes, with a code, in a browser elsewhere"];
     loop {

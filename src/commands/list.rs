@@ -2,12 +2,12 @@
 
 use codex_pool_core::Result;
 
-use super::Context;
 use crate::cli::ListArgs;
+use crate::context::Context;
 use crate::refresh::Scope;
 use crate::{ui, view};
 
-pub(crate) fn run(ctx: &Context<'_>, args: &ListArgs) -> Result<()> {
+pub(crate) fn run(ctx: &Context, args: &ListArgs) -> Result<()> {
     if args.refresh {
         super::refresh::fetch(ctx, &Scope::All)?;
     }
@@ -25,7 +25,7 @@ pub(crate) fn run(ctx: &Context<'_>, args: &ListArgs) -> Result<()> {
 }
 
 /// One label per line, for shell completions; never a prompt, never an error.
-pub(crate) fn complete_refs(ctx: &Context<'_>) -> Result<()> {
+pub(crate) fn complete_refs(ctx: &Context) -> Result<()> {
     if let Ok(registry) = codex_pool_core::store::Registry::load(&ctx.paths) {
         for account in &registry.accounts {
             ui::line(&account.label);

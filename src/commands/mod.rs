@@ -1,12 +1,11 @@
-//! One verb, one file. A verb reads and changes the pool through core, talks to people through `ui`,
-//! to the service through `net`, and prints nothing itself.
+//! One verb, one file. A verb reads and changes the pool through core, talks to people through `ui` and to the service
+//! through `refresh` and `net`, and prints nothing itself. `login` is the one file that is no verb: two verbs share it.
 
 mod add;
-mod adopt;
 mod completions;
-mod context;
+mod disable;
 mod doctor;
-mod edit;
+mod enable;
 mod export;
 mod import;
 mod init;
@@ -14,10 +13,13 @@ mod list;
 mod login;
 mod man;
 mod reauth;
-pub(crate) mod refresh;
+mod refresh;
+mod rename;
+mod rm;
 mod run;
-mod switch;
 mod update;
+#[path = "use.rs"]
+mod use_;
 mod watch;
 mod why;
 
@@ -26,28 +28,29 @@ use std::process::ExitCode;
 use codex_pool_core::Result;
 use codex_pool_core::env::Env;
 
-pub(crate) use context::{Context, Open};
 pub(crate) use run::explain;
 
 use crate::cli::Command;
+use crate::context::{Context, Notice};
+use crate::ui;
 
 /// Runs a verb. The status is 0 unless the verb has its own (a program that ran, a check that failed).
 pub(crate) fn run(command: Command, env: &Env) -> Result<ExitCode> {
     let done = |result: Result<()>| result.map(|()| ExitCode::SUCCESS);
-    let ctx = || Context::new(env);
+    let ctx = || Context::new(env, tell);
     match command {
         Command::Init(args) => done(init::run(&ctx()?, &args)),
         Command::Add(args) => done(add::run(&ctx()?, &args)),
         Command::Reauth(args) => done(reauth::run(&ctx()?, &args)),
         Command::Import(args) => done(import::run(&ctx()?, &args)),
         Command::Export(args) => done(export::run(&ctx()?, &args)),
-        Command::Rm(args) => done(edit::rm(&ctx()?, &args)),
-        Command::Rename(args) => done(edit::rename(&ctx()?, &args)),
-        Command::Enable(args) => done(edit::enable(&ctx()?, &args, true)),
-        Command::Disable(args) => done(edit::enable(&ctx()?, &args, false)),
+        Command::Rm(args) => done(rm::run(&ctx()?, &args)),
+        Command::Rename(args) => done(rename::run(&ctx()?, &args)),
+        Command::Enable(args) => done(enable::run(&ctx()?, &args)),
+        Command::Disable(args) => done(disable::run(&ctx()?, &args)),
         Command::List(args) => done(list::run(&ctx()?, &args)),
         Command::Refresh(args) => refresh::run(&ctx()?, &args),
-        Command::Use(args) => done(switch::run(&ctx()?, &args)),
+        Command::Use(args) => done(use_::run(&ctx()?, &args)),
         Command::Run(args) => run::run(env, &args),
         Command::Doctor(args) => doctor::run(env, &args),
         Command::Update(args) => done(update::run(env, &args)),
@@ -56,5 +59,13 @@ pub(crate) fn run(command: Command, env: &Env) -> Result<ExitCode> {
         Command::Why(args) => done(why::run(&ctx()?, &args)),
         Command::CompleteRefs => done(list::complete_refs(&ctx()?)),
         Command::Watch(args) => watch::run(&ctx()?, &args),
+    }
+}
+
+/// Shows what the context has to say.
+fn tell(notice: &Notice) {
+    match notice {
+        Notice::Note(text) => ui::note(text),
+        Notice::Warning(text) => ui::warn(text),
     }
 }

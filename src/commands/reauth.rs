@@ -4,11 +4,12 @@ use codex_pool_core::account::{Account, AccountKind};
 use codex_pool_core::auth_doc::AuthDoc;
 use codex_pool_core::{Error, ErrorKind, Result, references};
 
-use super::{Context, add, adopt, login};
+use super::{add, login};
 use crate::cli::ReauthArgs;
+use crate::context::{Context, adopt};
 use crate::ui;
 
-pub(crate) fn run(ctx: &Context<'_>, args: &ReauthArgs) -> Result<()> {
+pub(crate) fn run(ctx: &Context, args: &ReauthArgs) -> Result<()> {
     let account = references::resolve(&ctx.open()?.pool.registry().accounts, &args.account)?.clone();
     if account.kind == AccountKind::ApiKey {
         return Err(Error::new(format!(
@@ -24,7 +25,7 @@ pub(crate) fn run(ctx: &Context<'_>, args: &ReauthArgs) -> Result<()> {
         ));
     }
     ui::note(&format!("log in as {}", who(&account)));
-    let doc = login::run(ctx, &args.login)?;
+    let doc = login::log_in(ctx, &args.login)?;
     if *doc.id() != account.id {
         return Err(Error::new(format!(
             "you logged in as {}, but `{}` is {}; nothing was changed",
@@ -48,7 +49,7 @@ pub(crate) fn run(ctx: &Context<'_>, args: &ReauthArgs) -> Result<()> {
 }
 
 /// Takes the new login in; says whether the account is live.
-fn renew(ctx: &Context<'_>, account: &Account, doc: &AuthDoc) -> Result<bool> {
+fn renew(ctx: &Context, account: &Account, doc: &AuthDoc) -> Result<bool> {
     let mut open = ctx.open()?;
     if open.pool.registry().get(&account.id).is_none() {
         return Err(Error::of(
@@ -56,7 +57,7 @@ fn renew(ctx: &Context<'_>, account: &Account, doc: &AuthDoc) -> Result<bool> {
             format!("`{}` was removed from the pool meanwhile", account.label),
         ));
     }
-    adopt::take_login(&mut open, doc, None)?;
+    adopt::adopt_login(&mut open, doc, None)?;
     open.commit()?;
     Ok(open.live() == Some(&account.id))
 }

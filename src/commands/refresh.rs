@@ -6,12 +6,12 @@ use codex_pool_core::account::{Account, AccountId, AuthState};
 use codex_pool_core::time::human_duration;
 use codex_pool_core::{Error, ErrorKind, Result, references};
 
-use super::Context;
 use crate::cli::RefreshArgs;
+use crate::context::Context;
 use crate::refresh::{Mode, Outcome, Refresher, Scope};
 use crate::{ui, view};
 
-pub(crate) fn run(ctx: &Context<'_>, args: &RefreshArgs) -> Result<ExitCode> {
+pub(crate) fn run(ctx: &Context, args: &RefreshArgs) -> Result<ExitCode> {
     let scope = match &args.account {
         Some(reference) => Scope::One(account(ctx, reference)?),
         None => Scope::All,
@@ -49,21 +49,21 @@ pub(crate) fn run(ctx: &Context<'_>, args: &RefreshArgs) -> Result<ExitCode> {
 }
 
 /// Refreshes with a progress line on a terminal; also what `list --refresh` does first.
-pub(crate) fn fetch(ctx: &Context<'_>, scope: &Scope) -> Result<Vec<(AccountId, Outcome)>> {
+pub(crate) fn fetch(ctx: &Context, scope: &Scope) -> Result<Vec<(AccountId, Outcome)>> {
     let progress = ui::progress("asking for usage");
     Refresher::new(ctx)?.run(scope, Mode::Asked, &mut |p| progress.set(p.done, p.total))
 }
 
 /// What the shim starts: silent, and only what is due. For one account it is about its token, which a
 /// launch waits for.
-fn background(ctx: &Context<'_>, scope: &Scope) -> Result<ExitCode> {
+fn background(ctx: &Context, scope: &Scope) -> Result<ExitCode> {
     let mode = if matches!(scope, Scope::One(_)) { Mode::TokenOnly } else { Mode::Due };
     let outcomes = Refresher::new(ctx).and_then(|r| r.run(scope, mode, &mut |_| {}));
     let fine = outcomes.is_ok_and(|all| all.iter().all(|(_, o)| !matches!(o, Outcome::Failed(_))));
     Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn account(ctx: &Context<'_>, reference: &str) -> Result<AccountId> {
+fn account(ctx: &Context, reference: &str) -> Result<AccountId> {
     let open = ctx.open()?;
     Ok(references::resolve(&open.pool.registry().accounts, reference)?.id.clone())
 }

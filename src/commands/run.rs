@@ -9,14 +9,13 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue};
 use codex_pool_core::codex::argv;
 use codex_pool_core::env::{Env, names};
-use codex_pool_core::launch::{self, Line, Outcome, Request};
+use codex_pool_core::launch::{self, Action, Line, Request};
 use codex_pool_core::pool::Pool;
 use codex_pool_core::references;
 use codex_pool_core::{Error, ErrorKind as Kind, Result};
 
-use super::context;
 use crate::cli::RunArgs;
-use crate::{inherited, ui};
+use crate::{context, inherited, ui};
 
 /// A program that is not there, and one that cannot be executed, as shells say it.
 const NOT_FOUND: u8 = 127;
@@ -56,19 +55,19 @@ pub(crate) fn run(env: &Env, args: &RunArgs) -> Result<ExitCode> {
         ui::launch_lines(lines, env.flag(names::CODEX_POOL_QUIET), env.flag(names::CODEX_POOL_VERBOSE));
     };
     match launch::prepare(&request) {
-        Outcome::Child(interlude, program, lines) => {
+        Action::Child(command, program, lines) => {
             say(&lines);
             inherited::give_back();
-            Ok(ExitCode::from(interlude.run(&program, say)))
+            Ok(ExitCode::from(command.run(&program, say)))
         }
-        Outcome::Exec(program, lines) => {
+        Action::Exec(program, lines) => {
             say(&lines);
             inherited::give_back();
             let error = launch::become_program(&program);
             ui::fatal(&format!("cannot execute {}: {error}", program.path().display()));
             Ok(ExitCode::from(if error.kind() == ErrorKind::NotFound { NOT_FOUND } else { CANNOT_EXECUTE }))
         }
-        Outcome::Fail(status, message) => {
+        Action::Fail(status, message) => {
             ui::fatal(&message);
             if let Some(account) = args.account.as_deref().filter(|a| status == 3 && is_command(a)) {
                 ui::fatal(&format!(

@@ -10,12 +10,11 @@ use codex_pool_core::paths::PoolPaths;
 use codex_pool_core::{Error, Result};
 use semver::Version;
 
-use super::context;
 use crate::cli::UpdateArgs;
 use crate::net::Net;
 use crate::net::releases::{self, Source};
 use crate::receipt::Receipt;
-use crate::{programs, signals, ui};
+use crate::{context, programs, signals, ui};
 
 pub(crate) fn run(env: &Env, args: &UpdateArgs) -> Result<()> {
     let source = Source::new(env.text(names::CODEX_POOL_RELEASES))?;

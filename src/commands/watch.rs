@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use codex_pool_core::account::{AccountKind, AuthState};
 use codex_pool_core::env;
-use codex_pool_core::homes;
+use codex_pool_core::homes::HomeContent;
 use codex_pool_core::homes::in_use::Processes;
 use codex_pool_core::pool::Pool;
 use codex_pool_core::{Error, Result};
 
-use super::Context;
 use crate::cli::WatchArgs;
+use crate::context::Context;
 use crate::refresh::{self, Mode, Outcome, Refresher, Scope};
 use crate::ui::watch::{Look, Order, Source};
 use crate::{signals, ui, view};
@@ -25,24 +25,17 @@ const MESSAGE_STAYS: i64 = 8;
 /// How often it is looked whether something is due: a look costs a few small files.
 const PACE: Duration = Duration::from_secs(1);
 
-pub(crate) fn run(ctx: &Context<'_>, args: &WatchArgs) -> Result<ExitCode> {
+pub(crate) fn run(ctx: &Context, args: &WatchArgs) -> Result<ExitCode> {
     // Asked as often as the interval says, whatever launches think is old.
-    let mut settings = ctx.settings.clone();
-    settings.usage_max_age = Duration::from_secs(args.interval);
-    let ctx = Context {
-        env: ctx.env,
-        paths: ctx.paths.clone(),
-        settings,
-        main_home: ctx.main_home.clone(),
-        codex: ctx.codex.clone(),
-    };
+    let mut ctx = ctx.clone();
+    ctx.settings.usage_max_age = Duration::from_secs(args.interval);
     // Migrates, adopts, says so: before the view takes the screen.
     drop(ctx.open()?);
     if std::io::stdout().is_terminal() { live(&ctx) } else { repeat(&ctx, args.interval) }
 }
 
 /// Without a terminal: one table per interval.
-fn repeat(ctx: &Context<'_>, interval: u64) -> Result<ExitCode> {
+fn repeat(ctx: &Context, interval: u64) -> Result<ExitCode> {
     // When nobody reads any more, there is nothing left to do.
     signals::end_with_the_pipe();
     let refresher = Refresher::new(ctx)?;
@@ -73,12 +66,12 @@ fn status(shared: &Shared) -> MutexGuard<'_, Status> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn live(ctx: &Context<'_>) -> Result<ExitCode> {
+fn live(ctx: &Context) -> Result<ExitCode> {
     // Proxies and certificates that cannot be used are better said before the view takes the screen.
     drop(Refresher::new(ctx)?);
     let shared = Shared::default();
     let (orders, received) = mpsc::channel();
-    let worker = Worker::of(ctx, &shared);
+    let worker = Worker { ctx: ctx.clone(), shared: Arc::clone(&shared) };
     std::thread::Builder::new()
         .spawn(move || worker.run(&received))
         .map_err(|e| Error::new(format!("no thread for requests: {e}; `codex-pool list` needs none")))?;
@@ -95,7 +88,7 @@ fn live(ctx: &Context<'_>) -> Result<ExitCode> {
 
 /// The pool as the view sees it.
 struct PoolSource<'a> {
-    ctx: &'a Context<'a>,
+    ctx: &'a Context,
     shared: Shared,
     orders: Sender<Order>,
 }
@@ -106,7 +99,7 @@ impl PoolSource<'_> {
         let ctx = self.ctx;
         let pool = Pool::peek(&ctx.paths)?;
         let processes = Processes::read(None, &ctx.paths, now);
-        let held = homes::look(&ctx.paths, &ctx.main_home);
+        let held = HomeContent::read(&ctx.paths, &ctx.main_home);
         let views = view::of_pool(ctx, &pool, &processes.ledger, held.account(), now);
         let next_poll = views
             .iter()
@@ -147,61 +140,39 @@ impl Source for PoolSource<'_> {
 
 /// Does what takes time, beside the view.
 struct Worker {
-    env: codex_pool_core::env::Env,
-    paths: codex_pool_core::paths::PoolPaths,
-    settings: codex_pool_core::config::Settings,
-    main_home: codex_pool_core::homes::CodexHome,
-    codex: codex_pool_core::codex::configuration::CodexSettings,
+    ctx: Context,
     shared: Shared,
 }
 
 impl Worker {
-    fn of(ctx: &Context<'_>, shared: &Shared) -> Worker {
-        Worker {
-            env: ctx.env.clone(),
-            paths: ctx.paths.clone(),
-            settings: ctx.settings.clone(),
-            main_home: ctx.main_home.clone(),
-            codex: ctx.codex.clone(),
-            shared: Arc::clone(shared),
-        }
-    }
-
     fn run(self, orders: &mpsc::Receiver<Order>) {
-        let ctx = Context {
-            env: &self.env,
-            paths: self.paths.clone(),
-            settings: self.settings.clone(),
-            main_home: self.main_home.clone(),
-            codex: self.codex.clone(),
-        };
         loop {
             match orders.recv_timeout(PACE) {
-                Ok(Order::Refresh) => self.ask(&ctx, Mode::Asked),
+                Ok(Order::Refresh) => self.ask(Mode::Asked),
                 Ok(Order::Use(id)) => self.switch(&["use", id.as_str()]),
                 Ok(Order::Best) => self.switch(&["use", "--best"]),
-                Err(RecvTimeoutError::Timeout) if self.due(&ctx) => self.ask(&ctx, Mode::Due),
+                Err(RecvTimeoutError::Timeout) if self.due() => self.ask(Mode::Due),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    fn due(&self, ctx: &Context<'_>) -> bool {
+    fn due(&self) -> bool {
         let now = env::clock();
-        let Ok(pool) = Pool::peek(&self.paths) else { return false };
+        let Ok(pool) = Pool::peek(&self.ctx.paths) else { return false };
         pool.registry().accounts.iter().any(|a| {
             a.enabled
                 && a.kind == AccountKind::Chatgpt
                 && a.auth.state != AuthState::ReauthRequired
-                && pool.usage().poll(&a.id).due(&ctx.settings, now)
+                && pool.usage().poll(&a.id).due(&self.ctx.settings, now)
         })
     }
 
-    fn ask(&self, ctx: &Context<'_>, mode: Mode) {
+    fn ask(&self, mode: Mode) {
         status(&self.shared).busy = true;
         status(&self.shared).news = true;
-        let result = Refresher::new(ctx).and_then(|r| r.run(&Scope::All, mode, &mut |_| {}));
+        let result = Refresher::new(&self.ctx).and_then(|r| r.run(&Scope::All, mode, &mut |_| {}));
         let message = match result {
             Err(error) => Some(error.to_string()),
             Ok(_) if mode == Mode::Due => None,

@@ -2,11 +2,11 @@
 
 use codex_pool_core::Result;
 
-use super::Context;
 use crate::cli::JsonArg;
+use crate::context::Context;
 use crate::{ui, view};
 
-pub(crate) fn run(ctx: &Context<'_>, args: &JsonArg) -> Result<()> {
+pub(crate) fn run(ctx: &Context, args: &JsonArg) -> Result<()> {
     let open = ctx.open()?;
     let (views, homes) = (view::accounts(ctx, &open), view::homes(ctx, &open));
     // A pipe may take its time.

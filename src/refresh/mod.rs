@@ -18,7 +18,7 @@ use codex_pool_core::pool::Pool;
 use codex_pool_core::process::ProcessId;
 use codex_pool_core::usage::UsageCache;
 
-use crate::commands::Context;
+use crate::context::Context;
 use crate::net::place::{self, Place};
 use crate::net::{Net, NetError};
 
@@ -73,7 +73,7 @@ pub(crate) struct Progress {
 
 /// What a refresh needs beside the pool.
 pub(crate) struct Refresher<'a> {
-    ctx: &'a Context<'a>,
+    ctx: &'a Context,
     net: Net,
     usage_place: Result<Place, NetError>,
 }
@@ -83,9 +83,9 @@ impl<'a> Refresher<'a> {
     ///
     /// # Errors
     /// If they cannot be used.
-    pub(crate) fn new(ctx: &'a Context<'a>) -> Result<Self> {
+    pub(crate) fn new(ctx: &'a Context) -> Result<Self> {
         let usage_place = place::usage(ctx.codex.chatgpt_base_url.as_deref());
-        Ok(Refresher { ctx, net: Net::new(ctx.env)?, usage_place })
+        Ok(Refresher { ctx, net: Net::new(&ctx.env)?, usage_place })
     }
 
     /// Refreshes, and says for each account how it went, in the registry's order.

@@ -1,55 +1,110 @@
-//! Codex's background server (from 0.159 on), controlled through Codex's own command.
+//! Codex's background server (from 0.159 on): finding it by its pid file, and stopping and restarting it with
+//! Codex's own command. Touches no file of Codex itself.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use serde::Deserialize;
+
+use super::threads;
 use crate::env::names;
-use crate::homes::in_use::{self, Server};
-use crate::process;
+use crate::files;
+use crate::process::{self, ProcessId};
 
 /// How long a server may take to end after `stop` has answered.
 const ENDS: Duration = Duration::from_millis(400);
-/// How long `stop` may take: launches wait 2 s for the pool, whose lock is held meanwhile.
+/// How long `stop` may take. The pool is locked meanwhile, and launches wait 2 s for it.
 const STOPS: Duration = Duration::from_millis(1500);
 
-/// Stops the server of a CODEX_HOME, and waits for its end. Says whether it is gone.
-pub fn stop(codex: &Path, dir: &Path, server: &Server) -> bool {
-    let _ = call(codex, dir, "stop", STOPS);
-    let start = Instant::now();
-    while alive(server) {
-        if start.elapsed() > ENDS {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    true
+/// A living background server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackgroundServer {
+    /// Its CODEX_HOME.
+    pub home: PathBuf,
+    /// Its process.
+    pub pid: u32,
+    /// The start of its process, in clock ticks since boot.
+    pub start_ticks: u64,
 }
 
-/// Restarts the server of a CODEX_HOME. What is attached to it comes back by itself; work in flight is
-/// interrupted. Gives the new one, which reads `auth.json` as it is now.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PidFile {
+    pid: u32,
+    process_identity: Option<PidFileIdentity>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PidFileIdentity {
+    boot_id: Option<String>,
+    start_ticks: Option<u64>,
+}
+
+impl BackgroundServer {
+    /// Returns the server of a CODEX_HOME, from `app-server-daemon/daemon.pid`.
+    pub fn of_home(home: &Path) -> Option<BackgroundServer> {
+        let bytes = files::read_small(&home.join("app-server-daemon/daemon.pid"), 1 << 16).ok()??;
+        let file: PidFile = serde_json::from_slice(&bytes).ok()?;
+        let stat = process::stat(file.pid).filter(|stat| !stat.ended)?;
+        if let Some(identity) = &file.process_identity {
+            let me = ProcessId::of_self().ok()?;
+            let same_boot = identity.boot_id.as_ref().is_none_or(|b| b.replace('-', "") == me.boot);
+            if !same_boot || identity.start_ticks.is_some_and(|t| t != stat.start_ticks) {
+                return None;
+            }
+        }
+        Some(BackgroundServer { home: home.to_owned(), pid: file.pid, start_ticks: stat.start_ticks })
+    }
+
+    /// Returns whether it holds a thread. `None`: unknown.
+    pub fn holds_thread(&self) -> Option<bool> {
+        threads::has_writer(self.pid, &self.home)
+    }
+
+    /// Stops it and waits for its end. Returns whether it ended.
+    pub fn stop(&self, codex: &Path) -> bool {
+        let _ = call(codex, &self.home, "stop", STOPS);
+        let start = Instant::now();
+        while self.is_alive() {
+            if start.elapsed() > ENDS {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        true
+    }
+
+    fn is_alive(&self) -> bool {
+        process::stat(self.pid).is_some_and(|stat| !stat.ended && stat.start_ticks == self.start_ticks)
+    }
+}
+
+/// Returns the file that an interface locks while it starts the server of a CODEX_HOME.
+pub(crate) fn start_lock(home: &Path) -> PathBuf {
+    home.join("app-server-daemon/daemon.lock")
+}
+
+/// Restarts the server of a CODEX_HOME. Attached interfaces reconnect by themselves; a running turn is interrupted.
+/// The new server has read `auth.json` as it is now.
 ///
 /// # Errors
-/// Codex cannot be run, or there is no new server in time.
-pub fn restart(codex: &Path, dir: &Path, limit: Duration) -> io::Result<Server> {
-    let before = in_use::server(dir);
-    let status = call(codex, dir, "restart", limit)?;
-    match in_use::server(dir).filter(|now| Some(now) != before.as_ref()) {
+/// Codex cannot be run, or no new server appears in time.
+pub fn restart(codex: &Path, home: &Path, limit: Duration) -> io::Result<BackgroundServer> {
+    let before = BackgroundServer::of_home(home);
+    let status = call(codex, home, "restart", limit)?;
+    match BackgroundServer::of_home(home).filter(|now| Some(now) != before.as_ref()) {
         Some(server) if status.success() => Ok(server),
         _ => Err(io::Error::other(format!("`codex app-server daemon restart` did not do it ({status})"))),
     }
 }
 
-fn alive(server: &Server) -> bool {
-    process::stat(server.pid).is_some_and(|stat| !stat.ended && stat.start_ticks == server.start_ticks)
-}
-
-/// Runs `codex app-server daemon <verb>`. A new server gets our environment, but nothing in it that
-/// belongs to one launch.
-fn call(codex: &Path, dir: &Path, verb: &str, limit: Duration) -> io::Result<ExitStatus> {
+/// Runs `codex app-server daemon <verb>`. A new server gets our environment without the variables of one launch.
+fn call(codex: &Path, home: &Path, verb: &str, limit: Duration) -> io::Result<ExitStatus> {
     let mut command = Command::new(codex);
-    command.args(["app-server", "daemon", verb]).env(names::CODEX_HOME, dir);
+    command.args(["app-server", "daemon", verb]).env(names::CODEX_HOME, home);
     for name in
         [names::CODEX_POOL_LAUNCH, names::CODEX_POOL_ACCOUNT, names::CODEX_POOL_DEPTH, names::CODEX_THREAD_ID]
     {

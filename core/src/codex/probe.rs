@@ -9,11 +9,20 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::account::short_hash_text;
-use crate::store::Capabilities;
 
 /// How long Codex may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
+
+/// What a Codex installation supports.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capabilities {
+    /// `--no-daemon`
+    #[serde(default)]
+    pub no_daemon: bool,
+}
 
 /// An installation's identity: the launcher, its package and its native binary. npm's launcher is
 /// byte-identical in some versions, so it alone says nothing. `None` for a script without a package

@@ -8,6 +8,7 @@
 //! (`.jsonl.zst`) are not read.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs::{File, read_dir};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::argv::Target;
+use crate::process;
 use crate::time;
 
 /// The first line holds the base instructions (about 20 kB), so it can be long, but not this long.
@@ -151,6 +153,24 @@ fn read_meta(path: PathBuf, id: &str) -> Option<ThreadMeta> {
         creator_account_id: payload.creator_account_id,
         path,
     })
+}
+
+/// Returns the process that has a thread open for writing.
+pub fn writer(codex_home: &Path, id: &str) -> Option<u32> {
+    let of_thread = |name: &OsStr| name.to_str().is_some_and(|name| name.contains(id));
+    let locks = read_dir(writer_locks(codex_home)).ok()?;
+    let lock = locks.flatten().find(|entry| of_thread(&entry.file_name()))?;
+    process::flock_holders(&lock.path()).pids.first().copied()
+}
+
+/// Returns whether a process has any thread open for writing. `None`: unknown.
+pub(super) fn has_writer(pid: u32, codex_home: &Path) -> Option<bool> {
+    process::holds_flock_in(pid, &writer_locks(codex_home))
+}
+
+/// The folder where Codex locks a file for each thread that it writes.
+fn writer_locks(codex_home: &Path) -> PathBuf {
+    codex_home.join("thread-writer-locks")
 }
 
 #[cfg(test)]

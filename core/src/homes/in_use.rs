@@ -3,13 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-
 use super::{AuthFile, CodexHome, Link};
 use crate::account::AccountId;
+use crate::codex::background_server::{self, BackgroundServer};
 use crate::env::{self, names};
-use crate::files::{self, PoolLock};
-use crate::launch::ledger::Ledger;
+use crate::files::PoolLock;
+use crate::ledger::{Ledger, RecordedLaunch};
 use crate::paths::PoolPaths;
 use crate::pool::Pool;
 use crate::process::{self, Liveness, LockHolders, ProcessId};
@@ -17,11 +16,11 @@ use crate::store::{Mark, MarkKind, path_key, path_of_key};
 
 /// What kind of user a home has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kind {
+pub enum UserKind {
     /// A launch of ours: what it runs (`codex exec`).
     Launch(String),
     /// Codex's background server.
-    Server,
+    BackgroundServer,
     /// `codex login` or `codex logout`.
     Login,
     /// A Codex that we did not launch: an editor, the desktop app, a full path.
@@ -32,7 +31,7 @@ pub enum Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HomeUser {
     /// What it is.
-    pub kind: Kind,
+    pub kind: UserKind,
     /// Its process, if it can be told.
     pub pid: Option<u32>,
     /// As whom it works, if that is known.
@@ -41,7 +40,7 @@ pub struct HomeUser {
 
 /// A home that somebody is in.
 #[derive(Debug, Clone)]
-pub struct Taken {
+pub struct HomeInUse {
     /// Which.
     pub home: CodexHome,
     /// The account that was last seen in it.
@@ -59,10 +58,10 @@ impl HomeUser {
     /// For messages: `codex exec (pid 12, pts/3)`.
     pub fn describe(&self) -> String {
         let what = match &self.kind {
-            Kind::Launch(command) => command.clone(),
-            Kind::Server => "Codex's background server".to_owned(),
-            Kind::Login => "a login".to_owned(),
-            Kind::Foreign => match self.pid.and_then(process::program_name) {
+            UserKind::Launch(command) => command.clone(),
+            UserKind::BackgroundServer => "Codex's background server".to_owned(),
+            UserKind::Login => "a login".to_owned(),
+            UserKind::Foreign => match self.pid.and_then(process::program_name) {
                 Some(name) => format!("{name} not started through codex-pool"),
                 None => "a Codex not started through codex-pool".to_owned(),
             },
@@ -75,60 +74,16 @@ impl HomeUser {
     }
 }
 
-/// A living background server of a home.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Server {
-    /// Its process.
-    pub pid: u32,
-    /// Its start, in clock ticks since boot.
-    pub start_ticks: u64,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct PidFile {
-    pid: u32,
-    process_identity: Option<PidFileIdentity>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct PidFileIdentity {
-    boot_id: Option<String>,
-    start_ticks: Option<u64>,
-}
-
-/// The background server that lives on a home, from `app-server-daemon/daemon.pid`.
-pub fn server(dir: &Path) -> Option<Server> {
-    let bytes = files::read_small(&dir.join("app-server-daemon/daemon.pid"), 1 << 16).ok()??;
-    let file: PidFile = serde_json::from_slice(&bytes).ok()?;
-    let stat = process::stat(file.pid).filter(|stat| !stat.ended)?;
-    if let Some(identity) = &file.process_identity {
-        let me = ProcessId::of_self().ok()?;
-        let same_boot = identity.boot_id.as_ref().is_none_or(|b| b.replace('-', "") == me.boot);
-        if !same_boot || identity.start_ticks.is_some_and(|t| t != stat.start_ticks) {
-            return None;
-        }
-    }
-    Some(Server { pid: file.pid, start_ticks: stat.start_ticks })
-}
-
-/// Whether a server holds a thread; `None` if that cannot be told.
-pub fn holds_thread(server: &Server, dir: &Path) -> Option<bool> {
-    process::holds_flock_in(server.pid, &dir.join("thread-writer-locks"))
-}
-
 /// A home's background server, if it is at work.
 fn busy_server(pool: &Pool, codex_home: &CodexHome) -> Option<HomeUser> {
-    let server =
-        server(codex_home.dir()).filter(|server| holds_thread(server, codex_home.dir()) != Some(false))?;
+    let server = BackgroundServer::of_home(codex_home.dir()).filter(|s| s.holds_thread() != Some(false))?;
     Some(served_by(pool, codex_home, &server))
 }
 
-fn served_by(pool: &Pool, codex_home: &CodexHome, server: &Server) -> HomeUser {
+fn served_by(pool: &Pool, codex_home: &CodexHome, server: &BackgroundServer) -> HomeUser {
     let memory = pool.state().home(&codex_home.auth_json());
     let account = memory.and_then(|memory| super::server_account(memory, server));
-    HomeUser { kind: Kind::Server, pid: Some(server.pid), account }
+    HomeUser { kind: UserKind::BackgroundServer, pid: Some(server.pid), account }
 }
 
 /// A look at everybody: the ledger, as seen from this process.
@@ -157,7 +112,7 @@ impl Processes {
     /// Launches in a home, other than this process itself.
     pub fn launches_in(&self, codex_home: &CodexHome) -> Vec<HomeUser> {
         let key = path_key(&codex_home.auth_json());
-        let here = |l: &&crate::launch::ledger::Launch| {
+        let here = |l: &&RecordedLaunch| {
             self.me.as_ref() != Some(&l.process) && l.entry.as_ref().is_none_or(|e| e.home == key)
         };
         self.ledger
@@ -167,10 +122,10 @@ impl Processes {
             .map(|l| HomeUser {
                 kind: match &l.entry {
                     Some(entry) if entry.command.ends_with("login") || entry.command.ends_with("logout") => {
-                        Kind::Login
+                        UserKind::Login
                     }
-                    Some(entry) => Kind::Launch(entry.command.clone()),
-                    None => Kind::Launch("codex".to_owned()),
+                    Some(entry) => UserKind::Launch(entry.command.clone()),
+                    None => UserKind::Launch("codex".to_owned()),
                 },
                 pid: (l.liveness == Liveness::Alive).then_some(l.process.pid),
                 account: l.entry.as_ref().and_then(|entry| entry.account.clone()),
@@ -194,7 +149,7 @@ impl Processes {
             let databases = if over.dir() == main_home.dir() { databases } else { over.dir() };
             found.extend(self.in_home(pool, &over, &other, databases));
             // Nobody stops the server of a home that is not asked for, so an idle one counts.
-            let server = server(other.dir());
+            let server = BackgroundServer::of_home(other.dir());
             found.extend(server.map(|server| served_by(pool, &other, &server)));
         }
         found
@@ -202,7 +157,7 @@ impl Processes {
 
     /// Every home that somebody is in, for people: the shared one of this main home first. `databases`: where this main home's
     /// SQLite files are.
-    pub fn taken(&self, pool: &Pool, main_home: &CodexHome, databases: &Path) -> Vec<Taken> {
+    pub fn homes_in_use(&self, pool: &Pool, main_home: &CodexHome, databases: &Path) -> Vec<HomeInUse> {
         let remembered = pool.state().homes.keys().map(|key| path_of_key(key));
         let launched = self.ledger.launches.iter().filter_map(|l| Some(path_of_key(&l.entry.as_ref()?.home)));
         let homes = std::fs::read_dir(main_home.dir_of_homes(&pool.paths)).into_iter().flatten().flatten();
@@ -215,17 +170,17 @@ impl Processes {
         let codex_homes = paths.iter().filter_map(|path| CodexHome::of_auth_json(&pool.paths, path));
         let codex_homes =
             std::iter::once(shared.clone()).chain(codex_homes.filter(|codex_home| *codex_home != shared));
-        let taken = codex_homes.filter_map(|codex_home| {
+        let in_use = codex_homes.filter_map(|codex_home| {
             let over = codex_home.main_home(&pool.paths);
             let databases = if over.dir() == main_home.dir() { databases } else { over.dir() };
             let mut users = self.in_home(pool, &over, &codex_home, databases);
             // Somebody whom we cannot see may be in any home; to name one is enough.
-            users.retain(|o| o.kind != Kind::Foreign || o.pid.is_some() || codex_home == shared);
+            users.retain(|o| o.kind != UserKind::Foreign || o.pid.is_some() || codex_home == shared);
             users.extend(busy_server(pool, &codex_home));
             let account = pool.state().home(&codex_home.auth_json()).map(|memory| memory.account.clone());
-            (!users.is_empty()).then_some(Taken { home: codex_home, account, users })
+            (!users.is_empty()).then_some(HomeInUse { home: codex_home, account, users })
         });
-        taken.collect()
+        in_use.collect()
     }
 
     fn in_home(
@@ -237,11 +192,15 @@ impl Processes {
     ) -> Vec<HomeUser> {
         let mut found = self.launches_in(codex_home);
         if self.ledger.unreadable {
-            found.push(HomeUser { kind: Kind::Launch("codex".to_owned()), pid: None, account: None });
+            found.push(HomeUser { kind: UserKind::Launch("codex".to_owned()), pid: None, account: None });
         }
         found.extend(self.logins_in(pool, codex_home));
         let strangers = self.strangers_in(&pool.paths, main_home, codex_home, databases);
-        found.extend(strangers.into_iter().map(|pid| HomeUser { kind: Kind::Foreign, pid, account: None }));
+        found.extend(strangers.into_iter().map(|pid| HomeUser {
+            kind: UserKind::Foreign,
+            pid,
+            account: None,
+        }));
         found
     }
 
@@ -283,7 +242,7 @@ impl Processes {
                 Liveness::Unknown => None,
                 Liveness::Dead => Some(*orphans(&process).first()?),
             };
-            Some(HomeUser { kind: Kind::Login, pid, account: None })
+            Some(HomeUser { kind: UserKind::Login, pid, account: None })
         };
         here.filter_map(under_way).collect()
     }
@@ -316,7 +275,7 @@ impl Processes {
                 && server_dir(paths, main_home, *pid).is_none()
         });
         // An interface that starts the background server opens the databases only after it.
-        let starting = process::flock_holders(&codex_home.dir().join("app-server-daemon/daemon.lock"));
+        let starting = process::flock_holders(&background_server::start_lock(codex_home.dir()));
         let new = |pid: &u32| !self.accounts_for(*pid, None) && !holders.pids.contains(pid);
         let starting_pids: Vec<u32> = starting.pids.into_iter().filter(new).collect();
         let unseen = (holders.others || starting.others).then_some(None);
@@ -369,7 +328,7 @@ pub fn home_of(paths: &PoolPaths, main_home: &CodexHome, pid: u32) -> CodexHome 
 
 /// The home whose background server this process is.
 pub fn server_dir(paths: &PoolPaths, main_home: &CodexHome, pid: u32) -> Option<PathBuf> {
-    let serves = |dir: &Path| server(dir).is_some_and(|s| s.pid == pid);
+    let serves = |dir: &Path| BackgroundServer::of_home(dir).is_some_and(|s| s.pid == pid);
     if serves(main_home.dir()) {
         return Some(main_home.dir().to_owned());
     }

@@ -6,19 +6,19 @@ mod file;
 pub mod in_use;
 pub(crate) mod mcp_logins;
 pub mod own_home;
-mod place;
+mod put;
 mod reconcile;
 
 pub use codex_home::{CodexHome, HomeKind, NoMainHome, main_home_of};
 pub use file::{AuthFile, Link};
-pub(crate) use place::take_away;
-pub use place::{
-    being_written, clear_homes, homes_of, place, remove_account, renew, server_account, users_of,
-    users_of_homes_and_homes, vacate,
+pub(crate) use put::remove_document;
+pub use put::{
+    being_written, clear_homes, homes_with, put, rewrite, server_account, users_of_account,
+    users_of_account_and_own_homes, vacate,
 };
 pub(crate) use reconcile::rediscover_lost;
 pub use reconcile::{
-    HomeContent, clear_broken, known, look, open_pool, reconcile, reconcile_all, reconcile_whole,
+    HomeContent, clear_broken, in_ledger, known, open_pool, reconcile, reconcile_all, reconcile_whole,
     wait_until_whole,
 };
 

@@ -164,7 +164,7 @@ fn link_names(
 ///
 /// # Errors
 /// If something cannot be moved.
-pub(super) fn settle(_lock: &PoolLock, main_home: &CodexHome, home: &CodexHome) -> Result<()> {
+pub(super) fn move_shared_to_main(_lock: &PoolLock, main_home: &CodexHome, home: &CodexHome) -> Result<()> {
     gather(main_home, home, &names(main_home.dir())?, &names(home.dir())?)
 }
 

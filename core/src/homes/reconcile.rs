@@ -11,7 +11,7 @@ use crate::account::{AccountId, AuthState, AuthStatus};
 use crate::auth_doc::{AuthDoc, DocError, DocHash, MAX_BYTES};
 use crate::error::{Error, Result};
 use crate::files::{self, PoolLock};
-use crate::launch::ledger::Ledger;
+use crate::ledger::Ledger;
 use crate::paths::PoolPaths;
 use crate::pool::Pool;
 use crate::store::{LostFound, Settled, Why, path_key, path_of_key};
@@ -37,16 +37,32 @@ pub enum HomeContent {
     },
     /// A kind of login that we never overwrite.
     Unmanaged(&'static str),
-    /// Not a whole document. `settled`: for so long that nobody is writing it any more.
-    Broken {
-        /// For longer than [`BROKEN_AFTER`].
-        settled: bool,
-    },
+    /// Not a whole document yet: it changed less than 2 seconds ago, so that Codex may be writing it.
+    BeingWritten,
+    /// Not a whole document, and not changed for 2 seconds.
+    Broken,
     /// It cannot be read; the text says why.
     Unreadable(String),
 }
 
 impl HomeContent {
+    /// Returns what a home holds, without changing anything.
+    pub fn read(paths: &PoolPaths, codex_home: &CodexHome) -> HomeContent {
+        let file = match AuthFile::find(paths, codex_home.auth_json()) {
+            Ok(file) => file,
+            Err(e) => return HomeContent::Unreadable(crate::error::os_text(&e)),
+        };
+        let bytes = match file.read() {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return HomeContent::Empty,
+            Err(e) => return HomeContent::Unreadable(crate::error::os_text(&e)),
+        };
+        match AuthDoc::parse(bytes) {
+            Ok(doc) => HomeContent::Account { id: doc.id().clone(), stale: false },
+            Err(e) => misfit(e, &file.real),
+        }
+    }
+
     /// The account, if it is one.
     pub fn account(&self) -> Option<&AccountId> {
         match self {
@@ -56,29 +72,11 @@ impl HomeContent {
     }
 }
 
-/// What a home holds, without changing anything: for `list` and for waiting while Codex writes.
-pub fn look(paths: &PoolPaths, codex_home: &CodexHome) -> HomeContent {
-    let file = match AuthFile::find(paths, codex_home.auth_json()) {
-        Ok(file) => file,
-        Err(e) => return HomeContent::Unreadable(crate::error::os_text(&e)),
-    };
-    let bytes = match file.read() {
-        Ok(Some(bytes)) => bytes,
-        Ok(None) => return HomeContent::Empty,
-        Err(e) => return HomeContent::Unreadable(crate::error::os_text(&e)),
-    };
-    match AuthDoc::parse(bytes) {
-        Ok(doc) => HomeContent::Account { id: doc.id().clone(), stale: false },
-        Err(e) => misfit(e, &file.real),
-    }
-}
-
 /// Waits while Codex is writing the document: a moment later it is whole, or abandoned. Without the lock, so that
 /// nobody need wait for us.
 pub fn wait_until_whole(paths: &PoolPaths, codex_home: &CodexHome) {
     let start = Instant::now();
-    while start.elapsed() < BROKEN_AFTER
-        && look(paths, codex_home) == (HomeContent::Broken { settled: false })
+    while start.elapsed() < BROKEN_AFTER && HomeContent::read(paths, codex_home) == HomeContent::BeingWritten
     {
         std::thread::sleep(PAUSE);
     }
@@ -94,7 +92,10 @@ fn misfit(error: DocError, real: &Path) -> HomeContent {
                 Ok(age) => age,
                 Err(ahead) => ahead.duration(),
             });
-            HomeContent::Broken { settled: age.is_ok_and(|age| age >= BROKEN_AFTER) }
+            match age {
+                Ok(age) if age >= BROKEN_AFTER => HomeContent::Broken,
+                _ => HomeContent::BeingWritten,
+            }
         }
     }
 }
@@ -174,7 +175,7 @@ pub fn reconcile_whole(
     let mut looks = 0;
     loop {
         let held = reconcile(lock, pool, codex_home, now)?;
-        if held != (HomeContent::Broken { settled: false }) || looks == LOOKS {
+        if held != HomeContent::BeingWritten || looks == LOOKS {
             return Ok(held);
         }
         looks += 1;
@@ -254,10 +255,15 @@ pub(super) fn adopt_late_write(
 /// As [`reconcile`].
 pub fn reconcile_all(lock: &PoolLock, pool: &mut Pool, ledger: &Ledger, now: i64) -> Result<()> {
     let mut codex_homes = known(pool);
-    codex_homes.extend(ledger.homes(&pool.paths));
+    codex_homes.extend(in_ledger(&pool.paths, ledger));
     codex_homes.sort_unstable_by_key(CodexHome::auth_json);
     codex_homes.dedup();
     codex_homes.iter().try_for_each(|codex_home| reconcile(lock, pool, codex_home, now).map(drop))
+}
+
+/// Returns the homes that a launch is in, or was in until just now.
+pub fn in_ledger(paths: &PoolPaths, ledger: &Ledger) -> Vec<CodexHome> {
+    ledger.auth_jsons().iter().filter_map(|path| CodexHome::of_auth_json(paths, path)).collect()
 }
 
 /// The homes that we remember, and the accounts' homes that hold something: what was remembered can be lost, or not

@@ -1,8 +1,8 @@
 //! Homes on temporary folders: what is found is taken in, what is put there is whole, and nothing is lost
 //! whatever somebody else does in between.
 
-mod homes;
-mod places;
+mod own;
+mod put;
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -15,7 +15,7 @@ use crate::account::AuthState;
 use crate::auth_doc::AuthDoc;
 use crate::auth_doc::tests::{Login, login};
 use crate::files::PoolLock;
-use crate::launch::ledger::Ledger;
+use crate::ledger::Ledger;
 use crate::paths::PoolPaths;
 use crate::pool::Pool;
 use crate::store::{LostFound, path_key};
@@ -68,9 +68,9 @@ impl Lab {
         reconcile(&self.lock, &mut self.pool, &codex_home, NOW).unwrap()
     }
 
-    fn place(&mut self, codex_home: &CodexHome, login: &Login) {
+    fn put(&mut self, codex_home: &CodexHome, login: &Login) {
         let processes = self.processes();
-        place(&self.lock, &mut self.pool, &processes, codex_home, login.doc().id(), NOW).unwrap();
+        put(&self.lock, &mut self.pool, &processes, codex_home, login.doc().id(), NOW).unwrap();
     }
 
     fn processes(&self) -> Processes {
@@ -131,7 +131,7 @@ fn a_store_that_changed_makes_an_unchanged_home_stale() {
     assert_eq!(lab.reconcile(), stale(&renewed));
     lab.assert_stored(&renewed);
     let codex_home = lab.main_home.clone();
-    lab.place(&codex_home, &renewed);
+    lab.put(&codex_home, &renewed);
     assert_eq!(lab.reconcile(), holds(&renewed));
 }
 
@@ -191,16 +191,16 @@ fn what_is_not_whole_is_being_written_for_two_seconds_and_abandoned_afterwards()
     let codex_home = lab.main_home.clone();
     for text in ["", "{\"tokens\"", "{}"] {
         fs::write(lab.live(), text).unwrap();
-        assert_eq!(lab.reconcile(), HomeContent::Broken { settled: false });
+        assert_eq!(lab.reconcile(), HomeContent::BeingWritten);
         let file = fs::File::options().write(true).open(lab.live()).unwrap();
         for age in [Duration::from_secs(3), Duration::from_secs(1_000_000)] {
             file.set_modified(SystemTime::now() - age).unwrap();
-            assert_eq!(lab.reconcile(), HomeContent::Broken { settled: true });
+            assert_eq!(lab.reconcile(), HomeContent::Broken);
         }
         file.set_modified(SystemTime::now() + Duration::from_secs(1000)).unwrap();
         assert_eq!(
-            look(&lab.pool.paths, &codex_home),
-            HomeContent::Broken { settled: true },
+            HomeContent::read(&lab.pool.paths, &codex_home),
+            HomeContent::Broken,
             "a wrong clock is no sign of writing"
         );
         assert!(lab.live().exists(), "looking changes nothing");
@@ -237,12 +237,12 @@ fn every_home_that_is_remembered_is_reconciled_and_those_of_one_account_found() 
     let mut lab = Lab::with_live(&login("alice"));
     lab.adopt(&login("bob"));
     let home = lab.main_home.own(&lab.pool.paths, login("bob").doc().id());
-    lab.place(&home, &login("bob"));
+    lab.put(&home, &login("bob"));
     let rotated = login("bob").refresh("rt-2").issued(1500);
     fs::write(home.auth_json(), rotated.doc().bytes()).unwrap();
     reconcile_all(&lab.lock, &mut lab.pool, &Ledger::default(), NOW).unwrap();
     lab.assert_stored(&rotated);
-    let codex_homes = homes_of(&lab.lock, &mut lab.pool, rotated.doc().id(), NOW).unwrap();
+    let codex_homes = homes_with(&lab.lock, &mut lab.pool, rotated.doc().id(), NOW).unwrap();
     assert_eq!(codex_homes, [home]);
 }
 
@@ -255,7 +255,7 @@ fn a_login_in_a_home_that_nobody_remembers_is_renewed_and_removed_with_the_other
     fs::create_dir_all(home.dir()).unwrap();
     fs::write(home.auth_json(), bob.bytes()).unwrap();
     lab.adopt(&login("bob").refresh("rt-2").issued(1500));
-    let codex_homes = homes_of(&lab.lock, &mut lab.pool, bob.id(), NOW).unwrap();
+    let codex_homes = homes_with(&lab.lock, &mut lab.pool, bob.id(), NOW).unwrap();
     assert_eq!(codex_homes, std::slice::from_ref(&home));
     lab.pool.state_mut().homes.clear();
     clear_homes(&lab.lock, &mut lab.pool, bob.id(), NOW).unwrap();
@@ -385,10 +385,10 @@ fn a_link_never_leads_to_itself_however_the_pool_is_spelled() {
     lab.pool.paths = PoolPaths::new(root.join("by another name/pool"));
     let other = CodexHome::main(root.join("other"));
     fs::create_dir(other.dir()).unwrap();
-    lab.place(&other, &login("alice"));
+    lab.put(&other, &login("alice"));
     let home = lab.main_home.own(&lab.pool.paths, login("alice").doc().id());
     assert_eq!(fs::canonicalize(lab.live()).unwrap(), fs::canonicalize(home.auth_json()).unwrap());
-    lab.place(&home, &login("alice"));
+    lab.put(&home, &login("alice"));
     assert_eq!(fs::read(home.auth_json()).unwrap(), login("alice").doc().bytes());
     assert!(!home.auth_json().is_symlink());
 }

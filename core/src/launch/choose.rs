@@ -4,14 +4,14 @@
 use std::path::PathBuf;
 
 use super::thread_owner::Owner;
-use super::{Held, Launch, Line, Trouble, nested};
+use super::{Launch, Line, Locked, Trouble, nested};
 use crate::account::{Account, AccountId, AccountKind, AuthState};
 use crate::codex::argv::Target;
 use crate::codex::configuration::CodexSettings;
 use crate::env::{Env, names};
 use crate::error::{Error, ErrorKind, Result};
 use crate::homes::{self, CodexHome};
-use crate::launch::ledger::Ledger;
+use crate::ledger::Ledger;
 use crate::pick::{Candidate, Ranked, Reason, Tier, pick};
 use crate::pool::Pool;
 use crate::references;
@@ -31,7 +31,7 @@ pub(super) enum Choice {
 }
 
 impl Launch<'_> {
-    pub(super) fn choose(&self, held: &Held<'_>, lines: &mut Vec<Line>) -> Result<Choice, Trouble> {
+    pub(super) fn choose(&self, held: &Locked<'_>, lines: &mut Vec<Line>) -> Result<Choice, Trouble> {
         if let Some(name) = self.named() {
             return named(held, name).map(Choice::Account).map_err(Trouble::Named);
         }
@@ -92,7 +92,7 @@ impl Launch<'_> {
     }
 
     /// Why this account would not be picked now, whoever else there is.
-    fn against(&self, held: &Held<'_>, id: &AccountId) -> Option<String> {
+    fn against(&self, held: &Locked<'_>, id: &AccountId) -> Option<String> {
         let (pool, ledger, now) = (&held.pool, &held.processes.ledger, self.env().now);
         let has = |id: &AccountId| pool.credentials().has(id);
         let mut alone = candidates(pool.standings(), ledger, held.live(), held.codex, has);
@@ -103,7 +103,7 @@ impl Launch<'_> {
     }
 
     /// The choice by owner, pin and ranking.
-    fn rank(&self, held: &Held<'_>, owner: &Owner, missing: &[AccountId], lines: &mut Vec<Line>) -> Choice {
+    fn rank(&self, held: &Locked<'_>, owner: &Owner, missing: &[AccountId], lines: &mut Vec<Line>) -> Choice {
         let now = self.env().now;
         let (pool, ledger) = (&held.pool, &held.processes.ledger);
         let has = |id: &AccountId| !missing.contains(id);
@@ -197,13 +197,13 @@ impl Launch<'_> {
 
 /// Whether Codex's configuration leaves the login of this account alone here. A login that is none of ours is
 /// the user's own affair.
-pub(super) fn may_be_used(held: &Held<'_>, id: Option<&AccountId>) -> bool {
+pub(super) fn may_be_used(held: &Locked<'_>, id: Option<&AccountId>) -> bool {
     let standing = id.and_then(|id| held.pool.standings().get(id));
     standing.is_none_or(|standing| allowed(held.codex, standing.kind, standing.account_id.as_deref()))
 }
 
 /// The label of an account, for messages.
-pub(super) fn label_of<'a>(held: &'a Held<'_>, id: &'a AccountId) -> &'a str {
+pub(super) fn label_of<'a>(held: &'a Locked<'_>, id: &'a AccountId) -> &'a str {
     held.pool.standings().get(id).map_or(id.as_str(), |standing| &standing.label)
 }
 
@@ -224,7 +224,7 @@ fn nobody(ranking: &[Ranked], candidates: &[Candidate<'_>], lines: &mut Vec<Line
 }
 
 /// The account that was asked for by name, if it can be used.
-fn named(held: &Held<'_>, name: &str) -> Result<AccountId> {
+fn named(held: &Locked<'_>, name: &str) -> Result<AccountId> {
     let account = references::resolve(&held.pool.readable()?.accounts, name)?;
     usable_by_name(&held.pool, held.codex, account)?;
     Ok(account.id.clone())

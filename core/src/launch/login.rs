@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::exec::Program;
 use super::spawn::{self, End};
-use super::{Held, Launch, Line, Trouble, ledger, nested};
+use super::{Launch, Line, Locked, Trouble, nested};
 use crate::account::{AccountId, AuthState, AuthStatus};
 use crate::auth_doc::{AuthDoc, DocHash};
 use crate::env;
@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::files::{self, Durability, PoolLock};
 use crate::homes::in_use::{self, Processes};
 use crate::homes::{self, CodexHome, HomeContent, HomeKind};
+use crate::ledger;
 use crate::paths::PoolPaths;
 use crate::pool::Pool;
 use crate::process::{Liveness, ProcessId};
@@ -43,7 +44,7 @@ impl Launch<'_> {
     /// none of ours.
     pub(super) fn begin(
         &self,
-        held: &mut Held<'_>,
+        held: &mut Locked<'_>,
         out: &mut Program,
     ) -> Result<Option<AuthCommand>, Trouble> {
         let Some(me) = held.processes.me.clone() else {
@@ -66,7 +67,7 @@ impl Launch<'_> {
         self.set_codex_home(held, &codex_home, out);
         let key = path_key(&codex_home.auth_json());
         let account = held.pool.state().homes.get(&key).map(|memory| memory.account.clone());
-        self.enter(held, &codex_home, account.as_ref())?;
+        self.record(held, &codex_home, account.as_ref())?;
         let state = held.pool.state_mut();
         // What happens to the file from here on is our doing.
         let memory = state.homes.remove(&key);
@@ -89,7 +90,7 @@ impl Launch<'_> {
     }
 
     /// Where a logout takes place: the account that was named, the session we are inside, whoever is live.
-    fn home_to_leave(&self, held: &mut Held<'_>) -> Result<CodexHome, Trouble> {
+    fn home_to_leave(&self, held: &mut Locked<'_>) -> Result<CodexHome, Trouble> {
         let shared = held.main_home.clone();
         let Some(name) = self.named() else {
             return Ok(nested::session(self.env(), held).map_or(shared, |(codex_home, _)| codex_home));
@@ -106,7 +107,7 @@ impl Launch<'_> {
         match homes::reconcile_whole(held.lock, &mut held.pool, &home, now)? {
             HomeContent::Account { id: there, .. } if there == id => {}
             HomeContent::Account { .. } | HomeContent::Empty => {
-                homes::place(held.lock, &mut held.pool, &held.processes, &home, &id, now)?;
+                homes::put(held.lock, &mut held.pool, &held.processes, &home, &id, now)?;
             }
             _ => {
                 let text = format!("its own home, {}, holds another login", home.dir().display());
@@ -118,18 +119,18 @@ impl Launch<'_> {
 }
 
 /// Takes the live document, which the pool holds, out of the way. `seen`: what it was when it was taken in.
-fn move_aside(held: &mut Held<'_>, codex_home: &CodexHome, seen: Option<&DocHash>, now: i64) -> Result<()> {
-    if matches!(held.shared, HomeContent::Broken { .. }) {
+fn move_aside(held: &mut Locked<'_>, codex_home: &CodexHome, seen: Option<&DocHash>, now: i64) -> Result<()> {
+    if matches!(held.shared, HomeContent::BeingWritten | HomeContent::Broken) {
         return homes::clear_broken(held.lock, &mut held.pool, codex_home, now);
     }
-    homes::take_away(held.lock, &mut held.pool, codex_home, seen, now)
+    homes::remove_document(held.lock, &mut held.pool, codex_home, seen, now)
 }
 
 impl AuthCommand {
     /// Runs Codex as a child, and brings the pool up to date after it. The status is Codex's own; a
     /// signal that killed it kills us, too.
     pub fn run(self, program: &Program, say: impl Fn(&[Line])) -> u8 {
-        let held = ledger::hold(&self.paths, &self.me);
+        let held = ledger::lock_entry(&self.paths, &self.me);
         let end = match spawn::run_child(program) {
             Ok(end) => end,
             Err(error) => {
@@ -163,13 +164,13 @@ impl AuthCommand {
         // A login takes its time.
         let now = env::clock();
         let mut pool = homes::open_pool(&lock, &self.paths, now)?;
-        ledger::leave(&self.paths, &self.me);
+        ledger::remove(&self.paths, &self.me);
         let processes = Processes::read(Some(&lock), &self.paths, now);
         let me = self.me.to_string();
         let mark = pool.state().marks.iter().find(|m| m.process == me && m.kind == self.kind).cloned();
         let Some(mark) = mark else { return Ok(()) };
         let succeeded = end == End::Exited(0);
-        let held = settle(&lock, &mut pool, &processes, &mark, succeeded, now)?;
+        let held = conclude(&lock, &mut pool, &processes, &mark, succeeded, now)?;
         if self.kind == MarkKind::Login
             && succeeded
             && let Some(id) = &held
@@ -212,7 +213,7 @@ fn leave(status: u8) -> ! {
 }
 
 /// What a finished, or interrupted, login or logout means for the pool. Says whose login the home holds.
-fn settle(
+fn conclude(
     lock: &PoolLock,
     pool: &mut Pool,
     processes: &Processes,
@@ -230,13 +231,15 @@ fn settle(
         (HomeContent::Account { id, .. }, _) => {
             if mark.kind == MarkKind::Login {
                 // The account may sit in a home, too: there must be one file.
-                homes::place(lock, pool, processes, &codex_home, &id, now)?;
+                homes::put(lock, pool, processes, &codex_home, &id, now)?;
             }
             Ok(Some(id))
         }
-        (HomeContent::Empty | HomeContent::Broken { .. }, Some(before)) if mark.kind == MarkKind::Login => {
+        (HomeContent::Empty | HomeContent::BeingWritten | HomeContent::Broken, Some(before))
+            if mark.kind == MarkKind::Login =>
+        {
             homes::clear_broken(lock, pool, &codex_home, now)?;
-            homes::place(lock, pool, processes, &codex_home, before, now)?;
+            homes::put(lock, pool, processes, &codex_home, before, now)?;
             Ok(None)
         }
         (HomeContent::Empty, Some(before)) => {
@@ -259,9 +262,9 @@ fn adopt_private(lock: &PoolLock, pool: &mut Pool, home: &CodexHome, now: i64) -
     };
     pool.adopt(lock, &doc, None, false, now)?;
     let id = doc.id().clone();
-    for codex_home in homes::homes_of(lock, pool, &id, now)? {
+    for codex_home in homes::homes_with(lock, pool, &id, now)? {
         if let Some(newest) = pool.credentials().load(&id)? {
-            homes::renew(lock, pool, &codex_home, &newest, now)?;
+            homes::rewrite(lock, pool, &codex_home, &newest, now)?;
         }
     }
     Ok(Some(id))
@@ -304,7 +307,7 @@ pub fn undo_interrupted(lock: &PoolLock, pool: &mut Pool, processes: &Processes,
             })
     };
     while let Some(mark) = pool.state().marks.iter().find(|mark| interrupted(mark)).cloned() {
-        settle(lock, pool, processes, &mark, false, now)?;
+        conclude(lock, pool, processes, &mark, false, now)?;
         if let Some(codex_home) =
             mark.home.as_deref().and_then(|key| CodexHome::of_auth_json(&pool.paths, &path_of_key(key)))
             && *codex_home.kind() == HomeKind::Login

@@ -4,7 +4,7 @@
 
 mod choose;
 mod exec;
-pub mod ledger;
+mod learn;
 pub mod login;
 mod nested;
 mod placement;
@@ -18,6 +18,7 @@ use std::time::Duration;
 
 pub use choose::{candidates, databases, usable_by_name};
 pub use exec::{Program, become_program};
+pub use learn::learn_from_logs;
 
 use crate::account::AccountId;
 use crate::codex::argv::{self, Invocation};
@@ -60,10 +61,10 @@ pub struct Request<'a> {
 
 /// What is to be done.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum Action {
     /// Print the lines and become this program.
     Exec(Program, Vec<Line>),
-    /// Print the lines and run this program as a child (see [`login::Interlude::run`]).
+    /// Print the lines and run this program as a child (see [`login::AuthCommand::run`]).
     Child(Box<login::AuthCommand>, Program, Vec<Line>),
     /// Print the error and exit with this status.
     Fail(u8, String),
@@ -97,7 +98,7 @@ impl From<Error> for Trouble {
 }
 
 /// Prepares a launch.
-pub fn prepare(request: &Request<'_>) -> Outcome {
+pub fn prepare(request: &Request<'_>) -> Action {
     let env = request.env;
     let paths = env.pool_home().map(PoolPaths::new);
     let (settings, problems) = match &paths {
@@ -108,9 +109,9 @@ pub fn prepare(request: &Request<'_>) -> Outcome {
         Some(program) => program.clone(),
         None => match find::find(env, &settings, request.own) {
             Ok(codex) => codex,
-            Err(error @ NoCodex::NotFound) => return Outcome::Fail(127, error.to_string()),
+            Err(error @ NoCodex::NotFound) => return Action::Fail(127, error.to_string()),
             Err(error) => {
-                return Outcome::Fail(
+                return Action::Fail(
                     if matches!(error, NoCodex::Named(..)) { 127 } else { 126 },
                     error.to_string(),
                 );
@@ -120,7 +121,7 @@ pub fn prepare(request: &Request<'_>) -> Outcome {
     let thread = env.text(names::CODEX_THREAD_ID);
     let depth = nested::depth(env.text(names::CODEX_POOL_DEPTH), thread);
     if depth >= DEEPEST {
-        return Outcome::Fail(
+        return Action::Fail(
             126,
             format!(
                 "{} calls `codex`, which is codex-pool's shim, which calls it again; name the real Codex in \
@@ -134,28 +135,28 @@ pub fn prepare(request: &Request<'_>) -> Outcome {
     let call = argv::parse(request.args);
     let is_codex = request.program.is_none();
     if env.text(names::CODEX_POOL) == Some("off") || is_codex && !call.needs_account() {
-        return Outcome::Exec(out, Vec::new());
+        return Action::Exec(out, Vec::new());
     }
     let mut lines: Vec<Line> = problems.into_iter().map(Line::Wrong).collect();
     let launch = Launch { request, settings: &settings, call: &call, is_codex };
     let mut seated = out.clone();
     match launch.home(paths.as_ref(), &mut seated, &mut lines) {
-        Ok(None) => Outcome::Exec(seated, lines),
-        Ok(Some(interlude)) => Outcome::Child(Box::new(interlude), seated, lines),
-        Err(Trouble::Named(error)) => Outcome::Fail(error.kind.exit_status(), error.to_string()),
-        Err(Trouble::Codex) => Outcome::Exec(out, lines),
+        Ok(None) => Action::Exec(seated, lines),
+        Ok(Some(auth_command)) => Action::Child(Box::new(auth_command), seated, lines),
+        Err(Trouble::Named(error)) => Action::Fail(error.kind.exit_status(), error.to_string()),
+        Err(Trouble::Codex) => Action::Exec(out, lines),
         Err(Trouble::Pool(why)) => {
             if let Some(name) = launch.named() {
                 let text = format!("account `{name}` was asked for, but {why}");
-                return Outcome::Fail(ErrorKind::NoUsableAccount.exit_status(), text);
+                return Action::Fail(ErrorKind::NoUsableAccount.exit_status(), text);
             }
             if let Some(paths) = &paths {
-                launch.enter_untouched(paths);
+                launch.record_untouched(paths);
             }
             let revokes =
                 if is_codex && call.is_login() { ", and a login revokes the one that is there" } else { "" };
             lines.push(Line::Wrong(format!("{why}; Codex starts without the pool{revokes}")));
-            Outcome::Exec(out, lines)
+            Action::Exec(out, lines)
         }
     }
 }
@@ -187,7 +188,7 @@ struct Launch<'a> {
 }
 
 /// The pool while we hold it.
-struct Held<'a> {
+struct Locked<'a> {
     lock: &'a PoolLock,
     pool: Pool,
     processes: Processes,
@@ -234,25 +235,26 @@ impl Launch<'_> {
         let lock;
         let (mut waited_for_codex, mut waited_for_usage) = (false, false);
         let mut held = loop {
-            let attempt = take_lock(paths)?;
+            let attempt = lock_pool(paths)?;
             let mut pool = Pool::open_for_launch(&attempt, paths, env.now)?;
             homes::rediscover_lost(&attempt, &mut pool, env.now)?;
             let processes = Processes::read(Some(&attempt), paths, env.now);
             login::undo_interrupted(&attempt, &mut pool, &processes, env.now)?;
             let shared = homes::reconcile(&attempt, &mut pool, &main_home, env.now)?;
             // Also what was in use until a moment ago: the next look at the ledger does not know of that any more.
-            for codex_home in
-                processes.ledger.homes(paths).iter().filter(|codex_home| **codex_home != main_home.clone())
+            for codex_home in homes::in_ledger(paths, &processes.ledger)
+                .iter()
+                .filter(|codex_home| **codex_home != main_home.clone())
             {
                 homes::reconcile(&attempt, &mut pool, codex_home, env.now)?;
             }
-            if shared == (HomeContent::Broken { settled: false }) && !waited_for_codex {
+            if shared == HomeContent::BeingWritten && !waited_for_codex {
                 drop(attempt);
                 homes::wait_until_whole(paths, &main_home);
                 waited_for_codex = true;
                 continue;
             }
-            pool.learn_from_logs(&attempt, &processes.ledger, main_home.dir(), env.now);
+            learn_from_logs(&mut pool, &attempt, &processes.ledger, main_home.dir(), env.now);
             let due = refresh_child::due(pool.standings(), self.settings, env.now);
             if due == Due::Wait && !waited_for_usage && self.named().is_none() {
                 // Noted before the wait, so that a wait in vain is not repeated by the next launch.
@@ -264,14 +266,14 @@ impl Launch<'_> {
                 continue;
             }
             lock = attempt;
-            break Held { lock: &lock, pool, processes, due, main_home: &main_home, codex: &codex, shared };
+            break Locked { lock: &lock, pool, processes, due, main_home: &main_home, codex: &codex, shared };
         };
         // Where that fails, a launch into a home says so; others need no home.
         let _ = homes::mcp_logins::share(&lock, paths, &main_home, None, env.now);
         if self.is_codex && (self.call.is_login() || self.call.is_logout()) {
-            let interlude = self.begin(&mut held, out)?;
+            let auth_command = self.begin(&mut held, out)?;
             held.pool.commit(&lock)?;
-            return Ok(interlude);
+            return Ok(auth_command);
         }
         let choice = self.choose(&held, lines)?;
         let seated = self.take_home(&mut held, choice, lines);
@@ -311,7 +313,7 @@ impl Launch<'_> {
     }
 
     /// Gives the program what its home needs: environment and arguments.
-    fn apply_home(&self, held: &mut Held<'_>, seated: &placement::Placement, out: &mut Program) {
+    fn apply_home(&self, held: &mut Locked<'_>, seated: &placement::Placement, out: &mut Program) {
         self.set_codex_home(held, &seated.home, out);
         if !self.is_codex {
             if let Some(id) = &seated.account {
@@ -321,13 +323,13 @@ impl Launch<'_> {
         }
         let extra = self.extra_args(held, seated);
         if !extra.is_empty() && self.call.attaches() {
-            self.enter_detached(held, seated);
+            self.record_detached(held, seated);
         }
         out.insert_args(self.call, self.request.args, &extra);
     }
 
     /// Gives the program the environment of its home.
-    fn set_codex_home(&self, held: &Held<'_>, codex_home: &CodexHome, out: &mut Program) {
+    fn set_codex_home(&self, held: &Locked<'_>, codex_home: &CodexHome, out: &mut Program) {
         if codex_home.dir() != held.main_home.dir() {
             out.set_env(names::CODEX_HOME, Some(codex_home.dir().as_os_str()));
             // Set by the user, or inherited from the home that we are in: it is the main home's already.
@@ -354,7 +356,7 @@ impl Launch<'_> {
     }
 }
 
-fn take_lock(paths: &PoolPaths) -> Result<PoolLock, Trouble> {
+fn lock_pool(paths: &PoolPaths) -> Result<PoolLock, Trouble> {
     match PoolLock::acquire(paths, LOCK_WAIT) {
         Ok(Some(lock)) => Ok(lock),
         Ok(None) => Err(Trouble::Pool(format!(
@@ -365,7 +367,7 @@ fn take_lock(paths: &PoolPaths) -> Result<PoolLock, Trouble> {
     }
 }
 
-impl Held<'_> {
+impl Locked<'_> {
     /// Whether the token in a home may have to be renewed before somebody starts on it.
     fn runs_out_soon(&self, codex_home: &CodexHome, now: i64) -> bool {
         let expires_at = self.pool.state().home(&codex_home.auth_json()).and_then(|memory| memory.expires_at);

@@ -2,11 +2,11 @@
 
 use std::ffi::OsString;
 
-use super::Held;
-use super::ledger::Entry;
+use super::Locked;
 use crate::account::AccountId;
 use crate::env::{Env, names};
 use crate::homes::{CodexHome, in_use};
+use crate::ledger::LaunchEntry;
 use crate::process::{self, Liveness};
 use crate::store::path_of_key;
 
@@ -30,9 +30,9 @@ pub(super) fn depth_value(depth: u32, thread: Option<&str>) -> OsString {
 }
 
 /// The session that we run inside: its home, and its account if that is known.
-pub(super) fn session(env: &Env, held: &Held<'_>) -> Option<(CodexHome, Option<AccountId>)> {
+pub(super) fn session(env: &Env, held: &Locked<'_>) -> Option<(CodexHome, Option<AccountId>)> {
     let (paths, processes) = (&held.pool.paths, &held.processes);
-    let of_entry = |entry: &Entry| {
+    let of_entry = |entry: &LaunchEntry| {
         let home = CodexHome::of_auth_json(paths, &path_of_key(&entry.home))?;
         // The home may have changed hands under it (`use --force`).
         let account = held.pool.state().home(&home.auth_json()).map(|memory| memory.account.clone());
@@ -52,7 +52,7 @@ pub(super) fn session(env: &Env, held: &Held<'_>) -> Option<(CodexHome, Option<A
 }
 
 /// The home of the nearest launch or background server that this process descends from.
-fn above(held: &Held<'_>) -> Option<CodexHome> {
+fn above(held: &Locked<'_>) -> Option<CodexHome> {
     let me = held.processes.me.as_ref()?;
     let mut at = process::stat(me.pid)?.parent;
     // The table can change while we climb; the bound keeps that harmless.

@@ -5,16 +5,17 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use super::choose::{Choice, label_of, may_be_used};
-use super::ledger::{self, Entry};
-use super::{Held, Launch, Line, Trouble, databases};
+use super::{Launch, Line, Locked, Trouble, databases};
 use crate::account::AccountId;
+use crate::codex::background_server::BackgroundServer;
 use crate::codex::configuration::CredentialsStore;
-use crate::codex::{background_server, probe};
+use crate::codex::probe;
 use crate::config::Parallel;
 use crate::env::names;
 use crate::error::Error;
-use crate::homes::in_use::{self, HomeUser, Kind};
+use crate::homes::in_use::{HomeUser, UserKind};
 use crate::homes::{self, CodexHome, HomeContent};
+use crate::ledger::{self, LaunchEntry};
 use crate::paths::PoolPaths;
 use crate::store::path_key;
 
@@ -34,25 +35,25 @@ impl Launch<'_> {
     /// next launch could swap the home away under us.
     pub(super) fn take_home(
         &self,
-        held: &mut Held<'_>,
+        held: &mut Locked<'_>,
         choice: Choice,
         lines: &mut Vec<Line>,
     ) -> Result<Placement, Trouble> {
         let shared = held.main_home.clone();
         let id = match choice {
             Choice::Stay(codex_home, account) => {
-                self.enter(held, &codex_home, account.as_ref())?;
+                self.record(held, &codex_home, account.as_ref())?;
                 return Ok(Placement { home: codex_home, account, attaches: false });
             }
             Choice::Attach(codex_home, account) => {
-                self.enter(held, &codex_home, account.as_ref())?;
+                self.record(held, &codex_home, account.as_ref())?;
                 return Ok(Placement { home: codex_home, account, attaches: true });
             }
             Choice::Live => return self.stay(held, None, lines),
             Choice::Account(id) => id,
         };
         if held.live() == Some(&id) {
-            self.enter(held, &shared, Some(&id))?;
+            self.record(held, &shared, Some(&id))?;
             if matches!(held.shared, HomeContent::Account { stale: true, .. }) {
                 self.put(held, &shared, &id)?;
             }
@@ -82,10 +83,10 @@ impl Launch<'_> {
         }
         let Some(in_the_way) = self.free_main_home(held)? else {
             let before = held.live().cloned();
-            self.enter(held, &shared, Some(&id))?;
+            self.record(held, &shared, Some(&id))?;
             if let Err(trouble) = self.put(held, &shared, &id) {
                 // It goes on with what is there.
-                self.enter(held, &shared, before.as_ref())?;
+                self.record(held, &shared, before.as_ref())?;
                 return Err(trouble);
             }
             lines.push(Line::Switched(switched(held, before.as_ref(), &id)));
@@ -102,12 +103,12 @@ impl Launch<'_> {
     }
 
     /// What keeps the main home from changing hands, for a message; `None` if it is free.
-    pub(super) fn in_the_way(&self, held: &Held<'_>) -> Option<String> {
+    pub(super) fn in_the_way(&self, held: &Locked<'_>) -> Option<String> {
         match &held.shared {
             HomeContent::Unmanaged(kind) => return Some(format!("CODEX_HOME holds {kind}")),
             HomeContent::Unreadable(why) => return Some(format!("auth.json cannot be read ({why})")),
-            HomeContent::Broken { settled: false } => return Some("auth.json is being written".to_owned()),
-            HomeContent::Broken { settled: true } | HomeContent::Empty | HomeContent::Account { .. } => {}
+            HomeContent::BeingWritten => return Some("auth.json is being written".to_owned()),
+            HomeContent::Broken | HomeContent::Empty | HomeContent::Account { .. } => {}
         }
         if held.processes.blind() {
             return Some("the launch ledger cannot be read".to_owned());
@@ -120,7 +121,7 @@ impl Launch<'_> {
         first.map(|user| user.describe())
     }
 
-    fn users_of_home(&self, held: &Held<'_>, codex_home: &CodexHome) -> Vec<HomeUser> {
+    fn users_of_home(&self, held: &Locked<'_>, codex_home: &CodexHome) -> Vec<HomeUser> {
         held.processes.users_of_home(
             &held.pool,
             held.main_home,
@@ -133,7 +134,7 @@ impl Launch<'_> {
     /// main home, for a message; `free`: nobody is in the home.
     fn join_home(
         &self,
-        held: &mut Held<'_>,
+        held: &mut Locked<'_>,
         home: &CodexHome,
         id: &AccountId,
         why: &str,
@@ -141,16 +142,16 @@ impl Launch<'_> {
         lines: &mut Vec<Line>,
     ) -> Result<Placement, Trouble> {
         let now = self.env().now;
-        self.enter(held, home, Some(id))?;
+        self.record(held, home, Some(id))?;
         let updated = homes::own_home::update(held.lock, &held.pool.paths, held.main_home, home, free, now);
         let ready = updated.and_then(|()| {
             match homes::reconcile_whole(held.lock, &mut held.pool, home, now)? {
                 HomeContent::Account { id: there, stale: false } if there == *id => return Ok(()),
                 HomeContent::Account { .. } | HomeContent::Empty => {}
-                HomeContent::Broken { settled: true } => {
+                HomeContent::Broken => {
                     homes::clear_broken(held.lock, &mut held.pool, home, now)?;
                 }
-                HomeContent::Broken { settled: false } => {
+                HomeContent::BeingWritten => {
                     return Err(Error::new("the login in its own home is being written"));
                 }
                 HomeContent::Unmanaged(kind) => return Err(Error::new(format!("its own home holds {kind}"))),
@@ -158,7 +159,7 @@ impl Launch<'_> {
                     return Err(Error::new(format!("the login in its own home cannot be read ({why})")));
                 }
             }
-            homes::place(held.lock, &mut held.pool, &held.processes, home, id, now)
+            homes::put(held.lock, &mut held.pool, &held.processes, home, id, now)
         });
         if let Err(error) = ready {
             return self.stay(held, Some((id, String::new(), error.to_string())), lines);
@@ -170,7 +171,7 @@ impl Launch<'_> {
     /// Stays in the main home with whatever is there, and says so if somebody else was meant.
     fn stay(
         &self,
-        held: &mut Held<'_>,
+        held: &mut Locked<'_>,
         instead_of: Option<(&AccountId, String, String)>,
         lines: &mut Vec<Line>,
     ) -> Result<Placement, Trouble> {
@@ -189,7 +190,7 @@ impl Launch<'_> {
             let who = live.as_ref().map_or("the login in CODEX_HOME", |id| label_of(held, id));
             lines.push(Line::Wrong(format!("staying on {who} instead of {wanted}: {detail}")));
         }
-        self.enter(held, &shared, live.as_ref())?;
+        self.record(held, &shared, live.as_ref())?;
         if let (Some(id), HomeContent::Account { stale: true, .. }) = (&live, &held.shared) {
             self.put(held, &shared, id)?;
         }
@@ -197,12 +198,12 @@ impl Launch<'_> {
     }
 
     /// Codex deletes a login that its configuration forbids here.
-    fn live_is_forbidden(&self, held: &Held<'_>) -> bool {
+    fn live_is_forbidden(&self, held: &Locked<'_>) -> bool {
         !may_be_used(held, held.live())
     }
 
     /// A home without a login, so that there is nothing to delete.
-    fn empty_home(&self, held: &mut Held<'_>, lines: &mut Vec<Line>) -> Result<Placement, Trouble> {
+    fn empty_home(&self, held: &mut Locked<'_>, lines: &mut Vec<Line>) -> Result<Placement, Trouble> {
         let now = self.env().now;
         let mut n = 1;
         let codex_home = loop {
@@ -218,7 +219,7 @@ impl Launch<'_> {
             }
         };
         homes::own_home::update_special(held.lock, &held.pool.paths, held.main_home, &codex_home, now)?;
-        self.enter(held, &codex_home, None)?;
+        self.record(held, &codex_home, None)?;
         lines.push(Line::Wrong(
             "Codex's configuration allows none of the pool's accounts here; it starts without a login"
                 .to_owned(),
@@ -226,29 +227,29 @@ impl Launch<'_> {
         Ok(Placement { home: codex_home, account: None, attaches: false })
     }
 
-    fn put(&self, held: &mut Held<'_>, codex_home: &CodexHome, id: &AccountId) -> Result<(), Trouble> {
+    fn put(&self, held: &mut Locked<'_>, codex_home: &CodexHome, id: &AccountId) -> Result<(), Trouble> {
         let now = self.env().now;
-        if matches!(held.shared, HomeContent::Broken { .. }) && !codex_home.is_own() {
+        if matches!(held.shared, HomeContent::BeingWritten | HomeContent::Broken) && !codex_home.is_own() {
             homes::clear_broken(held.lock, &mut held.pool, codex_home, now)?;
         }
-        Ok(homes::place(held.lock, &mut held.pool, &held.processes, codex_home, id, now)?)
+        Ok(homes::put(held.lock, &mut held.pool, &held.processes, codex_home, id, now)?)
     }
 
-    pub(super) fn enter(
+    pub(super) fn record(
         &self,
-        held: &Held<'_>,
+        held: &Locked<'_>,
         codex_home: &CodexHome,
         account: Option<&AccountId>,
     ) -> Result<(), Trouble> {
         let Some(me) = &held.processes.me else {
             return Err(Trouble::Pool("the system does not tell which processes run".to_owned()));
         };
-        Ok(ledger::enter(&held.pool.paths, me, &self.entry(codex_home, account))?)
+        Ok(ledger::record(&held.pool.paths, me, &self.entry(codex_home, account))?)
     }
 
     /// Enters a launch that goes on without the pool, so that nobody swaps its home away. Where even that is
     /// impossible, Codex starts all the same.
-    pub(super) fn enter_untouched(&self, paths: &PoolPaths) {
+    pub(super) fn record_untouched(&self, paths: &PoolPaths) {
         let (Ok(me), Ok(main_home)) =
             (crate::process::ProcessId::of_self(), CodexHome::main_of_env(self.env(), paths))
         else {
@@ -258,7 +259,7 @@ impl Launch<'_> {
         let home = inherited.filter(|dir| homes::main_home_of(paths, dir).is_some());
         let codex_home = home.and_then(|dir| CodexHome::of_auth_json(paths, &dir.join("auth.json")));
         if paths.root().is_dir() {
-            let _ = ledger::enter(
+            let _ = ledger::record(
                 paths,
                 &me,
                 &self.entry(&codex_home.unwrap_or_else(|| main_home.clone()), None),
@@ -266,12 +267,12 @@ impl Launch<'_> {
         }
     }
 
-    fn entry(&self, codex_home: &CodexHome, account: Option<&AccountId>) -> Entry {
+    fn entry(&self, codex_home: &CodexHome, account: Option<&AccountId>) -> LaunchEntry {
         let command = match &self.request.program {
             None => self.call.describe().to_owned(),
             Some(program) => program.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         };
-        Entry {
+        LaunchEntry {
             account: account.cloned(),
             home: path_key(&codex_home.auth_json()),
             cwd: self.env().cwd.as_deref().map(path_key),
@@ -282,36 +283,36 @@ impl Launch<'_> {
     }
 
     /// Enters again that this launch keeps off the background server: an option of ours does that.
-    pub(super) fn enter_detached(&self, held: &Held<'_>, seated: &Placement) {
-        let entry = Entry { attached: false, ..self.entry(&seated.home, seated.account.as_ref()) };
+    pub(super) fn record_detached(&self, held: &Locked<'_>, seated: &Placement) {
+        let entry = LaunchEntry { attached: false, ..self.entry(&seated.home, seated.account.as_ref()) };
         if let Some(me) = &held.processes.me {
             // It is there already; without this it only counts as one that a server takes along.
-            let _ = ledger::enter(&held.pool.paths, me, &entry);
+            let _ = ledger::record(&held.pool.paths, me, &entry);
         }
     }
 
     /// What keeps the main home from changing hands, once its idle background server is stopped: that is
     /// in nobody's use, but would go on with the old account, and with its file.
-    pub(super) fn free_main_home(&self, held: &mut Held<'_>) -> Result<Option<String>, Trouble> {
+    pub(super) fn free_main_home(&self, held: &mut Locked<'_>) -> Result<Option<String>, Trouble> {
         let in_the_way = self.in_the_way(held);
         let dir = held.main_home.dir();
-        let Some(server) = in_use::server(dir).filter(|_| in_the_way.is_none()) else {
+        let Some(server) = BackgroundServer::of_home(dir).filter(|_| in_the_way.is_none()) else {
             return Ok(in_the_way);
         };
         let own = self.request.program.is_none().then_some(self.request.own).flatten();
-        let stopped = crate::codex::find::find(self.env(), self.settings, own)
-            .is_ok_and(|codex| background_server::stop(&codex, dir, &server));
+        let stopped =
+            crate::codex::find::find(self.env(), self.settings, own).is_ok_and(|codex| server.stop(&codex));
         // That took its time, in which it may have written.
         held.shared = homes::reconcile(held.lock, &mut held.pool, held.main_home, self.env().now)?;
         if stopped {
             return Ok(self.in_the_way(held));
         }
-        let stays = HomeUser { kind: Kind::Server, pid: Some(server.pid), account: None };
+        let stays = HomeUser { kind: UserKind::BackgroundServer, pid: Some(server.pid), account: None };
         Ok(Some(format!("{}, which does not stop", stays.describe())))
     }
 
     /// The arguments that the shim adds, and no others.
-    pub(super) fn extra_args(&self, held: &mut Held<'_>, seated: &Placement) -> Vec<OsString> {
+    pub(super) fn extra_args(&self, held: &mut Locked<'_>, seated: &Placement) -> Vec<OsString> {
         let home = seated.home.dir() != held.main_home.dir();
         let mut extra: Vec<OsString> = Vec::new();
         let store = held.codex.cli_auth_credentials_store.unwrap_or(CredentialsStore::File);
@@ -329,8 +330,8 @@ impl Launch<'_> {
 
     /// Whether the home's background server answers as somebody else, or nobody knows as whom, and
     /// the installed Codex can do without it.
-    fn wrong_server(&self, held: &mut Held<'_>, seated: &Placement) -> bool {
-        let Some(server) = in_use::server(seated.home.dir()) else { return false };
+    fn wrong_server(&self, held: &mut Locked<'_>, seated: &Placement) -> bool {
+        let Some(server) = BackgroundServer::of_home(seated.home.dir()) else { return false };
         let memory = held.pool.state().home(&seated.home.auth_json());
         let serves = memory.and_then(|memory| homes::server_account(memory, &server));
         if serves.is_some() && serves == seated.account {
@@ -339,7 +340,7 @@ impl Launch<'_> {
         self.supports_no_daemon(held)
     }
 
-    fn supports_no_daemon(&self, held: &mut Held<'_>) -> bool {
+    fn supports_no_daemon(&self, held: &mut Locked<'_>) -> bool {
         let Ok(codex) = crate::codex::find::find(self.env(), self.settings, self.request.own) else {
             return false;
         };
@@ -357,7 +358,7 @@ impl Launch<'_> {
     }
 }
 
-fn switched(held: &Held<'_>, before: Option<&AccountId>, id: &AccountId) -> String {
+fn switched(held: &Locked<'_>, before: Option<&AccountId>, id: &AccountId) -> String {
     match before {
         Some(before) => format!("{} (was {})", label_of(held, id), label_of(held, before)),
         None => label_of(held, id).to_owned(),

@@ -3,12 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Held, Launch};
+use super::{Launch, Locked};
 use crate::account::AccountId;
 use crate::codex::argv::Target;
+use crate::codex::background_server::BackgroundServer;
 use crate::codex::threads::{self, ThreadMeta};
 use crate::homes::{self, CodexHome, in_use};
-use crate::process;
 use crate::store::path_key;
 
 /// Whose the session is that a command goes on with.
@@ -30,7 +30,7 @@ pub(super) enum Owner {
 
 impl Launch<'_> {
     /// The owner of the session that this command goes on with.
-    pub(super) fn owner(&self, held: &Held<'_>) -> Owner {
+    pub(super) fn owner(&self, held: &Locked<'_>) -> Owner {
         let thread = match self.call.target {
             Target::None => return Owner::None,
             // The list begins with it; 0.169 shows only the account's own.
@@ -65,7 +65,7 @@ impl Launch<'_> {
     }
 
     /// Remembers who launched in this folder.
-    pub(super) fn remember_folder(&self, held: &mut Held<'_>, account: &AccountId) {
+    pub(super) fn remember_folder(&self, held: &mut Locked<'_>, account: &AccountId) {
         if let Some(folder) = self.folder() {
             let now_ms = self.env().now_ms;
             let interactive = self.is_codex && self.call.is_interactive();
@@ -75,7 +75,7 @@ impl Launch<'_> {
 }
 
 /// Who made the thread: by its own word, else (older Codex) by the launches in its folder.
-fn creator(held: &Held<'_>, thread: &ThreadMeta) -> Owner {
+fn creator(held: &Locked<'_>, thread: &ThreadMeta) -> Owner {
     let (Some(user), Some(account)) = (&thread.creator_user_id, &thread.creator_account_id) else {
         let began_at = threads::began_at(&thread.id).unwrap_or(0);
         let folder = held.pool.state().folders.get(&path_key(&thread.cwd));
@@ -87,26 +87,23 @@ fn creator(held: &Held<'_>, thread: &ThreadMeta) -> Owner {
 }
 
 /// Who launched last in a folder; for an interface, who launched one, if anybody did.
-fn last_in(held: &Held<'_>, folder: &Path, interactive: bool) -> Option<AccountId> {
+fn last_in(held: &Locked<'_>, folder: &Path, interactive: bool) -> Option<AccountId> {
     let folder = held.pool.state().folders.get(&path_key(folder))?;
     let interface = folder.interface.as_ref().filter(|_| interactive).and_then(|id| known(held, id));
     interface.or_else(|| known(held, &folder.account))
 }
 
 /// The account, if it is in the pool.
-fn known(held: &Held<'_>, id: &AccountId) -> Option<AccountId> {
+fn known(held: &Locked<'_>, id: &AccountId) -> Option<AccountId> {
     held.pool.standings().get(id).map(|standing| standing.id.clone())
 }
 
 /// The home of whoever has the thread open for writing.
-fn holder(held: &Held<'_>, thread: &str) -> Option<Owner> {
-    let locks = held.main_home.dir().join("thread-writer-locks");
-    let of_thread = |name: &std::ffi::OsStr| name.to_str().is_some_and(|name| name.contains(thread));
-    let file = std::fs::read_dir(&locks).ok()?.filter_map(Result::ok).find(|e| of_thread(&e.file_name()))?;
-    let pid = *process::flock_holders(&file.path()).pids.first()?;
+fn holder(held: &Locked<'_>, thread: &str) -> Option<Owner> {
+    let pid = threads::writer(held.main_home.dir(), thread)?;
     let home = in_use::home_of(&held.pool.paths, held.main_home, pid);
     let memory = held.pool.state().home(&home.auth_json());
-    let account = match in_use::server(home.dir()).filter(|server| server.pid == pid) {
+    let account = match BackgroundServer::of_home(home.dir()).filter(|server| server.pid == pid) {
         // It answers as whom it read when it started.
         Some(server) => memory.and_then(|memory| homes::server_account(memory, &server)),
         None => memory.map(|memory| memory.account.clone()),

@@ -14,9 +14,7 @@ pub use erase::erase;
 pub(crate) use index::Sources;
 pub use lost_found::{LostFound, Why};
 pub use registry::{REGISTRY_VERSION, Registry};
-pub use state::{
-    Capabilities, FolderRecord, HomeRecord, Mark, MarkKind, ServerRecord, State, path_key, path_of_key,
-};
+pub use state::{FolderRecord, HomeRecord, Mark, MarkKind, ServerRecord, State, path_key, path_of_key};
 pub use v1::{ForeignAccount, Migration, is_registry, migrate_if_v1, parse_foreign_store};
 
 use serde::Serialize;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::account::AccountId;
 use crate::auth_doc::{AuthDoc, DocHash};
+use crate::codex::probe::Capabilities;
 use crate::error::Result;
 use crate::files::{Durability, PoolLock};
 use crate::paths::PoolPaths;
@@ -156,14 +157,6 @@ pub struct Mark {
     pub process: String,
     /// When, Unix seconds.
     pub at: i64,
-}
-
-/// What a Codex installation supports.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Capabilities {
-    /// `--no-daemon`
-    #[serde(default)]
-    pub no_daemon: bool,
 }
 
 impl State {

@@ -2,7 +2,6 @@
 
 pub mod answer;
 mod cache;
-mod learn;
 pub mod session_log;
 mod window;
 

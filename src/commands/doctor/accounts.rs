@@ -31,7 +31,7 @@ pub(super) fn checks(scene: &Scene<'_>) -> Vec<Check> {
 }
 
 /// What is wrong with an account's credentials.
-fn login(place: &Place<'_>, account: &Account) -> Option<Check> {
+fn login(place: &Place, account: &Account) -> Option<Check> {
     const ID: &str = "login";
     let pool = place.pool.as_ref().ok()?;
     if let Some(error) = account.trouble() {
@@ -53,7 +53,7 @@ fn login(place: &Place<'_>, account: &Account) -> Option<Check> {
 }
 
 /// Requests for usage, or renewals, that failed the last time.
-fn usage(place: &Place<'_>, now: i64) -> Vec<Check> {
+fn usage(place: &Place, now: i64) -> Vec<Check> {
     const ID: &str = "usage";
     let failed = |account: &Account| {
         if account.auth.state != AuthState::Ok {
@@ -74,7 +74,7 @@ fn usage(place: &Place<'_>, now: i64) -> Vec<Check> {
 }
 
 /// What the next launch does.
-fn pick(place: &Place<'_>, now: i64) -> Option<Check> {
+fn pick(place: &Place, now: i64) -> Option<Check> {
     const ID: &str = "pick";
     let (pool, home) = (place.pool.as_ref().ok()?, place.codex_home.as_ref().ok()?);
     let views = view::of_pool(&home.ctx, pool, &place.processes.ledger, place.live(), now);

@@ -4,9 +4,10 @@
 use std::path::Path;
 
 use codex_pool_core::auth_doc::AuthDoc;
+use codex_pool_core::codex::background_server::BackgroundServer;
 use codex_pool_core::codex::configuration::{CodexSettings, CredentialsStore};
 use codex_pool_core::config::Parallel;
-use codex_pool_core::homes::{self, AuthFile, HomeContent, NoMainHome, in_use, own_home};
+use codex_pool_core::homes::{self, AuthFile, HomeContent, NoMainHome, own_home};
 use codex_pool_core::launch::candidates;
 use nix::unistd::{AccessFlags, access};
 
@@ -56,7 +57,7 @@ pub(super) fn checks(scene: &Scene<'_>) -> Vec<Check> {
     checks
 }
 
-fn auth_json(place: &Place<'_>, codex_home: &CodexHome<'_>) -> Check {
+fn auth_json(place: &Place, codex_home: &CodexHome) -> Check {
     const ID: &str = "auth.json";
     let main_home = &codex_home.ctx.main_home;
     let path = main_home.auth_json();
@@ -102,10 +103,10 @@ fn auth_json(place: &Place<'_>, codex_home: &CodexHome<'_>) -> Check {
             ),
         )
         .fix("`codex logout`, if you do not need that login"),
-        HomeContent::Broken { settled: false } => {
+        HomeContent::BeingWritten => {
             Check::warn(ID, format!("{file} is being written just now")).fix("`codex-pool doctor` again")
         }
-        HomeContent::Broken { settled: true } => Check::warn(
+        HomeContent::Broken => Check::warn(
             ID,
             format!("{file} is not a whole auth.json; the next launch moves it to lost+found/"),
         )
@@ -146,7 +147,7 @@ fn credential_store(codex: &CodexSettings, dir: &Path) -> Check {
     ))
 }
 
-fn restrictions(place: &Place<'_>, codex_home: &CodexHome<'_>) -> Vec<Check> {
+fn restrictions(place: &Place, codex_home: &CodexHome) -> Vec<Check> {
     const ID: &str = "restrictions";
     let codex = &codex_home.ctx.codex;
     let mut checks: Vec<Check> = codex
@@ -183,10 +184,10 @@ fn restrictions(place: &Place<'_>, codex_home: &CodexHome<'_>) -> Vec<Check> {
 }
 
 /// The background servers: the main home's, and those of the accounts' own homes.
-fn server(place: &Place<'_>, codex_home: &CodexHome<'_>) -> Vec<Check> {
+fn server(place: &Place, codex_home: &CodexHome) -> Vec<Check> {
     const ID: &str = "background-server";
     let codex_home = &codex_home.ctx.main_home;
-    let Some(server) = in_use::server(codex_home.dir()) else {
+    let Some(server) = BackgroundServer::of_home(codex_home.dir()) else {
         return vec![Check::ok(ID, "none runs")];
     };
     let memory = place.pool.as_ref().ok().and_then(|pool| pool.state().home(&codex_home.auth_json()));
@@ -209,7 +210,7 @@ fn server(place: &Place<'_>, codex_home: &CodexHome<'_>) -> Vec<Check> {
     }]
 }
 
-fn parallel(scene: &Scene<'_>, codex_home: &CodexHome<'_>) -> Check {
+fn parallel(scene: &Scene<'_>, codex_home: &CodexHome) -> Check {
     const ID: &str = "parallel";
     if scene.settings.parallel == Parallel::Off {
         return Check::ok(ID, "off: while a session runs, launches stay on its account");

@@ -45,7 +45,7 @@ fn addresses(scene: &Scene<'_>) -> Vec<(&'static str, Result<Address, NetError>)
 }
 
 /// Who issued the pool's logins.
-fn issuers(place: &Place<'_>) -> Vec<Option<String>> {
+fn issuers(place: &Place) -> Vec<Option<String>> {
     let Ok(pool) = &place.pool else { return Vec::new() };
     let docs = place.accounts().iter().filter_map(|a| pool.credentials().load(&a.id).ok().flatten());
     let mut issuers: Vec<_> =

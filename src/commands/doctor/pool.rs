@@ -58,7 +58,7 @@ pub(super) fn checks(scene: &Scene<'_>) -> Vec<Check> {
 }
 
 /// Whose the files are, and who else may read them.
-fn permissions(place: &Place<'_>) -> Check {
+fn permissions(place: &Place) -> Check {
     const ID: &str = "permissions";
     let root = place.paths.root();
     let me = nix::unistd::geteuid().as_raw();
@@ -103,7 +103,7 @@ fn writable() -> nix::unistd::AccessFlags {
 
 /// What must be private: the pool's folder, what is directly in it, and every file with credentials.
 /// Links are left out: what they lead to is somebody else's matter. With each whether it is a folder.
-fn private_paths(place: &Place<'_>) -> Vec<(PathBuf, bool)> {
+fn private_paths(place: &Place) -> Vec<(PathBuf, bool)> {
     let paths = &place.paths;
     let mut found = vec![(paths.root().to_owned(), true)];
     let not_secret = [paths.bin(), paths.config(), paths.root().join("env"), paths.root().join("env.fish")];
@@ -134,7 +134,7 @@ fn entries(dir: &Path) -> Vec<(PathBuf, bool)> {
 }
 
 /// The registry, and the documents that belong to it.
-fn registry(place: &Place<'_>) -> Vec<Check> {
+fn registry(place: &Place) -> Vec<Check> {
     const ID: &str = "registry";
     let file = place.paths.registry();
     let credentials = Credentials::new(&place.paths);
@@ -197,7 +197,7 @@ fn count(accounts: usize) -> String {
 }
 
 /// Locks cannot be stale, since the system releases them with their process, but a process can hang.
-fn locks(place: &Place<'_>) -> Vec<Check> {
+fn locks(place: &Place) -> Vec<Check> {
     const ID: &str = "lock";
     let mut checks = Vec::new();
     for (file, who_waits) in [
@@ -239,7 +239,7 @@ fn held_for_long(file: &Path) -> Option<LockHolders> {
 }
 
 /// What was begun and not ended.
-fn unfinished(place: &Place<'_>, now: i64) -> Vec<Check> {
+fn unfinished(place: &Place, now: i64) -> Vec<Check> {
     const ID: &str = "unfinished";
     let mut checks = Vec::new();
     let Ok(pool) = &place.pool else { return checks };
@@ -292,7 +292,7 @@ fn unfinished(place: &Place<'_>, now: i64) -> Vec<Check> {
 
 /// What is of no more use: caches that cannot be read, files and homes that a crash left, documents
 /// whose time is over.
-fn leftovers(place: &Place<'_>, now: i64) -> Check {
+fn leftovers(place: &Place, now: i64) -> Check {
     const ID: &str = "leftovers";
     let paths = &place.paths;
     let mut found: Vec<Repair> = Vec::new();

@@ -20,8 +20,7 @@ use codex_pool_core::usage::UsageCache;
 use codex_pool_core::{Error, Result};
 
 use super::scene::Place;
-use crate::commands::context;
-use crate::programs;
+use crate::{context, programs};
 
 /// One repair.
 #[derive(Debug)]
@@ -175,7 +174,7 @@ fn set_aside(lock: &PoolLock, paths: &PoolPaths, cache: &Path) -> Result<String>
 
 /// Homes of logins whose process is gone and that no mark speaks of (those are undone, see
 /// [`Mend::Undo`]).
-pub(super) fn abandoned_homes(place: &Place<'_>) -> Vec<PathBuf> {
+pub(super) fn abandoned_homes(place: &Place) -> Vec<PathBuf> {
     let marked: Vec<PathBuf> = place.pool.as_ref().map_or_else(
         |_| Vec::new(),
         |pool| {

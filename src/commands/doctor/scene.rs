@@ -1,11 +1,9 @@
 //! What the checks look at, read once and without changing anything. What cannot be had is an error
 //! in its place, so that the other checks go on.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use codex_pool_core::account::{Account, AccountId};
-use codex_pool_core::codex::argv;
-use codex_pool_core::codex::configuration::{CodexSettings, SYSTEM_DIR, Surroundings};
 use codex_pool_core::codex::find::{self, NoCodex};
 use codex_pool_core::config::Settings;
 use codex_pool_core::env::Env;
@@ -15,7 +13,7 @@ use codex_pool_core::paths::PoolPaths;
 use codex_pool_core::pool::Pool;
 use codex_pool_core::{Error, Result};
 
-use crate::commands::context::{self, Context};
+use crate::context::{self, Context};
 
 /// The surroundings, and in them the pool as it is.
 pub(super) struct Scene<'a> {
@@ -26,23 +24,23 @@ pub(super) struct Scene<'a> {
     /// What is wrong with `config.toml`.
     pub(super) settings_problems: Vec<String>,
     /// The pool, if there is a place for one.
-    pub(super) place: Result<Place<'a>>,
+    pub(super) place: Result<Place>,
 }
 
 /// A pool's place and what is there.
-pub(super) struct Place<'a> {
+pub(super) struct Place {
     pub(super) paths: PoolPaths,
     /// The registry and the state. A missing one is empty, one of version 1 an error.
     pub(super) pool: Result<Pool>,
     pub(super) processes: Processes,
     /// The user's CODEX_HOME with what is in it.
-    pub(super) codex_home: std::result::Result<CodexHome<'a>, NoMainHome>,
+    pub(super) codex_home: std::result::Result<CodexHome, NoMainHome>,
 }
 
 /// The user's CODEX_HOME.
-pub(super) struct CodexHome<'a> {
+pub(super) struct CodexHome {
     /// Base and Codex's settings, in the form that the other verbs use.
-    pub(super) ctx: Context<'a>,
+    pub(super) ctx: Context,
     /// What the main home holds.
     pub(super) shared: HomeContent,
 }
@@ -66,13 +64,13 @@ impl<'a> Scene<'a> {
     }
 
     /// The pool's place, if there is one.
-    pub(super) fn place(&self) -> Option<&Place<'a>> {
+    pub(super) fn place(&self) -> Option<&Place> {
         self.place.as_ref().ok()
     }
 }
 
-impl<'a> Place<'a> {
-    fn look(env: &'a Env, paths: PoolPaths, settings: &Settings) -> Place<'a> {
+impl Place {
+    fn look(env: &Env, paths: PoolPaths, settings: &Settings) -> Place {
         let codex_home = homes::CodexHome::main_of_env(env, &paths)
             .map(|main_home| CodexHome::look(env, &paths, settings, main_home));
         Place {
@@ -104,22 +102,10 @@ impl<'a> Place<'a> {
     }
 }
 
-impl<'a> CodexHome<'a> {
-    fn look(
-        env: &'a Env,
-        paths: &PoolPaths,
-        settings: &Settings,
-        main_home: homes::CodexHome,
-    ) -> CodexHome<'a> {
-        let around = Surroundings {
-            codex_home: main_home.dir(),
-            system_dir: Path::new(SYSTEM_DIR),
-            user_home: env.home(),
-            cwd: env.cwd.as_deref(),
-        };
-        let codex = CodexSettings::read(around, &argv::parse(&[]));
-        let shared = homes::look(paths, &main_home);
-        let ctx = Context { env, paths: paths.clone(), settings: settings.clone(), main_home, codex };
+impl CodexHome {
+    fn look(env: &Env, paths: &PoolPaths, settings: &Settings, main_home: homes::CodexHome) -> CodexHome {
+        let shared = HomeContent::read(paths, &main_home);
+        let ctx = Context::of(env, paths.clone(), settings.clone(), main_home, |_| {});
         CodexHome { ctx, shared }
     }
 }

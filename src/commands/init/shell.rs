@@ -7,12 +7,12 @@ use codex_pool_core::files::{self, Durability};
 use codex_pool_core::{Error, Result};
 
 use super::Ask;
-use crate::commands::Context;
+use crate::context::Context;
 use crate::shell_env::{self, EnvFiles, Home, StartLine};
 use crate::ui;
 
 /// Writes the env files and sees to it that new shells read them.
-pub(super) fn put_on_path(ctx: &Context<'_>, ask: Ask) -> Result<()> {
+pub(super) fn put_on_path(ctx: &Context, ask: Ask) -> Result<()> {
     let (root, bin) = (ctx.paths.root(), ctx.paths.bin());
     let Some(EnvFiles { sh, fish }) = shell_env::env_files(&bin) else {
         ui::warn(&format!(
@@ -28,7 +28,7 @@ pub(super) fn put_on_path(ctx: &Context<'_>, ask: Ask) -> Result<()> {
                 .map_err(|e| Error::io("write", &file, &e))?;
         }
     }
-    let first = all_on_path(ctx.env).into_iter().next().map(|(file, _)| file);
+    let first = all_on_path(&ctx.env).into_iter().next().map(|(file, _)| file);
     if first.as_ref().and_then(|file| file.canonicalize().ok()) == ctx.paths.shim().canonicalize().ok() {
         ui::line("It is first on PATH");
         return Ok(());
@@ -43,7 +43,7 @@ pub(super) fn put_on_path(ctx: &Context<'_>, ask: Ask) -> Result<()> {
     start_files(ctx, ask, &shell_env::start_lines(&user, root))
 }
 
-fn start_files(ctx: &Context<'_>, ask: Ask, lines: &[StartLine]) -> Result<()> {
+fn start_files(ctx: &Context, ask: Ask, lines: &[StartLine]) -> Result<()> {
     let Some(line) = lines.first().map(|start| &start.line) else { return Ok(()) };
     let missing: Vec<&StartLine> =
         lines.iter().filter(|start| !shell_env::has_line(start).unwrap_or(false)).collect();

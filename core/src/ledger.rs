@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fs2::FileExt;
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 use crate::account::AccountId;
 use crate::error::{Error, Result};
 use crate::files::{self, PoolLock};
-use crate::homes::CodexHome;
 use crate::paths::PoolPaths;
 use crate::process::{Liveness, ProcessId};
 use crate::store::path_of_key;
@@ -22,7 +21,7 @@ pub const UNSEEN_COUNTS: i64 = 12 * 3600;
 
 /// What a launch says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct LaunchEntry {
     /// The account, if it is known.
     pub account: Option<AccountId>,
     /// The home's `auth.json` (see [`crate::store::path_key`]).
@@ -42,22 +41,22 @@ pub struct Entry {
 
 /// One launch of the ledger.
 #[derive(Debug, Clone)]
-pub struct Launch {
+pub struct RecordedLaunch {
     /// Its process: the shim's, then Codex's.
     pub process: ProcessId,
-    /// Whether it runs; `Unknown` counts as running. A dead one whose entry a child [holds](hold) is `Unknown`.
+    /// Whether it runs; `Unknown` counts as running. A dead one whose entry a child [locks](lock_entry) is `Unknown`.
     pub liveness: Liveness,
     /// What it said; `None` if its file cannot be read, so that it may sit anywhere.
-    pub entry: Option<Entry>,
+    pub entry: Option<LaunchEntry>,
 }
 
 /// Every launch that still counts.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
     /// The launches.
-    pub launches: Vec<Launch>,
+    pub launches: Vec<RecordedLaunch>,
     /// What those said that ended since the ledger was last tidied (with the lock: by us, just now).
-    pub ended: Vec<Entry>,
+    pub ended: Vec<LaunchEntry>,
     /// When a launch was last entered or taken out, before we tidied, Unix nanoseconds.
     pub changed_at: i64,
     /// The folder could not be read: nobody knows who sits where.
@@ -82,7 +81,7 @@ impl Ledger {
             };
             let Some(process) = file.file_name().to_str().and_then(ProcessId::parse) else { continue };
             let liveness = match process.liveness(me) {
-                Liveness::Dead if is_held(&file.path()) => Liveness::Unknown,
+                Liveness::Dead if is_locked(&file.path()) => Liveness::Unknown,
                 liveness => liveness,
             };
             let entry = read_entry(&file.path());
@@ -99,18 +98,18 @@ impl Ledger {
                 ledger.ended.extend(entry);
                 continue;
             }
-            ledger.launches.push(Launch { process, liveness, entry });
+            ledger.launches.push(RecordedLaunch { process, liveness, entry });
         }
         ledger
     }
 
-    /// The homes of those that count and of those that ended just now, each once.
-    pub fn homes(&self, paths: &PoolPaths) -> Vec<CodexHome> {
+    /// Returns the `auth.json` of each home that a launch is in, or was in until just now.
+    pub fn auth_jsons(&self) -> Vec<PathBuf> {
         let entries = self.launches.iter().filter_map(|l| l.entry.as_ref()).chain(&self.ended);
         let mut keys: Vec<&str> = entries.map(|entry| entry.home.as_str()).collect();
         keys.sort_unstable();
         keys.dedup();
-        keys.into_iter().filter_map(|key| CodexHome::of_auth_json(paths, &path_of_key(key))).collect()
+        keys.into_iter().map(path_of_key).collect()
     }
 
     /// Running sessions of an account.
@@ -122,13 +121,13 @@ impl Ledger {
     }
 
     /// The launch of this name, if it is still running.
-    pub fn find(&self, name: &str) -> Option<&Launch> {
+    pub fn find(&self, name: &str) -> Option<&RecordedLaunch> {
         let process = ProcessId::parse(name)?;
         self.launches.iter().find(|l| l.process == process)
     }
 }
 
-fn read_entry(path: &Path) -> Option<Entry> {
+fn read_entry(path: &Path) -> Option<LaunchEntry> {
     serde_json::from_slice(&files::read_small(path, 1 << 16).ok()??).ok()
 }
 
@@ -146,7 +145,7 @@ fn modified(path: &Path) -> Option<i64> {
 ///
 /// # Errors
 /// If the file cannot be written.
-pub fn enter(paths: &PoolPaths, process: &ProcessId, entry: &Entry) -> Result<()> {
+pub fn record(paths: &PoolPaths, process: &ProcessId, entry: &LaunchEntry) -> Result<()> {
     let dir = paths.launches();
     let path = dir.join(process.to_string());
     let bytes = serde_json::to_vec(entry).map_err(|e| Error::new(format!("cannot encode a launch: {e}")))?;
@@ -170,18 +169,18 @@ pub fn enter(paths: &PoolPaths, process: &ProcessId, entry: &Entry) -> Result<()
 
 /// Keeps a launch in the ledger, whatever becomes of its process, while the answer is open there or in a child
 /// that has not become another program yet: until then, nothing tells whose child that is. `None`: it cannot be had.
-pub(super) fn hold(paths: &PoolPaths, process: &ProcessId) -> Option<fs::File> {
+pub(crate) fn lock_entry(paths: &PoolPaths, process: &ProcessId) -> Option<fs::File> {
     let file = fs::File::open(paths.launches().join(process.to_string())).ok()?;
     FileExt::try_lock_exclusive(&file).is_ok().then_some(file)
 }
 
 /// Whether somebody holds an entry.
-fn is_held(path: &Path) -> bool {
+fn is_locked(path: &Path) -> bool {
     let held = |file: fs::File| FileExt::try_lock_shared(&file).is_err();
     fs::File::open(path).is_ok_and(held)
 }
 
 /// Takes a launch out again: it did not happen, or it ended while we watched.
-pub fn leave(paths: &PoolPaths, process: &ProcessId) {
+pub fn remove(paths: &PoolPaths, process: &ProcessId) {
     let _ = fs::remove_file(paths.launches().join(process.to_string()));
 }

@@ -9,6 +9,7 @@ use super::reconcile::{adopt_late_write, reconcile_whole};
 use super::{AuthFile, CodexHome, HomeContent, Link, reconcile};
 use crate::account::AccountId;
 use crate::auth_doc::{AuthDoc, DocHash};
+use crate::codex::background_server::BackgroundServer;
 use crate::error::{Error, Result};
 use crate::files::{self, Durability, PoolLock};
 use crate::homes::in_use::{self, Processes};
@@ -20,7 +21,7 @@ use crate::store::{ServerRecord, path_key, path_of_key};
 ///
 /// # Errors
 /// No credentials in the pool, or the home cannot be written; it then holds what it held.
-pub fn place(
+pub fn put(
     lock: &PoolLock,
     pool: &mut Pool,
     processes: &Processes,
@@ -58,7 +59,7 @@ fn remember_server(pool: &mut Pool, codex_home: &CodexHome, id: &AccountId) {
     if memory.account == *id {
         return;
     }
-    let note = in_use::server(codex_home.dir()).map(|server| ServerRecord {
+    let note = BackgroundServer::of_home(codex_home.dir()).map(|server| ServerRecord {
         account: server_account(&memory, &server),
         pid: server.pid,
         start_ticks: server.start_ticks,
@@ -69,7 +70,7 @@ fn remember_server(pool: &mut Pool, codex_home: &CodexHome, id: &AccountId) {
 }
 
 /// The account that a background server read when it started; `None` if nobody knows.
-pub fn server_account(memory: &crate::store::HomeRecord, server: &in_use::Server) -> Option<AccountId> {
+pub fn server_account(memory: &crate::store::HomeRecord, server: &BackgroundServer) -> Option<AccountId> {
     if let Some(note) = &memory.server
         && note.pid == server.pid
         && note.start_ticks == server.start_ticks
@@ -98,13 +99,13 @@ fn elsewhere(
 ) -> Result<Option<PathBuf>> {
     let here = codex_home.auth_json();
     let mut target = None;
-    for other in remembered_and_homes(pool, id) {
+    for other in remembered_and_own(pool, id) {
         let path = other.auth_json();
         if path == here {
             continue;
         }
         let held = reconcile_whole(lock, pool, &other, now)?;
-        if held == (HomeContent::Broken { settled: false }) {
+        if held == HomeContent::BeingWritten {
             return Err(Error::new(format!("{} is being written", path.display())));
         }
         if held.account() != Some(id) {
@@ -120,13 +121,13 @@ fn elsewhere(
                     && let Some(doc) = pool.credentials().load(id)?
                 {
                     // What is read through the link must be the newest.
-                    renew(lock, pool, &other, &doc, now)?;
+                    rewrite(lock, pool, &other, &doc, now)?;
                 }
                 target = Some(path);
             } else {
                 vacate(lock, pool, &other, now)?;
                 // Nobody is there. What cannot be moved now stays for the next time.
-                let _ = super::own_home::settle(lock, &other.main_home(&pool.paths), &other);
+                let _ = super::own_home::move_shared_to_main(lock, &other.main_home(&pool.paths), &other);
             }
         } else {
             target = Some(share(lock, pool, &other, id, now)?);
@@ -149,7 +150,7 @@ fn remembered(pool: &Pool, id: &AccountId) -> Vec<CodexHome> {
 
 /// The same, and its homes, whatever they hold: what was remembered can be lost, or not have been written down by a
 /// launch that was killed, and a home's name says whose it is.
-fn remembered_and_homes(pool: &Pool, id: &AccountId) -> Vec<CodexHome> {
+fn remembered_and_own(pool: &Pool, id: &AccountId) -> Vec<CodexHome> {
     let mut codex_homes = remembered(pool, id);
     let homes = super::own_home::dirs_of(&pool.paths, id).into_iter().map(|dir| dir.join("auth.json"));
     let filled = homes.filter(|path| path.symlink_metadata().is_ok());
@@ -161,28 +162,31 @@ fn remembered_and_homes(pool: &Pool, id: &AccountId) -> Vec<CodexHome> {
 
 /// Whether a home of this account has a document that is not whole, which somebody may be writing.
 pub fn being_written(pool: &Pool, id: &AccountId) -> bool {
-    let unsettled = |codex_home: &CodexHome| {
-        super::look(&pool.paths, codex_home) == HomeContent::Broken { settled: false }
-    };
-    remembered_and_homes(pool, id).iter().any(unsettled)
+    let unsettled =
+        |codex_home: &CodexHome| HomeContent::read(&pool.paths, codex_home) == HomeContent::BeingWritten;
+    remembered_and_own(pool, id).iter().any(unsettled)
 }
 
 /// Whether anybody is in an account's home. A background server counts there even when it is idle: nobody
 /// stops it, and it goes on reading and writing that file.
 fn in_use(pool: &Pool, processes: &Processes, home: &CodexHome) -> bool {
     let main_home = home.main_home(&pool.paths);
-    in_use::server(home.dir()).is_some()
+    BackgroundServer::of_home(home.dir()).is_some()
         || !processes.users_of_home(pool, &main_home, home, main_home.dir()).is_empty()
 }
 
 /// Everybody in a home that holds this account. The caller has reconciled the homes.
-pub fn users_of(pool: &Pool, processes: &Processes, id: &AccountId) -> Vec<in_use::HomeUser> {
+pub fn users_of_account(pool: &Pool, processes: &Processes, id: &AccountId) -> Vec<in_use::HomeUser> {
     users(pool, processes, remembered(pool, id))
 }
 
 /// The same, and everybody in one of its homes, whoever they have logged in as there.
-pub fn users_of_homes_and_homes(pool: &Pool, processes: &Processes, id: &AccountId) -> Vec<in_use::HomeUser> {
-    users(pool, processes, remembered_and_homes(pool, id))
+pub fn users_of_account_and_own_homes(
+    pool: &Pool,
+    processes: &Processes,
+    id: &AccountId,
+) -> Vec<in_use::HomeUser> {
+    users(pool, processes, remembered_and_own(pool, id))
 }
 
 fn users(pool: &Pool, processes: &Processes, codex_homes: Vec<CodexHome>) -> Vec<in_use::HomeUser> {
@@ -253,7 +257,7 @@ pub fn vacate(lock: &PoolLock, pool: &mut Pool, codex_home: &CodexHome, now: i64
     if seen.is_some() {
         pool.commit(lock)?;
     }
-    take_away(lock, pool, codex_home, seen.as_ref(), now)?;
+    remove_document(lock, pool, codex_home, seen.as_ref(), now)?;
     pool.state_mut().homes.remove(&key);
     Ok(())
 }
@@ -263,7 +267,7 @@ pub fn vacate(lock: &PoolLock, pool: &mut Pool, codex_home: &CodexHome, now: i64
 ///
 /// # Errors
 /// If it cannot be removed.
-pub(crate) fn take_away(
+pub(crate) fn remove_document(
     lock: &PoolLock,
     pool: &mut Pool,
     codex_home: &CodexHome,
@@ -289,22 +293,9 @@ pub(crate) fn take_away(
 /// # Errors
 /// If a home cannot be cleared.
 pub fn clear_homes(lock: &PoolLock, pool: &mut Pool, id: &AccountId, now: i64) -> Result<()> {
-    for codex_home in homes_of(lock, pool, id, now)? {
+    for codex_home in homes_with(lock, pool, id, now)? {
         vacate(lock, pool, &codex_home, now)?;
     }
-    Ok(())
-}
-
-/// Takes an account out of every home and out of the registry (`rm`). The caller knows that nobody uses it.
-///
-/// # Errors
-/// If a home cannot be cleared.
-pub fn remove_account(lock: &PoolLock, pool: &mut Pool, id: &AccountId, now: i64) -> Result<()> {
-    clear_homes(lock, pool, id, now)?;
-    let state = pool.state_mut();
-    state.pin = state.pin.take().filter(|pin| pin != id);
-    state.marks.retain(|mark| mark.account.as_ref() != Some(id));
-    pool.registry_mut().accounts.retain(|a| a.id != *id);
     Ok(())
 }
 
@@ -313,7 +304,7 @@ pub fn remove_account(lock: &PoolLock, pool: &mut Pool, id: &AccountId, now: i64
 ///
 /// # Errors
 /// If it cannot be written.
-pub fn renew(
+pub fn rewrite(
     lock: &PoolLock,
     pool: &mut Pool,
     codex_home: &CodexHome,
@@ -334,9 +325,9 @@ pub fn renew(
 ///
 /// # Errors
 /// As [`reconcile`].
-pub fn homes_of(lock: &PoolLock, pool: &mut Pool, id: &AccountId, now: i64) -> Result<Vec<CodexHome>> {
+pub fn homes_with(lock: &PoolLock, pool: &mut Pool, id: &AccountId, now: i64) -> Result<Vec<CodexHome>> {
     let mut codex_homes = Vec::new();
-    for codex_home in remembered_and_homes(pool, id) {
+    for codex_home in remembered_and_own(pool, id) {
         if matches!(reconcile(lock, pool, &codex_home, now)?, HomeContent::Account { id: held, .. } if held == *id)
         {
             codex_homes.push(codex_home);

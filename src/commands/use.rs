@@ -3,22 +3,24 @@
 use std::time::Duration;
 
 use codex_pool_core::account::{Account, AccountId, AuthState};
-use codex_pool_core::codex::{background_server, find};
-use codex_pool_core::homes::in_use::{self, HomeUser, Kind, Server};
+use codex_pool_core::codex::background_server::{self, BackgroundServer};
+use codex_pool_core::codex::find;
+use codex_pool_core::homes::in_use::{HomeUser, UserKind};
 use codex_pool_core::homes::{self, HomeContent};
-use codex_pool_core::launch::{candidates, ledger, usable_by_name};
+use codex_pool_core::launch::{candidates, usable_by_name};
+use codex_pool_core::ledger::{self, LaunchEntry};
 use codex_pool_core::pick::pick;
 use codex_pool_core::store::{ServerRecord, path_key};
 use codex_pool_core::{Error, ErrorKind, Result, references};
 
-use super::{Context, Open};
 use crate::cli::UseArgs;
+use crate::context::{Context, OpenPool};
 use crate::{ui, view};
 
 /// How long a restart may take.
 const RESTART_LIMIT: Duration = Duration::from_secs(30);
 
-pub(crate) fn run(ctx: &Context<'_>, args: &UseArgs) -> Result<()> {
+pub(crate) fn run(ctx: &Context, args: &UseArgs) -> Result<()> {
     if args.auto {
         return unpin(ctx);
     }
@@ -34,7 +36,7 @@ pub(crate) fn run(ctx: &Context<'_>, args: &UseArgs) -> Result<()> {
             }
             // Nobody must wait for an answer with the pool locked; what is true after it is looked at anew.
             Some(Obstacle::Users(users)) => {
-                let moves = args.restart_server && in_use::server(ctx.main_home.dir()).is_some();
+                let moves = args.restart_server && BackgroundServer::of_home(ctx.main_home.dir()).is_some();
                 let question = Question::new(&open, &id, &users, moves);
                 drop(open);
                 question.ask(args.force)?;
@@ -42,15 +44,15 @@ pub(crate) fn run(ctx: &Context<'_>, args: &UseArgs) -> Result<()> {
             }
         }
     };
-    let server = in_use::server(ctx.main_home.dir());
-    if open.shared != (HomeContent::Account { id: id.clone(), stale: false }) {
-        if server_is_idle(ctx, server.as_ref()) && !args.restart_server {
+    let server = BackgroundServer::of_home(ctx.main_home.dir());
+    if open.in_main_home != (HomeContent::Account { id: id.clone(), stale: false }) {
+        if server_is_idle(server.as_ref()) && !args.restart_server {
             stop(ctx, server.as_ref());
         }
-        if matches!(open.shared, HomeContent::Broken { .. }) {
+        if matches!(open.in_main_home, HomeContent::BeingWritten | HomeContent::Broken) {
             homes::clear_broken(&open.lock, &mut open.pool, &ctx.main_home, open.now)?;
         }
-        homes::place(&open.lock, &mut open.pool, &open.processes, &ctx.main_home, &id, open.now)?;
+        homes::put(&open.lock, &mut open.pool, &open.processes, &ctx.main_home, &id, open.now)?;
     }
     let pin = std::mem::replace(&mut open.pool.state_mut().pin, (!args.best).then(|| id.clone()));
     open.commit()?;
@@ -71,7 +73,7 @@ pub(crate) fn run(ctx: &Context<'_>, args: &UseArgs) -> Result<()> {
     }
 }
 
-fn unpin(ctx: &Context<'_>) -> Result<()> {
+fn unpin(ctx: &Context) -> Result<()> {
     let mut open = ctx.open()?;
     let pin = open.pool.state_mut().pin.take();
     open.commit()?;
@@ -88,7 +90,7 @@ fn unpin(ctx: &Context<'_>) -> Result<()> {
 }
 
 /// Says what is so now, and how to undo it.
-fn tell(open: &Open, id: &AccountId, pin: Option<AccountId>, best: bool) {
+fn tell(open: &OpenPool, id: &AccountId, pin: Option<AccountId>, best: bool) {
     let label = open.label(id);
     if !best {
         return ui::done(&format!("`{label}` is live and pinned; `codex-pool use --auto` unpins it"));
@@ -104,7 +106,7 @@ fn tell(open: &Open, id: &AccountId, pin: Option<AccountId>, best: bool) {
 }
 
 /// The account that is asked for, if it can be used.
-fn wanted(ctx: &Context<'_>, open: &Open, args: &UseArgs) -> Result<AccountId> {
+fn wanted(ctx: &Context, open: &OpenPool, args: &UseArgs) -> Result<AccountId> {
     if let Some(reference) = &args.account {
         let account = references::resolve(&open.pool.registry().accounts, reference)?;
         needs_login(open, account)?;
@@ -122,7 +124,7 @@ fn wanted(ctx: &Context<'_>, open: &Open, args: &UseArgs) -> Result<AccountId> {
     }
 }
 
-fn needs_login(open: &Open, account: &Account) -> Result<()> {
+fn needs_login(open: &OpenPool, account: &Account) -> Result<()> {
     if account.auth.state == AuthState::ReauthRequired {
         return account.trouble().map_or(Ok(()), Err);
     }
@@ -147,14 +149,14 @@ enum Obstacle {
 /// What keeps the main home from changing hands, or its server from being restarted. `told`: whom the
 /// user knows to be disturbed.
 fn obstacle(
-    ctx: &Context<'_>,
-    open: &Open,
+    ctx: &Context,
+    open: &OpenPool,
     id: &AccountId,
     args: &UseArgs,
     told: &[HomeUser],
 ) -> Result<Option<Obstacle>> {
     let dir = ctx.main_home.dir().display();
-    match &open.shared {
+    match &open.in_main_home {
         HomeContent::Unmanaged(kind) => {
             return Err(Error::new(format!("{dir} holds {kind}, which is never overwritten"))
                 .hint("move its auth.json away first"));
@@ -162,21 +164,23 @@ fn obstacle(
         HomeContent::Unreadable(why) => {
             return Err(Error::new(format!("{}: {why}", ctx.main_home.auth_json().display())));
         }
-        HomeContent::Broken { settled: false } => return Ok(Some(Obstacle::BeingWritten)),
+        HomeContent::BeingWritten => return Ok(Some(Obstacle::BeingWritten)),
         HomeContent::Account { id: live, .. } if live == id && !args.restart_server => return Ok(None),
-        HomeContent::Broken { settled: true } | HomeContent::Empty | HomeContent::Account { .. } => {}
+        HomeContent::Broken | HomeContent::Empty | HomeContent::Account { .. } => {}
     }
     let mut users = ctx.users_of_home(open, &ctx.main_home);
     if open.live() == Some(id) {
         // Only the restart disturbs anybody, and only those who go with the server.
         let attached = attached(ctx, open);
-        users.retain(|user| user.kind == Kind::Server || user.pid.is_some_and(|pid| attached.contains(&pid)));
+        users.retain(|user| {
+            user.kind == UserKind::BackgroundServer || user.pid.is_some_and(|pid| attached.contains(&pid))
+        });
     }
     Ok(users.iter().any(|user| !told.contains(user)).then_some(Obstacle::Users(users)))
 }
 
 /// The UIs that go wherever the main home's background server goes.
-fn attached(ctx: &Context<'_>, open: &Open) -> Vec<u32> {
+fn attached(ctx: &Context, open: &OpenPool) -> Vec<u32> {
     let codex_home = path_key(&ctx.main_home.auth_json());
     let launches = open.processes.ledger.launches.iter();
     let attached = launches.filter(|l| l.entry.as_ref().is_some_and(|e| e.attached && e.home == codex_home));
@@ -191,11 +195,11 @@ struct Question {
 }
 
 impl Question {
-    fn new(open: &Open, id: &AccountId, users: &[HomeUser], moves: bool) -> Self {
+    fn new(open: &OpenPool, id: &AccountId, users: &[HomeUser], moves: bool) -> Self {
         let home_of = |pid: u32| open.processes.ledger.launches.iter().find(|l| l.process.pid == pid);
         let goes_along = |user: &&HomeUser| {
             let entry = user.pid.and_then(home_of).and_then(|launch| launch.entry.as_ref());
-            moves && (user.kind == Kind::Server || entry.is_some_and(|entry| entry.attached))
+            moves && (user.kind == UserKind::BackgroundServer || entry.is_some_and(|entry| entry.attached))
         };
         let names = |users: Vec<&HomeUser>| -> String {
             users.into_iter().map(HomeUser::describe).collect::<Vec<_>>().join(", ")
@@ -235,24 +239,24 @@ impl Question {
     }
 }
 
-fn server_is_idle(ctx: &Context<'_>, server: Option<&Server>) -> bool {
-    server.is_some_and(|server| in_use::holds_thread(server, ctx.main_home.dir()) == Some(false))
+fn server_is_idle(server: Option<&BackgroundServer>) -> bool {
+    server.is_some_and(|server| server.holds_thread() == Some(false))
 }
 
 /// An idle server would go on with the old account, for whoever comes next.
-fn stop(ctx: &Context<'_>, server: Option<&Server>) {
-    if let (Some(server), Ok(codex)) = (server, find::find(ctx.env, &ctx.settings, None)) {
-        background_server::stop(&codex, ctx.main_home.dir(), server);
+fn stop(ctx: &Context, server: Option<&BackgroundServer>) {
+    if let (Some(server), Ok(codex)) = (server, find::find(&ctx.env, &ctx.settings, None)) {
+        server.stop(&codex);
     }
 }
 
 /// Restarts the background server, which reads the new account, and notes who went along.
-fn restart(ctx: &Context<'_>, id: &AccountId) -> Result<()> {
+fn restart(ctx: &Context, id: &AccountId) -> Result<()> {
     let failed = |why: String| {
         Error::new(format!("the account is switched, but the background server goes on as before: {why}"))
             .hint("`codex app-server daemon restart`, or quit the interfaces that use it")
     };
-    let codex = find::find(ctx.env, &ctx.settings, None).map_err(|e| failed(e.to_string()))?;
+    let codex = find::find(&ctx.env, &ctx.settings, None).map_err(|e| failed(e.to_string()))?;
     let server = background_server::restart(&codex, ctx.main_home.dir(), RESTART_LIMIT)
         .map_err(|e| failed(e.to_string()))?;
     let mut open = ctx.open()?;
@@ -262,17 +266,13 @@ fn restart(ctx: &Context<'_>, id: &AccountId) -> Result<()> {
     }
     let key = path_key(&ctx.main_home.auth_json());
     if let Some(memory) = open.pool.state_mut().homes.get_mut(&key) {
-        let Server { pid, start_ticks } = server;
+        let (pid, start_ticks) = (server.pid, server.start_ticks);
         memory.server = Some(ServerRecord { pid, start_ticks, account: Some(id.clone()) });
     }
     let attached = attached(ctx, &open);
     for launch in open.processes.ledger.launches.iter().filter(|l| attached.contains(&l.process.pid)) {
         if let Some(entry) = launch.entry.clone() {
-            ledger::enter(
-                &ctx.paths,
-                &launch.process,
-                &ledger::Entry { account: Some(id.clone()), ..entry },
-            )?;
+            ledger::record(&ctx.paths, &launch.process, &LaunchEntry { account: Some(id.clone()), ..entry })?;
         }
     }
     open.commit()?;

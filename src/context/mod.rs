@@ -1,4 +1,9 @@
-//! What every verb needs: surroundings, settings, the main home, and the pool under its lock.
+//! What every command needs: the environment, the settings, the main home, and the pool under its lock. Prints
+//! nothing: what the user should know on the way goes to the context's `tell`.
+
+pub(crate) mod adopt;
+pub(crate) mod login;
+mod login_home;
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,35 +20,49 @@ use codex_pool_core::launch;
 use codex_pool_core::paths::PoolPaths;
 use codex_pool_core::pool::Pool;
 use codex_pool_core::store::Migration;
-use codex_pool_core::{Error, Result};
+use codex_pool_core::{Error, Result, references};
 
-use crate::{signals, ui};
+use crate::signals;
 
-/// How long a verb waits for the pool's lock. Longer than a launch: somebody asked for the result.
+/// How long a command waits for the pool's lock. Longer than a launch does, since a person asked for the result.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 
-/// Surroundings and settings, read once.
+/// Something that the user should know, beside the result of the command.
 #[derive(Debug)]
-pub(crate) struct Context<'a> {
-    pub(crate) env: &'a Env,
+pub(crate) enum Notice {
+    /// Worth knowing.
+    Note(String),
+    /// Not as it should be.
+    Warning(String),
+}
+
+/// Shows a notice to the user.
+pub(crate) type Tell = fn(&Notice);
+
+/// Environment and settings, read once.
+#[derive(Debug, Clone)]
+pub(crate) struct Context {
+    pub(crate) env: Env,
     pub(crate) paths: PoolPaths,
     pub(crate) settings: Settings,
     pub(crate) main_home: CodexHome,
     /// Codex's own settings as a launch in this folder would see them.
     pub(crate) codex: CodexSettings,
+    pub(crate) tell: Tell,
 }
 
 /// The pool under its lock, reconciled with the main home and every home in use.
-pub(crate) struct Open {
+pub(crate) struct OpenPool {
     pub(crate) lock: PoolLock,
     pub(crate) pool: Pool,
     pub(crate) processes: Processes,
     /// What the main home holds.
-    pub(crate) shared: HomeContent,
+    pub(crate) in_main_home: HomeContent,
     /// When it was opened, Unix seconds: the command itself may have begun long before.
     pub(crate) now: i64,
-    /// What is begun now is finished before Ctrl-C counts.
-    _whole: signals::Held,
+    tell: Tell,
+    /// Signals wait until the pool is closed, so that nothing is left half done.
+    _signals: signals::Held,
 }
 
 /// Where the pool is.
@@ -74,24 +93,35 @@ pub(crate) fn lock(paths: &PoolPaths) -> Result<PoolLock> {
     })
 }
 
-impl<'a> Context<'a> {
-    /// Reads settings; what is wrong with them is said once.
+impl Context {
+    /// Reads the settings, and tells what is wrong with them.
     ///
     /// # Errors
-    /// Without a home there is no pool.
-    pub(crate) fn new(env: &'a Env) -> Result<Self> {
+    /// There is no place for the pool, or no main home.
+    pub(crate) fn new(env: &Env, tell: Tell) -> Result<Self> {
         let paths = paths(env)?;
         let (settings, problems) = Settings::load(&paths.config());
         for problem in problems {
-            ui::warn(&problem);
+            tell(&Notice::Warning(problem));
         }
         let main_home = CodexHome::main_of_env(env, &paths).map_err(|error| match error {
             NoMainHome::NoHome => Error::new("neither HOME nor CODEX_HOME is set").hint("set HOME"),
             NoMainHome::Absent(dir) => {
-                Error::new(format!("CODEX_HOME is {}, which is no folder", dir.display()))
+                Error::new(format!("CODEX_HOME is {}, which is not a directory", dir.display()))
                     .hint("create it, or unset CODEX_HOME")
             }
         })?;
+        Ok(Context::of(env, paths, settings, main_home, tell))
+    }
+
+    /// The context of settings and a main home that are known. Reads Codex's own settings.
+    pub(crate) fn of(
+        env: &Env,
+        paths: PoolPaths,
+        settings: Settings,
+        main_home: CodexHome,
+        tell: Tell,
+    ) -> Self {
         let around = Surroundings {
             codex_home: main_home.dir(),
             system_dir: Path::new(SYSTEM_DIR),
@@ -99,7 +129,7 @@ impl<'a> Context<'a> {
             cwd: env.cwd.as_deref(),
         };
         let codex = CodexSettings::read(around, &argv::parse(&[]));
-        Ok(Context { env, paths, settings, main_home, codex })
+        Context { env: env.clone(), paths, settings, main_home, codex, tell }
     }
 
     /// Takes the pool's lock, making the pool if there is none.
@@ -111,61 +141,71 @@ impl<'a> Context<'a> {
     ///
     /// # Errors
     /// The pool cannot be locked, read or written; nothing was changed then.
-    pub(crate) fn open(&self) -> Result<Open> {
+    pub(crate) fn open(&self) -> Result<OpenPool> {
         let lock = self.lock()?;
-        let whole = signals::hold();
+        let signals = signals::hold();
         let now = env::clock();
-        super::login::sweep(&lock, &self.paths, now);
+        login_home::sweep(&lock, &self.paths, now);
         let mut pool = homes::open_pool(&lock, &self.paths, now)?;
         if let Some(migration) = &pool.migrated {
-            tell_migration(migration, &self.paths);
+            self.tell_migration(migration);
         }
         let processes = Processes::read(Some(&lock), &self.paths, now);
         launch::login::undo_interrupted(&lock, &mut pool, &processes, now)?;
         homes::reconcile_all(&lock, &mut pool, &processes.ledger, now)?;
-        let shared = homes::reconcile(&lock, &mut pool, &self.main_home, now)?;
+        let in_main_home = homes::reconcile(&lock, &mut pool, &self.main_home, now)?;
         for id in std::mem::take(&mut pool.adopted) {
             if let Some(account) = pool.registry().get(&id) {
-                ui::note(&format!(
+                let text = format!(
                     "adopted the login found in {} as `{}`",
                     self.main_home.dir().display(),
                     account.label
-                ));
+                );
+                (self.tell)(&Notice::Note(text));
             }
         }
         pool.commit(&lock)?;
-        pool.learn_from_logs(&lock, &processes.ledger, self.main_home.dir(), now);
-        Ok(Open { lock, pool, processes, shared, now, _whole: whole })
+        launch::learn_from_logs(&mut pool, &lock, &processes.ledger, self.main_home.dir(), now);
+        Ok(OpenPool { lock, pool, processes, in_main_home, now, tell: self.tell, _signals: signals })
     }
 
     /// Everybody in a home.
-    pub(crate) fn users_of_home(&self, open: &Open, codex_home: &CodexHome) -> Vec<HomeUser> {
-        let databases = launch::databases(self.env, &self.codex, &self.main_home);
+    pub(crate) fn users_of_home(&self, open: &OpenPool, codex_home: &CodexHome) -> Vec<HomeUser> {
+        let databases = launch::databases(&self.env, &self.codex, &self.main_home);
         open.processes.users_of_home(&open.pool, &self.main_home, codex_home, &databases)
     }
-}
 
-fn tell_migration(migration: &Migration, paths: &PoolPaths) {
-    let (count, old) = (migration.accounts, paths.registry_v1());
-    let accounts = if count == 1 { "account was" } else { "accounts were" };
-    ui::note(&format!("{count} {accounts} taken over from version 1; the old file is {}", old.display()));
-    for (name, why) in &migration.set_aside {
-        ui::warn(&format!(
-            "{name} was not taken over, since {why}; its document is in {}",
-            paths.lost_found().display()
-        ));
+    fn tell_migration(&self, migration: &Migration) {
+        let (count, old) = (migration.accounts, self.paths.registry_v1());
+        let accounts = if count == 1 { "account was" } else { "accounts were" };
+        let text = format!("{count} {accounts} taken over from version 1; the old file is {}", old.display());
+        (self.tell)(&Notice::Note(text));
+        for (name, why) in &migration.set_aside {
+            (self.tell)(&Notice::Warning(format!(
+                "{name} was not taken over, since {why}; its document is in {}",
+                self.paths.lost_found().display()
+            )));
+        }
     }
 }
 
-impl Open {
+impl OpenPool {
     /// The account in the main home.
     pub(crate) fn live(&self) -> Option<&AccountId> {
-        self.shared.account()
+        self.in_main_home.account()
     }
 
     /// Writes back what was changed.
     pub(crate) fn commit(&mut self) -> Result<()> {
         self.pool.commit(&self.lock)
+    }
+
+    /// The account that the user means.
+    ///
+    /// # Errors
+    /// No account matches, or several do.
+    pub(crate) fn resolve(&self, reference: &str) -> Result<AccountId> {
+        Ok(references::resolve(&self.pool.registry().accounts, reference)?.id.clone())
     }
 
     /// The account's label, for messages.

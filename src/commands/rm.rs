@@ -1,0 +1,91 @@
+//! `rm`: removes an account and every copy of its credentials from the pool.
+
+use std::path::PathBuf;
+
+use codex_pool_core::account::AccountId;
+use codex_pool_core::codex::find;
+use codex_pool_core::homes::{self, in_use};
+use codex_pool_core::{Error, ErrorKind, Result, removal, store};
+
+use crate::cli::RmArgs;
+use crate::context::{Context, OpenPool};
+use crate::ui;
+
+pub(crate) fn run(ctx: &Context, args: &RmArgs) -> Result<()> {
+    let open = ctx.open()?;
+    let id = open.resolve(&args.account)?;
+    let label = open.label(&id);
+    let live = live_in(ctx, &open, &id);
+    let pinned = open.pool.state().pin.as_ref() == Some(&id);
+    if !live.is_empty() && !args.force {
+        return Err(Error::new(format!("`{label}` is live in {}", live.join(" and "))).hint(
+            "switch first, with `codex-pool use --best`; or `--force` takes its login out of there, too",
+        ));
+    }
+    refuse_in_use(ctx, &open, &id)?;
+    // The pool is not locked while a question is open.
+    drop(open);
+    if !args.yes {
+        let mut question = format!("Remove `{label}` and its credentials? Only a new login brings it back");
+        if !live.is_empty() {
+            question.push_str(&format!("; it is live, and its login leaves {}, too", live.join(" and ")));
+        }
+        if pinned {
+            question.push_str("; it is pinned, and the pin ends");
+        }
+        if !ui::confirm(&format!("{question}."), "--yes")? {
+            return Err(Error::new("nothing was removed"));
+        }
+    }
+    let mut open = ctx.open()?;
+    if open.pool.registry().get(&id).is_none() {
+        return Err(Error::of(ErrorKind::NoSuchAccount, format!("`{label}` is gone already")));
+    }
+    if live_in(ctx, &open, &id) != live {
+        return Err(
+            Error::new(format!("`{label}` was switched meanwhile; nothing was removed")).hint("try again")
+        );
+    }
+    refuse_in_use(ctx, &open, &id)?;
+    let codex = find::find(&ctx.env, &ctx.settings, None).ok();
+    let servers = removal::remove_account(&open.lock, &mut open.pool, &id, codex.as_deref(), open.now)?;
+    drop(open);
+    for server in servers {
+        ui::warn(&format!("Codex's background server (pid {}) could not be stopped", server.pid));
+    }
+    ui::done(&format!("removed `{label}` and its credentials"));
+    if !live.is_empty() {
+        ui::note(&format!(
+            "{} has no login now; the next launch puts another account there",
+            live.join(" and ")
+        ));
+    }
+    if pinned {
+        ui::note("nothing is pinned any more; every launch picks");
+    }
+    ui::note("the login was not revoked; copies of it elsewhere still work");
+    Ok(())
+}
+
+/// The main homes in which the account is live.
+fn live_in(ctx: &Context, open: &OpenPool, id: &AccountId) -> Vec<String> {
+    let homes = open.pool.state().homes.iter().filter(|(_, memory)| memory.account == *id);
+    let dirs = homes.filter_map(|(key, _)| Some(store::path_of_key(key).parent()?.to_owned()));
+    let main_homes = dirs.filter(|dir: &PathBuf| !dir.starts_with(ctx.paths.homes()));
+    main_homes.map(|dir| dir.display().to_string()).collect()
+}
+
+fn refuse_in_use(ctx: &Context, open: &OpenPool, id: &AccountId) -> Result<()> {
+    let mut users = homes::users_of_account_and_own_homes(&open.pool, &open.processes, id);
+    if open.live() == Some(id) {
+        // Only of this main home is it known where its databases are.
+        users.extend(ctx.users_of_home(open, &ctx.main_home));
+    }
+    let mut names: Vec<String> = users.iter().map(in_use::HomeUser::describe).collect();
+    names.sort();
+    names.dedup();
+    if names.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(format!("`{}` is in use by {}", open.label(id), names.join(", "))).hint("end that first"))
+}

@@ -1,0 +1,92 @@
+//! Adopting a login, for `add`, `reauth`, `import` and `init`: the credentials, the registry's entry, and every home
+//! that holds the account, in one transaction.
+
+use codex_pool_core::account::AccountId;
+use codex_pool_core::auth_doc::AuthDoc;
+use codex_pool_core::files::{self, Durability};
+use codex_pool_core::homes;
+use codex_pool_core::renewal;
+use codex_pool_core::store::Settled;
+use codex_pool_core::{Error, Result, env};
+
+use super::{Context, Notice, OpenPool};
+
+/// What an adoption has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Adoption {
+    /// The account is new in the pool.
+    New,
+    /// The pool had the account, and has these credentials for it now.
+    Updated,
+    /// The pool had the account with these credentials.
+    Unchanged,
+    /// The pool had newer credentials of the account, and keeps them.
+    KeptNewer,
+}
+
+/// Adopts a document. `label` is for a new account. The caller commits.
+///
+/// # Errors
+/// The document could not be made durable; nothing has changed then.
+pub(crate) fn adopt(open: &mut OpenPool, doc: &AuthDoc, label: Option<&str>) -> Result<Adoption> {
+    let id = doc.id();
+    let known = open.pool.registry().get(id).is_some();
+    let before = open.pool.credentials().load(id).ok().flatten();
+    let settled = open.pool.adopt(&open.lock, doc, label, false, open.now)?;
+    // The command tells what it adopted.
+    open.pool.adopted.clear();
+    let same = before.is_some_and(|before| before.same_credentials(doc));
+    let adoption = match (settled, known) {
+        (_, true) if same => Adoption::Unchanged,
+        (Settled::Kept, true) => Adoption::KeptNewer,
+        (Settled::Offered, true) => Adoption::Updated,
+        (_, false) => Adoption::New,
+    };
+    if !same {
+        update_homes(open, id)?;
+    }
+    Ok(adoption)
+}
+
+/// Writes the account's newest credentials into the homes that hold it, in use or not.
+fn update_homes(open: &mut OpenPool, id: &AccountId) -> Result<()> {
+    for home in homes::homes_with(&open.lock, &mut open.pool, id, open.now)? {
+        let Some(newest) = open.pool.credentials().load(id)? else { continue };
+        if let Err(error) = homes::rewrite(&open.lock, &mut open.pool, &home, &newest, open.now) {
+            let text = format!("{error}; the next launch there tries again");
+            (open.tell)(&Notice::Warning(text));
+        }
+    }
+    Ok(())
+}
+
+/// Adopts the result of a login that was made just now: whatever was wrong with the account is over.
+///
+/// # Errors
+/// As [`adopt`].
+pub(crate) fn adopt_login(open: &mut OpenPool, doc: &AuthDoc, label: Option<&str>) -> Result<Adoption> {
+    let adoption = adopt(open, doc, label)?;
+    renewal::restart(&mut open.pool, doc.id());
+    // The cache need not be written for an account that is not in it.
+    if open.pool.usage().accounts.contains_key(doc.id())
+        && let Some(entry) = open.pool.usage_mut().accounts.get_mut(doc.id())
+    {
+        (entry.attempt, entry.renewal) = (None, None);
+    }
+    Ok(adoption)
+}
+
+/// Keeps a login that was made just now and could not be adopted, so that the user need not make it again. Works
+/// without the pool's lock, which may be what cannot be had. The returned error says where the login is.
+pub(crate) fn keep_for_later(ctx: &Context, doc: &AuthDoc, error: Error) -> Error {
+    let dir = ctx.paths.lost_found();
+    let file = dir.join(format!("{}-{}-login.json", env::clock(), doc.id()));
+    let kept = files::create_private_dir(&dir)
+        .and_then(|()| files::write_whole(&file, doc.bytes(), Durability::Durable));
+    match kept {
+        Ok(()) => {
+            error.hint(format!("the login is kept: `codex-pool import '{}'` takes it in", file.display()))
+        }
+        Err(_) => error,
+    }
+}

@@ -1,0 +1,170 @@
+//! A login that leaves every other login alone: the official `codex login`, as a child on this terminal, in a Codex
+//! home of its own. Codex revokes the login that it finds, so there must be none. The pool is not locked meanwhile,
+//! and the caller decides what becomes of the login.
+
+use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use codex_pool_core::auth_doc::{AuthDoc, MAX_BYTES, Secret};
+use codex_pool_core::codex::find;
+use codex_pool_core::env::names;
+use codex_pool_core::files;
+use codex_pool_core::{Error, Result};
+use nix::sys::signal::Signal;
+
+use super::Context;
+use super::login_home::LoginHome;
+use crate::signals::{self, Held};
+
+/// The settings of the user that decide how, where and as whom a login is made, and what is reported to whom.
+const SETTINGS: [&str; 8] = [
+    "forced_chatgpt_workspace_id",
+    "forced_login_method",
+    "chatgpt_base_url",
+    "openai_base_url",
+    "model_provider",
+    "model_providers",
+    "analytics",
+    "otel",
+];
+
+/// How to log in.
+pub(crate) struct Login<'a> {
+    /// With a code, in a browser elsewhere.
+    pub(crate) device_auth: bool,
+    /// Reads the API key, for a login with one.
+    pub(crate) read_api_key: Option<fn() -> Result<Secret>>,
+    /// More arguments for `codex login`.
+    pub(crate) args: &'a [OsString],
+}
+
+impl Login<'_> {
+    /// Lets the user log in, and returns the document that came of it.
+    ///
+    /// # Errors
+    /// There is no Codex, or the login was cancelled, failed, or left nothing that the pool can manage. The login
+    /// home is gone then, as always.
+    pub(crate) fn run(&self, ctx: &Context) -> Result<AuthDoc> {
+        let codex = find::find(&ctx.env, &ctx.settings, None).map_err(|e| Error::new(e.to_string()))?;
+        let key = self.read_api_key.map(|read| api_key(ctx, read)).transpose()?;
+        let config = config(&ctx.main_home.dir().join("config.toml"))?;
+        if let Some(key) = &key
+            && !knows_api_keys(&codex)
+        {
+            return AuthDoc::of_api_key(key)
+                .map_err(|e| Error::new(format!("the API key cannot be used: {e}")));
+        }
+        let signals = signals::hold();
+        let home = LoginHome::make(ctx, &config)?;
+        let mut command = Command::new(&codex);
+        command.arg("login");
+        if self.device_auth {
+            command.arg("--device-auth");
+        }
+        if key.is_some() {
+            command.arg("--with-api-key");
+        }
+        command.args(self.args);
+        log_in(&signals, &mut command, &home, key.as_ref())
+    }
+}
+
+fn log_in(signals: &Held, command: &mut Command, home: &LoginHome, key: Option<&Secret>) -> Result<AuthDoc> {
+    // Should that `codex` be a script that comes back to the shim, the shim steps aside.
+    command.env(names::CODEX_HOME, home.dir()).env(names::CODEX_POOL, "off");
+    for name in ["CODEX_API_KEY", "CODEX_ACCESS_TOKEN", names::CODEX_SQLITE_HOME, names::CODEX_POOL_LAUNCH] {
+        command.env_remove(name);
+    }
+    let ended = signals
+        .attend(command, key.map(|key| key.expose().as_bytes()))
+        .map_err(|e| Error::io("run", Path::new(command.get_program()), &e))?;
+    let path = home.dir().join("auth.json");
+    let bytes = files::read_small(&path, MAX_BYTES).map_err(|e| Error::io("read", &path, &e))?;
+    let bytes = match bytes.filter(|_| ended.status.success()) {
+        Some(bytes) => bytes,
+        // After Ctrl-C the status says little: it is 0 with some versions.
+        None if ended.signal.is_some() || ended.status.signal() == Some(Signal::SIGINT as i32) => {
+            return Err(Error::new("the login was cancelled; nothing was changed"));
+        }
+        None if !ended.status.success() => {
+            return Err(Error::new(format!("`codex login` failed ({}); nothing was changed", ended.status)));
+        }
+        None => {
+            return Err(Error::new(
+                "`codex login` left no login in the file where codex-pool looks for it; nothing was changed",
+            )
+            .hint("an administrator may have set cli_auth_credentials_store in /etc/codex"));
+        }
+    };
+    AuthDoc::parse(bytes)
+        .map(AuthDoc::corrected)
+        .map_err(|e| Error::new(format!("the new login cannot be used, since {e}; nothing was changed")))
+}
+
+/// Reads the API key, where Codex's configuration allows one.
+fn api_key(ctx: &Context, read: fn() -> Result<Secret>) -> Result<Secret> {
+    if !ctx.codex.allows_api_key() {
+        return Err(Error::new(
+            "Codex's configuration forbids API keys here (forced_login_method); nothing was changed",
+        ));
+    }
+    let key = read()?;
+    let key = key.expose().trim();
+    if key.is_empty() || key.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(Error::new("standard input holds no API key; nothing was changed")
+            .hint("`printenv OPENAI_API_KEY | codex-pool add --with-api-key`"));
+    }
+    Ok(Secret::new(key))
+}
+
+/// Whether this Codex reads an API key from standard input. An older one takes it as an argument, which others can
+/// see.
+fn knows_api_keys(codex: &Path) -> bool {
+    let help = Command::new(codex).args(["login", "--help"]).stdin(Stdio::null()).output();
+    help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains("--with-api-key"))
+}
+
+/// The login home's `config.toml`: the user's settings that concern a login, and a file as the credential store.
+fn config(users: &Path) -> Result<String> {
+    let mut config = toml::Table::new();
+    let bytes = files::read_small(users, MAX_BYTES).map_err(|e| Error::io("read", users, &e))?;
+    if let Some(bytes) = bytes {
+        let text = String::from_utf8_lossy(&bytes);
+        let all: toml::Table = text.parse().map_err(|_| {
+            Error::new(format!("{} is not valid TOML, so its login settings are unknown", users.display()))
+                .hint("`codex` says where it is wrong")
+        })?;
+        config = all.into_iter().filter(|(key, _)| SETTINGS.contains(&key.as_str())).collect();
+    }
+    config.insert("cli_auth_credentials_store".into(), "file".into());
+    Ok(config.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_login_home_gets_the_settings_that_concern_a_login() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.toml");
+        let store = "cli_auth_credentials_store = \"file\"";
+        assert_eq!(config(&file).unwrap().trim(), store);
+        fs::write(
+            &file,
+            "model = \"x\"\ncli_auth_credentials_store = \"keyring\"\nforced_chatgpt_workspace_id = [\"w\"]\n\
+             [model_providers.lab]\nname = \"lab\"\n[projects.\"/a\"]\ntrust_level = \"trusted\"\n",
+        )
+        .unwrap();
+        let table: toml::Table = config(&file).unwrap().parse().unwrap();
+        let keys: Vec<&str> = table.keys().map(String::as_str).collect();
+        assert_eq!(keys, ["cli_auth_credentials_store", "forced_chatgpt_workspace_id", "model_providers"]);
+        assert_eq!(table["cli_auth_credentials_store"].as_str(), Some("file"));
+        fs::write(&file, "model = ").unwrap();
+        config(&file).unwrap_err();
+    }
+}
