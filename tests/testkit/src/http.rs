@@ -90,6 +90,14 @@ impl<'a> Reply<'a> {
         self.last = format!("{:x}\r\n{text}\r\n0\r\n\r\n", text.len()).into_bytes();
     }
 
+    /// Switches to another protocol and gives the connection, which ends with this reply.
+    pub(crate) fn upgrade(&mut self, headers: &[(&str, &str)]) -> &'a TcpStream {
+        let head = self.head(101, headers);
+        self.write(format!("{head}\r\n").as_bytes());
+        self.keep_alive = false;
+        self.stream
+    }
+
     /// Promises twice the body that is sent, then closes.
     pub(crate) fn truncated(&mut self, status: u16, body: &[u8]) {
         let mut head = self.head(status, &[("content-type", "application/json")]);
@@ -145,6 +153,7 @@ impl<'a> Reply<'a> {
 
 fn reason(status: u16) -> &'static str {
     match status {
+        101 => "Switching Protocols",
         200 => "OK",
         302 => "Found",
         307 => "Temporary Redirect",

@@ -39,7 +39,9 @@ use std::time::{Duration, Instant};
 pub use cmd::{Cmd, DEFAULT_TIMEOUT, Output, Running};
 pub use procs::{Process, heed_the_terminal};
 pub use pty::Pty;
-pub use real_codex::{ALL, PINNED, RealCodex, archives, has_server, real_codex, revokes, version, versions};
+pub use real_codex::{
+    ALL, PINNED, RealCodex, archives, carried_versions, has_server, real_codex, revokes, version, versions,
+};
 pub use sandbox::{Builder, Codex, Sandbox};
 
 /// Looks every 5 ms until `look` gives something.

@@ -76,6 +76,11 @@ pub fn archives(version: &str) -> bool {
     minor(version) >= 140
 }
 
+/// Those of [`versions`] whose threads can be carried from one account to another: from 0.140 on.
+pub fn carried_versions() -> Vec<String> {
+    versions().into_iter().filter(|version| minor(version) >= 140).collect()
+}
+
 /// The second number of a version; all of them are 0.x.
 fn minor(version: &str) -> u32 {
     version.split('.').nth(1).and_then(|minor| minor.parse().ok()).unwrap_or(0)

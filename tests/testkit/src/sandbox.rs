@@ -229,6 +229,20 @@ impl Sandbox {
         fs::read_to_string(self.codex_home().join("auth.json")).ok()
     }
 
+    /// Codex's session logs, oldest first.
+    pub fn rollouts(&self) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.codex_home().join("sessions")];
+        while let Some(folder) = folders.pop() {
+            for path in fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
+                if path.is_dir() { folders.push(path) } else { found.push(path) }
+            }
+        }
+        // Their names begin with a time.
+        found.sort_by_key(|path| path.file_name().map(ToOwned::to_owned));
+        found
+    }
+
     /// Writes the live `auth.json` (0600), in place like Codex.
     ///
     /// # Panics
@@ -257,6 +271,25 @@ impl Sandbox {
             fs::read_to_string(&path).expect("read config.toml").parse().expect("config.toml is TOML");
         edit(&mut config);
         fs::write(&path, config.to_string()).expect("write config.toml");
+    }
+
+    /// Lets Codex use websockets for its turns.
+    ///
+    /// # Panics
+    /// As [`Sandbox::edit_config`].
+    pub fn use_websockets(&self) {
+        self.set_provider("supports_websockets", true);
+    }
+
+    /// Sets a field of the model provider in Codex's `config.toml`.
+    ///
+    /// # Panics
+    /// As [`Sandbox::edit_config`].
+    pub fn set_provider(&self, field: &str, value: impl Into<toml::Value>) {
+        self.edit_config(|config| {
+            let lab = config["model_providers"]["lab"].as_table_mut().expect("a table");
+            lab.insert(field.to_owned(), value.into());
+        });
     }
 
     /// The `config.toml` that points Codex at the stand-in service.

@@ -19,8 +19,10 @@ pub enum Route {
     Usage,
     /// `GET …/wham/accounts/check`.
     AccountsCheck,
-    /// `POST …/responses`.
+    /// `POST …/responses`, and the websocket there.
     Responses,
+    /// `POST …/responses/compact`.
+    Compact,
     /// `CONNECT host:port`: a client that takes this service for its proxy, to leave loopback. Refused.
     Outside,
     /// Anything else; answered 404.
@@ -35,7 +37,8 @@ impl Route {
             "POST" if path.ends_with("/oauth/revoke") => Route::Revoke,
             "POST" if path.ends_with("/deviceauth/usercode") => Route::UserCode,
             "POST" if path.ends_with("/deviceauth/token") => Route::DeviceToken,
-            "POST" if path.ends_with("/responses") => Route::Responses,
+            "POST" | "GET" if path.ends_with("/responses") => Route::Responses,
+            "POST" if path.ends_with("/responses/compact") => Route::Compact,
             "GET" if path.ends_with("/wham/usage") || path.ends_with("/api/codex/usage") => Route::Usage,
             "GET" if path.ends_with("/wham/accounts/check") => Route::AccountsCheck,
             "CONNECT" => Route::Outside,

@@ -4,20 +4,25 @@
 //! counts every breach of its rules, and can be told to misbehave. It is an independent judge: it shares no
 //! code with the product. A [`Backend`] is a handle; clones share one service, the last one stops it.
 
+mod bound;
+mod compact;
 mod faults;
 mod oauth;
 mod report;
 mod responses;
+mod socket;
 mod state;
 mod steps;
 mod tokens;
 mod usage;
+mod work;
 
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+pub use bound::HistoryItem;
 pub use faults::{Fault, Route};
 pub use report::{Refresh, Report, Request, Revocation, Turn, UsageRequest, Violation};
 pub use steps::Step;
@@ -25,6 +30,7 @@ pub use tokens::{
     ACCESS_LIFETIME, CLIENT_ID, LoginSpec, UserSpec, account_id, api_key_json, claims, jwt, rfc3339,
 };
 pub use usage::{Usage, Window};
+pub use work::{Limit, Task};
 
 use crate::http::{self, Reply, Server};
 use faults::FaultRule;
@@ -125,9 +131,11 @@ impl Backend {
         self.state().mint_login(user.as_ref(), spec)
     }
 
-    /// Sets a user's usage.
+    /// Sets a user's usage; a limit that was ordered is forgotten.
     pub fn set_usage(&self, user: impl AsRef<str>, usage: Usage) {
-        self.state().user_mut(user.as_ref()).usage = usage;
+        let mut state = self.state();
+        let user = state.user_mut(user.as_ref());
+        (user.usage, user.limit) = (usage, None);
     }
 
     /// A user's usage now (turns may have used some of it).
@@ -389,7 +397,9 @@ fn dispatch(shared: &Shared, route: Route, request: &http::Request, reply: &mut 
         Route::DeviceToken => oauth::device_token(&mut shared.lock(), request),
         Route::Usage => shared.lock().usage_answer(request),
         Route::AccountsCheck => shared.lock().accounts_check(request),
+        Route::Responses if request.method == "GET" => return socket::serve(shared, request, reply),
         Route::Responses => return responses::answer(shared, request, reply),
+        Route::Compact => compact::answer(&mut shared.lock(), request),
         Route::Outside => {
             shared.lock().report.outside.push(request.path.clone());
             (403, json!({"error": {"message": "stand-in: nobody leaves loopback"}}))

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::bound::HistoryItem;
+
 /// Something that a well-behaved client never does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "violation", rename_all = "snake_case")]
@@ -93,6 +95,12 @@ pub struct Turn {
     pub headers: BTreeMap<String, String>,
     /// The last text of the user, if the body could be read.
     pub prompt: Option<String>,
+    /// Whether it came over a websocket.
+    pub websocket: bool,
+    /// The history that came with it, whole, also where a websocket's client sent only what was new.
+    pub history: Vec<HistoryItem>,
+    /// Why it was refused, in the words of the answer.
+    pub refusal: Option<String>,
     /// The request's body, if [`super::Backend::keep_bodies`] was asked for and it is JSON.
     pub body: Option<serde_json::Value>,
 }
@@ -103,6 +111,11 @@ impl Turn {
         ["session-id", "session_id", "conversation_id", "thread-id"]
             .iter()
             .find_map(|h| self.headers.get(*h).map(String::as_str))
+    }
+
+    /// Items of the history of that kind, see [`HistoryItem::kind`].
+    pub fn items(&self, kind: &str) -> Vec<&HistoryItem> {
+        self.history.iter().filter(|item| item.kind == kind).collect()
     }
 }
 
@@ -138,6 +151,8 @@ pub struct Report {
     pub turns: Vec<Turn>,
     /// Requests for a title, which Codex's interface sends beside each turn, in order of arrival.
     pub titles: Vec<Turn>,
+    /// Users whose history the service compacted at the route for it, in order.
+    pub compactions: Vec<String>,
     /// Hosts outside (`host:port`) that a client wanted to reach over https, in order.
     pub outside: Vec<String>,
     /// All requests, in order of arrival.

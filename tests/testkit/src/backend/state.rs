@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::faults::FaultRule;
 use super::tokens::{self, ACCESS_LIFETIME, Tokens};
+use super::work::{Pending, Task};
 use super::{LoginSpec, Report, Route, Step, Usage, UsageRequest, UserSpec, Violation, now, report};
 use crate::http;
 
@@ -67,6 +68,7 @@ pub(crate) struct UserState {
     pub(crate) usage: Usage,
     pub(crate) deactivated: Option<u16>,
     pub(crate) script: VecDeque<Step>,
+    pub(crate) limit: Option<Pending>,
 }
 
 pub(crate) struct State {
@@ -91,6 +93,11 @@ pub(crate) struct State {
     pub(crate) faults: Vec<FaultRule>,
     pub(crate) holds: HashMap<String, usize>,
     pub(crate) keep_bodies: bool,
+    pub(crate) task: Option<Task>,
+    pub(crate) thinks: bool,
+    pub(crate) encrypted_code: Option<String>,
+    /// Of items that were given together with reasoning: the id of that reasoning.
+    pub(crate) needs: HashMap<String, String>,
     in_flight: HashMap<Route, usize>,
     pub(crate) report: Report,
 }
@@ -123,6 +130,10 @@ impl State {
             faults: Vec::new(),
             holds: HashMap::new(),
             keep_bodies: false,
+            task: None,
+            thinks: false,
+            encrypted_code: Some("invalid_encrypted_content".to_owned()),
+            needs: HashMap::new(),
             in_flight: HashMap::new(),
             report: Report::default(),
         }
@@ -144,6 +155,7 @@ impl State {
             usage: Usage::default(),
             deactivated: None,
             script: VecDeque::new(),
+            limit: None,
         };
         self.users.entry(name.to_owned()).or_insert(user).spec = spec;
     }

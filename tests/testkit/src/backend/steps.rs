@@ -19,7 +19,7 @@ impl Step {
     pub(crate) fn item(&self, request: &Value, number: u64) -> Value {
         match self {
             Step::Say(text) => json!({
-                "type": "message", "role": "assistant", "id": format!("msg-{number}"),
+                "type": "message", "role": "assistant", "id": format!("msg_{number}"),
                 "content": [{"type": "output_text", "text": text}],
             }),
             Step::Call(name, arguments) => function(name, arguments, number),
@@ -30,7 +30,7 @@ impl Step {
 
 fn function(name: &str, arguments: &Value, number: u64) -> Value {
     json!({
-        "type": "function_call", "id": format!("fc-{number}"), "call_id": format!("call-{number}"),
+        "type": "function_call", "id": format!("fc_{number}"), "call_id": format!("call_{number}"),
         "name": name, "arguments": arguments.to_string(),
     })
 }
@@ -40,7 +40,7 @@ fn shell(request: &Value, command: &str, number: u64) -> Value {
     let arguments = json!({"cmd": command, "yield_time_ms": 30_000});
     if offers_javascript(request) {
         return json!({
-            "type": "custom_tool_call", "id": format!("ctc-{number}"), "call_id": format!("call-{number}"),
+            "type": "custom_tool_call", "id": format!("ctc_{number}"), "call_id": format!("call_{number}"),
             "name": "exec", "input": format!("text((await tools.exec_command({arguments})).output)"),
         });
     }

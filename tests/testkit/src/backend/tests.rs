@@ -312,3 +312,97 @@ fn the_last_handle_stops_the_service() {
     let gone = || std::net::TcpStream::connect(address).is_err();
     crate::wait_until("nobody listens", Duration::from_secs(10), gone);
 }
+
+/// A websocket of that login.
+fn socket(backend: &Backend, login: &Login) -> tungstenite::WebSocket<std::net::TcpStream> {
+    use tungstenite::client::IntoClientRequest as _;
+    let url = format!("ws://127.0.0.1:{}/backend-api/codex/responses", backend.port());
+    let mut request = url.into_client_request().expect("a request");
+    let headers = request.headers_mut();
+    let bearer = format!("Bearer {}", login.field("access_token"));
+    headers.insert("authorization", bearer.parse().expect("a header"));
+    headers.insert("chatgpt-account-id", login.field("account_id").parse().expect("a header"));
+    let stream = std::net::TcpStream::connect(("127.0.0.1", backend.port())).expect("connect");
+    tungstenite::client(request, stream).expect("a websocket").0
+}
+
+/// Sends one request and reads frames up to the last of its answer.
+fn ask_in(socket: &mut tungstenite::WebSocket<std::net::TcpStream>, mut request: Value) -> Vec<Value> {
+    request["type"] = json!("response.create");
+    socket.send(tungstenite::Message::text(request.to_string())).expect("sent");
+    let mut frames: Vec<Value> = Vec::new();
+    loop {
+        let Ok(message) = socket.read() else { return frames };
+        frames.push(serde_json::from_str(message.to_text().expect("text")).expect("JSON"));
+        let last = &frames[frames.len() - 1]["type"];
+        if last == "response.completed" || last == "response.failed" || last == "error" {
+            return frames;
+        }
+    }
+}
+
+#[test]
+fn a_websocket_remembers_what_went_before_and_tells_the_limit_in_a_frame() {
+    let backend = backend();
+    let login = Login::new(&backend.auth_json("alice"));
+    backend.limit_after("alice", 2, Limit::Refuse);
+    let mut socket = socket(&backend, &login);
+    let hi = json!({"role": "user", "content": [{"type": "input_text", "text": "hi"}]});
+    let warm = ask_in(&mut socket, json!({"input": [hi], "generate": false}));
+    let id = &warm[0]["response"]["id"];
+    assert!(backend.report().turns.is_empty(), "nothing was generated");
+    let frames = ask_in(&mut socket, json!({"input": [], "previous_response_id": id}));
+    let kinds: Vec<_> = frames.iter().filter_map(|f| f["type"].as_str()).collect();
+    assert_eq!(
+        kinds,
+        ["codex.rate_limits", "response.created", "response.output_item.done", "response.completed"]
+    );
+    let id = &frames[1]["response"]["id"];
+    ask_in(&mut socket, json!({"input": [hi], "previous_response_id": id}));
+    let turns = backend.report().turns;
+    let kinds = |turn: &Turn| turn.history.iter().map(|item| item.kind.clone()).collect::<Vec<_>>();
+    assert_eq!(
+        (kinds(&turns[0]), kinds(&turns[1])),
+        (vec![String::new()], ["", "assistant", ""].map(String::from).into())
+    );
+    let frames = ask_in(&mut socket, json!({"input": [hi]}));
+    assert_eq!((&frames[0]["type"], &frames[0]["status"]), (&json!("error"), &json!(429)));
+    assert_eq!(frames[0]["error"]["type"], "usage_limit_reached");
+    assert_eq!(frames[0]["headers"]["x-codex-primary-used-percent"], "100");
+    let frames = ask_in(&mut socket, json!({"input": [hi], "previous_response_id": "resp_0"}));
+    assert_eq!(frames[0]["error"]["code"], "previous_response_not_found");
+}
+
+#[test]
+fn limits_come_as_ordered() {
+    let backend = backend();
+    let login = Login::new(&backend.auth_json("alice"));
+    let ask = || login.ask(&backend);
+    backend.limit_after("alice", 1, Limit::InStreamOnce("usage_limit_reached".into()));
+    assert!(ask().1.as_str().is_some_and(|text| text.contains("hello from alice")));
+    let (status, text) = ask();
+    let text = text.as_str().unwrap_or_default().to_owned();
+    assert!(status == 200 && text.contains("response.failed") && !text.contains("hello"), "{text}");
+    assert_eq!((ask().0, ask().0), (429, 429));
+    backend.set_usage("alice", Usage::default());
+    backend.limit_after("alice", 0, Limit::InStream("rate_limit_exceeded".into()));
+    assert!((0..3).all(|_| ask().1.as_str().is_some_and(|text| text.contains("rate_limit_exceeded"))));
+    assert!(backend.usage("alice").exhausted(now()));
+    backend.set_usage("alice", Usage::percent(100.0, 0.0).with_credits());
+    assert_eq!(ask().0, 200, "credits are spent beyond the limit");
+}
+
+#[test]
+fn a_task_goes_on_where_the_history_ends() {
+    let task = Task::running(2, "do {step} as {user}");
+    let output = |text: &str| json!({"input": [{"type": "function_call_output", "output": text}]});
+    assert_eq!(task.next(&json!({"input": []}), "bob").as_deref(), Some("do 1 as bob; echo finished step 1"));
+    assert_eq!(
+        task.next(&output("finished step 1\n"), "bob").as_deref(),
+        Some("do 2 as bob; echo finished step 2")
+    );
+    assert_eq!(task.next(&output("finished step 2"), "bob"), None);
+    assert!(task.next(&output("aborted"), "bob").is_some_and(|next| next.starts_with("do 1")));
+    let compaction = super::compact::item("id", &output("finished step 1"), 3);
+    assert!(task.next(&json!({"input": [compaction]}), "bob").is_some_and(|next| next.starts_with("do 2")));
+}

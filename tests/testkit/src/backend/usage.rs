@@ -107,9 +107,24 @@ impl Usage {
         self
     }
 
+    /// The same with credits: turns are served beyond full windows.
+    #[must_use]
+    pub fn with_credits(mut self) -> Usage {
+        self.credits = json!({"has_credits": true, "unlimited": false, "balance": "25"});
+        self
+    }
+
     /// Whether a turn is refused now.
     pub fn exhausted(&self, now: i64) -> bool {
-        self.limit_reached || self.all().any(|w| w.full(now))
+        (self.limit_reached || self.all().any(|w| w.full(now))) && self.credits["has_credits"] != true
+    }
+
+    /// Fills the primary window (without one: says that the limit is reached).
+    pub(crate) fn exhaust(&mut self) {
+        match &mut self.primary {
+            Some(window) => window.used_percent = 100.0,
+            None => self.limit_reached = true,
+        }
     }
 
     /// When the last of the full windows resets, Unix seconds.
@@ -137,17 +152,42 @@ impl Usage {
     /// The rate-limit headers of a turn.
     pub(crate) fn headers(&self) -> Vec<(String, String)> {
         let windows = [("primary", &self.primary), ("secondary", &self.secondary)];
-        windows
-            .iter()
-            .filter_map(|(name, window)| window.as_ref().map(|w| (name, w)))
-            .flat_map(|(name, w)| {
-                [
-                    (format!("x-codex-{name}-used-percent"), number(w.used_percent).to_string()),
-                    (format!("x-codex-{name}-window-minutes"), (w.window_seconds / 60).to_string()),
-                    (format!("x-codex-{name}-reset-at"), w.resets_at.to_string()),
-                ]
+        let windows = windows.iter().filter_map(|(name, window)| window.as_ref().map(|w| (name, w)));
+        let windows = windows.flat_map(|(name, w)| {
+            [
+                (format!("x-codex-{name}-used-percent"), number(w.used_percent).to_string()),
+                (format!("x-codex-{name}-window-minutes"), (w.window_seconds / 60).to_string()),
+                (format!("x-codex-{name}-reset-at"), w.resets_at.to_string()),
+            ]
+        });
+        let credits = ["has-credits", "unlimited", "balance"].into_iter().filter_map(|name| {
+            let value = match &self.credits[name.replace('-', "_")] {
+                Value::String(text) => text.clone(),
+                Value::Null => return None,
+                other => other.to_string(),
+            };
+            Some((format!("x-codex-credits-{name}"), value))
+        });
+        windows.chain(credits).collect()
+    }
+
+    /// The same as an event, which goes ahead of an answer on a websocket.
+    pub(crate) fn event(&self, plan: &str, now: i64) -> Value {
+        let window = |w: &Window| {
+            json!({
+                "used_percent": number(w.used_percent), "window_minutes": w.window_seconds / 60,
+                "reset_at": w.resets_at,
             })
-            .collect()
+        };
+        let reached = self.exhausted(now);
+        json!({
+            "type": "codex.rate_limits", "plan_type": plan,
+            "rate_limits": {
+                "allowed": !reached, "limit_reached": reached,
+                "primary": self.primary.as_ref().map(window), "secondary": self.secondary.as_ref().map(window),
+            },
+            "credits": self.credits,
+        })
     }
 
     /// Counts one turn.
