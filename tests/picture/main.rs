@@ -1,5 +1,9 @@
-//! The picture in README is what the program prints: this draws it again and compares. After a wanted change
-//! of the table: `UPDATE_PICTURE=1 cargo test --test picture`.
+//! The picture and the recording in README are what the programs print: this draws them again and compares. After a
+//! wanted change: `UPDATE_PICTURE=1 cargo test --test picture`.
+
+#[path = "../../examples/demo/picking.rs"]
+mod picking;
+mod recording;
 
 use std::fs;
 use std::path::Path;
@@ -28,12 +32,19 @@ fn the_picture_of_list_is_the_programs_own_output() {
     let shown = list(&world, COLUMNS, &who).raw().replace(&who, "codex exec (pid 4711)");
     let drawn = picture::svg("codex-pool list", &shown, COLUMNS);
     drop(session);
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/list.svg");
+    assert!(
+        is_kept("docs/list.svg", &drawn),
+        "it is not what `list` prints now; see the first lines of this test"
+    );
+}
+
+/// Whether a picture is the one in the repository. It is, after it was written there on request.
+fn is_kept(file: &str, drawn: &str) -> bool {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
     if std::env::var_os("UPDATE_PICTURE").is_some() {
-        fs::write(&file, &drawn).expect("write the picture");
+        fs::write(&file, drawn).expect("write the picture");
     }
-    let kept = fs::read_to_string(&file).unwrap_or_default();
-    assert!(kept == drawn, "docs/list.svg is not what `list` prints now; see the first lines of this test");
+    fs::read_to_string(&file).unwrap_or_default() == drawn
 }
 
 #[test]

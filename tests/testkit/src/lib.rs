@@ -29,6 +29,7 @@ pub mod probe;
 mod procs;
 pub mod pty;
 mod real_codex;
+pub mod recording;
 pub mod releases;
 mod sandbox;
 pub mod tls;

@@ -3,13 +3,13 @@
 use std::fmt::Write as _;
 use std::num::NonZeroU16;
 
-use vt100::{Cell, Color};
+use vt100::{Cell, Color, Screen};
 
 /// Size of one character, and the space around all of them, pixels.
-const CHAR: (f64, f64) = (8.4, 20.0);
-const MARGIN: (f64, f64) = (18.0, 44.0);
-const BACKGROUND: &str = "#10151c";
-const FOREGROUND: &str = "#d7dde5";
+pub(crate) const CHAR: (f64, f64) = (8.4, 20.0);
+pub(crate) const MARGIN: (f64, f64) = (18.0, 44.0);
+pub(crate) const BACKGROUND: &str = "#10151c";
+pub(crate) const FOREGROUND: &str = "#d7dde5";
 /// The terminal's eight colours.
 const PALETTE: [&str; 8] =
     ["#4b5563", "#ff7b72", "#56d364", "#e3b341", "#79c0ff", "#d2a8ff", "#56d4dd", "#d7dde5"];
@@ -28,28 +28,41 @@ pub fn svg(command: &str, output: &str, columns: u16) -> String {
     parser.process(output.trim_end().replace('\n', "\r\n").replace("\r\r", "\r").as_bytes());
     let screen = parser.screen();
     let rows = screen.cursor_position().0 + 1;
+    let mut out = opening(command, columns, rows);
+    out.push_str(TEXT);
+    for row in 0..rows {
+        draw_row(&mut out, screen, row, MARGIN.1 + f64::from(row) * CHAR.1);
+    }
+    out.push_str("</g>\n</svg>\n");
+    out
+}
+
+/// Opens the group that has the terminal's font.
+pub(crate) const TEXT: &str = "<g font-family=\"ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace\" \
+     font-size=\"14\">\n";
+
+/// Opens a picture of a terminal window with so many columns and rows: its ground and its three lights.
+pub(crate) fn opening(label: &str, columns: u16, rows: u16) -> String {
     let width = f64::from(columns) * CHAR.0 + 2.0 * MARGIN.0;
     let height = f64::from(rows) * CHAR.1 + MARGIN.1 + MARGIN.0;
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\" \
          height=\"{height:.0}\" role=\"img\" aria-label=\"{}\">\n\
          <rect width=\"100%\" height=\"100%\" rx=\"10\" fill=\"{BACKGROUND}\"/>\n",
-        escaped(command)
+        escaped(label)
     );
     for (at, light) in ["#ff5f57", "#febc2e", "#28c840"].iter().enumerate() {
         let x = 22 + at * 20;
         let _ = writeln!(out, "<circle cx=\"{x}\" cy=\"20\" r=\"6\" fill=\"{light}\"/>");
     }
-    out.push_str(
-        "<g font-family=\"ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace\" \
-         font-size=\"14\" xml:space=\"preserve\">\n",
-    );
-    for row in 0..rows {
-        let cells: Vec<&Cell> = (0..columns).filter_map(|column| screen.cell(row, column)).collect();
-        draw(&mut out, &cells, MARGIN.1 + f64::from(row) * CHAR.1);
-    }
-    out.push_str("</g>\n</svg>\n");
     out
+}
+
+/// Draws a row of a screen with its top at `y`.
+pub(crate) fn draw_row(out: &mut String, screen: &Screen, row: u16, y: f64) {
+    let cells: Vec<&Cell> =
+        (0..screen.size().1.get()).filter_map(|column| screen.cell(row, column)).collect();
+    draw(out, &cells, y);
 }
 
 /// One row, whose top is at `y`: runs of equal looks as text, bars as rectangles.
@@ -79,13 +92,13 @@ fn draw(out: &mut String, cells: &[&Cell], y: f64) {
             |c: &&&Cell| looks(c) == looks(cell) && block(c.contents()).is_none() && !c.contents().is_empty();
         let run: String = cells[at..].iter().take_while(alike).map(|c| c.contents()).collect();
         let count = run.chars().count();
-        let text = run.trim_end();
-        if !text.trim().is_empty() {
-            let bold = if cell.bold() { " font-weight=\"bold\"" } else { "" };
+        let bold = if cell.bold() { " font-weight=\"bold\"" } else { "" };
+        for (skipped, text) in words(&run) {
             let length = text.chars().count() as f64 * CHAR.0;
             let _ = writeln!(
                 out,
-                "<text x=\"{x:.1}\" y=\"{:.1}\" textLength=\"{length:.1}\" fill=\"{}\"{bold}>{}</text>",
+                "<text x=\"{:.1}\" y=\"{:.1}\" textLength=\"{length:.1}\" fill=\"{}\"{bold}>{}</text>",
+                x + skipped as f64 * CHAR.0,
                 y + 15.0,
                 colour(cell),
                 escaped(text)
@@ -93,6 +106,21 @@ fn draw(out: &mut String, cells: &[&Cell], y: f64) {
         }
         at += count.max(1);
     }
+}
+
+/// The parts of a text between runs of spaces, each with the number of characters before it. Not every viewer keeps more
+/// than one space.
+fn words(text: &str) -> Vec<(usize, &str)> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    for part in text.split("  ") {
+        let spaces = part.chars().take_while(|c| *c == ' ').count();
+        if !part.trim().is_empty() {
+            found.push((at + spaces, part.trim()));
+        }
+        at += part.chars().count() + 2;
+    }
+    found
 }
 
 fn looks(cell: &Cell) -> (Color, bool, bool) {
@@ -123,6 +151,12 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_have_their_places_without_the_spaces_between() {
+        assert_eq!(words(" a b   c  d    "), [(1, "a b"), (7, "c"), (10, "d")]);
+        assert!(words("   ").is_empty());
+    }
 
     #[test]
     fn text_colours_and_bars_are_drawn_and_nothing_escapes() {

@@ -232,6 +232,17 @@ impl Pty {
         self.status.expect("it has ended")
     }
 
+    /// Waits for the program's end and for the last of its output, and gives everything written to the terminal.
+    ///
+    /// # Panics
+    /// If that does not come within `limit`.
+    #[track_caller]
+    pub fn finish(&mut self, limit: Duration) -> String {
+        self.wait(limit);
+        crate::wait_until("the end of the output", limit, || self.shared.lock().closed);
+        self.raw()
+    }
+
     fn raw_pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.id()).expect("a pid fits"))
     }
