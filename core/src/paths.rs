@@ -71,10 +71,6 @@ impl PoolPaths {
     pub fn homes(&self) -> PathBuf {
         self.root.join("homes")
     }
-    /// Private homes of logins under way.
-    pub fn logins(&self) -> PathBuf {
-        self.root.join("logins")
-    }
     /// The folder of the shim, first on PATH.
     pub fn bin(&self) -> PathBuf {
         self.root.join("bin")

@@ -30,8 +30,10 @@ pub(super) fn add(ctx: &Context, args: &LoginArgs, label: Option<&str>) -> Resul
         })?;
     }
     drop(open);
-    let doc = login::log_in(ctx, args)?;
+    let login = login::log_in(ctx, args)?;
+    let doc = login.doc.clone();
     adopt(ctx, &doc, label).map_err(|error| adopt::keep_for_later(ctx, &doc, error))?;
+    drop(login);
     show(ctx, doc.id(), doc.kind());
     Ok(())
 }

@@ -1,23 +1,23 @@
-//! The login that `add` and `reauth` share: from their arguments to a document.
+//! The login that `add` and `reauth` share: from their arguments.
 
 use std::io::IsTerminal;
 
-use codex_pool_core::auth_doc::{AuthDoc, Secret};
+use codex_pool_core::auth_doc::Secret;
 use codex_pool_core::{Error, Result, files};
 
 use crate::cli::LoginArgs;
 use crate::context::Context;
-use crate::context::login::Login;
+use crate::context::login::{Login, NewLogin};
 use crate::ui;
 
 /// No API key is longer, bytes.
 const MAX_API_KEY: u64 = 64 << 10;
 
-/// Lets the user log in, and returns the document that came of it.
+/// Lets the user log in.
 ///
 /// # Errors
 /// As [`Login::run`].
-pub(super) fn log_in(ctx: &Context, args: &LoginArgs) -> Result<AuthDoc> {
+pub(super) fn log_in(ctx: &Context, args: &LoginArgs) -> Result<NewLogin> {
     let read_api_key: Option<fn() -> Result<Secret>> =
         if args.with_api_key { Some(read_api_key) } else { None };
     Login { device_auth: args.device_auth, read_api_key, args: &args.login_args }.run(ctx)

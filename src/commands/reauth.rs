@@ -25,11 +25,12 @@ pub(crate) fn run(ctx: &Context, args: &ReauthArgs) -> Result<()> {
         ));
     }
     ui::note(&format!("log in as {}", who(&account)));
-    let doc = login::log_in(ctx, &args.login)?;
+    let login = login::log_in(ctx, &args.login)?;
+    let doc = &login.doc;
     if *doc.id() != account.id {
         return Err(Error::new(format!(
             "you logged in as {}, but `{}` is {}; nothing was changed",
-            who_of(&doc),
+            who_of(doc),
             account.label,
             who(&account)
         ))
@@ -38,7 +39,8 @@ pub(crate) fn run(ctx: &Context, args: &ReauthArgs) -> Result<()> {
             account.word()
         )));
     }
-    let live = renew(ctx, &account, &doc).map_err(|error| adopt::keep_for_later(ctx, &doc, error))?;
+    let live = renew(ctx, &account, doc).map_err(|error| adopt::keep_for_later(ctx, doc, error))?;
+    drop(login);
     ui::done(&format!(
         "`{}` is logged in again{}",
         account.label,

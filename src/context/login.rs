@@ -3,6 +3,7 @@
 //! and the caller decides what becomes of the login.
 
 use std::ffi::OsString;
+use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -10,12 +11,13 @@ use std::process::{Command, Stdio};
 use codex_pool_core::auth_doc::{AuthDoc, MAX_BYTES, Secret};
 use codex_pool_core::codex::find;
 use codex_pool_core::env::names;
-use codex_pool_core::files;
+use codex_pool_core::files::{self, Durability};
+use codex_pool_core::homes::{CodexHome, login_home};
+use codex_pool_core::process::ProcessId;
 use codex_pool_core::{Error, Result};
 use nix::sys::signal::Signal;
 
-use super::Context;
-use super::login_home::LoginHome;
+use super::{Context, Notice, Tell};
 use crate::signals::{self, Held};
 
 /// The settings of the user that decide how, where and as whom a login is made, and what is reported to whom.
@@ -30,6 +32,9 @@ const SETTINGS: [&str; 8] = [
     "otel",
 ];
 
+/// The user's file of environment variables in CODEX_HOME.
+const ENV_FILE: &str = ".env";
+
 /// How to log in.
 pub(crate) struct Login<'a> {
     /// With a code, in a browser elsewhere.
@@ -41,23 +46,23 @@ pub(crate) struct Login<'a> {
 }
 
 impl Login<'_> {
-    /// Lets the user log in, and returns the document that came of it.
+    /// Lets the user log in.
     ///
     /// # Errors
-    /// There is no Codex, or the login was cancelled, failed, or left nothing that the pool can manage. The login
-    /// home is gone then, as always.
-    pub(crate) fn run(&self, ctx: &Context) -> Result<AuthDoc> {
+    /// There is no Codex, or the login was cancelled, failed, or left nothing that the pool can manage.
+    pub(crate) fn run(&self, ctx: &Context) -> Result<NewLogin> {
         let codex = find::find(&ctx.env, &ctx.settings, None).map_err(|e| Error::new(e.to_string()))?;
         let key = self.read_api_key.map(|read| api_key(ctx, read)).transpose()?;
         let config = config(&ctx.main_home.dir().join("config.toml"))?;
         if let Some(key) = &key
             && !knows_api_keys(&codex)
         {
-            return AuthDoc::of_api_key(key)
-                .map_err(|e| Error::new(format!("the API key cannot be used: {e}")));
+            let doc = AuthDoc::of_api_key(key);
+            let doc = doc.map_err(|e| Error::new(format!("the API key cannot be used: {e}")))?;
+            return Ok(NewLogin { doc, _home: None });
         }
         let signals = signals::hold();
-        let home = LoginHome::make(ctx, &config)?;
+        let home = LoginHome::create(ctx, &config)?;
         let mut command = Command::new(&codex);
         command.arg("login");
         if self.device_auth {
@@ -67,20 +72,71 @@ impl Login<'_> {
             command.arg("--with-api-key");
         }
         command.args(self.args);
-        log_in(&signals, &mut command, &home, key.as_ref())
+        let doc = log_in(&signals, &mut command, home.dir(), key.as_ref())?;
+        Ok(NewLogin { doc, _home: Some(home) })
     }
 }
 
-fn log_in(signals: &Held, command: &mut Command, home: &LoginHome, key: Option<&Secret>) -> Result<AuthDoc> {
+/// A login that was made just now. Until it goes out of scope, its home keeps a copy: should this process be killed,
+/// the next command adopts that.
+pub(crate) struct NewLogin {
+    pub(crate) doc: AuthDoc,
+    _home: Option<LoginHome>,
+}
+
+/// The home of one login that this process runs. It is removed with this value.
+struct LoginHome {
+    home: CodexHome,
+    tell: Tell,
+}
+
+impl LoginHome {
+    /// Makes a home with a `config.toml` of this content, and with the user's variables.
+    fn create(ctx: &Context, config: &str) -> Result<LoginHome> {
+        // Where the system tells nothing about processes, nobody can tell that this one is alive, but nobody tries.
+        let me = ProcessId::of_self().unwrap_or_else(|_| ProcessId {
+            boot: "unknown".to_owned(),
+            pid_namespace: 0,
+            pid: std::process::id(),
+            start_ticks: 0,
+        });
+        let home = login_home::create(&ctx.lock()?, &ctx.paths, &ctx.main_home, &me)?;
+        let home = LoginHome { home, tell: ctx.tell };
+        let file = home.dir().join("config.toml");
+        files::write_whole(&file, config.as_bytes(), Durability::Fast)
+            .map_err(|e| Error::io("write", &file, &e))?;
+        // Codex reads variables from there, such as a proxy's.
+        let variables = ctx.main_home.dir().join(ENV_FILE);
+        if variables.exists() {
+            let link = home.dir().join(ENV_FILE);
+            symlink(&variables, &link).map_err(|e| Error::io("link", &link, &e))?;
+        }
+        Ok(home)
+    }
+
+    fn dir(&self) -> &Path {
+        self.home.dir()
+    }
+}
+
+impl Drop for LoginHome {
+    fn drop(&mut self) {
+        if let Err(error) = login_home::remove(&self.home) {
+            (self.tell)(&Notice::Warning(error.to_string()));
+        }
+    }
+}
+
+fn log_in(signals: &Held, command: &mut Command, home: &Path, key: Option<&Secret>) -> Result<AuthDoc> {
     // Should that `codex` be a script that comes back to the shim, the shim steps aside.
-    command.env(names::CODEX_HOME, home.dir()).env(names::CODEX_POOL, "off");
+    command.env(names::CODEX_HOME, home).env(names::CODEX_POOL, "off");
     for name in ["CODEX_API_KEY", "CODEX_ACCESS_TOKEN", names::CODEX_SQLITE_HOME, names::CODEX_POOL_LAUNCH] {
         command.env_remove(name);
     }
     let ended = signals
         .attend(command, key.map(|key| key.expose().as_bytes()))
         .map_err(|e| Error::io("run", Path::new(command.get_program()), &e))?;
-    let path = home.dir().join("auth.json");
+    let path = home.join("auth.json");
     let bytes = files::read_small(&path, MAX_BYTES).map_err(|e| Error::io("read", &path, &e))?;
     let bytes = match bytes.filter(|_| ended.status.success()) {
         Some(bytes) => bytes,

@@ -3,7 +3,6 @@
 
 pub(crate) mod adopt;
 pub(crate) mod login;
-mod login_home;
 
 use std::path::Path;
 use std::time::Duration;
@@ -145,13 +144,13 @@ impl Context {
         let lock = self.lock()?;
         let signals = signals::hold();
         let now = env::clock();
-        login_home::sweep(&lock, &self.paths, now);
         let mut pool = homes::open_pool(&lock, &self.paths, now)?;
         if let Some(migration) = &pool.migrated {
             self.tell_migration(migration);
         }
         let processes = Processes::read(Some(&lock), &self.paths, now);
         launch::login::undo_interrupted(&lock, &mut pool, &processes, now)?;
+        homes::login_home::clear_abandoned(&lock, &mut pool, &processes, now);
         homes::reconcile_all(&lock, &mut pool, &processes.ledger, now)?;
         let in_main_home = homes::reconcile(&lock, &mut pool, &self.main_home, now)?;
         for id in std::mem::take(&mut pool.adopted) {

@@ -217,15 +217,18 @@ fn what_a_crash_left_is_cleared_and_no_login_is_lost_with_it() {
     sandbox.write_private(&temporary, "half");
     set_age(&temporary, 3_600);
     sandbox.write_private(&pool.join("lost+found/1000-unknown-replaced-abc.json"), "{}");
-    // A process of this number and start cannot be running.
-    let home = pool.join("homes/somewhere/login-1-1");
+    // Of processes of another boot, as `codex login` makes one and as `codex-pool add` does.
+    let home = pool.join("homes/somewhere/login-0-0-1-1");
     sandbox.write_private(&home.join("auth.json"), &sandbox.backend().auth_json("carol"));
-    // As `add` makes one; of another boot.
-    let private = pool.join("logins/0-0-1-1");
+    let private = pool.join("homes/somewhere/login-0-0-1-2");
     sandbox.write_private(&private.join("auth.json"), "not whole");
-    for folder in
-        ["logins", "logins/0-0-1-1", "lost+found", "homes", "homes/somewhere", "homes/somewhere/login-1-1"]
-    {
+    for folder in [
+        "lost+found",
+        "homes",
+        "homes/somewhere",
+        "homes/somewhere/login-0-0-1-1",
+        "homes/somewhere/login-0-0-1-2",
+    ] {
         set_mode(&pool.join(folder), 0o700);
     }
     let diagnosis = doctor(&sandbox, &[]);
@@ -234,8 +237,8 @@ fn what_a_crash_left_is_cleared_and_no_login_is_lost_with_it() {
         "state.json.corrupt",
         ".codex-pool.tmp",
         "1000-unknown",
-        "login-1-1",
-        "0-0-1-1",
+        "login-0-0-1-1",
+        "login-0-0-1-2",
     ] {
         diagnosis.has("leftovers", "warn", what);
     }

@@ -106,8 +106,7 @@ fn what_a_killed_login_left_is_removed_by_the_next_command() {
     world.wait_for_login();
     login.signal_group(Signal::SIGKILL);
     login.wait();
-    let left = || fs::read_dir(world.pool_home().join("logins")).map_or(0, Iterator::count);
-    assert_eq!((left(), world.possessions()), (1, before));
+    assert_eq!((world.login_homes().len(), world.possessions()), (1, before));
     world.pool(&["list"]).run().ok();
     world.assert_no_private_home();
 }

@@ -146,7 +146,7 @@ impl World {
     /// Requires that logins left nothing behind.
     #[track_caller]
     pub(crate) fn assert_no_private_home(&self) {
-        assert!(!self.pool_home().join("logins").exists());
+        assert!(self.login_homes().is_empty(), "{:?}", self.login_homes());
     }
 }
 

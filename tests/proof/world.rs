@@ -243,7 +243,7 @@ impl World {
                     .map(|path| format!("{} is left", path.display())),
             );
         }
-        breaches.extend(list(&pool.join("logins")).iter().map(|path| format!("{} is left", path.display())));
+        breaches.extend(self.login_homes().iter().map(|path| format!("{} is left", path.display())));
         breaches
     }
 

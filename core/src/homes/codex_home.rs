@@ -90,7 +90,12 @@ impl CodexHome {
 
     /// Returns the home over this main home for a login that this process runs.
     pub(crate) fn login(&self, paths: &PoolPaths, process: &ProcessId) -> CodexHome {
-        self.over(paths, &format!("{LOGIN}{}-{}", process.pid, process.start_ticks), HomeKind::Login)
+        self.over(paths, &format!("{LOGIN}{process}"), HomeKind::Login)
+    }
+
+    /// Returns the process that made this login home.
+    pub(crate) fn login_process(&self) -> Option<ProcessId> {
+        ProcessId::parse(self.dir.file_name()?.to_str()?.strip_prefix(LOGIN)?)
     }
 
     /// Returns the n-th home without an account over this main home, counted from 1.

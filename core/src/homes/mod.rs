@@ -4,6 +4,7 @@
 mod codex_home;
 mod file;
 pub mod in_use;
+pub mod login_home;
 pub(crate) mod mcp_logins;
 pub mod own_home;
 mod put;

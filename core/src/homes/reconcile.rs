@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{AuthFile, CodexHome};
+use super::{AuthFile, CodexHome, HomeKind};
 use crate::account::{AccountId, AuthState, AuthStatus};
 use crate::auth_doc::{AuthDoc, DocError, DocHash, MAX_BYTES};
 use crate::error::{Error, Result};
@@ -302,12 +302,12 @@ pub(crate) fn rediscover_lost(lock: &PoolLock, pool: &mut Pool, now: i64) -> Res
     discover(&pool.paths).iter().try_for_each(|home| reconcile(lock, pool, home, now).map(drop))
 }
 
-/// Every home, and every main home that has one.
+/// Every home, and every main home that has one. A login home is left to the login, or to who clears it.
 fn discover(paths: &PoolPaths) -> Vec<CodexHome> {
     let entries = |dir: &Path| std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path());
     let dirs = entries(&paths.homes()).flat_map(|over| {
         let homes = entries(&over).filter(|dir| dir.is_dir());
         super::main_home_of(paths, &over).into_iter().chain(homes).collect::<Vec<_>>()
     });
-    dirs.filter_map(|dir| CodexHome::of_auth_json(paths, &dir.join("auth.json"))).collect()
+    dirs.map(|dir| CodexHome::at(paths, dir)).filter(|home| *home.kind() != HomeKind::Login).collect()
 }

@@ -1,6 +1,7 @@
 //! Homes on temporary folders: what is found is taken in, what is put there is whole, and nothing is lost
 //! whatever somebody else does in between.
 
+mod login_homes;
 mod own;
 mod put;
 

@@ -10,10 +10,10 @@ use super::exec::Program;
 use super::spawn::{self, End};
 use super::{Launch, Line, Locked, Trouble, nested};
 use crate::account::{AccountId, AuthState, AuthStatus};
-use crate::auth_doc::{AuthDoc, DocHash};
+use crate::auth_doc::DocHash;
 use crate::env;
 use crate::error::{Error, ErrorKind, Result};
-use crate::files::{self, Durability, PoolLock};
+use crate::files::{Durability, PoolLock};
 use crate::homes::in_use::{self, Processes};
 use crate::homes::{self, CodexHome, HomeContent, HomeKind};
 use crate::ledger;
@@ -22,7 +22,7 @@ use crate::pool::Pool;
 use crate::process::{Liveness, ProcessId};
 use crate::references;
 use crate::renewal;
-use crate::store::{LostFound, Mark, MarkKind, Why, path_key, path_of_key};
+use crate::store::{Mark, MarkKind, path_key, path_of_key};
 
 /// How long the end of a login waits for the pool's lock: no Codex is waiting for us any more.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
@@ -33,8 +33,7 @@ pub struct AuthCommand {
     paths: PoolPaths,
     main_home: CodexHome,
     kind: MarkKind,
-    /// Where Codex will write: the main home, or a fresh home when that is in use.
-    home: CodexHome,
+    /// Whether Codex writes into a login home, since the main home is in use.
     private: bool,
     me: ProcessId,
 }
@@ -57,13 +56,12 @@ impl Launch<'_> {
         let kind = if self.call.is_login() { MarkKind::Login } else { MarkKind::Logout };
         let private = kind == MarkKind::Login && self.free_main_home(held)?.is_some();
         let codex_home = match kind {
-            _ if private => held.main_home.login(&held.pool.paths, &me),
+            _ if private => {
+                homes::login_home::create_linked(held.lock, &held.pool.paths, held.main_home, &me, now)?
+            }
             MarkKind::Logout => self.home_to_leave(held)?,
             _ => held.main_home.clone(),
         };
-        if private {
-            homes::own_home::update_special(held.lock, &held.pool.paths, held.main_home, &codex_home, now)?;
-        }
         self.set_codex_home(held, &codex_home, out);
         let key = path_key(&codex_home.auth_json());
         let account = held.pool.state().homes.get(&key).map(|memory| memory.account.clone());
@@ -83,7 +81,6 @@ impl Launch<'_> {
             paths: held.pool.paths.clone(),
             main_home: held.main_home.clone(),
             kind,
-            home: codex_home,
             private,
             me,
         }))
@@ -180,15 +177,12 @@ impl AuthCommand {
         // Not by its place: a new login also ends what is known of refreshes that were begun, marks before it.
         pool.state_mut().marks.retain(|other| *other != mark);
         pool.commit(&lock)?;
-        if self.private {
-            let _ = std::fs::remove_dir_all(self.home.dir());
-            if succeeded && held.is_none() {
-                let place = pool.paths.lost_found();
-                lines.push(Line::Wrong(format!(
-                    "the new login is none that codex-pool can manage; what Codex left of it is in {}",
-                    place.display()
-                )));
-            }
+        if self.private && succeeded && held.is_none() {
+            let place = pool.paths.lost_found();
+            lines.push(Line::Wrong(format!(
+                "the new login is none that codex-pool can manage; what Codex left of it is in {}",
+                place.display()
+            )));
         }
         if self.kind == MarkKind::Login
             && let Some(id) = held
@@ -225,7 +219,10 @@ fn conclude(
         mark.home.as_deref().and_then(|key| CodexHome::of_auth_json(&pool.paths, &path_of_key(key)));
     let Some(codex_home) = codex_home else { return Ok(None) };
     if *codex_home.kind() == HomeKind::Login {
-        return adopt_private(lock, pool, &codex_home, now);
+        let id = homes::login_home::adopt(lock, pool, &codex_home, now)?;
+        // One that cannot be removed now is removed by a later command.
+        let _ = homes::login_home::remove(&codex_home);
+        return Ok(id);
     }
     match (homes::reconcile(lock, pool, &codex_home, now)?, &mark.account) {
         (HomeContent::Account { id, .. }, _) => {
@@ -248,26 +245,6 @@ fn conclude(
         }
         _ => Ok(None),
     }
-}
-
-/// Takes over a login that was made in a fresh home, and hands it to the homes of its account.
-fn adopt_private(lock: &PoolLock, pool: &mut Pool, home: &CodexHome, now: i64) -> Result<Option<AccountId>> {
-    let path = home.auth_json();
-    let bytes =
-        files::read_small(&path, crate::auth_doc::MAX_BYTES).map_err(|e| Error::io("read", &path, &e))?;
-    let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) else { return Ok(None) };
-    let Ok(doc) = AuthDoc::parse(bytes.clone()).map(AuthDoc::corrected) else {
-        LostFound::new(&pool.paths).keep(lock, &bytes, Why::Broken, None, now)?;
-        return Ok(None);
-    };
-    pool.adopt(lock, &doc, None, false, now)?;
-    let id = doc.id().clone();
-    for codex_home in homes::homes_with(lock, pool, &id, now)? {
-        if let Some(newest) = pool.credentials().load(&id)? {
-            homes::rewrite(lock, pool, &codex_home, &newest, now)?;
-        }
-    }
-    Ok(Some(id))
 }
 
 /// The live file is gone after a logout. If that succeeded, the login is revoked, and the credentials
@@ -308,12 +285,6 @@ pub fn undo_interrupted(lock: &PoolLock, pool: &mut Pool, processes: &Processes,
     };
     while let Some(mark) = pool.state().marks.iter().find(|mark| interrupted(mark)).cloned() {
         conclude(lock, pool, processes, &mark, false, now)?;
-        if let Some(codex_home) =
-            mark.home.as_deref().and_then(|key| CodexHome::of_auth_json(&pool.paths, &path_of_key(key)))
-            && *codex_home.kind() == HomeKind::Login
-        {
-            let _ = std::fs::remove_dir_all(codex_home.dir());
-        }
         pool.state_mut().marks.retain(|other| *other != mark);
     }
     Ok(())

@@ -21,8 +21,6 @@ pub enum Why {
     Tie,
     /// It could not be understood.
     Broken,
-    /// Of a login that was killed before anybody took it over.
-    Unclaimed,
     /// The answer of a token refresh that could not be put into its place.
     Renewed,
 }
@@ -33,7 +31,6 @@ impl Why {
             Why::Replaced => "replaced",
             Why::Tie => "tie",
             Why::Broken => "broken",
-            Why::Unclaimed => "unclaimed",
             Why::Renewed => "renewed",
         }
     }

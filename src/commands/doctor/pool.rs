@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use codex_pool_core::account::AccountId;
 use codex_pool_core::files;
+use codex_pool_core::homes::login_home;
 use codex_pool_core::process::{self, Liveness, LockHolders, ProcessId};
 use codex_pool_core::renewal;
 use codex_pool_core::store::{Credentials, LostFound, Mark, MarkKind, State, parse_foreign_store};
@@ -15,7 +16,7 @@ use codex_pool_core::usage::UsageCache;
 use serde::de::DeserializeOwned;
 
 use super::Check;
-use super::repair::{self, Repair};
+use super::repair::Repair;
 use super::scene::{Place, Scene, split};
 
 /// A lock held for longer than this is worth a word. Launches hold it for milliseconds.
@@ -311,7 +312,9 @@ fn leftovers(place: &Place, now: i64) -> Check {
     }
     let old = LostFound::new(paths).entries().into_iter().filter(|(at, _)| now - at > KEPT.as_secs() as i64);
     found.extend(old.map(|(_, file)| Repair::Remove { file }));
-    found.extend(repair::abandoned_homes(place).into_iter().map(|dir| Repair::Home { dir }));
+    let marks = place.pool.as_ref().map_or(&[][..], |pool| &pool.state().marks);
+    let homes = login_home::abandoned(paths, marks, &place.processes);
+    found.extend(homes.into_iter().map(|home| Repair::LoginHome { home }));
     if found.is_empty() {
         return Check::ok(ID, "nothing is left over from a crash");
     }

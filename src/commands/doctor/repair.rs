@@ -6,20 +6,18 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use codex_pool_core::account::AccountId;
-use codex_pool_core::auth_doc::{AuthDoc, MAX_BYTES};
 use codex_pool_core::env::Env;
 use codex_pool_core::files::{self, PoolLock};
 use codex_pool_core::homes::{self, in_use::Processes};
+use codex_pool_core::homes::{CodexHome, login_home};
 use codex_pool_core::launch::login;
 use codex_pool_core::paths::PoolPaths;
 use codex_pool_core::pool::Pool;
-use codex_pool_core::process::{self, Liveness, ProcessId};
 use codex_pool_core::renewal;
-use codex_pool_core::store::{Credentials, LostFound, State, Why};
+use codex_pool_core::store::{Credentials, State};
 use codex_pool_core::usage::UsageCache;
 use codex_pool_core::{Error, Result};
 
-use super::scene::Place;
 use crate::{context, programs};
 
 /// One repair.
@@ -41,8 +39,8 @@ pub(super) enum Repair {
     SetAside { cache: PathBuf },
     /// A file of no more use.
     Remove { file: PathBuf },
-    /// A home that was made for one login, whose login is over.
-    Home { dir: PathBuf },
+    /// The home of a login that is over.
+    LoginHome { home: CodexHome },
     /// Some of them.
     Several(Vec<Repair>),
 }
@@ -53,7 +51,7 @@ impl Repair {
         match self {
             Repair::SetAside { cache } => format!("the cache {} is damaged", cache.display()),
             Repair::Remove { file } => format!("{} is of no more use", file.display()),
-            Repair::Home { dir } => format!("{} is left from a login", dir.display()),
+            Repair::LoginHome { home } => format!("{} is left from a login", home.dir().display()),
             other => format!("{other:?}"),
         }
     }
@@ -104,7 +102,7 @@ fn one(env: &Env, paths: &PoolPaths, mend: &Repair) -> Result<String> {
             files::remove_file(file).map_err(|e| Error::io("remove", file, &e))?;
             Ok(format!("removed {}", file.display()))
         }
-        Repair::Enter { .. } | Repair::Undo | Repair::Settle | Repair::Home { .. } => {
+        Repair::Enter { .. } | Repair::Undo | Repair::Settle | Repair::LoginHome { .. } => {
             let mut pool = homes::open_pool(&lock, paths, env.now)?;
             let text = in_pool(env, &lock, &mut pool, mend)?;
             pool.commit(&lock)?;
@@ -127,7 +125,7 @@ fn in_pool(env: &Env, lock: &PoolLock, pool: &mut Pool, mend: &Repair) -> Result
             renewal::settle(lock, pool, env.now)?;
             Ok("put the answer of a token refresh in its place".to_owned())
         }
-        Repair::Home { dir } => clear_home(lock, pool, dir, env.now),
+        Repair::LoginHome { home } => clear_home(lock, pool, home, env.now),
         _ => Ok(String::new()),
     }
 }
@@ -172,54 +170,9 @@ fn set_aside(lock: &PoolLock, paths: &PoolPaths, cache: &Path) -> Result<String>
     Ok(format!("set {} aside; it fills again", cache.display()))
 }
 
-/// Homes of logins whose process is gone and that no mark speaks of (those are undone, see
-/// [`Mend::Undo`]).
-pub(super) fn abandoned_homes(place: &Place) -> Vec<PathBuf> {
-    let marked: Vec<PathBuf> = place.pool.as_ref().map_or_else(
-        |_| Vec::new(),
-        |pool| {
-            let codex_homes = pool.state().marks.iter().filter_map(|mark| mark.home.as_deref());
-            codex_homes.map(codex_pool_core::store::path_of_key).collect()
-        },
-    );
-    let read = |dir: PathBuf| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
-    let over = |dir: &PathBuf| is_over(dir) && !marked.contains(&dir.join("auth.json"));
-    let of_codex_login = read(place.paths.homes()).flat_map(read).filter(over);
-    let of_add = read(place.paths.logins()).filter(|dir| is_dead(dir, place.processes.me.as_ref()));
-    of_codex_login.chain(of_add).collect()
-}
-
-/// Whether a private home (named after its process) belongs to a process that is gone.
-fn is_dead(dir: &Path, me: Option<&ProcessId>) -> bool {
-    let maker = dir.file_name().and_then(|name| ProcessId::parse(name.to_str()?));
-    maker.zip(me).is_some_and(|(maker, me)| maker.liveness(me) == Liveness::Dead)
-}
-
-/// Whether a folder is a home for one login (`login-<pid>-<start>`) whose process is gone.
-fn is_over(dir: &Path) -> bool {
-    let name = dir.file_name().unwrap_or_default().to_string_lossy();
-    let Some((pid, start)) = name.strip_prefix("login-").and_then(|rest| rest.split_once('-')) else {
-        return false;
-    };
-    let (Ok(pid), Ok(start)) = (pid.parse::<u32>(), start.parse::<u64>()) else { return false };
-    process::stat(pid).is_none_or(|stat| stat.ended || stat.start_ticks != start)
-}
-
-/// Removes such a home. A login that was made there and that nobody took over comes into the pool first.
-fn clear_home(lock: &PoolLock, pool: &mut Pool, dir: &Path, now: i64) -> Result<String> {
-    let auth = dir.join("auth.json");
-    if let Some(bytes) = files::read_small(&auth, MAX_BYTES).map_err(|e| Error::io("read", &auth, &e))?
-        && !bytes.is_empty()
-    {
-        match AuthDoc::parse(bytes.clone()) {
-            Ok(doc) => {
-                pool.adopt(lock, &doc.corrected(), None, false, now)?;
-            }
-            Err(_) => {
-                LostFound::new(&pool.paths).keep(lock, &bytes, Why::Broken, None, now)?;
-            }
-        }
-    }
-    fs::remove_dir_all(dir).map_err(|e| Error::io("remove", dir, &e))?;
-    Ok(format!("removed {}", dir.display()))
+/// Takes in the login that was made in a login home, and removes the home.
+fn clear_home(lock: &PoolLock, pool: &mut Pool, home: &CodexHome, now: i64) -> Result<String> {
+    login_home::adopt(lock, pool, home, now)?;
+    login_home::remove(home)?;
+    Ok(format!("removed {}", home.dir().display()))
 }

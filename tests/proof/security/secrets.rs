@@ -241,7 +241,7 @@ fn add(world: &Sandbox, what: &str, words: &[&str], input: &[u8], codex: Option<
 fn assert_added(world: &Sandbox, what: &str, output: &Output) {
     assert_says_none(world, what, "codex-pool add", output);
     assert_holds_none(world, what);
-    assert!(!world.pool_home().join("logins").exists(), "{what}: the private home is left: {output}");
+    assert!(world.login_homes().is_empty(), "{what}: the login home is left: {output}");
 }
 
 /// A program in Codex's place.

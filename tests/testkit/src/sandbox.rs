@@ -155,6 +155,17 @@ impl Sandbox {
         self.home.join(".codex-pool")
     }
 
+    /// The login homes in the pool: those of logins that go on, and what killed ones left.
+    pub fn login_homes(&self) -> Vec<PathBuf> {
+        let entries =
+            |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        let homes =
+            entries(&self.pool_home().join("homes")).flat_map(|over| entries(&over).collect::<Vec<_>>());
+        let is_login =
+            |home: &PathBuf| home.file_name().is_some_and(|n| n.to_string_lossy().starts_with("login-"));
+        homes.filter(is_login).collect()
+    }
+
     /// The installed shim.
     pub fn shim(&self) -> PathBuf {
         self.pool_home().join("bin/codex")
