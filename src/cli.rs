@@ -169,9 +169,19 @@ Examples:
   codex-pool man | man -l -
   codex-pool man --dir ~/.local/share/man/man1  then `man codex-pool-use`")]
     Man(ManArgs),
+    /// Learn what Codex's launcher starts; launches run it in the background
+    #[command(hide = true)]
+    LearnStart(LearnStartArgs),
     /// Labels for shell completions
     #[command(name = "__complete-refs", hide = true)]
     CompleteRefs,
+}
+
+/// `learn-start`
+#[derive(Debug, Args)]
+pub(crate) struct LearnStartArgs {
+    /// The launcher, by its absolute path
+    pub(crate) launcher: PathBuf,
 }
 
 /// `init`

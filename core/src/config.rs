@@ -52,6 +52,8 @@ pub struct Settings {
     pub min_poll_interval: Duration,
     /// Whether launches start background refreshes.
     pub background_refresh: bool,
+    /// Whether Codex is started without Node where it is known what its launcher starts.
+    pub native_start: bool,
     /// Hosts other than `auth.openai.com` that may be sent a refresh token.
     pub allowed_issuers: Vec<String>,
 }
@@ -71,6 +73,7 @@ impl Default for Settings {
             parallel: Parallel::Home,
             min_poll_interval: Duration::from_secs(60),
             background_refresh: true,
+            native_start: true,
             allowed_issuers: Vec::new(),
         }
     }
@@ -163,6 +166,7 @@ impl Settings {
             }
             "api_key_fallback" => self.api_key_fallback = flag()?,
             "background_refresh" => self.background_refresh = flag()?,
+            "native_start" => self.native_start = flag()?,
             "usage_max_age" => self.usage_max_age = duration()?,
             "max_stale" => self.max_stale = duration()?,
             "launch_refresh_timeout" => self.launch_refresh_timeout = duration()?,

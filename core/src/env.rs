@@ -80,6 +80,11 @@ impl Env {
         self.entries.iter().find_map(|entry| value_of(entry, name)).filter(|v| !v.is_empty())
     }
 
+    /// Whether a variable is there, even if it is empty.
+    pub fn is_set(&self, name: &str) -> bool {
+        self.entries.iter().any(|entry| value_of(entry, name).is_some())
+    }
+
     /// A variable's value as text; one that is not UTF-8 counts as unset.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.get(name).and_then(OsStr::to_str)

@@ -47,6 +47,18 @@ impl PoolPaths {
     pub fn state(&self) -> PathBuf {
         self.root.join("state.json")
     }
+    /// What the launchers of installed Codexes start.
+    pub fn native_dir(&self) -> PathBuf {
+        self.root.join("native")
+    }
+    /// What one of them starts.
+    pub fn native_start(&self, key: &str) -> PathBuf {
+        self.root.join("native").join(format!("{key}.json"))
+    }
+    /// That one of them was looked at.
+    pub fn native_tried(&self, key: &str) -> PathBuf {
+        self.root.join("native").join(format!("{key}.tried"))
+    }
     /// The launch ledger.
     pub fn launches(&self) -> PathBuf {
         self.root.join("launches")

@@ -9,6 +9,7 @@ mod enable;
 mod export;
 mod import;
 mod init;
+mod learn_start;
 mod list;
 mod login;
 mod man;
@@ -57,6 +58,7 @@ pub(crate) fn run(command: Command, env: &Env) -> Result<ExitCode> {
         Command::Completions(args) => done(completions::run(&args)),
         Command::Man(args) => done(man::run(&args)),
         Command::Why(args) => done(why::run(&ctx()?, &args)),
+        Command::LearnStart(args) => done(learn_start::run(env, &args)),
         Command::CompleteRefs => done(list::complete_refs(&ctx()?)),
         Command::Watch(args) => watch::run(&ctx()?, &args),
     }

@@ -5,5 +5,6 @@ pub mod argv;
 pub mod background_server;
 pub mod configuration;
 pub mod find;
+pub mod native_start;
 pub mod probe;
 pub mod threads;

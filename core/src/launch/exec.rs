@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::codex::argv::Invocation;
+use crate::codex::native_start::NativeStart;
 use crate::env::{self, Env};
 
 /// What is executed.
@@ -18,6 +19,8 @@ pub struct Program {
     args: Vec<OsString>,
     /// `NAME=value`, and whatever else was in the environment.
     env: Vec<OsString>,
+    /// What it starts, if it is a launcher of which that is known: executed in its place.
+    native: Option<NativeStart>,
 }
 
 impl std::fmt::Debug for Program {
@@ -30,7 +33,23 @@ impl std::fmt::Debug for Program {
 impl Program {
     /// A program with the arguments and the environment that we got.
     pub(super) fn new(path: PathBuf, argv0: &OsStr, args: &[OsString], env: &Env) -> Self {
-        Program { path, argv0: argv0.to_owned(), args: args.to_vec(), env: env.entries().to_vec() }
+        Program {
+            path,
+            argv0: argv0.to_owned(),
+            args: args.to_vec(),
+            env: env.entries().to_vec(),
+            native: None,
+        }
+    }
+
+    /// Starts this in the launcher's place.
+    pub(super) fn set_native(&mut self, native: NativeStart) {
+        self.native = Some(native);
+    }
+
+    /// What is executed in the launcher's place.
+    pub fn native(&self) -> Option<&NativeStart> {
+        self.native.as_ref()
     }
 
     /// The program's file.
@@ -63,28 +82,66 @@ impl Program {
 
 /// Becomes the program; returns only with the error that kept it from that.
 pub fn become_program(program: &Program) -> io::Error {
-    let c = |bytes: &OsStr| CString::new(bytes.as_bytes());
-    let strings = || -> io::Result<(CString, Vec<CString>, Vec<CString>)> {
-        let argv = std::iter::once(&program.argv0).chain(&program.args).map(|arg| c(arg));
-        let env = program.env.iter().map(|entry| c(entry));
-        Ok((c(program.path.as_os_str())?, argv.collect::<Result<_, _>>()?, env.collect::<Result<_, _>>()?))
-    };
-    let (path, argv, env) = match strings() {
-        Ok(strings) => strings,
-        Err(e) => return e,
-    };
-    let pointers = |list: &[CString]| -> Vec<*const libc::c_char> {
-        list.iter().map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
-    };
-    let env = pointers(&env);
-    let error = execute(&path, &pointers(&argv), &env);
+    if let Some(native) = &program.native {
+        raise_descriptor_limit();
+        let mut env = program.env.clone();
+        native.change_env(&mut env);
+        // If that cannot be, through Node, which does all this itself.
+        become_this(native.program(), native.argv0(), &native.args(&program.args), &env);
+    }
+    let error = become_this(&program.path, &program.argv0, &program.args, &program.env);
     if error.raw_os_error() == Some(libc::ENOEXEC) && is_text(&program.path) {
         // A script without `#!`: shells run it themselves, as does execvp.
-        let mut words = vec![c"sh".to_owned(), path];
-        words.extend(argv.into_iter().skip(1));
-        execute(c"/bin/sh", &pointers(&words), &env);
+        let words: Vec<OsString> =
+            std::iter::once(program.path.clone().into()).chain(program.args.iter().cloned()).collect();
+        become_this(Path::new("/bin/sh"), "sh".as_ref(), &words, &program.env);
     }
     error
+}
+
+fn become_this(path: &Path, argv0: &OsStr, args: &[OsString], env: &[OsString]) -> io::Error {
+    let c = |bytes: &OsStr| CString::new(bytes.as_bytes());
+    let strings = || -> io::Result<(CString, Vec<CString>, Vec<CString>)> {
+        let argv = std::iter::once(argv0).chain(args.iter().map(OsString::as_os_str)).map(c);
+        let env = env.iter().map(|entry| c(entry));
+        Ok((c(path.as_os_str())?, argv.collect::<Result<_, _>>()?, env.collect::<Result<_, _>>()?))
+    };
+    match strings() {
+        Ok((path, argv, env)) => {
+            let pointers = |list: &[CString]| -> Vec<*const libc::c_char> {
+                list.iter().map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
+            };
+            execute(&path, &pointers(&argv), &pointers(&env))
+        }
+        Err(e) => e,
+    }
+}
+
+/// Lets this process open as many files as it may, as Node does for whatever it starts.
+fn raise_descriptor_limit() {
+    // SAFETY: plain system calls on a structure of ours.
+    #[expect(unsafe_code, reason = "setrlimit")]
+    unsafe {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) != 0 || limit.rlim_cur == limit.rlim_max {
+            return;
+        }
+        // Where there is no upper bound, the kernel has one that it does not tell: halving finds it, as in Node.
+        let (mut low, mut high) = match limit.rlim_max {
+            libc::RLIM_INFINITY => (limit.rlim_cur, 1 << 20),
+            most => (most, most),
+        };
+        loop {
+            limit.rlim_cur = low + high.saturating_sub(low) / 2;
+            match libc::setrlimit(libc::RLIMIT_NOFILE, &limit) {
+                0 => low = limit.rlim_cur,
+                _ => high = limit.rlim_cur,
+            }
+            if low + 1 >= high {
+                return;
+            }
+        }
+    }
 }
 
 /// Whether a file looks like a script rather than a damaged program: by its first bytes, as bash does it.

@@ -6,6 +6,7 @@ mod choose;
 mod exec;
 mod learn;
 pub mod login;
+mod native;
 mod nested;
 mod placement;
 mod refresh_child;
@@ -24,6 +25,7 @@ use crate::account::AccountId;
 use crate::codex::argv::{self, Invocation};
 use crate::codex::configuration::{CodexSettings, SYSTEM_DIR, Surroundings};
 use crate::codex::find::{self, NoCodex};
+use crate::codex::native_start::{self, Unknown};
 use crate::config::Settings;
 use crate::env::{Env, names};
 use crate::error::{Error, ErrorKind};
@@ -134,11 +136,13 @@ pub fn prepare(request: &Request<'_>) -> Action {
     out.set_env(names::CODEX_POOL_DEPTH, Some(nested::depth_value(depth + 1, thread).as_ref()));
     let call = argv::parse(request.args);
     let is_codex = request.program.is_none();
+    let unknown =
+        paths.as_ref().filter(|_| is_codex).and_then(|p| native::use_known(env, &settings, p, &mut out));
     if env.text(names::CODEX_POOL) == Some("off") || is_codex && !call.needs_account() {
         return Action::Exec(out, Vec::new());
     }
     let mut lines: Vec<Line> = problems.into_iter().map(Line::Wrong).collect();
-    let launch = Launch { request, settings: &settings, call: &call, is_codex };
+    let launch = Launch { request, settings: &settings, call: &call, is_codex, unknown };
     let mut seated = out.clone();
     match launch.home(paths.as_ref(), &mut seated, &mut lines) {
         Ok(None) => Action::Exec(seated, lines),
@@ -185,6 +189,8 @@ struct Launch<'a> {
     call: &'a Invocation<'a>,
     /// Codex itself runs, not another program.
     is_codex: bool,
+    /// Its launcher, if it is not known what that starts.
+    unknown: Option<Unknown>,
 }
 
 /// The pool while we hold it.
@@ -296,11 +302,15 @@ impl Launch<'_> {
                 .flatten()
         });
         let due = held.due;
+        let learn = self.unknown.as_ref().is_some_and(|u| native_start::claim(&lock, paths, u, env.now));
         drop(lock);
         match renew {
             Some(account) => refresh_child::token(env, paths, &account),
             None if due != Due::Nothing && !waited_for_usage => refresh_child::in_background(env, paths),
             None => {}
+        }
+        if learn {
+            native::learn_in_background(env, paths, out);
         }
         Ok(None)
     }

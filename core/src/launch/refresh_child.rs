@@ -76,12 +76,17 @@ pub(super) fn token(env: &Env, paths: &PoolPaths, account: &Account) {
 }
 
 fn start(env: &Env, paths: &PoolPaths, account: Option<&str>, limit: Option<Duration>) {
+    let mut args = vec![OsStr::new("refresh"), OsStr::new("--background")];
+    args.extend(account.map(OsStr::new));
+    run_admin(env, paths, &args, limit);
+}
+
+/// Starts `codex-pool` with these arguments; `limit`: how long its end is waited for.
+pub(super) fn run_admin(env: &Env, paths: &PoolPaths, args: &[&OsStr], limit: Option<Duration>) {
     let admin = paths.admin_link();
     if !admin.exists() {
         return;
     }
-    let mut args = vec![OsStr::new("refresh"), OsStr::new("--background")];
-    args.extend(account.map(OsStr::new));
     // It belongs to no session.
     let foreign = [names::CODEX_POOL_LAUNCH, names::CODEX_POOL_ACCOUNT, names::CODEX_POOL_DEPTH];
     let vars: Vec<(CString, CString)> = env
@@ -89,7 +94,7 @@ fn start(env: &Env, paths: &PoolPaths, account: Option<&str>, limit: Option<Dura
         .filter(|(name, _)| !foreign.iter().any(|f| name == f))
         .filter_map(|(n, v)| Some((CString::new(n.as_bytes()).ok()?, CString::new(v.as_bytes()).ok()?)))
         .collect();
-    spawn::run_detached(&admin, &args, &vars, limit);
+    spawn::run_detached(&admin, args, &vars, limit);
 }
 
 #[cfg(test)]
