@@ -51,6 +51,10 @@ process.env = new Proxy(env, {
     else look(name);
     return target[name];
   },
+  set(target, name, value) {
+    target[name] = value;
+    return true;
+  },
   has(target, name) {
     look(name);
     return name in target;

@@ -1,0 +1,124 @@
+//! Whatever changes, the launcher decides again: updates, removed programs, variables that matter to it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use testkit::{bins, version};
+
+use crate::world::{World, fails_alike, npm, put, usual};
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("set a mode");
+}
+
+#[test]
+fn after_an_update_the_launcher_runs_again_and_is_learnt_anew() {
+    let world = World::new();
+    let (bin, old) = usual(&world);
+    world.learn(&bin);
+    world.launch(world.exec(&bin)).natively();
+    // As npm does it: a folder of the same name with other files.
+    let modules = world.root().join("npm/lib/node_modules/@openai");
+    fs::rename(&modules, world.root().join("npm/old")).expect("move away");
+    fs::remove_file(bin.join("codex")).expect("remove");
+    npm(&version(), &world.root().join("npm/lib/node_modules"), &bin.join("codex"));
+    let launcher = modules.join("codex/bin/codex.js");
+    let text = fs::read_to_string(&launcher).expect("read");
+    let changed = text.replacen("CODEX_MANAGED_PACKAGE_ROOT:", "NEWS: \"1\", CODEX_MANAGED_PACKAGE_ROOT:", 1);
+    assert_ne!(changed, text);
+    put(&launcher, &changed);
+    world.learn(&bin);
+    let record = world.launch(world.exec(&bin)).natively();
+    assert_eq!(record.var("NEWS").as_deref(), Some("1"));
+    assert_eq!(record.args()[0], old.display().to_string());
+    assert_eq!(world.learnt().len(), 1);
+}
+
+#[test]
+fn a_native_program_that_was_replaced_alone_is_learnt_anew() {
+    let world = World::new();
+    let (bin, native) = usual(&world);
+    world.learn(&bin);
+    let new = native.with_extension("new");
+    testkit::Cmd::new("/bin/cp").arg(bins::standin_probe()).arg(&new).run().ok();
+    fs::rename(&new, &native).expect("replace");
+    world.learn(&bin);
+    world.launch(world.exec(&bin)).natively();
+}
+
+#[test]
+fn a_native_program_that_is_gone_or_cannot_be_executed_is_the_launchers_matter() {
+    let world = World::new();
+    let (bin, native) = usual(&world);
+    world.learn(&bin);
+    let direct = || world.cmd_in(&bin.join("codex"), &[&bin]).args(["exec", "hi", ""]).run();
+    set_mode(&native, 0o644);
+    fails_alike(&direct(), &world.exec(&bin).run());
+    world.settle();
+    // Learnt like that, and executed in vain.
+    let before = world.nodes().len();
+    fails_alike(&direct(), &world.exec(&bin).run());
+    assert_eq!(world.nodes().len(), before + 2, "through Node at once");
+    let record = &world.learnt()[0].1;
+    assert!(record.contains(&native.display().to_string()), "{record}");
+    fs::remove_file(&native).expect("remove");
+    fails_alike(&direct(), &world.exec(&bin).run());
+}
+
+#[test]
+fn variables_that_matter_to_node_or_the_launcher_lead_through_node() {
+    let world = World::new();
+    let (bin, _) = usual(&world);
+    world.learn(&bin);
+    for (name, value) in [
+        ("npm_config_user_agent", "npm/10 node/v20"),
+        ("npm_config_user_agent", ""),
+        ("npm_execpath", "/usr/lib/npm-cli.js"),
+        ("NODE_OPTIONS", ""),
+        ("NODE_PATH", "/somewhere"),
+    ] {
+        let record = world.launch(world.exec(&bin).env(name, value)).through_node();
+        assert_eq!(record.var(name).as_deref(), Some(value));
+    }
+    let bun = world.exec(&bin).env("npm_config_user_agent", "bun/1.2");
+    assert_eq!(world.launch(bun).through_node().var("CODEX_MANAGED_BY_BUN").as_deref(), Some("1"));
+    world.launch(world.exec(&bin)).natively();
+    assert_eq!(world.lessons(), 3);
+}
+
+#[test]
+fn native_start_false_is_as_before_and_learns_nothing() {
+    let world = World::new();
+    let (bin, _) = usual(&world);
+    let settings = world.pool_home().join("config.toml");
+    let on = fs::read_to_string(&settings).expect("settings");
+    let off = format!("{on}native_start = false\n");
+    fs::write(&settings, &off).expect("write settings");
+    world.launch(world.exec(&bin)).through_node();
+    world.settle();
+    assert_eq!((world.lessons(), world.tried().len()), (0, 0));
+    fs::write(&settings, &on).expect("write settings");
+    world.learn(&bin);
+    fs::write(&settings, &off).expect("write settings");
+    world.launch(world.exec(&bin)).through_node();
+}
+
+#[test]
+fn what_is_known_is_used_without_the_pool_and_without_its_lock() {
+    let world = World::new();
+    let (bin, _) = usual(&world);
+    let off = || world.exec(&bin).env("CODEX_POOL", "off");
+    let version = || world.cmd_in(&world.shim(), &[&bin]).arg("--version");
+    for cmd in [off(), version()] {
+        world.launch(cmd).through_node();
+        world.settle();
+        assert_eq!(world.tried().len(), 0, "these start no learning");
+    }
+    world.learn(&bin);
+    let lock = fs::File::open(world.pool_home().join("pool.lock")).expect("the lock");
+    lock.lock().expect("lock");
+    for cmd in [off(), version(), world.exec(&bin)] {
+        world.launch(cmd).natively();
+    }
+}
