@@ -156,8 +156,7 @@ struct Tried {
 
 /// What is known of this launcher, in this environment.
 pub fn known(env: &Env, settings: &Settings, paths: &PoolPaths, launcher: &Path) -> Known {
-    let through_node = |name: &&str| env.is_set(name);
-    if !settings.native_start || THROUGH_NODE.iter().any(|name| through_node(&name)) {
+    if !settings.native_start || THROUGH_NODE.iter().any(|name| env.is_set(name)) {
         return Known::AsItIs;
     }
     let Some(script) = Script::of(launcher, env) else { return Known::AsItIs };
