@@ -4,8 +4,8 @@ use codex_pool_core::codex::native_start;
 use codex_pool_core::env::Env;
 use codex_pool_core::{Error, Result};
 
-use super::context;
 use crate::cli::LearnStartArgs;
+use crate::context;
 
 pub(crate) fn run(env: &Env, args: &LearnStartArgs) -> Result<()> {
     native_start::learn(env, &context::paths(env)?, &args.launcher)

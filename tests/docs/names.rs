@@ -68,7 +68,10 @@ impl Sources {
             return None;
         }
         let is_sentence = span.matches('_').count() >= 3 && !span.contains(|c: char| c.is_ascii_uppercase());
-        let exists = if is_sentence { self.has_function(span) } else { self.words.contains(span) };
+        // A variable of another program is one that the sources quote.
+        let is_quoted = || self.text.contains(&format!("\"{span}\""));
+        let exists =
+            if is_sentence { self.has_function(span) || is_quoted() } else { self.words.contains(span) };
         (!exists).then(|| format!("nothing is called {span}"))
     }
 }
