@@ -199,7 +199,7 @@ make_stages() {
     trap 'exit 143' TERM
     mkdir -p "$tool_dir" && tool_stage=$(mktemp -d "$tool_dir/.codex-pool-install.XXXXXX") ||
         die "cannot write to $tool_dir. Choose another folder with INSTALL_DIR=…"
-    # Credentials will lie in the pool: nobody else may even look.
+    # The pool will contain credentials: no other user may read it.
     mkdir -p "$shim_dir" && chmod 700 "$pool" && shim_stage=$(mktemp -d "$shim_dir/.codex-pool-install.XXXXXX") ||
         die "cannot write to $pool. Choose another folder with CODEX_POOL_HOME=…"
 }

@@ -13,13 +13,23 @@ use std::path::{Path, PathBuf};
 use codex_pool_core::config::Settings;
 use testkit::Sandbox;
 
+/// Installs for the skill.
+const SKILL_SCRIPT: &str = "skills/codex-pool/scripts/ensure-codex-pool.sh";
+
 /// Every document of the repository, relative to its root.
 fn documents() -> Vec<String> {
     let pages = fs::read_dir(repository().join("docs")).expect("docs").flatten();
     let pages = pages.filter_map(|entry| entry.file_name().into_string().ok());
     let pages = pages.filter(|name| name.ends_with(".md")).map(|name| format!("docs/{name}"));
-    let top = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"].map(str::to_owned);
-    let mut all: Vec<String> = top.into_iter().chain(pages).collect();
+    let others = [
+        "README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "SECURITY.md",
+        "skills/codex-pool/SKILL.md",
+        "skills/codex-pool/references/commands.md",
+    ];
+    let mut all: Vec<String> = others.map(str::to_owned).into_iter().chain(pages).collect();
     all.sort();
     all
 }
@@ -141,7 +151,7 @@ fn variables_exist() {
         .flat_map(|dir| rust_files(&repository().join(dir)))
         .map(|f| fs::read_to_string(f).expect("a source"))
         .collect();
-    for file in ["install.sh", "scripts/compatibility.sh", "tests/picture/main.rs"] {
+    for file in ["install.sh", "scripts/compatibility.sh", SKILL_SCRIPT, "tests/picture/main.rs"] {
         sources.push_str(&read(file));
     }
     for document in &documents() {

@@ -39,9 +39,13 @@ impl Sources {
         self.text.contains(&format!("fn {name}(")) || self.text.contains(&format!("fn {name}<"))
     }
 
-    /// What is wrong with a path, if it is one of the repository or of the pool.
-    fn wrong_path(&self, path: &str) -> Option<String> {
+    /// What is wrong with a path, if it is one of the repository, beside the document, or of the pool.
+    fn wrong_path(&self, document: &str, path: &str) -> Option<String> {
         let root = repository();
+        if let Some(beside) = path.strip_prefix("./") {
+            let file = root.join(document).with_file_name(beside);
+            return (!file.exists()).then(|| format!("there is no {path}"));
+        }
         let first = path.split('/').next().unwrap_or_default();
         if first.is_empty() || first == "target" || root.join(path).exists() {
             return None;
@@ -105,13 +109,13 @@ fn is_item(path: &str) -> bool {
 }
 
 /// Returns what a document says that is not so.
-fn wrong(sources: &Sources, text: &str) -> Vec<String> {
+fn wrong(sources: &Sources, document: &str, text: &str) -> Vec<String> {
     let spans = code(&prose(text));
     let mut found: Vec<String> = spans.iter().filter_map(|span| sources.wrong_name(span)).collect();
     for line in set_as_code(text) {
         let words = line.split_whitespace().filter(|word| !word.contains("://") && !word.contains('@'));
-        let words: Vec<&str> = words.map(|word| word.trim_matches(['"', '\'', ',', ';'])).collect();
-        found.extend(words.iter().filter_map(|word| sources.wrong_path(word)));
+        let words: Vec<&str> = words.map(|word| word.trim_matches(['"', '\'', ',', ';', '`'])).collect();
+        found.extend(words.iter().filter_map(|word| sources.wrong_path(document, word)));
         // `cargo test --test SUITE NAMES`
         for pair in words.windows(2).filter(|pair| pair[0] == "--test") {
             let suite = ["tests", "core/tests"].iter().any(|folder| {
@@ -138,7 +142,11 @@ fn documents_name_what_exists() {
     let sources = Sources::read();
     let mut found = Vec::new();
     for document in documents() {
-        found.extend(wrong(&sources, &read(&document)).into_iter().map(|what| format!("{document}: {what}")));
+        found.extend(
+            wrong(&sources, &document, &read(&document))
+                .into_iter()
+                .map(|what| format!("{document}: {what}")),
+        );
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
@@ -151,12 +159,13 @@ fn documents_that_name_what_does_not_exist_are_found() {
         "`auth/<id>.json`, `~/.codex-pool/config.toml`, `lost+found/`, `session_room`, `Secret`",
         "    cargo test --test proof ten_thousand_kills",
     ] {
-        assert_eq!(wrong(&sources, good), [""; 0], "{good}");
+        assert_eq!(wrong(&sources, "README.md", good), [""; 0], "{good}");
     }
     for bad in [
         "`core/src/no_such_file.rs`",
         "`src/net/text.rs`",
         "`no_such_script.sh`",
+        "`./no-such-file`",
         "`tests/*/no_such_file`",
         "`launch::no_such_module`",
         "`no_such_module::prepare`",
@@ -169,7 +178,7 @@ fn documents_that_name_what_does_not_exist_are_found() {
         "    cargo test --test proof no_such_test",
         "```sh\nsh scripts/no-such-script.sh\n```",
     ] {
-        assert_eq!(wrong(&sources, bad).len().min(1), 1, "{bad}");
+        assert_eq!(wrong(&sources, "README.md", bad).len().min(1), 1, "{bad}");
     }
 }
 

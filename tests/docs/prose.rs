@@ -21,8 +21,9 @@ fn plain(text: &str) -> String {
 fn lines_of_prose_fit() {
     for document in documents() {
         for line in prose(&read(&document)).lines().filter(|line| !line.starts_with('|')) {
-            let is_picture = line.starts_with("![");
-            assert!(is_picture || line.chars().count() <= WIDTH, "{document}: {line}");
+            // A picture's text, and what the skill's front matter has in one line.
+            let is_one_line = line.starts_with("![") || line.starts_with("description: ");
+            assert!(is_one_line || line.chars().count() <= WIDTH, "{document}: {line}");
         }
     }
 }
