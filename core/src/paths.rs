@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::account::AccountId;
 
-/// The pool's folder and what is in it (design: `~/.codex-pool`, mode 0700; files 0600).
+/// The pool's folder and what is in it (`~/.codex-pool`, mode 0700; files 0600).
 #[derive(Debug, Clone)]
 pub struct PoolPaths {
     root: PathBuf,

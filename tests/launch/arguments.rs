@@ -1,4 +1,4 @@
-//! The arguments that the shim adds, and no others (design, 4.9), and that they do what they are for.
+//! The arguments that the shim adds, and no others, and that they do what they are for.
 
 use std::fs;
 use std::path::{Path, PathBuf};

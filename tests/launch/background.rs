@@ -1,4 +1,4 @@
-//! The refresh that a launch starts (design, 4.10): detached, after the unlock, never in the way, and waited for only
+//! The refresh that a launch starts: detached, after the unlock, never in the way, and waited for only
 //! when nothing that is known is of use. The probe stands in the admin command's place and records its start.
 
 use std::fs;

@@ -1,4 +1,4 @@
-//! Which commands get an account (design, 4.1): those that need none reach Codex as if there were no pool.
+//! Which commands get an account: those that need none reach Codex as if there were no pool.
 
 use std::fs;
 

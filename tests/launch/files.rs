@@ -1,4 +1,4 @@
-//! `auth.json` and CODEX_HOME in every odd state (design, section 2 and invariants 1 and 5): Codex starts, the
+//! `auth.json` and CODEX_HOME in every odd state: Codex starts, the
 //! pool is whole, and no document is lost.
 
 use std::fs;

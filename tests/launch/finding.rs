@@ -1,4 +1,4 @@
-//! Finding the real Codex (design, 4.2): by name, by PATH without any copy of the shim, never in a loop.
+//! Finding the real Codex: by name, by PATH without any copy of the shim, never in a loop.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -1,4 +1,4 @@
-//! Where a launch sits (design, 4.3 to 4.5): joined, swapped, or in a home of its own, and what such a home is like.
+//! Where a launch sits: joined, swapped, or in a home of its own, and what such a home is like.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
