@@ -3,14 +3,13 @@
 //! asks for all usage first.
 
 use std::ops::Range;
-use std::os::unix::fs::symlink;
 use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use testkit::backend::{Route, Usage};
 use testkit::figures::{Figure, Limit, median};
-use testkit::{Cmd, Sandbox};
+use testkit::{Cmd, World};
 
 use crate::https;
 use crate::programs::{Programs, time};
@@ -38,24 +37,24 @@ pub(crate) fn figures(programs: &Programs) -> Vec<Figure> {
 
 /// 50 accounts of the stand-in service.
 fn over_http(programs: &Programs) -> Vec<Figure> {
-    let sandbox = pool_of(ACCOUNTS);
-    sandbox.backend().set_latency(Route::Usage, LATENCY);
-    let (times, peaks) = refreshes(programs, || sandbox.pool(&["refresh", "--json"]));
-    let report = sandbox.backend().report();
+    let world = pool_of(ACCOUNTS);
+    world.backend().set_latency(Route::Usage, LATENCY);
+    let (times, peaks) = refreshes(programs, || world.pool(&["refresh", "--json"]));
+    let report = world.backend().report();
     assert_eq!(report.usage.len(), ACCOUNTS * REFRESHES, "each is asked once");
     of_service("http", &times, &peaks, report.max_usage_in_flight)
 }
 
 /// The same over TLS, with the system's certificates and one more.
 fn over_https(programs: &Programs) -> Vec<Figure> {
-    let sandbox = pool_of(ACCOUNTS);
+    let world = pool_of(ACCOUNTS);
     let service = https::start(LATENCY);
-    sandbox.edit_config(|config| {
+    world.edit_config(|config| {
         config.insert("chatgpt_base_url".into(), format!("https://{}/backend-api", service.address).into());
     });
-    let ca = sandbox.root().join("ca.pem");
+    let ca = world.root().join("ca.pem");
     std::fs::write(&ca, &service.ca).expect("write the CA");
-    let command = || sandbox.pool(&["refresh", "--json"]).env("CODEX_CA_CERTIFICATE", &ca);
+    let command = || world.pool(&["refresh", "--json"]).env("CODEX_CA_CERTIFICATE", &ca);
     let (times, peaks) = refreshes(programs, command);
     assert_eq!(service.count(), ACCOUNTS * REFRESHES, "each is asked once");
     of_service("https", &times, &peaks, service.most_in_flight())
@@ -89,30 +88,29 @@ fn check(answer: &Value) {
 /// Launches with five accounts: through the shim, whose data is old enough to be refreshed in the background
 /// each time, and through a script that refreshes first.
 fn launches() -> Vec<Figure> {
-    let sandbox = pool_of(5);
-    sandbox.backend().set_latency(Route::Usage, LATENCY);
-    check(&sandbox.pool(&["refresh", "--json"]).run().ok().json());
-    symlink(sandbox.home().join(".local/bin/codex-pool"), sandbox.pool_home().join("bin/codex-pool"))
-        .expect("link the admin command");
+    let world = pool_of(5);
+    world.backend().set_latency(Route::Usage, LATENCY);
+    check(&world.pool(&["refresh", "--json"]).run().ok().json());
+    world.link_admin();
     // In Codex's place something that ends at once.
     let codex = |cmd: Cmd| -> Command { cmd.env("CODEX_POOL_CODEX", "/bin/true").into_inner() };
     let milliseconds = |cmd: Cmd| time(&mut codex(cmd)).as_secs_f64() * 1e3;
     let mut shim = Vec::new();
     let mut asking = Vec::new();
     for _ in 0..LAUNCHES {
-        let before = sandbox.backend().report().usage.len();
+        let before = world.backend().report().usage.len();
         // Old enough for a refresh in the background, but not so old that a launch waits.
-        sandbox.age_usage(400);
-        shim.push(milliseconds(sandbox.codex(&["exec", "hi"])));
+        world.age_usage(400);
+        shim.push(milliseconds(world.codex(&["exec", "hi"])));
         // The refresh that it began goes on beside it; its end is awaited so that the next round is alone.
-        sandbox
+        world
             .backend()
             .wait_for("the background refresh", Duration::from_secs(10), |r| r.usage.len() >= before + 5);
-        testkit::wait_until("its end", Duration::from_secs(10), || sandbox.processes().is_empty());
+        testkit::wait_until("its end", Duration::from_secs(10), || world.processes().is_empty());
         let script = "codex-pool refresh --json > /dev/null && exec codex exec hi";
-        asking.push(milliseconds(sandbox.cmd("/bin/sh").args(["-c", script])));
+        asking.push(milliseconds(world.cmd("/bin/sh").args(["-c", script])));
     }
-    assert!(sandbox.backend().report().usage.len() >= LAUNCHES * 10, "both asked each time");
+    assert!(world.backend().report().usage.len() >= LAUNCHES * 10, "both asked each time");
     let sooner = |runs: Range<usize>| median(&asking[runs.clone()]) / median(&shim[runs]);
     vec![
         Figure::of("refresh: launch beside one", &shim, "ms"),
@@ -122,21 +120,20 @@ fn launches() -> Vec<Figure> {
     ]
 }
 
-fn pool_of(accounts: usize) -> Sandbox {
-    let sandbox = Sandbox::new();
-    let config = sandbox.pool_home().join("config.toml");
-    sandbox.write_private(&config, "min_poll_interval = \"0s\"\n");
+fn pool_of(accounts: usize) -> World {
+    let world = World::new(&[]);
+    world.settings("min_poll_interval = \"0s\"\n");
     let list: Vec<Value> = (0..accounts)
         .map(|n| {
             let name = format!("user{n}");
-            sandbox.backend().add(&name);
-            sandbox.backend().set_usage(&name, Usage::percent(n as f64, 10.0));
-            let auth: Value = serde_json::from_str(&sandbox.backend().auth_json(&name)).expect("JSON");
+            world.backend().add(&name);
+            world.backend().set_usage(&name, Usage::percent(n as f64, 10.0));
+            let auth: Value = serde_json::from_str(&world.backend().auth_json(&name)).expect("JSON");
             json!({ "id": format!("old-{n}"), "label": name, "authJson": auth })
         })
         .collect();
-    let store = sandbox.root().join("store.json");
-    sandbox.write_private(&store, &json!({ "version": 1, "accounts": list }).to_string());
-    sandbox.pool(&["import", &store.to_string_lossy()]).run().ok();
-    sandbox
+    let store = world.root().join("store.json");
+    world.write_private(&store, &json!({ "version": 1, "accounts": list }).to_string());
+    world.pool(&["import", &store.to_string_lossy()]).run().ok();
+    world
 }

@@ -9,7 +9,7 @@ mod picking;
 use codex_pool_core::codex::find;
 use codex_pool_core::config::Settings;
 use codex_pool_core::env::Env;
-use testkit::{Codex, Output, Sandbox};
+use testkit::{Codex, Output, World};
 
 use picking::Stage;
 
@@ -27,7 +27,7 @@ fn main() {
 }
 
 /// The second half: tokens that Codex renews by itself.
-fn tokens(world: &Sandbox, stage: &mut impl Stage) {
+fn tokens(world: &World, stage: &mut impl Stage) {
     let service = world.backend();
     stage.title("Where other switchers lose logins: bob's access token expires, and Codex itself renews it.");
     service.reject_access_tokens("bob");
@@ -55,7 +55,7 @@ impl Stage for Terminal {
         println!("\n\x1b[1m{text}\x1b[0m");
     }
 
-    fn run(&mut self, world: &Sandbox, program: &str, args: &[&str]) {
+    fn run(&mut self, world: &World, program: &str, args: &[&str]) {
         println!("$ {program} {}", args.join(" "));
         // The real Codex wants to be told that the folder is no repository.
         let args = args.iter().flat_map(|&arg| match arg {

@@ -2,7 +2,7 @@
 //! limit.
 
 use testkit::backend::{Usage, Window};
-use testkit::{Codex, Sandbox};
+use testkit::{Codex, World};
 
 const HOUR: i64 = 3_600;
 const DAY: i64 = 24 * HOUR;
@@ -13,22 +13,21 @@ pub(crate) trait Stage {
     fn title(&mut self, text: &str);
 
     /// Runs `codex` or `codex-pool` in the world, and shows what a person would see of it.
-    fn run(&mut self, world: &Sandbox, program: &str, args: &[&str]);
+    fn run(&mut self, world: &World, program: &str, args: &[&str]);
 }
 
 /// Returns a world without accounts, where `codex` is this one.
-pub(crate) fn world(codex: Codex) -> Sandbox {
-    let world = Sandbox::builder().codex(codex).build();
+pub(crate) fn world(codex: Codex) -> World {
+    let world = World::with(codex, &[]);
     // The story is told in seconds, so usage may be asked for at once.
-    let settings = "background_refresh = false\nmin_poll_interval = \"0s\"\n";
-    world.write_private(&world.pool_home().join("config.toml"), settings);
+    world.settings("background_refresh = false\nmin_poll_interval = \"0s\"\n");
     world
 }
 
 /// Tells the story, and leaves alice at her limit and bob live.
-pub(crate) fn tell(world: &Sandbox, stage: &mut impl Stage) {
+pub(crate) fn tell(world: &World, stage: &mut impl Stage) {
     for name in ["alice", "bob", "carol"] {
-        world.import(name);
+        world.add(name);
     }
     // What each has used of five hours and of the week, in percent.
     let used = |alice: f64| {

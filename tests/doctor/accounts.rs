@@ -3,17 +3,17 @@
 use std::fs;
 
 use serde_json::json;
-use testkit::Sandbox;
+use testkit::World;
 use testkit::backend::{Fault, Route, Usage, api_key_json};
 
-use super::clinic::{doctor, document, edit_account, healthy};
+use super::clinic::{doctor, edit_account, healthy};
 
 #[test]
 fn whoever_needs_a_login_is_named_with_the_command() {
-    let sandbox = healthy();
+    let world = healthy();
     let set = |state: &str, reason: Option<&str>| {
-        edit_account(&sandbox, "bob", |bob| bob["auth"] = json!({"state": state, "reason": reason}));
-        doctor(&sandbox, &[])
+        edit_account(&world, "bob", |bob| bob["auth"] = json!({"state": state, "reason": reason}));
+        doctor(&world, &[])
     };
     let fix = set("reauth_required", Some("revoked")).has("login", "fail", "bob: its login was revoked");
     assert_eq!(fix, "log in again with `codex-pool reauth bob`");
@@ -24,52 +24,52 @@ fn whoever_needs_a_login_is_named_with_the_command() {
 
 #[test]
 fn credentials_that_are_missing_or_somebody_elses_are_named() {
-    let sandbox = healthy();
-    let bob = document(&sandbox, "bob");
-    fs::copy(document(&sandbox, "alice"), &bob).expect("mix them up");
-    assert!(doctor(&sandbox, &[]).has("login", "fail", "another account's login").contains("reauth bob"));
+    let world = healthy();
+    let bob = world.stored_path("bob");
+    fs::copy(world.stored_path("alice"), &bob).expect("mix them up");
+    assert!(doctor(&world, &[]).has("login", "fail", "another account's login").contains("reauth bob"));
     fs::write(&bob, "{").expect("break it");
-    doctor(&sandbox, &[]).has("login", "fail", "cannot use");
+    doctor(&world, &[]).has("login", "fail", "cannot use");
     fs::remove_file(&bob).expect("remove it");
-    doctor(&sandbox, &[]).has("login", "fail", "bob: the pool has no credentials");
+    doctor(&world, &[]).has("login", "fail", "bob: the pool has no credentials");
 }
 
 #[test]
 fn an_empty_pool_says_how_to_fill_it() {
-    let sandbox = Sandbox::new();
-    assert_eq!(doctor(&sandbox, &[]).has("accounts", "fail", "no accounts yet"), "`codex-pool add`");
-    sandbox.backend().add("alice");
-    sandbox.write_live(&sandbox.backend().auth_json("alice"));
-    doctor(&sandbox, &[]).has("accounts", "warn", "no accounts yet");
+    let world = World::new(&[]);
+    assert_eq!(doctor(&world, &[]).has("accounts", "fail", "no accounts yet"), "`codex-pool add`");
+    world.backend().add("alice");
+    world.write_live(&world.backend().auth_json("alice"));
+    doctor(&world, &[]).has("accounts", "warn", "no accounts yet");
 }
 
 #[test]
 fn requests_that_failed_are_told_with_their_age() {
-    let sandbox = healthy();
-    sandbox.backend().inject(Route::Usage, Fault::Status(500, json!({})));
-    sandbox.pool(&["refresh"]).run().expect(1);
-    let fix = doctor(&sandbox, &[]).has("usage", "warn", "bob: the service has trouble (500)");
+    let world = healthy();
+    world.backend().inject(Route::Usage, Fault::Status(500, json!({})));
+    world.pool(&["refresh"]).run().expect(1);
+    let fix = doctor(&world, &[]).has("usage", "warn", "bob: the service has trouble (500)");
     assert!(fix.contains("codex-pool refresh bob"), "{fix}");
 }
 
 #[test]
 fn the_pick_is_told_and_what_is_wrong_with_it() {
-    let sandbox = healthy();
-    doctor(&sandbox, &[]).has("pick", "ok", "the next launch uses alice");
+    let world = healthy();
+    doctor(&world, &[]).has("pick", "ok", "the next launch uses alice");
     for name in ["alice", "bob"] {
-        sandbox.backend().set_usage(name, Usage::percent(100.0, 100.0));
+        world.backend().set_usage(name, Usage::percent(100.0, 100.0));
     }
-    sandbox.pool(&["refresh"]).run().ok();
-    doctor(&sandbox, &[]).has("pick", "warn", "every account is at its limit");
-    sandbox.pool(&["use", "bob"]).run().ok();
-    let fix = doctor(&sandbox, &[]).has("pick", "warn", "the pinned account");
+    world.pool(&["refresh"]).run().ok();
+    doctor(&world, &[]).has("pick", "warn", "every account is at its limit");
+    world.pool(&["use", "bob"]).run().ok();
+    let fix = doctor(&world, &[]).has("pick", "warn", "the pinned account");
     assert!(fix.contains("codex-pool use --auto"), "{fix}");
-    sandbox.pool(&["import", "-", "--label", "key"]).stdin(api_key_json("k-1")).run().ok();
-    sandbox.pool(&["use", "key"]).run().ok();
-    doctor(&sandbox, &[]).has("pick", "ok", "key is pinned");
-    sandbox.pool(&["use", "--auto"]).run().ok();
+    world.pool(&["import", "-", "--label", "key"]).stdin(api_key_json("k-1")).run().ok();
+    world.pool(&["use", "key"]).run().ok();
+    doctor(&world, &[]).has("pick", "ok", "key is pinned");
+    world.pool(&["use", "--auto"]).run().ok();
     for name in ["alice", "bob"] {
-        sandbox.pool(&["disable", name]).run().ok();
+        world.pool(&["disable", name]).run().ok();
     }
-    doctor(&sandbox, &[]).has("pick", "fail", "no account can be picked");
+    doctor(&world, &[]).has("pick", "fail", "no account can be picked");
 }

@@ -1,29 +1,25 @@
 //! A pool to break, and the doctor's answer in a form to ask.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
-use testkit::{Cmd, Sandbox};
+use testkit::files::mode;
+use testkit::{Cmd, World};
 
-/// A sandbox in which nothing is wrong: alice is live, bob is in the pool.
-pub(crate) fn healthy() -> Sandbox {
-    let sandbox = Sandbox::new();
-    fill(&sandbox);
-    sandbox
+/// A world in which nothing is wrong: alice is live, bob is in the pool.
+pub(crate) fn healthy() -> World {
+    let world = World::new(&[]);
+    fill(&world);
+    world
 }
 
-/// Makes a sandbox one in which nothing is wrong.
-pub(crate) fn fill(sandbox: &Sandbox) {
-    for name in ["alice", "bob"] {
-        sandbox.backend().add(name);
-    }
-    let link = sandbox.pool_home().join("bin/codex-pool");
-    symlink(sandbox.home().join(".local/bin/codex-pool"), link).expect("link the admin program");
-    sandbox.write_live(&sandbox.backend().auth_json("alice"));
-    sandbox.pool(&["import", "-"]).stdin(sandbox.backend().auth_json("bob")).run().ok();
+/// Makes a world one in which nothing is wrong.
+pub(crate) fn fill(world: &World) {
+    world.link_admin();
+    world.backend().add("alice");
+    world.write_live(&world.backend().auth_json("alice"));
+    world.add("bob");
 }
 
 /// What the doctor says.
@@ -31,8 +27,8 @@ pub(crate) fn fill(sandbox: &Sandbox) {
 pub(crate) struct Diagnosis(Value);
 
 /// Asks the doctor.
-pub(crate) fn doctor(sandbox: &Sandbox, args: &[&str]) -> Diagnosis {
-    diagnose(sandbox.pool(&["doctor", "--json"]).args(args))
+pub(crate) fn doctor(world: &World, args: &[&str]) -> Diagnosis {
+    diagnose(world.pool(&["doctor", "--json"]).args(args))
 }
 
 /// The same with a command that the test has changed. The exit status must say what `ok` says.
@@ -92,46 +88,18 @@ pub(crate) fn edit_json(path: &Path, edit: impl FnOnce(&mut Value)) {
 }
 
 /// The registry's entry of an account, to be changed.
-pub(crate) fn edit_account(sandbox: &Sandbox, label: &str, edit: impl FnOnce(&mut Value)) {
-    edit_json(&sandbox.pool_home().join("accounts.json"), |registry| {
+pub(crate) fn edit_account(world: &World, label: &str, edit: impl FnOnce(&mut Value)) {
+    edit_json(&world.pool_home().join("accounts.json"), |registry| {
         let accounts = registry["accounts"].as_array_mut().expect("accounts");
         edit(accounts.iter_mut().find(|a| a["label"] == label).expect("the account"));
     });
 }
 
-/// An account's id.
-pub(crate) fn id(sandbox: &Sandbox, label: &str) -> String {
-    let mut id = String::new();
-    edit_account(sandbox, label, |account| id = account["id"].as_str().expect("an id").to_owned());
-    id
-}
-
-/// An account's document in the pool.
-pub(crate) fn document(sandbox: &Sandbox, label: &str) -> PathBuf {
-    sandbox.pool_home().join(format!("auth/{}.json", id(sandbox, label)))
-}
-
 /// Adds a mark of an unfinished operation, whose process is of another boot.
-pub(crate) fn mark(sandbox: &Sandbox, mut mark: Value) {
+pub(crate) fn mark(world: &World, mut mark: Value) {
     mark["process"] = "0-0-1-1".into();
     mark["at"] = 1.into();
-    edit_json(&sandbox.pool_home().join("state.json"), |state| state["marks"] = Value::Array(vec![mark]));
-}
-
-pub(crate) fn set_mode(path: &Path, mode: u32) {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("set a mode");
-}
-
-/// Makes a file that many seconds old (or as much in the future).
-pub(crate) fn set_age(path: &Path, seconds: i64) {
-    let now = SystemTime::now();
-    let time = Duration::from_secs(seconds.unsigned_abs());
-    let at = if seconds < 0 { now + time } else { now - time };
-    fs::File::options().append(true).open(path).and_then(|f| f.set_modified(at)).expect("set a time");
-}
-
-pub(crate) fn mode(path: &Path) -> u32 {
-    fs::metadata(path).expect("stat").permissions().mode() & 0o777
+    edit_json(&world.pool_home().join("state.json"), |state| state["marks"] = Value::Array(vec![mark]));
 }
 
 /// Every file below a folder with its mode and bytes, and every link with its target.

@@ -5,80 +5,81 @@ use std::os::unix::fs::symlink;
 use std::process::{Child, Command};
 
 use serde_json::json;
-use testkit::Sandbox;
+use testkit::World;
 use testkit::backend::{LoginSpec, UserSpec, account_id};
+use testkit::files::set_age;
 
-use super::clinic::{diagnose, doctor, edit_json, healthy, id, set_age};
+use super::clinic::{diagnose, doctor, edit_json, healthy};
 
 #[test]
 fn a_login_that_is_not_in_the_pool_is_announced() {
-    let sandbox = healthy();
-    sandbox.backend().add("carol");
-    sandbox.write_live(&sandbox.backend().auth_json("carol"));
-    doctor(&sandbox, &[]).has("auth.json", "warn", "a login of carol@");
-    fs::remove_file(sandbox.codex_home().join("auth.json")).expect("remove it");
-    doctor(&sandbox, &[]).has("auth.json", "ok", "the next launch puts an account there");
+    let world = healthy();
+    world.backend().add("carol");
+    world.write_live(&world.backend().auth_json("carol"));
+    doctor(&world, &[]).has("auth.json", "warn", "a login of carol@");
+    fs::remove_file(world.codex_home().join("auth.json")).expect("remove it");
+    doctor(&world, &[]).has("auth.json", "ok", "the next launch puts an account there");
 }
 
 #[test]
 fn a_document_that_names_another_account_than_its_token_is_named() {
-    let sandbox = healthy();
+    let world = healthy();
     let spec = LoginSpec { account_id: Some(account_id("bob")), ..LoginSpec::default() };
-    sandbox.write_live(&sandbox.backend().auth_json_with("alice", &spec));
-    let fix = doctor(&sandbox, &[]).has("auth.json", "warn", "names another account than its token");
-    sandbox.cmd("sh").args(["-c", fix.split('`').nth(1).expect("a command")]).run().ok();
-    sandbox.codex(&["exec", "--skip-git-repo-check", "hi"]).run().ok();
-    doctor(&sandbox, &[]).well("auth.json");
+    world.write_live(&world.backend().auth_json_with("alice", &spec));
+    let fix = doctor(&world, &[]).has("auth.json", "warn", "names another account than its token");
+    world.cmd("sh").args(["-c", fix.split('`').nth(1).expect("a command")]).run().ok();
+    world.codex(&["exec", "--skip-git-repo-check", "hi"]).run().ok();
+    doctor(&world, &[]).well("auth.json");
 }
 
 #[test]
 fn a_broken_unmanaged_or_unreadable_document_is_named() {
-    let sandbox = healthy();
-    let live = sandbox.codex_home().join("auth.json");
-    sandbox.write_live("{\"tokens\": {\"acc");
+    let world = healthy();
+    let live = world.codex_home().join("auth.json");
+    world.write_live("{\"tokens\": {\"acc");
     set_age(&live, 60);
-    doctor(&sandbox, &[]).has("auth.json", "warn", "is not a whole auth.json");
+    doctor(&world, &[]).has("auth.json", "warn", "is not a whole auth.json");
     set_age(&live, -1);
-    doctor(&sandbox, &[]).has("auth.json", "warn", "is being written");
-    sandbox.write_live(&json!({"agent_identity": {"id": "x"}}).to_string());
-    doctor(&sandbox, &[]).has("auth.json", "warn", "which is never overwritten");
+    doctor(&world, &[]).has("auth.json", "warn", "is being written");
+    world.write_live(&json!({"agent_identity": {"id": "x"}}).to_string());
+    doctor(&world, &[]).has("auth.json", "warn", "which is never overwritten");
     fs::remove_file(&live).expect("remove it");
     symlink("auth.json", &live).expect("a link to itself");
-    doctor(&sandbox, &[]).has("auth.json", "fail", "cannot be read");
+    doctor(&world, &[]).has("auth.json", "fail", "cannot be read");
 }
 
 #[test]
 fn another_credential_store_is_named() {
-    let sandbox = healthy();
+    let world = healthy();
     for store in ["keyring", "auto", "ephemeral"] {
-        sandbox.edit_config(|config| {
+        world.edit_config(|config| {
             config.insert("cli_auth_credentials_store".into(), store.into());
         });
-        let fix = doctor(&sandbox, &[]).has("credential-store", "warn", store);
+        let fix = doctor(&world, &[]).has("credential-store", "warn", store);
         assert!(fix.contains("config.toml"), "{fix}");
     }
 }
 
 #[test]
 fn restrictions_that_exclude_accounts_are_named() {
-    let sandbox = healthy();
-    sandbox.edit_config(|config| {
+    let world = healthy();
+    world.edit_config(|config| {
         config.insert("forced_chatgpt_workspace_id".into(), account_id("alice").into());
     });
-    doctor(&sandbox, &[]).has("restrictions", "warn", "forbids bob here");
-    sandbox.edit_config(|config| {
+    doctor(&world, &[]).has("restrictions", "warn", "forbids bob here");
+    world.edit_config(|config| {
         config.insert("forced_login_method".into(), "api".into());
     });
-    let fix = doctor(&sandbox, &[]).has("restrictions", "fail", "forbids every account");
+    let fix = doctor(&world, &[]).has("restrictions", "fail", "forbids every account");
     assert!(fix.contains("codex-pool add"), "{fix}");
-    fs::write(sandbox.codex_home().join("config.toml"), "forced_login_method = broken").expect("break it");
-    doctor(&sandbox, &[]).has("restrictions", "fail", "Codex itself refuses it");
+    fs::write(world.codex_home().join("config.toml"), "forced_login_method = broken").expect("break it");
+    doctor(&world, &[]).has("restrictions", "fail", "Codex itself refuses it");
 }
 
 #[test]
 fn a_codex_home_that_is_not_there_is_named() {
-    let sandbox = healthy();
-    let diagnosis = diagnose(sandbox.pool(&["doctor", "--json"]).env("CODEX_HOME", "/nowhere/codex"));
+    let world = healthy();
+    let diagnosis = diagnose(world.pool(&["doctor", "--json"]).env("CODEX_HOME", "/nowhere/codex"));
     diagnosis.has("codex-home", "fail", "/nowhere/codex, which is no folder");
     diagnosis.well("registry");
 }
@@ -87,10 +88,10 @@ fn a_codex_home_that_is_not_there_is_named() {
 struct Server(Child);
 
 impl Server {
-    fn start(sandbox: &Sandbox) -> Server {
+    fn start(world: &World) -> Server {
         let child = Command::new("sleep").arg("600").spawn().expect("start a process");
-        let file = sandbox.codex_home().join("app-server-daemon/daemon.pid");
-        sandbox.write_private(&file, &json!({"pid": child.id()}).to_string());
+        let file = world.codex_home().join("app-server-daemon/daemon.pid");
+        world.write_private(&file, &json!({"pid": child.id()}).to_string());
         Server(child)
     }
 }
@@ -104,49 +105,49 @@ impl Drop for Server {
 
 #[test]
 fn a_background_server_of_another_account_is_named() {
-    let sandbox = healthy();
-    doctor(&sandbox, &[]).has("background-server", "ok", "none runs");
-    let server = Server::start(&sandbox);
+    let world = healthy();
+    doctor(&world, &[]).has("background-server", "ok", "none runs");
+    let server = Server::start(&world);
     let pid = server.0.id();
-    let state = sandbox.pool_home().join("state.json");
-    let codex_home = sandbox.codex_home().join("auth.json").to_string_lossy().into_owned();
+    let state = world.pool_home().join("state.json");
+    let codex_home = world.codex_home().join("auth.json").to_string_lossy().into_owned();
     let with_home = |since: i64| edit_json(&state, |json| json["homes"][&codex_home]["since"] = since.into());
     with_home(4_000_000_000);
-    doctor(&sandbox, &[]).has("background-server", "warn", "answers as an unknown account");
+    doctor(&world, &[]).has("background-server", "warn", "answers as an unknown account");
     with_home(0);
-    doctor(&sandbox, &[]).has("background-server", "ok", &format!("pid {pid} answers as alice"));
+    doctor(&world, &[]).has("background-server", "ok", &format!("pid {pid} answers as alice"));
     if cfg!(target_os = "linux") {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("its state");
         let ticks: u64 = stat.split(' ').nth(21).and_then(|t| t.parse().ok()).expect("its start");
-        let bob = id(&sandbox, "bob");
+        let bob = world.id("bob");
         edit_json(&state, |json| {
             json["homes"][&codex_home]["server"] = json!({"pid": pid, "start_ticks": ticks, "account": bob});
         });
-        let fix = doctor(&sandbox, &[]).has("background-server", "warn", "still answers as bob");
+        let fix = doctor(&world, &[]).has("background-server", "warn", "still answers as bob");
         assert!(fix.contains("codex app-server daemon restart"), "{fix}");
     }
 }
 
 #[test]
 fn a_pool_where_homes_cannot_be_is_named() {
-    let sandbox = healthy();
-    let inside = diagnose(sandbox.pool(&["doctor", "--json"]).env("TMPDIR", sandbox.home()));
+    let world = healthy();
+    let inside = diagnose(world.pool(&["doctor", "--json"]).env("TMPDIR", world.home()));
     let fix = inside.has("parallel", "warn", "the pool is in a temporary folder");
     assert!(fix.contains("CODEX_POOL_HOME"), "{fix}");
-    fs::write(sandbox.pool_home().join("config.toml"), "parallel = \"off\"\n").expect("settings");
-    doctor(&sandbox, &[]).has("parallel", "ok", "off");
+    fs::write(world.pool_home().join("config.toml"), "parallel = \"off\"\n").expect("settings");
+    doctor(&world, &[]).has("parallel", "ok", "off");
 }
 
 #[test]
 fn members_of_one_workspace_are_excluded_together() {
-    let sandbox = healthy();
+    let world = healthy();
     let team = |name: &str| UserSpec::new(name).workspace("team");
     for name in ["dora", "emil"] {
-        sandbox.backend().add_user(name, team(name));
-        sandbox.pool(&["import", "-"]).stdin(sandbox.backend().auth_json(name)).run().ok();
+        world.backend().add_user(name, team(name));
+        world.pool(&["import", "-"]).stdin(world.backend().auth_json(name)).run().ok();
     }
-    sandbox.edit_config(|config| {
+    world.edit_config(|config| {
         config.insert("forced_chatgpt_workspace_id".into(), "team".into());
     });
-    doctor(&sandbox, &[]).has("restrictions", "warn", "forbids alice, bob here");
+    doctor(&world, &[]).has("restrictions", "warn", "forbids alice, bob here");
 }

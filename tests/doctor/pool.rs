@@ -6,34 +6,33 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 
 use serde_json::json;
-use testkit::Sandbox;
+use testkit::files::{mode, set_age, set_mode};
+use testkit::{NOBODY, Sandbox, World};
 
-use super::clinic::{diagnose, doctor, document, edit_json, healthy, id, mark, mode, set_age, set_mode};
+use super::clinic::{diagnose, doctor, edit_json, healthy, mark};
 
 /// A user who is not root.
-const NOBODY: u32 = 65_534;
-
 #[test]
 fn what_others_may_read_is_made_private() {
-    let sandbox = healthy();
-    let alice = document(&sandbox, "alice");
-    let live = sandbox.codex_home().join("auth.json");
+    let world = healthy();
+    let alice = world.stored_path("alice");
+    let live = world.codex_home().join("auth.json");
     set_mode(&alice, 0o644);
-    doctor(&sandbox, &[]).has("permissions", "warn", alice.to_str().expect("UTF-8"));
-    set_mode(&sandbox.pool_home(), 0o755);
+    doctor(&world, &[]).has("permissions", "warn", alice.to_str().expect("UTF-8"));
+    set_mode(&world.pool_home(), 0o755);
     set_mode(&live, 0o644);
-    let fix = doctor(&sandbox, &[]).has("permissions", "fail", "and 2 more");
+    let fix = doctor(&world, &[]).has("permissions", "fail", "and 2 more");
     assert_eq!(fix, "`codex-pool doctor --fix`");
-    doctor(&sandbox, &["--fix"]).well("permissions");
-    assert_eq!([mode(&alice), mode(&live), mode(&sandbox.pool_home())], [0o600, 0o600, 0o700]);
-    assert_eq!(mode(&sandbox.shim()) & 0o100, 0o100, "programs stay executable");
+    doctor(&world, &["--fix"]).well("permissions");
+    assert_eq!([mode(&alice), mode(&live), mode(&world.pool_home())], [0o600, 0o600, 0o700]);
+    assert_eq!(mode(&world.shim()) & 0o100, 0o100, "programs stay executable");
 }
 
 #[test]
 fn a_file_in_the_pools_place_is_named() {
-    let sandbox = Sandbox::builder().without_pool().build();
-    fs::write(sandbox.pool_home(), "").expect("a file");
-    let fix = doctor(&sandbox, &["--fix"]).has("pool", "fail", "is no folder");
+    let world = World::from(Sandbox::builder().without_pool().build());
+    fs::write(world.pool_home(), "").expect("a file");
+    let fix = doctor(&world, &["--fix"]).has("pool", "fail", "is no folder");
     assert_eq!(fix, "move it away");
 }
 
@@ -43,24 +42,24 @@ fn somebody_elses_files_and_folders_that_cannot_be_written_are_named() {
     if !nix::unistd::geteuid().is_root() {
         return sealed(&healthy(), None);
     }
-    let sandbox = healthy();
+    let world = healthy();
     let chown = |path: PathBuf| std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).expect("chown");
-    give_away(&sandbox, &chown);
-    std::os::unix::fs::chown(document(&sandbox, "bob"), Some(0), Some(0)).expect("chown");
+    give_away(&world, &chown);
+    std::os::unix::fs::chown(world.stored_path("bob"), Some(0), Some(0)).expect("chown");
     let nobody = || {
-        let mut command = sandbox.pool(&["doctor", "--json"]);
+        let mut command = world.pool(&["doctor", "--json"]);
         command.inner().uid(NOBODY).gid(NOBODY);
         command
     };
     let fix = diagnose(nobody()).has("permissions", "fail", "belongs to another user");
     assert!(fix.contains("sudo chown -R"), "{fix}");
-    chown(document(&sandbox, "bob"));
-    sealed(&sandbox, Some(NOBODY));
+    chown(world.stored_path("bob"));
+    sealed(&world, Some(NOBODY));
 }
 
 /// Everything below HOME gets another owner.
-fn give_away(sandbox: &Sandbox, chown: &impl Fn(PathBuf)) {
-    let mut folders = vec![sandbox.home().to_owned()];
+fn give_away(world: &World, chown: &impl Fn(PathBuf)) {
+    let mut folders = vec![world.home().to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).expect("a folder") {
             let entry = entry.expect("an entry");
@@ -75,12 +74,11 @@ fn give_away(sandbox: &Sandbox, chown: &impl Fn(PathBuf)) {
     }
 }
 
-fn sealed(sandbox: &Sandbox, user: Option<u32>) {
-    for (dir, about) in
-        [(sandbox.pool_home().join("auth"), "permissions"), (sandbox.codex_home(), "codex-home")]
+fn sealed(world: &World, user: Option<u32>) {
+    for (dir, about) in [(world.pool_home().join("auth"), "permissions"), (world.codex_home(), "codex-home")]
     {
         set_mode(&dir, 0o500);
-        let mut command = sandbox.pool(&["doctor", "--json"]);
+        let mut command = world.pool(&["doctor", "--json"]);
         if let Some(user) = user {
             command.inner().uid(user).gid(user);
         }
@@ -92,136 +90,136 @@ fn sealed(sandbox: &Sandbox, user: Option<u32>) {
 
 #[test]
 fn a_registry_that_lost_accounts_gets_them_back() {
-    let sandbox = healthy();
-    let registry = sandbox.pool_home().join("accounts.json");
+    let world = healthy();
+    let registry = world.pool_home().join("accounts.json");
     edit_json(&registry, |json| {
         json["accounts"].as_array_mut().expect("accounts").retain(|a| a["label"] != "bob");
     });
-    doctor(&sandbox, &[]).has("registry", "fail", "has lost 1 account");
-    doctor(&sandbox, &["--fix"]).well("registry");
-    id(&sandbox, "bob");
+    doctor(&world, &[]).has("registry", "fail", "has lost 1 account");
+    doctor(&world, &["--fix"]).well("registry");
+    world.id("bob");
     fs::remove_file(&registry).expect("remove the registry");
-    doctor(&sandbox, &[]).has("registry", "fail", "is missing, and with it 2 accounts");
-    doctor(&sandbox, &["--fix"]).well("registry");
-    sandbox.pool(&["list"]).run().ok().says("alice").says("bob");
+    doctor(&world, &[]).has("registry", "fail", "is missing, and with it 2 accounts");
+    doctor(&world, &["--fix"]).well("registry");
+    world.pool(&["list"]).run().ok().says("alice").says("bob");
 }
 
 #[test]
 fn a_corrupt_registry_is_never_replaced_and_the_way_out_works() {
-    let sandbox = healthy();
-    let registry = sandbox.pool_home().join("accounts.json");
+    let world = healthy();
+    let registry = world.pool_home().join("accounts.json");
     fs::write(&registry, "{\"version\": 2, \"acc").expect("break it");
-    let fix = doctor(&sandbox, &["--fix"]).has("registry", "fail", "corrupt");
+    let fix = doctor(&world, &["--fix"]).has("registry", "fail", "corrupt");
     assert_eq!(fs::read_to_string(&registry).expect("still there"), "{\"version\": 2, \"acc");
     // What it says to type, typed.
     let typed = fix.split('`').nth(1).expect("a command");
-    sandbox.cmd("sh").args(["-c", typed]).run().ok();
-    doctor(&sandbox, &[]).well("registry");
-    sandbox.pool(&["list"]).run().ok().says("alice").says("bob");
+    world.cmd("sh").args(["-c", typed]).run().ok();
+    doctor(&world, &[]).well("registry");
+    world.pool(&["list"]).run().ok().says("alice").says("bob");
 }
 
 #[test]
 fn a_registry_of_another_version_says_what_to_do() {
-    let sandbox = healthy();
-    let registry = sandbox.pool_home().join("accounts.json");
+    let world = healthy();
+    let registry = world.pool_home().join("accounts.json");
     edit_json(&registry, |json| json["version"] = 3.into());
-    assert!(doctor(&sandbox, &[]).has("registry", "fail", "version 3").contains("codex-pool update"));
+    assert!(doctor(&world, &[]).has("registry", "fail", "version 3").contains("codex-pool update"));
     fs::write(&registry, json!({"version": 1, "accounts": []}).to_string()).expect("an old one");
-    assert!(doctor(&sandbox, &[]).has("registry", "warn", "version 1").contains("codex-pool list"));
+    assert!(doctor(&world, &[]).has("registry", "warn", "version 1").contains("codex-pool list"));
     fs::remove_file(&registry).expect("remove it");
     fs::create_dir(&registry).expect("a folder in its place");
-    doctor(&sandbox, &[]).has("registry", "fail", "cannot read");
+    doctor(&world, &[]).has("registry", "fail", "cannot read");
 }
 
 #[test]
 fn a_document_that_belongs_to_nobody_is_named() {
-    let sandbox = healthy();
-    fs::write(sandbox.pool_home().join("auth/aaaaaaaaaa.json"), "{}").expect("a stray document");
-    doctor(&sandbox, &[]).has("registry", "warn", "aaaaaaaaaa.json is no auth.json");
+    let world = healthy();
+    fs::write(world.pool_home().join("auth/aaaaaaaaaa.json"), "{}").expect("a stray document");
+    doctor(&world, &[]).has("registry", "warn", "aaaaaaaaaa.json is no auth.json");
 }
 
 #[test]
 fn whoever_holds_a_lock_is_named() {
-    let sandbox = healthy();
-    doctor(&sandbox, &[]).well("lock");
+    let world = healthy();
+    doctor(&world, &[]).well("lock");
     for name in ["pool.lock", "refresh.lock"] {
         let lock =
-            fs::File::options().create(true).append(true).open(sandbox.pool_home().join(name)).expect(name);
+            fs::File::options().create(true).append(true).open(world.pool_home().join(name)).expect(name);
         lock.lock().expect("take the lock");
-        let fix = doctor(&sandbox, &[]).has("lock", "warn", &format!("{name} is held by"));
+        let fix = doctor(&world, &[]).has("lock", "warn", &format!("{name} is held by"));
         if cfg!(target_os = "linux") {
             assert!(fix.contains(&format!("kill {}", std::process::id())), "{fix}");
         }
     }
-    doctor(&sandbox, &[]).well("lock");
+    doctor(&world, &[]).well("lock");
 }
 
 #[test]
 fn a_killed_login_is_undone() {
-    let sandbox = healthy();
-    let (live, alice) = (sandbox.codex_home().join("auth.json"), id(&sandbox, "alice"));
-    let before = sandbox.live();
+    let world = healthy();
+    let (live, alice) = (world.codex_home().join("auth.json"), world.id("alice"));
+    let before = world.live();
     fs::remove_file(&live).expect("moved aside by the login");
-    mark(&sandbox, json!({"kind": "login", "account": alice, "home": live}));
-    edit_json(&sandbox.pool_home().join("state.json"), |state| state["homes"] = json!({}));
-    doctor(&sandbox, &[]).has(
+    mark(&world, json!({"kind": "login", "account": alice, "home": live}));
+    edit_json(&world.pool_home().join("state.json"), |state| state["homes"] = json!({}));
+    doctor(&world, &[]).has(
         "unfinished",
         "warn",
         "a `codex login` was killed before its end (alice was live)",
     );
-    doctor(&sandbox, &["--fix"]).well("unfinished");
-    assert_eq!(sandbox.live(), before, "the login that was live is back");
+    doctor(&world, &["--fix"]).well("unfinished");
+    assert_eq!(world.live(), before, "the login that was live is back");
 }
 
 #[test]
 fn an_interrupted_refresh_is_told_with_what_finds_out() {
-    let sandbox = healthy();
-    mark(&sandbox, json!({"kind": "renewal", "account": id(&sandbox, "bob")}));
-    let fix = doctor(&sandbox, &["--fix"]).has("unfinished", "warn", "a token refresh of bob");
+    let world = healthy();
+    mark(&world, json!({"kind": "renewal", "account": world.id("bob")}));
+    let fix = doctor(&world, &["--fix"]).has("unfinished", "warn", "a token refresh of bob");
     assert!(fix.contains("codex-pool refresh bob") && fix.contains("codex-pool reauth bob"), "{fix}");
 }
 
 #[test]
 fn an_answer_that_could_not_be_stored_is_put_in_its_place() {
-    let sandbox = healthy();
-    let bob = id(&sandbox, "bob");
-    let newer = sandbox.backend().auth_json("bob");
-    let shelf = sandbox.pool_home().join(format!("lost+found/4000000000-{bob}-renewed.json"));
-    sandbox.write_private(&shelf, &newer);
+    let world = healthy();
+    let bob = world.id("bob");
+    let newer = world.backend().auth_json("bob");
+    let shelf = world.pool_home().join(format!("lost+found/4000000000-{bob}-renewed.json"));
+    world.write_private(&shelf, &newer);
     set_mode(shelf.parent().expect("a folder"), 0o700);
-    doctor(&sandbox, &[]).has("unfinished", "warn", "lost+found");
-    doctor(&sandbox, &["--fix"]).well("unfinished");
-    assert_eq!(fs::read_to_string(document(&sandbox, "bob")).expect("a document"), newer);
+    doctor(&world, &[]).has("unfinished", "warn", "lost+found");
+    doctor(&world, &["--fix"]).well("unfinished");
+    assert_eq!(fs::read_to_string(world.stored_path("bob")).expect("a document"), newer);
 }
 
 #[test]
 fn a_ledger_that_cannot_be_read_is_named() {
-    let sandbox = healthy();
-    let ledger = sandbox.pool_home().join("launches");
+    let world = healthy();
+    let ledger = world.pool_home().join("launches");
     let _ = fs::remove_dir_all(&ledger);
     fs::write(&ledger, "").expect("a file in its place");
     set_mode(&ledger, 0o600);
-    doctor(&sandbox, &[]).has("unfinished", "fail", "ledger cannot be read");
+    doctor(&world, &[]).has("unfinished", "fail", "ledger cannot be read");
 }
 
 #[test]
 fn what_a_crash_left_is_cleared_and_no_login_is_lost_with_it() {
-    let sandbox = healthy();
-    sandbox.backend().add("carol");
-    let pool = sandbox.pool_home();
+    let world = healthy();
+    world.backend().add("carol");
+    let pool = world.pool_home();
     fs::write(pool.join("usage.json"), "{\"accounts\": 3").expect("a damaged cache");
     let aside = pool.join("state.json.corrupt");
-    sandbox.write_private(&aside, "old");
+    world.write_private(&aside, "old");
     set_age(&aside, 31 * 86_400);
     let temporary = pool.join("auth/.aaaaaaaaaa.json.codex-pool.tmp");
-    sandbox.write_private(&temporary, "half");
+    world.write_private(&temporary, "half");
     set_age(&temporary, 3_600);
-    sandbox.write_private(&pool.join("lost+found/1000-unknown-replaced-abc.json"), "{}");
+    world.write_private(&pool.join("lost+found/1000-unknown-replaced-abc.json"), "{}");
     // Of processes of another boot, as `codex login` makes one and as `codex-pool add` does.
     let home = pool.join("homes/somewhere/login-0-0-1-1");
-    sandbox.write_private(&home.join("auth.json"), &sandbox.backend().auth_json("carol"));
+    world.write_private(&home.join("auth.json"), &world.backend().auth_json("carol"));
     let private = pool.join("homes/somewhere/login-0-0-1-2");
-    sandbox.write_private(&private.join("auth.json"), "not whole");
+    world.write_private(&private.join("auth.json"), "not whole");
     for folder in [
         "lost+found",
         "homes",
@@ -231,7 +229,7 @@ fn what_a_crash_left_is_cleared_and_no_login_is_lost_with_it() {
     ] {
         set_mode(&pool.join(folder), 0o700);
     }
-    let diagnosis = doctor(&sandbox, &[]);
+    let diagnosis = doctor(&world, &[]);
     for what in [
         "usage.json is damaged",
         "state.json.corrupt",
@@ -242,12 +240,12 @@ fn what_a_crash_left_is_cleared_and_no_login_is_lost_with_it() {
     ] {
         diagnosis.has("leftovers", "warn", what);
     }
-    let diagnosis = doctor(&sandbox, &["--fix"]);
+    let diagnosis = doctor(&world, &["--fix"]);
     diagnosis.well("leftovers");
     assert!(!home.exists() && !private.exists() && !temporary.exists() && !aside.exists());
     assert_eq!(
-        sandbox.backend().owner(&fs::read_to_string(document(&sandbox, "carol")).expect("kept")).as_deref(),
+        world.backend().owner(&fs::read_to_string(world.stored_path("carol")).expect("kept")).as_deref(),
         Some("carol")
     );
-    sandbox.pool(&["list"]).run().ok().says("alice").says("bob").says("carol");
+    world.pool(&["list"]).run().ok().says("alice").says("bob").says("carol");
 }

@@ -7,14 +7,9 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 
 use testkit::backend::Step;
-use testkit::{Cmd, Running, wait_until};
+use testkit::{Cmd, NOBODY, Running, SOON, World, answered, is_root, leave_out, wait_until};
 
-use crate::world::{SOON, World, answered, worlds};
-
-const TWO: [&str; 2] = ["alice", "bob"];
-
-/// A user who is not root.
-const NOBODY: u32 = 65_534;
+use crate::world::{TWO, worlds};
 
 /// A session that runs a tool until it is let go, and then asks once more.
 struct Session {
@@ -46,7 +41,7 @@ impl Session {
 #[track_caller]
 fn one_chain(world: &World, user: &str, refreshes: usize) {
     let report = world.backend().report();
-    assert_eq!(report.refreshes_of(user).len(), refreshes, "{}: {:?}", world.version, report.refreshes);
+    assert_eq!(report.refreshes_of(user).len(), refreshes, "{}: {:?}", world.version(), report.refreshes);
     world.assert_nothing_lost(&TWO);
 }
 
@@ -65,7 +60,7 @@ fn two_codex_homes_with_one_account_have_one_login() {
         answered(there(world.exec_as("alice")).run(), "alice");
         let files =
             [&world.codex_home(), &second].map(|dir| fs::canonicalize(dir.join("auth.json")).expect("one"));
-        assert_eq!(files[0], files[1], "{}: one file", world.version);
+        assert_eq!(files[0], files[1], "{}: one file", world.version());
         // Both at work: the first renews, in place, and the other goes on with what it finds.
         let first = Session::start(&world, "alice", world.exec_as("alice"));
         let other = Session::start(&world, "alice", there(world.exec_as("alice")));
@@ -75,8 +70,8 @@ fn two_codex_homes_with_one_account_have_one_login() {
         one_chain(&world, "alice", 1);
         // Each goes its own way again.
         answered(there(world.exec_as("bob")).run(), "bob");
-        assert_eq!(world.owner_at(&second).as_deref(), Some("bob"), "{}", world.version);
-        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version);
+        assert_eq!(world.owner_at(&second).as_deref(), Some("bob"), "{}", world.version());
+        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version());
         answered(there(world.exec_as("alice")).run(), "alice");
         answered(world.exec_as("alice").run(), "alice");
         world.assert_nothing_lost(&TWO);
@@ -106,18 +101,18 @@ fn an_account_whose_home_is_in_use_is_made_live_by_a_link() {
         let bob = Session::start(&world, "bob", world.exec_as("bob"));
         alice.end("alice");
         world.pool(&["use", "bob"]).run().ok();
-        let (live, home) = (world.codex_home().join("auth.json"), world.home_of("bob"));
-        assert_eq!(fs::read_link(&live).expect("a link"), home.join("auth.json"), "{}", world.version);
+        let (live, home) = (world.codex_home().join("auth.json"), world.own_home("bob"));
+        assert_eq!(fs::read_link(&live).expect("a link"), home.join("auth.json"), "{}", world.version());
         // Whoever reads CODEX_HOME renews the one file, and the session in the home goes on with it.
         world.backend().reject_access_tokens("bob");
         answered(world.foreign_exec().run(), "bob");
-        assert!(live.is_symlink(), "{}: Codex writes through it", world.version);
+        assert!(live.is_symlink(), "{}: Codex writes through it", world.version());
         bob.end("bob");
         one_chain(&world, "bob", 1);
         // Nobody is in the home any more: the next swap ends it.
         answered(world.exec_as("alice").run(), "alice");
         answered(world.exec_as("bob").run(), "bob");
-        assert!(!live.is_symlink() && !home.join("auth.json").exists(), "{}", world.version);
+        assert!(!live.is_symlink() && !home.join("auth.json").exists(), "{}", world.version());
         one_chain(&world, "bob", 1);
     }
 }
@@ -128,10 +123,10 @@ fn stays_on_alice(world: &World, dress: impl Fn(Cmd) -> Cmd, why: &str) {
     let session = Session::start(world, "alice", dress(world.exec_as("alice")));
     world.rank(&["bob", "alice"]);
     let output = answered(dress(world.exec()).run(), "alice");
-    assert!(output.stderr.contains("staying on alice instead of bob"), "{}: {output}", world.version);
-    assert!(output.stderr.contains(why), "{}: {output}", world.version);
+    assert!(output.stderr.contains("staying on alice instead of bob"), "{}: {output}", world.version());
+    assert!(output.stderr.contains(why), "{}: {output}", world.version());
     let output = dress(world.exec_as("bob")).run().expect(4);
-    assert!(output.stderr.contains("`bob` was asked for, but"), "{}: {output}", world.version);
+    assert!(output.stderr.contains("`bob` was asked for, but"), "{}: {output}", world.version());
     world.backend().reject_access_tokens("alice");
     session.end("alice");
     // With the home free there is nothing that a home would be needed for.
@@ -211,14 +206,12 @@ fn of_others(dir: &Path, uid: u32) -> Vec<PathBuf> {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "says why it is skipped")]
 fn root_with_the_home_of_a_user_leaves_its_files_to_that_user() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: only root can act in the place of `sudo codex`");
-        return;
+    if !is_root() {
+        return leave_out("only root can act in the place of `sudo codex`");
     }
     for world in worlds(&TWO) {
-        world.live_is("alice");
+        world.make_live("alice");
         for dir in [world.home(), &world.root().join("tmp"), &world.work()] {
             give(dir, NOBODY);
         }
@@ -229,9 +222,9 @@ fn root_with_the_home_of_a_user_leaves_its_files_to_that_user() {
                 of_others(&world.pool_home(), NOBODY),
                 [""; 0].map(PathBuf::from),
                 "{}: {what}",
-                world.version
+                world.version()
             );
-            assert_eq!(owner(&world.codex_home().join("auth.json")), NOBODY, "{}: {what}", world.version);
+            assert_eq!(owner(&world.codex_home().join("auth.json")), NOBODY, "{}: {what}", world.version());
         };
         // A swap, a session in the main home, another one in a home, a rotation.
         answered(world.exec_as("bob").run(), "bob");
@@ -247,21 +240,9 @@ fn root_with_the_home_of_a_user_leaves_its_files_to_that_user() {
         let mut list = world.pool(&["use", "bob"]);
         list.inner().uid(NOBODY).gid(NOBODY);
         list.run().ok();
-        assert_eq!(world.live_owner().as_deref(), Some("bob"), "{}", world.version);
+        assert_eq!(world.live_owner().as_deref(), Some("bob"), "{}", world.version());
         one_chain(&world, "bob", 1);
     }
-}
-
-/// `unshare` with a pid namespace of its own; `None` where that is not permitted.
-#[expect(clippy::print_stderr, reason = "says why it is skipped")]
-fn unshare(world: &World, proc: &[&str]) -> Option<Cmd> {
-    let own = if nix::unistd::geteuid().is_root() { "-p" } else { "-rp" };
-    let cmd = || world.cmd("unshare").args([own, "--fork"]).args(proc);
-    if !cmd().arg("true").run().status.success() {
-        eprintln!("skipped: unshare is not permitted here");
-        return None;
-    }
-    Some(cmd())
 }
 
 #[cfg(target_os = "linux")]
@@ -269,20 +250,20 @@ fn unshare(world: &World, proc: &[&str]) -> Option<Cmd> {
 fn two_pid_namespaces_share_a_home_without_taking_a_home_from_each_other() {
     const EXEC: [&str; 4] = ["codex", "exec", "--skip-git-repo-check", "hi"];
     for world in worlds(&TWO) {
-        let inside = || unshare(&world, &["--mount-proc"]).map(|cmd| cmd.args(EXEC));
+        let inside = || world.unshare(&["-p", "--mount-proc"]).map(|cmd| cmd.args(EXEC));
         let Some(cmd) = inside() else { return };
         // Seen from inside, alice's session outside is no process at all.
         let alice = Session::start(&world, "alice", world.exec_as("alice"));
         let bob = Session::start(&world, "bob", cmd.env("CODEX_POOL_ACCOUNT", "bob"));
-        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version);
-        assert_eq!(world.owner_at(&world.home_of("bob")).as_deref(), Some("bob"), "{}", world.version);
+        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version());
+        assert_eq!(world.owner_at(&world.own_home("bob")).as_deref(), Some("bob"), "{}", world.version());
         world.backend().reject_access_tokens("alice");
         world.backend().reject_access_tokens("bob");
         alice.end("alice");
         // Seen from outside, bob's is in its home: he is joined there, though the main home is free.
         bob.end("bob");
         answered(world.exec_as("bob").run(), "bob");
-        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version);
+        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version());
         let again = inside().expect("as before").env("CODEX_POOL_ACCOUNT", "alice");
         answered(again.run(), "alice");
         one_chain(&world, "alice", 1);
@@ -295,16 +276,16 @@ fn two_pid_namespaces_share_a_home_without_taking_a_home_from_each_other() {
 fn a_session_in_a_pid_namespace_without_its_own_proc_keeps_its_home() {
     // The shim cannot tell who it is there: Codex starts without the pool, as a Codex that we did not launch.
     for world in worlds(&TWO) {
-        let Some(cmd) = unshare(&world, &[]) else { return };
+        let Some(cmd) = world.unshare(&["-p"]) else { return };
         let session =
             Session::start(&world, "alice", cmd.args(["codex", "exec", "--skip-git-repo-check", "hi"]));
-        assert!(session.running.stderr().contains("Codex starts without the pool"), "{}", world.version);
+        assert!(session.running.stderr().contains("Codex starts without the pool"), "{}", world.version());
         answered(world.exec_as("bob").run(), "bob");
-        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version);
+        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version());
         world.backend().reject_access_tokens("alice");
         session.end("alice");
         one_chain(&world, "alice", 1);
         answered(world.exec_as("bob").run(), "bob");
-        assert_eq!(world.live_owner().as_deref(), Some("bob"), "{}", world.version);
+        assert_eq!(world.live_owner().as_deref(), Some("bob"), "{}", world.version());
     }
 }

@@ -4,17 +4,16 @@
 use std::fs;
 
 use testkit::backend::Step;
+use testkit::{SOON, World, answered};
 
 use crate::rpc::Editor;
-use crate::world::{SOON, World, answered, ask, worlds};
-
-const TWO: [&str; 2] = ["alice", "bob"];
+use crate::world::{Homes as _, TWO, worlds};
 
 #[track_caller]
 fn bob_goes_elsewhere(world: &World) {
-    let output = answered(world.exec_as("bob").run(), "bob");
+    let output = answered(world.verbose_exec_as("bob").run(), "bob");
     assert!(output.stderr.contains("not started through codex-pool"), "{output}");
-    assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version);
+    assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version());
 }
 
 #[test]
@@ -25,12 +24,12 @@ fn an_editor_keeps_its_account_and_what_it_rotates_is_kept() {
         editor.ask(&world, "hello from alice");
         editor.rotate();
         editor.rotate();
-        assert_eq!(world.backend().report().refreshes_of("alice").len(), 2, "{}", world.version);
+        assert_eq!(world.backend().report().refreshes_of("alice").len(), 2, "{}", world.version());
         bob_goes_elsewhere(&world);
         editor.ask(&world, "hello from alice");
         editor.close();
         answered(world.exec_as("bob").run(), "bob");
-        assert_eq!(world.live_owner().as_deref(), Some("bob"), "{}", world.version);
+        assert_eq!(world.live_owner().as_deref(), Some("bob"), "{}", world.version());
         answered(world.exec_as("alice").run(), "alice");
         world.assert_nothing_lost(&TWO);
     }
@@ -43,7 +42,7 @@ fn an_editor_through_the_shim_is_a_launch_like_any_other() {
         let mut editor = Editor::open(world.codex(&["app-server"]));
         editor.ask(&world, "hello from bob");
         answered(world.exec_as("alice").run(), "alice");
-        assert_eq!(world.live_owner().as_deref(), Some("bob"), "{}", world.version);
+        assert_eq!(world.live_owner().as_deref(), Some("bob"), "{}", world.version());
         editor.rotate();
         editor.ask(&world, "hello from bob");
         editor.close();
@@ -63,9 +62,9 @@ fn a_codex_by_its_full_path_is_not_swapped_away() {
         backend.reject_access_tokens("alice");
         drop(hold);
         answered(foreign.wait(), "alice");
-        assert_eq!(backend.report().refreshes_of("alice").len(), 1, "{}", world.version);
+        assert_eq!(backend.report().refreshes_of("alice").len(), 1, "{}", world.version());
         answered(world.exec_as("bob").run(), "bob");
-        assert_eq!(world.live_owner().as_deref(), Some("bob"), "{}", world.version);
+        assert_eq!(world.live_owner().as_deref(), Some("bob"), "{}", world.version());
         world.assert_nothing_lost(&TWO);
     }
 }
@@ -74,10 +73,10 @@ fn a_codex_by_its_full_path_is_not_swapped_away() {
 fn an_interface_by_its_full_path_is_not_swapped_away() {
     for world in worlds(&TWO) {
         let mut foreign = world.terminal(world.real_codex(&[]));
-        ask(&world, &mut foreign, "alice");
+        world.ask(&mut foreign, "alice");
         answered(world.exec_as("bob").run(), "bob");
-        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version);
-        ask(&world, &mut foreign, "alice");
+        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version());
+        world.ask(&mut foreign, "alice");
         world.assert_nothing_lost(&TWO);
     }
 }
@@ -102,11 +101,11 @@ fn a_codex_that_a_session_of_another_home_starts_by_its_full_path_is_not_swapped
         world.backend().add("carol");
         world.import("carol", &backend.auth_json("carol"));
         answered(world.exec_as("carol").run(), "carol");
-        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version);
+        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version());
         drop(hold);
         answered(outer.wait(), "bob");
         let inner = fs::read_to_string(world.work().join("inner.txt")).expect("the inner one's output");
-        assert!(inner.contains("hello from alice"), "{}: {inner}", world.version);
+        assert!(inner.contains("hello from alice"), "{}: {inner}", world.version());
         world.assert_nothing_lost(&["alice", "bob", "carol"]);
     }
 }

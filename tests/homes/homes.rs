@@ -8,12 +8,10 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use testkit::backend::{Hold, Step};
 use testkit::mcp::{self, Mcp};
-use testkit::{Cmd, Output, Running, archives, has_server, wait_for};
+use testkit::{Cmd, Output, Running, SOON, World, answered, archives, has_server, wait_for};
 
 use crate::rpc::Editor;
-use crate::world::{SOON, World, answered, ask, quit, versions, worlds};
-
-const TWO: [&str; 2] = ["alice", "bob"];
+use crate::world::{Homes as _, TWO, worlds, worlds_of};
 
 /// A session of alice's in the main home, so that bob gets his home.
 struct Alice {
@@ -75,8 +73,8 @@ fn inode(path: &Path) -> u64 {
 #[track_caller]
 fn assert_newest_mcp_login(world: &World, mcp: &Mcp) {
     let text = fs::read_to_string(mcp_logins(&world.codex_home())).expect("the MCP logins");
-    assert!(text.contains(&mcp.newest()), "{}: {} is not in {text}", world.version, mcp.newest());
-    assert_eq!(mcp.reused(), [""; 0], "{}", world.version);
+    assert!(text.contains(&mcp.newest()), "{}: {} is not in {text}", world.version(), mcp.newest());
+    assert_eq!(mcp.reused(), [""; 0], "{}", world.version());
 }
 
 #[test]
@@ -86,9 +84,9 @@ fn an_mcp_login_that_is_rotated_in_a_home_reaches_the_base() {
         let before = mcp.newest();
         let alice = Alice::without_mcp(&world);
         answered(world.exec_as("bob").run(), "bob");
-        assert_ne!(mcp.newest(), before, "{}: it was rotated", world.version);
+        assert_ne!(mcp.newest(), before, "{}: it was rotated", world.version());
         assert_newest_mcp_login(&world, &mcp);
-        assert_eq!(inode(&mcp_logins(&world.home_of("bob"))), inode(&mcp_logins(&world.codex_home())));
+        assert_eq!(inode(&mcp_logins(&world.own_home("bob"))), inode(&mcp_logins(&world.codex_home())));
         alice.end();
         // Now in the main home, and in the home again.
         answered(world.exec_as("bob").run(), "bob");
@@ -107,7 +105,7 @@ fn an_mcp_login_that_is_replaced_in_a_home_reaches_the_base_with_the_next_launch
         let mcp = log_in_to_mcp(&world);
         let alice = Alice::without_mcp(&world);
         answered(world.exec_as("bob").run(), "bob");
-        let (home, base) = (mcp_logins(&world.home_of("bob")), mcp_logins(&world.codex_home()));
+        let (home, base) = (mcp_logins(&world.own_home("bob")), mcp_logins(&world.codex_home()));
         let newest = fs::read_to_string(&home).expect("the MCP logins");
         fs::write(&base, newest.replace(&mcp.newest(), "an older one")).expect("write it");
         world.write_private(&home.with_extension("new"), &newest);
@@ -115,11 +113,11 @@ fn an_mcp_login_that_is_replaced_in_a_home_reaches_the_base_with_the_next_launch
         alice.end();
         Alice::without_mcp(&world).end();
         assert_newest_mcp_login(&world, &mcp);
-        assert_eq!(inode(&home), inode(&base), "{}: one file again", world.version);
+        assert_eq!(inode(&home), inode(&base), "{}: one file again", world.version());
         let lost = fs::read_dir(world.pool_home().join("lost+found")).into_iter().flatten().flatten();
         let kept =
             lost.map(|e| fs::read_to_string(e.path()).expect("text")).any(|t| t.contains("an older one"));
-        assert!(kept, "{}: what lost is kept", world.version);
+        assert!(kept, "{}: what lost is kept", world.version());
     }
 }
 
@@ -129,12 +127,12 @@ fn an_mcp_logout_in_the_base_is_not_undone_by_a_home() {
         let _mcp = log_in_to_mcp(&world);
         let alice = Alice::without_mcp(&world);
         answered(world.exec_as("bob").run(), "bob");
-        let (home, base) = (mcp_logins(&world.home_of("bob")), mcp_logins(&world.codex_home()));
+        let (home, base) = (mcp_logins(&world.own_home("bob")), mcp_logins(&world.codex_home()));
         assert!(home.exists());
         world.codex(&["mcp", "logout", "lab"]).run().ok();
         assert!(!base.exists());
         answered(world.exec_as("bob").run(), "bob");
-        assert!(!base.exists() && !home.exists(), "{}: it came back", world.version);
+        assert!(!base.exists() && !home.exists(), "{}: it came back", world.version());
         alice.end();
     }
 }
@@ -164,7 +162,7 @@ fn has_log(dir: &Path, id: &str) -> bool {
 
 /// A world of each version that archives sessions.
 fn worlds_that_archive() -> impl Iterator<Item = World> {
-    versions().into_iter().filter(|v| archives(v)).map(|version| World::of(&version, &TWO))
+    worlds_of(archives, &TWO)
 }
 
 #[test]
@@ -174,19 +172,19 @@ fn sessions_are_archived_and_brought_back_across_home_and_base() {
         let alice = Alice::start(&world);
         let of_home = session_id(&answered(world.exec_as("bob").run(), "bob"));
         alice.end();
-        let home = world.home_of("bob");
+        let home = world.own_home("bob");
         let is_archived = |id: &str| {
             let (there, here) =
                 (world.codex_home().join("archived_sessions"), world.codex_home().join("sessions"));
-            assert_ne!(has_log(&there, id), has_log(&here, id), "{}: one or the other", world.version);
+            assert_ne!(has_log(&there, id), has_log(&here, id), "{}: one or the other", world.version());
             has_log(&there, id)
         };
         world.codex(&["archive", &of_home]).run().ok();
         in_home(&world, &home, &["archive", &of_base]).run().ok();
-        assert!(is_archived(&of_home) && is_archived(&of_base), "{}", world.version);
+        assert!(is_archived(&of_home) && is_archived(&of_base), "{}", world.version());
         in_home(&world, &home, &["unarchive", &of_home]).run().ok();
         world.codex(&["unarchive", &of_base]).run().ok();
-        assert!(!is_archived(&of_home) && !is_archived(&of_base), "{}", world.version);
+        assert!(!is_archived(&of_home) && !is_archived(&of_base), "{}", world.version());
         for (id, user) in [(&of_home, "bob"), (&of_base, "alice")] {
             let go_on = ["exec", "--skip-git-repo-check", "resume", id, "go on"];
             answered(world.codex(&go_on).env("CODEX_POOL_ACCOUNT", user).run(), user);
@@ -202,25 +200,25 @@ fn sessions_of_a_removed_account_can_be_resumed() {
         let archived = session_id(&answered(world.exec_as("bob").run(), "bob"));
         let id = session_id(&answered(world.exec_as("bob").run(), "bob"));
         alice.end();
-        let home = world.home_of("bob");
+        let home = world.own_home("bob");
         world.codex(&["archive", &archived]).run().ok();
         world.pool(&["rm", "bob", "--yes"]).run().ok();
         let output = answered(resume(&world, &id), "alice");
         let said = output.stderr.contains("an account that is not in the pool");
         assert!(
-            said || !has_server(&world.version),
+            said || !has_server(world.version()),
             "{}: older logs do not say whose: {output}",
-            world.version
+            world.version()
         );
         let mut ui = world.ui(&["resume", &id]);
-        ask(&world, &mut ui, "alice");
-        quit(&mut ui);
+        world.ask(&mut ui, "alice");
+        ui.quit_codex();
         world.codex(&["unarchive", &archived]).run().ok();
         answered(resume(&world, &archived), "alice");
         for kept in ["sessions", "archived_sessions"] {
-            assert!(home.join(kept).is_dir(), "{}: {kept} is where the database says", world.version);
+            assert!(home.join(kept).is_dir(), "{}: {kept} is where the database says", world.version());
         }
-        assert!(!home.join("auth.json").exists(), "{}: no login is left", world.version);
+        assert!(!home.join("auth.json").exists(), "{}: no login is left", world.version());
     }
 }
 
@@ -233,18 +231,18 @@ fn what_codex_makes_in_a_home_moves_to_the_base_when_its_account_leaves() {
         world.backend().script("bob", [Step::Shell(MADE.to_owned())]);
         let bob = ["exec", "--skip-git-repo-check", "-s", "danger-full-access", "hi"];
         answered(world.codex(&bob).env("CODEX_POOL_ACCOUNT", "bob").run(), "bob");
-        let (home, base) = (world.home_of("bob"), world.codex_home());
+        let (home, base) = (world.own_home("bob"), world.codex_home());
         let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
-        assert_eq!(read(home.join("made/file")), "mine\n", "{}", world.version);
+        assert_eq!(read(home.join("made/file")), "mine\n", "{}", world.version());
         fs::write(base.join("both"), "theirs\n").expect("write it");
         alice.end();
         // He takes the main home, and nobody is in the home any more.
         answered(world.exec_as("bob").run(), "bob");
-        assert_eq!(read(base.join("made/file")), "mine\n", "{}", world.version);
-        assert!(home.join("made").is_symlink(), "{}", world.version);
+        assert_eq!(read(base.join("made/file")), "mine\n", "{}", world.version());
+        assert!(home.join("made").is_symlink(), "{}", world.version());
         assert_eq!((read(base.join("both")), read(home.join("both"))), ("theirs\n".into(), "mine\n".into()));
         for stays in ["x.sqlite", "x.sqlite-wal", "x.pid", "x.lock"] {
-            assert!(home.join(stays).exists() && !base.join(stays).exists(), "{}: {stays}", world.version);
+            assert!(home.join(stays).exists() && !base.join(stays).exists(), "{}: {stays}", world.version());
         }
     }
 }
@@ -272,9 +270,9 @@ fn trusted_hooks_run_in_a_home() {
         let alice = Alice::start(&world);
         fs::remove_file(ran("of-file")).expect("it ran in the base, too");
         answered(world.exec_as("bob").run(), "bob");
-        assert!(world.home_of("bob").join("auth.json").exists(), "{}: he was in his home", world.version);
-        assert!(ran("of-file").exists(), "{}: the trusted one was skipped", world.version);
-        assert!(!ran("untrusted").exists(), "{}: the other one ran", world.version);
+        assert!(world.own_home("bob").join("auth.json").exists(), "{}: he was in his home", world.version());
+        assert!(ran("of-file").exists(), "{}: the trusted one was skipped", world.version());
+        assert!(!ran("untrusted").exists(), "{}: the other one ran", world.version());
         alice.end();
     }
 }

@@ -7,11 +7,9 @@ use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
 use testkit::backend::Step;
-use testkit::{Cmd, wait_until};
+use testkit::{Cmd, SOON, World, alive, answered, children, now, wait_for_end, wait_until};
 
-use crate::world::{SOON, World, alive, answered, children, native_of, now, wait_for_end, worlds};
-
-const TWO: [&str; 2] = ["alice", "bob"];
+use crate::world::{TWO, native_of, worlds};
 
 /// A session of two turns: the first is held by the test, before the second Codex must renew its token.
 struct Session {
@@ -40,16 +38,16 @@ impl Session {
 #[track_caller]
 fn bob_goes_elsewhere(world: &World) {
     answered(world.exec_as("bob").run(), "bob");
-    assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version);
-    assert_eq!(world.owner_at(&world.home_of("bob")).as_deref(), Some("bob"), "{}", world.version);
+    assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version());
+    assert_eq!(world.owner_at(&world.own_home("bob")).as_deref(), Some("bob"), "{}", world.version());
 }
 
 /// Alice's session is over: bob takes the main home, and nothing that was rotated is missing.
 #[track_caller]
 fn then_bob_is_swapped_in(world: &World) {
-    assert_eq!(world.backend().report().refreshes_of("alice").len(), 1, "{}", world.version);
+    assert_eq!(world.backend().report().refreshes_of("alice").len(), 1, "{}", world.version());
     answered(world.exec_as("bob").run(), "bob");
-    assert_eq!(world.live_owner().as_deref(), Some("bob"), "{}", world.version);
+    assert_eq!(world.live_owner().as_deref(), Some("bob"), "{}", world.version());
     world.assert_nothing_lost(&TWO);
     answered(world.exec_as("alice").run(), "alice");
     world.assert_nothing_lost(&TWO);
@@ -86,7 +84,7 @@ fn a_native_codex_whose_launcher_was_killed_still_sits_in_its_home() {
     for world in worlds(&TWO) {
         let first = Session::start(&world, "alice", world.exec());
         let session = Session::start(&world, "bob", world.exec_as("bob"));
-        let home = world.home_of("bob");
+        let home = world.own_home("bob");
         let native = native_of(&session.running);
         session.running.signal(Signal::SIGKILL);
         wait_for_end(session.running.pid());
@@ -94,14 +92,14 @@ fn a_native_codex_whose_launcher_was_killed_still_sits_in_its_home() {
         // The main home is free now, but bob has one file, and it is in use.
         let second = world.exec_as("bob").spawn();
         session.hold.wait_for(2, SOON);
-        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version);
+        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version());
         let _group = session.go_on(&world, "bob");
         answered(second.wait(), "bob");
         wait_for_end(native);
-        assert_eq!(world.backend().report().refreshes_of("bob").len(), 1, "{}", world.version);
+        assert_eq!(world.backend().report().refreshes_of("bob").len(), 1, "{}", world.version());
         let output = answered(world.exec_as("bob").run(), "bob");
-        assert_eq!(world.live_owner().as_deref(), Some("bob"), "{}: {output}", world.version);
-        assert!(!home.join("auth.json").exists(), "{}: one file for one account", world.version);
+        assert_eq!(world.live_owner().as_deref(), Some("bob"), "{}: {output}", world.version());
+        assert!(!home.join("auth.json").exists(), "{}: one file for one account", world.version());
         world.assert_nothing_lost(&TWO);
     }
 }
@@ -145,13 +143,8 @@ fn ledger(world: &World) -> Vec<PathBuf> {
 #[test]
 fn a_session_of_another_pid_namespace_is_not_swapped_away_for_twelve_hours() {
     for world in worlds(&TWO) {
-        let own = if nix::unistd::geteuid().is_root() { "-pf" } else { "-rpf" };
-        let unshare = || world.cmd("unshare").args([own, "--mount-proc"]);
-        if !unshare().arg("true").run().status.success() {
-            // A container that may not.
-            return;
-        }
-        let inside = unshare().args(["codex", "exec", "--skip-git-repo-check", "hi"]);
+        let Some(unshare) = world.unshare(&["-p", "--mount-proc"]) else { return };
+        let inside = unshare.args(["codex", "exec", "--skip-git-repo-check", "hi"]);
         let session = Session::start(&world, "alice", inside);
         bob_goes_elsewhere(&world);
         session.go_on(&world, "alice").wait().ok().says("hello from alice");

@@ -7,12 +7,13 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use testkit::pty::CTRL_C;
-use testkit::{Cmd, Codex, Pty, Running, revokes, wait_for, wait_until};
+use testkit::{
+    Cmd, Codex, Pty, Running, SOON, World, alive, answered, children, revokes, wait_for, wait_for_end,
+    wait_until,
+};
 
 use crate::rpc::Editor;
-use crate::world::{SOON, World, alive, answered, ask, children, quit, wait_for_end, worlds};
-
-const TWO: [&str; 2] = ["alice", "bob"];
+use crate::world::{Homes as _, TWO, worlds};
 
 /// `codex login` by device code, through the shim.
 fn login(world: &World) -> Cmd {
@@ -51,10 +52,10 @@ fn state_of(world: &World, label: &str) -> String {
 /// Everything is as it was: alice is live and good, and nobody revoked anything.
 #[track_caller]
 fn as_before(world: &World) {
-    let live = world.live().unwrap_or_else(|| panic!("{}: no live login", world.version));
-    assert_eq!(world.backend().owner(&live).as_deref(), Some("alice"), "{}", world.version);
-    assert!(world.backend().is_good(&live), "{}", world.version);
-    assert!(world.backend().report().revocations.is_empty(), "{}", world.version);
+    let live = world.live().unwrap_or_else(|| panic!("{}: no live login", world.version()));
+    assert_eq!(world.backend().owner(&live).as_deref(), Some("alice"), "{}", world.version());
+    assert!(world.backend().is_good(&live), "{}", world.version());
+    assert!(world.backend().report().revocations.is_empty(), "{}", world.version());
     answered(world.exec_as("alice").run(), "alice");
     world.assert_nothing_lost(&TWO);
 }
@@ -76,13 +77,13 @@ fn a_login_over_a_live_account_revokes_nobody_and_the_new_account_is_seated() {
         // The home is the login's meanwhile: everybody else works in a home.
         for user in TWO {
             answered(world.exec_as(user).run(), user);
-            assert_eq!(world.live(), None, "{}", world.version);
+            assert_eq!(world.live(), None, "{}", world.version());
         }
         world.backend().approve_login("carol");
         running.wait().ok();
-        assert_eq!(world.live_owner().as_deref(), Some("carol"), "{}", world.version);
-        assert!(world.backend().report().revocations.is_empty(), "{}", world.version);
-        assert!(world.ids().contains_key("carol"), "{}: it is in the pool", world.version);
+        assert_eq!(world.live_owner().as_deref(), Some("carol"), "{}", world.version());
+        assert!(world.backend().report().revocations.is_empty(), "{}", world.version());
+        assert!(world.ids().contains_key("carol"), "{}: it is in the pool", world.version());
         for user in ["carol", "alice", "bob"] {
             answered(world.exec_as(user).run(), user);
         }
@@ -97,7 +98,7 @@ fn a_login_to_an_account_of_the_pool_renews_it() {
         let running = begin(&world);
         world.backend().approve_login("alice");
         running.wait().ok();
-        assert_eq!(world.ids().len(), 2, "{}", world.version);
+        assert_eq!(world.ids().len(), 2, "{}", world.version());
         assert!(world.live().expect("a live login") != old);
         as_before(&world);
     }
@@ -115,7 +116,7 @@ fn two_logins_at_once_are_both_kept() {
             login.wait().ok();
         }
         assert!(["carol", "dave"].map(str::to_owned).contains(&world.live_owner().expect("a live login")));
-        assert!(world.backend().report().revocations.is_empty(), "{}", world.version);
+        assert!(world.backend().report().revocations.is_empty(), "{}", world.version());
         no_login_home(&world);
         for user in ["carol", "dave", "alice"] {
             answered(world.exec_as(user).run(), user);
@@ -135,7 +136,7 @@ fn a_login_that_is_cancelled_changes_nothing() {
             terminal.wait(SOON)
         };
         let without = cancel(without_shim(&world));
-        assert_eq!(cancel(login(&world)), without, "{}: the end is Codex's own", world.version);
+        assert_eq!(cancel(login(&world)), without, "{}: the end is Codex's own", world.version());
         as_before(&world);
     }
 }
@@ -151,7 +152,7 @@ fn a_login_that_is_told_to_end_passes_that_on() {
             running.wait().status
         };
         let without = end(without_shim(&world));
-        assert_eq!(end(login(&world)), without, "{}: the end is Codex's own", world.version);
+        assert_eq!(end(login(&world)), without, "{}: the end is Codex's own", world.version());
         as_before(&world);
     }
 }
@@ -161,7 +162,7 @@ fn a_login_that_fails_changes_nothing() {
     for world in worlds(&TWO) {
         let nobody = "http://127.0.0.1:9";
         let args = ["login", "--device-auth", "--experimental_issuer", nobody];
-        assert!(!world.codex(&args).run().status.success(), "{}", world.version);
+        assert!(!world.codex(&args).run().status.success(), "{}", world.version());
         as_before(&world);
     }
 }
@@ -184,7 +185,7 @@ fn a_login_whose_shim_and_codex_were_killed_is_undone_by_the_next_launch() {
         let running = begin(&world);
         running.signal_group(Signal::SIGKILL);
         running.wait();
-        assert_eq!(world.live(), None, "{}", world.version);
+        assert_eq!(world.live(), None, "{}", world.version());
         answered(world.exec_as("alice").run(), "alice");
         as_before(&world);
     }
@@ -194,12 +195,12 @@ fn a_login_whose_shim_and_codex_were_killed_is_undone_by_the_next_launch() {
 fn goes_on_without_its_shim(world: &World, codex: u32) {
     assert!(alive(codex));
     answered(world.exec_as("alice").run(), "alice");
-    assert_eq!(world.live(), None, "{}: the home is the login's", world.version);
+    assert_eq!(world.live(), None, "{}: the home is the login's", world.version());
     wait_for_code(world, 0);
     world.backend().approve_login("carol");
     wait_for_end(codex);
     answered(world.exec_as("carol").run(), "carol");
-    assert!(world.backend().report().revocations.is_empty(), "{}", world.version);
+    assert!(world.backend().report().revocations.is_empty(), "{}", world.version());
     world.assert_nothing_lost(&["alice", "bob", "carol"]);
 }
 
@@ -246,15 +247,15 @@ fn a_login_during_a_session_leaves_that_session_alone() {
         session.ask(&world, "hello from alice");
         let running = begin(&world);
         session.ask(&world, "hello from alice");
-        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version);
+        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version());
         world.backend().approve_login("carol");
         running.wait().ok();
         session.rotate();
         session.ask(&world, "hello from alice");
         answered(world.exec_as("carol").run(), "carol");
-        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version);
+        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version());
         session.close();
-        assert!(world.backend().report().revocations.is_empty(), "{}", world.version);
+        assert!(world.backend().report().revocations.is_empty(), "{}", world.version());
         no_login_home(&world);
         world.assert_nothing_lost(&["alice", "bob", "carol"]);
     }
@@ -265,21 +266,21 @@ fn a_login_during_a_session_that_comes_to_nothing_changes_nothing() {
     for world in worlds(&TWO) {
         let mut session = Editor::open(world.codex(&["app-server"]));
         let mut all_goes_on = || {
-            assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version);
+            assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version());
             session.ask(&world, "hello from alice");
             answered(world.exec_as("bob").run(), "bob");
             no_login_home(&world);
-            assert!(world.backend().report().revocations.is_empty(), "{}", world.version);
+            assert!(world.backend().report().revocations.is_empty(), "{}", world.version());
         };
         let before = world.backend().pending_logins();
         let mut terminal = Pty::spawn(login(&world), 40, 120);
         wait_for_code(&world, before);
-        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}: meanwhile, too", world.version);
+        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}: meanwhile, too", world.version());
         terminal.send(CTRL_C);
         terminal.wait(SOON);
         all_goes_on();
         let nobody = ["login", "--device-auth", "--experimental_issuer", "http://127.0.0.1:9"];
-        assert!(!world.codex(&nobody).run().status.success(), "{}", world.version);
+        assert!(!world.codex(&nobody).run().status.success(), "{}", world.version());
         all_goes_on();
         world.codex(&["login", "--bogus"]).run().expect(2);
         world.codex(&["logout", "--bogus"]).run().expect(2);
@@ -320,8 +321,8 @@ fn a_logout_ends_the_live_login_and_no_other() {
     for world in worlds(&TWO) {
         let old = world.live().expect("a live login");
         world.codex(&["logout"]).run().ok();
-        assert_eq!(world.live(), None, "{}", world.version);
-        assert_eq!(world.backend().is_good(&old), !revokes(&world.version), "{}", world.version);
+        assert_eq!(world.live(), None, "{}", world.version());
+        assert_eq!(world.backend().is_good(&old), !revokes(world.version()), "{}", world.version());
         let ids = world.ids();
         assert!(!world.pool_home().join(format!("auth/{}.json", ids["alice"])).exists());
         // Nobody is offered what is revoked.
@@ -339,11 +340,11 @@ fn a_logout_of_a_named_account_ends_that_one_and_no_other() {
         assert_eq!(bob.len(), 1);
         assert_eq!(
             world.backend().good_refresh_tokens("bob").is_empty(),
-            revokes(&world.version),
+            revokes(world.version()),
             "{}",
-            world.version
+            world.version()
         );
-        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version);
+        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version());
         answered(world.exec().run(), "alice");
         world.exec_as("bob").run().expect(4);
         world.assert_nothing_lost(&["alice"]);
@@ -354,7 +355,7 @@ fn a_logout_of_a_named_account_ends_that_one_and_no_other() {
 fn a_logout_inside_the_interface_is_noticed() {
     for world in worlds(&TWO) {
         let mut ui = world.ui(&[]);
-        ask(&world, &mut ui, "alice");
+        world.ask(&mut ui, "alice");
         ui.send("/logout");
         ui.wait_for_text("/logout", SOON);
         std::thread::sleep(Duration::from_millis(200));
@@ -362,12 +363,12 @@ fn a_logout_inside_the_interface_is_noticed() {
         wait_until("no live login", SOON, || world.live().is_none());
         ui.wait(SOON);
         answered(world.exec().run(), "bob");
-        assert_eq!(state_of(&world, "alice"), "reauth_required", "{}", world.version);
+        assert_eq!(state_of(&world, "alice"), "reauth_required", "{}", world.version());
         world.assert_nothing_lost(&["bob"]);
         // Whether Codex has revoked the login, a refresh finds out.
         world.pool(&["refresh", "alice"]).run();
-        let state = if revokes(&world.version) { "reauth_required" } else { "ready" };
-        assert_eq!(state_of(&world, "alice"), state, "{}", world.version);
+        let state = if revokes(world.version()) { "reauth_required" } else { "ready" };
+        assert_eq!(state_of(&world, "alice"), state, "{}", world.version());
     }
 }
 
@@ -376,9 +377,9 @@ fn a_login_that_vanished_is_asked_for_until_a_refresh_proves_it_good() {
     for world in worlds(&TWO) {
         fs::remove_file(world.codex_home().join("auth.json")).expect("remove the live login");
         answered(world.exec().run(), "bob");
-        assert_eq!(state_of(&world, "alice"), "reauth_required", "{}", world.version);
+        assert_eq!(state_of(&world, "alice"), "reauth_required", "{}", world.version());
         world.pool(&["refresh", "alice"]).run().ok();
-        assert_eq!(state_of(&world, "alice"), "ready", "{}", world.version);
+        assert_eq!(state_of(&world, "alice"), "ready", "{}", world.version());
         answered(world.exec().run(), "alice");
         world.assert_nothing_lost(&TWO);
     }
@@ -389,15 +390,15 @@ fn a_logout_inside_an_interface_in_a_home_ends_that_login_and_no_other() {
     for world in worlds(&TWO) {
         let mut session = Editor::open(world.codex(&["app-server"]));
         let mut ui = world.terminal(world.codex(&[]).env("CODEX_POOL_ACCOUNT", "bob"));
-        ask(&world, &mut ui, "bob");
-        let home = world.home_of("bob");
+        world.ask(&mut ui, "bob");
+        let home = world.own_home("bob");
         ui.send("/logout");
         ui.wait_for_text("/logout", SOON);
         std::thread::sleep(Duration::from_millis(200));
         ui.send("\r");
         wait_until("no login in the home", SOON, || !home.join("auth.json").exists());
         ui.wait(SOON);
-        assert_eq!(state_of(&world, "bob"), "reauth_required", "{}", world.version);
+        assert_eq!(state_of(&world, "bob"), "reauth_required", "{}", world.version());
         world.exec_as("bob").run().expect(4);
         session.ask(&world, "hello from alice");
         session.close();
@@ -413,7 +414,7 @@ fn a_login_inside_a_home_is_the_main_homes_affair() {
         world.backend().add("carol");
         let session = Editor::open(world.codex(&["app-server"]));
         answered(world.exec_as("bob").run(), "bob");
-        let home = world.home_of("bob");
+        let home = world.own_home("bob");
         session.close();
         let before = world.backend().pending_logins();
         let inherited = login(&world).env("CODEX_HOME", &home).env("CODEX_SQLITE_HOME", world.codex_home());
@@ -421,10 +422,10 @@ fn a_login_inside_a_home_is_the_main_homes_affair() {
         wait_for_code(&world, before);
         world.backend().approve_login("carol");
         running.wait().ok();
-        assert!(world.backend().report().revocations.is_empty(), "{}", world.version);
-        assert_eq!(world.live_owner().as_deref(), Some("carol"), "{}", world.version);
+        assert!(world.backend().report().revocations.is_empty(), "{}", world.version());
+        assert_eq!(world.live_owner().as_deref(), Some("carol"), "{}", world.version());
         world.assert_nothing_lost(&["alice", "bob", "carol"]);
         let mut ui = world.ui(&[]);
-        quit(&mut ui);
+        ui.quit_codex();
     }
 }

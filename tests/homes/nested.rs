@@ -6,11 +6,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use testkit::backend::{Hold, Step};
-use testkit::{Pty, Running, has_server, wait_until};
+use testkit::{Pty, Running, SOON, World, answered, has_server, wait_until};
 
-use crate::world::{SOON, World, answered, ask, quit, server, worlds, worlds_with_server};
+use crate::world::{Homes as _, TWO, worlds, worlds_with_server};
 
-const TWO: [&str; 2] = ["alice", "bob"];
 const INNER: &str = "codex exec --skip-git-repo-check inner";
 
 /// Tools may do what they like, without being asked for; options on the command line would keep an interface off
@@ -54,9 +53,9 @@ fn in_the_shell_tool_of_a_session_in_the_main_home() {
     for world in worlds(&TWO) {
         let_tools_run(&world);
         outer(&world, &format!("{INNER}; {INNER}"));
-        assert_eq!(asked(&world, "inner"), ["bob", "bob"], "{}", world.version);
-        assert_eq!(world.live_owner().as_deref(), Some("bob"), "{}", world.version);
-        assert!(!world.pool_home().join("homes").exists(), "{}: nobody needed a home", world.version);
+        assert_eq!(asked(&world, "inner"), ["bob", "bob"], "{}", world.version());
+        assert_eq!(world.live_owner().as_deref(), Some("bob"), "{}", world.version());
+        assert!(!world.pool_home().join("homes").exists(), "{}: nobody needed a home", world.version());
         world.assert_nothing_lost(&TWO);
     }
 }
@@ -81,9 +80,9 @@ fn in_the_shell_tool_of_a_session_in_a_home() {
             });
             outer(&world, &tool);
         });
-        assert_eq!(asked(&world, "inner"), ["bob", "bob"], "{}", world.version);
-        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version);
-        assert_eq!(world.owner_at(&world.home_of("bob")).as_deref(), Some("bob"), "{}", world.version);
+        assert_eq!(asked(&world, "inner"), ["bob", "bob"], "{}", world.version());
+        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version());
+        assert_eq!(world.owner_at(&world.own_home("bob")).as_deref(), Some("bob"), "{}", world.version());
         world.assert_nothing_lost(&TWO);
     }
 }
@@ -109,8 +108,8 @@ fn in_a_shell_tool_whose_environment_was_cut_down() {
         outer(&world, &format!("env > {}; {unset}; {urls} {INNER}", env.display()));
         let cut = fs::read_to_string(env).expect("the tool's environment");
         let is_cut = !cut.contains("CODEX_POOL_LAUNCH") && !cut.contains("CODEX_HOME=");
-        assert!(is_cut || !has_server(&world.version), "{}, which cuts it: {cut}", world.version);
-        assert_eq!(asked(&world, "inner"), ["bob"], "{}", world.version);
+        assert!(is_cut || !has_server(world.version()), "{}, which cuts it: {cut}", world.version());
+        assert_eq!(asked(&world, "inner"), ["bob"], "{}", world.version());
         drop(hold);
         answered(alice.wait(), "alice");
         world.assert_nothing_lost(&TWO);
@@ -124,7 +123,7 @@ fn nested_in(world: &World, ui: &mut Pty, user: &str) {
     world.backend().script(user, [Step::Shell(INNER.to_owned())]);
     ui.send_line("outer");
     wait_until("the inner session", SOON, || asked(world, "inner").len() > before);
-    assert_eq!(asked(world, "inner").last().map(String::as_str), Some(user), "{}", world.version);
+    assert_eq!(asked(world, "inner").last().map(String::as_str), Some(user), "{}", world.version());
     let done = |t: &testkit::backend::Turn| t.prompt.as_deref() == Some("outer") && t.done;
     world
         .backend()
@@ -141,22 +140,22 @@ fn below_a_background_server_whose_environment_is_the_first_sessions() {
             let other = if user == "alice" { "bob" } else { "alice" };
             world.rank(&[user, other]);
             let mut first = world.ui(&[]);
-            ask(&world, &mut first, user);
-            let dir = if user == "bob" { world.home_of("bob") } else { dir };
-            let served_by = server(&dir);
-            assert!(served_by.is_some(), "{}: a server in {}", world.version, dir.display());
+            world.ask(&mut first, user);
+            let dir = if user == "bob" { world.own_home("bob") } else { dir };
+            let served_by = world.server(&dir);
+            assert!(served_by.is_some(), "{}: a server in {}", world.version(), dir.display());
             let mut second = world.ui(&[]);
-            ask(&world, &mut second, user);
-            quit(&mut first);
+            world.ask(&mut second, user);
+            first.quit_codex();
             world.rank(&[other, user]);
             nested_in(&world, &mut second, user);
-            assert_eq!(server(&dir), served_by, "{}: it was not disturbed", world.version);
-            assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version);
+            assert_eq!(world.server(&dir), served_by, "{}: it was not disturbed", world.version());
+            assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version());
             if user == "alice" {
                 // She stays, so that bob gets a home.
                 stays.push(second);
             } else {
-                quit(&mut second);
+                second.quit_codex();
             }
         }
         world.assert_nothing_lost(&TWO);
@@ -182,10 +181,10 @@ fn in_a_script_that_run_started_every_call_is_on_the_scripts_account_and_home() 
         // The main home is free and alice ranks first; the script stays where it is.
         fs::write(&gate, "").expect("open the gate");
         let output = run.wait().ok();
-        assert_eq!(output.stdout.matches("hello from bob").count(), 3, "{}: {output}", world.version);
-        assert_eq!(asked(&world, "inner"), ["bob"; 3], "{}", world.version);
-        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version);
-        assert_eq!(world.owner_at(&world.home_of("bob")).as_deref(), Some("bob"), "{}", world.version);
+        assert_eq!(output.stdout.matches("hello from bob").count(), 3, "{}: {output}", world.version());
+        assert_eq!(asked(&world, "inner"), ["bob"; 3], "{}", world.version());
+        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version());
+        assert_eq!(world.owner_at(&world.own_home("bob")).as_deref(), Some("bob"), "{}", world.version());
         world.assert_nothing_lost(&TWO);
     }
 }

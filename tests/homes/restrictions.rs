@@ -6,12 +6,11 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use testkit::backend::{Step, account_id};
-use testkit::{Cmd, Output};
+use testkit::{Cmd, Output, World, answered};
 
 use crate::rpc::Editor;
-use crate::world::{World, answered, worlds};
+use crate::world::{TWO, worlds};
 
-const TWO: [&str; 2] = ["alice", "bob"];
 const EXEC: [&str; 3] = ["exec", "--skip-git-repo-check", "hi"];
 
 /// A configuration that allows this user's workspace only.
@@ -37,20 +36,24 @@ fn prepend(path: &Path, text: &str) {
 /// Nobody's login was deleted or revoked: those in the pool, and the one that is live.
 #[track_caller]
 fn nothing_deleted(world: &World) {
-    let live = world.live().unwrap_or_else(|| panic!("{}: the live login was deleted", world.version));
-    assert!(world.backend().is_good(&live), "{}", world.version);
+    let live = world.live().unwrap_or_else(|| panic!("{}: the live login was deleted", world.version()));
+    assert!(world.backend().is_good(&live), "{}", world.version());
     for account in world.list() {
-        assert_ne!(account["state"], "reauth_required", "{}: {account}", world.version);
+        assert_ne!(account["state"], "reauth_required", "{}: {account}", world.version());
     }
-    assert!(world.backend().report().revocations.is_empty(), "{}", world.version);
+    assert!(world.backend().report().revocations.is_empty(), "{}", world.version());
     world.assert_nothing_lost(&TWO);
 }
 
 /// Nobody of the pool may be used: Codex starts without a login, and the user is told.
 #[track_caller]
 fn nobody(world: &World, output: Output) {
-    assert!(!output.stdout.contains("hello from"), "{}: {output}", world.version);
-    assert!(output.stderr.contains("allows none of the pool's accounts here"), "{}: {output}", world.version);
+    assert!(!output.stdout.contains("hello from"), "{}: {output}", world.version());
+    assert!(
+        output.stderr.contains("allows none of the pool's accounts here"),
+        "{}: {output}",
+        world.version()
+    );
     nothing_deleted(world);
 }
 
@@ -60,7 +63,7 @@ fn without_the_shim_codex_deletes_a_forbidden_login() {
     for world in worlds(&TWO) {
         prepend(&world.codex_home().join("config.toml"), &only("bob"));
         world.foreign_exec().run().expect(1);
-        assert_eq!(world.live(), None, "{}", world.version);
+        assert_eq!(world.live(), None, "{}", world.version());
     }
 }
 
@@ -85,12 +88,12 @@ fn a_profile_an_override_and_a_trusted_project_exclude_an_account() {
         let setting = only("bob").trim().replace(' ', "");
         let overridden = codex(&["-c", &setting]);
         for (cmd, layer) in [(profile, "-p"), (overridden, "-c")] {
-            world.live_is("alice");
+            world.make_live("alice");
             let output = answered(cmd.run(), "bob");
             nothing_deleted(&world);
             assert_eq!(world.live_owner().as_deref(), Some("bob"), "{layer}: {output}");
         }
-        world.live_is("alice");
+        world.make_live("alice");
         let project = world.work().join(".codex/config.toml");
         prepend(&project, &only("bob"));
         answered(world.exec().run(), "bob");
@@ -116,22 +119,20 @@ fn with_system_settings(world: &World, name: &str, text: &str) -> Option<Cmd> {
         symlink(etc.join(entry.file_name()), own.join(entry.file_name())).expect("make a link");
     }
     fs::write(own_codex.join(name), text).expect("write the settings");
-    let namespace = if nix::unistd::geteuid().is_root() { "-m" } else { "-rm" };
     let script = "mount --bind /etc \"$0\" && mount --bind \"$1\" /etc && shift && exec \"$@\"";
-    let inside = || world.cmd("unshare").args([namespace, "sh", "-c", script]).arg(&etc).arg(&own);
-    inside().arg("true").run().status.success().then(inside)
+    Some(world.unshare(&["-m"])?.args(["sh", "-c", script]).arg(&etc).arg(&own))
 }
 
 #[test]
 fn the_systems_settings_exclude_an_account() {
     for world in worlds(&TWO) {
         for name in ["config.toml", "managed_config.toml"] {
-            world.live_is("alice");
+            world.make_live("alice");
             let Some(inside) = with_system_settings(&world, name, &only("bob")) else { return };
             // Codex sees them, too: past the shim it deletes.
             let alice = world.live().expect("a live login");
             inside.arg(world.real_path()).args(EXEC).run().expect(1);
-            assert_eq!(world.live(), None, "{}: {name}", world.version);
+            assert_eq!(world.live(), None, "{}: {name}", world.version());
             world.write_live(&alice);
             let inside = with_system_settings(&world, name, &only("bob")).expect("as before");
             answered(inside.arg("codex").args(EXEC).run(), "bob");
@@ -163,7 +164,7 @@ fn a_running_session_keeps_its_login_beside_a_launch_that_forbids_it() {
         session.ask(&world, "hello from alice");
         let setting = only("bob").trim().to_owned();
         answered(with(&world, &setting).run(), "bob");
-        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version);
+        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version());
         fs::write(world.pool_home().join("config.toml"), "parallel = \"off\"\n").expect("write settings");
         // Staying would make Codex delete the login under the session.
         answered(with(&world, &setting).run(), "bob");
@@ -179,7 +180,7 @@ fn a_login_in_a_home_is_not_deleted_either() {
         let alice = Editor::open(world.codex(&["app-server"]));
         let mut bob = Editor::open(world.codex(&["app-server"]).env("CODEX_POOL_ACCOUNT", "bob"));
         bob.ask(&world, "hello from bob");
-        let home = world.home_of("bob");
+        let home = world.own_home("bob");
         let forbidden = [
             with(&world, only("alice").trim()),
             with(&world, only("alice").trim()).env("CODEX_HOME", &home),
@@ -188,8 +189,8 @@ fn a_login_in_a_home_is_not_deleted_either() {
         ];
         for cmd in forbidden {
             let output = cmd.run();
-            assert!(!output.stdout.contains("hello from bob"), "{}: {output}", world.version);
-            assert_eq!(world.owner_at(&home).as_deref(), Some("bob"), "{}: {output}", world.version);
+            assert!(!output.stdout.contains("hello from bob"), "{}: {output}", world.version());
+            assert_eq!(world.owner_at(&home).as_deref(), Some("bob"), "{}: {output}", world.version());
             nothing_deleted(&world);
         }
         bob.ask(&world, "hello from bob");
@@ -207,14 +208,14 @@ fn a_codex_inside_a_session_does_not_delete_its_login() {
         let outer = ["exec", "--skip-git-repo-check", "-s", "danger-full-access", "outer"];
         answered(world.codex(&outer).run(), "alice");
         let inner = fs::read_to_string(world.work().join("inner.txt")).expect("the inner one's output");
-        assert!(inner.contains("hello from bob"), "{}: {inner}", world.version);
+        assert!(inner.contains("hello from bob"), "{}: {inner}", world.version());
         nothing_deleted(&world);
     }
 }
 
 #[test]
 fn a_session_that_a_forbidden_account_began_goes_on_as_another_and_the_user_is_told() {
-    for world in worlds(&TWO).filter(|world| world.version.as_str() >= "0.159") {
+    for world in worlds(&TWO).filter(|world| world.version() >= "0.159") {
         answered(world.exec().run(), "alice");
         let report = world.backend().report();
         let session = report.turns[0].session().expect("a session");

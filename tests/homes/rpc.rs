@@ -6,9 +6,7 @@ use std::os::unix::fs::FileExt as _;
 use std::process::{Child, ChildStdin, Stdio};
 
 use serde_json::{Value, json};
-use testkit::{Cmd, wait_for};
-
-use crate::world::{SOON, World};
+use testkit::{Cmd, SOON, World, wait_for};
 
 /// A connection to an app-server. Dropping it ends the process behind it.
 pub(crate) struct Editor {

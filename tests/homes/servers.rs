@@ -8,12 +8,10 @@ use fs2::FileExt as _;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use testkit::backend::Step;
-use testkit::wait_until;
+use testkit::{SOON, World, answered, wait_for_end, wait_until};
 
 use crate::rpc::Editor;
-use crate::world::{SOON, World, answered, ask, quit, server, wait_for_end, worlds, worlds_with_server};
-
-const TWO: [&str; 2] = ["alice", "bob"];
+use crate::world::{Homes as _, TWO, worlds, worlds_with_server};
 
 fn pid(pid: u32) -> Pid {
     Pid::from_raw(i32::try_from(pid).expect("a pid fits"))
@@ -21,12 +19,12 @@ fn pid(pid: u32) -> Pid {
 
 #[track_caller]
 fn server_of(world: &World) -> u32 {
-    server(&world.codex_home()).unwrap_or_else(|| panic!("{}: no server", world.version))
+    world.server(&world.codex_home()).unwrap_or_else(|| panic!("{}: no server", world.version()))
 }
 
 /// How many threads a process holds.
 fn threads_of(world: &World, holder: Option<u32>) -> usize {
-    let holder = holder.unwrap_or_else(|| panic!("{}: no server", world.version)).to_string();
+    let holder = holder.unwrap_or_else(|| panic!("{}: no server", world.version())).to_string();
     let files = fs::read_dir(world.codex_home().join("thread-writer-locks")).into_iter().flatten().flatten();
     let inodes: Vec<String> = files.map(|file| format!(":{}", file.ino())).collect();
     let locks = fs::read_to_string("/proc/locks").expect("the table of locks");
@@ -41,20 +39,20 @@ fn threads_of(world: &World, holder: Option<u32>) -> usize {
 #[track_caller]
 fn bob_goes_elsewhere(world: &World) {
     answered(world.exec_as("bob").run(), "bob");
-    assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version);
+    assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version());
 }
 
 #[track_caller]
 fn bob_is_swapped_in(world: &World) {
     let output = answered(world.exec_as("bob").run(), "bob");
-    assert_eq!(world.live_owner().as_deref(), Some("bob"), "{}: {output}", world.version);
+    assert_eq!(world.live_owner().as_deref(), Some("bob"), "{}: {output}", world.version());
 }
 
 #[test]
 fn a_server_at_work_keeps_its_home_when_its_interface_was_killed() {
     for world in worlds_with_server(&TWO) {
         let mut ui = world.ui(&[]);
-        ask(&world, &mut ui, "alice");
+        world.ask(&mut ui, "alice");
         world.backend().script("alice", [Step::Shell("true".to_owned())]);
         let hold = world.backend().hold("alice");
         ui.send_line("do something");
@@ -120,10 +118,10 @@ fn a_server_in_a_home_keeps_its_file_though_it_is_idle() {
     for world in worlds_with_server(&TWO) {
         let alice = Editor::open(world.codex(&["app-server"]));
         let mut bob = world.terminal(world.codex(&[]).env("CODEX_POOL_ACCOUNT", "bob"));
-        ask(&world, &mut bob, "bob");
-        quit(&mut bob);
-        let home = world.home_of("bob");
-        let server = server(&home).unwrap_or_else(|| panic!("{}: no server", world.version));
+        world.ask(&mut bob, "bob");
+        bob.quit_codex();
+        let home = world.own_home("bob");
+        let server = world.server(&home).unwrap_or_else(|| panic!("{}: no server", world.version()));
         alice.close();
         // As if the minute had passed after which it forgets its thread.
         let restart = || {
@@ -134,10 +132,10 @@ fn a_server_in_a_home_keeps_its_file_though_it_is_idle() {
         };
         restart();
         wait_for_end(server);
-        wait_until("an idle server", SOON, || threads_of(&world, self::server(&home)) == 0);
+        wait_until("an idle server", SOON, || threads_of(&world, world.server(&home)) == 0);
         bob_is_swapped_in(&world);
         let target = fs::read_link(world.codex_home().join("auth.json")).expect("a link to the one file");
-        assert_eq!(target, home.join("auth.json"), "{}", world.version);
+        assert_eq!(target, home.join("auth.json"), "{}", world.version());
         world.backend().reject_access_tokens("bob");
         restart();
         world.backend().wait_for("the server's refresh", SOON, |r| r.refreshes_of("bob").len() == 1);
@@ -154,12 +152,12 @@ fn a_server_that_started_right_after_a_swap_is_known_to_have_the_new_account() {
     for world in worlds_with_server(&TWO) {
         world.rank(&["bob", "alice"]);
         let mut first = world.ui(&[]);
-        ask(&world, &mut first, "bob");
+        world.ask(&mut first, "bob");
         let server = server_of(&world);
         // Another interface joins that server: its thread is the server's, too.
         let mut second = world.ui(&[]);
-        ask(&world, &mut second, "bob");
+        world.ask(&mut second, "bob");
         assert_eq!(server_of(&world), server);
-        assert_eq!(threads_of(&world, Some(server)), 2, "{}: one for each interface", world.version);
+        assert_eq!(threads_of(&world, Some(server)), 2, "{}: one for each interface", world.version());
     }
 }

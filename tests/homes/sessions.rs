@@ -6,12 +6,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use testkit::pty::ENTER;
-use testkit::{Cmd, Output, Pty};
+use testkit::{Cmd, Output, Pty, SOON, World, answered, has_server};
 
 use crate::rpc::Editor;
-use crate::world::{SOON, World, answered, ask, has_server, quit, server, worlds, worlds_with_server};
-
-const TWO: [&str; 2] = ["alice", "bob"];
+use crate::world::{Homes as _, TWO, worlds, worlds_with_server};
 
 /// The session that was asked in last.
 fn last_session(world: &World) -> String {
@@ -36,7 +34,7 @@ fn resume(world: &World, session: &str) -> Cmd {
 #[track_caller]
 fn went_on(world: &World, output: Output, session: &str, user: &str) -> Output {
     let output = answered(output, user);
-    assert_eq!(last_session(world), session, "{}: {output}", world.version);
+    assert_eq!(last_session(world), session, "{}: {output}", world.version());
     output
 }
 
@@ -66,31 +64,32 @@ fn forget_creator(world: &World, session: &str) {
 /// quit, to go on with it.
 fn quit_session_of_bob(world: &World) -> (String, String) {
     let mut ui = world.terminal(world.codex(&[]).env("CODEX_POOL_ACCOUNT", "bob"));
-    ask(world, &mut ui, "bob");
+    world.ask(&mut ui, "bob");
     let session = last_session(world);
-    let screen = quit(&mut ui);
+    ui.quit_codex();
+    let screen = ui.screen();
     world.rank(&TWO);
     let printed = screen.lines().find_map(|line| Some(line[line.find("codex resume ")?..].trim().to_owned()));
     // 0.150 prints how to choose it from the list.
     let listed = || screen.contains("codex resume, then select").then(|| format!("codex resume {session}"));
     let printed = printed.or_else(listed);
-    (session, printed.unwrap_or_else(|| panic!("{}: {screen}", world.version)))
+    (session, printed.unwrap_or_else(|| panic!("{}: {screen}", world.version())))
 }
 
 /// Types a command into a shell, and requires that this user goes on with that session.
 #[track_caller]
 fn type_and_go_on(world: &World, command: &str, session: &str, user: &str) {
     let mut ui = world.terminal(world.cmd("sh").args(["-c", command]));
-    ask(world, &mut ui, user);
-    assert_eq!(last_session(world), session, "{}", world.version);
-    quit(&mut ui);
+    world.ask(&mut ui, user);
+    assert_eq!(last_session(world), session, "{}", world.version());
+    ui.quit_codex();
 }
 
 #[test]
 fn the_resume_that_codex_printed_goes_on_at_once_as_its_account() {
     for world in worlds(&TWO) {
         let (session, printed) = quit_session_of_bob(&world);
-        assert_eq!(printed, format!("codex resume {session}"), "{}", world.version);
+        assert_eq!(printed, format!("codex resume {session}"), "{}", world.version());
         type_and_go_on(&world, &printed, &session, "bob");
         // So it does when others were there in between, or are there now.
         answered(world.exec().run(), "alice");
@@ -109,11 +108,11 @@ fn the_resume_that_codex_printed_goes_on_as_its_account_when_another_has_the_hom
         // As if the minute had passed after which the server forgets its thread.
         world.codex(&["app-server", "daemon", "stop"]).run().ok();
         let mut alice = world.ui(&[]);
-        ask(&world, &mut alice, "alice");
-        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version);
+        world.ask(&mut alice, "alice");
+        assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version());
         type_and_go_on(&world, &printed, &session, "bob");
-        assert_eq!(world.owner_at(&world.home_of("bob")).as_deref(), Some("bob"), "{}", world.version);
-        ask(&world, &mut alice, "alice");
+        assert_eq!(world.owner_at(&world.own_home("bob")).as_deref(), Some("bob"), "{}", world.version());
+        world.ask(&mut alice, "alice");
         world.assert_nothing_lost(&TWO);
     }
 }
@@ -126,12 +125,17 @@ fn the_list_of_sessions_is_that_of_whoever_was_in_the_folder_and_the_user_is_tol
         for verb in ["resume", "fork"] {
             let mut list = Pty::spawn(world.codex(&[verb]), 40, 120);
             list.wait_for_text("question ", SOON);
-            assert!(list.raw().contains("what you pick goes on as bob"), "{}: {}", world.version, list.raw());
+            assert!(
+                list.raw().contains("what you pick goes on as bob"),
+                "{}: {}",
+                world.version(),
+                list.raw()
+            );
             list.send(ENTER);
             list.wait_for_codex(SOON);
-            ask(&world, &mut list, "bob");
-            assert_eq!(last_session(&world) == session, verb == "resume", "{}", world.version);
-            quit(&mut list);
+            world.ask(&mut list, "bob");
+            assert_eq!(last_session(&world) == session, verb == "resume", "{}", world.version());
+            list.quit_codex();
         }
         world.assert_nothing_lost(&TWO);
     }
@@ -142,18 +146,18 @@ fn so_it_does_when_its_account_was_in_a_home() {
     for world in worlds(&TWO) {
         let alice = Editor::open(world.codex(&["app-server"]));
         let mut ui = world.terminal(world.codex(&[]).env("CODEX_POOL_ACCOUNT", "bob"));
-        ask(&world, &mut ui, "bob");
+        world.ask(&mut ui, "bob");
         let session = last_session(&world);
-        quit(&mut ui);
+        ui.quit_codex();
         let mut ui = world.ui(&["resume", &session]);
-        ask(&world, &mut ui, "bob");
-        quit(&mut ui);
+        world.ask(&mut ui, "bob");
+        ui.quit_codex();
         alice.close();
         // Now the main home is free, but a server in bob's home may still hold the thread.
         let mut ui = world.ui(&["resume", &session]);
-        ask(&world, &mut ui, "bob");
-        assert_eq!(last_session(&world), session, "{}", world.version);
-        quit(&mut ui);
+        world.ask(&mut ui, "bob");
+        assert_eq!(last_session(&world), session, "{}", world.version());
+        ui.quit_codex();
         world.assert_nothing_lost(&TWO);
     }
 }
@@ -165,7 +169,7 @@ fn exec_resume_goes_on_as_the_account_that_began() {
         let output = went_on(&world, resume(&world, &session).run(), &session, "bob");
         // From 0.159 on the session says so itself; before, the user is told what it is taken from.
         let told = output.stderr.contains("does not say whose it is; bob, who was in its folder then");
-        assert_eq!(told, world.version.as_str() < "0.159", "{output}");
+        assert_eq!(told, world.version() < "0.159", "{output}");
         world.assert_nothing_lost(&TWO);
     }
 }
@@ -174,7 +178,7 @@ fn exec_resume_goes_on_as_the_account_that_began() {
 fn forks_are_made_by_the_account_that_began() {
     for world in worlds(&TWO) {
         let session = session_of_bob(&world);
-        if has_server(&world.version) {
+        if has_server(world.version()) {
             // Not known before 0.159.
             let fork = world.codex(&["exec", "fork", "--skip-git-repo-check", &session, "another way"]);
             answered(fork.run(), "bob");
@@ -182,9 +186,9 @@ fn forks_are_made_by_the_account_that_began() {
             answered(world.exec_as("alice").run(), "alice");
         }
         let mut ui = world.ui(&["fork", &session]);
-        ask(&world, &mut ui, "bob");
+        world.ask(&mut ui, "bob");
         assert_ne!(last_session(&world), session);
-        quit(&mut ui);
+        ui.quit_codex();
         world.assert_nothing_lost(&TWO);
     }
 }
@@ -218,9 +222,9 @@ fn the_last_interactive_session_is_that_of_the_folder_whoever_else_worked_there_
         answered(world.exec().run(), "alice");
         type_and_go_on(&world, "codex resume --last", &session, "bob");
         let mut fork = world.ui(&["fork", "--last"]);
-        ask(&world, &mut fork, "bob");
-        assert_ne!(last_session(&world), session, "{}", world.version);
-        quit(&mut fork);
+        world.ask(&mut fork, "bob");
+        assert_ne!(last_session(&world), session, "{}", world.version());
+        fork.quit_codex();
         world.assert_nothing_lost(&TWO);
     }
 }
@@ -277,17 +281,17 @@ fn a_session_that_does_not_say_whose_it_is_goes_to_whoever_was_in_its_folder_the
 fn a_queued_message_is_answered_by_the_account_that_began() {
     for world in worlds_with_server(&TWO) {
         let mut ui = world.terminal(world.codex(&[]).env("CODEX_POOL_ACCOUNT", "bob"));
-        ask(&world, &mut ui, "bob");
+        world.ask(&mut ui, "bob");
         let session = last_session(&world);
         world.rank(&TWO);
         let queue = || world.codex(&["queue", "--thread", &session, "--message", "and then"]);
         queue().run().ok();
         let done = |r: &testkit::backend::Report| r.turns_of("bob").iter().filter(|t| t.done).count();
         world.backend().wait_for("an answer to the first", SOON, |report| done(report) == 2);
-        quit(&mut ui);
+        ui.quit_codex();
         queue().run().ok();
         world.backend().wait_for("an answer to the second", SOON, |report| done(report) == 3);
-        assert!(world.backend().report().turns_of("alice").is_empty(), "{}", world.version);
+        assert!(world.backend().report().turns_of("alice").is_empty(), "{}", world.version());
         world.assert_nothing_lost(&TWO);
     }
 }
@@ -296,7 +300,7 @@ fn a_queued_message_is_answered_by_the_account_that_began() {
 fn an_owner_that_cannot_go_on_is_named_with_the_reason_and_the_one_who_does() {
     for world in worlds_with_server(&TWO) {
         let session = session_of_bob(&world);
-        world.usage(&[("alice", 5.0), ("bob", 100.0)]);
+        world.usage(&[("alice", 2.5, 5.0), ("bob", 50.0, 100.0)]);
         let output = went_on(&world, resume(&world, &session).run(), &session, "alice");
         let line = "this session belongs to bob (at its limit, resets in ";
         assert!(output.stderr.contains(line) && output.stderr.contains("alice goes on with it"), "{output}");
@@ -327,10 +331,10 @@ fn an_owner_whose_server_has_the_session_goes_on_and_the_user_is_told_what_speak
         // Nobody else can open it while the server has it.
         let mut ui = world.terminal(world.cmd("sh").args(["-c", &printed]));
         let line = "this session is open in a running Codex, which answers as bob (disabled)";
-        assert!(ui.raw().contains(line), "{}: {}", world.version, ui.raw());
-        ask(&world, &mut ui, "bob");
-        assert_eq!(last_session(&world), session, "{}", world.version);
-        quit(&mut ui);
+        assert!(ui.raw().contains(line), "{}: {}", world.version(), ui.raw());
+        world.ask(&mut ui, "bob");
+        assert_eq!(last_session(&world), session, "{}", world.version());
+        ui.quit_codex();
         world.assert_nothing_lost(&TWO);
     }
 }
@@ -339,7 +343,7 @@ fn an_owner_whose_server_has_the_session_goes_on_and_the_user_is_told_what_speak
 fn a_last_session_whose_account_cannot_go_on_is_not_taken_silently() {
     for world in worlds(&TWO) {
         answered(world.exec_as("bob").run(), "bob");
-        world.usage(&[("alice", 5.0), ("bob", 100.0)]);
+        world.usage(&[("alice", 2.5, 5.0), ("bob", 50.0, 100.0)]);
         let last = world.codex(&["exec", "--skip-git-repo-check", "resume", "--last", "go on"]);
         let output = answered(last.run(), "alice");
         assert!(output.stderr.contains("the last session here is bob's (at its limit"), "{output}");
@@ -350,26 +354,26 @@ fn a_last_session_whose_account_cannot_go_on_is_not_taken_silently() {
 fn a_session_that_a_server_of_a_changed_home_holds_is_joined_and_the_user_is_told() {
     for world in worlds_with_server(&TWO) {
         let mut ui = world.ui(&[]);
-        ask(&world, &mut ui, "alice");
+        world.ask(&mut ui, "alice");
         let session = last_session(&world);
-        quit(&mut ui);
-        let before = server(&world.codex_home());
+        ui.quit_codex();
+        let before = world.server(&world.codex_home());
         world.pool(&["use", "bob", "--force"]).run().ok();
         assert_eq!(world.live_owner().as_deref(), Some("bob"));
         let mut ui = world.ui(&["resume", &session]);
-        ask(&world, &mut ui, "alice");
+        world.ask(&mut ui, "alice");
         assert_eq!(
-            (last_session(&world), server(&world.codex_home())),
+            (last_session(&world), world.server(&world.codex_home())),
             (session, before),
             "{}",
-            world.version
+            world.version()
         );
         let said = ui.raw();
         assert!(
             said.contains("open in a running Codex, which answers as alice"),
             "{}: {said}",
-            world.version
+            world.version()
         );
-        quit(&mut ui);
+        ui.quit_codex();
     }
 }

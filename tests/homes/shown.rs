@@ -1,12 +1,10 @@
 //! `list`, `why` and `use` say who sits where: main home or home, and in use by what.
 
 use serde_json::{Value, json};
-use testkit::{Output, Pty, wait_until};
+use testkit::{Output, Pty, SOON, World, children, wait_until};
 
 use crate::rpc::Editor;
-use crate::world::{SOON, World, ask, children, quit, server, worlds};
-
-const TWO: [&str; 2] = ["alice", "bob"];
+use crate::world::{Homes as _, TWO, worlds};
 
 /// `"homes"` of `list --json`.
 fn homes(world: &World) -> Vec<Value> {
@@ -38,18 +36,18 @@ fn unwrapped(text: &str) -> String {
 #[test]
 fn who_sits_where_is_shown_with_pid_and_terminal() {
     for world in worlds(&TWO) {
-        assert_eq!(homes(&world), [json!(null); 0], "{}: nobody yet", world.version);
+        assert_eq!(homes(&world), [json!(null); 0], "{}: nobody yet", world.version());
         let editor = Editor::open(world.real_codex(&["app-server"]));
         let native = children(editor.pid())[0];
         let mut alice = world.ui(&[]);
-        ask(&world, &mut alice, "alice");
+        world.ask(&mut alice, "alice");
         let mut bob = world.terminal(world.codex(&[]).env("CODEX_POOL_ACCOUNT", "bob"));
-        ask(&world, &mut bob, "bob");
-        let (ids, base, home) = (world.ids(), world.codex_home(), world.home_of("bob"));
+        world.ask(&mut bob, "bob");
+        let (ids, base, home) = (world.ids(), world.codex_home(), world.own_home("bob"));
         let shown = homes(&world);
-        let [shared, own] = shown.as_slice() else { panic!("{}: {shown:?}", world.version) };
+        let [shared, own] = shown.as_slice() else { panic!("{}: {shown:?}", world.version()) };
         for (codex_home, dir, user, ui) in [(shared, &base, "alice", &alice), (own, &home, "bob", &bob)] {
-            assert_eq!(codex_home["path"].as_str(), dir.to_str(), "{}", world.version);
+            assert_eq!(codex_home["path"].as_str(), dir.to_str(), "{}", world.version());
             assert_eq!(
                 (&codex_home["home"], &codex_home["account"]),
                 (&json!(user == "bob"), &json!(ids[user]))
@@ -58,13 +56,13 @@ fn who_sits_where_is_shown_with_pid_and_terminal() {
                 users(codex_home, "session"),
                 [(pid_of(ui.pid()), true)],
                 "{}: {codex_home}",
-                world.version
+                world.version()
             );
-            let servers: Vec<_> = server(dir).into_iter().map(|pid| (pid_of(pid), false)).collect();
-            assert_eq!(users(codex_home, "server"), servers, "{}: {codex_home}", world.version);
+            let servers: Vec<_> = world.server(dir).into_iter().map(|pid| (pid_of(pid), false)).collect();
+            assert_eq!(users(codex_home, "server"), servers, "{}: {codex_home}", world.version());
         }
-        assert_eq!(users(shared, "other"), [(pid_of(native), false)], "{}: {shared}", world.version);
-        assert_eq!(users(own, "other"), [], "{}: {own}", world.version);
+        assert_eq!(users(shared, "other"), [(pid_of(native), false)], "{}: {shared}", world.version());
+        assert_eq!(users(own, "other"), [], "{}: {own}", world.version());
         for (verb, columns) in [("list", 80), ("why", 100)] {
             let screen = in_terminal(&world, &[verb], columns);
             let longest = screen.lines().map(|line| line.chars().count()).max();
@@ -78,11 +76,11 @@ fn who_sits_where_is_shown_with_pid_and_terminal() {
             let editor = format!("codex not started through codex-pool (pid {native})");
             let own = format!("bob in a home of its own: codex (pid {}, pts/", bob.pid());
             for line in [at, editor, own] {
-                assert!(text.contains(&line), "{}: no {line:?} in\n{screen}", world.version);
+                assert!(text.contains(&line), "{}: no {line:?} in\n{screen}", world.version());
             }
         }
-        quit(&mut bob);
-        quit(&mut alice);
+        bob.quit_codex();
+        alice.quit_codex();
         editor.close();
     }
 }
@@ -91,30 +89,31 @@ fn who_sits_where_is_shown_with_pid_and_terminal() {
 fn use_says_whom_it_would_disturb_and_who_else_has_the_account() {
     for world in worlds(&TWO) {
         let mut alice = world.ui(&[]);
-        ask(&world, &mut alice, "alice");
+        world.ask(&mut alice, "alice");
         let mut bob = world.terminal(world.codex(&[]).env("CODEX_POOL_ACCOUNT", "bob"));
-        ask(&world, &mut bob, "bob");
+        world.ask(&mut bob, "bob");
         let says = |output: &Output, who: &str, pid: u32| {
-            assert!(output.stderr.contains(&format!("{who} (pid {pid}")), "{}: {output}", world.version);
+            assert!(output.stderr.contains(&format!("{who} (pid {pid}")), "{}: {output}", world.version());
         };
         let asked = world.pool(&["use", "bob"]).run().expect(2);
         let done = world.pool(&["use", "bob", "--force"]).run().ok();
         for output in [&asked, &done] {
             says(output, "`alice` is in use by codex", alice.pid());
-            server(&world.codex_home())
+            world
+                .server(&world.codex_home())
                 .into_iter()
                 .for_each(|pid| says(output, "Codex's background server", pid));
         }
         says(&done, "note: bob in a home of its own: codex", bob.pid());
-        assert!(!asked.stderr.contains("note:"), "{}: {asked}", world.version);
+        assert!(!asked.stderr.contains("note:"), "{}: {asked}", world.version());
         // The session in the main home is still alice's.
         let shown = homes(&world);
-        assert_eq!(shown[0]["account"], json!(world.ids()["bob"]), "{}", world.version);
-        assert_eq!(shown[0]["users"][0]["account"], json!(world.ids()["alice"]), "{}", world.version);
+        assert_eq!(shown[0]["account"], json!(world.ids()["bob"]), "{}", world.version());
+        assert_eq!(shown[0]["users"][0]["account"], json!(world.ids()["alice"]), "{}", world.version());
         let list = world.pool(&["list"]).run().ok();
         let session = format!("bob in ~/.codex: codex (pid {}, ", alice.pid());
         let line = list.stdout.lines().find(|line| line.starts_with(&session)).unwrap_or_default();
-        assert!(line.contains(") as alice"), "{}: {list}", world.version);
+        assert!(line.contains(") as alice"), "{}: {list}", world.version());
     }
 }
 

@@ -4,15 +4,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use testkit::{Codex, Pty, Sandbox, wait_until};
+use testkit::files::write_script;
+use testkit::{Codex, SOON, Sandbox, World, answered, now, wait_until};
 
-use crate::world::{BOB_FIRST, SOON, World, answered, now, program};
+use crate::BOB_FIRST;
 
 /// A Codex whose help says that, and which otherwise says its arguments, one per line.
 fn says_arguments(help: &str) -> World {
     let world = World::with(Codex::Missing, &["alice", "bob"]);
     let script = format!("[ \"$1\" = --help ] && {{ echo '{help}'; exit; }}\nfor a; do echo \"$a\"; done");
-    program(&world.root().join("bin/codex"), &script);
+    write_script(&world.root().join("bin/codex"), &script);
     world.usage(&BOB_FIRST[..2]);
     world
 }
@@ -87,17 +88,14 @@ fn another_credential_store_than_the_file_is_overridden_where_it_wins() {
 
 #[test]
 fn with_the_keyring_as_the_store_the_picked_account_answers_all_the_same() {
-    let world = World::real(&["alice", "bob", "carol"]);
+    let Some(world) = World::real(&["alice", "bob", "carol"]) else { return };
     world.usage(&BOB_FIRST);
     for other in ["keyring", "auto", "ephemeral"] {
         store(&world, other);
         answered(world.exec().run(), "bob");
         answered(world.exec_as("carol").run(), "carol");
     }
-    let mut codex = Pty::spawn(world.codex(&[]), 40, 120);
-    codex.wait_for_codex(SOON);
-    codex.send_line("say something");
-    codex.wait_for_text("hello from bob", SOON);
+    world.ask(&mut world.terminal(world.codex(&[])), "bob");
     world.assert_nothing_lost(&["alice", "bob", "carol"]);
 }
 

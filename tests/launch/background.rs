@@ -5,10 +5,11 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
+use testkit::files::write_script;
 use testkit::probe::Record;
-use testkit::{Codex, bins, wait_for, wait_until};
+use testkit::{Codex, SOON, World, answered, bins, now, wait_for, wait_until};
 
-use crate::world::{BOB_FIRST, SOON, World, answered, now, program};
+use crate::BOB_FIRST;
 
 /// The probe is both Codex and the admin command that the shim finds.
 fn world() -> World {
@@ -85,9 +86,9 @@ fn no_refresh_is_started_when_usage_is_fresh_was_tried_lately_or_nobody_wants_it
     refreshes(&world, false);
     age(&world, 400, Some(90));
     refreshes(&world, true);
-    fs::write(world.pool_home().join("config.toml"), "background_refresh = false\n").expect("write settings");
+    world.settings("background_refresh = false\n");
     refreshes(&world, false);
-    fs::write(world.pool_home().join("config.toml"), "usage_max_age = \"10m\"\n").expect("write settings");
+    world.settings("usage_max_age = \"10m\"\n");
     refreshes(&world, false);
 }
 
@@ -101,7 +102,7 @@ fn codex_does_not_wait_for_it_and_the_pool_is_unlocked_meanwhile() {
         begun.display(),
         gate.display()
     );
-    program(&world.pool_home().join("bin/codex-pool"), &script);
+    write_script(&world.pool_home().join("bin/codex-pool"), &script);
     age(&world, 400, None);
     answered(world.exec().run(), "alice");
     wait_until("the lock, free", SOON, || begun.exists());
@@ -113,8 +114,7 @@ fn when_all_usage_is_too_old_the_launch_waits_for_it_and_picks_by_the_new_one() 
     let world = World::new(&["alice", "bob"]);
     symlink(world.home().join(".local/bin/codex-pool"), world.pool_home().join("bin/codex-pool"))
         .expect("link");
-    fs::write(world.pool_home().join("config.toml"), "launch_refresh_timeout = \"20s\"\n")
-        .expect("write settings");
+    world.settings("launch_refresh_timeout = \"20s\"\n");
     world.usage(&[("alice", 10.0, 10.0), ("bob", 60.0, 60.0)]);
     age(&world, 2000, None);
     world.backend().set_usage("alice", testkit::backend::Usage::percent(100.0, 100.0));
@@ -128,14 +128,13 @@ fn a_wait_in_vain_ends_in_time_is_not_repeated_and_leaves_codex_no_child() {
     world.usage(&[("alice", 10.0, 10.0)]);
     let gate = world.root().join("gate");
     let hang = format!("while [ ! -e {} ]; do sleep 0.02; done", gate.display());
-    program(&world.pool_home().join("bin/codex-pool"), &hang);
+    write_script(&world.pool_home().join("bin/codex-pool"), &hang);
     // This Codex says which children it has, without starting one.
-    program(
+    write_script(
         &world.root().join("bin/codex"),
         "read -r children < /proc/$$/task/$$/children; echo \"[$children]\"",
     );
-    fs::write(world.pool_home().join("config.toml"), "launch_refresh_timeout = \"700ms\"\n")
-        .expect("write settings");
+    world.settings("launch_refresh_timeout = \"700ms\"\n");
     age(&world, 2000, None);
     let output = world.exec().run().ok();
     assert_eq!(output.stdout, "[]\n");

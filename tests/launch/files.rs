@@ -8,11 +8,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use testkit::backend::LoginSpec;
-use testkit::{wait_for, wait_until};
+use testkit::files::set_age;
+use testkit::{SOON, World, answered, wait_for};
 
-use crate::world::{BOB_FIRST, SOON, World, answered, drop_privileges, long_ago};
-
-const ALL: [&str; 3] = ["alice", "bob", "carol"];
+use crate::{ALL, BOB_FIRST, drop_privileges};
 
 fn world() -> World {
     let world = World::new(&ALL);
@@ -65,7 +64,7 @@ fn a_half_written_login_in_a_free_home_goes_to_lost_and_found() {
     let world = world();
     let half = &world.backend().auth_json("alice")[..500];
     world.write_live(half);
-    long_ago(&world.codex_home().join("auth.json"));
+    set_age(&world.codex_home().join("auth.json"), 60);
     answered(world.exec().run(), "bob");
     let lost = world.lost_found();
     assert!(matches!(lost.as_slice(), [(name, text)] if name.contains("broken") && text == half), "{lost:?}");
@@ -75,17 +74,15 @@ fn a_half_written_login_in_a_free_home_goes_to_lost_and_found() {
 #[test]
 fn a_half_written_login_in_a_home_in_use_stays_where_it_is() {
     let world = world();
-    let gate = world.root().join("gate");
-    let session = world.exec_as("alice").env("STANDIN_HOLD", &gate).env("STANDIN_REREAD", "1").spawn();
-    wait_until("a session of alice", SOON, || session.stderr().contains("holding"));
+    let session = world.hold(world.exec_as("alice").env("STANDIN_REREAD", "1"));
     let whole = world.live().expect("alice's login");
     let half = &whole[..500];
     world.write_live(half);
-    long_ago(&world.codex_home().join("auth.json"));
+    set_age(&world.codex_home().join("auth.json"), 60);
     answered(world.exec().run(), "bob");
     assert_eq!(world.live().as_deref(), Some(half), "whoever uses the home may yet finish it");
     world.write_live(&whole);
-    fs::write(&gate, "").expect("open the gate");
+    world.open_gate();
     answered(session.wait(), "alice");
     world.assert_nothing_lost(&ALL);
 }
@@ -94,7 +91,7 @@ fn a_half_written_login_in_a_home_in_use_stays_where_it_is() {
 fn an_empty_login_is_replaced() {
     let world = world();
     world.write_live("");
-    long_ago(&world.codex_home().join("auth.json"));
+    set_age(&world.codex_home().join("auth.json"), 60);
     answered(world.exec().run(), "bob");
     assert!(world.lost_found().is_empty());
 }
@@ -104,7 +101,7 @@ fn json_that_is_no_login_is_kept_aside() {
     let world = world();
     for text in ["{}", "[1, 2]", "null", "{\"tokens\": {\"access_token\": \"x\"}}"] {
         world.write_live(text);
-        long_ago(&world.codex_home().join("auth.json"));
+        set_age(&world.codex_home().join("auth.json"), 60);
         answered(world.exec().run(), "bob");
         assert!(world.lost_found().iter().any(|(_, kept)| kept == text), "{text}");
     }
@@ -135,7 +132,7 @@ fn a_login_that_is_too_large_or_unreadable_is_left_alone() {
     let world = world();
     let place = world.codex_home().join("auth.json");
     fs::write(&place, "x".repeat(2 << 20)).expect("write a large file");
-    long_ago(&place);
+    set_age(&place, 60);
     answered(world.exec().run(), "bob");
     assert_eq!(fs::metadata(&place).expect("still there").len(), 2 << 20);
     world.write_live(&world.stored("alice"));
@@ -279,7 +276,7 @@ fn codex_home_unset_set_relative_or_through_a_link_is_the_same_place() {
 
 #[test]
 fn an_absent_codex_home_is_codexs_own_complaint() {
-    let world = World::real(&["alice"]);
+    let Some(world) = World::real(&["alice"]) else { return };
     let absent = world.root().join("absent");
     let direct = world.real_codex(&["exec", "hi"]).env("CODEX_HOME", &absent).run();
     let output = world.codex(&["exec", "hi"]).env("CODEX_HOME", &absent).run();

@@ -4,10 +4,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
-use testkit::bins;
-use testkit::{Cmd, Codex};
-
-use crate::world::{World, answered, copy, program};
+use testkit::files::{copy_program, write_script};
+use testkit::{Cmd, Codex, World, answered, bins};
 
 /// These folders first on PATH.
 fn path_with(world: &World, folders: &[PathBuf]) -> std::ffi::OsString {
@@ -18,11 +16,10 @@ fn path_with(world: &World, folders: &[PathBuf]) -> std::ffi::OsString {
 #[test]
 fn a_codex_named_in_the_environment_comes_before_the_settings_and_those_before_path() {
     let world = World::new(&["alice"]);
-    let named = program(&world.root().join("a/mine"), "echo named");
-    let set = program(&world.root().join("b/other"), "echo set");
+    let named = write_script(&world.root().join("a/mine"), "echo named");
+    let set = write_script(&world.root().join("b/other"), "echo set");
     answered(world.exec().run(), "alice");
-    let settings = format!("codex_path = \"{}\"\n", set.display());
-    fs::write(world.pool_home().join("config.toml"), settings).expect("write settings");
+    world.settings(&format!("codex_path = \"{}\"\n", set.display()));
     assert_eq!(world.exec().run().ok().stdout, "set\n");
     assert_eq!(world.exec().env("CODEX_POOL_CODEX", &named).run().ok().stdout, "named\n");
     let bare = world.exec().env("CODEX_POOL_CODEX", "mine");
@@ -37,7 +34,7 @@ fn every_copy_of_the_shim_on_path_is_skipped() {
     for folder in ["a", "b", "c"] {
         fs::create_dir_all(copies.join(folder)).expect("make a folder");
     }
-    copy(&bins::shim(), &copies.join("a/codex"));
+    copy_program(&bins::shim(), &copies.join("a/codex"));
     fs::hard_link(world.shim(), copies.join("b/codex")).expect("hard-link the shim");
     symlink(world.shim(), copies.join("c/codex")).expect("link the shim");
     let path = path_with(&world, &[copies.join("a"), copies.join("b"), copies.join("c")]);
@@ -74,7 +71,7 @@ fn without_a_codex_it_is_127_and_how_to_install_it() {
 fn a_codex_that_cannot_be_executed_is_126() {
     let world = World::with(Codex::Missing, &["alice"]);
     let busy = world.root().join("bin/codex");
-    copy(&bins::standin_codex(), &busy);
+    copy_program(&bins::standin_codex(), &busy);
     // Nobody can execute what is open for writing, as while it is being installed.
     let _writing = fs::File::options().write(true).open(&busy).expect("open it");
     let output = world.exec().run().expect(126);
@@ -91,7 +88,7 @@ fn naming_the_shim_as_the_real_codex_is_refused_with_the_way_out() {
 #[test]
 fn a_wrapper_that_calls_codex_again_ends_with_a_clear_error() {
     let world = World::with(Codex::Missing, &["alice"]);
-    program(&world.root().join("bin/codex"), "exec codex \"$@\"");
+    write_script(&world.root().join("bin/codex"), "exec codex \"$@\"");
     let output = world.exec().run().expect(126);
     assert!(output.stderr.contains("bin/codex calls `codex`"), "{output}");
     assert!(output.stderr.contains("CODEX_POOL_CODEX") && output.stderr.lines().count() == 1, "{output}");
@@ -104,7 +101,7 @@ fn a_wrapper_that_calls_codex_again_ends_with_a_clear_error() {
 #[test]
 fn a_wrapper_that_calls_the_real_codex_works_and_the_pool_does_not_switch_twice() {
     let world = World::new(&["alice", "bob"]);
-    let wrapper = program(&world.root().join("wrap/codex"), "exec \"$REAL\" \"$@\"");
+    let wrapper = write_script(&world.root().join("wrap/codex"), "exec \"$REAL\" \"$@\"");
     let path =
         path_with(&world, &[world.pool_home().join("bin"), wrapper.parent().expect("a folder").to_owned()]);
     let exec = world.exec_as("bob").env("PATH", path).env("REAL", world.real_path());
@@ -122,8 +119,8 @@ fn the_depth_starts_again_in_a_new_thread() {
 
 #[test]
 fn behind_two_copies_of_the_shim_the_real_codex_answers() {
-    let world = World::real(&["alice"]);
+    let Some(world) = World::real(&["alice"]) else { return };
     let copies = world.root().join("copies");
-    copy(&bins::shim(), &copies.join("codex"));
+    copy_program(&bins::shim(), &copies.join("codex"));
     answered(world.exec().env("PATH", path_with(&world, &[copies])).run(), "alice");
 }

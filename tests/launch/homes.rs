@@ -5,10 +5,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use testkit::backend::Step;
+use testkit::files::write_script;
 use testkit::probe::Record;
-use testkit::{Codex, Running, wait_until};
+use testkit::{Codex, Running, SOON, World, answered, now, wait_until};
 
-use crate::world::{BOB_FIRST, SOON, World, answered, now, program};
+use crate::BOB_FIRST;
 
 /// A session that stays until its gate is opened.
 struct Session {
@@ -40,12 +41,6 @@ fn world() -> World {
     world
 }
 
-fn home(world: &World, label: &str) -> PathBuf {
-    let homes = world.pool_home().join("homes");
-    let base = fs::read_dir(&homes).expect("homes").next().expect("a base").expect("an entry").path();
-    base.join(&world.ids()[label])
-}
-
 #[test]
 fn a_free_home_is_swapped_and_one_in_use_is_not() {
     let world = world();
@@ -56,7 +51,7 @@ fn a_free_home_is_swapped_and_one_in_use_is_not() {
     session.end();
     answered(world.exec().run(), "bob");
     assert_eq!(world.live_owner().as_deref(), Some("bob"));
-    assert!(!home(&world, "bob").join("auth.json").exists(), "one home per account");
+    assert!(!world.own_home("bob").join("auth.json").exists(), "one home per account");
     world.assert_nothing_lost(&["alice", "bob", "carol"]);
 }
 
@@ -64,7 +59,7 @@ fn a_free_home_is_swapped_and_one_in_use_is_not() {
 fn an_account_that_sits_somewhere_is_joined_there() {
     let world = world();
     let (alice, bob) = (Session::start(&world, "alice"), Session::start(&world, "bob"));
-    assert!(home(&world, "bob").join("auth.json").exists());
+    assert!(world.own_home("bob").join("auth.json").exists());
     // A second session of each; then the main home gets free, and bob stays where he is.
     Session::start(&world, "alice").end();
     Session::start(&world, "bob").end();
@@ -99,7 +94,7 @@ fn a_session_that_was_killed_does_not_keep_the_home() {
 #[test]
 fn with_parallel_off_a_launch_stays_on_the_live_account_and_says_so() {
     let world = world();
-    fs::write(world.pool_home().join("config.toml"), "parallel = \"off\"\n").expect("write settings");
+    world.settings("parallel = \"off\"\n");
     let session = Session::start(&world, "alice");
     let output = answered(world.exec().run(), "alice");
     assert!(
@@ -126,12 +121,10 @@ fn a_pool_in_a_temporary_folder_or_on_another_file_system_has_no_homes() {
     fs::write(elsewhere.path().join("config.toml"), world.codex_config().to_string())
         .expect("write the config");
     let there = |cmd: testkit::Cmd| cmd.env("CODEX_HOME", elsewhere.path());
-    let gate = world.root().join("gate");
-    let session = there(world.exec_as("alice")).env("STANDIN_HOLD", &gate).spawn();
-    wait_until("a session", SOON, || session.stderr().contains("holding"));
+    let session = world.hold(there(world.exec_as("alice")));
     let output = answered(there(world.exec()).run(), "alice");
     assert!(output.stderr.contains("different file systems"), "{output}");
-    fs::write(&gate, "").expect("open the gate");
+    world.open_gate();
     answered(session.wait(), "alice");
 }
 
@@ -146,7 +139,7 @@ fn a_home_has_its_own_login_and_links_for_the_rest() {
     world.write_private(&base.join(".credentials.json"), "{\"mcp\": 1}");
     let session = Session::start(&world, "alice");
     answered(world.exec().run(), "bob");
-    let home = home(&world, "bob");
+    let home = world.own_home("bob");
     assert!(home.join("auth.json").symlink_metadata().expect("a file").is_file());
     for name in [
         "config.toml",
@@ -177,7 +170,7 @@ fn a_home_is_brought_up_to_date_at_each_launch() {
     let base = world.codex_home();
     let session = Session::start(&world, "alice");
     answered(world.exec().run(), "bob");
-    let home = home(&world, "bob");
+    let home = world.own_home("bob");
     // New in the main home, and new in the home; a database, a socket and a lock stay where they are.
     fs::write(base.join("later"), "from the base").expect("write a file");
     fs::create_dir(home.join("made-by-codex")).expect("make a folder");
@@ -209,7 +202,7 @@ fn a_home_is_brought_up_to_date_at_each_launch() {
 fn what_codex_creates_in_a_home_in_use_stays_there_until_it_is_free() {
     let world = world();
     let (alice, bob) = (Session::start(&world, "alice"), Session::start(&world, "bob"));
-    let home = home(&world, "bob");
+    let home = world.own_home("bob");
     fs::write(home.join("being-written"), "x").expect("write a file");
     answered(world.exec_as("bob").run(), "bob");
     assert!(!home.join("being-written").is_symlink());
@@ -224,7 +217,7 @@ fn a_codex_home_inherited_from_a_home_means_its_base() {
     let world = world();
     let session = Session::start(&world, "alice");
     answered(world.exec().run(), "bob");
-    let home = home(&world, "bob");
+    let home = world.own_home("bob");
     let inherited = |label: &str| {
         world.exec_as(label).env("CODEX_HOME", &home).env("CODEX_SQLITE_HOME", world.codex_home())
     };
@@ -243,7 +236,7 @@ fn a_codex_home_inherited_from_a_home_means_its_base() {
 #[test]
 fn going_back_from_an_inherited_home_restores_the_environment() {
     let world = World::with(Codex::Missing, &["alice", "bob"]);
-    program(
+    write_script(
         &world.root().join("bin/codex"),
         "echo \"${CODEX_HOME-unset} ${CODEX_SQLITE_HOME-unset}\"; [ -z \"$GATE\" ] || while [ ! -e \"$GATE\" ]; do sleep 0.02; done",
     );
@@ -267,7 +260,7 @@ fn with_tools(world: &World) {
          codex exec inner || exit; fi\nexec {} exec hi",
         standin.display()
     );
-    program(&world.root().join("bin/codex"), &script);
+    write_script(&world.root().join("bin/codex"), &script);
 }
 
 #[test]
@@ -297,7 +290,7 @@ fn a_nested_codex_stays_on_its_sessions_account_and_home_while_that_lives() {
 
 #[test]
 fn a_nested_real_codex_in_its_sessions_shell_stays_on_its_account() {
-    let world = World::real(&["alice", "bob"]);
+    let Some(world) = World::real(&["alice", "bob"]) else { return };
     // Alice is in the main home; bob, who ranks first, gets a home; meanwhile alice becomes the first.
     world.usage(&[("alice", 10.0, 10.0), ("bob", 50.0, 50.0)]);
     let alices = world.backend().hold("alice");

@@ -9,10 +9,9 @@ use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, sigprocmask};
 use testkit::probe::Record;
-use testkit::{Pty, wait_until};
+use testkit::{Pty, SOON, wait_until};
 
 use crate::transparency::{KINDS, Kind, in_child, ours, same, world};
-use crate::world::SOON;
 
 #[test]
 fn blocked_and_ignored_signals_stay() {

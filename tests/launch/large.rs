@@ -5,9 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use crate::world::{BOB_FIRST, World, answered};
+use testkit::{World, answered};
 
-const ALL: [&str; 3] = ["alice", "bob", "carol"];
+use crate::{ALL, BOB_FIRST};
 
 /// Three accounts whose registry is as long as that of a large pool, and the index of a launch, which was some
 /// seconds after the last change.

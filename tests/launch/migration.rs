@@ -6,8 +6,9 @@ use std::os::unix::fs::MetadataExt as _;
 
 use serde_json::{Value, json};
 use testkit::backend::{LoginSpec, UserSpec, account_id, api_key_json};
+use testkit::{World, answered};
 
-use crate::world::{World, answered, drop_privileges};
+use crate::drop_privileges;
 
 fn parsed(auth_json: &str) -> Value {
     serde_json::from_str(auth_json).expect("JSON")
@@ -108,7 +109,7 @@ fn every_kind_of_entry_is_taken_over_or_kept_aside() {
         ]
     });
     let newest = world.backend().newest_refresh_token("alice");
-    let labels: Vec<String> = world.ids().into_keys().collect();
+    let labels = world.labels();
     assert_eq!(labels, ["alice", "erin", "fred", "robot", "text"]);
     for (label, user) in
         [("erin", "erin"), ("fred", "fred"), ("robot", "robot"), ("text", "bob"), ("id-stale", "alice")]

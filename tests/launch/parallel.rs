@@ -6,11 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use testkit::backend::{LoginSpec, Step};
-use testkit::{Pty, Running};
+use testkit::{Running, SOON, World, answered};
 
-use crate::world::{SOON, World, answered};
-
-const ALL: [&str; 3] = ["alice", "bob", "carol"];
+use crate::ALL;
 
 /// The session logs below a CODEX_HOME.
 fn rollouts(codex_home: &Path) -> Vec<PathBuf> {
@@ -47,15 +45,14 @@ fn users_by_prompt(world: &World) -> BTreeMap<String, String> {
 
 #[test]
 fn sessions_on_three_accounts_at_once_stay_on_their_own_and_share_one_history() {
-    let world = World::real(&["alice", "bob"]);
+    let Some(world) = World::real(&["alice", "bob"]) else { return };
     let backend = world.backend();
     // Carol's session rotates her tokens in her home.
     backend.add("carol");
     world.import("carol", &backend.auth_json_with("carol", &LoginSpec::expires_in(-60)));
     world.usage(&[("alice", 10.0, 10.0), ("bob", 60.0, 60.0), ("carol", 60.0, 60.0)]);
     let hold = backend.hold("alice");
-    let mut ui = Pty::spawn(world.codex(&[]), 40, 120);
-    ui.wait_for_codex(SOON);
+    let mut ui = world.terminal(world.codex(&[]));
     ui.send_line("from the interface");
     let exec = world.codex(&["exec", "--skip-git-repo-check", "from exec"]).spawn();
     hold.wait_for(2, SOON);
@@ -148,7 +145,7 @@ fn twenty_at_once(world: &World, codex_home: Option<&Path>) {
 
 #[test]
 fn twenty_launches_at_once_are_each_answered_by_the_account_they_chose() {
-    let world = World::real(&ALL);
+    let Some(world) = World::real(&ALL) else { return };
     answered(world.exec_as("alice").run(), "alice");
     for path in rollouts(&world.codex_home()) {
         fs::remove_file(path).expect("forget the session");
@@ -159,7 +156,7 @@ fn twenty_launches_at_once_are_each_answered_by_the_account_they_chose() {
 
 #[test]
 fn twenty_launches_at_once_from_a_codex_home_that_was_never_used() {
-    let world = World::real(&ALL);
+    let Some(world) = World::real(&ALL) else { return };
     let fresh = world.home().join("fresh");
     world.write_private(&fresh.join("config.toml"), &world.codex_config().to_string());
     twenty_at_once(&world, Some(&fresh));

@@ -1,12 +1,12 @@
 //! Who answers: the account asked for by name, the pin, or the one that `why` names first.
 
-use crate::world::{BOB_FIRST, World, answered, now};
+use testkit::{World, answered, now};
 
-const ALL: [&str; 3] = ["alice", "bob", "carol"];
+use crate::{ALL, BOB_FIRST};
 
 #[test]
 fn the_account_that_why_names_first_answers() {
-    let world = World::real(&ALL);
+    let Some(world) = World::real(&ALL) else { return };
     for (usage, first) in [
         ([("alice", 50.0, 70.0), ("bob", 10.0, 10.0), ("carol", 30.0, 40.0)], "bob"),
         ([("alice", 100.0, 70.0), ("bob", 100.0, 10.0), ("carol", 30.0, 40.0)], "carol"),
@@ -102,8 +102,7 @@ fn an_api_key_is_picked_only_as_the_last_resort_and_only_if_allowed() {
     world.usage(&[("alice", 100.0, 100.0)]);
     let output = world.exec().run();
     assert!(output.stderr.contains("every account is at its limit"), "{output}");
-    std::fs::write(world.pool_home().join("config.toml"), "api_key_fallback = true\n")
-        .expect("write settings");
+    world.settings("api_key_fallback = true\n");
     answered(world.exec().run(), "robot");
     world.usage(&[("alice", 99.0, 50.0)]);
     answered(world.exec().run(), "alice");
@@ -113,10 +112,10 @@ fn an_api_key_is_picked_only_as_the_last_resort_and_only_if_allowed() {
 #[test]
 fn when_all_are_at_their_limit_the_live_one_stays_and_the_first_reset_is_named() {
     let world = World::new(&ALL);
-    world.cached_usage(&[("alice", 10.0, 10.0), ("bob", 100.0, 10.0), ("carol", 10.0, 100.0)]);
+    world.cache_usage(&[("alice", 10.0, 10.0), ("bob", 100.0, 10.0), ("carol", 10.0, 100.0)], 0);
     answered(world.exec().run(), "alice");
     // Carol's week and alice's 5h window are full; bob's 5h window resets as soon as alice's.
-    world.cached_usage(&[("alice", 100.0, 100.0), ("bob", 100.0, 10.0), ("carol", 10.0, 100.0)]);
+    world.cache_usage(&[("alice", 100.0, 100.0), ("bob", 100.0, 10.0), ("carol", 10.0, 100.0)], 0);
     let output = answered(world.exec().run(), "alice");
     assert!(output.stderr.contains("every account is at its limit"), "{output}");
     assert!(output.stderr.contains("bob resets first, in "), "{output}");
@@ -126,7 +125,7 @@ fn when_all_are_at_their_limit_the_live_one_stays_and_the_first_reset_is_named()
 #[test]
 fn a_pinned_account_at_its_limit_says_so_at_every_launch() {
     let world = World::new(&["alice", "bob"]);
-    world.cached_usage(&[("alice", 100.0, 20.0), ("bob", 10.0, 10.0)]);
+    world.cache_usage(&[("alice", 100.0, 20.0), ("bob", 10.0, 10.0)], 0);
     world.pool(&["use", "alice"]).run().ok();
     for _ in 0..2 {
         let output = answered(world.exec().run(), "alice");
@@ -150,11 +149,11 @@ fn a_pinned_account_that_cannot_be_used_says_so_and_another_is_picked() {
 #[test]
 fn by_default_nothing_is_said_and_a_line_when_asked_for() {
     let world = World::new(&ALL);
-    world.cached_usage(&BOB_FIRST);
+    world.cache_usage(&BOB_FIRST, 0);
     assert_eq!(answered(world.exec().run(), "bob").stderr, "");
     let output = answered(world.exec().env("CODEX_POOL_VERBOSE", "1").run(), "bob");
     assert!(output.stderr.starts_with("codex-pool: bob: ") && output.stderr.lines().count() == 1, "{output}");
-    world.cached_usage(&[("alice", 100.0, 0.0), ("bob", 100.0, 0.0), ("carol", 100.0, 0.0)]);
+    world.cache_usage(&[("alice", 100.0, 0.0), ("bob", 100.0, 0.0), ("carol", 100.0, 0.0)], 0);
     assert_eq!(answered(world.exec().env("CODEX_POOL_QUIET", "1").run(), "bob").stderr, "");
 }
 

@@ -12,9 +12,9 @@ use std::process::{Command, ExitStatus, Stdio};
 use nix::libc;
 use nix::sys::stat::{Mode, umask};
 use testkit::probe::{Descriptor, Record, text};
-use testkit::wait_until;
+use testkit::{SOON, World, wait_until};
 
-use crate::world::{BOB_FIRST, SOON, World};
+use crate::BOB_FIRST;
 
 /// What a launch is like for the pool.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -276,7 +276,7 @@ fn open_descriptors_stay_and_closed_ones_stay_closed() {
 fn stdout_stays_untouched_whatever_is_wrong() {
     let world = world();
     fs::write(world.pool_home().join("accounts.json"), "{ broken").expect("break the registry");
-    fs::write(world.pool_home().join("config.toml"), "nonsense = 1").expect("write settings");
+    world.settings("nonsense = 1");
     let output = world.exec().env("CODEX_POOL_VERBOSE", "1").run().ok();
     assert_eq!(output.stdout, "");
     assert!(!output.stderr.is_empty());

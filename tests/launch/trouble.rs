@@ -6,11 +6,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use testkit::{Codex, Output, wait_until};
+use testkit::{Codex, Output, SOON, World, answered, wait_until};
 
-use crate::world::{BOB_FIRST, SOON, World, answered, drop_privileges};
-
-const ALL: [&str; 3] = ["alice", "bob", "carol"];
+use crate::{ALL, BOB_FIRST, drop_privileges};
 
 /// Alice is live, and bob ranks first.
 fn world() -> World {
@@ -104,13 +102,12 @@ fn corrupt_caches_are_set_aside_and_rebuilt() {
 #[test]
 fn wrong_settings_are_reported_and_not_fatal() {
     let world = world();
-    let settings = world.pool_home().join("config.toml");
     for (text, said) in [
         ("nonsense = 1", "unknown setting `nonsense`"),
         ("policy =", "not valid TOML"),
         ("policy = 5", "`policy` must be"),
     ] {
-        fs::write(&settings, text).expect("write settings");
+        world.settings(text);
         let output = answered(world.exec().run(), "bob");
         assert!(output.stderr.contains(said) && output.stderr.lines().count() == 1, "{output}");
     }
@@ -141,9 +138,7 @@ fn an_unreadable_ledger_means_that_nothing_is_swapped() {
 #[test]
 fn a_launch_whose_entry_cannot_be_read_may_sit_anywhere() {
     let world = world();
-    let gate = world.root().join("gate");
-    let session = world.exec_as("alice").env("STANDIN_HOLD", &gate).spawn();
-    wait_until("a session", SOON, || session.stderr().contains("holding"));
+    let session = world.hold(world.exec_as("alice"));
     let entries = fs::read_dir(world.pool_home().join("launches")).expect("the ledger");
     for entry in entries {
         fs::write(entry.expect("an entry").path(), "{ broken").expect("break it");
@@ -151,7 +146,7 @@ fn a_launch_whose_entry_cannot_be_read_may_sit_anywhere() {
     let before = world.live();
     answered(world.exec().run(), "bob");
     assert_eq!(world.live(), before, "bob is in a home of his own");
-    fs::write(&gate, "").expect("open the gate");
+    world.open_gate();
     answered(session.wait(), "alice");
     answered(world.exec().run(), "bob");
     assert_eq!(world.live_owner().as_deref(), Some("bob"));
@@ -178,15 +173,13 @@ fn a_lock_held_by_a_stopped_process_delays_codex_by_two_seconds_at_most() {
 #[test]
 fn a_launch_that_went_on_without_the_lock_is_not_swapped_away() {
     let world = world();
-    let gate = world.root().join("gate");
     let lock = File::open(world.pool_home().join("pool.lock")).expect("the lock");
     lock.lock().expect("take it");
-    let session = world.exec().env("STANDIN_HOLD", &gate).env("STANDIN_REREAD", "1").spawn();
-    wait_until("a session", SOON, || session.stderr().contains("holding"));
+    let session = world.hold(world.exec().env("STANDIN_REREAD", "1"));
     lock.unlock().expect("let it go");
     answered(world.exec().run(), "bob");
     assert_eq!(world.live_owner().as_deref(), Some("alice"));
-    fs::write(&gate, "").expect("open the gate");
+    world.open_gate();
     answered(session.wait(), "alice");
 }
 
@@ -254,11 +247,9 @@ fn a_pool_that_cannot_be_written_does_not_stop_codex() {
 /// Runs a script with file systems of its own, as far as that is possible here: without root and user namespaces
 /// nobody can make a full disk.
 fn with_own_mounts(world: &World, script: &str) -> Option<Output> {
-    let root = nix::unistd::geteuid().is_root();
-    let unshare = world.cmd("unshare").args([if root { "-m" } else { "-rm" }, "sh", "-ec", script]);
-    let unshare = unshare.env("POOL", world.pool_home()).env("BASE", world.codex_home());
-    let output = unshare.env("SAVED", world.root().join("saved")).run();
-    (root || !output.stderr.contains("unshare")).then(|| output.ok())
+    let cmd = world.unshare(&["-m"])?.args(["sh", "-ec", script]);
+    let cmd = cmd.env("POOL", world.pool_home()).env("BASE", world.codex_home());
+    Some(cmd.env("SAVED", world.root().join("saved")).run().ok())
 }
 
 #[test]

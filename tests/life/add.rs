@@ -6,13 +6,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use nix::sys::signal::Signal;
 use testkit::backend::{Fault, Route, Usage, UserSpec};
 use testkit::pty::CTRL_C;
-use testkit::{Codex, Sandbox, wait_until};
+use testkit::{Codex, SOON, Sandbox, World, complains, text, wait_until};
 
-use crate::world::{SOON, World, complains, text};
+use crate::logins::Logins as _;
 
 #[test]
 fn the_live_login_is_neither_replaced_nor_revoked() {
-    let world = World::new(&["alice"]);
+    let world = World::logged_in(&["alice"]);
     let (backend, live) = (world.backend(), world.live());
     backend.add("bob");
     backend.set_usage("bob", Usage::percent(30.0, 20.0));
@@ -24,14 +24,14 @@ fn the_live_login_is_neither_replaced_nor_revoked() {
     assert_eq!(report.usage_of("bob").len(), 1);
     let bob = world.account("bob");
     assert_eq!((&bob["state"], &bob["live"]), (&"ready".into(), &false.into()));
-    world.assert_no_private_home();
+    world.assert_no_login_home();
     world.assert_no_secret(&output.to_string());
     backend.assert_clean();
 }
 
 #[test]
 fn an_account_that_is_there_gets_the_new_credentials_also_where_it_is_live() {
-    let world = World::new(&["alice"]);
+    let world = World::logged_in(&["alice"]);
     let old = world.live().expect("a live login");
     world.login(&["add"], "alice").ok().says("alice <alice@example.com> was in the pool already");
     let new = world.live().expect("a live login");
@@ -45,7 +45,7 @@ fn an_account_that_is_there_gets_the_new_credentials_also_where_it_is_live() {
 
 #[test]
 fn labels_tell_workspaces_of_one_email_apart() {
-    let world = World::new(&["alice"]);
+    let world = World::logged_in(&["alice"]);
     let email =
         |spec: UserSpec| UserSpec { email: "alice@example.com".into(), user_id: "user-alice".into(), ..spec };
     world.backend().add_user("team", email(UserSpec::new("team").plan("team")));
@@ -57,7 +57,7 @@ fn labels_tell_workspaces_of_one_email_apart() {
 
 #[test]
 fn a_label_that_is_taken_is_refused_before_the_login() {
-    let world = World::new(&["alice", "bob"]);
+    let world = World::logged_in(&["alice", "bob"]);
     let output = world.login_cmd(&["add", "--label", "bob"]).run().expect(1);
     complains(&output, "`bob` is the label of bob <bob@example.com> already");
     let asked = |route: &str| world.backend().report().requests.iter().any(|r| r.path.ends_with(route));
@@ -71,7 +71,7 @@ fn a_label_that_is_taken_is_refused_before_the_login() {
 
 #[test]
 fn ctrl_c_cancels_the_login_and_nothing_has_changed() {
-    let world = World::new(&["alice"]);
+    let world = World::logged_in(&["alice"]);
     let before = world.possessions();
     let mut terminal = world.pty(world.login_cmd(&["add"]));
     terminal.wait_for_text("one-time code", SOON);
@@ -80,12 +80,12 @@ fn ctrl_c_cancels_the_login_and_nothing_has_changed() {
     terminal.wait_for_text("the login was cancelled; nothing was changed", SOON);
     assert_eq!(terminal.wait(SOON).code(), Some(1));
     assert_eq!(world.possessions(), before);
-    world.assert_no_private_home();
+    world.assert_no_login_home();
 }
 
 #[test]
 fn a_signal_to_us_alone_ends_the_login_too() {
-    let world = World::new(&["alice"]);
+    let world = World::logged_in(&["alice"]);
     let before = world.possessions();
     for signal in [Signal::SIGTERM, Signal::SIGHUP] {
         let login = world.login_cmd(&["add"]).spawn();
@@ -94,13 +94,13 @@ fn a_signal_to_us_alone_ends_the_login_too() {
         complains(&login.wait().expect(1), "the login was cancelled");
         wait_until("the end of the login itself", SOON, || world.processes().is_empty());
         assert_eq!(world.possessions(), before, "{signal}");
-        world.assert_no_private_home();
+        world.assert_no_login_home();
     }
 }
 
 #[test]
 fn what_a_killed_login_left_is_removed_by_the_next_command() {
-    let world = World::new(&["alice"]);
+    let world = World::logged_in(&["alice"]);
     let before = world.possessions();
     let login = world.login_cmd(&["add"]).spawn();
     world.wait_for_login();
@@ -108,12 +108,12 @@ fn what_a_killed_login_left_is_removed_by_the_next_command() {
     login.wait();
     assert_eq!((world.login_homes().len(), world.possessions()), (1, before));
     world.pool(&["list"]).run().ok();
-    world.assert_no_private_home();
+    world.assert_no_login_home();
 }
 
 #[test]
 fn a_login_that_cannot_be_taken_in_is_kept() {
-    let world = World::new(&["alice"]);
+    let world = World::logged_in(&["alice"]);
     world.backend().add("bob");
     let login = world.login_cmd(&["add"]).spawn();
     world.wait_for_login();
@@ -125,13 +125,13 @@ fn a_login_that_cannot_be_taken_in_is_kept() {
     complains(&output, "another codex-pool has held");
     let kept = output.stderr.split("`codex-pool import '").nth(1).and_then(|rest| rest.split('\'').next());
     world.pool(&["import", kept.expect("where it is kept")]).run().ok().says("imported `bob`");
-    world.assert_no_private_home();
+    world.assert_no_login_home();
     world.backend().assert_clean();
 }
 
 #[test]
 fn a_login_that_fails_changes_nothing() {
-    let world = World::new(&["alice"]);
+    let world = World::logged_in(&["alice"]);
     let before = world.possessions();
     world.backend().inject_times(Route::DeviceToken, None, Fault::Status(500, serde_json::json!({})), 1);
     let output = world.login(&["add"], "alice").expect(1);
@@ -139,7 +139,7 @@ fn a_login_that_fails_changes_nothing() {
     let output = world.pool(&["add", "--", "--bogus"]).run().expect(1);
     complains(&output, "unexpected argument '--bogus'");
     assert_eq!(world.possessions(), before);
-    world.assert_no_private_home();
+    world.assert_no_login_home();
 }
 
 /// Writes what it finds to `$HOME/seen`, one section each, and asks the pool, which must not be locked.
@@ -156,7 +156,7 @@ const WITNESS: &str = r#"
 
 #[test]
 fn the_login_runs_in_a_private_home_of_ours_and_the_pool_is_free_meanwhile() {
-    let world = World::script(&format!("{WITNESS}\nexit 3"), &["alice"]);
+    let world = World::logged_in_with(Codex::Script(format!("{WITNESS}\nexit 3")), &["alice"]);
     world.edit_config(|config| {
         config.insert("forced_chatgpt_workspace_id".into(), "space".into());
         config.insert("cli_auth_credentials_store".into(), "keyring".into());
@@ -182,29 +182,29 @@ fn the_login_runs_in_a_private_home_of_ours_and_the_pool_is_free_meanwhile() {
 
 #[test]
 fn a_login_that_leaves_nothing_usable_is_said_so() {
-    let nothing = World::script("exit 0", &["alice"]);
+    let nothing = World::logged_in_with(Codex::Script("exit 0".into()), &["alice"]);
     complains(&nothing.pool(&["add"]).run().expect(1), "left no login in the file");
     let script = r#"echo '{"auth_mode":"agentIdentity","agent_identity":{}}' >"$CODEX_HOME/auth.json""#;
-    let unmanaged = World::script(script, &["alice"]);
+    let unmanaged = World::logged_in_with(Codex::Script(script.into()), &["alice"]);
     let before = unmanaged.possessions();
     complains(
         &unmanaged.pool(&["add"]).run().expect(1),
         "holds an agent identity, which codex-pool cannot manage",
     );
     assert_eq!(unmanaged.possessions(), before);
-    unmanaged.assert_no_private_home();
+    unmanaged.assert_no_login_home();
 }
 
 #[test]
 fn without_codex_it_says_how_to_install_it() {
-    let world = World::with(Codex::Missing, &[]);
+    let world = World::logged_in_with(Codex::Missing, &[]);
     complains(&world.pool(&["add"]).run().expect(1), "npm install -g @openai/codex");
 }
 
 #[test]
 fn an_api_key_comes_from_stdin_and_goes_to_codex_by_stdin() {
     let key = "sk-fake-0123456789";
-    let world = World::new(&["alice"]);
+    let world = World::logged_in(&["alice"]);
     let live = world.live();
     let output =
         world.pool(&["add", "--with-api-key"]).stdin(format!("{key}\n")).run().ok().says("added api-key");
@@ -222,7 +222,7 @@ fn an_api_key_comes_from_stdin_and_goes_to_codex_by_stdin() {
 
 #[test]
 fn a_codex_that_cannot_take_a_key_by_stdin_never_gets_it_at_all() {
-    let world = World::script(r#"echo "$*" >>"$HOME/calls"; exit 1"#, &[]);
+    let world = World::logged_in_with(Codex::Script(r#"echo "$*" >>"$HOME/calls"; exit 1"#.into()), &[]);
     world.pool(&["add", "--with-api-key", "--label", "ci"]).stdin("sk-fake-1").run().ok().says("added ci");
     let calls = fs::read_to_string(world.home().join("calls")).expect("calls");
     assert_eq!(calls, "login --help\n");
@@ -231,7 +231,7 @@ fn a_codex_that_cannot_take_a_key_by_stdin_never_gets_it_at_all() {
 
 #[test]
 fn a_person_types_the_api_key_unseen() {
-    let world = World::new(&[]);
+    let world = World::logged_in(&[]);
     let mut terminal = world.pty(world.pool(&["add", "--with-api-key"]));
     terminal.wait_for_text("API key:", SOON);
     terminal.send("sk-fake-2");
@@ -245,7 +245,7 @@ fn a_person_types_the_api_key_unseen() {
 #[test]
 fn the_first_account_of_a_fresh_home_makes_the_pool() {
     let sandbox = Sandbox::builder().without_pool().build();
-    let world = World { sandbox };
+    let world = World::from(sandbox);
     fs::remove_dir_all(world.codex_home().join("nothing")).unwrap_err();
     world.backend().add("bob");
     world.login(&["add"], "bob").ok();

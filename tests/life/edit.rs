@@ -4,32 +4,20 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use nix::sys::signal::Signal;
-use testkit::backend::UserSpec;
+use testkit::backend::{UserSpec, refresh_token};
 use testkit::pty::{CTRL_C, ENTER, ESCAPE};
-use testkit::{Pty, wait_until};
+use testkit::{Pty, SOON, World, complains};
 
-use crate::world::{SOON, World, complains, text};
-
-fn refresh_token(auth_json: &str) -> String {
-    let doc: serde_json::Value = serde_json::from_str(auth_json).expect("JSON");
-    text(&doc["tokens"]["refresh_token"])
-}
+use crate::logins::Logins as _;
 
 #[test]
 fn a_removed_account_leaves_no_credentials_behind() {
-    let world = World::new(&["alice", "bob"]);
+    let world = World::logged_in(&["alice", "bob"]);
     let backend = world.backend();
     let (first, bobs_id) = (world.stored("bob"), world.id("bob"));
     // A home of its own, a copy in lost+found, and a file of version 1.
-    let gate = world.root().join("gate");
-    let hold = |user: &str| {
-        let running =
-            world.codex(&["exec", "hi"]).env("CODEX_POOL_ACCOUNT", user).env("STANDIN_HOLD", &gate).spawn();
-        wait_until("a session that holds", SOON, || running.stderr().contains("holding"));
-        running
-    };
-    let (alice, bob) = (hold("alice"), hold("bob"));
-    fs::write(&gate, "").expect("open the gate");
+    let (alice, bob) = (world.hold(world.exec_as("alice")), world.hold(world.exec_as("bob")));
+    world.open_gate();
     alice.wait().ok();
     bob.wait().ok();
     world.pool(&["import", "-"]).stdin(backend.auth_json("bob")).run().ok();
@@ -39,8 +27,7 @@ fn a_removed_account_leaves_no_credentials_behind() {
     let second = world.stored("bob");
     assert!(world.pool_files_with(&refresh_token(&first)).len() >= 2);
     assert!(world.pool_files_with(&refresh_token(&second)).len() >= 2);
-    let bases = fs::read_dir(world.pool_home().join("homes")).expect("homes").flatten();
-    let home = bases.map(|base| base.path().join(&bobs_id)).find(|home| home.is_dir()).expect("bob's home");
+    let home = world.own_home("bob");
     let names = || {
         let mut names: Vec<_> =
             fs::read_dir(&home).expect("the home").map(|e| e.expect("an entry").file_name()).collect();
@@ -70,7 +57,7 @@ fn a_removed_account_leaves_no_credentials_behind() {
 
 #[test]
 fn the_live_and_the_pinned_account_go_only_with_force_and_it_says_what_happens() {
-    let world = World::new(&["alice", "bob"]);
+    let world = World::logged_in(&["alice", "bob"]);
     world.pool(&["use", "alice"]).run().ok();
     let output = world.pool(&["rm", "alice", "--yes"]).run().expect(1);
     complains(&output, &format!("`alice` is live in {}", world.codex_home().display()));
@@ -90,7 +77,7 @@ fn the_live_and_the_pinned_account_go_only_with_force_and_it_says_what_happens()
 
 #[test]
 fn a_user_s_own_link_at_auth_json_stays_and_the_file_behind_it_goes() {
-    let world = World::new(&["alice"]);
+    let world = World::logged_in(&["alice"]);
     let (link, behind) = (world.codex_home().join("auth.json"), world.home().join("elsewhere.json"));
     fs::rename(&link, &behind).expect("move it");
     symlink(&behind, &link).expect("link it");
@@ -100,11 +87,8 @@ fn a_user_s_own_link_at_auth_json_stays_and_the_file_behind_it_goes() {
 
 #[test]
 fn an_account_in_use_is_not_removed() {
-    let world = World::new(&["alice", "bob"]);
-    let gate = world.root().join("gate");
-    let held =
-        world.codex(&["exec", "hi"]).env("CODEX_POOL_ACCOUNT", "alice").env("STANDIN_HOLD", &gate).spawn();
-    wait_until("a session that holds", SOON, || held.stderr().contains("holding"));
+    let world = World::logged_in(&["alice", "bob"]);
+    let held = world.hold(world.exec_as("alice"));
     let output = world.pool(&["rm", "alice", "--yes", "--force"]).run().expect(1);
     complains(&output, &format!("`alice` is in use by codex exec (pid {}", held.pid()));
     // In another CODEX_HOME, too.
@@ -112,7 +96,7 @@ fn an_account_in_use_is_not_removed() {
     fs::create_dir(&other).expect("a folder");
     let elsewhere = |cmd: testkit::Cmd| cmd.env("CODEX_HOME", &other);
     complains(&elsewhere(world.pool(&["rm", "alice", "--yes", "--force"])).run().expect(1), "is in use by");
-    fs::write(gate, "").expect("open the gate");
+    world.open_gate();
     held.wait().ok();
     complains(&elsewhere(world.pool(&["rm", "alice", "--yes"])).run().expect(1), "is live in");
     assert!(world.live_is_good());
@@ -126,7 +110,7 @@ fn asked(world: &World, args: &[&str]) -> Pty {
 
 #[test]
 fn no_and_ctrl_c_and_no_answer_at_all_remove_nothing() {
-    let world = World::new(&["alice", "bob"]);
+    let world = World::logged_in(&["alice", "bob"]);
     let before = world.possessions();
     for (keys, said) in [
         (ENTER, "nothing was removed"),
@@ -159,7 +143,7 @@ fn no_and_ctrl_c_and_no_answer_at_all_remove_nothing() {
 
 #[test]
 fn disabling_says_what_still_uses_the_account() {
-    let world = World::new(&["alice", "bob"]);
+    let world = World::logged_in(&["alice", "bob"]);
     world
         .pool(&["disable", "bob"])
         .run()
@@ -176,7 +160,7 @@ fn disabling_says_what_still_uses_the_account() {
 
 #[test]
 fn labels_that_look_like_something_else_still_name_their_account() {
-    let world = World::new(&["alice", "bob"]);
+    let world = World::logged_in(&["alice", "bob"]);
     let bob = world.id("bob");
     for label in [
         "--best",
@@ -209,7 +193,7 @@ fn labels_that_look_like_something_else_still_name_their_account() {
 
 #[test]
 fn references_go_by_id_account_id_label_email_then_prefix_and_ambiguity_is_listed() {
-    let world = World::new(&["alice"]);
+    let world = World::logged_in(&["alice"]);
     let backend = world.backend();
     backend.add_user("bob", UserSpec::new("bob").workspace("aaaaaaaa-1111"));
     backend.add_user("bert", UserSpec::new("bert").workspace("aaaaaaaa-1111"));

@@ -4,8 +4,8 @@ use std::fs;
 
 use serde_json::{Value, json};
 use testkit::backend::LoginSpec;
-
-use crate::world::{SOON, World, complains, mode};
+use testkit::files::mode;
+use testkit::{SOON, World, complains};
 
 fn doc(world: &World, user: &str) -> Value {
     world.backend().add(user);
@@ -14,7 +14,7 @@ fn doc(world: &World, user: &str) -> Value {
 
 #[test]
 fn documents_of_every_shape_and_each_refusal_says_why() {
-    let world = World::new(&["alice"]);
+    let world = World::logged_in(&["alice"]);
     let dir = world.root().join("docs");
     fs::create_dir(&dir).expect("a folder");
     let bob = doc(&world, "bob");
@@ -72,7 +72,7 @@ fn documents_of_every_shape_and_each_refusal_says_why() {
 
 #[test]
 fn from_stdin_and_from_a_pipe_with_a_label() {
-    let world = World::new(&[]);
+    let world = World::logged_in(&[]);
     let (bob, carol) = (doc(&world, "bob").to_string(), doc(&world, "carol").to_string());
     world.pool(&["import", "-", "--label", "büro"]).stdin(bob).run().ok().says("imported `büro`");
     let file = world.root().join("carol.json");
@@ -92,7 +92,7 @@ fn from_stdin_and_from_a_pipe_with_a_label() {
 
 #[test]
 fn a_known_account_keeps_the_newer_credentials_and_its_home_gets_them() {
-    let world = World::new(&["alice"]);
+    let world = World::logged_in(&["alice"]);
     let backend = world.backend();
     let old = LoginSpec { issued_ago: Some(1000), ..LoginSpec::default() };
     let older = backend.auth_json_with("alice", &old);
@@ -111,7 +111,7 @@ fn a_known_account_keeps_the_newer_credentials_and_its_home_gets_them() {
 
 #[test]
 fn a_store_keeps_ids_as_references_dates_and_what_was_disabled() {
-    let world = World::new(&["alice"]);
+    let world = World::logged_in(&["alice"]);
     let store = json!({"version": 1, "accounts": [
         {"id": "acc-1", "label": "work", "addedAt": 1_700_000_000, "enabled": false, "authJson": doc(&world, "bob")},
         {"id": "acc-2", "label": "work", "addedAt": "2024-01-01T00:00:00Z", "authJson": doc(&world, "carol").to_string()},
@@ -155,14 +155,14 @@ fn a_store_keeps_ids_as_references_dates_and_what_was_disabled() {
 
 #[test]
 fn our_own_registry_is_no_document() {
-    let world = World::new(&["alice"]);
+    let world = World::logged_in(&["alice"]);
     let output = world.pool(&["import"]).arg(world.pool_home().join("accounts.json")).run().expect(1);
     complains(&output, "holds no credentials; import the files in `auth` beside it");
 }
 
 #[test]
 fn export_writes_a_private_file_or_a_pipe_and_nothing_else() {
-    let world = World::new(&["alice", "bob"]);
+    let world = World::logged_in(&["alice", "bob"]);
     let out = world.root().join("bob.json");
     let output = world.pool(&["export", "bob", "--out"]).arg(&out).run().ok();
     complains(&output, "two owners");
@@ -183,13 +183,13 @@ fn export_writes_a_private_file_or_a_pipe_and_nothing_else() {
     );
     assert_eq!(world.live_owner().as_deref(), Some("alice"));
     complains(&world.pool(&["export", "nobody"]).run().expect(3), "no account matches");
-    fs::remove_file(world.pool_home().join(format!("auth/{}.json", world.id("bob")))).expect("remove it");
+    fs::remove_file(world.stored_path("bob")).expect("remove it");
     complains(&world.pool(&["export", "bob"]).run().expect(5), "`codex-pool reauth bob`");
 }
 
 #[test]
 fn credentials_reach_a_terminal_only_by_force() {
-    let world = World::new(&["alice"]);
+    let world = World::logged_in(&["alice"]);
     let mut terminal = world.pty(world.pool(&["export", "alice"]));
     terminal.wait_for_text("credentials are not printed to a terminal", SOON);
     assert_eq!(terminal.wait(SOON).code(), Some(2));

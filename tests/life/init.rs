@@ -6,10 +6,11 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use testkit::files::{mode, set_mode, texts_below};
 use testkit::pty::{CTRL_C, DOWN, ENTER};
-use testkit::{Cmd, Codex, Output, Sandbox, bins, find_program};
+use testkit::{Cmd, Codex, Output, SOON, Sandbox, World, bins, complains, find_program};
 
-use crate::world::{SOON, World, complains, files, mode, set_mode};
+use crate::logins::Logins as _;
 
 /// A machine on which codex-pool lies beside its shim, as unpacked or built, and nothing is set up.
 fn fresh(codex: Codex) -> World {
@@ -20,7 +21,7 @@ fn fresh(codex: Codex) -> World {
         let to = folder.join(program.file_name().expect("a name"));
         fs::copy(&program, &to).expect("copy a program");
     }
-    World { sandbox }
+    World::from(sandbox)
 }
 
 /// `codex-pool init`, from where it was unpacked, with that shell.
@@ -97,11 +98,11 @@ fn a_fresh_home_is_set_up_without_a_question_and_codex_goes_on_as_before() {
     found.says("hello from alice");
 
     // Again: nothing to do, and nothing is done twice.
-    let before = (files(&pool.join("auth")), world.registry(), files_of_home(&world));
+    let before = (texts_below(&pool.join("auth")), world.registry(), files_of_home(&world));
     let again =
         init(&world, "/bin/bash", &["--yes"]).run().ok().says("The shim is in place").says("type this here");
     assert!(!again.stdout.contains("Added to") && !again.stdout.contains("imported"), "{again}");
-    assert_eq!((files(&pool.join("auth")), world.registry(), files_of_home(&world)), before);
+    assert_eq!((texts_below(&pool.join("auth")), world.registry(), files_of_home(&world)), before);
     world.backend().assert_clean();
 }
 
@@ -183,7 +184,7 @@ fn a_person_is_asked_and_can_log_in_on_the_way() {
     assert!(terminal.wait(SOON).success());
     assert_eq!(world.labels(), ["bob"]);
     assert!(!world.home().join(".bashrc").exists());
-    world.assert_no_private_home();
+    world.assert_no_login_home();
 }
 
 #[test]

@@ -5,35 +5,14 @@ use std::os::unix::fs::symlink;
 
 use testkit::backend::Usage;
 use testkit::pty::CTRL_C;
-use testkit::{Codex, Pty, Sandbox, has_server, real_codex, version, versions};
+use testkit::{Codex, SOON, Sandbox, World, complains, has_server, version, versions};
 
-use crate::world::{SOON, World, complains};
-
-/// A conversation in the real interface, through the shim.
-fn interface(world: &World) -> Pty {
-    let terminal = world.pty(world.codex(&[]));
-    terminal.wait_for_codex(SOON);
-    terminal
-}
-
-/// Says something and waits until that user, and nobody else, has answered.
-#[track_caller]
-fn answered_by(terminal: &mut Pty, world: &World, user: &str) {
-    let before = world.backend().report().turns.len();
-    terminal.send_line(&format!("question {before}"));
-    let what = format!("an answer by {user}");
-    let answered =
-        |turns: &[testkit::backend::Turn]| turns.len() > before && turns[before..].iter().all(|t| t.done);
-    let report = world.backend().wait_for(&what, SOON, |report| answered(&report.turns));
-    let by: Vec<_> = report.turns[before..].iter().map(|t| t.user.as_deref()).collect();
-    assert!(by.iter().all(|by| *by == Some(user)), "{user} should have answered, not {by:?}");
-    terminal.wait_for_text(&format!("hello from {user}"), SOON);
-}
+use crate::logins::Logins as _;
 
 #[test]
 fn an_account_s_life_beside_a_session_that_goes_on_undisturbed() {
-    let codex = real_codex(&version()).unwrap_or_else(|e| panic!("no real Codex: {e}"));
-    let world = World { sandbox: Sandbox::builder().codex(Codex::Real(codex)).without_pool().build() };
+    let Some(codex) = Codex::real() else { return };
+    let world = World::from(Sandbox::builder().codex(codex).without_pool().build());
     let backend = world.backend();
     backend.add("alice");
     backend.add("bob");
@@ -46,17 +25,17 @@ fn an_account_s_life_beside_a_session_that_goes_on_undisturbed() {
     complains(&output, "adopted the login found in ");
     output.says(&format!("Codex {}: ", version())).says("Installed the shim: ").says("`alice`");
     let live = world.live();
-    let mut session = interface(&world);
-    answered_by(&mut session, &world, "alice");
+    let mut session = world.terminal(world.codex(&[]));
+    world.ask(&mut session, "alice");
 
     world.login(&["add"], "bob").ok().says("added bob <bob@example.com>").says("90 %");
-    answered_by(&mut session, &world, "alice");
+    world.ask(&mut session, "alice");
     let first = world.stored("bob");
     world.login(&["reauth", "bob"], "bob").ok().says("`bob` is logged in again");
     assert!(world.stored("bob") != first && backend.is_good(&world.stored("bob")));
     let output = world.login(&["reauth", "bob"], "alice").expect(1);
     complains(&output, "you logged in as alice@example.com");
-    answered_by(&mut session, &world, "alice");
+    world.ask(&mut session, "alice");
 
     complains(&world.pool(&["use", "bob"]).run().expect(2), "`alice` is in use by codex (pid ");
     let exec = ["exec", "--skip-git-repo-check", "hi"];
@@ -67,30 +46,29 @@ fn an_account_s_life_beside_a_session_that_goes_on_undisturbed() {
     world.pool(&["use", "--auto"]).run().ok();
     // A switch by force leaves the session where it is, too.
     world.pool(&["use", "bob", "--force"]).run().ok().says("`bob` is live and pinned");
-    answered_by(&mut session, &world, "alice");
+    world.ask(&mut session, "alice");
     run("bob").ok().says("hello from bob");
     world.pool(&["use", "alice", "--force"]).run().ok();
     assert_eq!(world.live(), live);
 
     world.pool(&["rm", "bob", "--yes"]).run().ok().says("removed `bob`");
     complains(&run("bob").expect(3), "no account matches `bob`");
-    answered_by(&mut session, &world, "alice");
-    session.send_line("/quit");
-    assert!(session.wait(SOON).success());
+    world.ask(&mut session, "alice");
+    session.quit_codex();
 
     let report = backend.report();
     assert!(report.revocations.is_empty(), "{:?}", report.revocations);
     assert!(backend.is_good(&world.live().expect("a live login")));
     assert_eq!(world.labels(), ["alice"]);
-    world.assert_no_private_home();
+    world.assert_no_login_home();
     backend.assert_clean();
 }
 
 #[test]
 fn every_version_logs_in_without_touching_the_live_login() {
     for version in versions() {
-        let codex = real_codex(&version).unwrap_or_else(|e| panic!("no real Codex: {e}"));
-        let world = World::with(Codex::Real(codex), &["alice"]);
+        let Some(codex) = Codex::real_of(&version) else { return };
+        let world = World::logged_in_with(codex, &["alice"]);
         let live = world.live();
         world.backend().add("bob");
         world.login(&["add"], "bob").ok().says("added bob");
@@ -109,7 +87,7 @@ fn every_version_logs_in_without_touching_the_live_login() {
         terminal.wait_for_text("the login was cancelled; nothing was changed", SOON);
         assert_eq!(terminal.wait(SOON).code(), Some(1), "{version}");
         assert!(world.backend().report().revocations.is_empty(), "{version}");
-        world.assert_no_private_home();
+        world.assert_no_login_home();
         world.backend().assert_clean();
     }
 }
@@ -119,10 +97,11 @@ fn a_background_server_moves_with_what_is_attached_to_it() {
     if !has_server(&version()) {
         return;
     }
-    let world = World::real(&["alice", "bob"]);
+    let Some(codex) = Codex::real() else { return };
+    let world = World::logged_in_with(codex, &["alice", "bob"]);
     world.pool(&["use", "alice"]).run().ok();
-    let mut terminal = interface(&world);
-    answered_by(&mut terminal, &world, "alice");
+    let mut terminal = world.terminal(world.codex(&[]));
+    world.ask(&mut terminal, "alice");
     let thread =
         |world: &World| world.backend().report().turns.last().and_then(|t| t.session().map(str::to_owned));
     let before = thread(&world);
@@ -135,13 +114,13 @@ fn a_background_server_moves_with_what_is_attached_to_it() {
 
     // Without a restart the server goes on as it began.
     world.pool(&["use", "bob", "--force"]).run().ok();
-    answered_by(&mut terminal, &world, "alice");
+    world.ask(&mut terminal, "alice");
     let output = world.pool(&["use", "bob", "--restart-server", "--force"]).run().ok();
     complains(&output, "interrupts work in flight");
     output.says("`bob` is live and pinned").says("what is attached to it goes on as `bob`");
     let attached = |screen: &str| screen.contains("for agents") && !screen.contains("Reconnecting");
     terminal.wait_for("the interface to come back", SOON, attached);
-    answered_by(&mut terminal, &world, "bob");
+    world.ask(&mut terminal, "bob");
     assert_eq!(thread(&world), before, "the same conversation");
     assert_eq!(
         (&world.account("bob")["sessions"], &world.account("alice")["sessions"]),
@@ -149,8 +128,8 @@ fn a_background_server_moves_with_what_is_attached_to_it() {
     );
 
     // The next interface shares the server: it is known to answer as bob.
-    let mut second = interface(&world);
-    answered_by(&mut second, &world, "bob");
+    let mut second = world.terminal(world.codex(&[]));
+    world.ask(&mut second, "bob");
     assert!(!world.processes().iter().any(|p| p.argv.iter().any(|a| a == "--no-daemon")));
     world.backend().assert_clean();
 }
@@ -160,13 +139,14 @@ fn an_idle_server_does_not_keep_the_old_account() {
     if !has_server(&version()) {
         return;
     }
-    let world = World::real(&["alice", "bob"]);
+    let Some(codex) = Codex::real() else { return };
+    let world = World::logged_in_with(codex, &["alice", "bob"]);
     world.pool(&["use", "alice"]).run().ok();
     world.codex(&["app-server", "daemon", "start"]).run().ok();
     let output = world.pool(&["use", "bob"]).run().ok();
     assert!(output.stderr.is_empty(), "nobody is disturbed: {output}");
-    let mut terminal = interface(&world);
-    answered_by(&mut terminal, &world, "bob");
+    let mut terminal = world.terminal(world.codex(&[]));
+    world.ask(&mut terminal, "bob");
     assert!(!world.processes().iter().any(|p| p.argv.iter().any(|a| a == "--no-daemon")));
     complains(&world.pool(&["rm", "alice", "--yes"]).run().ok(), "was not revoked");
     world.backend().assert_clean();

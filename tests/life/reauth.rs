@@ -3,13 +3,14 @@
 use std::fs;
 
 use testkit::backend::{Fault, LoginSpec, Route, UserSpec};
-use testkit::wait_until;
+use testkit::files::texts_below;
+use testkit::{World, complains, text};
 
-use crate::world::{SOON, World, complains};
+use crate::logins::Logins as _;
 
 #[test]
 fn a_dead_login_lives_again_where_it_is_live() {
-    let world = World::new(&["alice", "bob"]);
+    let world = World::logged_in(&["alice", "bob"]);
     let backend = world.backend();
     backend.revoke_logins("alice");
     world.pool(&["refresh", "alice"]).run();
@@ -22,17 +23,17 @@ fn a_dead_login_lives_again_where_it_is_live() {
     assert_eq!(world.stored("bob"), token);
     world.codex(&["exec", "hi"]).env("CODEX_POOL_ACCOUNT", "alice").run().ok().says("hello from alice");
     assert!(backend.report().revocations.is_empty());
-    world.assert_no_private_home();
+    world.assert_no_login_home();
     backend.assert_clean();
 }
 
 #[test]
 fn the_account_s_state_is_lifted_at_once() {
-    let world = World::new(&["alice", "bob"]);
+    let world = World::logged_in(&["alice", "bob"]);
     let backend = world.backend();
     let expired =
         backend.auth_json_with("bob", &LoginSpec { refresh_expired: true, ..LoginSpec::expires_in(-60) });
-    fs::write(world.pool_home().join(format!("auth/{}.json", world.id("bob"))), expired).expect("write it");
+    fs::write(world.stored_path("bob"), expired).expect("write it");
     world.pool(&["refresh", "bob"]).run().expect(5);
     assert_eq!(world.account("bob")["state"], "reauth_required");
     let asked = backend.report().usage_of("bob").len();
@@ -44,7 +45,7 @@ fn the_account_s_state_is_lifted_at_once() {
 
 #[test]
 fn whatever_spoke_against_the_account_is_over_even_if_its_usage_cannot_be_asked() {
-    let world = World::new(&["alice", "bob"]);
+    let world = World::logged_in(&["alice", "bob"]);
     let backend = world.backend();
     backend.deactivate("bob", Some(402));
     world.pool(&["refresh", "bob"]).run().expect(1);
@@ -65,13 +66,13 @@ fn whatever_spoke_against_the_account_is_over_even_if_its_usage_cannot_be_asked(
 
 #[test]
 fn another_identity_is_an_error_that_names_both_and_changes_nothing() {
-    let world = World::new(&["alice", "bob"]);
+    let world = World::logged_in(&["alice", "bob"]);
     let spec = UserSpec::new("alice").workspace("ffffffff-other");
     world.backend().add_user("elsewhere", spec);
     let before = world.possessions();
     for user in ["bob", "elsewhere"] {
         let output = world.login(&["reauth", "alice"], user).expect(1);
-        let workspace = crate::world::text(&world.account("alice")["account_id"]);
+        let workspace = text(&world.account("alice")["account_id"]);
         complains(&output, &format!("but `alice` is alice@example.com (plus, workspace {workspace})"));
         complains(
             &output,
@@ -81,30 +82,24 @@ fn another_identity_is_an_error_that_names_both_and_changes_nothing() {
         assert_eq!(world.possessions(), before);
     }
     assert!(world.live_is_good());
-    world.assert_no_private_home();
+    world.assert_no_login_home();
     world.backend().assert_clean();
 }
 
 #[test]
 fn a_session_in_a_home_of_its_own_gets_the_new_login() {
-    let world = World::new(&["alice", "bob"]);
-    let gate = world.root().join("gate");
-    let held = |user: &str| {
-        let exec = world.codex(&["exec", "hi"]).env("CODEX_POOL_ACCOUNT", user).env("STANDIN_HOLD", &gate);
-        let running = exec.env("STANDIN_REREAD", "1").spawn();
-        wait_until("a session that holds", SOON, || running.stderr().contains("holding"));
-        running
-    };
+    let world = World::logged_in(&["alice", "bob"]);
+    let held = |user: &str| world.hold(world.exec_as(user).env("STANDIN_REREAD", "1"));
     let (alice, bob) = (held("alice"), held("bob"));
     let old = world.stored("bob");
     world.login(&["reauth", "bob"], "bob").ok();
     let new = world.stored("bob");
     assert_ne!(new, old);
-    let homes = crate::world::files(&world.pool_home().join("homes"));
+    let homes = texts_below(&world.pool_home().join("homes"));
     let codex_homes: Vec<_> = homes.iter().filter(|(path, _)| path.ends_with("auth.json")).collect();
     assert_eq!(codex_homes.len(), 1);
     assert_eq!(codex_homes[0].1, &new);
-    fs::write(gate, "").expect("open the gate");
+    world.open_gate();
     alice.wait().ok().says("hello from alice");
     bob.wait().ok().says("hello from bob");
     world.backend().assert_clean();
@@ -112,7 +107,7 @@ fn a_session_in_a_home_of_its_own_gets_the_new_login() {
 
 #[test]
 fn an_api_key_is_not_renewed_by_a_login() {
-    let world = World::new(&["alice"]);
+    let world = World::logged_in(&["alice"]);
     world.pool(&["add", "--with-api-key"]).stdin("sk-fake-1").run().ok();
     complains(&world.pool(&["reauth", "api-key"]).run().expect(1), "`codex-pool add --with-api-key`");
     complains(

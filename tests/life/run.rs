@@ -2,10 +2,11 @@
 
 use std::fs;
 
+use testkit::files::set_mode;
 use testkit::probe::Record;
-use testkit::{Codex, Output};
+use testkit::{Codex, Output, World, complains};
 
-use crate::world::{World, complains, set_mode};
+use crate::logins::Logins as _;
 
 /// Runs `codex-pool run …`, whose program must be the probe, and gives what that found.
 fn probed(world: &World, args: &[&str]) -> (Output, Record) {
@@ -17,7 +18,7 @@ fn probed(world: &World, args: &[&str]) -> (Output, Record) {
 
 #[test]
 fn codex_runs_on_the_named_account_and_its_status_is_ours() {
-    let world = World::new(&["alice", "bob"]);
+    let world = World::logged_in(&["alice", "bob"]);
     world.pool(&["run", "bob", "--", "exec", "hi"]).run().ok().says("hello from bob");
     world.pool(&["run", "alice", "--", "exec", "hi"]).run().ok().says("hello from alice");
     world.pool(&["use", "alice"]).run().ok();
@@ -28,7 +29,7 @@ fn codex_runs_on_the_named_account_and_its_status_is_ours() {
     world.pool(&["run", "ci key", "--", "exec", "hi"]).run().ok().says("hello from ci");
     world.pool(&["use", "ci key"]).run().ok().says("`ci key` is live and pinned");
     world.codex(&["exec", "hi"]).run().ok().says("hello from ci");
-    let probe = World::with(Codex::Probe, &["alice"]);
+    let probe = World::logged_in_with(Codex::Probe, &["alice"]);
     let out = probe.root().join("record.json");
     probe.pool(&["run", "alice", "--", "x"]).env("PROBE_OUT", &out).env("PROBE_EXIT", "42").run().expect(42);
     let killed = probe.pool(&["run", "alice", "--", "x"]).env("PROBE_KILL", "15").run();
@@ -38,7 +39,7 @@ fn codex_runs_on_the_named_account_and_its_status_is_ours() {
 
 #[test]
 fn codex_finds_everything_as_it_came() {
-    let world = World::with(Codex::Probe, &["alice"]);
+    let world = World::logged_in_with(Codex::Probe, &["alice"]);
     let (_, record) = probed(&world, &["run", "alice", "--", "-m", "x", "--", "a b"]);
     assert_eq!(record.args(), ["codex", "-m", "x", "--", "a b"]);
     assert!(record.ignored.is_empty(), "{:?}", record.ignored);
@@ -56,7 +57,7 @@ fn codex_finds_everything_as_it_came() {
 
 #[test]
 fn another_program_stays_on_the_account_by_its_own_codex() {
-    let world = World::new(&["alice", "bob"]);
+    let world = World::logged_in(&["alice", "bob"]);
     let script = world.work().join("ci.sh");
     fs::write(&script, "#!/bin/sh\necho \"$# $1 $2\"\ncodex exec hi\nexit 7\n").expect("write it");
     set_mode(&script, 0o755);
@@ -66,7 +67,7 @@ fn another_program_stays_on_the_account_by_its_own_codex() {
     // Shells run a script that does not say how.
     fs::write(&script, "echo \"$# $1\"; exit 5\n").expect("write it");
     world.pool(&["run", "bob", "--program", "./ci.sh", "--", "a b"]).run().expect(5).says("1 a b");
-    let probe = World::with(Codex::Probe, &["alice"]);
+    let probe = World::logged_in_with(Codex::Probe, &["alice"]);
     fs::rename(probe.root().join("bin/codex"), probe.root().join("bin/tool")).expect("rename it");
     let (_, record) = probed(&probe, &["run", "alice", "--program", "tool", "--", "--version"]);
     assert_eq!(record.args(), ["tool", "--version"]);
@@ -75,7 +76,7 @@ fn another_program_stays_on_the_account_by_its_own_codex() {
 
 #[test]
 fn a_program_that_cannot_run_touches_nothing() {
-    let world = World::new(&["alice", "bob"]);
+    let world = World::logged_in(&["alice", "bob"]);
     let before = world.possessions();
     fs::write(world.work().join("notes.txt"), "").expect("write it");
     let run = |program: &str| world.pool(&["run", "bob", "--program", program]).run();
@@ -88,7 +89,7 @@ fn a_program_that_cannot_run_touches_nothing() {
 
 #[test]
 fn what_is_wrong_with_the_account_is_said_with_the_shim_s_status() {
-    let world = World::new(&["alice"]);
+    let world = World::logged_in(&["alice"]);
     complains(
         &world.pool(&["run", "nobody", "--", "exec", "hi"]).run().expect(3),
         "no account matches `nobody`",
@@ -104,7 +105,7 @@ fn what_is_wrong_with_the_account_is_said_with_the_shim_s_status() {
     complains(&off, "CODEX_POOL=off is set");
     let output = world.pool(&["run", "--best", "exec", "fix it"]).run().expect(2);
     complains(&output, "what the program gets comes after `--`: codex-pool run --best -- exec fix it");
-    let missing = World::with(Codex::Missing, &["alice"]);
+    let missing = World::logged_in_with(Codex::Missing, &["alice"]);
     complains(
         &missing.pool(&["run", "alice", "--", "exec", "hi"]).run().expect(127),
         "npm install -g @openai/codex",

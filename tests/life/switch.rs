@@ -4,45 +4,27 @@ use std::fs;
 
 use nix::sys::signal::Signal;
 use serde_json::json;
-use testkit::{Running, wait_until};
+use testkit::{Codex, Running, SOON, World, complains};
 
-use crate::world::{SOON, World, complains};
+use crate::logins::Logins as _;
 
 /// A session on that account that waits until the gate is there.
 fn session(world: &World, user: &str) -> Running {
-    let exec = world.codex(&["exec", "hi"]).env("CODEX_POOL_ACCOUNT", user);
-    let running = exec.env("STANDIN_HOLD", world.root().join("gate")).spawn();
-    wait_until("a session that holds", SOON, || running.stderr().contains("holding"));
-    running
+    world.hold(world.exec_as(user))
 }
 
 fn end(world: &World, sessions: Vec<Running>) {
-    fs::write(world.root().join("gate"), "").expect("open the gate");
+    world.open_gate();
     for session in sessions {
         session.wait().ok();
     }
-    fs::remove_file(world.root().join("gate")).expect("close the gate");
-}
-
-fn usage(world: &World, percents: &[(&str, f64)]) {
-    let now = unix();
-    let window = |used: f64| json!({"window_seconds": 18_000, "used_percent": used, "resets_at": now + 3600});
-    let entry = |used: f64| json!({"usage": {"fetched_at": now, "source": "api", "limit_reached": false, "windows": [window(used)]}});
-    let accounts: serde_json::Map<String, serde_json::Value> =
-        percents.iter().map(|(label, used)| (world.id(label), entry(*used))).collect();
-    let cache = json!({"version": 1, "accounts": accounts});
-    world.write_private(&world.pool_home().join("usage.json"), &cache.to_string());
-}
-
-fn unix() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-    i64::try_from(since.as_secs()).expect("fits")
+    fs::remove_file(world.gate()).expect("close the gate");
 }
 
 #[test]
 fn a_name_pins_best_does_not_and_auto_unpins_and_each_says_how_to_undo_it() {
-    let world = World::new(&["alice", "bob", "carol"]);
-    usage(&world, &[("alice", 80.0), ("bob", 70.0), ("carol", 5.0)]);
+    let world = World::logged_in(&["alice", "bob", "carol"]);
+    world.cache_usage(&[("alice", 80.0, 80.0), ("bob", 70.0, 70.0), ("carol", 5.0, 5.0)], 0);
     let exec = |user: &str| {
         world.codex(&["exec", "hi"]).run().ok().says(&format!("hello from {user}"));
     };
@@ -76,10 +58,10 @@ fn a_name_pins_best_does_not_and_auto_unpins_and_each_says_how_to_undo_it() {
 
 #[test]
 fn what_cannot_be_used_is_refused_with_its_own_status() {
-    let world = World::new(&["alice", "bob", "carol"]);
+    let world = World::logged_in(&["alice", "bob", "carol"]);
     let live = world.live();
     complains(&world.pool(&["use", "nobody"]).run().expect(3), "no account matches");
-    fs::remove_file(world.pool_home().join(format!("auth/{}.json", world.id("bob")))).expect("remove it");
+    fs::remove_file(world.stored_path("bob")).expect("remove it");
     complains(&world.pool(&["use", "bob"]).run().expect(5), "`codex-pool reauth bob`");
     world.backend().revoke_logins("carol");
     world.backend().reject_access_tokens("carol");
@@ -93,7 +75,7 @@ fn what_cannot_be_used_is_refused_with_its_own_status() {
 
 #[test]
 fn with_sessions_on_the_main_home_it_names_them_and_waits_for_force() {
-    let world = World::new(&["alice", "bob"]);
+    let world = World::logged_in(&["alice", "bob"]);
     let sessions = vec![session(&world, "alice"), session(&world, "alice")];
     let before = world.possessions();
     let output = world.pool(&["use", "bob"]).run().expect(2);
@@ -113,7 +95,7 @@ fn with_sessions_on_the_main_home_it_names_them_and_waits_for_force() {
 
 #[test]
 fn a_person_is_asked_and_what_changed_meanwhile_counts() {
-    let world = World::new(&["alice", "bob"]);
+    let world = World::logged_in(&["alice", "bob"]);
     let mut sessions = vec![session(&world, "alice")];
     let ask = || {
         let terminal = world.pty(world.pool(&["use", "bob"]));
@@ -147,7 +129,7 @@ fn a_person_is_asked_and_what_changed_meanwhile_counts() {
 
 #[test]
 fn an_account_in_use_in_its_home_is_live_through_a_link() {
-    let world = World::new(&["alice", "bob"]);
+    let world = World::logged_in(&["alice", "bob"]);
     let sessions = vec![session(&world, "alice"), session(&world, "bob")];
     world.pool(&["use", "bob", "--force"]).run().ok();
     let live = world.codex_home().join("auth.json");
@@ -162,7 +144,7 @@ fn an_account_in_use_in_its_home_is_live_through_a_link() {
 
 #[test]
 fn what_cannot_be_managed_is_never_overwritten_and_what_is_broken_is_kept() {
-    let world = World::new(&["alice", "bob"]);
+    let world = World::logged_in(&["alice", "bob"]);
     let token = r#"{"auth_mode":"personalAccessToken","personal_access_token":"fake"}"#;
     world.write_live(token);
     complains(
@@ -179,7 +161,7 @@ fn what_cannot_be_managed_is_never_overwritten_and_what_is_broken_is_kept() {
 
 #[test]
 fn a_server_that_cannot_be_restarted_is_said_so() {
-    let world = World::script("exit 9", &["alice", "bob"]);
+    let world = World::logged_in_with(Codex::Script("exit 9".into()), &["alice", "bob"]);
     let server = world.cmd("/bin/sleep").arg("1000").spawn();
     let record = world.codex_home().join("app-server-daemon/daemon.pid");
     world.write_private(&record, &json!({ "pid": server.pid() }).to_string());
@@ -196,7 +178,7 @@ fn a_server_that_cannot_be_restarted_is_said_so() {
 
 #[test]
 fn ctrl_c_in_the_middle_leaves_all_or_nothing() {
-    let world = World::new(&["alice", "bob"]);
+    let world = World::logged_in(&["alice", "bob"]);
     let ids = ["alice", "bob"].map(|name| world.id(name));
     let live = world.codex_home().join("auth.json");
     for round in 1..=20 {

@@ -7,11 +7,11 @@ mod recording;
 
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde_json::Value;
 use testkit::backend::{Usage, UserSpec, Window};
-use testkit::{Pty, Sandbox, picture, wait_until};
+use testkit::{Pty, World, now, picture, wait_until};
 
 const HOUR: i64 = 3_600;
 const DAY: i64 = 24 * HOUR;
@@ -25,9 +25,7 @@ const COLUMNS: u16 = 108;
 fn the_picture_of_list_is_the_programs_own_output() {
     let world = world();
     date(&world);
-    let session = world.codex(&["exec", "hi"]).env("CODEX_POOL_ACCOUNT", "alice");
-    let session = session.env("STANDIN_HOLD", world.root().join("gate")).spawn();
-    wait_until("the session", Duration::from_secs(10), || session.stderr().contains("holding"));
+    let session = world.hold(world.exec_as("alice"));
     let who = format!("codex exec (pid {})", session.pid());
     let shown = list(&world, COLUMNS, &who).raw().replace(&who, "codex exec (pid 4711)");
     let drawn = picture::svg("codex-pool list", &shown, COLUMNS);
@@ -64,7 +62,7 @@ fn the_table_fits_a_terminal_of_any_width() {
 }
 
 /// `codex-pool list` in a terminal, when it has ended, and with these words.
-fn list(world: &Sandbox, columns: u16, end: &str) -> Pty {
+fn list(world: &World, columns: u16, end: &str) -> Pty {
     let mut terminal = Pty::spawn(world.pool(&["list"]), 24, columns);
     assert!(terminal.wait(Duration::from_secs(30)).success(), "{}", terminal.screen());
     let ended = || terminal.raw().trim_end().ends_with(end);
@@ -73,8 +71,8 @@ fn list(world: &Sandbox, columns: u16, end: &str) -> Pty {
 }
 
 /// Four accounts: one live, one in use, one at its limit, one that needs a login.
-fn world() -> Sandbox {
-    let world = Sandbox::new();
+fn world() -> World {
+    let world = World::new(&[]);
     let accounts = [
         ("alice", "plus", (38.0, 2 * HOUR + 14 * 60), (52.0, DAY + 4 * HOUR)),
         ("work", "team", (9.0, 4 * HOUR + 40 * 60), (21.0, 3 * DAY + 7 * HOUR)),
@@ -109,8 +107,8 @@ fn world() -> Sandbox {
 }
 
 /// Moves all times to where they were meant to be, now that everything is ready.
-fn date(world: &Sandbox) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970").as_secs() as i64;
+fn date(world: &World) {
+    let now = now();
     world.edit_usage(|entry| {
         let usage = &mut entry["usage"];
         let late = now - usage["fetched_at"].as_i64().expect("a time");

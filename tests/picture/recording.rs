@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use testkit::recording::Recording;
-use testkit::{Codex, Pty, Sandbox};
+use testkit::{Codex, Pty, World};
 
 use crate::is_kept;
 use crate::picking::{self, Stage};
@@ -15,7 +15,7 @@ impl Stage for Recording {
         Recording::title(self, text);
     }
 
-    fn run(&mut self, world: &Sandbox, program: &str, args: &[&str]) {
+    fn run(&mut self, world: &World, program: &str, args: &[&str]) {
         let command = if program == "codex" { world.codex(args) } else { world.pool(args) };
         let shown = Pty::spawn(command, 24, COLUMNS).finish(Duration::from_secs(30));
         self.command(&format!("{program} {}", args.join(" ")), &shown);

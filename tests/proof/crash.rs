@@ -2,8 +2,7 @@
 //! after each kill, and once nothing of the killed one runs any more, the invariants are checked.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::{self, File};
-use std::path::PathBuf;
+use std::fs::{self};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -11,8 +10,8 @@ use serde_json::{Value, json};
 use testkit::backend::LoginSpec;
 use testkit::{Cmd, Output, Running};
 
+use crate::lab::Lab;
 use crate::random::Random;
-use crate::world::{SOON, World};
 
 const USERS: [&str; 3] = ["alice", "bob", "carol"];
 /// Comes and goes: `add` takes this one in, and it is removed now and then.
@@ -89,7 +88,7 @@ struct Tally {
 }
 
 struct Driver {
-    world: World,
+    world: Lab,
     random: Random,
     /// How long each takes when nobody kills it.
     usual: BTreeMap<Operation, Duration>,
@@ -104,7 +103,7 @@ struct Driver {
 impl Driver {
     fn new(seed: u64) -> Driver {
         let users = [USERS.as_slice(), &[GUEST]].concat();
-        let world = World::new(&users, "min_poll_interval = \"0s\"\nusage_max_age = \"5m\"\n");
+        let world = Lab::new(&users, "min_poll_interval = \"0s\"\nusage_max_age = \"5m\"\n");
         world.reset(&LoginSpec::expires_in(LIFETIME));
         let mut driver = Driver {
             world,
@@ -146,12 +145,8 @@ impl Driver {
     fn prepare(&mut self, operation: Operation) -> Option<Running> {
         match operation {
             Operation::Beside(_) => {
-                let _ = fs::remove_file(self.gate());
-                let session =
-                    self.world.exec().env("CODEX_POOL_ACCOUNT", "alice").env("STANDIN_HOLD", self.gate());
-                let session = session.spawn();
-                testkit::wait_until("a session holds", SOON, || session.stderr().contains("holding"));
-                Some(session)
+                let _ = fs::remove_file(self.world.gate());
+                Some(self.world.hold(self.world.exec_as("alice")))
             }
             Operation::Add(GUEST) if self.random.below(3) > 0 => {
                 self.world.pool(&["rm", GUEST, "--yes", "--force"]).run().ok();
@@ -166,13 +161,9 @@ impl Driver {
     /// The session that ran beside goes on undisturbed.
     fn end(&self, beside: Option<Running>) {
         if let Some(session) = beside {
-            File::create(self.gate()).expect("open the gate");
+            self.world.open_gate();
             session.wait().ok().says("hello from alice");
         }
-    }
-
-    fn gate(&self) -> PathBuf {
-        self.world.root().join("gate")
     }
 
     fn command(&self, operation: Operation) -> Cmd {
@@ -180,7 +171,7 @@ impl Driver {
         let backend = world.backend();
         match operation {
             Operation::Launch => world.exec(),
-            Operation::Named(name) | Operation::Beside(name) => world.exec().env("CODEX_POOL_ACCOUNT", name),
+            Operation::Named(name) | Operation::Beside(name) => world.exec_as(name),
             Operation::Refresh => world.pool(&["refresh"]),
             Operation::Use(name) => world.pool(&["use", name, "--force"]),
             Operation::Import(name) => {
@@ -239,7 +230,7 @@ impl Driver {
         }
         if let Some((name, words)) = operation.brings() {
             let good = self.world.backend().good_refresh_tokens(name);
-            let stored = good.last().is_some_and(|newest| self.world.stored(name).contains(newest));
+            let stored = good.last().is_some_and(|newest| self.world.document(name).contains(newest));
             let in_pool = stored && self.world.is_registered(name);
             let said = words.iter().any(|word| says(&output, word));
             // A new login is renewed at once where it ends soon, as these do; that can go unheard, see `check`.
@@ -300,7 +291,7 @@ impl Driver {
         world.wait_until_quiet();
         let names: Vec<&str> = world.ids.keys().map(String::as_str).collect();
         for name in names {
-            let (newest, stored) = (self.newest(name), world.stored(name));
+            let (newest, stored) = (self.newest(name), world.document(name));
             let seen = world.backend().report().refreshes;
             assert!(
                 stored.contains(&newest),
@@ -348,9 +339,9 @@ fn ten_thousand_kills() {
 
 #[test]
 fn a_login_after_an_interrupted_refresh_is_made_once_and_kept() {
-    let world = World::new(&["alice", "bob"], "background_refresh = false\n");
+    let world = Lab::new(&["alice", "bob"], "background_refresh = false\n");
     world.reset(&LoginSpec::default());
-    world.write_live(&world.stored("alice"));
+    world.write_live(&world.document("alice"));
     // A refresh of Bob's was killed long ago, and now he logs in.
     let path = world.pool_home().join("state.json");
     let mut state: Value = serde_json::from_slice(&fs::read(&path).expect("a state")).expect("JSON");
@@ -364,7 +355,9 @@ fn a_login_after_an_interrupted_refresh_is_made_once_and_kept() {
     let report = backend.report();
     assert_eq!((report.logins.len(), report.revocations.len()), (1, 0), "{login}");
     let newest = backend.newest_refresh_token("bob");
-    assert!(world.stored("bob").contains(&newest) && world.live().is_some_and(|live| live.contains(&newest)));
+    assert!(
+        world.document("bob").contains(&newest) && world.live().is_some_and(|live| live.contains(&newest))
+    );
     assert!(world.refreshes_begun().is_empty(), "the new login ends what was begun");
     assert!(!fs::read_to_string(&path).expect("a state").contains("marks"));
     assert_eq!((world.lost(), world.breaches()), (Vec::new(), Vec::new()));

@@ -13,9 +13,9 @@ use std::time::Instant;
 
 use testkit::{Cmd, Output, find_program};
 
+use crate::lab::Lab;
 use crate::random::Random;
 use crate::scenarios::{INDEXED, LARGE, LAUNCH, PARALLEL, REFRESH, Scenario, USE};
-use crate::world::World;
 
 /// A call to be failed: which, the how-manieth of a thread, and how.
 #[derive(Clone, Debug)]
@@ -66,7 +66,7 @@ const LISTENING: [&str; 9] =
 
 /// One scenario in its own world.
 struct Bench {
-    world: World,
+    world: Lab,
     scenario: Scenario,
 }
 
@@ -78,7 +78,7 @@ impl Bench {
         );
         // A service that is asked again at once, and no refresh that runs on beside the launch.
         let settings = "background_refresh = false\nmin_poll_interval = \"0s\"\n";
-        Bench { world: World::new(&["alice", "bob", "carol"], settings), scenario }
+        Bench { world: Lab::new(&["alice", "bob", "carol"], settings), scenario }
     }
 
     fn log(&self) -> PathBuf {
@@ -215,7 +215,7 @@ impl Bench {
         }
         for name in world.ids.keys() {
             let newest = world.backend().newest_refresh_token(name);
-            if !world.stored(name).contains(&newest) {
+            if !world.document(name).contains(&newest) {
                 return Err(format!("after the next refresh, {name}'s newest token is not in the pool"));
             }
             if !world.is_registered(name) {

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use testkit::backend::LoginSpec;
 
+use crate::lab::Lab;
 use crate::random::Random;
-use crate::world::{SOON, World};
 
 /// These are renewed by `codex-pool refresh` all the time.
 const RENEWED: [&str; 3] = ["alice", "bob", "carol"];
@@ -41,7 +41,7 @@ struct Tally {
 }
 
 struct Race {
-    world: World,
+    world: Lab,
     until: Instant,
     tally: Tally,
     wrong: Mutex<Vec<String>>,
@@ -105,19 +105,12 @@ impl Race {
 
     /// A session whose token the service rejects: it renews it itself, and writes slowly.
     fn renew_in_codex(&self) {
-        let gate = self.world.root().join("gate");
         while self.goes_on() {
-            let _ = std::fs::remove_file(&gate);
-            let session = self
-                .world
-                .exec()
-                .env("CODEX_POOL_ACCOUNT", SELF_RENEWED)
-                .env("STANDIN_HOLD", &gate)
-                .env("STANDIN_SLOW_WRITE", "40")
-                .spawn();
-            testkit::wait_until("a session holds", SOON, || session.stderr().contains("holding"));
+            let _ = std::fs::remove_file(self.world.gate());
+            let session = self.world.exec_as(SELF_RENEWED).env("STANDIN_SLOW_WRITE", "40");
+            let session = self.world.hold(session);
             self.world.backend().reject_access_tokens(SELF_RENEWED);
-            File::create(&gate).expect("open the gate");
+            self.world.open_gate();
             let output = session.wait();
             if !output.status.success() || output.stdout.trim() != "hello from eve" {
                 self.complain(format!("the session that renews: {output}"));
@@ -160,7 +153,7 @@ impl Race {
 #[expect(clippy::print_stdout, reason = "the numbers are the result")]
 fn run(crowd: &Crowd) {
     let users = [RENEWED.as_slice(), &[SELF_RENEWED, LOGS_IN]].concat();
-    let world = World::new(&users, "min_poll_interval = \"0s\"\n");
+    let world = Lab::new(&users, "min_poll_interval = \"0s\"\n");
     for name in RENEWED {
         world.backend().set_access_lifetime_of(name, SHORT);
     }
@@ -198,7 +191,7 @@ fn run(crowd: &Crowd) {
     assert_eq!(race.world.breaches(), Vec::<String>::new());
     for name in users {
         let newest = race.world.backend().newest_refresh_token(name);
-        assert!(race.world.stored(name).contains(&newest), "{name}'s newest token is not in the pool");
+        assert!(race.world.document(name).contains(&newest), "{name}'s newest token is not in the pool");
     }
     let counts = [&race.tally.launches, &race.tally.refreshes, &race.tally.own_renewals, &race.tally.logins];
     assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) > 0), "{:?}", race.tally);

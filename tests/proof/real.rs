@@ -2,18 +2,17 @@
 //! `scripts/compatibility.sh` makes the table in `docs/compatibility.md` of them.
 
 use testkit::backend::LoginSpec;
-use testkit::{Codex, real_codex, versions};
+use testkit::{Codex, SOON, versions};
 
-use crate::world::{SOON, World};
+use crate::lab::Lab;
 
 /// One world for each version, with Alice live and Bob the pick.
-fn worlds() -> impl Iterator<Item = (String, World)> {
-    versions().into_iter().map(|version| {
-        let codex = real_codex(&version).unwrap_or_else(|e| panic!("no real Codex: {e}"));
-        let world = World::with(Codex::Real(codex), &["alice", "bob"], "background_refresh = false\n");
+fn worlds() -> impl Iterator<Item = (String, Lab)> {
+    versions().into_iter().filter_map(|version| {
+        let world = Lab::with(Codex::real_of(&version)?, &["alice", "bob"], "background_refresh = false\n");
         world.reset(&LoginSpec::default());
-        world.write_live(&world.stored("alice"));
-        (version, world)
+        world.write_live(&world.document("alice"));
+        Some((version, world))
     })
 }
 
@@ -21,7 +20,7 @@ fn worlds() -> impl Iterator<Item = (String, World)> {
 fn a_launch_runs_on_the_account_that_is_asked_for() {
     for (version, world) in worlds() {
         for name in ["bob", "alice", "bob"] {
-            let output = world.exec().env("CODEX_POOL_ACCOUNT", name).run().ok();
+            let output = world.exec_as(name).run().ok();
             assert_eq!(output.stdout.trim(), format!("hello from {name}"), "{version}");
         }
         assert_eq!(world.backend().report().refreshes.len(), 0, "{version}");
@@ -33,9 +32,9 @@ fn a_launch_runs_on_the_account_that_is_asked_for() {
 fn two_sessions_run_at_once_on_two_accounts() {
     for (version, world) in worlds() {
         let hold = world.backend().hold("alice");
-        let first = world.exec().env("CODEX_POOL_ACCOUNT", "alice").spawn();
+        let first = world.exec_as("alice").spawn();
         hold.wait_for(1, SOON);
-        let second = world.exec().env("CODEX_POOL_ACCOUNT", "bob").run().ok();
+        let second = world.exec_as("bob").run().ok();
         assert_eq!(second.stdout.trim(), "hello from bob", "{version}");
         drop(hold);
         assert_eq!(first.wait().ok().stdout.trim(), "hello from alice", "{version}");
@@ -50,10 +49,13 @@ fn a_token_near_its_end_is_renewed_before_codex_sees_it() {
         let document = world.backend().auth_json_with("alice", &old);
         world.store("alice", &document);
         world.write_live(&document);
-        let output = world.exec().env("CODEX_POOL_ACCOUNT", "alice").run().ok();
+        let output = world.exec_as("alice").run().ok();
         assert_eq!(output.stdout.trim(), "hello from alice", "{version}");
         assert_eq!(world.backend().report().refreshes_of("alice").len(), 1, "{version}");
-        assert!(world.stored("alice").contains(&world.backend().newest_refresh_token("alice")), "{version}");
+        assert!(
+            world.document("alice").contains(&world.backend().newest_refresh_token("alice")),
+            "{version}"
+        );
         assert_eq!(world.breaches(), Vec::<String>::new(), "{version}");
     }
 }
@@ -67,7 +69,7 @@ fn a_login_revokes_nobody_and_is_taken_in() {
         world.codex(&["login", "--device-auth", "--experimental_issuer", &issuer]).run().ok();
         assert_eq!(backend.report().revocations.len(), 0, "{version}");
         let newest = backend.newest_refresh_token("bob");
-        assert!(world.stored("bob").contains(&newest), "{version}: the new login is not in the pool");
+        assert!(world.document("bob").contains(&newest), "{version}: the new login is not in the pool");
         assert!(world.live().is_some_and(|live| live.contains(&newest)), "{version}: it is not live");
         assert_eq!(world.lost(), Vec::<String>::new(), "{version}");
         assert_eq!(world.breaches(), Vec::<String>::new(), "{version}");

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use testkit::Running;
 use testkit::backend::LoginSpec;
 
-use crate::world::World;
+use crate::lab::Lab;
 
 /// A command whose calls fail, and the world it runs in.
 #[derive(Clone, Copy)]
@@ -16,19 +16,19 @@ pub(crate) struct Scenario {
     /// Also its threads and children.
     pub(crate) follow: bool,
     /// Lays out the world anew. What it returns runs meanwhile.
-    pub(crate) prepare: fn(&World) -> Option<Running>,
+    pub(crate) prepare: fn(&Lab) -> Option<Running>,
     pub(crate) program: &'static str,
     pub(crate) args: &'static [&'static str],
 }
 
 /// Another than Carol is the pick; her newest token is live, and nowhere else.
-fn rotated(world: &World) -> Option<Running> {
+fn rotated(world: &Lab) -> Option<Running> {
     world.reset(&LoginSpec::default());
     rotate(world);
     None
 }
 
-fn rotate(world: &World) {
+fn rotate(world: &Lab) {
     let backend = world.backend();
     for name in ["alice", "bob", "carol"] {
         // What the pool has is older, and used up.
@@ -38,7 +38,7 @@ fn rotate(world: &World) {
 }
 
 /// The same in a pool so large that launches keep an index of it, which is yet to be made.
-fn large(world: &World) -> Option<Running> {
+fn large(world: &Lab) -> Option<Running> {
     rotated(world);
     lengthen(world);
     None
@@ -46,11 +46,11 @@ fn large(world: &World) -> Option<Running> {
 
 /// The same with an index, which is true until tokens are found that sessions have rotated: Carol's, and that of the
 /// pick, in a home that was in use until a moment ago.
-fn indexed(world: &World) -> Option<Running> {
+fn indexed(world: &Lab) -> Option<Running> {
     world.reset(&LoginSpec::default());
     lengthen(world);
     let carol = hold(world, "carol");
-    world.exec().env("CODEX_POOL_ACCOUNT", "alice").run().ok();
+    world.exec_as("alice").run().ok();
     let home = world.documents().into_iter().find(|path| path.starts_with(world.pool_home().join("homes")));
     drop(carol);
     // As if the launch had been some seconds after the last change.
@@ -63,28 +63,25 @@ fn indexed(world: &World) -> Option<Running> {
 }
 
 /// Makes the registry as long as that of some hundred accounts.
-fn lengthen(world: &World) {
+fn lengthen(world: &Lab) {
     let registry = world.pool_home().join("accounts.json");
     let text = fs::read_to_string(&registry).expect("a registry");
     world.write_private(&registry, &format!("{text:40000}"));
 }
 
 /// The same as the first, while a session of Carol runs in the main home: the pick gets a home of its own.
-fn occupied(world: &World) -> Option<Running> {
+fn occupied(world: &Lab) -> Option<Running> {
     rotated(world);
     Some(hold(world, "carol"))
 }
 
 /// A session of that account, until it is dropped.
-fn hold(world: &World, name: &str) -> Running {
-    let gate = world.root().join("gate");
-    let session = world.exec().env("STANDIN_HOLD", &gate).env("CODEX_POOL_ACCOUNT", name).spawn();
-    testkit::wait_until("a session holds", crate::world::SOON, || session.stderr().contains("holding"));
-    session
+fn hold(world: &Lab, name: &str) -> Running {
+    world.hold(world.exec_as(name))
 }
 
 /// All tokens end within the day, so that a refresh renews them; Carol's newest is live.
-fn due(world: &World) -> Option<Running> {
+fn due(world: &Lab) -> Option<Running> {
     world.reset(&LoginSpec::expires_in(20_000));
     world.write_live(&world.backend().auth_json_with("carol", &LoginSpec::expires_in(40_000)));
     None

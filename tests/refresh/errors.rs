@@ -3,47 +3,48 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use testkit::backend::{Fault, LoginSpec, Route, UserSpec};
+use testkit::backend::{Fault, LoginSpec, Route, UserSpec, refresh_token};
+use testkit::{Sandbox, World};
 
-use super::{account, add, list, pool_of, refresh};
+use super::{account, listing, pool_of, refresh};
 
 #[test]
 fn one_failure_is_shown_with_its_account_and_is_not_fatal_for_the_others() {
-    let sandbox = pool_of(&["alice", "bob", "carol"]);
+    let world = pool_of(&["alice", "bob", "carol"]);
     let body = json!({"error": {"message": "bad \u{1b}[31mluck\u{202e}", "code": "oops"}});
-    sandbox.backend().inject_times(Route::Usage, Some("bob"), Fault::Status(500, body), 1);
-    let shown = sandbox.pool(&["refresh"]).run().ok();
+    world.backend().inject_times(Route::Usage, Some("bob"), Fault::Status(500, body), 1);
+    let shown = world.pool(&["refresh"]).run().ok();
     assert!(
         shown.stdout.contains("bob: the service has trouble (500): oops: bad [31mluck"),
         "{}",
         shown.stdout
     );
     assert!(!shown.stdout.contains('\u{1b}') && !shown.stdout.contains('\u{202e}'));
-    let answer = list(&sandbox);
+    let answer = listing(&world);
     assert!(account(&answer, "alice")["usage"].is_object() && account(&answer, "carol")["usage"].is_object());
     assert!(account(&answer, "bob")["usage"].is_null());
     assert!(account(&answer, "bob")["error"].as_str().is_some_and(|e| e.contains("(500)")));
-    let again = refresh(&sandbox);
+    let again = refresh(&world);
     assert!(account(&again, "bob")["error"].is_null(), "gone with the next success");
 }
 
 #[test]
 fn a_named_account_that_fails_is_a_failure_and_so_is_failure_of_all() {
-    let sandbox = pool_of(&["alice", "bob"]);
-    sandbox.backend().inject(Route::Usage, Fault::Garbage);
-    let one = sandbox.pool(&["refresh", "alice"]).run().expect(1);
+    let world = pool_of(&["alice", "bob"]);
+    world.backend().inject(Route::Usage, Fault::Garbage);
+    let one = world.pool(&["refresh", "alice"]).run().expect(1);
     assert!(
         one.stderr.contains("makes no sense") && one.stderr.contains("codex-pool refresh alice"),
         "{}",
         one.stderr
     );
-    sandbox.pool(&["refresh"]).run().expect(1);
-    sandbox.pool(&["refresh", "nobody"]).run().expect(3);
+    world.pool(&["refresh"]).run().expect(1);
+    world.pool(&["refresh", "nobody"]).run().expect(3);
 }
 
 #[test]
 fn every_way_to_answer_badly_is_survived() {
-    let sandbox = pool_of(&["alice"]);
+    let world = pool_of(&["alice"]);
     let faults = [
         (Fault::Truncated, "broke"),
         (Fault::HangUp, "broke"),
@@ -56,8 +57,8 @@ fn every_way_to_answer_badly_is_survived() {
         (Fault::Raw(502, Vec::new(), b"\xff\xfe<html>".to_vec()), "(502)"),
     ];
     for (fault, expected) in faults {
-        sandbox.backend().inject_times(Route::Usage, None, fault.clone(), 1);
-        let answer = refresh(&sandbox);
+        world.backend().inject_times(Route::Usage, None, fault.clone(), 1);
+        let answer = refresh(&world);
         let error = account(&answer, "alice")["error"].as_str().unwrap_or_default().to_owned();
         assert!(error.contains(expected), "{fault:?}: {error}");
     }
@@ -65,12 +66,12 @@ fn every_way_to_answer_badly_is_survived() {
 
 #[test]
 fn a_service_that_asks_for_a_pause_gets_it_from_every_process() {
-    let sandbox = pool_of(&["alice"]);
+    let world = pool_of(&["alice"]);
     let slow = Fault::Raw(429, vec![("Retry-After".to_owned(), "600".to_owned())], Vec::new());
-    sandbox.backend().inject(Route::Usage, slow);
-    sandbox.pool(&["refresh", "alice"]).run().expect(1);
+    world.backend().inject(Route::Usage, slow);
+    world.pool(&["refresh", "alice"]).run().expect(1);
     for _ in 0..3 {
-        let again = sandbox.pool(&["refresh"]).run().ok();
+        let again = world.pool(&["refresh"]).run().ok();
         assert!(again.stdout.contains("asked less often (429)"), "{}", again.stdout);
         assert!(
             again.stderr.contains("again in 9m") || again.stderr.contains("again in 10m"),
@@ -78,21 +79,21 @@ fn a_service_that_asks_for_a_pause_gets_it_from_every_process() {
             again.stderr
         );
     }
-    sandbox.pool(&["refresh", "--background"]).run();
-    assert_eq!(sandbox.backend().report().requests.len(), 1);
+    world.pool(&["refresh", "--background"]).run();
+    assert_eq!(world.backend().report().requests.len(), 1);
 }
 
 #[test]
 fn an_account_that_was_removed_from_its_workspace_says_so_and_may_come_back() {
     for status in [402, 403] {
-        let sandbox = pool_of(&["alice"]);
-        sandbox.backend().deactivate("alice", Some(status));
-        let failed = sandbox.pool(&["refresh", "alice"]).run().expect(1);
+        let world = pool_of(&["alice"]);
+        world.backend().deactivate("alice", Some(status));
+        let failed = world.pool(&["refresh", "alice"]).run().expect(1);
         assert!(failed.stderr.contains("removed from its workspace"), "{}", failed.stderr);
-        assert_eq!(account(&list(&sandbox), "alice")["state"], "workspace_removed");
-        sandbox.backend().deactivate("alice", None);
-        sandbox.pool(&["refresh", "alice"]).run().ok();
-        assert_eq!(account(&list(&sandbox), "alice")["state"], "ready");
+        assert_eq!(world.account("alice")["state"], "workspace_removed");
+        world.backend().deactivate("alice", None);
+        world.pool(&["refresh", "alice"]).run().ok();
+        assert_eq!(world.account("alice")["state"], "ready");
     }
 }
 
@@ -104,19 +105,19 @@ fn a_rejected_login_says_why_and_how_to_go_on() {
         ("expired", "too old", |b| b.expire_refresh_tokens("alice")),
     ];
     for (reason, words, spoil) in cases {
-        let sandbox = pool_of(&["bob"]);
-        add(&sandbox, "alice", UserSpec::new("alice"), &LoginSpec::expires_in(3_600));
-        spoil(sandbox.backend());
-        let failed = sandbox.pool(&["refresh", "alice"]).run().expect(5);
+        let world = pool_of(&["bob"]);
+        world.add_as("alice", UserSpec::new("alice"), &LoginSpec::expires_in(3_600));
+        spoil(world.backend());
+        let failed = world.pool(&["refresh", "alice"]).run().expect(5);
         assert!(failed.stderr.contains(words), "{}", failed.stderr);
         assert!(failed.stderr.contains("codex-pool reauth alice"), "{}", failed.stderr);
-        let state = std::fs::read_to_string(sandbox.pool_home().join("accounts.json")).expect("registry");
+        let state = std::fs::read_to_string(world.pool_home().join("accounts.json")).expect("registry");
         assert!(state.contains(&format!("\"reason\":\"{reason}\"")), "{state}");
-        let answer = refresh(&sandbox);
+        let answer = refresh(&world);
         assert_eq!(account(&answer, "alice")["state"], "reauth_required");
         assert!(account(&answer, "bob")["usage"].is_object());
         assert_eq!(
-            sandbox.backend().report().refreshes_of("alice").len(),
+            world.backend().report().refreshes_of("alice").len(),
             1,
             "asked once, not again and again"
         );
@@ -125,42 +126,42 @@ fn a_rejected_login_says_why_and_how_to_go_on() {
 
 #[test]
 fn a_refresh_token_that_somebody_else_used_up_is_named_as_such() {
-    let sandbox = pool_of(&[]);
-    add(&sandbox, "alice", UserSpec::new("alice"), &LoginSpec::expires_in(3_600));
+    let world = pool_of(&[]);
+    world.add_as("alice", UserSpec::new("alice"), &LoginSpec::expires_in(3_600));
     // Another copy of this login is refreshed elsewhere.
-    let copy = super::stored(&sandbox, "alice");
-    let elsewhere = testkit::Sandbox::builder().backend(sandbox.backend()).build();
-    super::import(&elsewhere, "copy", &copy);
+    let copy = world.stored("alice");
+    let elsewhere = World::from(Sandbox::builder().backend(world.backend()).build());
+    elsewhere.import("copy", &copy);
     elsewhere.pool(&["refresh", "copy"]).run().ok();
-    let failed = sandbox.pool(&["refresh", "alice"]).run().expect(5);
+    let failed = world.pool(&["refresh", "alice"]).run().expect(5);
     assert!(failed.stderr.contains("another copy of this login"), "{}", failed.stderr);
 }
 
 #[test]
 fn no_network_is_said_once_and_costs_one_attempt() {
-    let sandbox = pool_of(&["alice", "bob", "carol", "dave", "erin", "frank"]);
+    let world = pool_of(&["alice", "bob", "carol", "dave", "erin", "frank"]);
     // A port that nobody listens on.
     let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
-    sandbox.edit_config(|config| {
+    world.edit_config(|config| {
         config.insert("chatgpt_base_url".into(), format!("http://{closed}/backend-api").into());
     });
-    let failed = sandbox.pool(&["refresh"]).run().expect(1);
+    let failed = world.pool(&["refresh"]).run().expect(1);
     assert!(failed.stdout.contains("no connection: 127.0.0.1 refused"), "{}", failed.stdout);
-    assert_eq!(account(&list(&sandbox), "frank")["state"], "unknown");
-    let url = sandbox.backend().chatgpt_base_url();
-    sandbox.edit_config(|config| {
+    assert_eq!(world.account("frank")["state"], "unknown");
+    let url = world.backend().chatgpt_base_url();
+    world.edit_config(|config| {
         config.insert("chatgpt_base_url".into(), url.into());
     });
-    sandbox.pool(&["refresh"]).run().ok();
-    assert!(account(&list(&sandbox), "frank")["usage"].is_object(), "back at once when a person asks");
+    world.pool(&["refresh"]).run().ok();
+    assert!(world.account("frank")["usage"].is_object(), "back at once when a person asks");
 }
 
 #[test]
 fn a_service_that_hangs_is_given_up_after_fifteen_seconds() {
-    let sandbox = pool_of(&["alice", "bob"]);
-    sandbox.backend().inject_times(Route::Usage, Some("alice"), Fault::Hang, 1);
+    let world = pool_of(&["alice", "bob"]);
+    world.backend().inject_times(Route::Usage, Some("alice"), Fault::Hang, 1);
     let start = Instant::now();
-    let answer = refresh(&sandbox);
+    let answer = refresh(&world);
     let took = start.elapsed();
     assert!((Duration::from_secs(14)..Duration::from_secs(25)).contains(&took), "{took:?}");
     let error = account(&answer, "alice")["error"].as_str().unwrap_or_default().to_owned();
@@ -170,15 +171,14 @@ fn a_service_that_hangs_is_given_up_after_fifteen_seconds() {
 
 #[test]
 fn no_output_of_any_error_holds_a_secret() {
-    let sandbox = pool_of(&["alice", "bob"]);
+    let world = pool_of(&["alice", "bob"]);
     let leaky =
         |token: &str| json!({"error": {"code": token, "message": format!("your token {token} and {token}")}});
-    let token = super::refresh_token(&super::stored(&sandbox, "alice"));
-    let access: serde_json::Value =
-        serde_json::from_str(&super::stored(&sandbox, "alice")).expect("a document");
+    let token = refresh_token(&world.stored("alice"));
+    let access: serde_json::Value = serde_json::from_str(&world.stored("alice")).expect("a document");
     let access = access["tokens"]["access_token"].as_str().expect("a token").to_owned();
-    sandbox.backend().inject_times(Route::Usage, Some("alice"), Fault::Status(401, leaky(&access)), 100);
-    sandbox.backend().inject_times(Route::Token, Some("alice"), Fault::Status(400, leaky(&token)), 100);
+    world.backend().inject_times(Route::Usage, Some("alice"), Fault::Status(401, leaky(&access)), 100);
+    world.backend().inject_times(Route::Token, Some("alice"), Fault::Status(400, leaky(&token)), 100);
     let mut texts = Vec::new();
     for args in [
         &["refresh"][..],
@@ -188,13 +188,13 @@ fn no_output_of_any_error_holds_a_secret() {
         &["list", "--json"],
         &["why"],
     ] {
-        let output = sandbox.pool(args).run();
+        let output = world.pool(args).run();
         texts.push(output.stdout + &output.stderr);
     }
     for file in ["usage.json", "accounts.json", "state.json"] {
-        texts.push(std::fs::read_to_string(sandbox.pool_home().join(file)).expect("a file"));
+        texts.push(std::fs::read_to_string(world.pool_home().join(file)).expect("a file"));
     }
-    for secret in sandbox.backend().secrets() {
+    for secret in world.backend().secrets() {
         assert!(texts.iter().all(|t| !t.contains(&secret)), "{secret} in {texts:#?}");
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
-use testkit::Sandbox;
+use testkit::World;
 
 use super::{account, pool_of, refresh};
 
@@ -83,23 +83,23 @@ fn tunnel(mut client: TcpStream, service: SocketAddr, seen: &Log) -> std::io::Re
 }
 
 /// A pool with alice, whose service is the company's, and a file with the CA.
-fn behind(company: &Company) -> Sandbox {
-    let sandbox = pool_of(&["alice"]);
-    sandbox.edit_config(|config| {
+fn behind(company: &Company) -> World {
+    let world = pool_of(&["alice"]);
+    world.edit_config(|config| {
         config.insert("chatgpt_base_url".into(), format!("https://{HOST}/backend-api").into());
     });
-    std::fs::write(sandbox.root().join("ca.pem"), &company.ca).expect("write the CA");
-    sandbox
+    std::fs::write(world.root().join("ca.pem"), &company.ca).expect("write the CA");
+    world
 }
 
-fn refresh_with(sandbox: &Sandbox, company: &Company, proxy: &str, ca: Option<&str>) -> testkit::Output {
-    let mut cmd = sandbox.pool(&["refresh", "--json"]).env("NO_PROXY", "").env("no_proxy", "");
+fn refresh_with(world: &World, company: &Company, proxy: &str, ca: Option<&str>) -> testkit::Output {
+    let mut cmd = world.pool(&["refresh", "--json"]).env("NO_PROXY", "").env("no_proxy", "");
     for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy"] {
         cmd = cmd.env_remove(name);
     }
     cmd = cmd.env(proxy, format!("http://{}", company.proxy));
     if let Some(name) = ca {
-        cmd = cmd.env(name, sandbox.root().join("ca.pem"));
+        cmd = cmd.env(name, world.root().join("ca.pem"));
     }
     cmd.run()
 }
@@ -116,8 +116,8 @@ fn a_proxy_and_a_private_ca_are_used_where_the_variables_say_so() {
         ("ALL_PROXY", "CODEX_CA_CERTIFICATE"),
     ] {
         let company = company();
-        let sandbox = behind(&company);
-        let answer = refresh_with(&sandbox, &company, proxy, Some(ca)).ok().json();
+        let world = behind(&company);
+        let answer = refresh_with(&world, &company, proxy, Some(ca)).ok().json();
         assert_eq!(account(&answer, "alice")["usage"]["windows"][0]["used_percent"], 12.0, "{answer}");
         assert_eq!(*company.connects.lock().expect("the log"), [format!("CONNECT {HOST}:443 HTTP/1.1")]);
         let requests = company.requests.lock().expect("the log");
@@ -129,8 +129,8 @@ fn a_proxy_and_a_private_ca_are_used_where_the_variables_say_so() {
 #[test]
 fn without_the_ca_the_service_is_not_trusted_and_gets_nothing() {
     let company = company();
-    let sandbox = behind(&company);
-    let answer = refresh_with(&sandbox, &company, "HTTPS_PROXY", None).expect(1).json();
+    let world = behind(&company);
+    let answer = refresh_with(&world, &company, "HTTPS_PROXY", None).expect(1).json();
     assert!(error(&answer).contains("is not trusted"), "{answer}");
     assert!(error(&answer).contains("CODEX_CA_CERTIFICATE"), "{answer}");
     assert_eq!(company.requests.lock().expect("the log").len(), 0);
@@ -139,25 +139,25 @@ fn without_the_ca_the_service_is_not_trusted_and_gets_nothing() {
 #[test]
 fn a_proxy_or_ca_that_cannot_be_used_is_an_error_and_not_gone_round() {
     let company = company();
-    let sandbox = behind(&company);
-    let run = |name: &str, value: &str| sandbox.pool(&["refresh"]).env(name, value).run().expect(1).stderr;
+    let world = behind(&company);
+    let run = |name: &str, value: &str| world.pool(&["refresh"]).env(name, value).run().expect(1).stderr;
     assert!(run("HTTPS_PROXY", "gopher://x").contains("HTTPS_PROXY is not the address of a proxy"));
     assert!(run("CODEX_CA_CERTIFICATE", "/nonexistent.pem").contains("which is not there"));
-    std::fs::write(sandbox.root().join("empty.pem"), "").expect("write");
-    let empty = sandbox.root().join("empty.pem");
+    std::fs::write(world.root().join("empty.pem"), "").expect("write");
+    let empty = world.root().join("empty.pem");
     assert!(run("CODEX_CA_CERTIFICATE", &empty.to_string_lossy()).contains("holds no certificate"));
 }
 
 #[test]
 fn loopback_is_reached_directly_whatever_the_proxy() {
     let company = company();
-    let sandbox = pool_of(&["alice"]);
-    let answer = refresh_with(&sandbox, &company, "ALL_PROXY", None).ok().json();
+    let world = pool_of(&["alice"]);
+    let answer = refresh_with(&world, &company, "ALL_PROXY", None).ok().json();
     assert!(account(&answer, "alice")["usage"].is_object());
     assert_eq!(
         company.connects.lock().expect("the log").len(),
         0,
         "a token in the clear would leave the machine"
     );
-    refresh(&sandbox);
+    refresh(&world);
 }

@@ -5,12 +5,12 @@ use std::time::Duration;
 use serde_json::json;
 use testkit::backend::{Route, Usage, Window};
 
-use super::{account, list, pool_of, refresh, settings};
+use super::{account, pool_of, refresh};
 
 #[test]
 fn windows_are_shown_by_their_length_whatever_their_position() {
-    let sandbox = pool_of(&["swapped", "daily", "none", "odd"]);
-    let backend = sandbox.backend();
+    let world = pool_of(&["swapped", "daily", "none", "odd"]);
+    let backend = world.backend();
     backend.set_usage("swapped", Usage::windows(Some(Window::week(20.0)), Some(Window::five_hours(30.0))));
     backend.set_usage("daily", Usage::windows(Some(Window::five_hours(7.0).lasting(86_400)), None));
     backend.set_usage("none", Usage::windows(None, None));
@@ -20,7 +20,7 @@ fn windows_are_shown_by_their_length_whatever_their_position() {
             "primary_window": {"used_percent": 40, "limit_window_seconds": 2_592_000, "reset_after_seconds": 60},
             "secondary_window": {"used_percent": 10, "limit_window_seconds": 5_400}}})),
     );
-    let answer = refresh(&sandbox);
+    let answer = refresh(&world);
     let names = |label: &str| {
         let windows = account(&answer, label)["usage"]["windows"].as_array().expect("windows").clone();
         windows
@@ -40,81 +40,81 @@ fn windows_are_shown_by_their_length_whatever_their_position() {
 
 #[test]
 fn limits_of_single_models_are_shown_on_demand_and_never_picked_by() {
-    let sandbox = pool_of(&["alice"]);
+    let world = pool_of(&["alice"]);
     let mut usage = Usage::percent(10.0, 10.0);
     usage.additional = json!([{"limit_name": "tiny-model", "rate_limit": {"allowed": false, "limit_reached": true,
         "primary_window": {"used_percent": 100, "limit_window_seconds": 18_000, "reset_after_seconds": 3600}}}]);
-    sandbox.backend().set_usage("alice", usage);
-    let verbose = sandbox.pool(&["refresh", "--verbose"]).run().ok();
+    world.backend().set_usage("alice", usage);
+    let verbose = world.pool(&["refresh", "--verbose"]).run().ok();
     assert!(verbose.stdout.contains("tiny-model"), "{}", verbose.stdout);
-    let plain = sandbox.pool(&["list"]).run().ok();
+    let plain = world.pool(&["list"]).run().ok();
     assert!(!plain.stdout.contains("tiny-model"), "{}", plain.stdout);
-    assert_eq!(account(&list(&sandbox), "alice")["state"], "ready");
+    assert_eq!(world.account("alice")["state"], "ready");
 }
 
 #[test]
 fn a_base_without_backend_api_has_another_path() {
-    let sandbox = pool_of(&["alice"]);
-    let url = sandbox.backend().url();
-    sandbox.edit_config(|config| {
+    let world = pool_of(&["alice"]);
+    let url = world.backend().url();
+    world.edit_config(|config| {
         config.insert("chatgpt_base_url".into(), url.into());
     });
-    let answer = refresh(&sandbox);
+    let answer = refresh(&world);
     assert!(account(&answer, "alice")["usage"].is_object(), "{answer}");
-    assert_eq!(sandbox.backend().report().usage[0].path, "/api/codex/usage");
+    assert_eq!(world.backend().report().usage[0].path, "/api/codex/usage");
 }
 
 #[test]
 fn at_most_four_are_asked_at_once_and_each_account_once() {
     let names: Vec<String> = (0..12).map(|n| format!("user{n}")).collect();
-    let sandbox = pool_of(&names.iter().map(String::as_str).collect::<Vec<_>>());
-    sandbox.backend().set_latency(Route::Usage, Duration::from_millis(50));
-    let answer = refresh(&sandbox);
-    let report = sandbox.backend().report();
+    let world = pool_of(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    world.backend().set_latency(Route::Usage, Duration::from_millis(50));
+    let answer = refresh(&world);
+    let report = world.backend().report();
     for name in &names {
         assert!(account(&answer, name)["usage"].is_object(), "{name}");
         assert_eq!(report.usage_of(name).len(), 1, "{name}");
     }
     assert_eq!(report.max_usage_in_flight, 4);
-    sandbox.backend().assert_clean();
+    world.backend().assert_clean();
 }
 
 #[test]
 fn two_refreshes_at_once_ask_for_each_account_once_and_both_show_it() {
-    let sandbox = pool_of(&["alice", "bob", "carol"]);
-    settings(&sandbox, "min_poll_interval = \"60s\"\n");
-    sandbox.backend().set_latency(Route::Usage, Duration::from_millis(300));
-    let both: Vec<_> = (0..2).map(|_| sandbox.pool(&["refresh", "--json"]).spawn()).collect();
+    let world = pool_of(&["alice", "bob", "carol"]);
+    world.settings("min_poll_interval = \"60s\"\n");
+    world.backend().set_latency(Route::Usage, Duration::from_millis(300));
+    let both: Vec<_> = (0..2).map(|_| world.pool(&["refresh", "--json"]).spawn()).collect();
     for answer in both {
         let answer = answer.wait().ok().json();
         for name in ["alice", "bob", "carol"] {
             assert!(account(&answer, name)["usage"].is_object(), "{name} in {answer}");
         }
     }
-    assert_eq!(sandbox.backend().report().usage.len(), 3);
+    assert_eq!(world.backend().report().usage.len(), 3);
 }
 
 #[test]
 fn an_account_is_not_asked_for_again_before_the_poll_interval() {
-    let sandbox = pool_of(&["alice"]);
-    settings(&sandbox, "min_poll_interval = \"60s\"\n");
-    sandbox.pool(&["refresh"]).run().ok();
-    let again = sandbox.pool(&["refresh", "alice"]).run().ok();
+    let world = pool_of(&["alice"]);
+    world.settings("min_poll_interval = \"60s\"\n");
+    world.pool(&["refresh"]).run().ok();
+    let again = world.pool(&["refresh", "alice"]).run().ok();
     assert!(again.stderr.contains("asked for lately"), "{}", again.stderr);
-    sandbox.pool(&["list", "--refresh"]).run().ok();
-    assert_eq!(sandbox.backend().report().usage.len(), 1);
+    world.pool(&["list", "--refresh"]).run().ok();
+    assert_eq!(world.backend().report().usage.len(), 1);
 }
 
 #[test]
 fn list_refresh_shows_what_refresh_does_and_the_plan_follows_the_answer() {
-    let sandbox = pool_of(&["alice"]);
-    sandbox.backend().set_usage(
+    let world = pool_of(&["alice"]);
+    world.backend().set_usage(
         "alice",
         Usage::raw(json!({"plan_type": "pro", "rate_limit": {
             "primary_window": {"used_percent": 25, "limit_window_seconds": 18_000, "reset_after_seconds": 8_040}}})),
     );
-    let shown = sandbox.pool(&["list", "--refresh"]).run().ok();
+    let shown = world.pool(&["list", "--refresh"]).run().ok();
     assert!(shown.stdout.contains("75 %") && shown.stdout.contains("pro"), "{}", shown.stdout);
     assert!(shown.stdout.contains("2h 14m") || shown.stdout.contains("2h 13m"), "{}", shown.stdout);
-    assert_eq!(account(&list(&sandbox), "alice")["plan"], "pro");
+    assert_eq!(world.account("alice")["plan"], "pro");
 }

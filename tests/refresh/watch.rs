@@ -5,21 +5,20 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use testkit::backend::{LoginSpec, Route, Usage, UserSpec, Window};
-use testkit::{Pty, Sandbox};
+use testkit::backend::{LoginSpec, Route, Usage, UserSpec, Window, refresh_token};
+use testkit::{Pty, SOON, World};
 
-use super::{account, add, list, pool_of, refresh_token, stored};
+use super::pool_of;
 
-const SOON: Duration = Duration::from_secs(20);
 const LEAVE: &str = "\x1b[?1049l";
 
-fn two_accounts() -> Sandbox {
-    let sandbox = pool_of(&["alice", "bob"]);
-    sandbox.backend().set_usage("alice", Usage::percent(30.0, 20.0));
+fn two_accounts() -> World {
+    let world = pool_of(&["alice", "bob"]);
+    world.backend().set_usage("alice", Usage::percent(30.0, 20.0));
     let week = Window::week(0.0).lasting(2_592_000);
-    sandbox.backend().set_usage("bob", Usage::windows(Some(Window::five_hours(100.0)), Some(week)));
-    sandbox.pool(&["use", "alice"]).run().ok();
-    sandbox
+    world.backend().set_usage("bob", Usage::windows(Some(Window::five_hours(100.0)), Some(week)));
+    world.pool(&["use", "alice"]).run().ok();
+    world
 }
 
 fn line_of(screen: &str, label: &str) -> String {
@@ -32,8 +31,8 @@ fn line_of(screen: &str, label: &str) -> String {
 
 #[test]
 fn it_shows_what_list_shows_and_obeys_its_keys() {
-    let sandbox = two_accounts();
-    let mut watch = Pty::spawn(sandbox.pool(&["watch"]), 24, 80);
+    let world = two_accounts();
+    let mut watch = Pty::spawn(world.pool(&["watch"]), 24, 80);
     let screen =
         watch.wait_for("usage, and the next poll", SOON, |s| s.contains("70%") && s.contains("next poll in"));
     let alice = line_of(&screen, "alice");
@@ -45,11 +44,11 @@ fn it_shows_what_list_shows_and_obeys_its_keys() {
     watch.wait_for_text("bob <bob@example.com>", SOON);
     watch.send("u");
     watch.wait_for_text("`bob` is live and pinned", SOON);
-    assert_eq!(account(&list(&sandbox), "bob")["pinned"], true);
+    assert_eq!(world.account("bob")["pinned"], true);
     watch.send("b");
     watch.wait_for_text("`alice` is live", SOON);
-    assert_eq!(account(&list(&sandbox), "bob")["pinned"], false);
-    sandbox.backend().set_usage("alice", Usage::percent(55.0, 20.0));
+    assert_eq!(world.account("bob")["pinned"], false);
+    world.backend().set_usage("alice", Usage::percent(55.0, 20.0));
     watch.send("r");
     watch.wait_for_text("45%", SOON);
     watch.send("q");
@@ -59,9 +58,9 @@ fn it_shows_what_list_shows_and_obeys_its_keys() {
 
 #[test]
 fn it_fits_any_terminal() {
-    let sandbox = two_accounts();
-    sandbox.pool(&["rename", "bob", "a label of a considerable length, as people may like them"]).run().ok();
-    let mut watch = Pty::spawn(sandbox.pool(&["watch"]), 24, 160);
+    let world = two_accounts();
+    world.pool(&["rename", "bob", "a label of a considerable length, as people may like them"]).run().ok();
+    let mut watch = Pty::spawn(world.pool(&["watch"]), 24, 160);
     watch.wait_for_text("alice@example.com", SOON);
     for (rows, columns) in [(24, 80), (24, 40), (10, 40), (4, 30), (1, 10), (40, 200)] {
         watch.resize(rows, columns);
@@ -84,8 +83,8 @@ fn line_of_or_empty(screen: &str, label: &str) -> String {
 fn a_signal_restores_the_terminal_and_ends_it_as_signals_do() {
     use std::os::unix::process::ExitStatusExt;
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        let sandbox = two_accounts();
-        let mut watch = Pty::spawn(sandbox.pool(&["watch"]), 24, 80);
+        let world = two_accounts();
+        let mut watch = Pty::spawn(world.pool(&["watch"]), 24, 80);
         watch.wait_for_text("70%", SOON);
         watch.signal(signal);
         assert_eq!(watch.wait(SOON).signal(), Some(signal as i32));
@@ -96,30 +95,30 @@ fn a_signal_restores_the_terminal_and_ends_it_as_signals_do() {
 
 #[test]
 fn quitting_waits_for_a_renewal_that_is_under_way() {
-    let sandbox = pool_of(&[]);
-    add(&sandbox, "alice", UserSpec::new("alice"), &LoginSpec::expires_in(3_600));
-    sandbox.backend().set_latency(Route::Token, Duration::from_millis(500));
-    let mut watch = Pty::spawn(sandbox.pool(&["watch"]), 24, 80);
-    sandbox.backend().wait_for("a refresh", SOON, |r| !r.refreshes.is_empty());
+    let world = pool_of(&[]);
+    world.add_as("alice", UserSpec::new("alice"), &LoginSpec::expires_in(3_600));
+    world.backend().set_latency(Route::Token, Duration::from_millis(500));
+    let mut watch = Pty::spawn(world.pool(&["watch"]), 24, 80);
+    world.backend().wait_for("a refresh", SOON, |r| !r.refreshes.is_empty());
     watch.send("q");
     assert!(watch.wait(SOON).success());
-    assert_eq!(refresh_token(&stored(&sandbox, "alice")), sandbox.backend().newest_refresh_token("alice"));
-    sandbox.backend().assert_clean();
+    assert_eq!(refresh_token(&world.stored("alice")), world.backend().newest_refresh_token("alice"));
+    world.backend().assert_clean();
 }
 
 #[test]
 fn it_polls_again_when_the_interval_is_over() {
-    let sandbox = pool_of(&["alice"]);
-    let mut watch = Pty::spawn(sandbox.pool(&["watch", "--interval", "1"]), 24, 80);
-    sandbox.backend().wait_for("three polls", SOON, |r| r.usage.len() >= 3);
+    let world = pool_of(&["alice"]);
+    let mut watch = Pty::spawn(world.pool(&["watch", "--interval", "1"]), 24, 80);
+    world.backend().wait_for("three polls", SOON, |r| r.usage.len() >= 3);
     watch.send("q");
     watch.wait(SOON);
 }
 
 #[test]
 fn without_a_terminal_it_prints_a_table_per_interval_until_nobody_reads() {
-    let sandbox = two_accounts();
-    let mut command = sandbox.pool(&["watch", "--interval", "1"]).into_inner();
+    let world = two_accounts();
+    let mut command = world.pool(&["watch", "--interval", "1"]).into_inner();
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("start it");
     let mut lines = BufReader::new(child.stdout.take().expect("its stdout")).lines();
     let mut tables = 0;

@@ -8,7 +8,7 @@ use serde_json::json;
 use testkit::Codex;
 use testkit::backend::{Fault, LoginSpec, Route, UserSpec};
 
-use crate::world::World;
+use crate::lab::Lab;
 
 /// Sets a title, clears the screen, turns the line around, and hides a joiner.
 const NASTY: &str = "\u{1b}]0;owned\u{7}\u{1b}[2J\u{202e}evil\u{2066}\u{9b}31m\r\u{200f}x\u{0}y";
@@ -24,7 +24,7 @@ fn acts_on_a_terminal(text: &str) -> Option<char> {
 
 #[test]
 fn nothing_that_is_shown_moves_the_cursor_or_turns_the_line() {
-    let world = World::new(&["alice", "bob"], "min_poll_interval = \"0s\"\n");
+    let world = Lab::new(&["alice", "bob"], "min_poll_interval = \"0s\"\n");
     let backend = world.backend();
     let spec = UserSpec {
         email: format!("{NASTY}@example.com"),
@@ -74,7 +74,7 @@ fn nothing_that_is_shown_moves_the_cursor_or_turns_the_line() {
             }
             outputs.extend(commands.iter().map(|words| world.pool(words).run()));
             outputs.push(world.exec().env("CODEX_POOL_VERBOSE", "1").run());
-            outputs.push(world.exec().env("CODEX_POOL_ACCOUNT", "mallory").run());
+            outputs.push(world.exec_as("mallory").run());
             outputs.push(world.exec().env("CODEX_POOL_ACCOUNT", "\u{1b}[2J\u{202e}").run());
         }
         for output in outputs {
@@ -90,7 +90,7 @@ fn nothing_that_is_shown_moves_the_cursor_or_turns_the_line() {
 
 #[test]
 fn no_document_crashes_or_holds_up_anything() {
-    let world = World::with(Codex::Probe, &["alice", "bob"], "");
+    let world = Lab::with(Codex::Probe, &["alice", "bob"], "");
     let pool = world.pool_home();
     let deep = 100_000;
     let good = world.backend().auth_json("alice");
@@ -150,7 +150,7 @@ fn no_document_crashes_or_holds_up_anything() {
 /// An answer of the service as large as it likes, or nested as deep.
 #[test]
 fn no_answer_crashes_a_refresh() {
-    let world = World::new(&["alice"], "min_poll_interval = \"0s\"\n");
+    let world = Lab::new(&["alice"], "min_poll_interval = \"0s\"\n");
     let deep = 100_000;
     let bodies: [Vec<u8>; 4] = [
         "[".repeat(deep).into_bytes(),

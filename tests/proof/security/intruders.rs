@@ -1,19 +1,15 @@
 //! Permissions under any umask, and what somebody may have planted in the folders that we write in.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use testkit::backend::LoginSpec;
+use testkit::files::{files_below, mode, set_mode};
 use testkit::{Codex, Sandbox};
 
-use super::files_below;
-use crate::world::World;
-
-fn mode(path: &Path) -> u32 {
-    fs::symlink_metadata(path).map_or(0, |m| m.permissions().mode() & 0o777)
-}
+use crate::lab::Lab;
 
 fn folders_below(dir: &Path) -> Vec<PathBuf> {
     let inner = fs::read_dir(dir).into_iter().flatten().flatten();
@@ -58,21 +54,21 @@ fn files_are_private_under_any_umask() {
 }
 
 /// A world with a victim: a file of somebody else's that must stay as it is.
-fn with_victim() -> (World, PathBuf) {
-    let world = World::new(&["alice", "bob"], "min_poll_interval = \"0s\"\n");
+fn with_victim() -> (Lab, PathBuf) {
+    let world = Lab::new(&["alice", "bob"], "min_poll_interval = \"0s\"\n");
     world.reset(&LoginSpec::expires_in(20_000));
     let victim = world.root().join("victim");
     fs::write(&victim, "untouched").expect("write the victim");
     (world, victim)
 }
 
-fn all_commands(world: &World) {
+fn all_commands(world: &Lab) {
     world.exec().run();
     world.pool(&["refresh"]).run();
     world.pool(&["use", "bob"]).run();
     world.pool(&["list"]).run();
     world.pool(&["doctor", "--fix"]).run();
-    world.exec().env("CODEX_POOL_ACCOUNT", "alice").run();
+    world.exec_as("alice").run();
 }
 
 #[test]
@@ -125,7 +121,7 @@ fn a_hard_link_to_the_live_login_does_not_get_other_accounts() {
 #[test]
 fn a_world_writable_parent_opens_nothing() {
     let (world, _) = with_victim();
-    fs::set_permissions(world.home(), fs::Permissions::from_mode(0o777)).expect("chmod");
+    set_mode(world.home(), 0o777);
     all_commands(&world);
     assert_eq!(mode(&world.pool_home()), 0o700);
     for path in world.documents() {
@@ -137,8 +133,8 @@ fn a_world_writable_parent_opens_nothing() {
 fn a_pool_that_others_can_read_is_closed_again() {
     let (world, _) = with_victim();
     let stored = world.stored_path("alice");
-    fs::set_permissions(&stored, fs::Permissions::from_mode(0o644)).expect("chmod");
-    fs::set_permissions(world.pool_home(), fs::Permissions::from_mode(0o755)).expect("chmod");
+    set_mode(&stored, 0o644);
+    set_mode(&world.pool_home(), 0o755);
     let doctor = world.pool(&["doctor"]).run();
     assert_ne!(doctor.code(), Some(0), "{doctor}");
     world.pool(&["doctor", "--fix"]).run();
@@ -148,7 +144,7 @@ fn a_pool_that_others_can_read_is_closed_again() {
 /// Pipes without a writer, devices that never end, and files of a terabyte: none may hold up a launch.
 #[test]
 fn odd_files_hold_nobody_up() {
-    let world = World::with(Codex::Probe, &["alice", "bob"], "");
+    let world = Lab::with(Codex::Probe, &["alice", "bob"], "");
     let pool = world.pool_home();
     let names = ["accounts.json", "state.json", "usage.json", "standings", "config.toml", "launches/odd"];
     let mut places: Vec<PathBuf> = names.iter().map(|name| pool.join(name)).collect();

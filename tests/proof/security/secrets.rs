@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,10 +10,11 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use testkit::backend::{Fault, LoginSpec, Route, api_key_json};
-use testkit::{Codex, Output, Sandbox, wait_until};
+use testkit::files::{files_below, write_script};
+use testkit::{Codex, Output, SOON, Sandbox, wait_until};
 
-use super::files_below;
-use crate::world::{SOON, World};
+use super::Stop;
+use crate::lab::Lab;
 
 const API_KEY: &str = "fake-key-of-the-robot-account-0123456789";
 
@@ -82,7 +82,7 @@ const COMMANDS: [&str; 36] = [
     "codex login status",
 ];
 
-fn run_all(world: &World, what: &str) {
+fn run_all(world: &Lab, what: &str) {
     for line in COMMANDS {
         let line = line.replace("ISSUER", &world.backend().url());
         let mut words = line.split(' ');
@@ -142,15 +142,6 @@ fn watch(world: &Sandbox, stop: &AtomicBool) -> BTreeSet<Vec<u8>> {
     seen
 }
 
-/// Ends the watch, also when the test fails.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 /// What the service says when it repeats what it was sent. (The kit's refresh tokens are short, so that they look like
 /// words to whoever was not sent them.)
 fn echo(world: &Sandbox) -> Value {
@@ -162,7 +153,7 @@ fn echo(world: &Sandbox) -> Value {
 
 #[test]
 fn no_command_shows_a_secret_whatever_goes_wrong() {
-    let world = World::new(&["alice", "bob"], "min_poll_interval = \"0s\"\n");
+    let world = Lab::new(&["alice", "bob"], "min_poll_interval = \"0s\"\n");
     let backend = world.backend();
     backend.add("new");
     backend.add_api_key("robot", API_KEY);
@@ -200,7 +191,7 @@ fn no_command_shows_a_secret_whatever_goes_wrong() {
         }
         // The documents themselves are broken: the pool's in the middle, the live one at its end.
         again();
-        let stored = world.stored("bob");
+        let stored = world.document("bob");
         world.store("bob", &stored.replace("\"refresh_token\": \"", "\"refresh_token\": 7 \""));
         let live = world.live().expect("a login");
         world.write_live(&live[..live.len() - 3]);
@@ -246,15 +237,12 @@ fn assert_added(world: &Sandbox, what: &str, output: &Output) {
 
 /// A program in Codex's place.
 fn script(world: &Sandbox, name: &str, text: &str) -> PathBuf {
-    let path = world.work().join(name);
-    world.write_private(&path, &format!("#!/bin/sh\n{text}\n"));
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).expect("chmod");
-    path
+    write_script(&world.work().join(name), text)
 }
 
 #[test]
 fn add_shows_no_secret_however_it_ends() {
-    let world = World::new(&["alice"], "");
+    let world = Lab::new(&["alice"], "");
     let backend = world.backend();
     backend.add("new");
     backend.add_api_key("robot", API_KEY);
@@ -279,7 +267,7 @@ fn at_service(world: &Sandbox) -> [String; 4] {
 }
 
 /// The service refuses, and says everything that it was sent; somebody cancels; the pool cannot take it in.
-fn logins_that_fail(world: &World) {
+fn logins_that_fail(world: &Lab) {
     let backend = world.backend();
     let words = at_service(world);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -310,7 +298,7 @@ fn logins_that_fail(world: &World) {
 }
 
 /// Codex leaves what is cut, of a kind or a shape that nobody knows, or a whole login although it failed.
-fn documents_of_no_use(world: &World, document: &str) {
+fn documents_of_no_use(world: &Lab, document: &str) {
     let cut = &document[..document.len() - 20];
     let odd = document.replace("\"tokens\": {", "\"tokens\": 7, \"more\": {");
     let list = json!({"OPENAI_API_KEY": [API_KEY]}).to_string();
@@ -336,7 +324,7 @@ fn documents_of_no_use(world: &World, document: &str) {
 }
 
 /// With blanks around it, in pieces, in no text, for a Codex that fails, that takes none, and that is not there.
-fn keys_on_stdin(world: &World) {
+fn keys_on_stdin(world: &Lab) {
     let key = API_KEY;
     let words = ["--with-api-key"];
     let add_key = |what: &str, input: &[u8], codex: Option<&Path>, status: i32| {

@@ -12,13 +12,14 @@ use std::time::{Duration, SystemTime};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use serde_json::json;
 use testkit::backend::LoginSpec;
-use testkit::{Cmd, Output, Running, wait_until};
+use testkit::files::{files_below, set_mode};
+use testkit::{Cmd, Output, Running, is_root, leave_out, now};
 
-use super::files_below;
-use crate::world::{SOON, World, now};
+use super::Stop;
+use crate::lab::Lab;
 
 /// Who runs Codex, and who must not be harmed, where the test is root and can be both.
-const USER: u32 = 65_534;
+const USER: u32 = testkit::NOBODY;
 const OTHER: u32 = 4243;
 
 /// How many launches each test makes.
@@ -30,10 +31,6 @@ const THEIRS: &str = "the words of somebody else";
 /// What is put at the live file's place, so that `lost+found/` is written.
 const BROKEN: &str = "{\"tokens\": {";
 
-fn is_root() -> bool {
-    nix::unistd::geteuid().is_root()
-}
-
 /// Files of somebody else: neither read nor written by the user. (Root can make them somebody else's; for anybody
 /// else the modes must do.)
 struct Victim {
@@ -42,14 +39,14 @@ struct Victim {
 }
 
 impl Victim {
-    fn new(world: &World) -> Victim {
+    fn new(world: &Lab) -> Victim {
         let folder = world.root().join("theirs");
         let file = folder.join("auth.json");
         fs::create_dir(&folder).expect("make their folder");
         fs::write(&file, THEIRS).expect("write their file");
         let (mode, dir_mode) = if is_root() { (0o600, 0o755) } else { (0o000, 0o555) };
-        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).expect("chmod");
-        fs::set_permissions(&folder, fs::Permissions::from_mode(dir_mode)).expect("chmod");
+        set_mode(&file, mode);
+        set_mode(&folder, dir_mode);
         if is_root() {
             chown(&file, Some(OTHER), Some(OTHER)).expect("chown");
             chown(&folder, Some(OTHER), Some(OTHER)).expect("chown");
@@ -58,10 +55,10 @@ impl Victim {
     }
 
     /// Requires that nothing happened to it, and that nobody took it along.
-    fn assert_unharmed(&self, world: &World) {
+    fn assert_unharmed(&self, world: &Lab) {
         let names: Vec<_> = fs::read_dir(&self.folder).expect("their folder").flatten().collect();
         assert_eq!(names.len(), 1, "{names:?}");
-        fs::set_permissions(&self.file, fs::Permissions::from_mode(0o600)).expect("chmod");
+        set_mode(&self.file, 0o600);
         assert_eq!(fs::read_to_string(&self.file).expect("their file"), THEIRS);
         for path in [files_below(&world.pool_home()), files_below(&world.codex_home())].concat() {
             if path.is_symlink() || !path.is_file() {
@@ -139,15 +136,6 @@ fn attack(places: &[Place], stop: &AtomicBool) -> usize {
     swaps
 }
 
-/// Ends the attack, also when the test fails.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 /// As the user, not as root.
 fn as_user(mut cmd: Cmd) -> Cmd {
     if is_root() {
@@ -170,13 +158,13 @@ fn give(dir: &Path) {
     }
 }
 
-fn world() -> World {
-    let world = World::new(&["alice", "bob"], "background_refresh = false\n");
+fn world() -> Lab {
+    let world = Lab::new(&["alice", "bob"], "background_refresh = false\n");
     world.reset(&LoginSpec::default());
-    world.write_live(&world.stored("alice"));
+    world.write_live(&world.document("alice"));
     let kept = world.pool_home().join("lost+found");
     fs::create_dir(&kept).expect("make lost+found");
-    fs::set_permissions(&kept, fs::Permissions::from_mode(0o700)).expect("chmod");
+    set_mode(&kept, 0o700);
     if is_root() {
         give(world.root());
     }
@@ -184,7 +172,7 @@ fn world() -> World {
 }
 
 /// Says that this account alone has something left.
-fn only_has_room(world: &World, name: &str) {
+fn only_has_room(world: &Lab, name: &str) {
     let window =
         |used: u32| json!({"window_seconds": 18_000, "used_percent": used, "resets_at": now() + 3600});
     let accounts = world.ids.iter().map(|(of, id)| {
@@ -196,12 +184,12 @@ fn only_has_room(world: &World, name: &str) {
 }
 
 /// Puts a file in place by rename, as old as that, following no link.
-fn replace(world: &World, path: &Path, bytes: &[u8], modified: SystemTime) {
+fn replace(world: &Lab, path: &Path, bytes: &[u8], modified: SystemTime) {
     let new = world.root().join("new");
     let mut file = File::create(&new).expect("make a file");
     file.write_all(bytes).expect("write it");
     file.set_modified(modified).expect("date it");
-    fs::set_permissions(&new, fs::Permissions::from_mode(0o600)).expect("chmod");
+    set_mode(&new, 0o600);
     if is_root() {
         chown(&new, Some(USER), Some(USER)).expect("chown");
     }
@@ -216,7 +204,7 @@ fn started(output: &Output) {
 }
 
 /// Requires that everything is as it should be, once nobody interferes any more.
-fn assert_healed(world: &World) {
+fn assert_healed(world: &Lab) {
     for name in ["alice", "bob", "alice"] {
         let output = as_user(world.exec()).env("CODEX_POOL_ACCOUNT", name).run().ok();
         assert_eq!(output.stdout.trim_end(), format!("hello from {name}"), "{output}");
@@ -234,17 +222,12 @@ fn assert_healed(world: &World) {
 }
 
 /// Launches of the user one after the other, while these places keep changing.
-fn launch_under_attack(world: &World, places: &[Place], before: impl Fn(usize)) {
+fn launch_under_attack(world: &Lab, places: &[Place], before: impl Fn(usize)) {
     launches_under_attack(world, places, as_user, before);
 }
 
 /// The same of anybody.
-fn launches_under_attack(
-    world: &World,
-    places: &[Place],
-    actor: impl Fn(Cmd) -> Cmd,
-    before: impl Fn(usize),
-) {
+fn launches_under_attack(world: &Lab, places: &[Place], actor: impl Fn(Cmd) -> Cmd, before: impl Fn(usize)) {
     let stop = AtomicBool::new(false);
     let swaps = std::thread::scope(|scope| {
         let _stop = Stop(&stop);
@@ -259,15 +242,10 @@ fn launches_under_attack(
     assert!(swaps >= places.len(), "nothing was swapped");
 }
 
-fn gate(world: &World) -> PathBuf {
-    world.root().join("gate")
-}
-
 /// A session of alice's in the main home, which ends when the gate is there, and the file of bob's home beside it.
-fn session_and_home(world: &World) -> (Running, PathBuf) {
+fn session_and_home(world: &Lab) -> (Running, PathBuf) {
     only_has_room(world, "alice");
-    let session = as_user(world.exec()).env("STANDIN_HOLD", gate(world)).spawn();
-    wait_until("a session in the main home", SOON, || session.stderr().contains("holding"));
+    let session = world.hold(as_user(world.exec()));
     only_has_room(world, "bob");
     as_user(world.exec()).run().ok().says("hello from bob");
     let homes = files_below(&world.pool_home().join("homes"));
@@ -312,7 +290,7 @@ fn links_that_come_and_go_in_a_home_harm_nobody() {
         Place { at, aside, target: target.clone() }
     });
     launch_under_attack(&world, &places, |_| only_has_room(&world, "bob"));
-    File::create(gate(&world)).expect("open the gate");
+    world.open_gate();
     session.wait().ok().says("hello from alice");
     victim.assert_unharmed(&world);
     assert_healed(&world);
@@ -320,11 +298,9 @@ fn links_that_come_and_go_in_a_home_harm_nobody() {
 
 /// `sudo codex`: no permission keeps root from what the user's links lead to, so we must.
 #[test]
-#[expect(clippy::print_stderr, reason = "says why it is skipped")]
 fn root_is_not_led_to_others_files_by_the_links_of_a_user() {
     if !is_root() {
-        eprintln!("skipped: only root can act in the place of `sudo codex`");
-        return;
+        return leave_out("only root can act in the place of `sudo codex`");
     }
     let world = world();
     let victim = Victim::new(&world);
@@ -366,7 +342,7 @@ fn root_is_not_led_to_others_files_by_the_links_of_a_user() {
         place.put_back();
         victim.assert_unharmed(&world);
     }
-    File::create(gate(&world)).expect("open the gate");
+    world.open_gate();
     session.wait().ok().says("hello from alice");
     let kept = place(&world.pool_home().join("lost+found"), &victim.folder);
     kept.prepare();

@@ -3,28 +3,24 @@
 //! it is the independent judge.
 //!
 //! ```no_run
-//! use testkit::Sandbox;
-//! use testkit::backend::Usage;
+//! use testkit::{World, answered};
 //!
-//! let sandbox = Sandbox::new(); // or Sandbox::real(), with the real Codex
-//! let backend = sandbox.backend();
-//! backend.add("alice");
-//! backend.set_usage("alice", Usage::percent(100.0, 40.0));
-//! sandbox.write_live(&backend.auth_json("alice"));
-//! sandbox.import("bob");
-//! sandbox.pool(&["refresh"]).run().ok();
-//! sandbox.codex(&["exec", "--skip-git-repo-check", "hi"]).run().ok().says("hello from bob");
-//! backend.assert_clean();
+//! // Or World::real, with the real Codex. Alice is logged in; Bob is only in the pool.
+//! let world = World::logged_in(&["alice", "bob"]);
+//! world.usage(&[("alice", 100.0, 40.0), ("bob", 10.0, 20.0)]);
+//! answered(world.exec().run(), "bob");
+//! world.assert_nothing_lost(&["alice", "bob"]);
 //! ```
 
 pub mod backend;
 pub mod bins;
 mod cmd;
 pub mod figures;
+pub mod files;
 mod http;
 pub mod mcp;
+mod needs;
 pub mod picture;
-mod pool;
 pub mod probe;
 mod procs;
 pub mod pty;
@@ -33,17 +29,32 @@ pub mod recording;
 pub mod releases;
 mod sandbox;
 pub mod tls;
+mod world;
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub use cmd::{Cmd, DEFAULT_TIMEOUT, Output, Running};
-pub use procs::{Process, heed_the_terminal};
+pub use needs::{leave_out, needs};
+pub use procs::{NOBODY, Process, alive, children, heed_the_terminal, is_root, wait_for_end};
 pub use pty::Pty;
 pub use real_codex::{
     ALL, PINNED, RealCodex, archives, carried_versions, has_server, real_codex, revokes, version, versions,
 };
 pub use sandbox::{Builder, Codex, Sandbox};
+pub use world::{World, answered, complains, text};
+
+/// How long to wait for something that happens at once, on a machine that is busy.
+pub const SOON: Duration = Duration::from_secs(60);
+
+/// Unix seconds.
+///
+/// # Panics
+/// If the clock says a time before 1970.
+pub fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    i64::try_from(since.as_secs()).expect("fits")
+}
 
 /// Looks every 5 ms until `look` gives something.
 ///

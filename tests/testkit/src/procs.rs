@@ -74,6 +74,37 @@ pub(crate) fn processes(root: &Path) -> Vec<Process> {
         .collect()
 }
 
+/// The number of the user that owns nothing, for programs that are not to run as root.
+pub const NOBODY: u32 = 65_534;
+
+/// Whether the tests run as root.
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// Whether any thread of a process still works: its first one can be a zombie already while others hold files.
+pub fn alive(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads
+        .map(|thread| std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default())
+        .any(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X'])))
+}
+
+/// Waits until a process is gone.
+///
+/// # Panics
+/// If it stays.
+#[track_caller]
+pub fn wait_for_end(pid: u32) {
+    crate::wait_until(&format!("the end of {pid}"), crate::SOON, || !alive(pid));
+}
+
+/// The children of a process.
+pub fn children(pid: u32) -> Vec<u32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
 /// Kills what [`processes`] finds until there is nothing left, for at most ten seconds. Returns what remains.
 pub(crate) fn end_all(root: &Path) -> Vec<Process> {
     let deadline = Instant::now() + Duration::from_secs(10);

@@ -118,6 +118,16 @@ impl Pty {
         self.send(ENTER);
     }
 
+    /// Quits Codex's interface.
+    ///
+    /// # Panics
+    /// If it does not end well.
+    #[track_caller]
+    pub fn quit_codex(&mut self) {
+        self.send_line("/quit");
+        assert!(self.wait(crate::SOON).success());
+    }
+
     /// The text on the screen now.
     pub fn screen(&self) -> String {
         self.shared.lock().parser.screen().contents()

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::bins;
+use crate::needs::{missing, needs};
 
 /// The version that the tests run unless they name another.
 pub const PINNED: &str = "0.169.0";
@@ -25,12 +26,25 @@ pub struct RealCodex {
 }
 
 /// Finds that version: in `$CODEX_POOL_TEST_CODEX_DIR/codex-<version>`, else in `target/codex/<version>`,
-/// where npm installs it the first time.
+/// where npm installs it the first time. Without it (no Node, no npm, no network) the calling test is left out, and has
+/// to return.
 ///
-/// # Errors
-/// In words, when there is no Node or npm, or no network, or the variable's folder does not have it.
-pub fn real_codex(version: &str) -> Result<RealCodex, String> {
+/// # Panics
+/// If it is not there and `CODEX_POOL_TEST_ALL` is 1.
+#[track_caller]
+pub fn real_codex(version: &str) -> Option<RealCodex> {
     note_use();
+    needs("node")?;
+    match find(version) {
+        Ok(codex) => Some(codex),
+        Err(error) => {
+            missing(&format!("no real Codex {version}: {error}"));
+            None
+        }
+    }
+}
+
+fn find(version: &str) -> Result<RealCodex, String> {
     if let Some(dir) = std::env::var_os("CODEX_POOL_TEST_CODEX_DIR") {
         return look(&Path::new(&dir).join(format!("codex-{version}")), version);
     }
@@ -106,7 +120,7 @@ fn install(dir: &Path, version: &str) -> Result<(), String> {
     let mut npm = Command::new("npm");
     npm.args(["install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix"]).arg(&staged);
     npm.arg(format!("@openai/codex@{version}")).stdin(Stdio::null());
-    let output = npm.output().map_err(|e| format!("cannot run npm: {e}"))?;
+    let output = npm.output().map_err(|e| format!("npm does not run: {e}"))?;
     if !output.status.success() {
         let _ = clean();
         return Err(format!("npm install of Codex {version}: {}", String::from_utf8_lossy(&output.stderr)));

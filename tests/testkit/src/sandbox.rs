@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::backend::{Backend, User};
+use crate::backend::Backend;
 use crate::cmd::Cmd;
+use crate::files::{self, set_mode};
 use crate::procs::{self, Process};
 use crate::real_codex::{RealCodex, real_codex, version};
 use crate::{bins, find_program};
@@ -27,10 +28,26 @@ pub enum Codex {
     Probe,
     /// The real one.
     Real(RealCodex),
+    /// A shell script of this text.
+    Script(String),
     /// Any other program.
     Program(PathBuf),
     /// None is installed.
     Missing,
+}
+
+impl Codex {
+    /// The real one of the tests' [`version`]; `None` where there is none: the test is left out then.
+    #[track_caller]
+    pub fn real() -> Option<Codex> {
+        Codex::real_of(&version())
+    }
+
+    /// The real one of a version; `None` where there is none: the test is left out then.
+    #[track_caller]
+    pub fn real_of(version: &str) -> Option<Codex> {
+        real_codex(version).map(Codex::Real)
+    }
 }
 
 /// A temporary world, see the module's text.
@@ -114,15 +131,6 @@ impl Sandbox {
     /// A world with the stand-in Codex and a service of its own.
     pub fn new() -> Sandbox {
         Sandbox::builder().build()
-    }
-
-    /// A world with the real Codex of the tests' [`version`] and a service of its own.
-    ///
-    /// # Panics
-    /// If that Codex is not there and cannot be installed.
-    pub fn real() -> Sandbox {
-        let codex = real_codex(&version()).unwrap_or_else(|e| panic!("no real Codex: {e}"));
-        Sandbox::builder().codex(Codex::Real(codex)).build()
     }
 
     /// Starts the description of a world.
@@ -330,16 +338,6 @@ impl Sandbox {
         config
     }
 
-    /// Makes a user at the service and takes a new login of it into the pool, under the user's name.
-    ///
-    /// # Panics
-    /// If `codex-pool import` fails.
-    pub fn import(&self, name: &str) -> User {
-        let user = self.backend.add(name);
-        self.pool(&["import", "-", "--label", name]).stdin(self.backend.auth_json(&user)).run().ok();
-        user
-    }
-
     /// Processes of this world that run now.
     pub fn processes(&self) -> Vec<Process> {
         procs::processes(&self.root)
@@ -357,6 +355,7 @@ impl Sandbox {
         match &self.codex {
             Codex::StandIn => install(&bins::standin_codex(), &place),
             Codex::Probe => install(&bins::standin_probe(), &place),
+            Codex::Script(text) => drop(files::write_script(&place, text)),
             Codex::Program(program) => symlink(program, &place).expect("link the program"),
             Codex::Missing => {}
             Codex::Real(_) => {
@@ -431,10 +430,6 @@ fn sweep(root: &Path) {
 
 fn make_dir(path: &Path) {
     fs::create_dir_all(path).unwrap_or_else(|e| panic!("make {}: {e}", path.display()));
-}
-
-fn set_mode(path: &Path, mode: u32) {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("set a mode");
 }
 
 /// Hard-links a program into place. A copy would be open for writing for a moment, and a child that another

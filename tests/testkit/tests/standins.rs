@@ -1,13 +1,10 @@
 //! The stand-in Codex and the probe, as they run in a sandbox.
 
 use std::fs;
-use std::time::Duration;
 
 use testkit::backend::{LoginSpec, Usage};
 use testkit::probe::Record;
-use testkit::{Codex, Pty, Sandbox, bins, pty, wait_until};
-
-const SOON: Duration = Duration::from_secs(20);
+use testkit::{Codex, Pty, SOON, Sandbox, bins, pty, wait_until};
 
 #[test]
 fn standin_answers_as_the_live_account() {

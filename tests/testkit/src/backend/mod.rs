@@ -27,7 +27,8 @@ pub use faults::{Fault, Route};
 pub use report::{Refresh, Report, Request, Revocation, Turn, UsageRequest, Violation};
 pub use steps::Step;
 pub use tokens::{
-    ACCESS_LIFETIME, CLIENT_ID, LoginSpec, UserSpec, account_id, api_key_json, claims, jwt, rfc3339,
+    ACCESS_LIFETIME, CLIENT_ID, LoginSpec, UserSpec, account_id, api_key_json, claims, jwt, refresh_token,
+    rfc3339,
 };
 pub use usage::{Usage, Window};
 pub use work::{Limit, Task};

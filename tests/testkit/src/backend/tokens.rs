@@ -129,6 +129,16 @@ pub fn claims(token: &str) -> Option<Value> {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
 }
 
+/// The refresh token in an `auth.json`.
+///
+/// # Panics
+/// If there is none.
+#[track_caller]
+pub fn refresh_token(auth_json: &str) -> String {
+    let doc: Value = serde_json::from_str(auth_json).expect("a whole document");
+    doc["tokens"]["refresh_token"].as_str().expect("a refresh token").to_owned()
+}
+
 pub(crate) fn id_token(user: &UserSpec, issuer: &str, iat: i64, exp: i64) -> String {
     jwt(&json!({
         "iss": issuer, "aud": [CLIENT_ID], "sub": user.user_id, "iat": iat, "exp": exp,

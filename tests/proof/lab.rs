@@ -1,63 +1,54 @@
-//! What the proofs have in common: a sandbox whose pool can be laid out anew within a millisecond, and the judge
-//! of what must hold at every moment: nothing lost, every document whole, no rule broken at the issuer.
+//! What the proofs have in common: a world whose pool can be laid out anew within a millisecond, and the judge of what
+//! must hold at every moment: nothing lost, every document whole, no rule broken at the issuer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use testkit::backend::LoginSpec;
-use testkit::{Cmd, Codex, Sandbox};
+use testkit::{Codex, SOON, World};
 
-/// How long to wait for something that happens at once, on a machine that is busy.
-pub(crate) const SOON: Duration = Duration::from_secs(60);
-
-/// A sandbox with a pool of known accounts.
-pub(crate) struct World {
-    sandbox: Sandbox,
+/// A world with known accounts, and what its pool is made of at the beginning.
+pub(crate) struct Lab {
+    world: World,
     /// Ids by name.
     pub(crate) ids: BTreeMap<String, String>,
     registry: Vec<u8>,
     state: Vec<u8>,
 }
 
-impl std::ops::Deref for World {
-    type Target = Sandbox;
-    fn deref(&self) -> &Sandbox {
-        &self.sandbox
+impl std::ops::Deref for Lab {
+    type Target = World;
+    fn deref(&self) -> &World {
+        &self.world
     }
 }
 
-impl World {
+impl Lab {
     /// With the stand-in Codex, these accounts in the pool, and these settings.
-    pub(crate) fn new(users: &[&str], settings: &str) -> World {
-        World::with(Codex::StandIn, users, settings)
+    pub(crate) fn new(users: &[&str], settings: &str) -> Lab {
+        Lab::with(Codex::StandIn, users, settings)
     }
 
     /// The same with any Codex.
-    pub(crate) fn with(codex: Codex, users: &[&str], settings: &str) -> World {
-        let sandbox = Sandbox::builder().codex(codex).build();
-        sandbox.write_private(&sandbox.pool_home().join("config.toml"), settings);
+    pub(crate) fn with(codex: Codex, users: &[&str], settings: &str) -> Lab {
+        let world = World::with(codex, &[]);
+        world.settings(settings);
         for name in users {
-            sandbox.import(name);
+            world.add(name);
         }
         // So that launches find `codex-pool refresh`, as after `init`.
-        let admin = sandbox.pool_home().join("bin/codex-pool");
-        if !admin.exists() {
-            std::os::unix::fs::symlink(sandbox.home().join(".local/bin/codex-pool"), admin).expect("link");
-        }
-        let mut world = World { sandbox, ids: BTreeMap::new(), registry: Vec::new(), state: Vec::new() };
-        world.ids = world.sandbox.ids();
-        world.registry = fs::read(world.pool_home().join("accounts.json")).expect("a registry");
+        world.link_admin();
+        let registry = fs::read(world.pool_home().join("accounts.json")).expect("a registry");
         // One launch learns what this Codex supports, which is kept.
         world.exec().run();
         let state = fs::read(world.pool_home().join("state.json")).expect("a state");
         let state: Value = serde_json::from_slice(&state).expect("JSON");
         let codex = state.get("codex").cloned().unwrap_or_else(|| json!({}));
-        world.state = json!({"version": 1, "homes": {}, "codex": codex}).to_string().into_bytes();
-        world
+        let state = json!({"version": 1, "homes": {}, "codex": codex}).to_string().into_bytes();
+        Lab { ids: world.ids(), world, registry, state }
     }
 
     /// Begins anew: nothing in the ledger, no homes remembered, fresh logins of every account in the pool alone.
@@ -80,7 +71,7 @@ impl World {
         };
         in_pool("accounts.json", &self.registry);
         in_pool("state.json", &self.state);
-        self.usage();
+        self.usage_of_age(0);
         for name in self.ids.keys() {
             self.backend().forget_logins(name);
             self.store(name, &self.backend().auth_json_with(name, spec));
@@ -88,7 +79,7 @@ impl World {
         self.backend().clear_report();
     }
 
-    /// Puts a document into the pool behind everybody's back.
+    /// Puts a document into the pool past its lock.
     pub(crate) fn store(&self, name: &str, auth_json: &str) {
         self.write_private(&self.stored_path(name), auth_json);
     }
@@ -98,8 +89,8 @@ impl World {
         self.pool_home().join(format!("auth/{}.json", self.ids[name]))
     }
 
-    /// An account's document in the pool.
-    pub(crate) fn stored(&self, name: &str) -> String {
+    /// An account's document in the pool as it is on disk; empty if it is not there.
+    pub(crate) fn document(&self, name: &str) -> String {
         fs::read_to_string(self.stored_path(name)).unwrap_or_default()
     }
 
@@ -109,24 +100,14 @@ impl World {
         registry.contains(&self.ids[name])
     }
 
-    /// Makes the usage of all accounts known and fresh; each has a bit less left than the one before.
-    pub(crate) fn usage(&self) {
-        self.usage_of_age(0);
-    }
-
-    /// The same, fetched that many seconds ago.
+    /// Makes the usage of all accounts known, as of that many seconds ago; each has a bit less left than the one before.
     pub(crate) fn usage_of_age(&self, age: i64) {
         let used = |at: usize| (5 + 10 * at) as f64;
         let usage = self.ids.values().enumerate().map(|(at, id)| (id.as_str(), used(at), used(at)));
-        self.cache_usage(usage, age);
+        self.cache_usage_by_id(usage, age);
     }
 
-    /// `codex exec hi` through the shim.
-    pub(crate) fn exec(&self) -> Cmd {
-        self.codex(&["exec", "--skip-git-repo-check", "hi"])
-    }
-
-    /// Every file that may hold a login: pool, homes, homes, `lost+found/`.
+    /// Every file that may hold a login: pool, Codex homes, `lost+found/`.
     pub(crate) fn documents(&self) -> Vec<PathBuf> {
         let pool = self.pool_home();
         let mut found = vec![self.codex_home().join("auth.json")];
@@ -252,7 +233,7 @@ impl World {
     pub(crate) fn wait_until_quiet(&self) {
         testkit::wait_until("the sandbox is quiet", SOON, || {
             let quiet = self.processes().is_empty();
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(std::time::Duration::from_millis(5));
             quiet && self.processes().is_empty()
         });
     }
@@ -267,10 +248,4 @@ fn list(folder: &Path) -> Vec<PathBuf> {
     let mut found: Vec<_> = fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).collect();
     found.sort();
     found
-}
-
-/// Unix seconds.
-pub(crate) fn now() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-    i64::try_from(since.as_secs()).expect("fits")
 }

@@ -1,0 +1,85 @@
+//! Files as tests look at them and lay them out.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crate::Cmd;
+
+/// Permission bits.
+///
+/// # Panics
+/// If there is no such file.
+#[track_caller]
+pub fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).permissions().mode() & 0o777
+}
+
+/// Sets the permission bits.
+///
+/// # Panics
+/// If that fails.
+#[track_caller]
+pub fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .unwrap_or_else(|e| panic!("set the mode of {}: {e}", path.display()));
+}
+
+/// Makes a file that many seconds old, or dates it ahead if `seconds` is negative.
+///
+/// # Panics
+/// If that fails.
+#[track_caller]
+pub fn set_age(path: &Path, seconds: i64) {
+    let (now, span) = (SystemTime::now(), Duration::from_secs(seconds.unsigned_abs()));
+    let at = if seconds < 0 { now + span } else { now - span };
+    let file = fs::File::options().append(true).open(path);
+    file.and_then(|file| file.set_modified(at)).unwrap_or_else(|e| panic!("date {}: {e}", path.display()));
+}
+
+/// Every file below a folder, in order; links are not followed, and are files themselves.
+pub fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => found.extend(files_below(&entry.path())),
+            _ => found.push(entry.path()),
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Every readable file below a folder with its text; links are not followed.
+pub fn texts_below(dir: &Path) -> BTreeMap<PathBuf, String> {
+    let files = files_below(dir).into_iter().filter(|path| path.is_file() && !path.is_symlink());
+    let texts = files.map(|path| {
+        let bytes = fs::read(&path).unwrap_or_default();
+        (path, String::from_utf8_lossy(&bytes).into_owned())
+    });
+    texts.collect()
+}
+
+/// Puts a shell script there, in place of what there is.
+pub fn write_script(path: &Path, text: &str) -> PathBuf {
+    put(path, format!("#!/bin/sh\n{text}\n"))
+}
+
+/// Puts a copy of a program there, in place of what there is.
+///
+/// # Panics
+/// If the program cannot be read.
+pub fn copy_program(program: &Path, path: &Path) -> PathBuf {
+    put(path, fs::read(program).expect("read the program"))
+}
+
+/// Another process writes it: a child that some other test forks while we have it open for writing would keep it from
+/// being executed.
+fn put(path: &Path, bytes: impl Into<Vec<u8>>) -> PathBuf {
+    fs::create_dir_all(path.parent().expect("a folder")).expect("make a folder");
+    let script = "PATH=/usr/bin:/bin; rm -f \"$0\" && cat > \"$0\" && chmod 755 \"$0\"";
+    Cmd::new("/bin/sh").args(["-c", script]).arg(path).stdin(bytes).run().ok();
+    path.to_owned()
+}
