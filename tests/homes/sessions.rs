@@ -251,7 +251,7 @@ fn a_session_that_does_not_say_whose_it_is_goes_to_whoever_was_in_its_folder_the
     for world in worlds(&TWO) {
         let bobs = session_of_bob(&world);
         let alices = last_session(&world);
-        let others = answered(world.exec_as("bob").run(), "bob");
+        let others = answered(world.verbose_exec_as("bob").run(), "bob");
         assert!(!others.stderr.contains("does not say"), "{others}");
         for (session, user) in [(&bobs, "bob"), (&alices, "alice")] {
             forget_creator(&world, session);
