@@ -1,23 +1,18 @@
 //! Whatever changes, the launcher decides again: updates, removed programs, variables that matter to it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 
+use testkit::files::{copy_program, set_mode, write_program};
 use testkit::{bins, version};
 
-use crate::world::{World, fails_alike, npm, put, usual};
-
-fn set_mode(path: &Path, mode: u32) {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("set a mode");
-}
+use crate::world::{Installation as _, fails_alike, npm, usual, world};
 
 #[test]
 fn after_an_update_the_launcher_runs_again_and_is_learnt_anew() {
-    let world = World::new();
+    let Some(world) = world() else { return };
     let (bin, old) = usual(&world);
     world.learn(&bin);
-    world.launch(world.exec(&bin)).natively();
+    world.launch(world.exec_in(&bin)).natively();
     // As npm does it: a folder of the same name with other files.
     let modules = world.root().join("npm/lib/node_modules/@openai");
     fs::rename(&modules, world.root().join("npm/old")).expect("move away");
@@ -27,9 +22,9 @@ fn after_an_update_the_launcher_runs_again_and_is_learnt_anew() {
     let text = fs::read_to_string(&launcher).expect("read");
     let changed = text.replacen("CODEX_MANAGED_PACKAGE_ROOT:", "NEWS: \"1\", CODEX_MANAGED_PACKAGE_ROOT:", 1);
     assert_ne!(changed, text);
-    put(&launcher, &changed);
+    write_program(&launcher, &changed);
     world.learn(&bin);
-    let record = world.launch(world.exec(&bin)).natively();
+    let record = world.launch(world.exec_in(&bin)).natively();
     assert_eq!(record.var("NEWS").as_deref(), Some("1"));
     assert_eq!(record.args()[0], old.display().to_string());
     assert_eq!(world.learnt().len(), 1);
@@ -37,38 +32,38 @@ fn after_an_update_the_launcher_runs_again_and_is_learnt_anew() {
 
 #[test]
 fn a_native_program_that_was_replaced_alone_is_learnt_anew() {
-    let world = World::new();
+    let Some(world) = world() else { return };
     let (bin, native) = usual(&world);
     world.learn(&bin);
     let new = native.with_extension("new");
-    testkit::Cmd::new("/bin/cp").arg(bins::standin_probe()).arg(&new).run().ok();
+    copy_program(&bins::standin_probe(), &new);
     fs::rename(&new, &native).expect("replace");
     world.learn(&bin);
-    world.launch(world.exec(&bin)).natively();
+    world.launch(world.exec_in(&bin)).natively();
 }
 
 #[test]
 fn a_native_program_that_is_gone_or_cannot_be_executed_is_the_launchers_matter() {
-    let world = World::new();
+    let Some(world) = world() else { return };
     let (bin, native) = usual(&world);
     world.learn(&bin);
     let direct = || world.cmd_in(&bin.join("codex"), &[&bin]).args(["exec", "hi", ""]).run();
     set_mode(&native, 0o644);
-    fails_alike(&direct(), &world.exec(&bin).run());
+    fails_alike(&direct(), &world.exec_in(&bin).run());
     world.settle();
     // Learnt like that, and executed in vain.
     let before = world.nodes().len();
-    fails_alike(&direct(), &world.exec(&bin).run());
+    fails_alike(&direct(), &world.exec_in(&bin).run());
     assert_eq!(world.nodes().len(), before + 2, "through Node at once");
     let record = &world.learnt()[0].1;
     assert!(record.contains(&native.display().to_string()), "{record}");
     fs::remove_file(&native).expect("remove");
-    fails_alike(&direct(), &world.exec(&bin).run());
+    fails_alike(&direct(), &world.exec_in(&bin).run());
 }
 
 #[test]
 fn variables_that_matter_to_node_or_the_launcher_lead_through_node() {
-    let world = World::new();
+    let Some(world) = world() else { return };
     let (bin, _) = usual(&world);
     world.learn(&bin);
     for (name, value) in [
@@ -78,37 +73,37 @@ fn variables_that_matter_to_node_or_the_launcher_lead_through_node() {
         ("NODE_OPTIONS", ""),
         ("NODE_PATH", "/somewhere"),
     ] {
-        let record = world.launch(world.exec(&bin).env(name, value)).through_node();
+        let record = world.launch(world.exec_in(&bin).env(name, value)).through_node();
         assert_eq!(record.var(name).as_deref(), Some(value));
     }
-    let bun = world.exec(&bin).env("npm_config_user_agent", "bun/1.2");
+    let bun = world.exec_in(&bin).env("npm_config_user_agent", "bun/1.2");
     assert_eq!(world.launch(bun).through_node().var("CODEX_MANAGED_BY_BUN").as_deref(), Some("1"));
-    world.launch(world.exec(&bin)).natively();
+    world.launch(world.exec_in(&bin)).natively();
     assert_eq!(world.lessons(), 3);
 }
 
 #[test]
 fn native_start_false_is_as_before_and_learns_nothing() {
-    let world = World::new();
+    let Some(world) = world() else { return };
     let (bin, _) = usual(&world);
     let settings = world.pool_home().join("config.toml");
     let on = fs::read_to_string(&settings).expect("settings");
     let off = format!("{on}native_start = false\n");
     fs::write(&settings, &off).expect("write settings");
-    world.launch(world.exec(&bin)).through_node();
+    world.launch(world.exec_in(&bin)).through_node();
     world.settle();
     assert_eq!((world.lessons(), world.tried().len()), (0, 0));
     fs::write(&settings, &on).expect("write settings");
     world.learn(&bin);
     fs::write(&settings, &off).expect("write settings");
-    world.launch(world.exec(&bin)).through_node();
+    world.launch(world.exec_in(&bin)).through_node();
 }
 
 #[test]
 fn what_is_known_is_used_without_the_pool_and_without_its_lock() {
-    let world = World::new();
+    let Some(world) = world() else { return };
     let (bin, _) = usual(&world);
-    let off = || world.exec(&bin).env("CODEX_POOL", "off");
+    let off = || world.exec_in(&bin).env("CODEX_POOL", "off");
     let version = || world.cmd_in(&world.shim(), &[&bin]).arg("--version");
     for cmd in [off(), version()] {
         world.launch(cmd).through_node();
@@ -118,7 +113,7 @@ fn what_is_known_is_used_without_the_pool_and_without_its_lock() {
     world.learn(&bin);
     let lock = fs::File::open(world.pool_home().join("pool.lock")).expect("the lock");
     lock.lock().expect("lock");
-    for cmd in [off(), version(), world.exec(&bin)] {
+    for cmd in [off(), version(), world.exec_in(&bin)] {
         world.launch(cmd).natively();
     }
 }

@@ -4,10 +4,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use testkit::files::write_program;
 use testkit::probe::Record;
-use testkit::{version, versions};
+use testkit::{World, real_codex, version, versions};
 
-use crate::world::{World, comparable, link_to, npm, packages, put, usual};
+use crate::world::{Installation as _, comparable, link_to, npm, packages, usual, world};
 
 /// Learns, launches, and requires the record of a start by the launcher itself.
 #[track_caller]
@@ -48,7 +49,7 @@ fn limit_descriptors(cmd: &mut testkit::Cmd) {
 #[test]
 fn an_npm_installation_starts_natively_as_its_launcher_would_start_it() {
     for version in versions() {
-        let world = World::new();
+        let (Some(_), Some(world)) = (real_codex(&version), world()) else { return };
         let bin = world.root().join("npm/bin");
         npm(&version, &world.root().join("npm/lib/node_modules"), &bin.join("codex"));
         let record = same(&world, &bin);
@@ -62,7 +63,7 @@ fn an_npm_installation_starts_natively_as_its_launcher_would_start_it() {
 
 #[test]
 fn a_local_npm_installation_starts_natively() {
-    let world = World::new();
+    let Some(world) = world() else { return };
     let modules = world.root().join("prefix/node_modules");
     npm(&version(), &modules, &modules.join(".bin/codex"));
     same(&world, &modules.join(".bin"));
@@ -85,14 +86,14 @@ fn pnpm(world: &World) -> PathBuf {
 
 #[test]
 fn a_pnpm_installation_starts_natively_with_what_its_shell_script_sets() {
-    let world = World::new();
+    let Some(world) = world() else { return };
     let global = pnpm(&world);
     let bin = world.home().join(".local/share/pnpm");
     let target = "global/5/node_modules/@openai/codex/bin/codex.js";
     let node_path = global.join(".pnpm/node_modules").display().to_string();
-    put(
+    write_program(
         &bin.join("codex"),
-        &format!(
+        format!(
             r#"#!/bin/sh
 basedir=$(dirname "$(echo "$0" | sed -e 's,\\,/,g')")
 
@@ -120,20 +121,20 @@ fi
 
 #[test]
 fn a_pnpm_installation_with_links_is_pnpms_only_as_long_as_its_mark_is_there() {
-    let world = World::new();
+    let Some(world) = world() else { return };
     let global = pnpm(&world);
     let bin = world.home().join(".local/share/pnpm");
     link_to(&global.join("node_modules/@openai/codex/bin/codex.js"), &bin.join("codex"));
     let record = same(&world, &bin);
     assert_eq!(record.var("CODEX_MANAGED_BY_PNPM").as_deref(), Some("1"));
     fs::remove_file(global.join("node_modules/.modules.yaml")).expect("remove");
-    let record = world.launch(world.exec(&bin)).through_node();
+    let record = world.launch(world.exec_in(&bin)).through_node();
     assert_eq!(record.var("CODEX_MANAGED_BY_PNPM"), None);
 }
 
 #[test]
 fn a_bun_installation_starts_natively_as_buns() {
-    let world = World::new();
+    let Some(world) = world() else { return };
     let bin = world.home().join(".bun/bin");
     npm(&version(), &world.home().join(".bun/install/global/node_modules"), &bin.join("codex"));
     let record = same(&world, &bin);
@@ -143,7 +144,7 @@ fn a_bun_installation_starts_natively_as_buns() {
 
 #[test]
 fn each_node_version_of_nvm_has_its_own_codex_which_starts_natively() {
-    let world = World::new();
+    let Some(world) = world() else { return };
     let versions = world.home().join(".nvm/versions/node");
     let bins = ["v20.1.0", "v22.2.0"].map(|name| {
         let dir = versions.join(name);
@@ -157,7 +158,7 @@ fn each_node_version_of_nvm_has_its_own_codex_which_starts_natively() {
     }
     for _ in 0..2 {
         for bin in &bins {
-            let record = world.launch(world.exec(bin)).natively();
+            let record = world.launch(world.exec_in(bin)).natively();
             let root = bin.parent().expect("a version").join("lib/node_modules/@openai/codex");
             let root = root.canonicalize().expect("it is there");
             assert_eq!(record.var("CODEX_MANAGED_PACKAGE_ROOT").map(PathBuf::from), Some(root));
@@ -168,7 +169,7 @@ fn each_node_version_of_nvm_has_its_own_codex_which_starts_natively() {
 
 #[test]
 fn another_node_for_the_same_codex_is_learnt_for_itself() {
-    let world = World::new();
+    let Some(world) = world() else { return };
     let (bin, _) = usual(&world);
     world.learn(&bin);
     let other = world.root().join("other");
@@ -177,6 +178,6 @@ fn another_node_for_the_same_codex_is_learnt_for_itself() {
     world.launch(exec()).through_node();
     world.settle();
     world.launch(exec()).natively();
-    world.launch(world.exec(&bin)).natively();
+    world.launch(world.exec_in(&bin)).natively();
     assert_eq!(world.learnt().len(), 2);
 }

@@ -2,32 +2,33 @@
 
 use std::fs;
 
-use testkit::{bins, wait_for, wait_until};
+use testkit::files::{write_program, write_script};
+use testkit::{SOON, bins, wait_for, wait_until};
 
-use crate::world::{SOON, World, put, script, usual};
+use crate::world::{Installation as _, usual, world};
 
 #[test]
 fn learning_never_delays_a_launch() {
-    let world = World::new();
+    let Some(world) = world() else { return };
     let (bin, _) = usual(&world);
     world.shut_gate();
     for _ in 0..2 {
-        world.launch(world.exec(&bin)).through_node();
+        world.launch(world.exec_in(&bin)).through_node();
     }
     wait_until("a lesson that waits", SOON, || world.lessons() == 1);
     assert_eq!(world.learnt().len(), 0);
     fs::write(world.gate(), "").expect("write");
     wait_for("what was learnt", SOON, || world.learnt().pop());
     world.settle();
-    world.launch(world.exec(&bin)).natively();
+    world.launch(world.exec_in(&bin)).natively();
     assert_eq!(world.lessons(), 3);
 }
 
 #[test]
 fn launches_at_once_learn_once() {
-    let world = World::new();
+    let Some(world) = world() else { return };
     let (bin, _) = usual(&world);
-    let running: Vec<_> = (0..8).map(|_| world.exec(&bin).spawn()).collect();
+    let running: Vec<_> = (0..8).map(|_| world.exec_in(&bin).spawn()).collect();
     for launch in running {
         launch.wait().ok();
     }
@@ -38,11 +39,11 @@ fn launches_at_once_learn_once() {
 
 #[test]
 fn a_launcher_that_is_no_javascript_starts_as_before() {
-    let world = World::new();
+    let Some(world) = world() else { return };
     let bin = world.root().join("other");
-    script(&bin.join("codex"), &format!("exec '{}' \"$@\"", bins::standin_probe().display()));
+    write_script(&bin.join("codex"), &format!("exec '{}' \"$@\"", bins::standin_probe().display()));
     for _ in 0..2 {
-        world.launch(world.exec(&bin)).natively();
+        world.launch(world.exec_in(&bin)).natively();
         world.settle();
     }
     assert!(!world.pool_home().join("native").exists());
@@ -50,7 +51,7 @@ fn a_launcher_that_is_no_javascript_starts_as_before() {
 
 #[test]
 fn javascript_of_another_package_is_never_run_to_learn() {
-    let world = World::new();
+    let Some(world) = world() else { return };
     let bin = world.root().join("other/bin");
     fs::create_dir_all(&bin).expect("a folder");
     fs::write(bin.with_file_name("package.json"), r#"{"name":"codex-wrapper"}"#).expect("write");
@@ -58,9 +59,9 @@ fn javascript_of_another_package_is_never_run_to_learn() {
     let text = format!(
         "require('child_process').spawnSync({probe:?}, process.argv.slice(2), {{stdio: 'inherit'}});\n"
     );
-    put(&bin.join("codex"), &format!("#!/usr/bin/env node\n{text}"));
+    write_program(&bin.join("codex"), format!("#!/usr/bin/env node\n{text}"));
     for _ in 0..2 {
-        world.launch(world.exec(&bin)).through_node();
+        world.launch(world.exec_in(&bin)).through_node();
         world.settle();
     }
     assert_eq!((world.lessons(), world.learnt().len()), (0, 0));
@@ -69,12 +70,12 @@ fn javascript_of_another_package_is_never_run_to_learn() {
 
 #[test]
 fn a_failure_is_not_repeated_until_something_changes() {
-    let world = World::new();
+    let Some(world) = world() else { return };
     let (bin, native) = usual(&world);
     let aside = native.with_extension("aside");
     fs::rename(&native, &aside).expect("move away");
     for _ in 0..3 {
-        world.exec(&bin).run().expect(1);
+        world.exec_in(&bin).run().expect(1);
         world.settle();
     }
     assert_eq!((world.lessons(), world.learnt().len()), (1, 0));
@@ -86,12 +87,12 @@ fn a_failure_is_not_repeated_until_something_changes() {
     fs::write(path, tried.to_string()).expect("write");
     fs::rename(&aside, &native).expect("move back");
     world.learn(&bin);
-    world.launch(world.exec(&bin)).natively();
+    world.launch(world.exec_in(&bin)).natively();
 }
 
 #[test]
 fn what_is_known_of_an_installation_that_is_gone_is_forgotten() {
-    let world = World::new();
+    let Some(world) = world() else { return };
     let (bin, _) = usual(&world);
     world.learn(&bin);
     let moved = world.root().join("moved");

@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::PathBuf;
 
-use testkit::version;
+use testkit::files::write_program;
+use testkit::{SOON, World, version, wait_for};
 
-use crate::world::{World, npm, put, usual};
+use crate::world::{Installation as _, npm, usual, world};
 
 /// An installation whose launcher first does this.
 fn mischievous(world: &World, first: &str) -> PathBuf {
@@ -14,7 +15,7 @@ fn mischievous(world: &World, first: &str) -> PathBuf {
     npm(&version(), &modules, &bin.join("codex"));
     let launcher = modules.join("@openai/codex/bin/codex.js");
     let text = fs::read_to_string(&launcher).expect("read");
-    put(&launcher, &text.replacen("const __filename", &format!("{first}\nconst __filename"), 1));
+    write_program(&launcher, text.replacen("const __filename", &format!("{first}\nconst __filename"), 1));
     bin
 }
 
@@ -39,13 +40,13 @@ fn a_launcher_that_does_more_than_start_codex_is_not_learnt_and_does_it_only_in_
             "import { appendFileSync } from 'fs'; await fetch('http://127.0.0.1:PORT/'); appendFileSync('LOG', 'x');",
         ),
     ] {
-        let world = World::new();
+        let Some(world) = world() else { return };
         let log = world.root().join("mischief");
         let first = first.replace("LOG", &log.display().to_string());
         let first = first.replace("PORT", &world.backend().port().to_string());
         let bin = mischievous(&world, &first);
         for _ in 0..2 {
-            world.launch(world.exec(&bin)).through_node();
+            world.launch(world.exec_in(&bin)).through_node();
             world.settle();
         }
         let tried = world.tried().remove(0).1;
@@ -64,9 +65,9 @@ fn a_launcher_whose_answer_depends_on_more_is_not_learnt() {
         ("depends on more", "process.env.COPY = process.env.PATH;"),
         ("is no Node", "process.exit(0);"),
     ] {
-        let world = World::new();
+        let Some(world) = world() else { return };
         let bin = mischievous(&world, first);
-        let cmd = world.exec(&bin);
+        let cmd = world.exec_in(&bin);
         if what == "is no Node" {
             cmd.run();
         } else {
@@ -82,7 +83,7 @@ fn a_launcher_whose_answer_depends_on_more_is_not_learnt() {
 
 #[test]
 fn a_path_that_the_launcher_extends_is_extended_for_every_path() {
-    let world = World::new();
+    let Some(world) = world() else { return };
     let bin = mischievous(&world, "process.env.PATH = `/vendor/path:${process.env.PATH}`;");
     world.learn(&bin);
     let record = world.launch(world.cmd_in(&world.shim(), &[&bin, "/more".as_ref()]).arg("exec")).natively();
@@ -93,16 +94,16 @@ fn a_path_that_the_launcher_extends_is_extended_for_every_path() {
 
 #[test]
 fn nothing_of_the_users_environment_is_kept() {
-    let world = World::new();
+    let Some(world) = world() else { return };
     let (bin, _) = usual(&world);
     let secret = "a-very-secret-value";
     let exec = world
-        .exec(&bin)
+        .exec_in(&bin)
         .env("OPENAI_API_KEY", secret)
         .env("CODEX_MANAGED_BY_NPM", secret)
         .env("MINE", secret);
     world.launch(exec).through_node();
-    testkit::wait_for("what was learnt", crate::world::SOON, || world.learnt().pop());
+    wait_for("what was learnt", SOON, || world.learnt().pop());
     world.settle();
     let dir = world.pool_home().join("native");
     for entry in fs::read_dir(&dir).expect("list").flatten() {
@@ -113,6 +114,6 @@ fn nothing_of_the_users_environment_is_kept() {
         assert_eq!(mode & 0o077, 0, "{}", entry.path().display());
     }
     // Nor do they come back.
-    let record = world.launch(world.exec(&bin).env("CODEX_MANAGED_BY_NPM", "other")).natively();
+    let record = world.launch(world.exec_in(&bin).env("CODEX_MANAGED_BY_NPM", "other")).natively();
     assert_eq!(record.var("CODEX_MANAGED_BY_NPM").as_deref(), Some("1"));
 }

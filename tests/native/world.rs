@@ -4,24 +4,24 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
+use testkit::files::{copy_program, write_script};
 use testkit::probe::{Record, text};
-use testkit::{Cmd, Codex, Output, Sandbox, bins, find_program, real_codex, version, wait_for, wait_until};
+use testkit::{
+    Cmd, Codex, Output, SOON, World, bins, find_program, needs, real_codex, version, wait_for, wait_until,
+};
 
-/// How long to wait for something that takes a second, on a machine that is busy.
-pub(crate) const SOON: Duration = Duration::from_secs(60);
-
-/// A sandbox with a pool of one account, and no Codex yet.
-pub(crate) struct World {
-    pub(crate) sandbox: Sandbox,
-}
-
-impl std::ops::Deref for World {
-    type Target = Sandbox;
-    fn deref(&self) -> &Sandbox {
-        &self.sandbox
-    }
+/// A world with a pool of one account, and no Codex yet. `None` where there is no launcher to install: the test is left
+/// out then.
+#[track_caller]
+pub(crate) fn world() -> Option<World> {
+    needs("node")?;
+    real_codex(&version())?;
+    let world = World::with(Codex::Missing, &["alice"]);
+    world.link_admin();
+    world.settings("background_refresh = false\n");
+    world.node(&world.root().join("node"));
+    Some(world)
 }
 
 /// How a launch went: what the native program recorded, and the process that was started.
@@ -48,21 +48,49 @@ impl Launched {
     }
 }
 
-impl World {
-    pub(crate) fn new() -> World {
-        let world = World { sandbox: Sandbox::builder().codex(Codex::Missing).build() };
-        world.import("alice");
-        symlink(bins::codex_pool(), world.pool_home().join("bin/codex-pool")).expect("link");
-        fs::write(world.pool_home().join("config.toml"), "background_refresh = false\n").expect("settings");
-        world.node(&world.root().join("node"));
-        world
-    }
-
+/// What these tests do with an installation of Codex.
+pub(crate) trait Installation {
     /// A Node in that folder that notes its runs. One that learns waits for the file `gate`, if that is asked for.
-    pub(crate) fn node(&self, dir: &Path) -> PathBuf {
+    fn node(&self, dir: &Path) -> PathBuf;
+
+    /// Makes runs that learn wait for [`World::gate`].
+    fn shut_gate(&self);
+
+    /// Runs of Node: its path and the first argument of each.
+    fn nodes(&self) -> Vec<String>;
+
+    /// Runs of Node that learnt.
+    fn lessons(&self) -> usize;
+
+    /// Any program, with these folders ahead on PATH, and Node behind them.
+    fn cmd_in(&self, program: &Path, dirs: &[&Path]) -> Cmd;
+
+    /// `codex exec hi` through the shim, with the Codex in that folder.
+    fn exec_in(&self, bin: &Path) -> Cmd;
+
+    /// Launches, and gives the record of the native program.
+    #[track_caller]
+    fn launch(&self, cmd: Cmd) -> Launched;
+
+    /// Launches until it is learnt what the Codex in that folder starts.
+    #[track_caller]
+    fn learn(&self, bin: &Path);
+
+    /// Waits until nothing of this world runs.
+    fn settle(&self);
+
+    /// What was learnt: files and texts, those about attempts under another name.
+    fn learnt(&self) -> Vec<(PathBuf, String)>;
+
+    /// Attempts to learn.
+    fn tried(&self) -> Vec<(PathBuf, String)>;
+}
+
+impl Installation for World {
+    fn node(&self, dir: &Path) -> PathBuf {
         let real = find_program("node").expect("Node");
-        let (log, gate, shut) = (self.log(), self.gate(), self.root().join("shut"));
-        script(
+        let (log, gate, shut) = (log(self), self.gate(), self.root().join("shut"));
+        write_script(
             &dir.join("node"),
             &format!(
                 "echo \"$0 $1\" >> '{}'\nif [ \"$1\" = --require ] && [ -e '{}' ]; then\n\
@@ -75,31 +103,19 @@ impl World {
         )
     }
 
-    /// Makes runs that learn wait for [`World::gate`].
-    pub(crate) fn shut_gate(&self) {
+    fn shut_gate(&self) {
         fs::write(self.root().join("shut"), "").expect("write");
     }
 
-    pub(crate) fn gate(&self) -> PathBuf {
-        self.root().join("gate")
+    fn nodes(&self) -> Vec<String> {
+        fs::read_to_string(log(self)).unwrap_or_default().lines().map(str::to_owned).collect()
     }
 
-    fn log(&self) -> PathBuf {
-        self.root().join("nodes")
-    }
-
-    /// Runs of Node: its path and the first argument of each.
-    pub(crate) fn nodes(&self) -> Vec<String> {
-        fs::read_to_string(self.log()).unwrap_or_default().lines().map(str::to_owned).collect()
-    }
-
-    /// Runs of Node that learnt.
-    pub(crate) fn lessons(&self) -> usize {
+    fn lessons(&self) -> usize {
         self.nodes().iter().filter(|line| line.ends_with("--require")).count()
     }
 
-    /// Any program, with these folders ahead on PATH, and Node behind them.
-    pub(crate) fn cmd_in(&self, program: &Path, dirs: &[&Path]) -> Cmd {
+    fn cmd_in(&self, program: &Path, dirs: &[&Path]) -> Cmd {
         let node = self.root().join("node");
         let shim = self.pool_home().join("bin");
         let own = [shim.as_path()].into_iter().chain(dirs.iter().copied());
@@ -107,14 +123,12 @@ impl World {
         self.cmd(program).env("PATH", path.expect("no colon"))
     }
 
-    /// `codex exec hi` through the shim, with the Codex in that folder.
-    pub(crate) fn exec(&self, bin: &Path) -> Cmd {
+    fn exec_in(&self, bin: &Path) -> Cmd {
         self.cmd_in(&self.shim(), &[bin]).args(["exec", "hi", ""])
     }
 
-    /// Launches, and gives the record of the native program.
     #[track_caller]
-    pub(crate) fn launch(&self, cmd: Cmd) -> Launched {
+    fn launch(&self, cmd: Cmd) -> Launched {
         let out = self.root().join("record.json");
         let _ = fs::remove_file(&out);
         let before = self.nodes().len() - self.lessons();
@@ -125,42 +139,42 @@ impl World {
         Launched { record: Record::read(&out), pid, nodes }
     }
 
-    /// Launches until it is learnt what the Codex in that folder starts.
     #[track_caller]
-    pub(crate) fn learn(&self, bin: &Path) {
+    fn learn(&self, bin: &Path) {
         let before = self.learnt();
-        self.launch(self.exec(bin)).through_node();
+        self.launch(self.exec_in(bin)).through_node();
         wait_for("what was learnt", SOON, || (self.learnt() != before).then_some(()));
         self.settle();
     }
 
-    /// Waits until nothing of this world runs.
-    pub(crate) fn settle(&self) {
+    fn settle(&self) {
         wait_until("the end of everything", SOON, || self.processes().is_empty());
     }
 
-    /// What was learnt: files and texts, those about attempts under another name.
-    pub(crate) fn learnt(&self) -> Vec<(PathBuf, String)> {
-        self.known("json")
+    fn learnt(&self) -> Vec<(PathBuf, String)> {
+        known(self, "json")
     }
 
-    /// Attempts to learn.
-    pub(crate) fn tried(&self) -> Vec<(PathBuf, String)> {
-        self.known("tried")
+    fn tried(&self) -> Vec<(PathBuf, String)> {
+        known(self, "tried")
     }
+}
 
-    fn known(&self, extension: &str) -> Vec<(PathBuf, String)> {
-        let files = fs::read_dir(self.pool_home().join("native")).into_iter().flatten().flatten();
-        let files = files.map(|e| e.path()).filter(|path| path.extension().is_some_and(|e| e == extension));
-        let mut all: Vec<_> = files.filter_map(|p| Some((p.clone(), fs::read_to_string(&p).ok()?))).collect();
-        all.sort();
-        all
-    }
+fn log(world: &World) -> PathBuf {
+    world.root().join("nodes")
+}
+
+fn known(world: &World, extension: &str) -> Vec<(PathBuf, String)> {
+    let files = fs::read_dir(world.pool_home().join("native")).into_iter().flatten().flatten();
+    let files = files.map(|e| e.path()).filter(|path| path.extension().is_some_and(|e| e == extension));
+    let mut all: Vec<_> = files.filter_map(|p| Some((p.clone(), fs::read_to_string(&p).ok()?))).collect();
+    all.sort();
+    all
 }
 
 /// The folder `node_modules` of the real Codex of that version.
 pub(crate) fn node_modules(version: &str) -> PathBuf {
-    let real = real_codex(version).unwrap_or_else(|e| panic!("no real Codex: {e}"));
+    let real = real_codex(version).expect("looked for before");
     real.launcher.parent().and_then(Path::parent).expect("node_modules/.bin").to_owned()
 }
 
@@ -178,10 +192,8 @@ pub(crate) fn packages(version: &str, launcher: &Path, platform: &dyn Fn(&str) -
     copy(&from.join(&name).join("package.json"), &to.join("package.json"));
     let mut triples = fs::read_dir(from.join(&name).join("vendor")).expect("list").flatten();
     let native = to.join("vendor").join(triples.next().expect("a triple").file_name()).join("bin/codex");
-    fs::create_dir_all(native.parent().expect("a folder")).expect("a folder");
     // A copy: the identity of the program is what the tests change.
-    testkit::Cmd::new("/bin/cp").arg(bins::standin_probe()).arg(&native).run().ok();
-    native
+    copy_program(&bins::standin_probe(), &native)
 }
 
 /// As `npm install --prefix DIR` or `npm install -g` lays it out: `<modules>/@openai/…`. The native program.
@@ -207,20 +219,6 @@ pub(crate) fn link_to(target: &Path, link: &Path) {
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to.parent().expect("a folder")).expect("make a folder");
     fs::copy(from, to).unwrap_or_else(|e| panic!("copy {}: {e}", from.display()));
-}
-
-/// Puts a program at that place. Another process writes it: a child that some other test forks while we have it
-/// open for writing would keep it from being executed.
-pub(crate) fn put(path: &Path, text: &str) -> PathBuf {
-    fs::create_dir_all(path.parent().expect("a folder")).expect("make a folder");
-    let script = "PATH=/usr/bin:/bin; cat > \"$0.new\" && chmod 755 \"$0.new\" && mv \"$0.new\" \"$0\"";
-    Cmd::new("/bin/sh").args(["-c", script]).arg(path).stdin(text).run().ok();
-    path.to_owned()
-}
-
-/// Puts a shell script at that place.
-pub(crate) fn script(path: &Path, text: &str) -> PathBuf {
-    put(path, &format!("#!/bin/sh\n{text}\n"))
 }
 
 /// A record without what no two launches have in common: variables of ours and of shells, and numbers of processes.

@@ -64,7 +64,7 @@ pub fn texts_below(dir: &Path) -> BTreeMap<PathBuf, String> {
 
 /// Puts a shell script there, in place of what there is.
 pub fn write_script(path: &Path, text: &str) -> PathBuf {
-    put(path, format!("#!/bin/sh\n{text}\n"))
+    write_program(path, format!("#!/bin/sh\n{text}\n"))
 }
 
 /// Puts a copy of a program there, in place of what there is.
@@ -72,14 +72,17 @@ pub fn write_script(path: &Path, text: &str) -> PathBuf {
 /// # Panics
 /// If the program cannot be read.
 pub fn copy_program(program: &Path, path: &Path) -> PathBuf {
-    put(path, fs::read(program).expect("read the program"))
+    write_program(path, fs::read(program).expect("read the program"))
 }
 
-/// Another process writes it: a child that some other test forks while we have it open for writing would keep it from
-/// being executed.
-fn put(path: &Path, bytes: impl Into<Vec<u8>>) -> PathBuf {
+/// Puts a program there, in place of what there is. Another process writes it: a child that some other test forks while
+/// we have it open for writing would keep it from being executed.
+///
+/// # Panics
+/// If that fails.
+pub fn write_program(path: &Path, bytes: impl AsRef<[u8]>) -> PathBuf {
     fs::create_dir_all(path.parent().expect("a folder")).expect("make a folder");
-    let script = "PATH=/usr/bin:/bin; rm -f \"$0\" && cat > \"$0\" && chmod 755 \"$0\"";
-    Cmd::new("/bin/sh").args(["-c", script]).arg(path).stdin(bytes).run().ok();
+    let script = "PATH=/usr/bin:/bin; cat > \"$0.new\" && chmod 755 \"$0.new\" && mv \"$0.new\" \"$0\"";
+    Cmd::new("/bin/sh").args(["-c", script]).arg(path).stdin(bytes.as_ref()).run().ok();
     path.to_owned()
 }
