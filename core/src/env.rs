@@ -1,5 +1,5 @@
-//! The process's surroundings, read once at the top and passed down. Nothing else reads the
-//! environment, the current folder or the clock.
+//! The environment and the current folder, read once at the top and passed down, and the time of day. Decisions get
+//! the time as an argument.
 
 use std::ffi::{CStr, OsStr, OsString, c_char};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};

@@ -1,4 +1,4 @@
-//! Time as codex-pool keeps it: Unix seconds in `i64`. The clock itself is read in `env` only.
+//! Time as codex-pool keeps it: Unix seconds in `i64`. Reads no clock: decisions get the time as an argument.
 
 /// A day, seconds.
 pub const DAY: i64 = 86_400;
