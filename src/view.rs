@@ -209,7 +209,7 @@ pub(crate) fn problem(view: &AccountView) -> Option<String> {
     match (view.account.auth.explain(), view.account.remedy()) {
         (Some(what), Some(remedy)) => Some(format!("{what}; {remedy}")),
         _ if view.interrupted => Some(format!(
-            "a token refresh was interrupted; `codex-pool refresh {}` finds out whether a login is needed",
+            "a token renewal was interrupted; `codex-pool refresh {}` finds out whether a login is needed",
             view.account.word()
         )),
         _ => view.error.clone(),

@@ -217,7 +217,7 @@ impl Question {
         }
         if !others.is_empty() {
             warnings.push(format!(
-                "{live} is in use by {}. After a switch they stop with an error at their next token refresh",
+                "{live} is in use by {}. After a switch they stop with an error at their next token renewal",
                 names(others)
             ));
         }

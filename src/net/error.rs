@@ -1,4 +1,4 @@
-//! How a request can go wrong, in words for the user and in kinds for the engine.
+//! The errors of requests: kinds for the program, text for the user.
 
 use std::fmt;
 use std::io;
@@ -8,23 +8,23 @@ use codex_pool_core::text::clean;
 use serde_json::Value;
 use ureq::{Timeout, http};
 
-/// Longest back-off that the service may ask for, seconds.
+/// The longest pause that the service may ask for, seconds.
 const MAX_RETRY_AFTER: i64 = 3_600;
 
-/// What went wrong. Never holds a secret.
+/// Why a request failed. Never contains a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NetError {
-    /// Our own rules forbid the request; it was not made.
+    /// Our own rules forbid the request. It was not made.
     Refused(String),
-    /// No connection: no network, name lookup, proxy, certificates. Nothing was sent.
+    /// There is no connection: network, name lookup, proxy, certificates. Nothing was sent.
     Unreachable(String),
-    /// No connection within the time limit. Nothing was sent.
+    /// There was no connection within the time limit. Nothing was sent.
     ConnectTimeout(String),
-    /// The connection broke when the request may have been sent already.
+    /// The connection broke. The request may have been sent.
     Broken(String),
-    /// No whole answer within the time limit; the request may have been carried out.
+    /// There was no whole answer within the time limit. The request may have been carried out.
     Timeout(String),
-    /// The answer is a redirect, which is never followed with a token.
+    /// The answer is a redirect. With a token none is followed.
     Redirected,
     /// The answer is not what the service documents.
     Garbled,
@@ -32,7 +32,7 @@ pub(crate) enum NetError {
     Service(ServiceError),
 }
 
-/// An error that the service answered, made safe to show.
+/// An error that the service answered, safe to show.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ServiceError {
     /// The HTTP status.
@@ -46,12 +46,27 @@ pub(crate) struct ServiceError {
 }
 
 impl NetError {
-    /// Whether the service may have acted on the request although no answer came.
-    pub(crate) fn fate_unknown(&self) -> bool {
+    /// Returns whether the service may have carried out the request although no answer came.
+    pub(crate) fn outcome_unknown(&self) -> bool {
         matches!(self, NetError::Broken(_) | NetError::Timeout(_) | NetError::Garbled)
     }
 
-    /// Sorts one of ureq's errors. Its text may hold a URL, and ours have no secrets in them.
+    /// Returns whether there is no connection, and so none for other requests either.
+    pub(crate) fn is_offline(&self) -> bool {
+        matches!(self, NetError::Unreachable(_) | NetError::ConnectTimeout(_))
+    }
+
+    /// Returns whether the service does not accept the access token.
+    pub(crate) fn is_token_rejected(&self) -> bool {
+        matches!(self, NetError::Service(e) if e.status == 401)
+    }
+
+    /// Returns whether the account was removed from its workspace.
+    pub(crate) fn is_workspace_removed(&self) -> bool {
+        matches!(self, NetError::Service(e) if matches!(e.status, 402 | 403) && e.names("deactivated_workspace"))
+    }
+
+    /// Converts an error of ureq. Its text may contain a URL, and URLs of ours contain no secrets.
     pub(super) fn of_ureq(error: &ureq::Error, host: &str) -> NetError {
         let host = clean(host, &[]);
         match error {
@@ -66,7 +81,7 @@ impl NetError {
             ureq::Error::Tls(_) | ureq::Error::Pem(_) | ureq::Error::TlsRequired => {
                 NetError::Unreachable(format!("no TLS with {host}: {}", clean(&error.to_string(), &[])))
             }
-            ureq::Error::Rustls(e) => certificate(&e.to_string(), &host),
+            ureq::Error::Rustls(e) => NetError::of_tls(e, &host),
             ureq::Error::Io(e) => NetError::of_io(e, &host),
             ureq::Error::BadUri(_) | ureq::Error::Http(_) => {
                 NetError::Refused(format!("the request to {host} cannot be made"))
@@ -87,24 +102,29 @@ impl NetError {
                 NetError::Unreachable(format!("{host} cannot be reached from here"))
             }
             Kind::TimedOut => NetError::Timeout(host.to_owned()),
-            // rustls' own errors come wrapped like this, from the handshake.
-            Kind::InvalidData => certificate(&error.to_string(), host),
+            // So come the errors of a TLS handshake.
+            Kind::InvalidData => match error.get_ref().and_then(|e| e.downcast_ref()) {
+                Some(error) => NetError::of_tls(error, host),
+                None => NetError::Broken(host.to_owned()),
+            },
             Kind::InvalidInput => NetError::Unreachable(format!("{host} has no address")),
             _ => NetError::Broken(host.to_owned()),
         }
     }
-}
 
-/// A TLS failure. One about certificates happened before anything was sent.
-fn certificate(text: &str, host: &str) -> NetError {
-    if text.contains("certificate") {
-        NetError::Unreachable(format!(
-            "the certificate of {host} is not trusted ({}); behind a company's proxy, \
-             set CODEX_CA_CERTIFICATE to its CA's PEM file",
-            clean(text, &[])
-        ))
-    } else {
-        NetError::Broken(host.to_owned())
+    /// An error about certificates comes before anything is sent.
+    fn of_tls(error: &rustls::Error, host: &str) -> NetError {
+        use rustls::Error::{InvalidCertRevocationList, InvalidCertificate, NoCertificatesPresented};
+        match error {
+            InvalidCertificate(_) | NoCertificatesPresented | InvalidCertRevocationList(_) => {
+                NetError::Unreachable(format!(
+                    "the certificate of {host} is not trusted ({}); behind a company's proxy, \
+                     set CODEX_CA_CERTIFICATE to its CA's PEM file",
+                    clean(&error.to_string(), &[])
+                ))
+            }
+            _ => NetError::Broken(host.to_owned()),
+        }
     }
 }
 
@@ -142,7 +162,7 @@ impl fmt::Display for ServiceError {
 }
 
 impl ServiceError {
-    /// Reads an error answer, whatever its form.
+    /// Reads an answer that is an error, in any of its forms.
     pub(super) fn read(status: u16, headers: &http::HeaderMap, body: &[u8], secret: &Secret) -> ServiceError {
         let retry_after = headers.get(http::header::RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok());
         let tree: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
@@ -158,9 +178,9 @@ impl ServiceError {
         }
     }
 
-    /// Whether this is the error of that code, or of that name in its text.
-    pub(crate) fn says(&self, word: &str) -> bool {
-        [&self.code, &self.message].into_iter().flatten().any(|text| text.contains(word))
+    /// Returns whether the error has this code, or names it in its text.
+    fn names(&self, code: &str) -> bool {
+        [&self.code, &self.message].into_iter().flatten().any(|text| text.contains(code))
     }
 }
 
@@ -185,15 +205,15 @@ mod tests {
         assert_eq!(e.code.as_deref(), Some("refresh_token_reused"));
         assert_eq!(e.message.as_deref(), Some("token … [31mused"));
         assert_eq!(read(400, r#"{"error":"invalid_grant"}"#).code.as_deref(), Some("invalid_grant"));
-        assert!(read(402, r#"{"detail":{"code":"deactivated_workspace"}}"#).says("deactivated_workspace"));
-        assert!(read(403, r#"{"detail":"deactivated_workspace"}"#).says("deactivated_workspace"));
+        assert!(read(402, r#"{"detail":{"code":"deactivated_workspace"}}"#).names("deactivated_workspace"));
+        assert!(read(403, r#"{"detail":"deactivated_workspace"}"#).names("deactivated_workspace"));
         for odd in ["", "<html>", "[1]", "{\"error\":3}", "nul\0"] {
             assert_eq!((read(500, odd).code, read(500, odd).message), (None, None), "{odd}");
         }
     }
 
     #[test]
-    fn a_wish_to_wait_is_bounded() {
+    fn a_pause_is_bounded() {
         assert_eq!(read(429, "").retry_after, Some(MAX_RETRY_AFTER));
     }
 }

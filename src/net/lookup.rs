@@ -1,4 +1,4 @@
-//! Name lookup that is an error where ureq's own panics: when the system gives no thread for it.
+//! Name lookup for ureq. Its own panics if the system gives it no thread; here that is an error.
 
 use std::sync::mpsc;
 use std::thread;
@@ -10,7 +10,7 @@ use ureq::unversioned::transport::NextTimeout;
 use ureq::unversioned::transport::time::Duration;
 use ureq::{Agent, Error};
 
-/// An agent that looks names up so.
+/// Returns an agent with this name lookup.
 pub(super) fn agent(config: Config) -> Agent {
     use ureq::unversioned::transport::DefaultConnector;
     Agent::with_parts(config, DefaultConnector::new(), Lookup)
@@ -20,7 +20,7 @@ pub(super) fn agent(config: Config) -> Agent {
 struct Lookup;
 
 impl Resolver for Lookup {
-    /// The lookup itself knows no time limit, so it runs on a thread that may be left behind.
+    /// The system's lookup has no time limit, so it runs on a thread that may be left behind.
     fn resolve(
         &self,
         uri: &Uri,
@@ -31,7 +31,7 @@ impl Resolver for Lookup {
         let unlimited = NextTimeout { after: Duration::NotHappening, ..timeout };
         let (sender, receiver) = mpsc::sync_channel(1);
         thread::Builder::new().spawn(move || {
-            // Nobody listens any more when it took too long.
+            // After the time limit nothing receives it.
             let _ = sender.send(DefaultResolver::default().resolve(&uri, &config, unlimited));
         })?;
         receiver.recv_timeout(*timeout.after).unwrap_or(Err(Error::Timeout(timeout.reason)))

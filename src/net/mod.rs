@@ -1,14 +1,15 @@
-//! The network: the only user of ureq. Asks for usage, refreshes tokens, fetches releases. It reads
-//! no file of the pool and writes none, and nobody calls it while `pool.lock` is held.
+//! The network, and the only user of ureq: fetches usage, renews tokens, downloads releases. Reads and writes no file of
+//! the pool. Never called while `pool.lock` is held.
 
+pub(crate) mod endpoint;
 mod error;
 mod lookup;
-pub(crate) mod place;
-pub(crate) mod reach;
+mod proxy;
+mod reach;
 pub(crate) mod releases;
+mod tls;
 pub(crate) mod token;
-mod trust;
-pub(crate) mod usage;
+mod usage;
 
 use std::time::Duration;
 
@@ -22,50 +23,50 @@ use ureq::{Agent, Body, http};
 
 pub(crate) use error::{NetError, ServiceError};
 
-/// How long a connection may take to be made, name lookup and TLS included.
+/// The time limit of a connection, with name lookup and TLS.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How long a whole request may take.
+/// The time limit of a request.
 const WHOLE: Duration = Duration::from_secs(15);
-/// Larger answers are refused; the service's own are a few KB.
+/// Larger answers are refused, bytes. The service's have a few KB.
 const MAX_ANSWER: u64 = 1 << 20;
 
-/// Agents with the user's proxy and certificates. Cheap to make: certificates are read when the
-/// first https connection is made, and nothing is read from the environment later.
+/// HTTP clients with the user's proxy and certificates. Cheap to make: the system's certificates are read with the first
+/// https connection.
 pub(crate) struct Net {
     direct: Agent,
-    proxied: Option<(Agent, trust::Bypass)>,
+    proxied: Option<Agent>,
 }
 
 impl Net {
-    /// Reads proxy variables and the extra certificates of `CODEX_CA_CERTIFICATE` or `SSL_CERT_FILE`.
+    /// Reads the proxy variables and the certificates of `CODEX_CA_CERTIFICATE` or `SSL_CERT_FILE`.
     ///
     /// # Errors
-    /// If a proxy variable is no address, or the certificates cannot be used: going on without
-    /// them would only fail later, and with a worse message.
+    /// A proxy variable is not an address, or the certificates cannot be used. Without them requests would fail later,
+    /// with a worse message.
     pub(crate) fn new(env: &Env) -> Result<Net> {
-        let tls = trust::tls_config(env)?;
+        let tls = tls::config(env)?;
         let config = |proxy| configure(Agent::config_builder()).tls_config(tls.clone()).proxy(proxy).build();
-        let proxied = trust::proxy(env)?.map(|(proxy, bypass)| (lookup::agent(config(Some(proxy))), bypass));
+        let proxied = proxy::proxy(env)?.map(|proxy| lookup::agent(config(Some(proxy))));
         Ok(Net { direct: lookup::agent(config(None)), proxied })
     }
 
-    /// The agent for a host. Loopback is always reached directly: plain http is allowed there, and
-    /// through a proxy "loopback" would be another machine's.
-    pub(crate) fn agent(&self, host: &str) -> &Agent {
+    /// Returns the agent for a host. Loopback is always reached directly: plain http is allowed there, and a proxy's
+    /// loopback is another machine.
+    fn agent(&self, host: &str) -> &Agent {
         match &self.proxied {
-            Some((agent, bypass)) if !place::is_loopback(host) && !bypass.matches(host) => agent,
+            Some(agent) if !endpoint::is_loopback(host) => agent,
             _ => &self.direct,
         }
     }
 
-    /// An agent for a host that shares no connection with anybody. One from a pool may have been
-    /// closed by the other side, and then nobody could tell whether a request was carried out.
-    fn lone_agent(&self, host: &str) -> Agent {
+    /// Returns an agent for a host that shares no connection. A shared one may have been closed by the other side, and
+    /// then it cannot be told whether a request was carried out.
+    fn unshared_agent(&self, host: &str) -> Agent {
         lookup::agent(self.agent(host).config().clone())
     }
 }
 
-/// Sends a request that carries a secret, and reads the answer's JSON. A redirect is an error.
+/// Sends a request that carries a secret, and returns the answer's JSON. A redirect is an error.
 fn call(agent: &Agent, request: http::Request<Vec<u8>>, secret: &Secret) -> Result<Value, NetError> {
     let host = request.uri().host().unwrap_or("").to_owned();
     let response = agent.run(request).map_err(|e| NetError::of_ureq(&e, &host))?;
@@ -81,7 +82,7 @@ fn call(agent: &Agent, request: http::Request<Vec<u8>>, secret: &Secret) -> Resu
     }
 }
 
-/// What every agent of ours has in common.
+/// Sets what all agents have in common.
 fn configure(builder: ConfigBuilder<AgentScope>) -> ConfigBuilder<AgentScope> {
     builder
         .http_status_as_error(false)

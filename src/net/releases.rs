@@ -1,6 +1,5 @@
-//! Releases of codex-pool itself: where they are, which is the newest, and one of them fetched and verified.
-//! Which repository that is was written into this program when it was released, and is never guessed. No token
-//! goes there.
+//! Releases of codex-pool: where they are, which one is the newest, and downloading and verifying one. The release workflow
+//! writes the repository into the program; it is never guessed. No token is sent.
 
 use std::io::Read;
 use std::time::Duration;
@@ -11,25 +10,25 @@ use semver::Version;
 use sha2::{Digest, Sha256};
 use ureq::http::StatusCode;
 
-use super::place::{self, Place};
+use super::endpoint::Endpoint;
 use super::{Net, NetError};
 
 /// `OWNER/NAME`, set by the release workflow. A build from source has none.
 const REPOSITORY: Option<&str> = option_env!("CODEX_POOL_RELEASE_REPOSITORY");
-/// An archive has about 10 MB; each of the programs in it is smaller than this, too.
+/// An archive, and each program in it, is smaller than this, bytes. It has about 10 MB.
 const MAX_ARCHIVE: u64 = 256 << 20;
-/// Checksums and version names have less than 100 bytes.
+/// A checksum or a version is smaller than this, bytes.
 const MAX_TEXT: u64 = 4 << 10;
-/// How long the download of an archive may take, whatever the line.
+/// The time limit of a download, for slow lines.
 const ARCHIVE_TIME: Duration = Duration::from_secs(15 * 60);
 /// GitHub redirects once or twice, to its own storage.
 const MAX_REDIRECTS: u32 = 5;
 
-/// Where releases are.
+/// The place where releases are.
 #[derive(Debug)]
 pub(crate) struct Source {
     base: String,
-    place: Place,
+    endpoint: Endpoint,
 }
 
 /// The two programs of a release.
@@ -40,7 +39,7 @@ pub(crate) struct Programs {
     pub(crate) shim: Vec<u8>,
 }
 
-/// The name of this platform in the archives; `None` if releases have none for it.
+/// Returns the name of this platform in archives. `None`: there are none for it.
 pub(crate) fn target() -> Option<&'static str> {
     match (std::env::consts::OS, std::env::consts::ARCH) {
         ("linux", "x86_64") => Some("x86_64-unknown-linux-musl"),
@@ -52,7 +51,7 @@ pub(crate) fn target() -> Option<&'static str> {
 }
 
 impl Source {
-    /// The place that the user names (`CODEX_POOL_RELEASES`), else the one that was built in.
+    /// Returns the place that the user names (`CODEX_POOL_RELEASES`), else the one that was built in.
     ///
     /// # Errors
     /// There is none, or it is neither https nor on this machine.
@@ -71,16 +70,16 @@ impl Source {
                 ));
             }
         };
-        let place = place::releases(&base).map_err(|e| Error::new(e.to_string()))?;
-        Ok(Source { base, place })
+        let endpoint = Endpoint::releases(&base).map_err(|e| Error::new(e.to_string()))?;
+        Ok(Source { base, endpoint })
     }
 
-    /// The address, as it goes into the receipt.
+    /// Returns the address, for the receipt.
     pub(crate) fn base(&self) -> &str {
         &self.base
     }
 
-    /// The newest version. It is a file of the newest release, since GitHub's API counts its visitors.
+    /// Returns the newest version, from a file of the newest release: GitHub's API limits requests without a login.
     ///
     /// # Errors
     /// There is no answer, or no version in it.
@@ -90,11 +89,11 @@ impl Source {
         Version::parse(text.trim()).map_err(|_| Error::new(format!("{url} does not name a version")))
     }
 
-    /// One version's programs, verified by the archive's checksum. `progress` hears how many bytes have come, and how
-    /// many there will be (if that is not known, how many have come).
+    /// Downloads the programs of a version and verifies the archive's checksum. `progress` is called with the bytes that
+    /// came and those that will come (if that is not known: those that came).
     ///
     /// # Errors
-    /// Something is missing, broke off, is not what the checksum says, or is no archive of ours.
+    /// A file is missing or incomplete, has another checksum, or is not an archive of ours.
     pub(crate) fn fetch(
         &self,
         net: &Net,
@@ -111,8 +110,7 @@ impl Source {
         let actual: String = Sha256::digest(&archive).iter().map(|byte| format!("{byte:02x}")).collect();
         if actual != expected {
             return Err(Error::new(format!(
-                "{name} is damaged or not the published one: SHA-256 is {actual}, should be {expected}; nothing was \
-                 changed"
+                "{name} is damaged or not the published one: its SHA-256 is {actual} instead of {expected}; nothing was changed"
             )));
         }
         unpack(&archive).map_err(|why| Error::new(format!("{name} cannot be used: {why}")))
@@ -132,8 +130,8 @@ impl Source {
         mut progress: impl FnMut(usize, usize),
     ) -> Result<Vec<u8>> {
         let failed = |why: &str| Error::new(format!("cannot download {url}: {why}"));
-        let host = self.place.host();
-        let on_the_way = |e: &ureq::Error| match e {
+        let host = self.endpoint.host();
+        let reason = |e: &ureq::Error| match e {
             ureq::Error::TooManyRedirects | ureq::Error::RedirectFailed => {
                 "it is redirected too often".to_owned()
             }
@@ -149,7 +147,7 @@ impl Source {
             .max_redirects_will_error(secure)
             .timeout_global(Some(time))
             .build();
-        let mut response = request.call().map_err(|e| failed(&on_the_way(&e)))?;
+        let mut response = request.call().map_err(|e| failed(&reason(&e)))?;
         match response.status() {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => return Err(failed("there is no such file (404)")),
@@ -164,7 +162,7 @@ impl Source {
                 Ok(n) => n,
                 Err(e) => {
                     let error = e.downcast::<ureq::Error>().unwrap_or_else(ureq::Error::Io);
-                    return Err(failed(&on_the_way(&error)));
+                    return Err(failed(&reason(&error)));
                 }
             };
             bytes.extend_from_slice(&chunk[..n]);
@@ -174,14 +172,14 @@ impl Source {
     }
 }
 
-/// The checksum in a file of `sha256sum`, if it is one of the file `name`.
+/// Returns the checksum of the file `name` from the output of `sha256sum`.
 fn checksum_of(text: &str, name: &str) -> Option<String> {
     let (sum, file) = text.lines().next()?.split_once(' ')?;
     let hex = sum.len() == 64 && sum.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     (hex && file.trim_start_matches([' ', '*']) == name).then(|| sum.to_owned())
 }
 
-/// Takes the two programs out of an archive; everything else in it is left where it is.
+/// Returns the two programs of an archive, and ignores everything else in it.
 fn unpack(archive: &[u8]) -> Result<Programs, String> {
     let mut tar = tar::Archive::new(GzDecoder::new(archive));
     let (mut tool, mut shim) = (None, None);
@@ -193,7 +191,7 @@ fn unpack(archive: &[u8]) -> Result<Programs, String> {
             _ => continue,
         };
         if !entry.header().entry_type().is_file() || program.is_some() {
-            return Err("a program in it is no file, or is there twice".to_owned());
+            return Err("a program in it is not a file, or is there twice".to_owned());
         }
         let mut bytes = Vec::new();
         entry.take(MAX_ARCHIVE).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
@@ -201,7 +199,7 @@ fn unpack(archive: &[u8]) -> Result<Programs, String> {
     }
     match (tool, shim) {
         (Some(tool), Some(shim)) => Ok(Programs { tool, shim }),
-        _ => Err("it has not both programs".to_owned()),
+        _ => Err("it does not contain both programs".to_owned()),
     }
 }
 

@@ -1,24 +1,24 @@
-//! The token endpoint: one refresh, and what its answer means. Refresh tokens are single-use, so
-//! the caller must keep the answer whatever happens next.
+//! The token endpoint: one request that renews tokens, and what its answer means. A refresh token can be used once, so the
+//! caller must keep the answer.
 
 use codex_pool_core::auth_doc::{FreshTokens, Secret};
 use serde_json::{Value, json};
 use ureq::http;
 
-use super::place::Place;
+use super::endpoint::Endpoint;
 use super::{Net, NetError, call};
 
-/// Codex's own OAuth client.
+/// Codex's OAuth client.
 const CLIENT_ID: &str = "app_EMoamEEZ73f0CkXaXp7hrann";
 
-/// Why a refresh token was rejected for good: only a login helps.
+/// Why the issuer rejected a refresh token. Only a new login helps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rejection {
-    /// It had been used before.
+    /// It was used before.
     Reused,
     /// It is too old.
     Expired,
-    /// It was revoked: a logout, or a login elsewhere.
+    /// It was revoked by a logout, or by a login elsewhere.
     Revoked,
     /// The issuer does not say why.
     Unknown,
@@ -36,34 +36,41 @@ impl Rejection {
     }
 }
 
-/// How a refresh failed.
+/// How a renewal failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum RefreshError {
+pub(crate) enum RenewalError {
     /// The issuer rejected the refresh token.
     Rejected(Rejection),
-    /// Anything else; the token may still be good.
+    /// Anything else. The token may still be good.
     Net(NetError),
 }
 
 impl Net {
-    /// Exchanges a refresh token, on a connection of its own.
-    pub(crate) fn refresh(&self, place: &Place, refresh_token: &Secret) -> Result<FreshTokens, RefreshError> {
+    /// Exchanges a refresh token for new tokens, on a connection of its own.
+    ///
+    /// # Errors
+    /// The issuer rejected the token, or there was no answer that can be used.
+    pub(crate) fn renew(
+        &self,
+        endpoint: &Endpoint,
+        refresh_token: &Secret,
+    ) -> Result<FreshTokens, RenewalError> {
         let body = json!({
             "client_id": CLIENT_ID,
             "grant_type": "refresh_token",
             "refresh_token": refresh_token.expose(),
         });
-        let request = http::Request::post(place.uri().clone())
+        let request = http::Request::post(endpoint.uri().clone())
             .header("content-type", "application/json")
             .header("accept", "application/json")
             .body(body.to_string().into_bytes())
-            .map_err(|_| RefreshError::Net(NetError::Refused("the request cannot be made".to_owned())))?;
-        let answer = call(&self.lone_agent(place.host()), request, refresh_token).map_err(classify)?;
-        tokens(&answer).ok_or(RefreshError::Net(NetError::Garbled))
+            .map_err(|_| RenewalError::Net(NetError::Refused("the request cannot be made".to_owned())))?;
+        let answer = call(&self.unshared_agent(endpoint.host()), request, refresh_token).map_err(classify)?;
+        tokens(&answer).ok_or(RenewalError::Net(NetError::Garbled))
     }
 }
 
-/// The tokens of an answer; `None` if it holds none at all.
+/// Returns the tokens of an answer. `None`: it has none.
 fn tokens(answer: &Value) -> Option<FreshTokens> {
     let text = |name: &str| answer.get(name)?.as_str().filter(|t| !t.is_empty()).map(Secret::new);
     let fresh = FreshTokens {
@@ -74,21 +81,21 @@ fn tokens(answer: &Value) -> Option<FreshTokens> {
     (fresh.access_token.is_some() || fresh.refresh_token.is_some()).then_some(fresh)
 }
 
-fn classify(error: NetError) -> RefreshError {
-    let NetError::Service(answer) = &error else { return RefreshError::Net(error) };
+fn classify(error: NetError) -> RenewalError {
+    let NetError::Service(answer) = &error else { return RenewalError::Net(error) };
     if !matches!(answer.status, 400 | 401 | 403) {
-        return RefreshError::Net(error);
+        return RenewalError::Net(error);
     }
     let rejection = match answer.code.as_deref() {
         Some("refresh_token_reused") => Rejection::Reused,
         Some("refresh_token_expired") => Rejection::Expired,
         Some("refresh_token_invalidated" | "refresh_token_revoked" | "token_revoked") => Rejection::Revoked,
         Some("invalid_grant") => Rejection::Unknown,
-        // 401 is the issuer's word for "this token is no good"; any other refusal may be a firewall's.
+        // With 401 the issuer rejects the token. Any other refusal may be a firewall's.
         _ if answer.status == 401 => Rejection::Unknown,
-        _ => return RefreshError::Net(error),
+        _ => return RenewalError::Net(error),
     };
-    RefreshError::Rejected(rejection)
+    RenewalError::Rejected(rejection)
 }
 
 #[cfg(test)]
@@ -96,20 +103,20 @@ mod tests {
     use super::*;
     use crate::net::ServiceError;
 
-    fn answered(status: u16, code: &str) -> RefreshError {
+    fn answered(status: u16, code: &str) -> RenewalError {
         let code = Some(code.to_owned());
         classify(NetError::Service(ServiceError { status, code, message: None, retry_after: None }))
     }
 
     #[test]
     fn only_the_issuers_own_words_mean_that_a_login_is_needed() {
-        assert_eq!(answered(401, "refresh_token_reused"), RefreshError::Rejected(Rejection::Reused));
-        assert_eq!(answered(400, "refresh_token_expired"), RefreshError::Rejected(Rejection::Expired));
-        assert_eq!(answered(401, "refresh_token_invalidated"), RefreshError::Rejected(Rejection::Revoked));
-        assert_eq!(answered(400, "invalid_grant"), RefreshError::Rejected(Rejection::Unknown));
-        assert_eq!(answered(401, "something_new"), RefreshError::Rejected(Rejection::Unknown));
+        assert_eq!(answered(401, "refresh_token_reused"), RenewalError::Rejected(Rejection::Reused));
+        assert_eq!(answered(400, "refresh_token_expired"), RenewalError::Rejected(Rejection::Expired));
+        assert_eq!(answered(401, "refresh_token_invalidated"), RenewalError::Rejected(Rejection::Revoked));
+        assert_eq!(answered(400, "invalid_grant"), RenewalError::Rejected(Rejection::Unknown));
+        assert_eq!(answered(401, "something_new"), RenewalError::Rejected(Rejection::Unknown));
         for (status, code) in [(403, "blocked"), (400, "bad_request"), (429, "slow_down"), (500, "oops")] {
-            assert!(matches!(answered(status, code), RefreshError::Net(_)), "{status} {code}");
+            assert!(matches!(answered(status, code), RenewalError::Net(_)), "{status} {code}");
         }
     }
 

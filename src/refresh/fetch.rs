@@ -1,4 +1,4 @@
-//! Asking for usage, at most four accounts at a time.
+//! Fetching usage, of at most four accounts at a time.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,12 +12,12 @@ use codex_pool_core::env;
 use codex_pool_core::renewal::Need;
 use codex_pool_core::usage::{Usage, answer};
 
+use super::plan::{Plan, Task};
 use super::renew::Renewed;
-use super::survey::{Plan, Task};
 use super::{Meter, Outcome, Refresher};
 use crate::net::NetError;
 
-/// Requests at once: the service takes bursts badly.
+/// Requests at once. The service takes bursts badly.
 const AT_ONCE: usize = 4;
 
 /// The answer to one request.
@@ -29,8 +29,8 @@ pub(super) struct Fetched {
 }
 
 impl Refresher<'_> {
-    /// Asks for the tasks' usage, entering answers as they come. Accounts whose token was rejected are
-    /// renewed afterwards, one by one, and asked once more.
+    /// Fetches the usage of the tasks, and records answers as they come. Accounts whose token was rejected are renewed
+    /// afterwards, one by one, and tried once more.
     pub(super) fn fetch(&self, tasks: Vec<Task>, plan: &mut Plan, meter: &mut Meter<'_>) -> Result<()> {
         let mut rejected: Vec<(AccountId, Secret)> = Vec::new();
         let queue: Mutex<VecDeque<Task>> = Mutex::new(tasks.into());
@@ -43,11 +43,13 @@ impl Refresher<'_> {
                 let task = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
                 let Some(task) = task else { return };
                 let result = match offline.get() {
-                    // They all go to one host: no connection for one is none for the next.
+                    // All requests go to one host: without a connection for one there is none for the next.
                     Some(error) => Err(error.clone()),
-                    None => self.ask(&task.doc),
+                    None => self.request(&task.doc),
                 };
-                if let Err(error @ (NetError::Unreachable(_) | NetError::ConnectTimeout(_))) = &result {
+                if let Err(error) = &result
+                    && error.is_offline()
+                {
                     let _ = offline.set(error.clone());
                 }
                 if sender.send((task, result)).is_err() {
@@ -60,7 +62,7 @@ impl Refresher<'_> {
             let start = |sender| thread::Builder::new().spawn_scoped(scope, move || work(sender)).is_ok();
             let started = (0..workers).filter(|_| start(sender.clone())).count();
             if started == 0 {
-                // No thread to be had: one after the other, then.
+                // The system gives no thread: fetch one after the other.
                 work(sender.clone());
             }
             drop(sender);
@@ -68,7 +70,7 @@ impl Refresher<'_> {
                 let mut batch = Vec::new();
                 for (task, result) in std::iter::once(first).chain(receiver.try_iter()) {
                     match (&result, task.doc.access_token()) {
-                        (Err(NetError::Service(e)), Some(token)) if e.status == 401 => {
+                        (Err(error), Some(token)) if error.is_token_rejected() => {
                             rejected.push((task.id, token.clone()));
                         }
                         _ => batch.push(Fetched { id: task.id, expires_at: task.doc.expires_at(), result }),
@@ -82,10 +84,10 @@ impl Refresher<'_> {
             Ok(())
         })?;
         for (id, token) in rejected {
-            match self.ask_again(&id, &token) {
+            match self.renew_and_retry(&id, &token) {
                 Some(fetched) => self.record(vec![fetched], plan, meter)?,
                 None => {
-                    self.settle_login(&id)?;
+                    self.end_claim(&id)?;
                     plan.outcomes.insert(id, Outcome::NeedsLogin);
                     meter.step();
                 }
@@ -94,29 +96,27 @@ impl Refresher<'_> {
         Ok(())
     }
 
-    /// After a rejected access token: renewal, and one more request. `None`: only a login helps.
-    fn ask_again(&self, id: &AccountId, token: &Secret) -> Option<Fetched> {
-        let error = |text: &str| Err(NetError::Refused(text.to_owned()));
-        let (expires_at, result) = match self.renew_or_say(id, Need::Rejected(token)) {
-            Renewed::Fresh(doc) => (doc.expires_at(), self.ask(&doc)),
-            Renewed::LeftToCodex => (
-                None,
-                error(
-                    "the service rejects its access token before its time; the session that runs on it will notice",
-                ),
-            ),
+    /// Renews the tokens after the access token was rejected, and fetches once more. `None`: only a login helps.
+    fn renew_and_retry(&self, id: &AccountId, token: &Secret) -> Option<Fetched> {
+        let (expires_at, result) = match self.renew(id, Need::Rejected(token)) {
+            Renewed::Fresh(doc) => (doc.expires_at(), self.request(&doc)),
+            Renewed::LeftToCodex => {
+                let text = "the service rejects its access token before its time; the session that runs on it will \
+                            notice";
+                (None, Err(NetError::Refused(text.to_owned())))
+            }
             Renewed::NeedsLogin => return None,
-            Renewed::Failed(e) => (None, Err(e)),
+            Renewed::Failed(error) => (None, Err(error)),
         };
         Some(Fetched { id: id.clone(), expires_at, result })
     }
 
-    fn ask(&self, doc: &AuthDoc) -> Result<Usage, NetError> {
-        let place = self.usage_place.as_ref().map_err(Clone::clone)?;
+    fn request(&self, doc: &AuthDoc) -> Result<Usage, NetError> {
+        let endpoint = self.usage_endpoint.as_ref().map_err(Clone::clone)?;
         let (Some(token), Some(who)) = (doc.access_token(), doc.identity()) else {
             return Err(NetError::Refused("it has no access token".to_owned()));
         };
-        let answer = self.net.usage(place, token, &who.account_id)?;
+        let answer = self.net.usage(endpoint, token, &who.account_id)?;
         answer::parse(&answer, env::clock()).ok_or(NetError::Garbled)
     }
 }

@@ -1,68 +1,66 @@
-//! Bringing the pool up to date with the service: usage of the accounts, and tokens before they end.
-//! Used by `refresh`, `list --refresh`, `watch` and the shim's background child. Disk and network
-//! take turns: the pool's lock is never held while a request is under way.
+//! Refreshing usage, and renewing tokens before they end. Used by `refresh`, `list --refresh`, `watch` and the child that
+//! launches start. The pool's lock is never held during a request.
 
 mod fetch;
+mod plan;
 mod record;
 mod renew;
-mod survey;
 
 use std::time::{Duration, Instant};
 
-use codex_pool_core::Result;
 use codex_pool_core::account::AccountId;
-use codex_pool_core::env;
 use codex_pool_core::files::PoolLock;
-use codex_pool_core::homes;
 use codex_pool_core::pool::Pool;
 use codex_pool_core::process::ProcessId;
 use codex_pool_core::usage::UsageCache;
+use codex_pool_core::{Result, env, homes};
 
 use crate::context::Context;
-use crate::net::place::{self, Place};
+use crate::net::endpoint::Endpoint;
 use crate::net::{Net, NetError};
+use plan::Plan;
 
 pub(crate) use renew::no_more_renewals;
 
-/// How long we wait for answers that another process is waiting for.
+/// How long to wait for answers to requests of other processes.
 const OTHERS_WAIT: Duration = Duration::from_secs(16);
 
-/// Which accounts.
+/// The accounts of a refresh.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Scope {
-    /// All of them.
+    /// All accounts.
     All,
-    /// One.
+    /// One account.
     One(AccountId),
 }
 
-/// Who asks.
+/// The reason for a refresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// A person: everything that may be asked for now.
+    /// A person wants to see the usage: fetch all that may be fetched now.
     Asked,
-    /// The shim, or the live view: only what is due.
+    /// A launch, or the live view: fetch what is due.
     Due,
-    /// A launch that needs a good token: no usage.
+    /// A launch that needs a good token: fetch no usage.
     TokenOnly,
 }
 
-/// How it went for one account.
+/// The result for one account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// Its usage is new.
+    /// Its usage, or its tokens, are new.
     Updated,
-    /// Nothing was asked: the data is recent, or the service wants a pause until then (Unix seconds).
+    /// Nothing was fetched: the data is recent, or the service wants a pause until this time (Unix seconds).
     Recent(Option<i64>),
-    /// It has no usage: an API key.
+    /// It has no usage: it is an API key.
     NotApplicable,
-    /// Only a login helps.
+    /// Only a new login helps.
     NeedsLogin,
-    /// It failed; the text is for a person.
+    /// It failed. The text is for a person.
     Failed(String),
 }
 
-/// How far it is.
+/// How far a refresh is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Progress {
     /// Accounts that are done.
@@ -71,51 +69,51 @@ pub(crate) struct Progress {
     pub(crate) total: usize,
 }
 
-/// What a refresh needs beside the pool.
+/// Refreshes accounts of the pool.
 pub(crate) struct Refresher<'a> {
     ctx: &'a Context,
     net: Net,
-    usage_place: Result<Place, NetError>,
+    usage_endpoint: Result<Endpoint, NetError>,
 }
 
 impl<'a> Refresher<'a> {
     /// Reads proxies and certificates.
     ///
     /// # Errors
-    /// If they cannot be used.
+    /// They cannot be used.
     pub(crate) fn new(ctx: &'a Context) -> Result<Self> {
-        let usage_place = place::usage(ctx.codex.chatgpt_base_url.as_deref());
-        Ok(Refresher { ctx, net: Net::new(&ctx.env)?, usage_place })
+        let usage_endpoint = Endpoint::usage(ctx.codex.chatgpt_base_url.as_deref());
+        Ok(Refresher { ctx, net: Net::new(&ctx.env)?, usage_endpoint })
     }
 
-    /// Refreshes, and says for each account how it went, in the registry's order.
+    /// Refreshes the accounts, and returns the outcome of each, in the registry's order.
     ///
     /// # Errors
-    /// If the pool cannot be used at all. What fails for one account is its outcome.
+    /// The pool cannot be used. What fails for one account is its outcome.
     pub(crate) fn run(
         &self,
         scope: &Scope,
         mode: Mode,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Vec<(AccountId, Outcome)>> {
-        let mut plan = self.survey(scope, mode)?;
+        let mut plan = self.plan(scope, mode)?;
         let mut meter = Meter { done: plan.outcomes.len(), total: plan.len(), report: progress };
         meter.show();
-        let tasks = self.renew_early(&mut plan, &mut meter)?;
+        let tasks = self.renew_first(&mut plan, &mut meter)?;
         self.fetch(tasks, &mut plan, &mut meter)?;
         self.await_others(&mut plan, &mut meter);
         Ok(plan.into_outcomes())
     }
 
-    /// The pool, locked.
+    /// Opens the pool under its lock.
     fn open(&self) -> Result<(PoolLock, Pool)> {
         let lock = self.ctx.lock()?;
         let pool = homes::open_pool(&lock, &self.ctx.paths, env::clock())?;
         Ok((lock, pool))
     }
 
-    /// Waits for answers that another process has asked for, so that a person sees them.
-    fn await_others(&self, plan: &mut survey::Plan, meter: &mut Meter<'_>) {
+    /// Waits for the answers to requests of other processes, so that a person sees them.
+    fn await_others(&self, plan: &mut Plan, meter: &mut Meter<'_>) {
         let start = Instant::now();
         let me = ProcessId::of_self().ok();
         while !plan.awaited.is_empty() && start.elapsed() < OTHERS_WAIT {
@@ -124,30 +122,27 @@ impl<'a> Refresher<'a> {
             let awaited = std::mem::take(&mut plan.awaited);
             for id in awaited {
                 let attempt = cache.accounts.get(&id).and_then(|e| e.attempt.clone());
-                match attempt {
-                    Some(a) if a.in_flight(now) && !me.as_ref().is_some_and(|me| a.abandoned(me)) => {
+                let outcome = match attempt {
+                    Some(a) if a.in_flight(now) && me.as_ref().is_none_or(|me| !a.abandoned(me)) => {
                         plan.awaited.push(id);
+                        continue;
                     }
-                    Some(a) => {
-                        plan.outcomes.insert(id, a.error.map_or(Outcome::Updated, Outcome::Failed));
-                        meter.step();
-                    }
-                    None => {
-                        plan.outcomes.insert(id, Outcome::Recent(None));
-                        meter.step();
-                    }
-                }
+                    Some(a) => a.error.map_or(Outcome::Updated, Outcome::Failed),
+                    None => Outcome::Recent(None),
+                };
+                plan.outcomes.insert(id, outcome);
+                meter.step();
             }
         }
         for id in std::mem::take(&mut plan.awaited) {
-            plan.outcomes
-                .insert(id, Outcome::Failed("another refresh is still waiting for its answer".to_owned()));
+            let text = "another refresh is still waiting for its answer";
+            plan.outcomes.insert(id, Outcome::Failed(text.to_owned()));
             meter.step();
         }
     }
 }
 
-/// Counts what is done, for whoever watches.
+/// Counts the accounts that are done, and reports each step.
 struct Meter<'a> {
     done: usize,
     total: usize,

@@ -1,5 +1,4 @@
-//! Entering answers: usage and failures into `usage.json`, what they mean for an account into the
-//! registry.
+//! Recording answers: usage and failures in `usage.json`, what they mean for an account in the registry.
 
 use codex_pool_core::Result;
 use codex_pool_core::account::{AccountId, AuthState};
@@ -9,15 +8,15 @@ use codex_pool_core::renewal::note;
 use codex_pool_core::usage::{Attempt, Failure};
 
 use super::fetch::Fetched;
-use super::survey::{Plan, Task};
+use super::plan::{Plan, Task};
 use super::{Meter, Outcome, Refresher};
 use crate::net::NetError;
 
-/// An account that was removed from its workspace is asked for again after this long, seconds.
+/// The pause before the next request for an account that was removed from its workspace, seconds.
 const REMOVED_PAUSE: i64 = 3_600;
 
 impl Refresher<'_> {
-    /// Enters answers. The lock is held only here, never while one is awaited.
+    /// Records answers. The pool is locked only here, never during a request.
     pub(super) fn record(&self, batch: Vec<Fetched>, plan: &mut Plan, meter: &mut Meter<'_>) -> Result<()> {
         if batch.is_empty() {
             return Ok(());
@@ -36,24 +35,23 @@ impl Refresher<'_> {
         pool.commit(&lock)
     }
 
-    /// Ends a claim without a request: the renewal before it failed.
-    pub(super) fn release(&self, task: &Task, outcome: Option<&Outcome>) -> Result<()> {
-        if !task.usage {
-            return Ok(());
+    /// Ends the claim of a task whose usage is not fetched, since the renewal before it had this outcome.
+    pub(super) fn end_claim_of(&self, task: &Task, outcome: Option<&Outcome>) -> Result<()> {
+        match outcome {
+            _ if !task.usage => Ok(()),
+            Some(Outcome::Failed(_)) => {
+                let (lock, mut pool) = self.open()?;
+                if let Some(entry) = pool.usage_mut().accounts.get_mut(&task.id) {
+                    entry.attempt = entry.renewal.clone();
+                }
+                pool.commit(&lock)
+            }
+            _ => self.end_claim(&task.id),
         }
-        let (lock, mut pool) = self.open()?;
-        if let Some(entry) = pool.usage_mut().accounts.get_mut(&task.id) {
-            let renewal = entry.renewal.clone();
-            entry.attempt = match outcome {
-                Some(Outcome::Failed(_)) => renewal,
-                _ => Some(Attempt::succeeded(env::clock()).into()),
-            };
-        }
-        pool.commit(&lock)
     }
 
-    /// Ends the claim of an account that needs a login.
-    pub(super) fn settle_login(&self, id: &AccountId) -> Result<()> {
+    /// Ends the claim of an account whose usage cannot be fetched.
+    pub(super) fn end_claim(&self, id: &AccountId) -> Result<()> {
         let (lock, mut pool) = self.open()?;
         if let Some(entry) = pool.usage_mut().accounts.get_mut(id) {
             entry.attempt = Some(Attempt::succeeded(env::clock()).into());
@@ -64,7 +62,7 @@ impl Refresher<'_> {
 
 fn apply(pool: &mut Pool, fetched: Fetched, now: i64) {
     let Fetched { id, expires_at, result } = fetched;
-    // Removed from the pool while we were asking.
+    // The account may have been removed during the request.
     let Some(account) = pool.registry().get(&id) else { return };
     let state = account.auth.state;
     match result {
@@ -83,35 +81,29 @@ fn apply(pool: &mut Pool, fetched: Fetched, now: i64) {
             entry.attempt = Some(Attempt::succeeded(now).into());
         }
         Err(error) => {
-            let (failure, wish) = kind(&error);
-            if is_removed(&error) {
+            let ended = expires_at.is_some_and(|at| at <= now);
+            if error.is_workspace_removed() {
                 note(pool, &id, AuthState::WorkspaceRemoved, None, now);
-            } else if is_rejected(&error) || expires_at.is_some_and(|at| at <= now) && state == AuthState::Ok
-            {
+            } else if error.is_token_rejected() || ended && state == AuthState::Ok {
                 note(pool, &id, AuthState::Expired, Some("rejected"), now);
             }
+            let (failure, pause) = classify(&error);
             let entry = pool.usage_mut().accounts.entry(id).or_default();
-            entry.attempt =
-                Some(Attempt::failed(entry.attempt.as_deref(), failure, error.to_string(), wish, now).into());
+            let attempt = Attempt::failed(entry.attempt.as_deref(), failure, error.to_string(), pause, now);
+            entry.attempt = Some(attempt.into());
         }
     }
 }
 
-/// What a failure means for the next request, and how long the service asks to be left alone (seconds).
-pub(super) fn kind(error: &NetError) -> (Failure, Option<i64>) {
+/// Returns what a failure means for the next request, and the pause that the service asks for (seconds).
+pub(super) fn classify(error: &NetError) -> (Failure, Option<i64>) {
     match error {
-        NetError::Unreachable(_) | NetError::ConnectTimeout(_) => (Failure::Offline, None),
+        error if error.is_offline() => (Failure::Offline, None),
         NetError::Service(e) if e.status == 429 => (Failure::Throttled, e.retry_after),
-        NetError::Service(e) if is_removed(error) => (Failure::Other, e.retry_after.or(Some(REMOVED_PAUSE))),
+        NetError::Service(e) if error.is_workspace_removed() => {
+            (Failure::Other, e.retry_after.or(Some(REMOVED_PAUSE)))
+        }
         NetError::Service(e) => (Failure::Other, e.retry_after),
         _ => (Failure::Other, None),
     }
-}
-
-fn is_removed(error: &NetError) -> bool {
-    matches!(error, NetError::Service(e) if matches!(e.status, 402 | 403) && e.says("deactivated_workspace"))
-}
-
-fn is_rejected(error: &NetError) -> bool {
-    matches!(error, NetError::Service(e) if e.status == 401)
 }

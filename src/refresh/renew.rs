@@ -1,6 +1,6 @@
-//! Renewing tokens: one at a time on this machine, the newest token, and the answer durable before
-//! anybody uses it. What is written and when is in `codex_pool_core::renewal`; here is the request
-//! in the middle, and the stubbornness with which its answer is kept.
+//! Renewing tokens: one account at a time on this machine, with the newest token, and with the answer on disk before it
+//! is used. `codex_pool_core::renewal` does what happens on disk. Here is the request between, and the effort with which
+//! its answer is kept.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,59 +14,59 @@ use codex_pool_core::store::{LostFound, Why};
 use codex_pool_core::usage::{Attempt, Failure};
 use codex_pool_core::{Error, Result};
 
-use super::survey::{Plan, Renew, Task};
-use super::{Meter, Outcome, Refresher};
+use super::plan::{Plan, RenewReason, Task};
+use super::{Meter, Outcome, Refresher, record};
 use crate::net::NetError;
-use crate::net::place;
-use crate::net::token::RefreshError;
+use crate::net::endpoint::Endpoint;
+use crate::net::token::RenewalError;
 use crate::signals;
 
-/// How long we wait while another process renews: its request ends within 15 s.
-const ALONE_WAIT: Duration = Duration::from_secs(30);
+/// How long to wait while another process renews. Its request ends within 15 s.
+const LOCK_WAIT: Duration = Duration::from_secs(30);
 /// How often storing an answer is tried. Each try may wait for the pool's lock, too.
 const STORE_TRIES: u32 = 5;
-/// After a renewal no other in the background for this long, seconds: with a clock that is days
-/// ahead every token looks old.
-const RESTS: i64 = 3_600;
+/// The pause between two renewals of an account in the background, seconds. With a clock that is days ahead every token
+/// looks old.
+const PAUSE: i64 = 3_600;
 
-/// Held while a renewal is under way in this process.
+/// Held during a renewal in this process.
 static UNDER_WAY: Mutex<()> = Mutex::new(());
 
-/// Waits for a renewal that is under way; while the answer lives, this process begins no other.
+/// Waits for the renewal that is under way. While the guard lives, this process begins no other.
 pub(crate) fn no_more_renewals() -> MutexGuard<'static, ()> {
     UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How a renewal went.
+/// The result of a renewal.
 pub(super) enum Renewed {
-    /// Its tokens are new, by us or by somebody else.
+    /// The account has new tokens, by this process or by another one.
     Fresh(Box<AuthDoc>),
-    /// A session is at work on it: Codex will find out.
+    /// A session uses the account. Its Codex renews the tokens.
     LeftToCodex,
-    /// Only a login helps.
+    /// Only a new login helps.
     NeedsLogin,
     /// It failed, and may work later.
     Failed(NetError),
 }
 
 impl Refresher<'_> {
-    /// Renews what is due, one after the other, and gives the tasks that can go on.
-    pub(super) fn renew_early(&self, plan: &mut Plan, meter: &mut Meter<'_>) -> Result<Vec<Task>> {
-        let mut going_on = Vec::new();
+    /// Renews the tokens of the tasks that need it, one after the other. Returns the tasks whose usage can be fetched.
+    pub(super) fn renew_first(&self, plan: &mut Plan, meter: &mut Meter<'_>) -> Result<Vec<Task>> {
+        let mut ready = Vec::new();
         let mut offline: Option<NetError> = None;
         for mut task in std::mem::take(&mut plan.tasks) {
             let need = match task.renew {
-                Renew::No => {
-                    going_on.push(task);
+                None => {
+                    ready.push(task);
                     continue;
                 }
-                Renew::Early => Need::Early,
-                Renew::Proof => Need::Proof,
+                Some(RenewReason::Early) => Need::Early,
+                Some(RenewReason::Proof) => Need::Proof,
             };
             let renewed = match &offline {
-                // No connection for one is no connection for the next.
+                // Without a connection for one account there is none for the next.
                 Some(error) => Renewed::Failed(error.clone()),
-                None => self.renew_or_say(&task.id, need),
+                None => self.renew(&task.id, need),
             };
             let outcome = match renewed {
                 Renewed::Fresh(doc) => {
@@ -76,89 +76,70 @@ impl Refresher<'_> {
                 Renewed::LeftToCodex => None,
                 Renewed::NeedsLogin => Some(Outcome::NeedsLogin),
                 Renewed::Failed(error) => {
-                    if matches!(error, NetError::Unreachable(_) | NetError::ConnectTimeout(_)) {
+                    if error.is_offline() {
                         offline = Some(error.clone());
                     }
                     let ended = task.doc.expires_at().is_none_or(|at| at <= env::clock());
-                    let hopeless = ended || task.renew == Renew::Proof || offline.is_some();
+                    let hopeless = ended || task.renew == Some(RenewReason::Proof) || offline.is_some();
                     (hopeless || !task.usage).then(|| Outcome::Failed(error.to_string()))
                 }
             };
             match outcome {
-                None if task.usage => going_on.push(task),
+                None if task.usage => ready.push(task),
                 outcome => {
-                    self.release(&task, outcome.as_ref())?;
+                    self.end_claim_of(&task, outcome.as_ref())?;
                     plan.outcomes.insert(task.id, outcome.unwrap_or(Outcome::Updated));
                     meter.step();
                 }
             }
         }
-        Ok(going_on)
+        Ok(ready)
     }
 
-    /// [`Refresher::renew`], with what is wrong on our side as a failure of this account alone.
-    pub(super) fn renew_or_say(&self, id: &AccountId, need: Need<'_>) -> Renewed {
-        self.renew(id, need).unwrap_or_else(|e| Renewed::Failed(NetError::Refused(e.to_string())))
+    /// Renews the tokens of one account. An error of this machine is a failure of this account alone.
+    pub(super) fn renew(&self, id: &AccountId, need: Need<'_>) -> Renewed {
+        self.try_renew(id, need).unwrap_or_else(|e| Renewed::Failed(NetError::Refused(e.to_string())))
     }
 
-    /// Renews one account's tokens.
-    fn renew(&self, id: &AccountId, need: Need<'_>) -> Result<Renewed> {
+    fn try_renew(&self, id: &AccountId, need: Need<'_>) -> Result<Renewed> {
         let path = self.ctx.paths.refresh_lock();
         let alone =
-            RenewalLock::acquire(&self.ctx.paths, ALONE_WAIT).map_err(|e| Error::io("lock", &path, &e))?;
+            RenewalLock::acquire(&self.ctx.paths, LOCK_WAIT).map_err(|e| Error::io("lock", &path, &e))?;
         let Some(alone) = alone else {
             return Ok(Renewed::Failed(NetError::Refused("another refresh takes too long".to_owned())));
         };
-        // Ctrl-C must not cost the answer; it waits until that is stored. So does the end of a live view.
-        let _whole = signals::hold();
+        // Neither a signal nor the end of the live view may cost the answer.
+        let _signals = signals::hold();
         let _under_way = UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner);
-        let ticket = {
-            let (lock, mut pool) = self.open()?;
-            let now = env::clock();
-            let begun = renewal::begin(&alone, &lock, &mut pool, id, need, now)?;
-            let (state, reason, answer) = match begun {
-                Begun::Go(ticket) => (None, None, Ok(ticket)),
-                Begun::Done(doc) => (None, None, Err(Renewed::Fresh(doc))),
-                Begun::LeftToCodex => (Some(AuthState::Expired), Some("rejected"), Err(Renewed::LeftToCodex)),
-                Begun::BeingWritten => (None, None, Err(Renewed::LeftToCodex)),
-                Begun::NoRefreshToken => {
-                    (Some(AuthState::ReauthRequired), Some("no_refresh_token"), Err(Renewed::NeedsLogin))
-                }
-            };
-            if let Some(state) = state {
-                renewal::note(&mut pool, id, state, reason, now);
-            }
-            pool.commit(&lock)?;
-            match answer {
-                Ok(ticket) => ticket,
-                Err(done) => return Ok(done),
-            }
+        let ticket = match self.begin(&alone, id, need)? {
+            Ok(ticket) => ticket,
+            Err(done) => return Ok(done),
         };
-        let place = place::refresh(
+        let endpoint = Endpoint::token(
             ticket.doc.issuer(),
             &self.ctx.settings.allowed_issuers,
             self.ctx.env.text("CODEX_REFRESH_TOKEN_URL_OVERRIDE"),
         );
         let mut from = &ticket.doc;
-        let mut answer = match &place {
-            Ok(place) => self.send(place, from),
-            Err(refused) => Err(RefreshError::Net(refused.clone())),
+        let mut answer = match &endpoint {
+            Ok(endpoint) => self.send(endpoint, from),
+            Err(refused) => Err(RenewalError::Net(refused.clone())),
         };
-        if let (Err(RefreshError::Rejected(_)), Some(tie), Ok(place)) = (&answer, &ticket.tie, &place) {
+        if let (Err(RenewalError::Rejected(_)), Some(tie), Ok(endpoint)) = (&answer, &ticket.tie, &endpoint) {
             from = tie;
-            answer = self.send(place, from);
+            answer = self.send(endpoint, from);
         }
         match answer {
-            Ok(fresh) => self.store(&alone, &ticket, from, &fresh),
-            Err(RefreshError::Rejected(rejection)) => {
+            Ok(tokens) => self.store(&alone, &ticket, from, &tokens),
+            Err(RenewalError::Rejected(rejection)) => {
                 let (lock, mut pool) = self.open()?;
-                let word = rejection.as_str();
-                let newer = renewal::reject(&alone, &lock, &mut pool, &ticket, word, env::clock())?;
+                let reason = rejection.as_str();
+                let newer = renewal::reject(&alone, &lock, &mut pool, &ticket, reason, env::clock())?;
                 Ok(newer.map_or(Renewed::NeedsLogin, |doc| Renewed::Fresh(Box::new(doc))))
             }
-            Err(RefreshError::Net(error)) => {
+            Err(RenewalError::Net(error)) => {
                 let (lock, mut pool) = self.open()?;
-                renewal::abandon(&alone, &lock, &mut pool, &ticket, error.fate_unknown())?;
+                renewal::abandon(&alone, &lock, &mut pool, &ticket, error.outcome_unknown())?;
                 if ticket.doc.expires_at().is_some_and(|at| at <= env::clock()) {
                     renewal::note(&mut pool, id, AuthState::Expired, None, env::clock());
                 }
@@ -170,15 +151,41 @@ impl Refresher<'_> {
         }
     }
 
-    fn send(&self, place: &place::Place, doc: &AuthDoc) -> Result<FreshTokens, RefreshError> {
+    /// Begins a renewal on disk. Returns its ticket, or the result if no request is needed.
+    fn begin(
+        &self,
+        alone: &RenewalLock,
+        id: &AccountId,
+        need: Need<'_>,
+    ) -> Result<std::result::Result<Box<Ticket>, Renewed>> {
+        let (lock, mut pool) = self.open()?;
+        let now = env::clock();
+        let begun = match renewal::begin(alone, &lock, &mut pool, id, need, now)? {
+            Begun::Go(ticket) => Ok(ticket),
+            Begun::Done(doc) => Err(Renewed::Fresh(doc)),
+            Begun::BeingWritten => Err(Renewed::LeftToCodex),
+            Begun::LeftToCodex => {
+                renewal::note(&mut pool, id, AuthState::Expired, Some("rejected"), now);
+                Err(Renewed::LeftToCodex)
+            }
+            Begun::NoRefreshToken => {
+                renewal::note(&mut pool, id, AuthState::ReauthRequired, Some("no_refresh_token"), now);
+                Err(Renewed::NeedsLogin)
+            }
+        };
+        pool.commit(&lock)?;
+        Ok(begun)
+    }
+
+    fn send(&self, endpoint: &Endpoint, doc: &AuthDoc) -> Result<FreshTokens, RenewalError> {
         match doc.refresh_token() {
-            Some(token) => self.net.refresh(place, token),
-            None => Err(RefreshError::Net(NetError::Refused("there is no refresh token".to_owned()))),
+            Some(token) => self.net.renew(endpoint, token),
+            None => Err(RenewalError::Net(NetError::Refused("there is no refresh token".to_owned()))),
         }
     }
 
-    /// Keeps an answer. The old token is used up, so this is the account's only login now: a lock that
-    /// somebody holds, or a disk that hiccups, must not cost it.
+    /// Stores an answer. The old token is used up, so this is the account's only login now: neither a lock that another
+    /// process holds nor a disk that fails for a moment may cost it.
     fn store(
         &self,
         alone: &RenewalLock,
@@ -190,13 +197,13 @@ impl Refresher<'_> {
         let fresh = match from.refreshed(tokens, now) {
             Ok(fresh) => fresh,
             Err(bytes) => {
-                // Whoever they belong to: the old token is used up, and these are the only ones.
+                // Tokens of another account. They are kept, since nothing else is left of the login.
                 let (lock, mut pool) = self.open()?;
                 let kept =
                     LostFound::new(&self.ctx.paths).keep(&lock, &bytes, Why::Broken, Some(from.id()), now)?;
                 renewal::reject(alone, &lock, &mut pool, ticket, "foreign", now)?;
                 return Err(Error::new(format!(
-                    "the issuer answered with somebody else's tokens, which are in {}",
+                    "the issuer answered with another account's tokens, which are in {}",
                     kept.display()
                 ))
                 .hint(format!("log in again with `codex-pool reauth {}`", from.id())));
@@ -209,8 +216,8 @@ impl Refresher<'_> {
                 renewal::finish(alone, &lock, &mut pool, ticket, &fresh, now)?;
                 let entry = pool.usage_mut().accounts.entry(fresh.id().clone()).or_default();
                 entry.renewal =
-                    Some(Attempt { not_before: Some(now + RESTS), ..Attempt::succeeded(now) }.into());
-                // Only a cache.
+                    Some(Attempt { not_before: Some(now + PAUSE), ..Attempt::succeeded(now) }.into());
+                // It is only a cache.
                 let _ = pool.save_usage(&lock);
                 Ok(())
             });
@@ -222,19 +229,19 @@ impl Refresher<'_> {
         let why = trouble.map_or_else(String::new, |e| e.to_string());
         match LostFound::new(&self.ctx.paths).rescue(alone, &fresh, now) {
             Ok(path) => Err(Error::new(format!(
-                "the renewed tokens could not be put into their place ({why}); they are in {}",
+                "the renewed tokens could not be stored in the pool ({why}); they are in {}",
                 path.display()
             ))
-            .hint(format!("`codex-pool refresh {}` puts them there", fresh.id()))),
+            .hint(format!("`codex-pool refresh {}` stores them", fresh.id()))),
             Err(_) => Err(Error::new(format!("the renewed tokens could not be stored: {why}"))
                 .hint(format!("log in again with `codex-pool reauth {}`", fresh.id()))),
         }
     }
 }
 
-/// A failed renewal, for the cache.
+/// Returns a failed renewal for the cache.
 fn failed(before: Option<&Attempt>, error: &NetError) -> Attempt {
-    let (failure, wish) = super::record::kind(error);
-    let failure = if error.fate_unknown() { Failure::Other } else { failure };
-    Attempt::failed(before, failure, error.to_string(), wish, env::clock())
+    let (failure, pause) = record::classify(error);
+    let failure = if error.outcome_unknown() { Failure::Other } else { failure };
+    Attempt::failed(before, failure, error.to_string(), pause, env::clock())
 }

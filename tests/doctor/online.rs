@@ -9,7 +9,7 @@ fn both_hosts_are_tried_without_a_token() {
     let world = healthy();
     let diagnosis = doctor(&world, &["--online"]);
     diagnosis.has("network", "ok", "(usage)");
-    diagnosis.has("network", "ok", "(token refresh)");
+    diagnosis.has("network", "ok", "(token renewal)");
     let report = world.backend().report();
     assert!(report.usage.is_empty() && report.refreshes.is_empty());
     world.backend().assert_clean();
@@ -24,7 +24,7 @@ fn a_host_that_does_not_answer_is_named() {
     });
     let fix = doctor(&world, &["--online"]).has("network", "fail", "usage: no connection");
     assert!(fix.contains("HTTPS_PROXY"), "{fix}");
-    doctor(&world, &["--online"]).has("network", "ok", "(token refresh)");
+    doctor(&world, &["--online"]).has("network", "ok", "(token renewal)");
     doctor(&world, &[]).well("usage");
 }
 

@@ -175,7 +175,7 @@ fn a_killed_login_is_undone() {
 fn an_interrupted_refresh_is_told_with_what_finds_out() {
     let world = healthy();
     mark(&world, json!({"kind": "renewal", "account": world.id("bob")}));
-    let fix = doctor(&world, &["--fix"]).has("unfinished", "warn", "a token refresh of bob");
+    let fix = doctor(&world, &["--fix"]).has("unfinished", "warn", "a token renewal of bob");
     assert!(fix.contains("codex-pool refresh bob") && fix.contains("codex-pool reauth bob"), "{fix}");
 }
 

@@ -2,8 +2,8 @@
 
 use super::Check;
 use super::scene::{Place, Scene};
-use crate::net::place::{self, Place as Address};
-use crate::net::{Net, NetError, reach};
+use crate::net::endpoint::Endpoint;
+use crate::net::{Net, NetError};
 
 pub(super) fn checks(scene: &Scene<'_>) -> Vec<Check> {
     const ID: &str = "network";
@@ -12,10 +12,10 @@ pub(super) fn checks(scene: &Scene<'_>) -> Vec<Check> {
         Err(error) => return vec![Check::fail(ID, error.message).fix(error.hint.unwrap_or_default())],
     };
     let mut checks = Vec::new();
-    for (what, address) in addresses(scene) {
-        let reached = address.and_then(|address| reach::reach(&net, &address).map(|()| address));
+    for (what, endpoint) in endpoints(scene) {
+        let reached = endpoint.and_then(|endpoint| net.reach(&endpoint).map(|()| endpoint));
         checks.push(match reached {
-            Ok(address) => Check::ok(ID, format!("{} answers ({what})", address.host())),
+            Ok(endpoint) => Check::ok(ID, format!("{} answers ({what})", endpoint.host())),
             Err(error @ NetError::Refused(_)) => Check::fail(ID, format!("{what}: {error}"))
                 .fix("see `allowed_issuers` and `chatgpt_base_url`"),
             Err(error) => Check::fail(ID, format!("{what}: {error}"))
@@ -25,20 +25,20 @@ pub(super) fn checks(scene: &Scene<'_>) -> Vec<Check> {
     checks
 }
 
-/// The address that usage is asked of, and those where the pool's logins are refreshed, each once.
-fn addresses(scene: &Scene<'_>) -> Vec<(&'static str, Result<Address, NetError>)> {
+/// Returns where usage is fetched and where the tokens of the pool's logins are renewed, each endpoint once.
+fn endpoints(scene: &Scene<'_>) -> Vec<(&'static str, Result<Endpoint, NetError>)> {
     let place = scene.place();
     let base = place.and_then(|p| p.codex_home.as_ref().ok()?.ctx.codex.chatgpt_base_url.clone());
-    let whole = scene.env.text("CODEX_REFRESH_TOKEN_URL_OVERRIDE");
-    let mut found = vec![("usage", place::usage(base.as_deref()))];
+    let replacement = scene.env.text("CODEX_REFRESH_TOKEN_URL_OVERRIDE");
+    let mut found = vec![("usage", Endpoint::usage(base.as_deref()))];
     let mut issuers = place.map_or_else(Vec::new, issuers);
     if issuers.is_empty() {
         issuers.push(None);
     }
     for issuer in issuers {
-        let address = place::refresh(issuer.as_deref(), &scene.settings.allowed_issuers, whole);
-        if !found.iter().any(|(_, known)| *known == address) {
-            found.push(("token refresh", address));
+        let endpoint = Endpoint::token(issuer.as_deref(), &scene.settings.allowed_issuers, replacement);
+        if !found.iter().any(|(_, known)| *known == endpoint) {
+            found.push(("token renewal", endpoint));
         }
     }
     found

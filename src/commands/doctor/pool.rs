@@ -268,14 +268,14 @@ fn unfinished(place: &Place, now: i64) -> Vec<Check> {
         checks.push(
             Check::warn(
                 ID,
-                format!("a token refresh of {} was interrupted; its login may be used up", account.display()),
+                format!("a token renewal of {} was interrupted; its login may be used up", account.display()),
             )
             .fix(format!("`codex-pool refresh {word}` finds out; if it fails, `codex-pool reauth {word}`")),
         );
     }
     if !LostFound::new(&place.paths).rescued().is_empty() {
         checks.push(
-            Check::warn(ID, "the answer of a token refresh waits in lost+found/ to be put in its place")
+            Check::warn(ID, "the answer of a token renewal waits in lost+found/ to be put in its place")
                 .mend(Repair::Settle),
         );
     }

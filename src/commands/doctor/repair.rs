@@ -123,7 +123,7 @@ fn in_pool(env: &Env, lock: &PoolLock, pool: &mut Pool, mend: &Repair) -> Result
         }
         Repair::Settle => {
             renewal::settle(lock, pool, env.now)?;
-            Ok("put the answer of a token refresh in its place".to_owned())
+            Ok("put the answer of a token renewal in its place".to_owned())
         }
         Repair::LoginHome { home } => clear_home(lock, pool, home, env.now),
         _ => Ok(String::new()),

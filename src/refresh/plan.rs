@@ -1,5 +1,5 @@
-//! The first look: which accounts need what. Claims their requests in `usage.json`, so that two
-//! processes never ask for the same account at once.
+//! Which accounts need which requests. A plan claims its requests in `usage.json`, so that two processes never fetch the
+//! usage of one account at once.
 
 use std::collections::BTreeMap;
 
@@ -14,31 +14,31 @@ use codex_pool_core::usage::{Attempt, NO_WAIT, UsageEntry};
 
 use super::{Mode, Outcome, Refresher, Scope};
 
-/// What is to be done for one account.
+/// The requests for one account.
 pub(super) struct Task {
     pub(super) id: AccountId,
     /// Its newest document.
     pub(super) doc: AuthDoc,
-    /// Whether its tokens are to be renewed first.
-    pub(super) renew: Renew,
-    /// Whether its usage is to be asked for.
+    /// Why its tokens are renewed first. `None`: they are not.
+    pub(super) renew: Option<RenewReason>,
+    /// Whether its usage is fetched.
     pub(super) usage: bool,
 }
 
-/// Whether and why tokens are renewed.
+/// Why tokens are renewed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Renew {
-    No,
+pub(super) enum RenewReason {
+    /// Their time is nearly over.
     Early,
-    /// The account counts as logged out; only a renewal can prove otherwise.
+    /// The account counts as logged out, and only a renewal can prove otherwise.
     Proof,
 }
 
-/// What is to be done, and what is known already.
+/// The tasks of a refresh, and the outcomes so far.
 pub(super) struct Plan {
     order: Vec<AccountId>,
     pub(super) tasks: Vec<Task>,
-    /// Accounts whose answer another process is waiting for.
+    /// Accounts whose usage another process is fetching.
     pub(super) awaited: Vec<AccountId>,
     pub(super) outcomes: BTreeMap<AccountId, Outcome>,
 }
@@ -55,14 +55,15 @@ impl Plan {
 }
 
 /// What to do with one account.
-enum Verdict {
+enum Decision {
     Skip(Outcome),
     Await,
-    Work(Renew, bool),
+    Work { renew: Option<RenewReason>, usage: bool },
 }
 
 impl Refresher<'_> {
-    pub(super) fn survey(&self, scope: &Scope, mode: Mode) -> Result<Plan> {
+    /// Brings the homes' documents into the pool, and plans the requests.
+    pub(super) fn plan(&self, scope: &Scope, mode: Mode) -> Result<Plan> {
         let now = env::clock();
         let me = ProcessId::of_self().ok();
         let name = me.as_ref().map_or_else(|| "unknown".to_owned(), ProcessId::to_string);
@@ -94,15 +95,15 @@ impl Refresher<'_> {
                 && mode == Mode::Asked
                 && attempt.abandoned(me)
             {
-                // Whoever asked was killed; a person who asks again need not wait for that.
+                // The process of that attempt was killed. A person who asks again need not wait for it.
                 entry.attempt = None;
             }
-            match self.verdict(account, &doc, &entry, mode, now) {
-                Verdict::Skip(outcome) => {
+            match self.decide(account, &doc, &entry, mode, now) {
+                Decision::Skip(outcome) => {
                     plan.outcomes.insert(id, outcome);
                 }
-                Verdict::Await => plan.awaited.push(id),
-                Verdict::Work(renew, usage) => {
+                Decision::Await => plan.awaited.push(id),
+                Decision::Work { renew, usage } => {
                     if usage {
                         let attempt = Some(Attempt::begun(entry.attempt.as_deref(), &name, now).into());
                         claims.push((id.clone(), UsageEntry { attempt, ..entry }));
@@ -120,13 +121,13 @@ impl Refresher<'_> {
         Ok(plan)
     }
 
-    fn verdict(&self, account: &Account, doc: &AuthDoc, entry: &UsageEntry, mode: Mode, now: i64) -> Verdict {
+    fn decide(&self, account: &Account, doc: &AuthDoc, entry: &UsageEntry, mode: Mode, now: i64) -> Decision {
         if account.kind == AccountKind::ApiKey {
-            return Verdict::Skip(Outcome::NotApplicable);
+            return Decision::Skip(Outcome::NotApplicable);
         }
         let logged_out = account.auth.reason.as_deref() == Some("logged_out");
         if account.auth.state == AuthState::ReauthRequired && !logged_out {
-            return Verdict::Skip(Outcome::NeedsLogin);
+            return Decision::Skip(Outcome::NeedsLogin);
         }
         let ended = doc.expires_at().is_some_and(|at| at <= now);
         let may_renew = match mode {
@@ -136,9 +137,9 @@ impl Refresher<'_> {
             Mode::TokenOnly => true,
         };
         let renew = match (logged_out, renewal::needed(doc, now)) {
-            (true, _) if may_renew => Renew::Proof,
-            (false, true) if may_renew => Renew::Early,
-            _ => Renew::No,
+            (true, _) if may_renew => Some(RenewReason::Proof),
+            (false, true) if may_renew => Some(RenewReason::Early),
+            _ => None,
         };
         let attempt = entry.attempt.as_ref();
         let in_flight = attempt.is_some_and(|a| a.in_flight(now));
@@ -148,10 +149,10 @@ impl Refresher<'_> {
             Mode::Due => account.enabled && entry.poll().due(&self.ctx.settings, now),
             Mode::Asked => !in_flight && blocked.is_none(),
         };
-        match (mode, renew, usage) {
-            (_, Renew::No, false) if mode == Mode::Asked && in_flight => Verdict::Await,
-            (_, Renew::No, false) => Verdict::Skip(Outcome::Recent(blocked)),
-            (_, renew, usage) => Verdict::Work(renew, usage),
+        match (renew, usage) {
+            (None, false) if mode == Mode::Asked && in_flight => Decision::Await,
+            (None, false) => Decision::Skip(Outcome::Recent(blocked)),
+            (renew, usage) => Decision::Work { renew, usage },
         }
     }
 }
