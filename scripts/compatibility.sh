@@ -24,7 +24,7 @@ done
 suite() { # VERSION PACKAGE SUITE [WORD…]
     local version=$1 package=$2 name=$3
     rm -f "$work/used" && touch "$work/used"
-    CODEX_POOL_TEST_VERSIONS=$version CODEX_POOL_TEST_USED=$work/used cargo test --quiet --locked \
+    CODEX_POOL_TEST_ALL=1 CODEX_POOL_TEST_VERSIONS=$version CODEX_POOL_TEST_USED=$work/used cargo test --quiet --locked \
         -p "$package" --test "$name" -- --test-threads=2 --format=pretty "${@:4}" >"$work/output" 2>&1 || true
     grep -q '^test result' "$work/output" || { tail -n 20 "$work/output" >&2 && exit 1; }
     [ -s "$work/used" ] || { printf 'no test of %s used the real Codex\n' "$name" >&2 && exit 1; }

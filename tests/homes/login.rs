@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use testkit::pty::CTRL_C;
 use testkit::{
-    Cmd, Codex, Pty, Running, SOON, World, alive, answered, children, revokes, wait_for, wait_for_end,
+    Cmd, Codex, Pty, Running, SOON, World, alive, answered, children, needs, revokes, wait_for, wait_for_end,
     wait_until,
 };
 
@@ -216,15 +216,17 @@ fn a_login_whose_shim_alone_was_killed_keeps_its_home_until_it_ends() {
     }
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_login_whose_shim_was_killed_before_its_codex_began_keeps_its_home_too() {
+    let Some(strace) = needs("strace") else { return };
     for world in worlds(&TWO) {
         world.backend().add("carol");
         // Between fork and exec the child is not yet to be known as a login.
         let slowly = ["-f", "--seccomp-bpf", "-o", "/dev/null", "-e", "inject=execve:delay_enter=2s"];
         let issuer = world.backend().url();
         let login = ["login", "--device-auth", "--experimental_issuer", &issuer];
-        let strace = world.cmd("strace").args(slowly).arg(world.shim()).args(login);
+        let strace = world.cmd(&strace).args(slowly).arg(world.shim()).args(login);
         // Without the launcher, which is a chain of programs.
         let Codex::Real(codex) = world.codex_kind() else { unreachable!("these worlds have a real Codex") };
         let strace = strace.env("CODEX_POOL_CODEX", &codex.native).spawn();

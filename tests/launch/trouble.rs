@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use testkit::{Codex, Output, SOON, World, answered, wait_until};
+use testkit::{Codex, Output, SOON, World, answered, bins, wait_until};
 
 use crate::{ALL, BOB_FIRST, drop_privileges};
 
@@ -156,8 +156,10 @@ fn a_launch_whose_entry_cannot_be_read_may_sit_anywhere() {
 fn a_lock_held_by_a_stopped_process_delays_codex_by_two_seconds_at_most() {
     let world = world();
     let lock = world.pool_home().join("pool.lock");
-    let holder = world.cmd("flock").arg(&lock).args(["sh", "-c", "echo locked; exec sleep 1000"]).spawn();
-    wait_until("the lock", SOON, || holder.stdout().contains("locked"));
+    let (locked, never) = (world.root().join("locked"), world.root().join("never"));
+    let holder = world.cmd(bins::standin_probe()).env("PROBE_LOCK", &lock).env("PROBE_OUT", &locked);
+    let holder = holder.env("PROBE_HOLD", never).spawn();
+    wait_until("the lock", SOON, || locked.exists());
     holder.signal_group(Signal::SIGSTOP);
     let before = world.live();
     let output = answered(world.exec().run(), "alice");

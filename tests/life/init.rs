@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use testkit::files::{mode, set_mode, texts_below};
 use testkit::pty::{CTRL_C, DOWN, ENTER};
-use testkit::{Cmd, Codex, Output, SOON, Sandbox, World, bins, complains, find_program};
+use testkit::{Cmd, Codex, Output, SOON, Sandbox, World, bins, complains, needs};
 
 use crate::logins::Logins as _;
 
@@ -40,11 +40,10 @@ fn path(world: &World) -> OsString {
 }
 
 /// What another shell finds as `codex`, and how it answers there.
-fn in_new_shell(world: &World, shell: &str, command: &str) -> Output {
-    let program = find_program(shell).unwrap_or_else(|| panic!("no {shell}"));
+fn in_new_shell(world: &World, shell: &Path, command: &str) -> Output {
     let home = world.home().to_owned();
     world
-        .cmd(program)
+        .cmd(shell)
         .args(["-i", "-c", command])
         .env("PATH", path(world))
         .env("ZDOTDIR", &home)
@@ -66,6 +65,7 @@ fn codex_tools(world: &World, users: &[&str]) -> PathBuf {
 
 #[test]
 fn a_fresh_home_is_set_up_without_a_question_and_codex_goes_on_as_before() {
+    let Some(bash) = needs("bash") else { return };
     let world = fresh(Codex::StandIn);
     world.backend().add("alice");
     let live = world.backend().auth_json("alice");
@@ -93,7 +93,7 @@ fn a_fresh_home_is_set_up_without_a_question_and_codex_goes_on_as_before() {
         let text = fs::read_to_string(world.home().join(file)).expect("a start file");
         assert_eq!(text, "[ ! -f \"$HOME/.codex-pool/env\" ] || . \"$HOME/.codex-pool/env\"\n");
     }
-    let found = in_new_shell(&world, "bash", "command -v codex; codex exec hi").ok();
+    let found = in_new_shell(&world, &bash, "command -v codex; codex exec hi").ok();
     assert!(found.stdout.starts_with(&*world.shim().to_string_lossy()), "{found}");
     found.says("hello from alice");
 
@@ -115,13 +115,13 @@ fn files_of_home(world: &World) -> Vec<String> {
 #[test]
 fn zsh_and_fish_find_the_shim_too() {
     for (shell, file) in [("zsh", ".zshrc"), ("fish", ".config/fish/config.fish")] {
-        let Some(program) = find_program(shell) else { continue };
+        let Some(shell) = needs(shell) else { continue };
         let world = fresh(Codex::StandIn);
-        init(&world, &program.to_string_lossy(), &["--yes"])
+        init(&world, &shell.to_string_lossy(), &["--yes"])
             .run()
             .ok()
             .says(&format!("Added to {}", world.home().join(file).display()));
-        let found = in_new_shell(&world, shell, "command -v codex").ok();
+        let found = in_new_shell(&world, &shell, "command -v codex").ok();
         found.says(&world.shim().to_string_lossy());
     }
 }
@@ -228,6 +228,7 @@ fn without_codex_everything_else_is_set_up() {
 
 #[test]
 fn it_repairs_what_is_missing_or_old_and_leaves_what_is_not_ours() {
+    let Some(bash) = needs("bash") else { return };
     let world = fresh(Codex::StandIn);
     init(&world, "/bin/bash", &["--yes"]).run().ok();
     let (shim, link) = (world.shim(), world.pool_home().join("bin/codex-pool"));
@@ -241,7 +242,7 @@ fn it_repairs_what_is_missing_or_old_and_leaves_what_is_not_ours() {
     assert!(fs::read(&shim).expect("the shim") == good);
     assert!(
         link.canonicalize().is_ok()
-            && in_new_shell(&world, "bash", "command -v codex").ok().stdout.contains(".codex-pool")
+            && in_new_shell(&world, &bash, "command -v codex").ok().stdout.contains(".codex-pool")
     );
     // Another program of that name.
     fs::write(&shim, "#!/bin/sh\necho mine\n").expect("replace it");

@@ -5,15 +5,18 @@ use std::fs;
 
 use testkit::backend::LoginSpec;
 
+use testkit::needs;
+
 use crate::lab::Lab;
 
 #[test]
 fn no_file_of_the_pool_takes_the_place_of_a_closed_standard_descriptor() {
+    let Some(strace) = needs("strace") else { return };
     let world = Lab::new(&["alice", "bob"], "background_refresh = false\n");
     world.reset(&LoginSpec::default());
     let trace = world.root().join("trace");
     let plain = world.exec_as("bob").into_inner();
-    let mut traced = std::process::Command::new("strace");
+    let mut traced = std::process::Command::new(strace);
     traced.args(["-qq", "-s", "400", "-e", "trace=open,openat,execve", "-o"]).arg(&trace);
     traced
         .args(["sh", "-c", "exec \"$0\" \"$@\" <&- >&- 2>&-"])

@@ -2,12 +2,15 @@
 
 mod crash;
 mod dependencies;
+#[cfg(target_os = "linux")]
 mod descriptors;
+#[cfg(target_os = "linux")]
 mod faults;
 mod lab;
 mod model;
 mod races;
 mod random;
 mod real;
+#[cfg(target_os = "linux")]
 mod scenarios;
 mod security;

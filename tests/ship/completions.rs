@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use testkit::{Cmd, Pty, backend, bins, find_program};
+use testkit::{Cmd, Pty, backend, bins, needs};
 
 use crate::place::Place;
 
@@ -31,9 +31,10 @@ fn script(place: &Place, shell: &str) -> PathBuf {
 
 #[test]
 fn bash_offers_labels_options_and_verbs() {
+    let Some(bash) = needs("bash") else { return };
     let mut place = place();
     let file = script(&place, "bash");
-    place.shell(&[find_program("bash").expect("bash").as_os_str()]);
+    place.shell(&[bash.as_os_str()]);
     // Words as bash makes them: it breaks at `@`, too, and tells the function the part behind that.
     let offers = |line: &str| -> Vec<String> {
         let ask = format!(
@@ -67,7 +68,7 @@ fn bash_offers_labels_options_and_verbs() {
 
 #[test]
 fn fish_offers_labels_options_and_verbs() {
-    let Some(fish) = find_program("fish") else { return };
+    let Some(fish) = needs("fish") else { return };
     let mut place = place();
     let file = script(&place, "fish");
     place.shell(&[fish.as_os_str()]);
@@ -90,7 +91,7 @@ fn fish_offers_labels_options_and_verbs() {
 
 #[test]
 fn zsh_offers_labels_options_and_verbs() {
-    let Some(zsh) = find_program("zsh") else { return };
+    let Some(zsh) = needs("zsh") else { return };
     let place = place();
     let file = script(&place, "zsh");
     let limit = Duration::from_secs(30);
@@ -142,7 +143,7 @@ fn every_verb_has_a_manual_page_that_man_can_read() {
         assert!(pages.contains(&folder.join(format!("codex-pool-{verb}.1"))), "{verb}");
     }
     assert!(!pages.iter().any(|page| page.to_string_lossy().contains("__")));
-    let Some(man) = find_program("man") else { return };
+    let Some(man) = needs("man") else { return };
     for page in &pages {
         let out =
             Cmd::new(&man).arg("-l").arg(page).env("PATH", std::env::var_os("PATH").expect("PATH")).run();

@@ -5,8 +5,8 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 
 use serde_json::Value;
-use testkit::find_program;
 use testkit::releases::{self, Releases};
+use testkit::{needs, takes};
 
 use crate::place::{Place, mode, repository, write_program};
 
@@ -83,12 +83,12 @@ fn a_release_is_installed_with_everything_that_belongs_to_it() {
 fn every_shell_and_downloader_does() {
     let server = server();
     for shell in ["sh", "dash", "bash", "zsh", "ksh", "mksh", "yash"] {
-        let Some(shell) = find_program(shell) else { continue };
+        let Some(shell) = takes(shell) else { continue };
         let mut place = fresh(&server);
         place.shell(&[shell.as_os_str()]).install(&[]).ok();
         assert_installed(&place, V);
     }
-    if find_program("wget").is_some() {
+    if takes("wget").is_some() {
         let mut place = fresh(&server);
         place.without(&["curl"]).add_tool("wget").install(&[]).ok();
         assert_installed(&place, V);
@@ -104,7 +104,7 @@ fn every_shell_and_downloader_does() {
 fn every_checksum_tool_does() {
     let server = server();
     for tool in ["sha256sum", "shasum", "openssl"] {
-        if find_program(tool).is_none() {
+        if takes(tool).is_none() {
             continue;
         }
         let mut place = fresh(&server);
@@ -167,7 +167,7 @@ fn the_shim_is_found_in_new_shells_in_any_home() {
         for (shell, file) in
             [("bash", ".bashrc"), ("zsh", ".zshrc"), ("fish", ".config/fish/config.fish"), ("sh", ".profile")]
         {
-            let Some(program) = find_program(shell) else { continue };
+            let Some(program) = needs(shell) else { continue };
             let mut place = Place::named(name);
             place.env("CODEX_POOL_RELEASES", server.base()).env("SHELL", &program).env("LC_ALL", UTF8);
             place.install(&[]).ok();

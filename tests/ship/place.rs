@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
-use testkit::find_program;
+use testkit::{find_program, takes};
 
 /// What install.sh may use, besides a downloader and a checksum tool.
 const TOOLS: &[&str] = &[
@@ -122,7 +122,7 @@ impl Place {
 
     /// Makes every tool busybox's. `None` if there is no busybox here.
     pub(crate) fn busybox(&mut self) -> Option<&mut Place> {
-        let busybox = find_program("busybox")?;
+        let busybox = takes("busybox")?;
         for tool in TOOLS.iter().chain(&["wget", "sha256sum"]).filter(|&&tool| tool != "sysctl") {
             let _ = fs::remove_file(self.tools.join(tool));
             symlink(&busybox, self.tools.join(tool)).expect("link a tool");

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use testkit::find_program;
 use testkit::releases::{self, Answer, Releases};
+use testkit::{find_program, needs, takes};
 
 use crate::install::{assert_installed, assert_no_leftovers, fresh, server};
 use crate::place::{Place, finish, repository, spawn, write_program};
@@ -400,12 +400,12 @@ fn a_script_cut_off_on_its_way_does_nothing() {
 #[test]
 fn scripts_are_clean() {
     let scripts = ["install.sh", "scripts/build.sh", "skills/codex-pool/scripts/ensure-codex-pool.sh"];
-    if let Some(shellcheck) = find_program("shellcheck") {
+    if let Some(shellcheck) = needs("shellcheck") {
         let mut command = std::process::Command::new(shellcheck);
         let out = command.current_dir(repository()).args(scripts).output().expect("shellcheck");
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stdout));
     }
-    for shell in ["sh", "dash", "bash", "zsh", "ksh"].into_iter().filter_map(find_program) {
+    for shell in ["sh", "dash", "bash", "zsh", "ksh"].into_iter().filter_map(takes) {
         for script in scripts {
             let mut place = Place::new();
             place.shell(&[shell.as_os_str(), OsStr::new("-n")]).run(&repository().join(script), &[]).ok();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 
-use testkit::find_program;
+use testkit::needs;
 use testkit::releases::{self, Answer, Releases};
 
 use crate::install::assert_installed;
@@ -31,7 +31,7 @@ fn steps_are_safe_and_clean() {
             let place = Place::new();
             let script = place.beside("step.sh");
             fs::write(&script, run).expect("write");
-            if let Some(shellcheck) = find_program("shellcheck") {
+            if let Some(shellcheck) = needs("shellcheck") {
                 let out =
                     Command::new(shellcheck).args(["-s", "bash"]).arg(&script).output().expect("shellcheck");
                 assert!(out.status.success(), "{title}: {}", String::from_utf8_lossy(&out.stdout));
@@ -60,7 +60,9 @@ fn ci_checks_what_it_should_on_both_systems() {
     let run = repository().join(".ci/run");
     assert_eq!(mode(&run) & 0o111, 0o111);
     let text = fs::read_to_string(&run).expect(".ci/run");
-    for wanted in ["cargo fmt --all --check", "cargo clippy ", " -D warnings", "cargo test "] {
+    for wanted in
+        ["cargo fmt --all --check", "cargo clippy ", " -D warnings", "CODEX_POOL_TEST_ALL=1 cargo test "]
+    {
         assert!(text.contains(wanted), "{wanted}");
     }
     let text = fs::read_to_string(repository().join(".github/workflows/ci.yml")).expect("ci.yml");

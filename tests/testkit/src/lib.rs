@@ -35,7 +35,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub use cmd::{Cmd, DEFAULT_TIMEOUT, Output, Running};
-pub use needs::{leave_out, needs};
+pub use needs::{leave_out, needs, takes};
 pub use procs::{NOBODY, Process, alive, children, heed_the_terminal, is_root, wait_for_end};
 pub use pty::Pty;
 pub use real_codex::{

@@ -25,13 +25,24 @@ pub fn needs(tool: &str) -> Option<PathBuf> {
     found
 }
 
+/// The program of that name, for a test that takes all of a kind that a machine has. Without it that part of the test is
+/// left out, also if `CODEX_POOL_TEST_ALL` is 1.
+pub fn takes(tool: &str) -> Option<PathBuf> {
+    let found = find_program(tool);
+    if found.is_none() {
+        leave_out(&format!("{tool} is not installed"));
+    }
+    found
+}
+
 /// Leaves the calling test out, since something that can be installed is not there.
 ///
 /// # Panics
 /// If `CODEX_POOL_TEST_ALL` is 1.
 #[track_caller]
 pub(crate) fn missing(why: &str) {
-    assert!(std::env::var_os("CODEX_POOL_TEST_ALL").is_none_or(|all| all != "1"), "{why}");
+    let all = std::env::var_os("CODEX_POOL_TEST_ALL").is_some_and(|all| all == "1");
+    assert!(!all, "{why}, and CODEX_POOL_TEST_ALL=1 leaves no test out");
     leave_out(why);
 }
 

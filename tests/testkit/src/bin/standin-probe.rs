@@ -1,6 +1,7 @@
 //! Stands in Codex's place and records what it was started with, as JSON in the file that `PROBE_OUT` names
-//! (`{pid}` in the name is replaced); see `testkit::probe::Record`. Then it waits until the file named by
-//! `PROBE_HOLD` is there, and ends with the exit status `PROBE_EXIT` or by the signal `PROBE_KILL`.
+//! (`{pid}` in the name is replaced); see `testkit::probe::Record`. Before, it locks the file named by `PROBE_LOCK`.
+//! Then it waits until the file named by `PROBE_HOLD` is there, and ends with the exit status `PROBE_EXIT` or by the
+//! signal `PROBE_KILL`.
 //!
 //! It has a C `main`: Rust's own start-up would open closed standard descriptors and ignore SIGPIPE.
 
@@ -51,6 +52,11 @@ extern "C" fn main(_argc: c_int, argv: *const *const c_char) -> c_int {
         foreground: unsafe { libc::tcgetpgrp(0) },
         limits: limits(),
     };
+    let lock =
+        var("PROBE_LOCK").map(|path| std::fs::File::open(path).and_then(|file| file.lock().map(|()| file)));
+    if let Some(Err(_)) = lock {
+        return 122;
+    }
     if let Some(out) = var("PROBE_OUT") {
         let path = out.to_string_lossy().replace("{pid}", &record.pid.to_string());
         if write(Path::new(&path), &record).is_err() {
