@@ -1,5 +1,5 @@
-//! The launch ledger: one small file per launch, named after its process, made before exec. It says
-//! who sits where, without a daemon and without the lock.
+//! The launch ledger: one small file per launch, named after its process and written before exec. It says which launch
+//! uses which home, without a server and without the pool's lock. Knows homes only by the paths of their `auth.json`.
 
 use std::fs;
 use std::io::Write;
@@ -16,15 +16,34 @@ use crate::paths::PoolPaths;
 use crate::process::{Liveness, ProcessId};
 use crate::store::path_of_key;
 
-/// How long what another pid namespace does counts, seconds: nobody here can see when it ends.
+/// How long a process of another pid namespace counts as running, seconds: its end cannot be seen from here.
 pub const UNSEEN_COUNTS: i64 = 12 * 3600;
 
-/// What a launch says of itself.
+/// What a launch is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LaunchKind {
+    /// Any command but the two below.
+    #[default]
+    Session,
+    /// `codex login`
+    Login,
+    /// `codex logout`
+    Logout,
+}
+
+impl LaunchKind {
+    fn is_session(&self) -> bool {
+        *self == LaunchKind::Session
+    }
+}
+
+/// The content of a launch's file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaunchEntry {
-    /// The account, if it is known.
+    /// The account. `None`: unknown.
     pub account: Option<AccountId>,
-    /// The home's `auth.json` (see [`crate::store::path_key`]).
+    /// The `auth.json` of its home (see [`crate::store::path_key`]).
     pub home: String,
     /// The folder it was started in (see [`crate::store::path_key`]).
     #[serde(default)]
@@ -34,32 +53,35 @@ pub struct LaunchEntry {
     /// What it runs, for people: `codex`, `codex exec`, `codex login`.
     #[serde(default)]
     pub command: String,
-    /// Its UI goes to the background server of its home, if there is one, and so wherever that goes.
+    /// What it is.
+    #[serde(default, skip_serializing_if = "LaunchKind::is_session")]
+    pub kind: LaunchKind,
+    /// Its interface attaches to the background server of its home, and moves with it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub attached: bool,
 }
 
-/// One launch of the ledger.
+/// A launch of the ledger.
 #[derive(Debug, Clone)]
 pub struct RecordedLaunch {
     /// Its process: the shim's, then Codex's.
     pub process: ProcessId,
-    /// Whether it runs; `Unknown` counts as running. A dead one whose entry a child [locks](lock_entry) is `Unknown`.
+    /// Whether it runs. `Unknown` counts as running, and includes a dead one whose entry a child [locks](lock_entry).
     pub liveness: Liveness,
-    /// What it said; `None` if its file cannot be read, so that it may sit anywhere.
+    /// What it says of itself. `None`: its file cannot be read, so that it may use any home.
     pub entry: Option<LaunchEntry>,
 }
 
-/// Every launch that still counts.
+/// The launches that count as running.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
     /// The launches.
     pub launches: Vec<RecordedLaunch>,
-    /// What those said that ended since the ledger was last tidied (with the lock: by us, just now).
+    /// The entries of launches that have ended and were not removed before.
     pub ended: Vec<LaunchEntry>,
-    /// When a launch was last entered or taken out, before we tidied, Unix nanoseconds.
+    /// When an entry was last added or removed before this reading, Unix nanoseconds.
     pub changed_at: i64,
-    /// The folder could not be read: nobody knows who sits where.
+    /// The folder cannot be read: every home may be in use.
     pub unreadable: bool,
 }
 
@@ -112,7 +134,7 @@ impl Ledger {
         keys.into_iter().map(path_of_key).collect()
     }
 
-    /// Running sessions of an account.
+    /// Returns the number of running launches of an account.
     pub fn sessions(&self, id: &AccountId) -> usize {
         self.launches
             .iter()
@@ -120,7 +142,7 @@ impl Ledger {
             .count()
     }
 
-    /// The launch of this name, if it is still running.
+    /// Returns the running launch of this name.
     pub fn find(&self, name: &str) -> Option<&RecordedLaunch> {
         let process = ProcessId::parse(name)?;
         self.launches.iter().find(|l| l.process == process)
@@ -141,7 +163,7 @@ fn modified(path: &Path) -> Option<i64> {
     Some(at.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs() as i64)
 }
 
-/// Enters a launch. Needs no lock: the name belongs to the process alone.
+/// Records a launch, or what has changed of it. This needs no lock: the file belongs to the process alone.
 ///
 /// # Errors
 /// If the file cannot be written.
@@ -152,9 +174,9 @@ pub fn record(paths: &PoolPaths, process: &ProcessId, entry: &LaunchEntry) -> Re
     let write = || {
         let mut file =
             fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
-        // Whatever the umask: an entry that cannot be read may mean any home.
+        // Whatever the umask is: an entry that cannot be read makes every home count as in use.
         file.set_permissions(fs::Permissions::from_mode(0o600))?;
-        // Root's session must not make the user's own launches blind.
+        // So that the user's own launches can read the entry of root's session.
         files::adopt_owner(&path)?;
         file.write_all(&bytes)
     };
@@ -167,20 +189,19 @@ pub fn record(paths: &PoolPaths, process: &ProcessId, entry: &LaunchEntry) -> Re
     result.map_err(|e| Error::io("write", &path, &e))
 }
 
-/// Keeps a launch in the ledger, whatever becomes of its process, while the answer is open there or in a child
-/// that has not become another program yet: until then, nothing tells whose child that is. `None`: it cannot be had.
+/// Locks a launch's entry, so that it stays while the file is open here or in a child that has not executed another
+/// program yet: until then, a child cannot be told from others. `None`: it cannot be locked.
 pub(crate) fn lock_entry(paths: &PoolPaths, process: &ProcessId) -> Option<fs::File> {
     let file = fs::File::open(paths.launches().join(process.to_string())).ok()?;
     FileExt::try_lock_exclusive(&file).is_ok().then_some(file)
 }
 
-/// Whether somebody holds an entry.
 fn is_locked(path: &Path) -> bool {
     let held = |file: fs::File| FileExt::try_lock_shared(&file).is_err();
     fs::File::open(path).is_ok_and(held)
 }
 
-/// Takes a launch out again: it did not happen, or it ended while we watched.
+/// Removes a launch that did not happen, or whose end is known.
 pub fn remove(paths: &PoolPaths, process: &ProcessId) {
     let _ = fs::remove_file(paths.launches().join(process.to_string()));
 }

@@ -140,7 +140,7 @@ pub fn begin(
     }
     if matches!(need, Need::Rejected(_)) && doc.expires_at().is_some_and(|at| at > now) {
         let processes = Processes::read(None, &pool.paths, now);
-        if !homes::users_of_account(pool, &processes, id).is_empty() {
+        if !processes.users_of_account(pool, id).is_empty() {
             return Ok(Begun::LeftToCodex);
         }
     }

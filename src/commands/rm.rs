@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use codex_pool_core::account::AccountId;
 use codex_pool_core::codex::find;
-use codex_pool_core::homes::{self, in_use};
+use codex_pool_core::homes::in_use;
 use codex_pool_core::{Error, ErrorKind, Result, removal, store};
 
 use crate::cli::RmArgs;
@@ -76,7 +76,7 @@ fn live_in(ctx: &Context, open: &OpenPool, id: &AccountId) -> Vec<String> {
 }
 
 fn refuse_in_use(ctx: &Context, open: &OpenPool, id: &AccountId) -> Result<()> {
-    let mut users = homes::users_of_account_and_own_homes(&open.pool, &open.processes, id);
+    let mut users = open.processes.users_of_account_and_own_homes(&open.pool, id);
     if open.live() == Some(id) {
         // Only of this main home is it known where its databases are.
         users.extend(ctx.users_of_home(open, &ctx.main_home));

@@ -14,12 +14,20 @@ use crate::process::ProcessId;
 /// The file that names the main home, beside the homes over it.
 pub(super) const MAIN_HOME_FILE: &str = ".base";
 
-/// A folder that serves as CODEX_HOME.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A folder that serves as CODEX_HOME. Two are equal if they are the same folder.
+#[derive(Debug, Clone)]
 pub struct CodexHome {
     dir: PathBuf,
     kind: HomeKind,
 }
+
+impl PartialEq for CodexHome {
+    fn eq(&self, other: &Self) -> bool {
+        self.dir == other.dir
+    }
+}
+
+impl Eq for CodexHome {}
 
 /// What a Codex home is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,9 +152,8 @@ impl CodexHome {
     }
 }
 
-/// The name of a home without an account.
 const WITHOUT_ACCOUNT: &str = "empty";
-/// The beginning of the name of a login home.
+
 const LOGIN: &str = "login-";
 
 /// `inside`: the path of the home below the folder of all homes, `<key>/<name>`.

@@ -1,5 +1,5 @@
-//! A home's `auth.json` as a file: what is at its path (file, our link, the user's link), where its
-//! bytes really are, and what they are now.
+//! The `auth.json` of a home as a file: what is at its path (a file, our link, the user's link), and where its bytes
+//! are. Only reads.
 
 use std::fs::File;
 use std::io;
@@ -9,23 +9,23 @@ use crate::auth_doc::MAX_BYTES;
 use crate::files;
 use crate::paths::PoolPaths;
 
-/// What is at a home's path.
+/// What is at the path of a home's `auth.json`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Link {
     /// A file, or nothing.
     None,
-    /// A link into the pool: ours, replaced when the home changes hands.
+    /// A link into the pool. It is ours, and is replaced when the home changes hands.
     Ours,
-    /// Another link: the user's, written through.
+    /// Another link. It is the user's, and is written through.
     Users,
 }
 
-/// A home's `auth.json`.
+/// The `auth.json` of a home.
 #[derive(Debug)]
 pub struct AuthFile {
     /// Its path in the home.
     pub path: PathBuf,
-    /// What is there.
+    /// What is at that path.
     pub link: Link,
     /// Where the bytes are.
     pub real: PathBuf,
@@ -35,7 +35,7 @@ impl AuthFile {
     /// Looks at the path.
     ///
     /// # Errors
-    /// A link that leads nowhere we could write (a loop, a missing folder), or root to what another user has.
+    /// The link leads to a loop or a missing folder, or it leads root to another user's file.
     pub fn find(paths: &PoolPaths, path: PathBuf) -> io::Result<AuthFile> {
         if let Some(dir) = path.parent() {
             files::refuse_leading_root_astray(dir)?;
@@ -61,10 +61,10 @@ impl AuthFile {
         Ok(AuthFile { path, link: if ours { Link::Ours } else { Link::Users }, real })
     }
 
-    /// Opens the document; `Ok(None)` if there is none.
+    /// Opens the document. `Ok(None)`: there is none.
     ///
     /// # Errors
-    /// What the system says; also if somebody has put a link there since it was found.
+    /// What the system says, also if a link was put there since [`AuthFile::find`].
     pub fn open(&self) -> io::Result<Option<File>> {
         use std::os::unix::fs::OpenOptionsExt;
         let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
@@ -75,13 +75,13 @@ impl AuthFile {
         }
     }
 
-    /// Reads the document; `Ok(None)` if there is none.
+    /// Reads the document. `Ok(None)`: there is none.
     pub fn read(&self) -> io::Result<Option<Vec<u8>>> {
         self.open()?.map(|file| files::read_open(&file, MAX_BYTES)).transpose()
     }
 }
 
-/// Where a dangling link would make its file: the last link's target, in a folder that exists.
+/// Returns where a dangling link would create its file: the target of the last link, in a folder that exists.
 fn dangling(target: &Path) -> io::Result<PathBuf> {
     let mut at = target.to_owned();
     for _ in 0..16 {

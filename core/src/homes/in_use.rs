@@ -1,61 +1,61 @@
-//! Who is in a home. A home never changes hands while somebody is; what cannot be known counts as
-//! somebody.
+//! The processes that use a Codex home. A home in use never changes hands, and what cannot be known counts as in use.
+//! Only reads, but for tidying the ledger.
 
 use std::path::{Path, PathBuf};
 
-use super::{AuthFile, CodexHome, Link};
+use super::{AuthFile, CodexHome, Link, known};
 use crate::account::AccountId;
 use crate::codex::background_server::{self, BackgroundServer};
 use crate::env::{self, names};
 use crate::files::PoolLock;
-use crate::ledger::{Ledger, RecordedLaunch};
+use crate::ledger::{LaunchKind, Ledger, RecordedLaunch};
 use crate::paths::PoolPaths;
 use crate::pool::Pool;
 use crate::process::{self, Liveness, LockHolders, ProcessId};
-use crate::store::{Mark, MarkKind, path_key, path_of_key};
+use crate::store::{HomeRecord, Mark, MarkKind, path_key, path_of_key};
 
-/// What kind of user a home has.
+/// The kind of a process that uses a home.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UserKind {
-    /// A launch of ours: what it runs (`codex exec`).
+    /// A launch of ours, with what it runs (`codex exec`).
     Launch(String),
     /// Codex's background server.
     BackgroundServer,
     /// `codex login` or `codex logout`.
     Login,
-    /// A Codex that we did not launch: an editor, the desktop app, a full path.
+    /// A Codex that was not started through codex-pool: by an editor, the desktop app, or its full path.
     Foreign,
 }
 
-/// Somebody in a home.
+/// A process that uses a home.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HomeUser {
     /// What it is.
     pub kind: UserKind,
-    /// Its process, if it can be told.
+    /// Its pid. `None`: unknown.
     pub pid: Option<u32>,
-    /// As whom it works, if that is known.
+    /// The account that it uses. `None`: unknown.
     pub account: Option<AccountId>,
 }
 
-/// A home that somebody is in.
+/// A home in use.
 #[derive(Debug, Clone)]
 pub struct HomeInUse {
-    /// Which.
+    /// The home.
     pub home: CodexHome,
-    /// The account that was last seen in it.
+    /// The account that it held when it was last seen.
     pub account: Option<AccountId>,
-    /// Who is in it; never empty.
+    /// The processes; never empty.
     pub users: Vec<HomeUser>,
 }
 
 impl HomeUser {
-    /// The terminal that it reads (`pts/3`).
+    /// Returns the terminal that it reads (`pts/3`).
     pub fn terminal(&self) -> Option<String> {
         self.pid.and_then(process::terminal)
     }
 
-    /// For messages: `codex exec (pid 12, pts/3)`.
+    /// Returns a description for messages: `codex exec (pid 12, pts/3)`.
     pub fn describe(&self) -> String {
         let what = match &self.kind {
             UserKind::Launch(command) => command.clone(),
@@ -74,29 +74,29 @@ impl HomeUser {
     }
 }
 
-/// A home's background server, if it is at work.
-fn busy_server(pool: &Pool, codex_home: &CodexHome) -> Option<HomeUser> {
-    let server = BackgroundServer::of_home(codex_home.dir()).filter(|s| s.holds_thread() != Some(false))?;
-    Some(served_by(pool, codex_home, &server))
+/// Returns the background server of a home, unless it holds no thread.
+fn busy_server(pool: &Pool, home: &CodexHome) -> Option<HomeUser> {
+    let server = BackgroundServer::of_home(home.dir()).filter(|s| s.holds_thread() != Some(false))?;
+    Some(user_of_server(pool, home, &server))
 }
 
-fn served_by(pool: &Pool, codex_home: &CodexHome, server: &BackgroundServer) -> HomeUser {
-    let memory = pool.state().home(&codex_home.auth_json());
-    let account = memory.and_then(|memory| super::server_account(memory, server));
+fn user_of_server(pool: &Pool, home: &CodexHome, server: &BackgroundServer) -> HomeUser {
+    let record = pool.state().home(&home.auth_json());
+    let account = record.and_then(|record| account_of_server(record, server));
     HomeUser { kind: UserKind::BackgroundServer, pid: Some(server.pid), account }
 }
 
-/// A look at everybody: the ledger, as seen from this process.
+/// The processes that may use a home: the ledger, as seen from this process.
 #[derive(Debug)]
 pub struct Processes {
     /// The launches.
     pub ledger: Ledger,
-    /// This process; `None` where the system does not tell, and then everything is in use.
+    /// This process. `None`: the system does not tell, and every home counts as in use.
     pub me: Option<ProcessId>,
 }
 
 impl Processes {
-    /// Takes the census. With the lock, the ledger is tidied.
+    /// Reads the ledger. With the lock, the entries of launches that ended are removed.
     pub fn read(lock: Option<&PoolLock>, paths: &PoolPaths, now: i64) -> Processes {
         match ProcessId::of_self() {
             Ok(me) => Processes { ledger: Ledger::read(lock, paths, &me, now), me: Some(me) },
@@ -104,110 +104,127 @@ impl Processes {
         }
     }
 
-    /// Whether nobody can tell who sits where.
-    pub fn blind(&self) -> bool {
+    /// Returns whether a launch may use any home, because the ledger or an entry cannot be read.
+    pub fn incomplete(&self) -> bool {
         self.ledger.unreadable || self.ledger.launches.iter().any(|l| l.entry.is_none())
     }
 
-    /// Launches in a home, other than this process itself.
-    pub fn launches_in(&self, codex_home: &CodexHome) -> Vec<HomeUser> {
-        let key = path_key(&codex_home.auth_json());
-        let here = |l: &&RecordedLaunch| {
-            self.me.as_ref() != Some(&l.process) && l.entry.as_ref().is_none_or(|e| e.home == key)
+    /// Returns the launches in a home, without this process.
+    pub fn launches_in(&self, home: &CodexHome) -> Vec<HomeUser> {
+        let key = path_key(&home.auth_json());
+        let here = |launch: &&RecordedLaunch| {
+            self.me.as_ref() != Some(&launch.process)
+                && launch.entry.as_ref().is_none_or(|entry| entry.home == key)
         };
-        self.ledger
-            .launches
-            .iter()
-            .filter(here)
-            .map(|l| HomeUser {
-                kind: match &l.entry {
-                    Some(entry) if entry.command.ends_with("login") || entry.command.ends_with("logout") => {
-                        UserKind::Login
-                    }
-                    Some(entry) => UserKind::Launch(entry.command.clone()),
-                    None => UserKind::Launch("codex".to_owned()),
-                },
-                pid: (l.liveness == Liveness::Alive).then_some(l.process.pid),
-                account: l.entry.as_ref().and_then(|entry| entry.account.clone()),
-            })
-            .collect()
+        let user = |launch: &RecordedLaunch| HomeUser {
+            kind: match &launch.entry {
+                Some(entry) if entry.kind != LaunchKind::Session => UserKind::Login,
+                Some(entry) => UserKind::Launch(entry.command.clone()),
+                None => UserKind::Launch("codex".to_owned()),
+            },
+            pid: (launch.liveness == Liveness::Alive).then_some(launch.process.pid),
+            account: launch.entry.as_ref().and_then(|entry| entry.account.clone()),
+        };
+        self.ledger.launches.iter().filter(here).map(user).collect()
     }
 
-    /// Everybody in a home, or in another one that shares its file by a link of the user's. `databases`: where
-    /// this main home's SQLite files are. A background server that holds no thread does not count.
+    /// Returns the processes that use a home, or another home that shares its file through a link of the user's.
+    /// `databases`: the folder of the SQLite files of `main_home`. A background server that holds no thread does not
+    /// count.
     pub fn users_of_home(
         &self,
         pool: &Pool,
         main_home: &CodexHome,
-        codex_home: &CodexHome,
+        home: &CodexHome,
         databases: &Path,
     ) -> Vec<HomeUser> {
-        let mut found = self.in_home(pool, main_home, codex_home, databases);
-        found.extend(busy_server(pool, codex_home));
-        for other in self.sharers(pool, codex_home) {
+        let mut users = self.users_without_server(pool, main_home, home, databases);
+        users.extend(busy_server(pool, home));
+        for other in self.homes_sharing_file(pool, home) {
             let over = other.main_home(&pool.paths);
             let databases = if over.dir() == main_home.dir() { databases } else { over.dir() };
-            found.extend(self.in_home(pool, &over, &other, databases));
-            // Nobody stops the server of a home that is not asked for, so an idle one counts.
+            users.extend(self.users_without_server(pool, &over, &other, databases));
+            // An idle server counts there: only the server of the home that is asked for is stopped.
             let server = BackgroundServer::of_home(other.dir());
-            found.extend(server.map(|server| served_by(pool, &other, &server)));
+            users.extend(server.map(|server| user_of_server(pool, &other, &server)));
         }
-        found
+        users
     }
 
-    /// Every home that somebody is in, for people: the shared one of this main home first. `databases`: where this main home's
-    /// SQLite files are.
+    /// Returns the homes in use, for people: this main home first. `databases`: the folder of its SQLite files.
     pub fn homes_in_use(&self, pool: &Pool, main_home: &CodexHome, databases: &Path) -> Vec<HomeInUse> {
         let remembered = pool.state().homes.keys().map(|key| path_of_key(key));
         let launched = self.ledger.launches.iter().filter_map(|l| Some(path_of_key(&l.entry.as_ref()?.home)));
-        let homes = std::fs::read_dir(main_home.dir_of_homes(&pool.paths)).into_iter().flatten().flatten();
-        let homes = homes.map(|home| home.path()).filter(|home| home.is_dir());
+        let over = std::fs::read_dir(main_home.dir_of_homes(&pool.paths)).into_iter().flatten().flatten();
+        let over = over.map(|home| home.path()).filter(|home| home.is_dir());
         let mut paths: Vec<PathBuf> = remembered.chain(launched).collect();
-        paths.extend(homes.map(|home| home.join("auth.json")));
+        paths.extend(over.map(|home| home.join("auth.json")));
         paths.sort_unstable();
         paths.dedup();
-        let shared = main_home.clone();
-        let codex_homes = paths.iter().filter_map(|path| CodexHome::of_auth_json(&pool.paths, path));
-        let codex_homes =
-            std::iter::once(shared.clone()).chain(codex_homes.filter(|codex_home| *codex_home != shared));
-        let in_use = codex_homes.filter_map(|codex_home| {
-            let over = codex_home.main_home(&pool.paths);
+        let others = paths.iter().filter_map(|path| CodexHome::of_auth_json(&pool.paths, path));
+        let others = others.filter(|home| home != main_home);
+        let in_use = std::iter::once(main_home.clone()).chain(others).filter_map(|home| {
+            let over = home.main_home(&pool.paths);
             let databases = if over.dir() == main_home.dir() { databases } else { over.dir() };
-            let mut users = self.in_home(pool, &over, &codex_home, databases);
-            // Somebody whom we cannot see may be in any home; to name one is enough.
-            users.retain(|o| o.kind != UserKind::Foreign || o.pid.is_some() || codex_home == shared);
-            users.extend(busy_server(pool, &codex_home));
-            let account = pool.state().home(&codex_home.auth_json()).map(|memory| memory.account.clone());
-            (!users.is_empty()).then_some(HomeInUse { home: codex_home, account, users })
+            let mut users = self.users_without_server(pool, &over, &home, databases);
+            // A process that cannot be seen may use any home. It is shown once.
+            users.retain(|user| user.kind != UserKind::Foreign || user.pid.is_some() || home == *main_home);
+            users.extend(busy_server(pool, &home));
+            let account = pool.state().home(&home.auth_json()).map(|record| record.account.clone());
+            (!users.is_empty()).then_some(HomeInUse { home, account, users })
         });
         in_use.collect()
     }
 
-    fn in_home(
+    /// Returns the processes that use a home which holds this account. The caller has reconciled the homes.
+    pub fn users_of_account(&self, pool: &Pool, id: &AccountId) -> Vec<HomeUser> {
+        self.users_of_homes(pool, &known::last_seen_with(pool, id))
+    }
+
+    /// Returns the processes that use a home which holds this account, and those that use one of its own homes with any
+    /// account.
+    pub fn users_of_account_and_own_homes(&self, pool: &Pool, id: &AccountId) -> Vec<HomeUser> {
+        self.users_of_homes(pool, &known::of_account(pool, id))
+    }
+
+    fn users_of_homes(&self, pool: &Pool, homes: &[CodexHome]) -> Vec<HomeUser> {
+        let users = homes.iter().flat_map(|home| {
+            let main_home = home.main_home(&pool.paths);
+            self.users_of_home(pool, &main_home, home, main_home.dir())
+        });
+        users.collect()
+    }
+
+    /// Returns whether the file of an own home must stay. An idle background server counts, too: it is not stopped, and
+    /// goes on reading and writing that file.
+    pub(super) fn need_file_of(&self, pool: &Pool, home: &CodexHome) -> bool {
+        let main_home = home.main_home(&pool.paths);
+        BackgroundServer::of_home(home.dir()).is_some()
+            || !self.users_of_home(pool, &main_home, home, main_home.dir()).is_empty()
+    }
+
+    fn users_without_server(
         &self,
         pool: &Pool,
         main_home: &CodexHome,
-        codex_home: &CodexHome,
+        home: &CodexHome,
         databases: &Path,
     ) -> Vec<HomeUser> {
-        let mut found = self.launches_in(codex_home);
+        let user = |kind, pid| HomeUser { kind, pid, account: None };
+        let mut users = self.launches_in(home);
         if self.ledger.unreadable {
-            found.push(HomeUser { kind: UserKind::Launch("codex".to_owned()), pid: None, account: None });
+            users.push(user(UserKind::Launch("codex".to_owned()), None));
         }
-        found.extend(self.logins_in(pool, codex_home));
-        let strangers = self.strangers_in(&pool.paths, main_home, codex_home, databases);
-        found.extend(strangers.into_iter().map(|pid| HomeUser {
-            kind: UserKind::Foreign,
-            pid,
-            account: None,
-        }));
-        found
+        users.extend(self.logins_in(pool, home));
+        let foreign = self.foreign_in(&pool.paths, main_home, home, databases);
+        users.extend(foreign.into_iter().map(|pid| user(UserKind::Foreign, pid)));
+        users
     }
 
-    /// Homes whose `auth.json` leads to the same file as this one's through a link of the user's.
-    fn sharers(&self, pool: &Pool, codex_home: &CodexHome) -> Vec<CodexHome> {
+    /// Returns the other homes whose `auth.json` leads to the same file through a link of the user's.
+    fn homes_sharing_file(&self, pool: &Pool, home: &CodexHome) -> Vec<CodexHome> {
         let find = |path: PathBuf| AuthFile::find(&pool.paths, path).ok();
-        let Some(file) = find(codex_home.auth_json()).filter(|file| file.link != Link::Ours) else {
+        let Some(file) = find(home.auth_json()).filter(|file| file.link != Link::Ours) else {
             return Vec::new();
         };
         let mut others: Vec<PathBuf> = pool.state().homes.keys().map(|key| path_of_key(key)).collect();
@@ -225,9 +242,9 @@ impl Processes {
         others.iter().filter_map(|path| CodexHome::of_auth_json(&pool.paths, path)).collect()
     }
 
-    /// Logins under way that are not in the ledger, or whose shim was killed while Codex goes on.
-    fn logins_in(&self, pool: &Pool, codex_home: &CodexHome) -> Vec<HomeUser> {
-        let key = path_key(&codex_home.auth_json());
+    /// Returns the logins under way that are not in the ledger, and those whose shim was killed while Codex goes on.
+    fn logins_in(&self, pool: &Pool, home: &CodexHome) -> Vec<HomeUser> {
+        let key = path_key(&home.auth_json());
         let marks = pool.state().marks.iter();
         let here = marks.filter(|m| m.kind != MarkKind::Renewal && m.home.as_ref() == Some(&key));
         let under_way = |mark: &Mark| {
@@ -240,20 +257,20 @@ impl Processes {
             let pid = match process.liveness(me) {
                 Liveness::Alive => Some(process.pid),
                 Liveness::Unknown => None,
-                Liveness::Dead => Some(*orphans(&process).first()?),
+                Liveness::Dead => Some(*auth_commands_of(&process).first()?),
             };
             Some(HomeUser { kind: UserKind::Login, pid, account: None })
         };
         here.filter_map(under_way).collect()
     }
 
-    /// Codex processes that read this home's file and are none of our launches there, their children, or
-    /// a background server. `None`: somebody whom we cannot see, in whatever home.
-    fn strangers_in(
+    /// Returns the Codex processes that use this home and belong neither to a launch there nor to a background server.
+    /// `None` in the list: a process that cannot be seen, which may use any home.
+    fn foreign_in(
         &self,
         paths: &PoolPaths,
         main_home: &CodexHome,
-        codex_home: &CodexHome,
+        home: &CodexHome,
         databases: &Path,
     ) -> Vec<Option<u32>> {
         let mut holders = LockHolders::default();
@@ -270,36 +287,54 @@ impl Processes {
                 return false;
             }
             let known = known_home(paths, *pid);
-            !self.accounts_for(*pid, known.as_ref())
-                && known.unwrap_or_else(|| main_home.clone()) == *codex_home
-                && server_dir(paths, main_home, *pid).is_none()
+            !self.belongs_to_launch(*pid, known.as_ref())
+                && known.as_ref().unwrap_or(main_home) == home
+                && home_served_by(paths, main_home, *pid).is_none()
         });
         // An interface that starts the background server opens the databases only after it.
-        let starting = process::flock_holders(&background_server::start_lock(codex_home.dir()));
-        let new = |pid: &u32| !self.accounts_for(*pid, None) && !holders.pids.contains(pid);
+        let starting = process::flock_holders(&background_server::start_lock(home.dir()));
+        let new = |pid: &u32| !self.belongs_to_launch(*pid, None) && !holders.pids.contains(pid);
         let starting_pids: Vec<u32> = starting.pids.into_iter().filter(new).collect();
         let unseen = (holders.others || starting.others).then_some(None);
         holders.pids.into_iter().chain(starting_pids).map(Some).chain(unseen).collect()
     }
 
-    /// Whether this process is a launch of the ledger, or below one and in the same home. Of one that we
-    /// cannot look into we know only whose child it is.
-    fn accounts_for(&self, pid: u32, codex_home: Option<&CodexHome>) -> bool {
+    /// Returns whether this process is a launch of the ledger, or a descendant of one in the same home. `home`: its
+    /// home; if that is unknown, descent decides alone.
+    fn belongs_to_launch(&self, pid: u32, home: Option<&CodexHome>) -> bool {
         let launch =
             |pid| self.ledger.launches.iter().find(|l| l.liveness == Liveness::Alive && l.process.pid == pid);
-        process::ancestors(pid).find_map(launch).is_some_and(|launch| match (&launch.entry, codex_home) {
-            (Some(entry), Some(codex_home)) => entry.home == path_key(&codex_home.auth_json()),
+        process::ancestors(pid).find_map(launch).is_some_and(|launch| match (&launch.entry, home) {
+            (Some(entry), Some(home)) => entry.home == path_key(&home.auth_json()),
             _ => true,
         })
     }
 }
 
-/// Processes of a login or logout whose shim was killed.
-pub fn orphans(process: &ProcessId) -> Vec<u32> {
+/// Returns the account that a background server read when it started. `None`: unknown. `record`: of its home.
+pub fn account_of_server(record: &HomeRecord, server: &BackgroundServer) -> Option<AccountId> {
+    if let Some(note) = &record.server
+        && note.pid == server.pid
+        && note.start_ticks == server.start_ticks
+    {
+        return note.account.clone();
+    }
+    // A server that started after this account came has read this account. Seconds tell, but for neighbouring ones;
+    // those are of the same boot, so that ticks tell.
+    let ahead = process::started_at(server.pid)? - record.since;
+    let after = match record.since_ticks {
+        Some(ticks) if ahead.abs() <= 2 => server.start_ticks > ticks,
+        _ => ahead > 1,
+    };
+    after.then(|| record.account.clone())
+}
+
+/// Returns the processes of a login or logout whose shim, `process`, was killed.
+pub fn auth_commands_of(process: &ProcessId) -> Vec<u32> {
     process::of_launch(process, &["login", "logout"])
 }
 
-/// CODEX_HOME as a process was started with, without links; `None` if that cannot be told.
+/// Returns CODEX_HOME as a process was started with it, without links. `None`: unknown.
 fn codex_home_of(pid: u32) -> Option<PathBuf> {
     let environ = process::environ(pid)?;
     let var =
@@ -311,29 +346,30 @@ fn codex_home_of(pid: u32) -> Option<PathBuf> {
     dir.is_absolute().then(|| std::fs::canonicalize(dir).ok()).flatten()
 }
 
-/// The home that a process reads, by its environment: a native Codex whose Node launcher was killed
-/// is no child of our launch any more, yet still sits in its home. `None` if that cannot be told.
+/// Returns the home that a process uses, by its environment. `None`: unknown. The process tree is not enough: a native
+/// Codex whose Node launcher was killed is no child of our launch any more, yet uses its home.
 fn known_home(paths: &PoolPaths, pid: u32) -> Option<CodexHome> {
     let dir = codex_home_of(pid)?;
     let homes = std::fs::canonicalize(paths.homes()).ok();
-    // As we write it ourselves, whatever links lead to the pool.
-    let home = homes.and_then(|homes| Some(paths.homes().join(dir.strip_prefix(homes).ok()?)));
-    CodexHome::of_auth_json(paths, &home.unwrap_or(dir).join("auth.json"))
+    // A home of ours in the spelling of the ledger, whatever links lead to the pool.
+    let ours = homes.and_then(|homes| Some(paths.homes().join(dir.strip_prefix(homes).ok()?)));
+    Some(CodexHome::at(paths, ours.unwrap_or(dir)))
 }
 
-/// The same; where it cannot be told, the main home.
+/// Returns the home that a process uses. If that is unknown, it is the main home.
 pub fn home_of(paths: &PoolPaths, main_home: &CodexHome, pid: u32) -> CodexHome {
     known_home(paths, pid).unwrap_or_else(|| main_home.clone())
 }
 
-/// The home whose background server this process is.
-pub fn server_dir(paths: &PoolPaths, main_home: &CodexHome, pid: u32) -> Option<PathBuf> {
-    let serves = |dir: &Path| BackgroundServer::of_home(dir).is_some_and(|s| s.pid == pid);
+/// Returns the home whose background server this process is, among this main home and those over it.
+pub fn home_served_by(paths: &PoolPaths, main_home: &CodexHome, pid: u32) -> Option<CodexHome> {
+    let serves = |dir: &Path| BackgroundServer::of_home(dir).is_some_and(|server| server.pid == pid);
     if serves(main_home.dir()) {
-        return Some(main_home.dir().to_owned());
+        return Some(main_home.clone());
     }
     let homes = std::fs::read_dir(main_home.dir_of_homes(paths)).ok()?;
-    homes.filter_map(|home| Some(home.ok()?.path())).find(|home| serves(home))
+    let dir = homes.flatten().map(|home| home.path()).find(|dir| serves(dir))?;
+    Some(CodexHome::at(paths, dir))
 }
 
 fn state_shm_files(databases: &Path) -> Vec<PathBuf> {

@@ -47,7 +47,7 @@ pub(crate) fn create_linked(
     now: i64,
 ) -> Result<CodexHome> {
     let home = main_home.login(paths, process);
-    own_home::update_special(lock, paths, main_home, &home, now)?;
+    own_home::update_lenient(lock, paths, main_home, &home, now)?;
     Ok(home)
 }
 
@@ -104,7 +104,7 @@ fn is_abandoned(home: &CodexHome, processes: &Processes) -> bool {
     let liveness = home.login_process().zip(processes.me.as_ref()).map(|(process, me)| {
         match process.liveness(me) {
             // The process that made the home was killed, perhaps, and Codex goes on.
-            Liveness::Dead if !in_use::orphans(&process).is_empty() => Liveness::Alive,
+            Liveness::Dead if !in_use::auth_commands_of(&process).is_empty() => Liveness::Alive,
             liveness => liveness,
         }
     });

@@ -1,6 +1,6 @@
-//! The OAuth logins of MCP servers (`.credentials.json`), one file for a main home and its homes. Codex refuses to write
-//! it through a symbolic link, so it is shared by hard links. Those break when a client writes by rename, and when
-//! Codex removes the file with its last login; here they are made whole again.
+//! The OAuth logins of MCP servers (`.credentials.json`), one file for a main home and the homes over it. Codex refuses
+//! to write it through a symbolic link, so it is shared by hard links. They break when a client writes by rename, and
+//! when Codex removes the file with its last login. Here they are made anew.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -13,17 +13,15 @@ use crate::files::{self, PoolLock};
 use crate::paths::PoolPaths;
 use crate::store::{LostFound, Why};
 
-/// The file's name in a CODEX_HOME.
 pub(super) const NAME: &str = ".credentials.json";
-/// Among the homes of a main home: one more hard link, which tells what all of them last had.
+/// One more hard link, beside the homes over a main home: the file that all of them had last.
 const SHARED: &str = ".mcp-logins";
-/// The file that is renamed into place.
 const TEMP: &str = ".credentials.json.codex-pool.tmp";
-/// More than any such file has, bytes.
+/// Larger files are refused, bytes.
 const MAX_BYTES: u64 = 1 << 24;
 
-/// Makes the main home's file, that of every home over it that has one, and that of the home `into` one file again: the
-/// newest. Others are kept in `lost+found/`. A file that the main home had and lost is a logout, so homes lose it too.
+/// Links the newest file into the main home, every home over it that has one, and the home `into`. Others go to
+/// `lost+found/`. If the main home has lost its file, that was a logout, and the homes lose it, too.
 ///
 /// # Errors
 /// If a file cannot be read, kept or linked.
@@ -36,18 +34,18 @@ pub(crate) fn share(
 ) -> Result<()> {
     let over = main_home.dir_of_homes(paths);
     let Ok(homes) = fs::read_dir(&over) else { return Ok(()) };
-    // The user's own link is followed, so that its target is what is shared.
+    // The user's own link is followed: its target is shared.
     let at_main_home = main_home.dir().join(NAME);
     let at_main_home = fs::canonicalize(&at_main_home).unwrap_or(at_main_home);
     let shared = over.join(SHARED);
-    let (in_main_home, last) = (look(&at_main_home)?, look(&shared)?);
+    let (in_main_home, last) = (metadata(&at_main_home)?, metadata(&shared)?);
     let inode = |meta: &Metadata| (meta.dev(), meta.ino());
     let last = last.as_ref().map(inode);
     let logged_out = last.filter(|_| in_main_home.is_none());
     let mut files: Vec<(PathBuf, Metadata)> = Vec::new();
     for home in homes.flatten() {
         let path = home.path().join(NAME);
-        let Some(meta) = look(&path)? else { continue };
+        let Some(meta) = metadata(&path)? else { continue };
         if logged_out == Some(inode(&meta)) {
             files::remove_file(&path).map_err(|e| Error::io("remove", &path, &e))?;
         } else {
@@ -55,7 +53,7 @@ pub(crate) fn share(
         }
     }
     files.extend(in_main_home.map(|meta| (at_main_home.clone(), meta)));
-    // Of the same moment (clocks of files are coarse), the one that replaced what all had.
+    // File times are coarse. Of the same moment, the file counts that replaced the one that all had.
     let age = |file: &&(PathBuf, Metadata)| {
         let meta = &file.1;
         (meta.mtime(), meta.mtime_nsec(), last != Some(inode(meta)))
@@ -70,14 +68,14 @@ pub(crate) fn share(
         link(newest, path)?;
     }
     for path in [Some(at_main_home), into.map(|home| home.join(NAME)), Some(shared)].into_iter().flatten() {
-        if !look(&path)?.is_some_and(|there| is_newest(&there)) {
+        if !metadata(&path)?.is_some_and(|there| is_newest(&there)) {
             link(newest, &path)?;
         }
     }
     Ok(())
 }
 
-fn look(path: &Path) -> Result<Option<Metadata>> {
+fn metadata(path: &Path) -> Result<Option<Metadata>> {
     match fs::metadata(path) {
         Ok(meta) => Ok(Some(meta)),
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),

@@ -4,6 +4,7 @@
 mod codex_home;
 mod file;
 pub mod in_use;
+mod known;
 pub mod login_home;
 pub(crate) mod mcp_logins;
 pub mod own_home;
@@ -12,16 +13,13 @@ mod reconcile;
 
 pub use codex_home::{CodexHome, HomeKind, NoMainHome, main_home_of};
 pub use file::{AuthFile, Link};
+pub use known::{in_ledger, known};
 pub(crate) use put::remove_document;
-pub use put::{
-    being_written, clear_homes, homes_with, put, rewrite, server_account, users_of_account,
-    users_of_account_and_own_homes, vacate,
-};
-pub(crate) use reconcile::rediscover_lost;
+pub use put::{being_written, clear_homes, homes_with, put, rewrite, vacate};
 pub use reconcile::{
-    HomeContent, clear_broken, in_ledger, known, open_pool, reconcile, reconcile_all, reconcile_whole,
-    wait_until_whole,
+    HomeContent, clear_broken, open_pool, reconcile, reconcile_all, reconcile_whole, wait_until_whole,
 };
+pub(crate) use reconcile::{note_logout, rediscover_lost};
 
 #[cfg(test)]
 mod tests;

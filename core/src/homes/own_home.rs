@@ -1,11 +1,11 @@
-//! An account's own home: a CODEX_HOME of its own over the main home, with a private `auth.json`, server
-//! and temporaries, and links for everything else, so that history and settings are shared.
+//! The homes over a main home: folders with a private `auth.json`, background server and temporaries, and links for
+//! everything else, so that history and settings are shared. Never touches an `auth.json`, but for a removed account's.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
@@ -29,7 +29,7 @@ const PRIVATE: [&str; 9] = [
     "models_cache.json",
 ];
 
-/// Folders that Codex would otherwise create in the home, where the main home would not see them.
+/// Folders that Codex would otherwise create in the own home, out of the main home's sight.
 const SHARED_DIRS: [&str; 11] = [
     "sessions",
     "archived_sessions",
@@ -55,13 +55,13 @@ const SHARED_FILES: [&str; 7] = [
     "session_index.jsonl.lock",
 ];
 
-/// What stays of the home of an account that is removed.
+/// Links that stay in the home of a removed account: Codex's database refers to old sessions through them.
 const KEPT_LINKS: [&str; 2] = ["sessions", "archived_sessions"];
 
-/// Makes the home's folder and says whose it is. What is in it comes with [`update`].
+/// Creates the folder of a home and notes its main home. [`update`] fills it.
 ///
 /// # Errors
-/// If it cannot be made.
+/// If it cannot be created.
 pub fn create(_lock: &PoolLock, paths: &PoolPaths, main_home: &CodexHome, home: &CodexHome) -> Result<()> {
     let dir = home.dir();
     files::create_private_dir(dir).map_err(|e| Error::io("create", dir, &e))?;
@@ -73,10 +73,10 @@ pub fn create(_lock: &PoolLock, paths: &PoolPaths, main_home: &CodexHome, home: 
         .map_err(|e| Error::io("write", &note, &e))
 }
 
-/// Why homes cannot be had here.
+/// Checks whether own homes are possible here.
 ///
 /// # Errors
-/// The reason, as the end of a sentence ("… because …").
+/// The reason why not, as the end of a sentence ("… because …").
 pub fn possible(paths: &PoolPaths, main_home: &CodexHome, temp: &Path) -> std::result::Result<(), String> {
     let root = fs::canonicalize(paths.root()).unwrap_or_else(|_| paths.root().to_owned());
     let temp = fs::canonicalize(temp).unwrap_or_else(|_| temp.to_owned());
@@ -87,17 +87,17 @@ pub fn possible(paths: &PoolPaths, main_home: &CodexHome, temp: &Path) -> std::r
     match (device(&root), device(main_home.dir())) {
         (Ok(a), Ok(b)) if a == b => Ok(()),
         (Ok(_), Ok(_)) => Err("the pool and CODEX_HOME are on different file systems".to_owned()),
-        // The main home is made with the first launch.
+        // The first launch creates the main home.
         (Ok(_), Err(e)) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         _ => Err("the pool's folder cannot be read".to_owned()),
     }
 }
 
-/// Brings a home up to date with its main home. `free`: nobody is in the home, so that names which Codex
-/// created there can move to the main home.
+/// Brings a home up to date with its main home. `free`: no process uses the home, so that names which Codex created
+/// there can move to the main home.
 ///
 /// # Errors
-/// If something cannot be linked: the home must then not be used.
+/// If something cannot be linked. The home must not be used then.
 pub fn update(
     lock: &PoolLock,
     paths: &PoolPaths,
@@ -106,28 +106,28 @@ pub fn update(
     free: bool,
     now: i64,
 ) -> Result<()> {
-    link_names(lock, paths, main_home, home, free)?;
+    link_shared(lock, paths, main_home, home, free)?;
     mcp_logins::share(lock, paths, main_home, Some(home.dir()), now)
 }
 
-/// The same for a home of no account. That must be possible wherever links are, so the logins of MCP servers are
-/// shared only if they can be.
+/// Brings a home up to date, with the logins of MCP servers only where hard links are possible: for logins and for
+/// sessions without an account, which must not fail for that.
 ///
 /// # Errors
 /// As [`update`].
-pub fn update_special(
+pub fn update_lenient(
     lock: &PoolLock,
     paths: &PoolPaths,
     main_home: &CodexHome,
     home: &CodexHome,
     now: i64,
 ) -> Result<()> {
-    link_names(lock, paths, main_home, home, false)?;
+    link_shared(lock, paths, main_home, home, false)?;
     let _ = mcp_logins::share(lock, paths, main_home, Some(home.dir()), now);
     Ok(())
 }
 
-fn link_names(
+fn link_shared(
     lock: &PoolLock,
     paths: &PoolPaths,
     main_home: &CodexHome,
@@ -142,67 +142,68 @@ fn link_names(
         if !in_main_home.contains_key(OsStr::new(name)) {
             let dir = main_home.dir().join(name);
             files::create_private_dir(&dir).map_err(|e| Error::io("create", &dir, &e))?;
-            in_main_home.insert(name.into(), What::Other);
+            in_main_home.insert(name.into(), FileKind::Other);
         }
     }
     for name in SHARED_FILES {
-        in_main_home.entry(name.into()).or_insert(What::Other);
+        in_main_home.entry(name.into()).or_insert(FileKind::Other);
     }
     if free {
-        gather(main_home, home, &in_main_home, &in_home)?;
+        move_new_names(main_home, home, &in_main_home, &in_home)?;
     }
-    for (name, what) in &in_main_home {
-        if *what != What::Socket && !is_private(name) && !in_home.contains_key(name) {
+    for (name, kind) in &in_main_home {
+        if *kind != FileKind::Socket && !is_private(name) && !in_home.contains_key(name) {
             link(main_home.dir(), home.dir(), name)?;
         }
     }
     Ok(())
 }
 
-/// Moves what Codex created in a home to its main home, where everybody finds it. The caller knows that nobody is in the
-/// home.
+/// Moves the names that Codex created in a home to its main home. The caller knows that no process uses the home.
 ///
 /// # Errors
 /// If something cannot be moved.
 pub(super) fn move_shared_to_main(_lock: &PoolLock, main_home: &CodexHome, home: &CodexHome) -> Result<()> {
-    gather(main_home, home, &names(main_home.dir())?, &names(home.dir())?)
+    move_new_names(main_home, home, &names(main_home.dir())?, &names(home.dir())?)
 }
 
-fn gather(
+fn move_new_names(
     main_home: &CodexHome,
     home: &CodexHome,
-    in_main_home: &BTreeMap<OsString, What>,
-    in_home: &BTreeMap<OsString, What>,
+    in_main_home: &BTreeMap<OsString, FileKind>,
+    in_home: &BTreeMap<OsString, FileKind>,
 ) -> Result<()> {
     let new =
-        in_home.iter().filter(|(name, what)| **what == What::Other && !in_main_home.contains_key(*name));
+        in_home.iter().filter(|(name, kind)| **kind == FileKind::Other && !in_main_home.contains_key(*name));
     for (name, _) in new.filter(|(name, _)| !stays(name)) {
         move_to_main_home(main_home.dir(), home.dir(), name)?;
     }
     Ok(())
 }
 
-/// Empties the homes of a removed account. What stays are the links to sessions, through which Codex's
-/// database remembers old ones, and whatever Codex created there that the main home never got.
+/// Empties the own homes of a removed account. The links to sessions stay, and so does what Codex created there and
+/// the main home does not have.
 ///
 /// # Errors
 /// If something cannot be removed.
 pub fn retire(_lock: &PoolLock, paths: &PoolPaths, id: &AccountId) -> Result<()> {
     for home in dirs_of(paths, id) {
         let Some(main_home) = main_home_of(paths, &home) else { continue };
-        for (name, what) in names(&home)? {
+        for (name, kind) in names(&home)? {
             let path = home.join(&name);
             let private = PRIVATE.iter().any(|private| *private == name);
-            let result = match what {
-                What::Link if KEPT_LINKS.iter().any(|kept| *kept == name) => continue,
-                What::Link if private || fs::read_link(&path).is_ok_and(|to| to.starts_with(&main_home)) => {
+            let result = match kind {
+                FileKind::Link if KEPT_LINKS.iter().any(|kept| *kept == name) => continue,
+                FileKind::Link
+                    if private || fs::read_link(&path).is_ok_and(|to| to.starts_with(&main_home)) =>
+                {
                     fs::remove_file(&path)
                 }
-                What::Other if private && path.is_dir() => fs::remove_dir_all(&path),
-                What::Other if name == mcp_logins::NAME && !same_file(&path, &main_home.join(&name)) => {
+                FileKind::Other if private && path.is_dir() => fs::remove_dir_all(&path),
+                FileKind::Other if name == mcp_logins::NAME && !same_file(&path, &main_home.join(&name)) => {
                     continue;
                 }
-                What::Other if private || name == mcp_logins::NAME => fs::remove_file(&path),
+                FileKind::Other if private || name == mcp_logins::NAME => fs::remove_file(&path),
                 _ => continue,
             };
             result.map_err(|e| Error::io("remove", &path, &e))?;
@@ -211,10 +212,10 @@ pub fn retire(_lock: &PoolLock, paths: &PoolPaths, id: &AccountId) -> Result<()>
     Ok(())
 }
 
-/// An account's homes, one for each main home it ever had one over.
+/// Returns the folders of an account's own homes, one for each main home that it had one over.
 pub fn dirs_of(paths: &PoolPaths, id: &AccountId) -> Vec<PathBuf> {
-    let bases = fs::read_dir(paths.homes()).into_iter().flatten().flatten();
-    bases.map(|main_home| main_home.path().join(id.as_str())).filter(|home| home.is_dir()).collect()
+    let over_one_main_home = fs::read_dir(paths.homes()).into_iter().flatten().flatten();
+    over_one_main_home.map(|dir| dir.path().join(id.as_str())).filter(|home| home.is_dir()).collect()
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {
@@ -223,40 +224,37 @@ fn same_file(a: &Path, b: &Path) -> bool {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum What {
+enum FileKind {
     Link,
     Socket,
     Other,
 }
 
-fn names(dir: &Path) -> Result<BTreeMap<OsString, What>> {
+fn names(dir: &Path) -> Result<BTreeMap<OsString, FileKind>> {
     let read = || {
         let mut names = BTreeMap::new();
         for entry in fs::read_dir(dir)? {
             let entry = entry?;
-            let kind = entry.file_type()?;
-            let what = if kind.is_symlink() {
-                What::Link
-            } else if kind.is_socket() || kind.is_fifo() {
-                What::Socket
-            } else {
-                What::Other
+            let kind = match entry.file_type()? {
+                kind if kind.is_symlink() => FileKind::Link,
+                kind if kind.is_socket() || kind.is_fifo() => FileKind::Socket,
+                _ => FileKind::Other,
             };
-            names.insert(entry.file_name(), what);
+            names.insert(entry.file_name(), kind);
         }
         Ok(names)
     };
     read().map_err(|e: io::Error| Error::io("read", dir, &e))
 }
 
-/// Not shared by link: what each home has for itself, and databases, which stay in the main home
-/// (CODEX_SQLITE_HOME) since a linked one would get its `-wal` and `-shm` beside the link.
+/// Returns whether a name is not linked: it is one of [`PRIVATE`], or a database. Databases stay in the main home
+/// (CODEX_SQLITE_HOME), since a linked one would get its `-wal` and `-shm` beside the link.
 fn is_private(name: &OsStr) -> bool {
     let text = name.to_string_lossy();
     PRIVATE.contains(&&*text) || text == mcp_logins::NAME || text.contains(".sqlite")
 }
 
-/// Not moved to the main home either: somebody may rely on where it is.
+/// Returns whether a name is not moved to the main home: a running program may rely on where it is.
 fn stays(name: &OsStr) -> bool {
     let text = name.to_string_lossy();
     is_private(name) || text.ends_with(".pid") || text.ends_with(".lock")
@@ -270,8 +268,8 @@ fn link(main_home: &Path, home: &Path, name: &OsStr) -> Result<()> {
     }
 }
 
-/// A name that Codex created in the home becomes everybody's. Not over something: the main home may get
-/// the same name at this moment.
+/// Moves a name to the main home and leaves a link. If the main home has got the same name at this moment, nothing
+/// is moved.
 fn move_to_main_home(main_home: &Path, home: &Path, name: &OsStr) -> Result<()> {
     let from = home.join(name);
     match files::rename_new(&from, &main_home.join(name)) {

@@ -1,18 +1,18 @@
-//! Putting an account's document into a home: whole, by rename, and never a second file for an
-//! account that has one elsewhere (invariant 3). The caller has reconciled the home and knows that it
-//! may change hands, or that it holds this account already.
+//! Putting an account's document into a home, and taking it out: whole, by rename, and never as a second file of an
+//! account that has one elsewhere (invariant 3). The caller has reconciled the home, and knows that it may change
+//! hands or holds this account already.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use super::in_use::{Processes, account_of_server};
 use super::reconcile::{adopt_late_write, reconcile_whole};
-use super::{AuthFile, CodexHome, HomeContent, Link, reconcile};
+use super::{AuthFile, CodexHome, HomeContent, Link, known, own_home, reconcile};
 use crate::account::AccountId;
 use crate::auth_doc::{AuthDoc, DocHash};
 use crate::codex::background_server::BackgroundServer;
 use crate::error::{Error, Result};
 use crate::files::{self, Durability, PoolLock};
-use crate::homes::in_use::{self, Processes};
 use crate::pool::Pool;
 use crate::process;
 use crate::store::{ServerRecord, path_key, path_of_key};
@@ -20,29 +20,28 @@ use crate::store::{ServerRecord, path_key, path_of_key};
 /// Puts the account into the home.
 ///
 /// # Errors
-/// No credentials in the pool, or the home cannot be written; it then holds what it held.
+/// The pool has no credentials, or the home cannot be written. The home then holds what it held.
 pub fn put(
     lock: &PoolLock,
     pool: &mut Pool,
     processes: &Processes,
-    codex_home: &CodexHome,
+    home: &CodexHome,
     id: &AccountId,
     now: i64,
 ) -> Result<()> {
-    let path = codex_home.auth_json();
-    let link = elsewhere(lock, pool, processes, codex_home, id, now)?;
-    let doc = pool.credentials().load(id)?;
-    let doc = doc.ok_or_else(|| Error::new(format!("the pool has no credentials for {id}")))?;
-    let file = AuthFile::find(&pool.paths, path.clone()).map_err(|e| Error::io("use", &path, &e))?;
+    let path = home.auth_json();
+    let target = file_elsewhere(lock, pool, processes, home, id, now)?;
+    let doc = stored(pool, id)?;
+    let file = find(pool, &path, "use")?;
     let old = file.open().ok().flatten();
-    let seen = pool.state().home(&path).map(|memory| memory.hash.clone());
-    remember_server(pool, codex_home, id);
-    // Through the user's link, even with a link of ours: what must hold is that there is one file.
+    let seen = pool.state().home(&path).map(|record| record.hash.clone());
+    note_server(pool, home, id);
+    // Through the user's link, even when a link of ours is put there: one file per account is what counts.
     let at = if file.link == Link::Users { &file.real } else { &path };
     if let Some(dir) = at.parent() {
         files::create_private_dir(dir).map_err(|e| Error::io("create", dir, &e))?;
     }
-    let written = match link {
+    let written = match target {
         Some(target) => replace_by_link(at, &target),
         None => files::write_whole(at, doc.bytes(), Durability::Fast),
     };
@@ -52,177 +51,114 @@ pub fn put(
     adopt_late_write(lock, pool, old, seen.as_ref(), now)
 }
 
-/// A server that lives on while the account under it changes goes on with the old one: note which.
-fn remember_server(pool: &mut Pool, codex_home: &CodexHome, id: &AccountId) {
-    let path = codex_home.auth_json();
-    let Some(memory) = pool.state().home(&path).cloned() else { return };
-    if memory.account == *id {
+fn stored(pool: &Pool, id: &AccountId) -> Result<AuthDoc> {
+    pool.credentials().load(id)?.ok_or_else(|| Error::new(format!("the pool has no credentials for {id}")))
+}
+
+/// `what`: what cannot be done if that fails.
+fn find(pool: &Pool, auth_json: &Path, what: &str) -> Result<AuthFile> {
+    AuthFile::find(&pool.paths, auth_json.to_owned()).map_err(|e| Error::io(what, auth_json, &e))
+}
+
+/// Notes the account of a background server that runs while the account of its home changes: it goes on with the old
+/// one.
+fn note_server(pool: &mut Pool, home: &CodexHome, id: &AccountId) {
+    let path = home.auth_json();
+    let Some(record) = pool.state().home(&path).cloned() else { return };
+    if record.account == *id {
         return;
     }
-    let note = BackgroundServer::of_home(codex_home.dir()).map(|server| ServerRecord {
-        account: server_account(&memory, &server),
+    let note = BackgroundServer::of_home(home.dir()).map(|server| ServerRecord {
+        account: account_of_server(&record, &server),
         pid: server.pid,
         start_ticks: server.start_ticks,
     });
-    if let Some(memory) = pool.state_mut().homes.get_mut(&path_key(&path)) {
-        memory.server = note;
+    if let Some(record) = pool.state_mut().homes.get_mut(&path_key(&path)) {
+        record.server = note;
     }
 }
 
-/// The account that a background server read when it started; `None` if nobody knows.
-pub fn server_account(memory: &crate::store::HomeRecord, server: &BackgroundServer) -> Option<AccountId> {
-    if let Some(note) = &memory.server
-        && note.pid == server.pid
-        && note.start_ticks == server.start_ticks
-    {
-        return note.account.clone();
-    }
-    // It started after this account was put there, so it read this account. Seconds tell, but for those next
-    // to each other, which then are of the same boot.
-    let ahead = process::started_at(server.pid)? - memory.since;
-    let after = match memory.since_ticks {
-        Some(ticks) if ahead.abs() <= 2 => server.start_ticks > ticks,
-        _ => ahead > 1,
-    };
-    after.then(|| memory.account.clone())
-}
-
-/// Looks at every other file that holds this account. What is there goes into the pool; a file that
-/// nobody needs is removed; where one must stay, the answer is its path, and this home becomes a link to it.
-fn elsewhere(
+/// Looks at every other file of this account. Its document goes into the pool, and a file that is not needed is
+/// removed. Returns the path of a file that must stay: this home becomes a link to it.
+fn file_elsewhere(
     lock: &PoolLock,
     pool: &mut Pool,
     processes: &Processes,
-    codex_home: &CodexHome,
+    home: &CodexHome,
     id: &AccountId,
     now: i64,
 ) -> Result<Option<PathBuf>> {
-    let here = codex_home.auth_json();
+    let here = home.auth_json();
     let mut target = None;
-    for other in remembered_and_own(pool, id) {
+    for other in known::of_account(pool, id) {
         let path = other.auth_json();
         if path == here {
             continue;
         }
-        let held = reconcile_whole(lock, pool, &other, now)?;
-        if held == HomeContent::BeingWritten {
+        let content = reconcile_whole(lock, pool, &other, now)?;
+        if content == HomeContent::BeingWritten {
             return Err(Error::new(format!("{} is being written", path.display())));
         }
-        if held.account() != Some(id) {
+        if content.account() != Some(id) {
             continue;
         }
-        let file = AuthFile::find(&pool.paths, path.clone()).map_err(|e| Error::io("read", &path, &e))?;
+        let file = find(pool, &path, "read")?;
+        let main_home = other.main_home(&pool.paths);
         if file.link == Link::Ours {
-            // A link to the file that is the account's home.
             target = Some(file.real);
-        } else if super::main_home_of(&pool.paths, other.dir()).is_some() {
-            if in_use(pool, processes, &other) || linked_to(pool, &path) {
-                if held != (HomeContent::Account { id: id.clone(), stale: false })
-                    && let Some(doc) = pool.credentials().load(id)?
-                {
-                    // What is read through the link must be the newest.
-                    rewrite(lock, pool, &other, &doc, now)?;
-                }
-                target = Some(path);
-            } else {
-                vacate(lock, pool, &other, now)?;
-                // Nobody is there. What cannot be moved now stays for the next time.
-                let _ = super::own_home::move_shared_to_main(lock, &other.main_home(&pool.paths), &other);
+        } else if main_home.dir() == other.dir() {
+            target = Some(move_into_pool(lock, pool, &other, id, now)?);
+        } else if processes.need_file_of(pool, &other) || is_linked_to(pool, &path) {
+            if content != (HomeContent::Account { id: id.clone(), stale: false })
+                && let Some(doc) = pool.credentials().load(id)?
+            {
+                // What is read through the link must be the newest document.
+                rewrite(lock, pool, &other, &doc, now)?;
             }
+            target = Some(path);
         } else {
-            target = Some(share(lock, pool, &other, id, now)?);
+            vacate(lock, pool, &other, now)?;
+            // What cannot be moved now stays for the next time.
+            let _ = own_home::move_shared_to_main(lock, &main_home, &other);
         }
     }
     Ok(target.filter(|target| !is_same_place(target, &here)))
 }
 
-/// Whether two paths name one entry of one folder, however they are spelled: a link must not lead to itself.
+/// Returns whether two paths name one entry of one folder, however they are spelled. A link must not lead to itself.
 fn is_same_place(a: &Path, b: &Path) -> bool {
     let real = |path: &Path| path.parent().and_then(|dir| std::fs::canonicalize(dir).ok());
     a == b || a.file_name() == b.file_name() && real(a).is_some() && real(a) == real(b)
 }
 
-/// The homes where this account was seen last.
-fn remembered(pool: &Pool, id: &AccountId) -> Vec<CodexHome> {
-    let codex_homes = pool.state().homes.iter().filter(|(_, memory)| memory.account == *id);
-    codex_homes.filter_map(|(key, _)| CodexHome::of_auth_json(&pool.paths, &path_of_key(key))).collect()
+/// Returns whether another home is a link to this file.
+fn is_linked_to(pool: &Pool, file: &Path) -> bool {
+    let real = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+    let mut others = pool.state().homes.keys().map(|key| path_of_key(key)).filter(|path| path != file);
+    others.any(|path| path.is_symlink() && std::fs::canonicalize(&path).is_ok_and(|to| to == real))
 }
 
-/// The same, and its homes, whatever they hold: what was remembered can be lost, or not have been written down by a
-/// launch that was killed, and a home's name says whose it is.
-fn remembered_and_own(pool: &Pool, id: &AccountId) -> Vec<CodexHome> {
-    let mut codex_homes = remembered(pool, id);
-    let homes = super::own_home::dirs_of(&pool.paths, id).into_iter().map(|dir| dir.join("auth.json"));
-    let filled = homes.filter(|path| path.symlink_metadata().is_ok());
-    codex_homes.extend(filled.filter_map(|path| CodexHome::of_auth_json(&pool.paths, &path)));
-    codex_homes.sort_unstable_by_key(CodexHome::auth_json);
-    codex_homes.dedup();
-    codex_homes
-}
-
-/// Whether a home of this account has a document that is not whole, which somebody may be writing.
-pub fn being_written(pool: &Pool, id: &AccountId) -> bool {
-    let unsettled =
-        |codex_home: &CodexHome| HomeContent::read(&pool.paths, codex_home) == HomeContent::BeingWritten;
-    remembered_and_own(pool, id).iter().any(unsettled)
-}
-
-/// Whether anybody is in an account's home. A background server counts there even when it is idle: nobody
-/// stops it, and it goes on reading and writing that file.
-fn in_use(pool: &Pool, processes: &Processes, home: &CodexHome) -> bool {
-    let main_home = home.main_home(&pool.paths);
-    BackgroundServer::of_home(home.dir()).is_some()
-        || !processes.users_of_home(pool, &main_home, home, main_home.dir()).is_empty()
-}
-
-/// Everybody in a home that holds this account. The caller has reconciled the homes.
-pub fn users_of_account(pool: &Pool, processes: &Processes, id: &AccountId) -> Vec<in_use::HomeUser> {
-    users(pool, processes, remembered(pool, id))
-}
-
-/// The same, and everybody in one of its homes, whoever they have logged in as there.
-pub fn users_of_account_and_own_homes(
-    pool: &Pool,
-    processes: &Processes,
+/// Moves the file of a main home into the own home of its account, and leaves a link: so both homes can change hands
+/// later. Returns the new place.
+fn move_into_pool(
+    lock: &PoolLock,
+    pool: &mut Pool,
+    main_home: &CodexHome,
     id: &AccountId,
-) -> Vec<in_use::HomeUser> {
-    users(pool, processes, remembered_and_own(pool, id))
-}
-
-fn users(pool: &Pool, processes: &Processes, codex_homes: Vec<CodexHome>) -> Vec<in_use::HomeUser> {
-    let users = codex_homes.into_iter().flat_map(|codex_home| {
-        let main_home = codex_home.main_home(&pool.paths);
-        processes.users_of_home(pool, &main_home, &codex_home, main_home.dir())
-    });
-    users.collect()
-}
-
-/// Whether another home is a link to this file.
-fn linked_to(pool: &Pool, file: &Path) -> bool {
-    let links = pool.state().homes.keys().map(|key| path_of_key(key)).filter(|path| path != file);
-    let file = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
-    links
-        .into_iter()
-        .any(|link| link.is_symlink() && std::fs::canonicalize(&link).is_ok_and(|real| real == file))
-}
-
-/// Another CODEX_HOME's main home holds the account. Its file moves into the pool, into the
-/// account's home there, and the home becomes a link to it: so both can change hands later.
-fn share(lock: &PoolLock, pool: &mut Pool, other: &CodexHome, id: &AccountId, now: i64) -> Result<PathBuf> {
-    let main_home = CodexHome::main(other.dir().to_owned());
-    let home = main_home.own(&pool.paths, id);
-    super::own_home::create(lock, &pool.paths, &main_home, &home)?;
-    let target = home.auth_json();
-    let there = reconcile_whole(lock, pool, &home, now)?;
+    now: i64,
+) -> Result<PathBuf> {
+    let own = main_home.own(&pool.paths, id);
+    own_home::create(lock, &pool.paths, main_home, &own)?;
+    let target = own.auth_json();
+    let there = reconcile_whole(lock, pool, &own, now)?;
     if there != HomeContent::Empty && there.account() != Some(id) {
         return Err(Error::new(format!("{} holds another login", target.display())));
     }
-    let doc = pool.credentials().load(id)?;
-    let doc = doc.ok_or_else(|| Error::new(format!("the pool has no credentials for {id}")))?;
+    let doc = stored(pool, id)?;
     files::write_whole(&target, doc.bytes(), Durability::Fast)
         .map_err(|e| Error::io("write", &target, &e))?;
-    let path = other.auth_json();
-    let file = AuthFile::find(&pool.paths, path.clone()).map_err(|e| Error::io("read", &path, &e))?;
+    let path = main_home.auth_json();
+    let file = find(pool, &path, "read")?;
     let old = file.open().ok().flatten();
     replace_by_link(&file.real, &target).map_err(|e| Error::io("write", &path, &e))?;
     pool.state_mut().remember(&target, &doc, doc.hash(), now);
@@ -242,41 +178,40 @@ fn replace_by_link(path: &Path, target: &Path) -> std::io::Result<()> {
     })
 }
 
-/// Takes the document out of a home that nobody uses. The pool holds it already. Through the user's own
-/// link, the file behind it goes. That it is our doing is written down first: it is no logout.
+/// Takes the document out of a home that is not in use. The pool holds it already. Behind the user's own link, the
+/// file goes. The state says first that this is our doing, so that it does not count as a logout.
 ///
 /// # Errors
 /// If it cannot be removed.
-pub fn vacate(lock: &PoolLock, pool: &mut Pool, codex_home: &CodexHome, now: i64) -> Result<()> {
-    let path = codex_home.auth_json();
-    let key = path_key(&path);
-    let seen = pool.state_mut().homes.get_mut(&key).map(|memory| {
-        memory.leaving = true;
-        memory.hash.clone()
+pub fn vacate(lock: &PoolLock, pool: &mut Pool, home: &CodexHome, now: i64) -> Result<()> {
+    let key = path_key(&home.auth_json());
+    let seen = pool.state_mut().homes.get_mut(&key).map(|record| {
+        record.leaving = true;
+        record.hash.clone()
     });
     if seen.is_some() {
         pool.commit(lock)?;
     }
-    remove_document(lock, pool, codex_home, seen.as_ref(), now)?;
+    remove_document(lock, pool, home, seen.as_ref(), now)?;
     pool.state_mut().homes.remove(&key);
     Ok(())
 }
 
-/// Removes a home's document, or our link to one. `seen`: what was there when it was last read. Who wrote since then
-/// is not lost.
+/// Removes the document of a home, or our link to one. `seen`: the document when it was last read. A later one is
+/// adopted.
 ///
 /// # Errors
 /// If it cannot be removed.
 pub(crate) fn remove_document(
     lock: &PoolLock,
     pool: &mut Pool,
-    codex_home: &CodexHome,
+    home: &CodexHome,
     seen: Option<&DocHash>,
     now: i64,
 ) -> Result<()> {
-    let path = codex_home.auth_json();
-    let file = AuthFile::find(&pool.paths, path.clone()).map_err(|e| Error::io("use", &path, &e))?;
-    // A link of ours goes itself; its file stays.
+    let path = home.auth_json();
+    let file = find(pool, &path, "use")?;
+    // Of a link of ours, the file stays.
     let (at, old) = match file.link {
         Link::Ours => (&path, None),
         Link::Users | Link::None => (&file.real, file.open().ok().flatten()),
@@ -293,45 +228,43 @@ pub(crate) fn remove_document(
 /// # Errors
 /// If a home cannot be cleared.
 pub fn clear_homes(lock: &PoolLock, pool: &mut Pool, id: &AccountId, now: i64) -> Result<()> {
-    for codex_home in homes_with(lock, pool, id, now)? {
-        vacate(lock, pool, &codex_home, now)?;
+    for home in homes_with(lock, pool, id, now)? {
+        vacate(lock, pool, &home, now)?;
     }
     Ok(())
 }
 
-/// Writes the pool's newer document into a home that holds this account already, in use or not:
-/// running sessions read it from there.
+/// Writes the pool's newer document into a home that holds this account, in use or not: running sessions read it there.
 ///
 /// # Errors
 /// If it cannot be written.
-pub fn rewrite(
-    lock: &PoolLock,
-    pool: &mut Pool,
-    codex_home: &CodexHome,
-    doc: &AuthDoc,
-    now: i64,
-) -> Result<()> {
-    let path = codex_home.auth_json();
-    let file = AuthFile::find(&pool.paths, path.clone()).map_err(|e| Error::io("use", &path, &e))?;
+pub fn rewrite(lock: &PoolLock, pool: &mut Pool, home: &CodexHome, doc: &AuthDoc, now: i64) -> Result<()> {
+    let path = home.auth_json();
+    let file = find(pool, &path, "use")?;
     let old = file.open().ok().flatten();
-    let seen = pool.state().home(&path).map(|memory| memory.hash.clone());
+    let seen = pool.state().home(&path).map(|record| record.hash.clone());
     files::write_whole(&file.real, doc.bytes(), Durability::Fast)
         .map_err(|e| Error::io("write", &path, &e))?;
     pool.state_mut().remember(&path, doc, doc.hash(), now);
     adopt_late_write(lock, pool, old, seen.as_ref(), now)
 }
 
-/// Every home that holds this account now, after reconciling it.
+/// Returns the homes that hold this account, after reconciling them.
 ///
 /// # Errors
 /// As [`reconcile`].
 pub fn homes_with(lock: &PoolLock, pool: &mut Pool, id: &AccountId, now: i64) -> Result<Vec<CodexHome>> {
-    let mut codex_homes = Vec::new();
-    for codex_home in remembered_and_own(pool, id) {
-        if matches!(reconcile(lock, pool, &codex_home, now)?, HomeContent::Account { id: held, .. } if held == *id)
-        {
-            codex_homes.push(codex_home);
+    let mut homes = Vec::new();
+    for home in known::of_account(pool, id) {
+        if reconcile(lock, pool, &home, now)?.account() == Some(id) {
+            homes.push(home);
         }
     }
-    Ok(codex_homes)
+    Ok(homes)
+}
+
+/// Returns whether a home of this account has a document that is not whole, which Codex may be writing.
+pub fn being_written(pool: &Pool, id: &AccountId) -> bool {
+    let being_written = |home: &CodexHome| HomeContent::read(&pool.paths, home) == HomeContent::BeingWritten;
+    known::of_account(pool, id).iter().any(being_written)
 }

@@ -1,5 +1,5 @@
-//! Homes on temporary folders: what is found is taken in, what is put there is whole, and nothing is lost
-//! whatever somebody else does in between.
+//! Homes in temporary folders: what is found is adopted, what is put there is whole, and nothing is lost whatever
+//! another process does in between.
 
 mod login_homes;
 mod own;
@@ -23,7 +23,7 @@ use crate::store::{LostFound, path_key};
 
 const NOW: i64 = 1_800_000_000;
 
-/// A pool, a CODEX_HOME, and nobody in it.
+/// A pool and a main home that is not in use.
 struct Lab {
     dir: tempfile::TempDir,
     lock: PoolLock,
@@ -43,7 +43,7 @@ impl Lab {
         Lab { dir, lock, pool, main_home }
     }
 
-    /// With this account live, and seen.
+    /// With this account live and reconciled.
     fn with_live(login: &Login) -> Lab {
         let mut lab = Lab::new();
         lab.write(login);
@@ -65,13 +65,12 @@ impl Lab {
     }
 
     fn reconcile(&mut self) -> HomeContent {
-        let codex_home = self.main_home.clone();
-        reconcile(&self.lock, &mut self.pool, &codex_home, NOW).unwrap()
+        reconcile(&self.lock, &mut self.pool, &self.main_home, NOW).unwrap()
     }
 
-    fn put(&mut self, codex_home: &CodexHome, login: &Login) {
+    fn put(&mut self, home: &CodexHome, login: &Login) {
         let processes = self.processes();
-        put(&self.lock, &mut self.pool, &processes, codex_home, login.doc().id(), NOW).unwrap();
+        put(&self.lock, &mut self.pool, &processes, home, login.doc().id(), NOW).unwrap();
     }
 
     fn processes(&self) -> Processes {
@@ -131,30 +130,30 @@ fn a_store_that_changed_makes_an_unchanged_home_stale() {
     lab.adopt(&renewed);
     assert_eq!(lab.reconcile(), stale(&renewed));
     lab.assert_stored(&renewed);
-    let codex_home = lab.main_home.clone();
-    lab.put(&codex_home, &renewed);
+    let main_home = lab.main_home.clone();
+    lab.put(&main_home, &renewed);
     assert_eq!(lab.reconcile(), holds(&renewed));
 }
 
 #[test]
 fn when_both_changed_the_newer_wins_and_the_loser_is_kept() {
-    for (codex_homes, stores) in [(1500, 1400), (1400, 1500)] {
+    for (home_issued, store_issued) in [(1500, 1400), (1400, 1500)] {
         let mut lab = Lab::with_live(&login("alice"));
         let (mine, theirs) = (
-            login("alice").refresh("rt-home").issued(codex_homes),
-            login("alice").refresh("rt-store").issued(stores),
+            login("alice").refresh("rt-home").issued(home_issued),
+            login("alice").refresh("rt-store").issued(store_issued),
         );
         lab.adopt(&theirs);
         lab.write(&mine);
-        let (winner, loser) = if codex_homes > stores { (&mine, &theirs) } else { (&theirs, &mine) };
-        assert_eq!(lab.reconcile(), if codex_homes > stores { holds(&mine) } else { stale(&mine) });
+        let (winner, loser) = if home_issued > store_issued { (&mine, &theirs) } else { (&theirs, &mine) };
+        assert_eq!(lab.reconcile(), if home_issued > store_issued { holds(&mine) } else { stale(&mine) });
         lab.assert_stored(winner);
         assert!(lab.lost().contains(&loser.doc().bytes().to_vec()));
     }
 }
 
 #[test]
-fn a_chimera_is_adopted_under_its_claims_and_must_be_written_again() {
+fn a_mixed_document_is_adopted_under_its_claims_and_is_stale() {
     let mut lab = Lab::new();
     let mut tree = login("alice").tree();
     tree["tokens"]["account_id"] = "bob".into();
@@ -189,7 +188,7 @@ fn a_login_that_vanished_is_logged_out_but_a_folder_that_vanished_is_not() {
 #[test]
 fn what_is_not_whole_is_being_written_for_two_seconds_and_abandoned_afterwards() {
     let mut lab = Lab::new();
-    let codex_home = lab.main_home.clone();
+    let main_home = lab.main_home.clone();
     for text in ["", "{\"tokens\"", "{}"] {
         fs::write(lab.live(), text).unwrap();
         assert_eq!(lab.reconcile(), HomeContent::BeingWritten);
@@ -200,12 +199,12 @@ fn what_is_not_whole_is_being_written_for_two_seconds_and_abandoned_afterwards()
         }
         file.set_modified(SystemTime::now() + Duration::from_secs(1000)).unwrap();
         assert_eq!(
-            HomeContent::read(&lab.pool.paths, &codex_home),
+            HomeContent::read(&lab.pool.paths, &main_home),
             HomeContent::Broken,
             "a wrong clock is no sign of writing"
         );
         assert!(lab.live().exists(), "looking changes nothing");
-        clear_broken(&lab.lock, &mut lab.pool, &codex_home, NOW).unwrap();
+        clear_broken(&lab.lock, &mut lab.pool, &main_home, NOW).unwrap();
         assert!(!lab.live().exists());
         assert_eq!(lab.lost().iter().any(|lost| lost == text.as_bytes()), !text.is_empty());
     }
@@ -243,12 +242,12 @@ fn every_home_that_is_remembered_is_reconciled_and_those_of_one_account_found() 
     fs::write(home.auth_json(), rotated.doc().bytes()).unwrap();
     reconcile_all(&lab.lock, &mut lab.pool, &Ledger::default(), NOW).unwrap();
     lab.assert_stored(&rotated);
-    let codex_homes = homes_with(&lab.lock, &mut lab.pool, rotated.doc().id(), NOW).unwrap();
-    assert_eq!(codex_homes, [home]);
+    let homes = homes_with(&lab.lock, &mut lab.pool, rotated.doc().id(), NOW).unwrap();
+    assert_eq!(homes, [home]);
 }
 
 #[test]
-fn a_login_in_a_home_that_nobody_remembers_is_renewed_and_removed_with_the_others() {
+fn a_login_in_a_forgotten_home_is_renewed_and_removed_with_the_others() {
     // A launch into it was killed, and so was the next one, after it had tidied the ledger.
     let mut lab = Lab::new();
     let bob = login("bob").doc();
@@ -256,8 +255,8 @@ fn a_login_in_a_home_that_nobody_remembers_is_renewed_and_removed_with_the_other
     fs::create_dir_all(home.dir()).unwrap();
     fs::write(home.auth_json(), bob.bytes()).unwrap();
     lab.adopt(&login("bob").refresh("rt-2").issued(1500));
-    let codex_homes = homes_with(&lab.lock, &mut lab.pool, bob.id(), NOW).unwrap();
-    assert_eq!(codex_homes, std::slice::from_ref(&home));
+    let homes = homes_with(&lab.lock, &mut lab.pool, bob.id(), NOW).unwrap();
+    assert_eq!(homes, std::slice::from_ref(&home));
     lab.pool.state_mut().homes.clear();
     clear_homes(&lab.lock, &mut lab.pool, bob.id(), NOW).unwrap();
     assert!(!home.auth_json().exists());
@@ -265,15 +264,24 @@ fn a_login_in_a_home_that_nobody_remembers_is_renewed_and_removed_with_the_other
 }
 
 #[test]
-fn a_home_is_known_by_its_file() {
+fn a_home_and_its_kind_are_known_by_the_place_of_its_file() {
     let lab = Lab::new();
-    let paths = &lab.pool.paths;
-    for codex_home in [lab.main_home.clone(), lab.main_home.own(paths, login("bob").doc().id())] {
-        assert_eq!(CodexHome::of_auth_json(paths, &codex_home.auth_json()), Some(codex_home));
+    let (paths, main_home) = (&lab.pool.paths, &lab.main_home);
+    let me = crate::process::ProcessId::of_self().unwrap();
+    let bob = login("bob").doc().id().clone();
+    for (home, kind) in [
+        (main_home.clone(), HomeKind::Main),
+        (main_home.own(paths, &bob), HomeKind::Own(bob)),
+        (main_home.login(paths, &me), HomeKind::Login),
+        (main_home.without_account(paths, 1), HomeKind::WithoutAccount),
+        (main_home.without_account(paths, 2), HomeKind::WithoutAccount),
+    ] {
+        assert_eq!(home.kind(), &kind);
+        let known = CodexHome::of_auth_json(paths, &home.auth_json()).unwrap();
+        assert_eq!((known.dir(), known.kind()), (home.dir(), &kind));
     }
-    assert!(lab.main_home.own(paths, login("bob").doc().id()).is_own());
     let other = CodexHome::main(lab.dir.path().join("other"));
-    assert_ne!(lab.main_home.dir_of_homes(paths), other.dir_of_homes(paths));
+    assert_ne!(main_home.dir_of_homes(paths), other.dir_of_homes(paths));
 }
 
 #[test]
@@ -307,17 +315,15 @@ fn a_link_is_the_users_or_ours_by_where_it_leads() {
 }
 
 #[test]
-fn nobody_is_in_an_empty_home_and_an_unreadable_ledger_means_somebody() {
+fn an_empty_home_is_free_and_an_unreadable_ledger_means_in_use() {
     let lab = Lab::new();
-    let shared = lab.main_home.clone();
-    assert_eq!(lab.processes().users_of_home(&lab.pool, &lab.main_home, &shared, lab.main_home.dir()), []);
-    assert!(!lab.processes().blind());
+    let home = &lab.main_home;
+    assert_eq!(lab.processes().users_of_home(&lab.pool, home, home, home.dir()), []);
+    assert!(!lab.processes().incomplete());
     fs::write(lab.pool.paths.launches(), "no folder").unwrap();
-    assert!(lab.processes().blind());
-    assert!(
-        !lab.processes().users_of_home(&lab.pool, &lab.main_home, &shared, lab.main_home.dir()).is_empty()
-    );
-    assert_eq!(path_key(&shared.auth_json()), shared.auth_json().to_str().unwrap());
+    assert!(lab.processes().incomplete());
+    assert!(!lab.processes().users_of_home(&lab.pool, home, home, home.dir()).is_empty());
+    assert_eq!(path_key(&home.auth_json()), home.auth_json().to_str().unwrap());
 }
 
 #[test]
@@ -346,11 +352,11 @@ fn a_renewal_within_one_second_that_ends_sooner_is_still_the_newer() {
 #[test]
 fn that_we_took_a_login_away_is_known_before_it_is_gone() {
     let mut lab = Lab::with_live(&login("alice"));
-    let codex_home = lab.main_home.clone();
+    let main_home = lab.main_home.clone();
     // As when we are killed: nothing is written down after the file is gone, or could not go.
     fs::remove_file(lab.live()).unwrap();
     fs::create_dir(lab.live()).unwrap();
-    vacate(&lab.lock, &mut lab.pool, &codex_home, NOW).unwrap_err();
+    vacate(&lab.lock, &mut lab.pool, &main_home, NOW).unwrap_err();
     fs::remove_dir(lab.live()).unwrap();
     lab.pool = open_pool(&lab.lock, &lab.pool.paths, NOW).unwrap();
     assert_eq!(lab.reconcile(), HomeContent::Empty);
@@ -358,7 +364,7 @@ fn that_we_took_a_login_away_is_known_before_it_is_gone() {
     // Where the file was left, it is a home as before: a logout there is one.
     lab.write(&login("alice"));
     lab.reconcile();
-    vacate(&lab.lock, &mut lab.pool, &codex_home, NOW).unwrap();
+    vacate(&lab.lock, &mut lab.pool, &main_home, NOW).unwrap();
     lab.pool = open_pool(&lab.lock, &lab.pool.paths, NOW).unwrap();
     lab.write(&login("alice"));
     lab.reconcile();
@@ -373,8 +379,8 @@ fn what_is_written_while_a_login_is_taken_away_is_not_lost() {
     let rotated = login("alice").refresh("rt-2").issued(1500);
     // After the last look at it.
     lab.write(&rotated);
-    let codex_home = lab.main_home.clone();
-    vacate(&lab.lock, &mut lab.pool, &codex_home, NOW).unwrap();
+    let main_home = lab.main_home.clone();
+    vacate(&lab.lock, &mut lab.pool, &main_home, NOW).unwrap();
     lab.assert_stored(&rotated);
 }
 

@@ -1,5 +1,5 @@
-//! Who: the account of a launch. Order of authority: asked for by name, the session we are inside,
-//! the pin, the pick.
+//! The account of a launch. Order of authority: asked for by name, the session that the launch runs inside, the owner
+//! of the session that it goes on with, the pin, the pick. Writes nothing.
 
 use std::path::PathBuf;
 
@@ -10,54 +10,51 @@ use crate::codex::argv::Target;
 use crate::codex::configuration::CodexSettings;
 use crate::env::{Env, names};
 use crate::error::{Error, ErrorKind, Result};
-use crate::homes::{self, CodexHome};
+use crate::homes::CodexHome;
 use crate::ledger::Ledger;
 use crate::pick::{Candidate, Ranked, Reason, Tier, pick};
 use crate::pool::Pool;
 use crate::references;
 use crate::standing::{Standing, Standings};
 
-/// What was chosen.
+/// The account and the home that were chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Choice {
-    /// This account, wherever it can sit.
+    /// This account, in any home.
     Account(AccountId),
-    /// The home of the session that we are inside.
+    /// The home of the session that the launch runs inside.
     Stay(CodexHome, Option<AccountId>),
-    /// The home of whoever holds the session that goes on: there or nowhere.
+    /// The home of the Codex that holds the session which the launch goes on with.
     Attach(CodexHome, Option<AccountId>),
-    /// Nobody can be picked: whatever is live.
+    /// What the main home holds, since no account can be picked.
     Live,
 }
 
 impl Launch<'_> {
-    pub(super) fn choose(&self, held: &Locked<'_>, lines: &mut Vec<Line>) -> Result<Choice, Trouble> {
+    pub(super) fn choose(&self, locked: &Locked<'_>, lines: &mut Vec<Line>) -> Result<Choice, Trouble> {
         if let Some(name) = self.named() {
-            return named(held, name).map(Choice::Account).map_err(Trouble::Named);
+            return named(locked, name).map(Choice::Account).map_err(Trouble::Named);
         }
-        if let Some((codex_home, account)) = nested::session(self.env(), held)
-            && may_be_used(held, account.as_ref())
+        if let Some((home, account)) = nested::session(self.env(), locked)
+            && may_be_used(locked, account.as_ref())
         {
             lines.push(Line::Verbose("inside a session: its own account".to_owned()));
-            if codex_home.dir() == held.main_home.dir()
-                || homes::main_home_of(&held.pool.paths, codex_home.dir()).as_deref()
-                    == Some(held.main_home.dir())
-            {
-                return Ok(Choice::Stay(codex_home, account));
+            if home.main_home(&locked.pool.paths) == *locked.main_home {
+                return Ok(Choice::Stay(home, account));
             }
-            // Another CODEX_HOME than the session's: its account, in a home there.
+            // The user has set another CODEX_HOME: the account of the session, in a home there.
             if let Some(account) = account {
                 return Ok(Choice::Account(account));
             }
         }
-        let owner = self.owner(held);
-        if let Owner::Holder(codex_home, account) = &owner
-            && may_be_used(held, account.as_ref())
+        let owner = self.owner(locked);
+        if let Owner::Holder(home, account) = &owner
+            && may_be_used(locked, account.as_ref())
         {
-            let who = account.as_ref().map_or("nobody knows which account", |id| label_of(held, id));
-            let there = held.pool.state().home(&codex_home.auth_json()).map(|memory| &memory.account);
-            let against = account.as_ref().and_then(|id| self.against(held, id));
-            // Not as the home would have it, or not for long: that must be said.
+            let who = account.as_ref().map_or("nobody knows which account", |id| locked.label_of(id));
+            let there = locked.pool.state().home(&home.auth_json()).map(|record| &record.account);
+            let against = account.as_ref().and_then(|id| self.against(locked, id));
+            // Another account than the home's, or one that cannot go on for long: that is always said.
             let line = match account.is_some() && account.as_ref() == there && against.is_none() {
                 true => Line::Verbose,
                 false => Line::Wrong,
@@ -66,24 +63,26 @@ impl Launch<'_> {
             lines.push(line(format!(
                 "this session is open in a running Codex, which answers as {who}{against}"
             )));
-            return Ok(Choice::Attach(codex_home.clone(), account.clone()));
+            return Ok(Choice::Attach(home.clone(), account.clone()));
         }
-        // Whether the pool has an account's credentials is looked up for the chosen one alone.
+        // Only for the chosen account it is looked up whether the pool has its credentials.
         let mut missing: Vec<AccountId> = Vec::new();
         loop {
             let said = lines.len();
-            match self.rank(held, &owner, &missing, lines) {
-                Choice::Account(id) if !missing.contains(&id) && !held.pool.credentials().has(&id) => {
+            match self.rank(locked, &owner, &missing, lines) {
+                Choice::Account(id) if !missing.contains(&id) && !locked.pool.credentials().has(&id) => {
                     lines.truncate(said);
                     missing.push(id);
                 }
                 choice => {
                     if let Choice::Account(id) = &choice
                         && self.call.target == Target::Picked
-                        && held.pool.standings().accounts.len() > 1
+                        && locked.pool.standings().accounts.len() > 1
                     {
-                        lines
-                            .push(Line::Switched(format!("what you pick goes on as {}", label_of(held, id))));
+                        lines.push(Line::Switched(format!(
+                            "what you pick goes on as {}",
+                            locked.label_of(id)
+                        )));
                     }
                     return Ok(choice);
                 }
@@ -91,23 +90,29 @@ impl Launch<'_> {
         }
     }
 
-    /// Why this account would not be picked now, whoever else there is.
-    fn against(&self, held: &Locked<'_>, id: &AccountId) -> Option<String> {
-        let (pool, ledger, now) = (&held.pool, &held.processes.ledger, self.env().now);
+    /// Returns why this account would not be picked now, even if it were the only one.
+    fn against(&self, locked: &Locked<'_>, id: &AccountId) -> Option<String> {
+        let (pool, ledger, now) = (&locked.pool, &locked.processes.ledger, self.env().now);
         let has = |id: &AccountId| pool.credentials().has(id);
-        let mut alone = candidates(pool.standings(), ledger, held.live(), held.codex, has);
+        let mut alone = candidates(pool.standings(), ledger, locked.live(), locked.codex_settings, has);
         alone.retain(|candidate| candidate.standing.id == *id);
         let ranking = pick(&alone, now, self.settings);
         let against = |r: &&Ranked| !r.eligible() || r.tier == Tier::Exhausted;
         ranking.first().filter(against).map(|ranked| ranked.explain(now))
     }
 
-    /// The choice by owner, pin and ranking.
-    fn rank(&self, held: &Locked<'_>, owner: &Owner, missing: &[AccountId], lines: &mut Vec<Line>) -> Choice {
+    /// Chooses by owner, pin and ranking. `missing`: accounts without credentials.
+    fn rank(
+        &self,
+        locked: &Locked<'_>,
+        owner: &Owner,
+        missing: &[AccountId],
+        lines: &mut Vec<Line>,
+    ) -> Choice {
         let now = self.env().now;
-        let (pool, ledger) = (&held.pool, &held.processes.ledger);
+        let (pool, ledger) = (&locked.pool, &locked.processes.ledger);
         let has = |id: &AccountId| !missing.contains(id);
-        let candidates = candidates(pool.standings(), ledger, held.live(), held.codex, has);
+        let candidates = candidates(pool.standings(), ledger, locked.live(), locked.codex_settings, has);
         let ranking = pick(&candidates, now, self.settings);
         let place = |id: &AccountId| ranking.iter().find(|r| candidates[r.index].standing.id == *id);
         let label = |ranked: &Ranked| &*candidates[ranked.index].standing.label;
@@ -123,7 +128,7 @@ impl Launch<'_> {
             )),
             _ => Line::Wrong(format!("this session belongs to {owner} ({why}); {instead} goes on with it")),
         };
-        let pin = held.pool.state().pin.as_ref().filter(|_| !self.request.best).and_then(place);
+        let pin = locked.pool.state().pin.as_ref().filter(|_| !self.request.best).and_then(place);
         match pin {
             Some(pin) if pin.usable() => {
                 if pin.tier == Tier::Exhausted {
@@ -160,13 +165,13 @@ impl Launch<'_> {
         let best = ranking.first().filter(|r| r.eligible());
         let instead = match best {
             Some(best) => label(best),
-            None => held.live().map_or("the login in CODEX_HOME", |id| label_of(held, id)),
+            None => locked.live().map_or("the login in CODEX_HOME", |id| locked.label_of(id)),
         };
         match (whose, owner) {
             (Some(whose), _) if label(whose) != instead => {
                 lines.push(goes_on(label(whose), instead, &whose.explain(now)));
             }
-            (None, Owner::Stranger) => {
+            (None, Owner::NotInPool) => {
                 lines.push(goes_on("an account that is not in the pool", instead, "unknown here"));
             }
             (None, Owner::Unknown) if candidates.len() > 1 => lines
@@ -174,7 +179,7 @@ impl Launch<'_> {
             _ => {}
         }
         let Some(best) = best else {
-            nobody(&ranking, &candidates, lines, now);
+            lines.extend(none_usable(&ranking, &candidates, now));
             return Choice::Live;
         };
         if best.tier == Tier::Exhausted {
@@ -195,46 +200,42 @@ impl Launch<'_> {
     }
 }
 
-/// Whether Codex's configuration leaves the login of this account alone here. A login that is none of ours is
-/// the user's own affair.
-pub(super) fn may_be_used(held: &Locked<'_>, id: Option<&AccountId>) -> bool {
-    let standing = id.and_then(|id| held.pool.standings().get(id));
-    standing.is_none_or(|standing| allowed(held.codex, standing.kind, standing.account_id.as_deref()))
+/// Returns whether Codex leaves the login of this account alone here. A login that is not the pool's is the user's own
+/// affair.
+pub(super) fn may_be_used(locked: &Locked<'_>, id: Option<&AccountId>) -> bool {
+    let standing = id.and_then(|id| locked.pool.standings().get(id));
+    standing
+        .is_none_or(|standing| allowed(locked.codex_settings, standing.kind, standing.account_id.as_deref()))
 }
 
-/// The label of an account, for messages.
-pub(super) fn label_of<'a>(held: &'a Locked<'_>, id: &'a AccountId) -> &'a str {
-    held.pool.standings().get(id).map_or(id.as_str(), |standing| &standing.label)
-}
-
-/// Says why nobody can be picked, unless the pool is simply empty.
-fn nobody(ranking: &[Ranked], candidates: &[Candidate<'_>], lines: &mut Vec<Line>, now: i64) {
-    let Some(first) = ranking.first() else { return };
+/// Returns the line that says why no account can be picked. An empty pool needs none.
+fn none_usable(ranking: &[Ranked], candidates: &[Candidate<'_>], now: i64) -> Option<Line> {
+    let first = ranking.first()?;
     let label = &candidates[first.index].standing.label;
     // An API key or a disabled account that is live is the user's own choice.
     if candidates.iter().any(|c| c.live && c.has_credentials && c.allowed && c.standing.auth == AuthState::Ok)
     {
-        return;
+        return None;
     }
     let next = match first.reason {
         Reason::ReauthRequired | Reason::NoCredentials => format!("; `codex-pool reauth {label}`"),
         _ => "; see `codex-pool why`".to_owned(),
     };
-    lines.push(Line::Wrong(format!("no account can be used ({label}: {}){next}", first.explain(now))));
+    Some(Line::Wrong(format!("no account can be used ({label}: {}){next}", first.explain(now))))
 }
 
-/// The account that was asked for by name, if it can be used.
-fn named(held: &Locked<'_>, name: &str) -> Result<AccountId> {
-    let account = references::resolve(&held.pool.readable()?.accounts, name)?;
-    usable_by_name(&held.pool, held.codex, account)?;
+/// Returns the account that was asked for by name.
+fn named(locked: &Locked<'_>, name: &str) -> Result<AccountId> {
+    let account = references::resolve(&locked.pool.readable()?.accounts, name)?;
+    usable_by_name(&locked.pool, locked.codex_settings, account)?;
     Ok(account.id.clone())
 }
 
-/// Whether an account that was named can be used: it has credentials that may work, and Codex's
-/// configuration allows it here.
+/// Checks that an account which was named can be used: it has credentials that may work, and Codex's configuration
+/// allows it here.
 ///
 /// # Errors
-/// Why not, and what helps.
+/// The reason why not, and the next step.
 pub fn usable_by_name(pool: &Pool, codex: &CodexSettings, account: &Account) -> Result<()> {
     let refuse =
         |why: &str| Error::of(ErrorKind::NoUsableAccount, format!("account {} {why}", account.display()));
@@ -258,7 +259,7 @@ pub fn usable_by_name(pool: &Pool, codex: &CodexSettings, account: &Account) -> 
     Ok(())
 }
 
-/// Whether Codex's configuration allows a login here. `account_id`: its workspace.
+/// Returns whether Codex's configuration allows a login here. `account_id`: its workspace.
 fn allowed(codex: &CodexSettings, kind: AccountKind, account_id: Option<&str>) -> bool {
     match kind {
         AccountKind::ApiKey => codex.allows_api_key(),
@@ -266,8 +267,8 @@ fn allowed(codex: &CodexSettings, kind: AccountKind, account_id: Option<&str>) -
     }
 }
 
-/// The accounts as the pick sees them. `live`: who holds the main home. `has_credentials`: whether the
-/// pool has an account's document.
+/// Returns the accounts as the pick sees them. `live`: the account in the main home. `has_credentials`: whether the
+/// pool has the document of an account.
 pub fn candidates<'a>(
     standings: &'a Standings,
     ledger: &Ledger,
@@ -285,7 +286,8 @@ pub fn candidates<'a>(
     standings.accounts.iter().map(candidate).collect()
 }
 
-/// Where the databases of a main home are: Codex's `sqlite_home`, else CODEX_SQLITE_HOME, else the main home.
+/// Returns the folder of the databases of a main home: Codex's `sqlite_home`, else CODEX_SQLITE_HOME, else the main
+/// home.
 pub fn databases(env: &Env, codex: &CodexSettings, main_home: &CodexHome) -> PathBuf {
     let set = codex.sqlite_home.clone().or_else(|| env.get(names::CODEX_SQLITE_HOME).map(PathBuf::from));
     set.and_then(|dir| env.absolute(&dir)).unwrap_or_else(|| main_home.dir().to_owned())

@@ -1,5 +1,5 @@
-//! Becoming the program: `execve` with everything as it came. The standard library's own `exec`
-//! resets the signal mask and SIGPIPE, so it is not used.
+//! Becoming the program: `execve` with everything as it came. The `exec` of the standard library is not used, since it
+//! resets the signal mask and SIGPIPE.
 
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fs::File;
@@ -11,27 +11,27 @@ use crate::codex::argv::Invocation;
 use crate::codex::native_start::NativeStart;
 use crate::env::{self, Env};
 
-/// What is executed.
+/// A program to execute, with its arguments and environment.
 #[derive(Clone)]
 pub struct Program {
     path: PathBuf,
     argv0: OsString,
     args: Vec<OsString>,
-    /// `NAME=value`, and whatever else was in the environment.
+    /// Every entry of the environment: `NAME=value`, and those that are no variables.
     env: Vec<OsString>,
     /// What it starts, if it is a launcher of which that is known: executed in its place.
     native: Option<NativeStart>,
 }
 
 impl std::fmt::Debug for Program {
-    /// Without the environment, which may hold other programs' secrets.
+    /// Leaves out the environment, which may hold other programs' secrets.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Program").field("path", &self.path).field("args", &self.args).finish_non_exhaustive()
     }
 }
 
 impl Program {
-    /// A program with the arguments and the environment that we got.
+    /// Returns a program with these arguments and the environment of this process.
     pub(super) fn new(path: PathBuf, argv0: &OsStr, args: &[OsString], env: &Env) -> Self {
         Program {
             path,
@@ -52,27 +52,27 @@ impl Program {
         self.native.as_ref()
     }
 
-    /// The program's file.
-    pub fn path(&self) -> &std::path::Path {
+    /// Returns the file.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its arguments after argv[0].
+    /// Returns the arguments after argv[0].
     pub fn args(&self) -> &[OsString] {
         &self.args
     }
 
-    /// A variable of its environment.
+    /// Returns a variable of its environment.
     pub fn env(&self, name: &str) -> Option<&OsStr> {
         self.env.iter().find_map(|entry| env::value_of(entry, name))
     }
 
-    /// Sets or removes a variable, in its place if it is there.
+    /// Sets or removes a variable. One that is set already keeps its place.
     pub(super) fn set_env(&mut self, name: &str, value: Option<&OsStr>) {
         env::set(&mut self.env, name, value);
     }
 
-    /// Adds options of ours where this command line takes them.
+    /// Adds our options where this command line takes them.
     pub(super) fn insert_args(&mut self, call: &Invocation<'_>, args: &[OsString], extra: &[OsString]) {
         if !extra.is_empty() {
             self.args = call.with_extra(args, extra);
@@ -80,7 +80,7 @@ impl Program {
     }
 }
 
-/// Becomes the program; returns only with the error that kept it from that.
+/// Becomes the program. Returns only if that fails.
 pub fn become_program(program: &Program) -> io::Error {
     if let Some(native) = &program.native {
         raise_descriptor_limit();
@@ -151,9 +151,9 @@ fn is_text(path: &Path) -> bool {
     read.is_ok_and(|n| !head[..n].contains(&0) && head[0] != 0x7f)
 }
 
-/// The system call. Both lists end with a null pointer; the rest are C strings that the caller holds.
+/// Calls execve. Both lists end with a null pointer; the others point to C strings that the caller owns.
 fn execute(path: &CStr, argv: &[*const libc::c_char], env: &[*const libc::c_char]) -> io::Error {
-    // SAFETY: the caller's word, above.
+    // SAFETY: what the caller guarantees, see above.
     #[expect(unsafe_code, reason = "execve")]
     unsafe {
         libc::execve(path.as_ptr(), argv.as_ptr(), env.as_ptr());

@@ -1,18 +1,21 @@
-//! A launch: from what the user typed to what is executed. `prepare` decides and does everything on
-//! disk; the caller prints the lines and becomes the program. Whatever is wrong with the pool, Codex
-//! starts: only an account that was asked for by name may fail a launch.
+//! A launch, from what the user typed to what is executed. [`prepare`] decides and does everything on disk; the caller
+//! prints the lines and becomes the program. Whatever is wrong with the pool, Codex starts: only an account that was
+//! asked for by name may fail a launch. Prints nothing and uses no network.
 
 mod choose;
 mod exec;
+mod instructions;
 mod learn;
 pub mod login;
 mod native;
 mod nested;
 mod placement;
+mod record;
 mod refresh_child;
 mod spawn;
 mod thread_owner;
 
+use std::cell::OnceCell;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,7 +24,7 @@ pub use choose::{candidates, databases, usable_by_name};
 pub use exec::{Program, become_program};
 pub use learn::learn_from_logs;
 
-use crate::account::AccountId;
+use crate::account::{Account, AccountId};
 use crate::codex::argv::{self, Invocation};
 use crate::codex::configuration::{CodexSettings, SYSTEM_DIR, Surroundings};
 use crate::codex::find::{self, NoCodex};
@@ -35,33 +38,34 @@ use crate::homes::{self, CodexHome, HomeContent, NoMainHome};
 use crate::paths::PoolPaths;
 use crate::pool::Pool;
 use crate::usage::NO_WAIT;
+use placement::Placement;
 use refresh_child::Due;
 
 /// How long a launch waits for the pool's lock.
 pub const LOCK_WAIT: Duration = Duration::from_secs(2);
-/// How many shims deep a launch may be: beyond that a wrapper calls the shim that calls the wrapper.
+/// How many shims deep a launch may be. Beyond that, a wrapper calls the shim that calls the wrapper.
 const DEEPEST: u32 = 12;
 
-/// What the user asked for.
+/// A launch as the user asked for it.
 #[derive(Debug)]
 pub struct Request<'a> {
-    /// The surroundings.
+    /// Environment, folder and clock.
     pub env: &'a Env,
     /// argv[0] as typed.
     pub argv0: &'a OsStr,
-    /// Everything after it.
+    /// The arguments after argv[0].
     pub args: &'a [OsString],
-    /// This program's own file, so that the shim does not find itself.
+    /// The file of this program, so that the shim does not find itself.
     pub own: Option<&'a Path>,
     /// The account that `codex-pool run` names.
     pub named: Option<&'a str>,
     /// `run --best`: the pick, whatever is pinned.
     pub best: bool,
-    /// `run --program`: what runs instead of Codex.
+    /// `run --program`: the program that runs instead of Codex.
     pub program: Option<PathBuf>,
 }
 
-/// What is to be done.
+/// What the caller of [`prepare`] must do.
 #[derive(Debug)]
 pub enum Action {
     /// Print the lines and become this program.
@@ -75,21 +79,21 @@ pub enum Action {
 /// One line for stderr.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Line {
-    /// Something is wrong, or not as asked: always said.
+    /// Something is wrong, or not as asked for. It is always printed.
     Wrong(String),
-    /// The account changed: said on a terminal.
+    /// The account changed. It is printed on a terminal.
     Switched(String),
-    /// About the pick: said when asked for.
+    /// About the pick. It is printed on request.
     Verbose(String),
 }
 
-/// Why a launch goes on without the pool, or fails.
+/// The reason why a launch goes on without the pool, or fails.
 enum Trouble {
-    /// Start Codex untouched, with a line; but not if an account was asked for by name.
+    /// Codex starts untouched, with this line. If an account was asked for by name, the launch fails.
     Pool(String),
-    /// Start Codex untouched: it will say itself what is wrong.
+    /// Codex starts untouched, and says itself what is wrong.
     Codex,
-    /// The account that was asked for by name cannot be had.
+    /// The account that was asked for by name cannot be used.
     Named(Error),
 }
 
@@ -107,16 +111,17 @@ pub fn prepare(request: &Request<'_>) -> Action {
         Some(paths) => Settings::load(&paths.config()),
         None => (Settings::default(), Vec::new()),
     };
+    let codex = OnceCell::new();
     let program = match &request.program {
         Some(program) => program.clone(),
         None => match find::find(env, &settings, request.own) {
-            Ok(codex) => codex,
-            Err(error @ NoCodex::NotFound) => return Action::Fail(127, error.to_string()),
+            Ok(path) => {
+                let _ = codex.set(Some(path.clone()));
+                path
+            }
             Err(error) => {
-                return Action::Fail(
-                    if matches!(error, NoCodex::Named(..)) { 127 } else { 126 },
-                    error.to_string(),
-                );
+                let status = if matches!(error, NoCodex::Shim(..)) { 126 } else { 127 };
+                return Action::Fail(status, error.to_string());
             }
         },
     };
@@ -132,23 +137,25 @@ pub fn prepare(request: &Request<'_>) -> Action {
             ),
         );
     }
-    let mut out = Program::new(program, request.argv0, request.args, env);
-    out.set_env(names::CODEX_POOL_DEPTH, Some(nested::depth_value(depth + 1, thread).as_ref()));
+    let mut untouched = Program::new(program, request.argv0, request.args, env);
+    untouched.set_env(names::CODEX_POOL_DEPTH, Some(nested::depth_value(depth + 1, thread).as_ref()));
     let call = argv::parse(request.args);
     let is_codex = request.program.is_none();
-    let unknown =
-        paths.as_ref().filter(|_| is_codex).and_then(|p| native::use_known(env, &settings, p, &mut out));
+    let unknown = paths
+        .as_ref()
+        .filter(|_| is_codex)
+        .and_then(|paths| native::use_known(env, &settings, paths, &mut untouched));
     if env.text(names::CODEX_POOL) == Some("off") || is_codex && !call.needs_account() {
-        return Action::Exec(out, Vec::new());
+        return Action::Exec(untouched, Vec::new());
     }
     let mut lines: Vec<Line> = problems.into_iter().map(Line::Wrong).collect();
-    let launch = Launch { request, settings: &settings, call: &call, is_codex, unknown };
-    let mut seated = out.clone();
-    match launch.home(paths.as_ref(), &mut seated, &mut lines) {
-        Ok(None) => Action::Exec(seated, lines),
-        Ok(Some(auth_command)) => Action::Child(Box::new(auth_command), seated, lines),
+    let launch = Launch { request, settings: &settings, call: &call, is_codex, codex, unknown };
+    let mut program = untouched.clone();
+    match launch.prepare(paths.as_ref(), &mut program, &mut lines) {
+        Ok(None) => Action::Exec(program, lines),
+        Ok(Some(auth_command)) => Action::Child(Box::new(auth_command), program, lines),
         Err(Trouble::Named(error)) => Action::Fail(error.kind.exit_status(), error.to_string()),
-        Err(Trouble::Codex) => Action::Exec(out, lines),
+        Err(Trouble::Codex) => Action::Exec(untouched, lines),
         Err(Trouble::Pool(why)) => {
             if let Some(name) = launch.named() {
                 let text = format!("account `{name}` was asked for, but {why}");
@@ -160,15 +167,15 @@ pub fn prepare(request: &Request<'_>) -> Action {
             let revokes =
                 if is_codex && call.is_login() { ", and a login revokes the one that is there" } else { "" };
             lines.push(Line::Wrong(format!("{why}; Codex starts without the pool{revokes}")));
-            Action::Exec(out, lines)
+            Action::Exec(untouched, lines)
         }
     }
 }
 
-/// The real Codex as it would run without the pool: for a launch that failed half-way.
+/// Returns the real Codex as it runs without the pool, for a launch that failed half-way.
 ///
 /// # Errors
-/// In words: there is no Codex, or an account was asked for by name, and only that may fail a launch.
+/// The reason: there is no Codex, or an account was asked for by name.
 pub fn untouched(env: &Env, argv0: &OsStr, args: &[OsString], own: Option<&Path>) -> Result<Program, String> {
     if let Some(name) = env.text(names::CODEX_POOL_ACCOUNT) {
         return Err(format!("account `{name}` was asked for"));
@@ -182,28 +189,31 @@ pub fn untouched(env: &Env, argv0: &OsStr, args: &[OsString], own: Option<&Path>
     Ok(program)
 }
 
-/// The parts of a launch that do not change.
+/// A launch that uses the pool.
 struct Launch<'a> {
     request: &'a Request<'a>,
     settings: &'a Settings,
     call: &'a Invocation<'a>,
-    /// Codex itself runs, not another program.
+    /// Whether Codex itself runs, not another program.
     is_codex: bool,
+    /// The real Codex, once it was looked for.
+    codex: OnceCell<Option<PathBuf>>,
     /// Its launcher, if it is not known what that starts.
     unknown: Option<Unknown>,
 }
 
-/// The pool while we hold it.
+/// The pool while a launch has it locked.
 struct Locked<'a> {
-    lock: &'a PoolLock,
+    lock: PoolLock,
     pool: Pool,
     processes: Processes,
-    /// What the usage data asks for.
+    /// What the age of the usage data asks for.
     due: Due,
     main_home: &'a CodexHome,
-    codex: &'a CodexSettings,
+    /// Codex's own settings.
+    codex_settings: &'a CodexSettings,
     /// What the main home holds.
-    shared: HomeContent,
+    content: HomeContent,
 }
 
 impl Launch<'_> {
@@ -211,11 +221,17 @@ impl Launch<'_> {
         self.request.env
     }
 
-    /// Chooses the account, homes it and enters the launch in the ledger.
-    fn home(
+    /// Returns the real Codex.
+    fn codex(&self) -> Option<&Path> {
+        self.codex.get_or_init(|| find::find(self.env(), self.settings, None).ok()).as_deref()
+    }
+
+    /// Chooses the account, places it in a home, records the launch, and tells the program its home. Returns a login or
+    /// logout, which is to be run as a child.
+    fn prepare(
         &self,
         paths: Option<&PoolPaths>,
-        out: &mut Program,
+        program: &mut Program,
         lines: &mut Vec<Line>,
     ) -> Result<Option<login::AuthCommand>, Trouble> {
         let env = self.env();
@@ -237,132 +253,95 @@ impl Launch<'_> {
             user_home: env.home(),
             cwd: env.cwd.as_deref(),
         };
-        let codex = CodexSettings::read(around, self.call);
-        let lock;
-        let (mut waited_for_codex, mut waited_for_usage) = (false, false);
-        let mut held = loop {
-            let attempt = lock_pool(paths)?;
-            let mut pool = Pool::open_for_launch(&attempt, paths, env.now)?;
-            homes::rediscover_lost(&attempt, &mut pool, env.now)?;
-            let processes = Processes::read(Some(&attempt), paths, env.now);
-            login::undo_interrupted(&attempt, &mut pool, &processes, env.now)?;
-            let shared = homes::reconcile(&attempt, &mut pool, &main_home, env.now)?;
-            // Also what was in use until a moment ago: the next look at the ledger does not know of that any more.
-            for codex_home in homes::in_ledger(paths, &processes.ledger)
-                .iter()
-                .filter(|codex_home| **codex_home != main_home.clone())
-            {
-                homes::reconcile(&attempt, &mut pool, codex_home, env.now)?;
-            }
-            if shared == HomeContent::BeingWritten && !waited_for_codex {
-                drop(attempt);
-                homes::wait_until_whole(paths, &main_home);
-                waited_for_codex = true;
-                continue;
-            }
-            learn_from_logs(&mut pool, &attempt, &processes.ledger, main_home.dir(), env.now);
-            let due = refresh_child::due(pool.standings(), self.settings, env.now);
-            if due == Due::Wait && !waited_for_usage && self.named().is_none() {
-                // Noted before the wait, so that a wait in vain is not repeated by the next launch.
-                pool.usage_mut().no_wait_until = Some(env.now + NO_WAIT);
-                pool.commit(&attempt)?;
-                drop(attempt);
-                refresh_child::and_wait(env, paths, self.settings.launch_refresh_timeout);
-                waited_for_usage = true;
-                continue;
-            }
-            lock = attempt;
-            break Locked { lock: &lock, pool, processes, due, main_home: &main_home, codex: &codex, shared };
-        };
-        // Where that fails, a launch into a home says so; others need no home.
-        let _ = homes::mcp_logins::share(&lock, paths, &main_home, None, env.now);
+        let codex_settings = CodexSettings::read(around, self.call);
+        let mut locked = self.lock(paths, &main_home, &codex_settings)?;
+        // A launch into an own home shares them again, and says if that fails. Others do not need it.
+        let _ = homes::mcp_logins::share(&locked.lock, paths, &main_home, None, env.now);
         if self.is_codex && (self.call.is_login() || self.call.is_logout()) {
-            let auth_command = self.begin(&mut held, out)?;
-            held.pool.commit(&lock)?;
+            let auth_command = self.begin(&mut locked, program)?;
+            locked.pool.commit(&locked.lock)?;
             return Ok(auth_command);
         }
-        let choice = self.choose(&held, lines)?;
-        let seated = self.take_home(&mut held, choice, lines);
-        if let Ok(seated) = &seated {
-            self.apply_home(&mut held, seated, out);
-            if let Some(account) = &seated.account {
-                self.remember_folder(&mut held, account);
+        let choice = self.choose(&locked, lines)?;
+        let placement = self.place(&mut locked, choice, lines);
+        if let Ok(placement) = &placement {
+            self.instruct(&mut locked, placement, program);
+            if let Some(account) = &placement.account {
+                self.remember_folder(&mut locked, account);
             }
         }
-        // What was learned is kept even if the home could not be had.
-        if let Err(error) = held.pool.commit(&lock) {
+        // What was learnt is kept even if the launch has no place.
+        if let Err(error) = locked.pool.commit(&locked.lock) {
             lines.push(Line::Wrong(error.to_string()));
         }
-        held.pool.index(&lock);
-        let seated = seated?;
-        let renew = seated.account.filter(|_| held.runs_out_soon(&seated.home, env.now)).and_then(|id| {
-            let doc = held.pool.credentials().load(&id).ok().flatten()?;
-            refresh_child::token_needs_renewal(&doc, env.now)
-                .then(|| held.pool.registry().get(&id).cloned())
-                .flatten()
-        });
-        let due = held.due;
-        let learn = self.unknown.as_ref().is_some_and(|u| native_start::claim(&lock, paths, u, env.now));
-        drop(lock);
+        locked.pool.index(&locked.lock);
+        let renew = locked.account_to_renew(placement?, env.now);
+        let due = locked.due;
+        let learn =
+            self.unknown.as_ref().is_some_and(|u| native_start::claim(&locked.lock, paths, u, env.now));
+        drop(locked);
         match renew {
-            Some(account) => refresh_child::token(env, paths, &account),
-            None if due != Due::Nothing && !waited_for_usage => refresh_child::in_background(env, paths),
+            Some(account) => refresh_child::renew_tokens(env, paths, &account),
+            None if due != Due::Nothing => refresh_child::in_background(env, paths),
             None => {}
         }
         if learn {
-            native::learn_in_background(env, paths, out);
+            native::learn_in_background(env, paths, program);
         }
         Ok(None)
     }
 
-    /// The account that was asked for by name.
+    /// Locks the pool and brings it up to date: interrupted logins are undone, and what the homes in use hold is taken
+    /// in. Where it must wait for Codex or for usage data, it does so once, without the lock.
+    fn lock<'a>(
+        &self,
+        paths: &PoolPaths,
+        main_home: &'a CodexHome,
+        codex_settings: &'a CodexSettings,
+    ) -> Result<Locked<'a>, Trouble> {
+        let env = self.env();
+        let (mut waited_for_codex, mut waited_for_usage) = (false, false);
+        loop {
+            let lock = lock_pool(paths)?;
+            let mut pool = Pool::open_for_launch(&lock, paths, env.now)?;
+            homes::rediscover_lost(&lock, &mut pool, env.now)?;
+            let processes = Processes::read(Some(&lock), paths, env.now);
+            login::undo_interrupted(&lock, &mut pool, &processes, env.now)?;
+            let content = homes::reconcile(&lock, &mut pool, main_home, env.now)?;
+            // Homes of launches that have just ended, too: their entries are gone at the next reading.
+            let others = homes::in_ledger(paths, &processes.ledger);
+            for home in others.iter().filter(|home| *home != main_home) {
+                homes::reconcile(&lock, &mut pool, home, env.now)?;
+            }
+            if content == HomeContent::BeingWritten && !waited_for_codex {
+                drop(lock);
+                homes::wait_until_whole(paths, main_home);
+                waited_for_codex = true;
+                continue;
+            }
+            learn_from_logs(&mut pool, &lock, &processes.ledger, main_home.dir(), env.now);
+            let mut due = refresh_child::due(pool.standings(), self.settings, env.now);
+            if due == Due::Wait && !waited_for_usage && self.named().is_none() {
+                // Noted before the wait, so that the next launch does not repeat a wait in vain.
+                pool.usage_mut().no_wait_until = Some(env.now + NO_WAIT);
+                pool.commit(&lock)?;
+                drop(lock);
+                refresh_child::and_wait(env, paths, self.settings.launch_refresh_timeout);
+                waited_for_usage = true;
+                continue;
+            }
+            if waited_for_usage {
+                due = Due::Nothing;
+            }
+            return Ok(Locked { lock, pool, processes, due, main_home, codex_settings, content });
+        }
+    }
+
+    /// Returns the name of the account that was asked for.
     fn named(&self) -> Option<&str> {
         self.request
             .named
             .or_else(|| if self.request.best { None } else { self.env().text(names::CODEX_POOL_ACCOUNT) })
-    }
-
-    /// Gives the program what its home needs: environment and arguments.
-    fn apply_home(&self, held: &mut Locked<'_>, seated: &placement::Placement, out: &mut Program) {
-        self.set_codex_home(held, &seated.home, out);
-        if !self.is_codex {
-            if let Some(id) = &seated.account {
-                out.set_env(names::CODEX_POOL_ACCOUNT, Some(id.as_str().as_ref()));
-            }
-            return;
-        }
-        let extra = self.extra_args(held, seated);
-        if !extra.is_empty() && self.call.attaches() {
-            self.record_detached(held, seated);
-        }
-        out.insert_args(self.call, self.request.args, &extra);
-    }
-
-    /// Gives the program the environment of its home.
-    fn set_codex_home(&self, held: &Locked<'_>, codex_home: &CodexHome, out: &mut Program) {
-        if codex_home.dir() != held.main_home.dir() {
-            out.set_env(names::CODEX_HOME, Some(codex_home.dir().as_os_str()));
-            // Set by the user, or inherited from the home that we are in: it is the main home's already.
-            if self.env().get(names::CODEX_SQLITE_HOME).is_none() {
-                out.set_env(names::CODEX_SQLITE_HOME, Some(held.main_home.dir().as_os_str()));
-            }
-        } else if self
-            .env()
-            .get(names::CODEX_HOME)
-            .is_some_and(|dir| homes::main_home_of(&held.pool.paths, Path::new(dir)).is_some())
-        {
-            // Out of an inherited home, back to the main home.
-            out.set_env(
-                names::CODEX_HOME,
-                (!held.main_home.is_default(self.env())).then(|| held.main_home.dir().as_os_str()),
-            );
-            if self.env().get(names::CODEX_SQLITE_HOME) == Some(held.main_home.dir().as_os_str()) {
-                out.set_env(names::CODEX_SQLITE_HOME, None);
-            }
-        }
-        if let Some(me) = &held.processes.me {
-            out.set_env(names::CODEX_POOL_LAUNCH, Some(me.to_string().as_ref()));
-        }
     }
 }
 
@@ -378,14 +357,29 @@ fn lock_pool(paths: &PoolPaths) -> Result<PoolLock, Trouble> {
 }
 
 impl Locked<'_> {
-    /// Whether the token in a home may have to be renewed before somebody starts on it.
-    fn runs_out_soon(&self, codex_home: &CodexHome, now: i64) -> bool {
-        let expires_at = self.pool.state().home(&codex_home.auth_json()).and_then(|memory| memory.expires_at);
-        expires_at.is_none_or(|at| at.saturating_sub(now) < refresh_child::TOKEN_WAITS_BELOW)
+    /// Returns the account in the main home.
+    fn live(&self) -> Option<&AccountId> {
+        self.content.account()
     }
 
-    /// The account in the main home.
-    fn live(&self) -> Option<&AccountId> {
-        self.shared.account()
+    /// Returns the label of an account, for messages.
+    fn label_of<'a>(&'a self, id: &'a AccountId) -> &'a str {
+        self.pool.standings().get(id).map_or(id.as_str(), |standing| &standing.label)
+    }
+
+    /// Returns the account of a launch if its tokens must be renewed before Codex starts on them.
+    fn account_to_renew(&self, placement: Placement, now: i64) -> Option<Account> {
+        let id = placement.account?;
+        let record = self.pool.state().home(&placement.home.auth_json());
+        // The state knows when they expire, so that the document need not be read.
+        let expires_at = record.and_then(|record| record.expires_at);
+        if expires_at.is_some_and(|at| at.saturating_sub(now) >= refresh_child::TOKEN_WAITS_BELOW) {
+            return None;
+        }
+        let doc = self.pool.credentials().load(&id).ok().flatten()?;
+        if !refresh_child::token_needs_renewal(&doc, now) {
+            return None;
+        }
+        self.pool.registry().get(&id).cloned()
     }
 }

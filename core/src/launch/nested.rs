@@ -1,4 +1,4 @@
-//! A `codex` inside a session of `codex`: how deep we are, and whose session it is.
+//! A `codex` inside a session of `codex`: how many shims deep it is, and which session that is. Writes nothing.
 
 use std::ffi::OsString;
 
@@ -6,12 +6,11 @@ use super::Locked;
 use crate::account::AccountId;
 use crate::env::{Env, names};
 use crate::homes::{CodexHome, in_use};
-use crate::ledger::LaunchEntry;
 use crate::process::{self, Liveness};
 use crate::store::path_of_key;
 
-/// How many shims deep we are. The count is kept with the thread it was made in: a new thread is a
-/// new session, not a loop.
+/// Returns how many shims deep this process is. The count belongs to a thread: a new thread is a new session, not a
+/// loop.
 pub(super) fn depth(value: Option<&str>, thread: Option<&str>) -> u32 {
     let Some(value) = value else { return 0 };
     let (count, counted_in) = match value.split_once(':') {
@@ -21,7 +20,7 @@ pub(super) fn depth(value: Option<&str>, thread: Option<&str>) -> u32 {
     if thread.is_some() && thread != counted_in { 0 } else { count.parse().unwrap_or(0) }
 }
 
-/// The value for the next level.
+/// Returns the value of the variable for the next level.
 pub(super) fn depth_value(depth: u32, thread: Option<&str>) -> OsString {
     match thread {
         Some(thread) => format!("{depth}:{thread}").into(),
@@ -29,52 +28,41 @@ pub(super) fn depth_value(depth: u32, thread: Option<&str>) -> OsString {
     }
 }
 
-/// The session that we run inside: its home, and its account if that is known.
-pub(super) fn session(env: &Env, held: &Locked<'_>) -> Option<(CodexHome, Option<AccountId>)> {
-    let (paths, processes) = (&held.pool.paths, &held.processes);
-    let of_entry = |entry: &LaunchEntry| {
-        let home = CodexHome::of_auth_json(paths, &path_of_key(&entry.home))?;
-        // The home may have changed hands under it (`use --force`).
-        let account = held.pool.state().home(&home.auth_json()).map(|memory| memory.account.clone());
-        Some((home, account.or_else(|| entry.account.clone())))
+/// Returns the home of the session that this process runs inside, and its account if that is known.
+pub(super) fn session(env: &Env, locked: &Locked<'_>) -> Option<(CodexHome, Option<AccountId>)> {
+    let account_in = |home: &CodexHome| {
+        let record = locked.pool.state().home(&home.auth_json());
+        record.map(|record| record.account.clone())
     };
-    let thread = env.text(names::CODEX_THREAD_ID);
-    // The environment may be of the first session that a background server served. The process tree
-    // tells better, but costs more; only where Codex says that we are in a thread is it worth that.
-    if thread.is_some()
-        && let Some(home) = above(held)
+    // The environment may be that of the first session which a background server served. The process tree is more
+    // precise, but costs more; it is read only if Codex says that we are in a thread.
+    if env.text(names::CODEX_THREAD_ID).is_some()
+        && let Some(home) = home_above(locked)
     {
-        let account = held.pool.state().home(&home.auth_json()).map(|memory| memory.account.clone());
+        let account = account_in(&home);
         return Some((home, account));
     }
-    let launch = processes.ledger.find(env.text(names::CODEX_POOL_LAUNCH)?)?;
-    of_entry(launch.entry.as_ref()?)
+    let launch = locked.processes.ledger.find(env.text(names::CODEX_POOL_LAUNCH)?)?;
+    let entry = launch.entry.as_ref()?;
+    let home = CodexHome::of_auth_json(&locked.pool.paths, &path_of_key(&entry.home))?;
+    // The account of the home may have changed under the session (`use --force`).
+    let account = account_in(&home).or_else(|| entry.account.clone());
+    Some((home, account))
 }
 
-/// The home of the nearest launch or background server that this process descends from.
-fn above(held: &Locked<'_>) -> Option<CodexHome> {
-    let me = held.processes.me.as_ref()?;
-    let mut at = process::stat(me.pid)?.parent;
-    // The table can change while we climb; the bound keeps that harmless.
-    for _ in 0..64 {
-        if at <= 1 {
-            return None;
+/// Returns the home of the nearest launch or background server that this process descends from.
+fn home_above(locked: &Locked<'_>) -> Option<CodexHome> {
+    let paths = &locked.pool.paths;
+    let launches = &locked.processes.ledger.launches;
+    let home_of = |pid: u32| {
+        let launch = launches.iter().find(|l| l.liveness == Liveness::Alive && l.process.pid == pid);
+        match launch.and_then(|launch| launch.entry.as_ref()) {
+            Some(entry) => CodexHome::of_auth_json(paths, &path_of_key(&entry.home)),
+            None => in_use::home_served_by(paths, locked.main_home, pid),
         }
-        let launch = held
-            .processes
-            .ledger
-            .launches
-            .iter()
-            .find(|l| l.liveness == Liveness::Alive && l.process.pid == at);
-        if let Some(entry) = launch.and_then(|l| l.entry.as_ref()) {
-            return CodexHome::of_auth_json(&held.pool.paths, &path_of_key(&entry.home));
-        }
-        if let Some(dir) = in_use::server_dir(&held.pool.paths, held.main_home, at) {
-            return CodexHome::of_auth_json(&held.pool.paths, &dir.join("auth.json"));
-        }
-        at = process::stat(at)?.parent;
-    }
-    None
+    };
+    let me = locked.processes.me.as_ref()?;
+    process::ancestors(me.pid).skip(1).find_map(home_of)
 }
 
 #[cfg(test)]
@@ -82,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_count_starts_again_in_a_new_thread_only() {
+    fn the_depth_starts_again_in_a_new_thread_only() {
         assert_eq!(depth(None, None), 0);
         assert_eq!(depth(Some("3"), None), 3);
         assert_eq!(depth(Some("3"), Some("t1")), 0);

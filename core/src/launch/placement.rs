@@ -1,366 +1,269 @@
-//! Where: the home of a launch. An account that sits somewhere is joined there; else it takes the
-//! main home if that is free, else a home of its own.
+//! The home of a launch. An account whose file is in use is joined in that home. Otherwise it gets the main home if
+//! that is free, else its own home.
 
-use std::ffi::OsString;
-use std::path::Path;
-
-use super::choose::{Choice, label_of, may_be_used};
+use super::choose::{Choice, may_be_used};
 use super::{Launch, Line, Locked, Trouble, databases};
 use crate::account::AccountId;
 use crate::codex::background_server::BackgroundServer;
-use crate::codex::configuration::CredentialsStore;
-use crate::codex::probe;
 use crate::config::Parallel;
-use crate::env::names;
 use crate::error::Error;
 use crate::homes::in_use::{HomeUser, UserKind};
-use crate::homes::{self, CodexHome, HomeContent};
-use crate::ledger::{self, LaunchEntry};
-use crate::paths::PoolPaths;
-use crate::store::path_key;
+use crate::homes::{self, CodexHome, HomeContent, own_home};
 
-/// Where the launch sits.
+/// The home of a launch, and how it uses it.
 #[derive(Debug, Clone)]
 pub(super) struct Placement {
-    /// The home.
     pub(super) home: CodexHome,
-    /// Who is in it; `None` if nobody of the pool is.
+    /// The account in the home. `None`: none of the pool's.
     pub(super) account: Option<AccountId>,
-    /// It goes on with a session that a Codex there holds, so it must reach that one.
+    /// Whether it goes on with a session that a running Codex holds, so that it must reach that one.
     pub(super) attaches: bool,
 }
 
+impl Placement {
+    fn new(home: CodexHome, account: Option<AccountId>) -> Placement {
+        Placement { home, account, attaches: false }
+    }
+}
+
+/// The reason why a launch does not get the home or the account that was chosen.
+struct Refusal<'a> {
+    account: &'a AccountId,
+    /// What uses the main home, if it is that.
+    in_the_way: Option<String>,
+    why: String,
+}
+
 impl Launch<'_> {
-    /// Homes the choice and enters the launch in the ledger. The entry comes first: without it, the
-    /// next launch could swap the home away under us.
-    pub(super) fn take_home(
+    /// Places the choice in a home and records the launch.
+    pub(super) fn place(
         &self,
-        held: &mut Locked<'_>,
+        locked: &mut Locked<'_>,
         choice: Choice,
         lines: &mut Vec<Line>,
     ) -> Result<Placement, Trouble> {
-        let shared = held.main_home.clone();
+        let main_home = locked.main_home;
         let id = match choice {
-            Choice::Stay(codex_home, account) => {
-                self.record(held, &codex_home, account.as_ref())?;
-                return Ok(Placement { home: codex_home, account, attaches: false });
+            Choice::Stay(home, account) => {
+                self.record(locked, &home, account.as_ref())?;
+                return Ok(Placement::new(home, account));
             }
-            Choice::Attach(codex_home, account) => {
-                self.record(held, &codex_home, account.as_ref())?;
-                return Ok(Placement { home: codex_home, account, attaches: true });
+            Choice::Attach(home, account) => {
+                self.record(locked, &home, account.as_ref())?;
+                return Ok(Placement { home, account, attaches: true });
             }
-            Choice::Live => return self.stay(held, None, lines),
+            Choice::Live => return self.stay(locked, None, lines),
             Choice::Account(id) => id,
         };
-        if held.live() == Some(&id) {
-            self.record(held, &shared, Some(&id))?;
-            if matches!(held.shared, HomeContent::Account { stale: true, .. }) {
-                self.put(held, &shared, &id)?;
+        if locked.live() == Some(&id) {
+            self.record(locked, main_home, Some(&id))?;
+            if matches!(locked.content, HomeContent::Account { stale: true, .. }) {
+                self.put_in_main_home(locked, &id)?;
             }
-            return Ok(Placement { home: shared, account: Some(id), attaches: false });
+            return Ok(Placement::new(main_home.clone(), Some(id)));
         }
-        let home = held.main_home.own(&held.pool.paths, &id);
-        let at_home = if home.dir().exists() { self.users_of_home(held, &home) } else { Vec::new() };
+        let own = main_home.own(&locked.pool.paths, &id);
+        let users_of_own = if own.dir().exists() { self.users_of_home(locked, &own) } else { Vec::new() };
         let mut possible = match self.settings.parallel {
-            Parallel::Home => {
-                homes::own_home::possible(&held.pool.paths, held.main_home, &self.env().temp_dir())
-            }
-            // Staying would make Codex delete the live login.
-            Parallel::Off if self.live_is_forbidden(held) => Ok(()),
+            Parallel::Home => own_home::possible(&locked.pool.paths, main_home, &self.env().temp_dir()),
+            // If the launch stayed on a forbidden account, Codex would delete the login.
+            Parallel::Off if self.live_is_forbidden(locked) => Ok(()),
             Parallel::Off => Err("parallel = \"off\"".to_owned()),
         };
-        if let Some(there) = at_home.first() {
-            let held_there = homes::reconcile_whole(held.lock, &mut held.pool, &home, self.env().now)?;
-            if held_there.account() == Some(&id) {
-                let why = format!("it is in use there: {}", there.describe());
-                return self.join_home(held, &home, &id, &why, false, lines);
+        if let Some(user) = users_of_own.first() {
+            let content = homes::reconcile_whole(&locked.lock, &mut locked.pool, &own, self.env().now)?;
+            if content.account() == Some(&id) {
+                let why = format!("it is in use there: {}", user.describe());
+                return self.join_own_home(locked, &own, &id, &why, false, lines);
             }
-            // Where nobody can be seen, "somebody" may be in any home, and is in none that is empty.
-            if held_there != HomeContent::Empty || at_home.iter().any(|user| user.pid.is_some()) {
-                // Somebody logged out, or in as another, in the session there: its file is no longer ours to write.
+            // A process that cannot be seen may use any home, but does not use one that is empty.
+            if content != HomeContent::Empty || users_of_own.iter().any(|user| user.pid.is_some()) {
+                // The user logged out there, or logged in with another account: the file must not be written.
                 possible = Err("a session in its own home has another login now".to_owned());
             }
         }
-        let Some(in_the_way) = self.free_main_home(held)? else {
-            let before = held.live().cloned();
-            self.record(held, &shared, Some(&id))?;
-            if let Err(trouble) = self.put(held, &shared, &id) {
-                // It goes on with what is there.
-                self.record(held, &shared, before.as_ref())?;
+        let Some(in_the_way) = self.free_main_home(locked)? else {
+            let before = locked.live().cloned();
+            self.record(locked, main_home, Some(&id))?;
+            if let Err(trouble) = self.put_in_main_home(locked, &id) {
+                self.record(locked, main_home, before.as_ref())?;
                 return Err(trouble);
             }
-            lines.push(Line::Switched(switched(held, before.as_ref(), &id)));
-            return Ok(Placement { home: shared, account: Some(id), attaches: false });
+            lines.push(Line::Switched(match &before {
+                Some(before) => format!("{} (was {})", locked.label_of(&id), locked.label_of(before)),
+                None => locked.label_of(&id).to_owned(),
+            }));
+            return Ok(Placement::new(main_home.clone(), Some(id)));
         };
         match possible {
             Ok(()) => {
-                let who = held.live().map_or("CODEX_HOME", |live| label_of(held, live));
-                let why = format!("{who} is in use: {in_the_way}");
-                self.join_home(held, &home, &id, &why, at_home.is_empty(), lines)
+                let live = locked.live().map_or("CODEX_HOME", |live| locked.label_of(live));
+                let why = format!("{live} is in use: {in_the_way}");
+                self.join_own_home(locked, &own, &id, &why, users_of_own.is_empty(), lines)
             }
-            Err(why) => self.stay(held, Some((&id, in_the_way, why)), lines),
+            Err(why) => {
+                let refusal = Refusal { account: &id, in_the_way: Some(in_the_way), why };
+                self.stay(locked, Some(refusal), lines)
+            }
         }
     }
 
-    /// What keeps the main home from changing hands, for a message; `None` if it is free.
-    pub(super) fn in_the_way(&self, held: &Locked<'_>) -> Option<String> {
-        match &held.shared {
+    /// Returns what keeps the main home from changing hands, for a message. `None`: it is free.
+    pub(super) fn in_the_way(&self, locked: &Locked<'_>) -> Option<String> {
+        match &locked.content {
             HomeContent::Unmanaged(kind) => return Some(format!("CODEX_HOME holds {kind}")),
             HomeContent::Unreadable(why) => return Some(format!("auth.json cannot be read ({why})")),
             HomeContent::BeingWritten => return Some("auth.json is being written".to_owned()),
             HomeContent::Broken | HomeContent::Empty | HomeContent::Account { .. } => {}
         }
-        if held.processes.blind() {
+        if locked.processes.incomplete() {
             return Some("the launch ledger cannot be read".to_owned());
         }
-        // Where launches are known to sit, nobody else need be looked for: others wait for the lock meanwhile.
-        let shared = held.main_home.clone();
-        let launches = held.processes.launches_in(&shared);
-        let first =
-            launches.into_iter().next().or_else(|| self.users_of_home(held, &shared).into_iter().next());
-        first.map(|user| user.describe())
+        // The ledger is read already. Only if it says nothing, other signs are looked for: other launches wait for the
+        // lock meanwhile.
+        let launch = locked.processes.launches_in(locked.main_home).into_iter().next();
+        let user = launch.or_else(|| self.users_of_home(locked, locked.main_home).into_iter().next());
+        user.map(|user| user.describe())
     }
 
-    fn users_of_home(&self, held: &Locked<'_>, codex_home: &CodexHome) -> Vec<HomeUser> {
-        held.processes.users_of_home(
-            &held.pool,
-            held.main_home,
-            codex_home,
-            &databases(self.env(), held.codex, held.main_home),
-        )
+    /// Stops the background server of the main home if it is idle: it is no user, but would go on with the old account
+    /// and its file. Then returns what keeps the main home from changing hands.
+    pub(super) fn free_main_home(&self, locked: &mut Locked<'_>) -> Result<Option<String>, Trouble> {
+        let in_the_way = self.in_the_way(locked);
+        let server = BackgroundServer::of_home(locked.main_home.dir());
+        let Some(server) = server.filter(|_| in_the_way.is_none()) else { return Ok(in_the_way) };
+        let stopped = self.codex().is_some_and(|codex| server.stop(codex));
+        // Meanwhile, it may have written the file.
+        locked.content = homes::reconcile(&locked.lock, &mut locked.pool, locked.main_home, self.env().now)?;
+        if stopped {
+            return Ok(self.in_the_way(locked));
+        }
+        let user = HomeUser { kind: UserKind::BackgroundServer, pid: Some(server.pid), account: None };
+        Ok(Some(format!("{}, which does not stop", user.describe())))
     }
 
-    /// The account's own home: brought up to date, with the newest credentials in it. `why` it is not the
-    /// main home, for a message; `free`: nobody is in the home.
-    fn join_home(
+    fn users_of_home(&self, locked: &Locked<'_>, home: &CodexHome) -> Vec<HomeUser> {
+        let main_home = locked.main_home;
+        let databases = databases(self.env(), locked.codex_settings, main_home);
+        locked.processes.users_of_home(&locked.pool, main_home, home, &databases)
+    }
+
+    /// Places the account in its own home, which is brought up to date and gets the newest credentials. `why`: the
+    /// reason why it is not the main home, for a message; `free`: no process uses the own home.
+    fn join_own_home(
         &self,
-        held: &mut Locked<'_>,
-        home: &CodexHome,
+        locked: &mut Locked<'_>,
+        own: &CodexHome,
         id: &AccountId,
         why: &str,
         free: bool,
         lines: &mut Vec<Line>,
     ) -> Result<Placement, Trouble> {
-        let now = self.env().now;
-        self.record(held, home, Some(id))?;
-        let updated = homes::own_home::update(held.lock, &held.pool.paths, held.main_home, home, free, now);
-        let ready = updated.and_then(|()| {
-            match homes::reconcile_whole(held.lock, &mut held.pool, home, now)? {
-                HomeContent::Account { id: there, stale: false } if there == *id => return Ok(()),
-                HomeContent::Account { .. } | HomeContent::Empty => {}
-                HomeContent::Broken => {
-                    homes::clear_broken(held.lock, &mut held.pool, home, now)?;
-                }
-                HomeContent::BeingWritten => {
-                    return Err(Error::new("the login in its own home is being written"));
-                }
-                HomeContent::Unmanaged(kind) => return Err(Error::new(format!("its own home holds {kind}"))),
-                HomeContent::Unreadable(why) => {
-                    return Err(Error::new(format!("the login in its own home cannot be read ({why})")));
-                }
-            }
-            homes::put(held.lock, &mut held.pool, &held.processes, home, id, now)
-        });
-        if let Err(error) = ready {
-            return self.stay(held, Some((id, String::new(), error.to_string())), lines);
+        self.record(locked, own, Some(id))?;
+        if let Err(error) = self.prepare_own_home(locked, own, id, free) {
+            let refusal = Refusal { account: id, in_the_way: None, why: error.to_string() };
+            return self.stay(locked, Some(refusal), lines);
         }
-        lines.push(Line::Switched(format!("{}, in a home of its own, since {why}", label_of(held, id))));
-        Ok(Placement { home: home.clone(), account: Some(id.clone()), attaches: false })
+        lines.push(Line::Switched(format!("{}, in a home of its own, since {why}", locked.label_of(id))));
+        Ok(Placement::new(own.clone(), Some(id.clone())))
     }
 
-    /// Stays in the main home with whatever is there, and says so if somebody else was meant.
+    fn prepare_own_home(
+        &self,
+        locked: &mut Locked<'_>,
+        own: &CodexHome,
+        id: &AccountId,
+        free: bool,
+    ) -> Result<(), Error> {
+        let now = self.env().now;
+        let (lock, pool) = (&locked.lock, &mut locked.pool);
+        own_home::update(lock, &pool.paths, locked.main_home, own, free, now)?;
+        match homes::reconcile_whole(lock, pool, own, now)? {
+            HomeContent::Account { id: there, stale: false } if there == *id => return Ok(()),
+            HomeContent::Account { .. } | HomeContent::Empty => {}
+            HomeContent::Broken => homes::clear_broken(lock, pool, own, now)?,
+            HomeContent::BeingWritten => {
+                return Err(Error::new("the login in its own home is being written"));
+            }
+            HomeContent::Unmanaged(kind) => return Err(Error::new(format!("its own home holds {kind}"))),
+            HomeContent::Unreadable(why) => {
+                return Err(Error::new(format!("the login in its own home cannot be read ({why})")));
+            }
+        }
+        homes::put(lock, pool, &locked.processes, own, id, now)
+    }
+
+    /// Places the launch in the main home with what it holds. `refusal`: another account was chosen.
     fn stay(
         &self,
-        held: &mut Locked<'_>,
-        instead_of: Option<(&AccountId, String, String)>,
+        locked: &mut Locked<'_>,
+        refusal: Option<Refusal<'_>>,
         lines: &mut Vec<Line>,
     ) -> Result<Placement, Trouble> {
-        let shared = held.main_home.clone();
-        let live = held.live().cloned();
-        if self.live_is_forbidden(held) {
-            return self.empty_home(held, lines);
+        let main_home = locked.main_home;
+        if self.live_is_forbidden(locked) {
+            return self.place_without_account(locked, lines);
         }
-        if let Some((id, in_the_way, why)) = instead_of {
-            let wanted = label_of(held, id);
-            let detail =
-                [in_the_way, why].into_iter().filter(|s| !s.is_empty()).collect::<Vec<_>>().join("; ");
+        let live = locked.live().cloned();
+        if let Some(refusal) = refusal {
+            let wanted = locked.label_of(refusal.account);
+            let detail = match refusal.in_the_way {
+                Some(in_the_way) => format!("{in_the_way}; {}", refusal.why),
+                None => refusal.why,
+            };
             if self.named().is_some() {
-                return Err(Trouble::Pool(format!("{wanted} cannot be seated ({detail})")));
+                return Err(Trouble::Pool(format!("there is no home for {wanted} ({detail})")));
             }
-            let who = live.as_ref().map_or("the login in CODEX_HOME", |id| label_of(held, id));
-            lines.push(Line::Wrong(format!("staying on {who} instead of {wanted}: {detail}")));
+            let on = live.as_ref().map_or("the login in CODEX_HOME", |id| locked.label_of(id));
+            lines.push(Line::Wrong(format!("staying on {on} instead of {wanted}: {detail}")));
         }
-        self.record(held, &shared, live.as_ref())?;
-        if let (Some(id), HomeContent::Account { stale: true, .. }) = (&live, &held.shared) {
-            self.put(held, &shared, id)?;
+        self.record(locked, main_home, live.as_ref())?;
+        if let (Some(id), HomeContent::Account { stale: true, .. }) = (&live, &locked.content) {
+            self.put_in_main_home(locked, id)?;
         }
-        Ok(Placement { home: shared, account: live, attaches: false })
+        Ok(Placement::new(main_home.clone(), live))
     }
 
-    /// Codex deletes a login that its configuration forbids here.
-    fn live_is_forbidden(&self, held: &Locked<'_>) -> bool {
-        !may_be_used(held, held.live())
+    /// Returns whether Codex would delete the live login, since its configuration forbids it here.
+    fn live_is_forbidden(&self, locked: &Locked<'_>) -> bool {
+        !may_be_used(locked, locked.live())
     }
 
-    /// A home without a login, so that there is nothing to delete.
-    fn empty_home(&self, held: &mut Locked<'_>, lines: &mut Vec<Line>) -> Result<Placement, Trouble> {
+    /// Places the launch in a home without a login, where Codex has nothing to delete.
+    fn place_without_account(
+        &self,
+        locked: &mut Locked<'_>,
+        lines: &mut Vec<Line>,
+    ) -> Result<Placement, Trouble> {
         let now = self.env().now;
         let mut n = 1;
-        let codex_home = loop {
-            let codex_home = held.main_home.without_account(&held.pool.paths, n);
-            match homes::reconcile(held.lock, &mut held.pool, &codex_home, now)? {
-                HomeContent::Empty => break codex_home,
-                // Somebody logged in there, and is gone. The pool has it now; it is forbidden as well, or was picked.
-                HomeContent::Account { .. } if self.users_of_home(held, &codex_home).is_empty() => {
-                    homes::vacate(held.lock, &mut held.pool, &codex_home, now)?;
-                    break codex_home;
+        let home = loop {
+            let home = locked.main_home.without_account(&locked.pool.paths, n);
+            match homes::reconcile(&locked.lock, &mut locked.pool, &home, now)? {
+                HomeContent::Empty => break home,
+                // The user logged in there, and that session has ended. The login is in the pool now.
+                HomeContent::Account { .. } if self.users_of_home(locked, &home).is_empty() => {
+                    homes::vacate(&locked.lock, &mut locked.pool, &home, now)?;
+                    break home;
                 }
                 _ => n += 1,
             }
         };
-        homes::own_home::update_special(held.lock, &held.pool.paths, held.main_home, &codex_home, now)?;
-        self.record(held, &codex_home, None)?;
+        own_home::update_lenient(&locked.lock, &locked.pool.paths, locked.main_home, &home, now)?;
+        self.record(locked, &home, None)?;
         lines.push(Line::Wrong(
             "Codex's configuration allows none of the pool's accounts here; it starts without a login"
                 .to_owned(),
         ));
-        Ok(Placement { home: codex_home, account: None, attaches: false })
+        Ok(Placement::new(home, None))
     }
 
-    fn put(&self, held: &mut Locked<'_>, codex_home: &CodexHome, id: &AccountId) -> Result<(), Trouble> {
-        let now = self.env().now;
-        if matches!(held.shared, HomeContent::BeingWritten | HomeContent::Broken) && !codex_home.is_own() {
-            homes::clear_broken(held.lock, &mut held.pool, codex_home, now)?;
+    fn put_in_main_home(&self, locked: &mut Locked<'_>, id: &AccountId) -> Result<(), Trouble> {
+        let (now, main_home) = (self.env().now, locked.main_home);
+        let (lock, pool) = (&locked.lock, &mut locked.pool);
+        if locked.content.is_partial() {
+            homes::clear_broken(lock, pool, main_home, now)?;
         }
-        Ok(homes::put(held.lock, &mut held.pool, &held.processes, codex_home, id, now)?)
-    }
-
-    pub(super) fn record(
-        &self,
-        held: &Locked<'_>,
-        codex_home: &CodexHome,
-        account: Option<&AccountId>,
-    ) -> Result<(), Trouble> {
-        let Some(me) = &held.processes.me else {
-            return Err(Trouble::Pool("the system does not tell which processes run".to_owned()));
-        };
-        Ok(ledger::record(&held.pool.paths, me, &self.entry(codex_home, account))?)
-    }
-
-    /// Enters a launch that goes on without the pool, so that nobody swaps its home away. Where even that is
-    /// impossible, Codex starts all the same.
-    pub(super) fn record_untouched(&self, paths: &PoolPaths) {
-        let (Ok(me), Ok(main_home)) =
-            (crate::process::ProcessId::of_self(), CodexHome::main_of_env(self.env(), paths))
-        else {
-            return;
-        };
-        let inherited = self.env().get(names::CODEX_HOME).map(Path::new);
-        let home = inherited.filter(|dir| homes::main_home_of(paths, dir).is_some());
-        let codex_home = home.and_then(|dir| CodexHome::of_auth_json(paths, &dir.join("auth.json")));
-        if paths.root().is_dir() {
-            let _ = ledger::record(
-                paths,
-                &me,
-                &self.entry(&codex_home.unwrap_or_else(|| main_home.clone()), None),
-            );
-        }
-    }
-
-    fn entry(&self, codex_home: &CodexHome, account: Option<&AccountId>) -> LaunchEntry {
-        let command = match &self.request.program {
-            None => self.call.describe().to_owned(),
-            Some(program) => program.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        };
-        LaunchEntry {
-            account: account.cloned(),
-            home: path_key(&codex_home.auth_json()),
-            cwd: self.env().cwd.as_deref().map(path_key),
-            started_at: self.env().now,
-            command,
-            attached: self.is_codex && self.call.attaches(),
-        }
-    }
-
-    /// Enters again that this launch keeps off the background server: an option of ours does that.
-    pub(super) fn record_detached(&self, held: &Locked<'_>, seated: &Placement) {
-        let entry = LaunchEntry { attached: false, ..self.entry(&seated.home, seated.account.as_ref()) };
-        if let Some(me) = &held.processes.me {
-            // It is there already; without this it only counts as one that a server takes along.
-            let _ = ledger::record(&held.pool.paths, me, &entry);
-        }
-    }
-
-    /// What keeps the main home from changing hands, once its idle background server is stopped: that is
-    /// in nobody's use, but would go on with the old account, and with its file.
-    pub(super) fn free_main_home(&self, held: &mut Locked<'_>) -> Result<Option<String>, Trouble> {
-        let in_the_way = self.in_the_way(held);
-        let dir = held.main_home.dir();
-        let Some(server) = BackgroundServer::of_home(dir).filter(|_| in_the_way.is_none()) else {
-            return Ok(in_the_way);
-        };
-        let own = self.request.program.is_none().then_some(self.request.own).flatten();
-        let stopped =
-            crate::codex::find::find(self.env(), self.settings, own).is_ok_and(|codex| server.stop(&codex));
-        // That took its time, in which it may have written.
-        held.shared = homes::reconcile(held.lock, &mut held.pool, held.main_home, self.env().now)?;
-        if stopped {
-            return Ok(self.in_the_way(held));
-        }
-        let stays = HomeUser { kind: UserKind::BackgroundServer, pid: Some(server.pid), account: None };
-        Ok(Some(format!("{}, which does not stop", stays.describe())))
-    }
-
-    /// The arguments that the shim adds, and no others.
-    pub(super) fn extra_args(&self, held: &mut Locked<'_>, seated: &Placement) -> Vec<OsString> {
-        let home = seated.home.dir() != held.main_home.dir();
-        let mut extra: Vec<OsString> = Vec::new();
-        let store = held.codex.cli_auth_credentials_store.unwrap_or(CredentialsStore::File);
-        if store != CredentialsStore::File && !held.codex.store_is_enforced {
-            extra.extend(["-c".into(), "cli_auth_credentials_store=\"file\"".into()]);
-        }
-        if home && let Some(hooks) = held.codex.hooks_override(held.main_home.dir(), seated.home.dir()) {
-            extra.extend(["-c".into(), hooks.into()]);
-        }
-        if extra.is_empty() && !seated.attaches && self.call.attaches() && self.wrong_server(held, seated) {
-            extra.push("--no-daemon".into());
-        }
-        extra
-    }
-
-    /// Whether the home's background server answers as somebody else, or nobody knows as whom, and
-    /// the installed Codex can do without it.
-    fn wrong_server(&self, held: &mut Locked<'_>, seated: &Placement) -> bool {
-        let Some(server) = BackgroundServer::of_home(seated.home.dir()) else { return false };
-        let memory = held.pool.state().home(&seated.home.auth_json());
-        let serves = memory.and_then(|memory| homes::server_account(memory, &server));
-        if serves.is_some() && serves == seated.account {
-            return false;
-        }
-        self.supports_no_daemon(held)
-    }
-
-    fn supports_no_daemon(&self, held: &mut Locked<'_>) -> bool {
-        let Ok(codex) = crate::codex::find::find(self.env(), self.settings, self.request.own) else {
-            return false;
-        };
-        let key = probe::identity(&codex);
-        if let Some(known) = key.as_ref().and_then(|key| held.pool.state().codex.get(key)) {
-            return known.no_daemon;
-        }
-        let Some(found) = probe::ask(&codex) else { return false };
-        let no_daemon = found.no_daemon;
-        if let Some(key) = key {
-            // One installation at a time: an older one's answer is of no more use.
-            held.pool.state_mut().codex = [(key, found)].into();
-        }
-        no_daemon
-    }
-}
-
-fn switched(held: &Locked<'_>, before: Option<&AccountId>, id: &AccountId) -> String {
-    match before {
-        Some(before) => format!("{} (was {})", label_of(held, id), label_of(held, before)),
-        None => label_of(held, id).to_owned(),
+        Ok(homes::put(lock, pool, &locked.processes, main_home, id, now)?)
     }
 }

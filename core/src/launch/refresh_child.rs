@@ -1,5 +1,5 @@
-//! Keeping usage and tokens fresh without being in a launch's way: the admin command is started in the
-//! background, and waited for only when nothing that is known is of use any more. No network here.
+//! Starting `codex-pool refresh` from a launch: in the background if usage data is old, and with a wait only if all of
+//! it is too old or a token is about to expire. Uses no network itself.
 
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -14,23 +14,23 @@ use crate::paths::PoolPaths;
 use crate::standing::{Standing, Standings};
 use crate::usage::NO_WAIT;
 
-/// A token with less than this left is renewed before Codex starts on it, seconds.
+/// An access token with less time left is renewed before Codex starts on it, seconds.
 pub(super) const TOKEN_WAITS_BELOW: i64 = 600;
-/// How long that is waited for.
+/// How long a launch waits for a renewal.
 const TOKEN_WAIT: Duration = Duration::from_secs(10);
 
-/// What usage data asks for.
+/// What the age of the usage data asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Due {
     /// Nothing.
     Nothing,
     /// A refresh in the background.
     Background,
-    /// A refresh before anything is picked: nothing that is known is of use.
+    /// A refresh before the pick, since all data is too old.
     Wait,
 }
 
-/// What is due, of accounts that may be picked.
+/// Returns what is due for the accounts that may be picked.
 pub(super) fn due(standings: &Standings, settings: &Settings, now: i64) -> Due {
     let pickable = |standing: &&Standing| {
         standing.enabled
@@ -49,8 +49,8 @@ pub(super) fn due(standings: &Standings, settings: &Settings, now: i64) -> Due {
     }
 }
 
-/// Whether Codex would have to renew this token itself, soon, in every session at once. A document that
-/// was renewed a moment ago and still looks old is a matter of clocks.
+/// Returns whether Codex would soon renew this token itself, in every session at once. If a document was renewed a
+/// moment ago and still looks old, a clock is wrong.
 pub(super) fn token_needs_renewal(doc: &AuthDoc, now: i64) -> bool {
     let just_renewed =
         doc.last_refresh().is_some_and(|at| (0..TOKEN_WAITS_BELOW).contains(&(now.saturating_sub(at))));
@@ -60,18 +60,18 @@ pub(super) fn token_needs_renewal(doc: &AuthDoc, now: i64) -> bool {
         && !just_renewed
 }
 
-/// Starts `codex-pool refresh --background`.
+/// Starts `codex-pool refresh --background` and does not wait.
 pub(super) fn in_background(env: &Env, paths: &PoolPaths) {
     start(env, paths, None, None);
 }
 
-/// The same, waiting for its end.
+/// Starts `codex-pool refresh --background` and waits at most `limit` for its end.
 pub(super) fn and_wait(env: &Env, paths: &PoolPaths, limit: Duration) {
     start(env, paths, None, Some(limit));
 }
 
-/// Renews one account's token, waiting for it.
-pub(super) fn token(env: &Env, paths: &PoolPaths, account: &Account) {
+/// Renews the tokens of one account, and waits for that.
+pub(super) fn renew_tokens(env: &Env, paths: &PoolPaths, account: &Account) {
     start(env, paths, Some(account.id.as_str()), Some(TOKEN_WAIT));
 }
 
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_launch_waits_only_if_everything_is_stale_and_nobody_waited_in_vain() {
+    fn a_launch_waits_only_if_all_data_is_stale_and_no_launch_waited_in_vain() {
         let settings = Settings::default();
         let mut all = Standings {
             accounts: vec![standing("a", None), standing("b", Some(1_801))],

@@ -1,5 +1,5 @@
-//! Children of a launch: a program that we wait for on the same terminal, and one that nobody waits
-//! for. Both get their signals as we got them.
+//! Children of a launch: a program on the same terminal that the launch waits for, and a detached one. Both get the
+//! signal dispositions that this process was started with.
 
 use std::ffi::{CString, OsStr};
 use std::io;
@@ -10,12 +10,10 @@ use std::time::{Duration, Instant};
 
 use super::exec::{Program, become_program};
 
-/// How a child ended.
+/// How a child ended: with an exit status, or by a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    /// With this exit status.
     Exited(u8),
-    /// By this signal.
     Killed(i32),
 }
 
@@ -34,14 +32,14 @@ extern "C" fn pass_on(signal: libc::c_int) {
 
 extern "C" fn swallow(_signal: libc::c_int) {}
 
-/// Runs a program as a child on this terminal, in this process group, and waits for its end. What the
-/// terminal sends reaches the child by itself; what is sent to us alone is passed on.
+/// Runs a program as a child on this terminal, in this process group, and waits for its end. Signals from the terminal
+/// reach the child directly; signals to this process alone are passed on.
 ///
 /// # Errors
-/// If there can be no child, or its end cannot be told.
+/// The child cannot be started, or its end is not known.
 pub(super) fn run_child(program: &Program) -> io::Result<End> {
-    // A parent that ignores SIGCHLD would make our child's status vanish. Handlers, not "ignore": those
-    // are reset by exec, so the child's signals are as ours were.
+    // If this process inherited an ignored SIGCHLD, the child's status would be lost. The others get handlers rather
+    // than "ignore": exec resets handlers, so that the child starts with the dispositions that this process had.
     let saved = Dispositions::install(&[
         (libc::SIGINT, swallow),
         (libc::SIGQUIT, swallow),
@@ -70,7 +68,7 @@ pub(super) fn run_child(program: &Program) -> io::Result<End> {
     }
 }
 
-/// Waits for a child; `Ok(None)` if it had not ended by then.
+/// Waits for a child. `Ok(None)`: it has not ended within `limit`.
 fn wait(pid: i32, limit: Option<Duration>) -> io::Result<Option<End>> {
     let start = Instant::now();
     loop {
@@ -94,8 +92,8 @@ fn wait(pid: i32, limit: Option<Duration>) -> io::Result<Option<End>> {
     }
 }
 
-/// Starts a program that goes on without us: no terminal, no descriptors of ours, nobody's zombie.
-/// `wait_for`: how long its end is waited for.
+/// Starts a detached program: without the terminal, our descriptors, or a parent that must wait for it. `wait_for`: how
+/// long its end is waited for.
 pub(super) fn run_detached(
     program: &Path,
     args: &[&OsStr],
@@ -115,7 +113,7 @@ pub(super) fn run_detached(
     let pointers = |first: Option<&CString>, list: &[CString]| -> Vec<*const libc::c_char> {
         first.into_iter().chain(list).map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
     };
-    // Everything is laid out before the fork: after it, only system calls.
+    // Everything is allocated before the fork. Between fork and exec there are only system calls.
     let (argv, envp) = (pointers(Some(&path), &args), pointers(None, &vars));
     let saved = Dispositions::install(&[]);
     // SAFETY: this program has one thread.
@@ -125,7 +123,7 @@ pub(super) fn run_detached(
         0 => detach_and_exec(&path, &argv, &envp, wait_for.is_none()),
         child => {
             if matches!(wait(child, wait_for), Ok(None)) {
-                // Whoever waits in between is of no more use, and must not become Codex's child.
+                // The process in between is of no more use, and must not become a child of Codex.
                 // SAFETY: a child of ours that was not waited for yet.
                 #[expect(unsafe_code, reason = "kill")]
                 unsafe {
@@ -138,8 +136,8 @@ pub(super) fn run_detached(
     saved.restore();
 }
 
-/// In the child: leave the terminal, close what is ours, and start the program in a grandchild, which is
-/// nobody's when the child is gone.
+/// In the child: leaves the terminal, closes the descriptors, and starts the program in a grandchild, which init adopts
+/// when the child ends. `alone`: the child does not wait for it.
 fn detach_and_exec(
     path: &CString,
     argv: &[*const libc::c_char],
@@ -196,12 +194,13 @@ fn exit_child(status: libc::c_int) -> ! {
     }
 }
 
-/// Ends this process as a child of ours ended: with its status, or by its signal.
+/// Ends this process by the signal that killed the child. Returns the status to exit with otherwise.
 pub(super) fn end_as(end: End) -> u8 {
     match end {
         End::Exited(status) => status,
         End::Killed(signal) => {
-            // SAFETY: plain system calls on constants; without a core, since ours holds credentials.
+            // No core dump: it would hold credentials.
+            // SAFETY: plain system calls on constants.
             #[expect(unsafe_code, reason = "die by a signal")]
             unsafe {
                 let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -213,13 +212,13 @@ pub(super) fn end_as(end: End) -> u8 {
                 libc::sigprocmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut());
                 libc::kill(libc::getpid(), signal);
             }
-            // The signal does not kill (SIGCHLD and the like): as a shell says it.
+            // The signal does not kill, as SIGCHLD. This is the status that shells give.
             u8::try_from(128 + signal).unwrap_or(255)
         }
     }
 }
 
-/// Signal dispositions to come back to. SIGCHLD is always set to its default.
+/// Signal dispositions to restore. SIGCHLD is always set to its default meanwhile.
 struct Dispositions(Vec<(libc::c_int, libc::sigaction)>);
 
 impl Dispositions {

@@ -7,7 +7,8 @@ use codex_pool_core::auth_doc::AuthDoc;
 use codex_pool_core::codex::background_server::BackgroundServer;
 use codex_pool_core::codex::configuration::{CodexSettings, CredentialsStore};
 use codex_pool_core::config::Parallel;
-use codex_pool_core::homes::{self, AuthFile, HomeContent, NoMainHome, own_home};
+use codex_pool_core::homes::in_use::account_of_server;
+use codex_pool_core::homes::{AuthFile, HomeContent, NoMainHome, own_home};
 use codex_pool_core::launch::candidates;
 use nix::unistd::{AccessFlags, access};
 
@@ -191,7 +192,7 @@ fn server(place: &Place, codex_home: &CodexHome) -> Vec<Check> {
         return vec![Check::ok(ID, "none runs")];
     };
     let memory = place.pool.as_ref().ok().and_then(|pool| pool.state().home(&codex_home.auth_json()));
-    let serves = memory.and_then(|memory| homes::server_account(memory, &server));
+    let serves = memory.and_then(|memory| account_of_server(memory, &server));
     let pid = server.pid;
     vec![match (&serves, place.live()) {
         (Some(serves), Some(live)) if serves == live => {

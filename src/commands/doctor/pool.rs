@@ -279,7 +279,7 @@ fn unfinished(place: &Place, now: i64) -> Vec<Check> {
                 .mend(Repair::Settle),
         );
     }
-    if place.processes.blind() {
+    if place.processes.incomplete() {
         checks.push(
             Check::fail(ID, "the launch ledger cannot be read, so no account is switched")
                 .fix(format!("see `ls -l '{}'`", place.paths.launches().display())),

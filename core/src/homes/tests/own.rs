@@ -1,4 +1,4 @@
-//! Homes: links for what is shared, and nothing moved over something.
+//! Own homes: links for what is shared, and nothing moved over something.
 
 use std::os::unix::fs::MetadataExt;
 
@@ -26,7 +26,7 @@ fn a_home_knows_its_main_home() {
 }
 
 #[test]
-fn over_a_base_that_was_never_used_everything_shared_leads_there() {
+fn over_an_unused_main_home_everything_shared_leads_there() {
     let lab = Lab::new();
     fs::remove_dir(lab.main_home.dir()).unwrap();
     lab.update(true);
@@ -40,7 +40,7 @@ fn over_a_base_that_was_never_used_everything_shared_leads_there() {
 }
 
 #[test]
-fn names_of_a_home_move_to_the_base_only_when_it_is_free_and_never_over_something() {
+fn names_of_an_own_home_move_only_when_it_is_free_and_never_over_others() {
     let lab = Lab::new();
     lab.update(true);
     let home = lab.home();
@@ -48,11 +48,11 @@ fn names_of_a_home_move_to_the_base_only_when_it_is_free_and_never_over_somethin
     lab.update(false);
     assert!(!lab.main_home.dir().join("new").exists());
     fs::write(home.dir().join("both"), "the home's").unwrap();
-    fs::write(lab.main_home.dir().join("both"), "the base's").unwrap();
+    fs::write(lab.main_home.dir().join("both"), "the main home's").unwrap();
     lab.update(true);
     assert_eq!(fs::read(lab.main_home.dir().join("new")).unwrap(), b"new");
     assert!(home.dir().join("new").is_symlink());
-    assert_eq!(fs::read(lab.main_home.dir().join("both")).unwrap(), b"the base's");
+    assert_eq!(fs::read(lab.main_home.dir().join("both")).unwrap(), b"the main home's");
     assert_eq!(fs::read(home.dir().join("both")).unwrap(), b"the home's");
 }
 
@@ -96,7 +96,7 @@ fn mcp_logins_are_one_file_and_the_newer_one_wins() {
         file.set_modified(SystemTime::now() - Duration::from_secs(50)).unwrap();
     }
     assert_eq!(lab.lost().len(), 2, "what lost is kept");
-    // Somebody else's link is followed.
+    // A link of the user's is followed.
     fs::rename(&theirs, lab.main_home.dir().join("mine")).unwrap();
     symlink("mine", &theirs).unwrap();
     lab.update(true);

@@ -8,8 +8,8 @@ use super::*;
 fn a_swap_writes_the_whole_document_privately_and_remembers_it() {
     let mut lab = Lab::with_live(&login("alice"));
     lab.adopt(&login("bob"));
-    let codex_home = lab.main_home.clone();
-    lab.put(&codex_home, &login("bob"));
+    let main_home = lab.main_home.clone();
+    lab.put(&main_home, &login("bob"));
     assert_eq!(fs::read(lab.live()).unwrap(), login("bob").doc().bytes());
     assert_eq!(fs::metadata(lab.live()).unwrap().mode() & 0o777, 0o600);
     let memory = lab.pool.state().home(&lab.live()).unwrap();
@@ -22,12 +22,12 @@ fn a_swap_writes_the_whole_document_privately_and_remembers_it() {
 #[test]
 fn without_credentials_the_home_holds_what_it_held() {
     let mut lab = Lab::with_live(&login("alice"));
-    let (codex_home, processes) = (lab.main_home.clone(), lab.processes());
+    let (main_home, processes) = (lab.main_home.clone(), lab.processes());
     let id = login("bob").doc().id().clone();
-    put(&lab.lock, &mut lab.pool, &processes, &codex_home, &id, NOW).unwrap_err();
+    put(&lab.lock, &mut lab.pool, &processes, &main_home, &id, NOW).unwrap_err();
     lab.adopt(&login("bob"));
     fs::write(lab.pool.paths.auth(&id), "{ broken").unwrap();
-    put(&lab.lock, &mut lab.pool, &processes, &codex_home, &id, NOW).unwrap_err();
+    put(&lab.lock, &mut lab.pool, &processes, &main_home, &id, NOW).unwrap_err();
     assert_eq!(lab.reconcile(), holds(&login("alice")));
 }
 
@@ -37,8 +37,8 @@ fn what_was_written_between_reconciling_and_the_swap_is_adopted() {
     lab.adopt(&login("bob"));
     let rotated = login("alice").refresh("rt-2").issued(1500);
     lab.write(&rotated);
-    let codex_home = lab.main_home.clone();
-    lab.put(&codex_home, &login("bob"));
+    let main_home = lab.main_home.clone();
+    lab.put(&main_home, &login("bob"));
     lab.assert_stored(&rotated);
 }
 
@@ -52,7 +52,7 @@ fn what_was_being_written_during_the_swap_is_waited_for() {
     // Codex has opened and cut the file, and goes on in it after the swap.
     let mut file = fs::File::create(lab.live()).unwrap();
     file.write_all(&bytes[..100]).unwrap();
-    let codex_home = lab.main_home.clone();
+    let main_home = lab.main_home.clone();
     let inode = fs::metadata(lab.live()).unwrap().ino();
     let live = lab.live();
     std::thread::scope(|scope| {
@@ -62,7 +62,7 @@ fn what_was_being_written_during_the_swap_is_waited_for() {
             }
             file.write_all(&bytes[100..]).unwrap();
         });
-        lab.put(&codex_home, &login("bob"));
+        lab.put(&main_home, &login("bob"));
     });
     lab.assert_stored(&rotated);
     assert_eq!(lab.reconcile(), holds(&login("bob")));
@@ -73,18 +73,18 @@ fn what_makes_no_sense_in_the_replaced_file_is_kept_aside() {
     let mut lab = Lab::with_live(&login("alice"));
     lab.adopt(&login("bob"));
     fs::write(lab.live(), "{\"half").unwrap();
-    let codex_home = lab.main_home.clone();
-    lab.put(&codex_home, &login("bob"));
+    let main_home = lab.main_home.clone();
+    lab.put(&main_home, &login("bob"));
     assert_eq!(lab.lost(), [b"{\"half"]);
 }
 
 #[test]
-fn a_login_of_somebody_else_between_reconciling_and_the_swap_is_adopted() {
+fn a_login_of_another_account_between_reconciling_and_the_swap_is_adopted() {
     let mut lab = Lab::with_live(&login("alice"));
     lab.adopt(&login("bob"));
     lab.write(&login("carol"));
-    let codex_home = lab.main_home.clone();
-    lab.put(&codex_home, &login("bob"));
+    let main_home = lab.main_home.clone();
+    lab.put(&main_home, &login("bob"));
     lab.assert_stored(&login("carol"));
     assert_eq!(lab.pool.registry().accounts.len(), 3);
 }
@@ -96,8 +96,8 @@ fn a_renewal_does_not_lose_what_a_session_rotated_at_the_same_moment() {
         (login("alice").refresh("rt-2").issued(1500), login("alice").refresh("rt-3").issued(1501));
     lab.adopt(&ours);
     lab.write(&theirs);
-    let codex_home = lab.main_home.clone();
-    rewrite(&lab.lock, &mut lab.pool, &codex_home, &ours.doc(), NOW).unwrap();
+    let main_home = lab.main_home.clone();
+    rewrite(&lab.lock, &mut lab.pool, &main_home, &ours.doc(), NOW).unwrap();
     lab.assert_stored(&theirs);
     assert_eq!(lab.reconcile(), stale(&theirs), "so that the next launch writes it");
 }
@@ -110,21 +110,21 @@ fn a_users_link_is_written_through_and_ours_is_replaced() {
     lab.write(&login("alice"));
     lab.reconcile();
     lab.adopt(&login("bob"));
-    let codex_home = lab.main_home.clone();
-    lab.put(&codex_home, &login("bob"));
+    let main_home = lab.main_home.clone();
+    lab.put(&main_home, &login("bob"));
     assert!(lab.live().is_symlink());
     assert_eq!(fs::read(&target).unwrap(), login("bob").doc().bytes());
 
     fs::remove_file(lab.live()).unwrap();
     symlink(lab.pool.paths.auth(login("alice").doc().id()), lab.live()).unwrap();
     lab.reconcile();
-    lab.put(&codex_home, &login("bob"));
+    lab.put(&main_home, &login("bob"));
     assert!(!lab.live().is_symlink());
     lab.assert_stored(&login("alice"));
 }
 
 #[test]
-fn an_account_moves_out_of_a_home_that_nobody_uses() {
+fn an_account_moves_out_of_a_home_that_is_not_in_use() {
     let mut lab = Lab::with_live(&login("alice"));
     lab.adopt(&login("bob"));
     let home = lab.main_home.own(&lab.pool.paths, login("bob").doc().id());
@@ -132,15 +132,15 @@ fn an_account_moves_out_of_a_home_that_nobody_uses() {
     lab.put(&home, &login("bob"));
     let rotated = login("bob").refresh("rt-2").issued(1500);
     fs::write(home.auth_json(), rotated.doc().bytes()).unwrap();
-    let codex_home = lab.main_home.clone();
-    lab.put(&codex_home, &login("bob"));
+    let main_home = lab.main_home.clone();
+    lab.put(&main_home, &login("bob"));
     assert!(!home.auth_json().exists());
     assert_eq!(fs::read(lab.live()).unwrap(), rotated.doc().bytes(), "with what was rotated there");
     assert!(lab.pool.state().home(&home.auth_json()).is_none());
 }
 
 #[test]
-fn two_codex_homes_with_one_account_share_one_file() {
+fn two_homes_with_one_account_share_one_file() {
     let mut lab = Lab::with_live(&login("alice"));
     let second = CodexHome::main(lab.main_home.dir().with_file_name("second"));
     lab.put(&second, &login("alice"));
@@ -155,8 +155,8 @@ fn two_codex_homes_with_one_account_share_one_file() {
     lab.assert_stored(&rotated);
     // One changes hands: the other keeps it.
     lab.adopt(&login("bob"));
-    let codex_home = lab.main_home.clone();
-    lab.put(&codex_home, &login("bob"));
+    let main_home = lab.main_home.clone();
+    lab.put(&main_home, &login("bob"));
     assert_eq!(fs::read(lab.live()).unwrap(), login("bob").doc().bytes());
     let held = reconcile(&lab.lock, &mut lab.pool, &second, NOW).unwrap();
     assert_eq!(held, holds(&rotated));
@@ -170,5 +170,5 @@ fn a_removed_account_leaves_every_home_the_registry_and_the_pin() {
     crate::removal::remove_account(&lab.lock, &mut lab.pool, &id, None, NOW).unwrap();
     assert!(!lab.live().exists());
     assert!(lab.pool.registry().accounts.is_empty() && lab.pool.state().pin.is_none());
-    assert_eq!(lab.reconcile(), HomeContent::Empty, "which is no logout of somebody");
+    assert_eq!(lab.reconcile(), HomeContent::Empty, "which is no logout");
 }

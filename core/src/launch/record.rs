@@ -1,0 +1,73 @@
+//! Recording a launch in the ledger. The entry comes before anything else happens to the home: without it, the next
+//! launch could change the account under this one.
+
+use std::path::Path;
+
+use super::placement::Placement;
+use super::{Launch, Locked, Trouble};
+use crate::account::AccountId;
+use crate::codex::argv::Command;
+use crate::env::names;
+use crate::homes::{self, CodexHome};
+use crate::ledger::{self, LaunchEntry, LaunchKind};
+use crate::paths::PoolPaths;
+use crate::process::ProcessId;
+use crate::store::path_key;
+
+impl Launch<'_> {
+    /// Records the launch in this home.
+    pub(super) fn record(
+        &self,
+        locked: &Locked<'_>,
+        home: &CodexHome,
+        account: Option<&AccountId>,
+    ) -> Result<(), Trouble> {
+        let Some(me) = &locked.processes.me else {
+            return Err(Trouble::Pool("the system does not tell which processes run".to_owned()));
+        };
+        Ok(ledger::record(&locked.pool.paths, me, &self.entry(home, account))?)
+    }
+
+    /// Records that an option of ours keeps this launch off the background server.
+    pub(super) fn record_detached(&self, locked: &Locked<'_>, placement: &Placement) {
+        let entry =
+            LaunchEntry { attached: false, ..self.entry(&placement.home, placement.account.as_ref()) };
+        if let Some(me) = &locked.processes.me {
+            // If it fails, the launch only counts as one that moves with the server.
+            let _ = ledger::record(&locked.pool.paths, me, &entry);
+        }
+    }
+
+    /// Records a launch that goes on without the pool, so that its home does not change hands. If even that is
+    /// impossible, Codex starts all the same.
+    pub(super) fn record_untouched(&self, paths: &PoolPaths) {
+        let main_home = CodexHome::main_of_env(self.env(), paths);
+        let (Ok(me), Ok(main_home), true) = (ProcessId::of_self(), main_home, paths.root().is_dir()) else {
+            return;
+        };
+        let inherited = self.env().get(names::CODEX_HOME).map(Path::new);
+        let inherited = inherited.filter(|dir| homes::main_home_of(paths, dir).is_some());
+        let home = inherited.map_or(main_home, |dir| CodexHome::at(paths, dir.to_owned()));
+        let _ = ledger::record(paths, &me, &self.entry(&home, None));
+    }
+
+    fn entry(&self, home: &CodexHome, account: Option<&AccountId>) -> LaunchEntry {
+        let command = match &self.request.program {
+            None => self.call.describe().to_owned(),
+            Some(program) => program.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        };
+        LaunchEntry {
+            account: account.cloned(),
+            home: path_key(&home.auth_json()),
+            cwd: self.env().cwd.as_deref().map(path_key),
+            started_at: self.env().now,
+            command,
+            kind: match self.call.command {
+                Command::Login if self.is_codex => LaunchKind::Login,
+                Command::Logout if self.is_codex => LaunchKind::Logout,
+                _ => LaunchKind::Session,
+            },
+            attached: self.is_codex && self.call.attaches(),
+        }
+    }
+}
