@@ -214,8 +214,8 @@ impl Launch<'_> {
             if self.named().is_some() {
                 return Err(Trouble::Pool(format!("there is no home for {wanted} ({detail})")));
             }
-            let on = live.as_ref().map_or("the login in CODEX_HOME", |id| locked.label_of(id));
-            lines.push(Line::Wrong(format!("staying on {on} instead of {wanted}: {detail}")));
+            let who = live.as_ref().map_or("the login in CODEX_HOME", |id| locked.label_of(id));
+            lines.push(Line::Wrong(format!("staying on {who} instead of {wanted}: {detail}")));
         }
         self.record(locked, main_home, live.as_ref())?;
         if let (Some(id), HomeContent::Account { stale: true, .. }) = (&live, &locked.content) {
