@@ -1,9 +1,9 @@
-//! What the user's Codex command line asks for, read without touching it: which command, which thread,
-//! which settings, and where the shim may put its own options. Pure: no I/O, no environment.
+//! What a Codex command line asks for: which command, which thread, which settings, and where the shim may put its own
+//! options. Pure: no I/O, no environment.
 //!
-//! Codex parses with clap; the rules below were checked against 0.120.0 to 0.169.0. One table serves all
-//! levels because no option is a flag on one level and takes a value on another, and an option on the
-//! wrong level is a usage error of Codex's own, whatever we make of it.
+//! Codex parses with clap. The rules below were checked against 0.120.0 to 0.169.0. One table serves all levels, because
+//! no option is a flag on one level and takes a value on another. An option on the wrong level is a usage error of
+//! Codex, however it is read here.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -11,8 +11,8 @@ use std::os::unix::ffi::OsStrExt;
 /// The command that Codex will run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
-    /// No sub-command: the interactive UI, with or without a prompt. Commands unknown to us end here too,
-    /// as they do in Codex, which takes them for a prompt.
+    /// No sub-command: the interface, with or without a prompt. An unknown command counts as this, as in Codex, which
+    /// takes it for a prompt.
     Interactive,
     /// `agents`
     Agents,
@@ -46,7 +46,7 @@ pub enum Command {
     Cloud,
     /// `apply`
     Apply,
-    /// Whatever needs no account: help, version, `login status`, `mcp`, `doctor` and so on
+    /// A command that needs no account: help, version, `login status`, `mcp`, `doctor` and so on
     Local,
 }
 
@@ -57,55 +57,55 @@ pub enum Target<'a> {
     None,
     /// One that the user picks from a list (`resume` and `fork` alone)
     Picked,
-    /// The most recent one (`--last`, and `agents`, which opens where the user was)
+    /// The latest one (`--last`, and `agents`, which opens it)
     Last,
     /// By id: a UUID in its hyphenated form
     Thread(&'a str),
-    /// By name; bytes that are not UTF-8 name nothing
+    /// By name, in UTF-8
     Name(&'a str),
 }
 
-/// One command line, understood.
+/// A parsed command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invocation<'a> {
-    /// What will run
+    /// The command
     pub command: Command,
-    /// The thread it goes on with
+    /// The thread that it goes on with
     pub target: Target<'a>,
-    /// All `-c key=value` in order, both sides trimmed as Codex does. Up to 0.159 Codex drops those before
-    /// the sub-command when there are others after it; 0.169 keeps all.
+    /// All `-c key=value` in order, both sides trimmed as in Codex. Up to 0.159, Codex drops those before the
+    /// sub-command if there are others after it; 0.169 keeps all.
     pub overrides: Vec<(&'a str, &'a str)>,
     /// The last `-p`/`--profile`
     pub profile: Option<&'a str>,
     /// The last `-C`/`--cd`, as typed (relative to the working directory)
     pub cd: Option<&'a OsStr>,
-    /// `--no-daemon` is there
+    /// Whether `--no-daemon` is given
     pub no_daemon: bool,
-    /// `--remote` is there: the UI is served from somewhere else
+    /// Whether `--remote` is given: the interface uses a server elsewhere
     pub remote: bool,
-    /// `exec --ignore-user-config` is there
+    /// Whether `exec --ignore-user-config` is given
     pub ignores_user_config: bool,
-    /// Where own options go: see [`Invocation::with_extra`]
+    /// Where our options go, see [`Invocation::with_extra`]
     insert_at: usize,
 }
 
 impl Invocation<'_> {
-    /// Does the command use an account? Unknown commands do.
+    /// Returns whether the command uses an account. Unknown commands do.
     pub fn needs_account(&self) -> bool {
         self.command != Command::Local
     }
 
-    /// Is it a login that replaces the credentials (not `login status`)?
+    /// Returns whether it is a login that replaces the credentials (not `login status`).
     pub fn is_login(&self) -> bool {
         self.command == Command::Login
     }
 
-    /// Is it a logout?
+    /// Returns whether it is a logout.
     pub fn is_logout(&self) -> bool {
         self.command == Command::Logout
     }
 
-    /// What runs, for people: `codex`, `codex exec`.
+    /// Returns what runs, for people: `codex`, `codex exec`.
     pub fn describe(&self) -> &'static str {
         match self.command {
             Command::Interactive => "codex",
@@ -126,31 +126,30 @@ impl Invocation<'_> {
         }
     }
 
-    /// Is it the UI, which from 0.159 on attaches to the background server?
+    /// Returns whether it is the interface, which attaches to the background server from 0.159 on.
     pub fn is_interactive(&self) -> bool {
         matches!(self.command, Command::Interactive | Command::Agents | Command::Resume | Command::Fork)
     }
 
-    /// Will the UI go to the background server of its CODEX_HOME, if there is one? `--no-daemon`,
-    /// `--remote` and any `-c` keep it away (seen on 0.159.3 and 0.169.0, before and behind the sub-command);
-    /// `--enable` and `--disable` do so on 0.159.3 but not on 0.169.0, so they do not count.
+    /// Returns whether the interface attaches to the background server of its CODEX_HOME, if there is one. `--no-daemon`,
+    /// `--remote` and any `-c` prevent it (seen on 0.159.3 and 0.169.0, before and after the sub-command). `--enable` and
+    /// `--disable` do so on 0.159.3 but not on 0.169.0, so they do not count.
     pub fn attaches(&self) -> bool {
         self.is_interactive() && !self.no_daemon && !self.remote && self.overrides.is_empty()
     }
 
-    /// `argv` (the one that was parsed) with `extra` at a place where every version takes options like
-    /// `-c key=value` and `--no-daemon`, and where they win over the user's.
+    /// Returns `argv`, which was parsed, with `extra` at a place where every version takes options like `-c key=value`
+    /// and `--no-daemon`, and where they win over the user's.
     ///
-    /// That is the very front, before any list or sub-command. But if the user gave a `-c`, it is right
-    /// behind the last of them: up to 0.159 Codex forgets those of the outer level when an inner level has
-    /// any, and the last one of a key wins.
+    /// That is the very front, before any list or sub-command. If the user gave a `-c`, it is right after the last one:
+    /// up to 0.159, Codex ignores those of the outer level if an inner level has any, and the last one of a key wins.
     pub fn with_extra(&self, argv: &[OsString], extra: &[OsString]) -> Vec<OsString> {
         let (before, after) = argv.split_at(self.insert_at.min(argv.len()));
         [before, extra, after].concat()
     }
 }
 
-/// What an option means to us.
+/// What an option means here.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Opt {
     Flag,
@@ -158,7 +157,7 @@ enum Opt {
     Last,
     NoDaemon,
     IgnoreUserConfig,
-    /// Takes a value that we do not need
+    /// Takes a value that is of no interest
     Value,
     Image,
     Config,
@@ -186,7 +185,7 @@ fn long(name: &[u8]) -> Opt {
         | b"output-schema" | b"thread-source"
         // review, queue
         | b"base" | b"commit" | b"title" | b"message"
-        // login (`--api-key` takes its value only if one follows, as all options here do)
+        // login (`--api-key` takes a value only if one follows, as every option is read here)
         | b"api-key" | b"experimental_client-id" | b"experimental_issuer"
         // app-server
         | b"cloud-skills-snapshot" | b"code-mode-host" | b"listen" | b"startup-client-info" | b"ws-audience"
@@ -210,7 +209,7 @@ fn short(letter: u8) -> Opt {
     }
 }
 
-/// The sub-command `word` of `command`, if it is one.
+/// Returns the sub-command `word` of `command`.
 fn sub_command(command: Command, word: &[u8]) -> Option<Command> {
     use Command as C;
     Some(match (command, word) {
@@ -245,8 +244,7 @@ fn sub_command(command: Command, word: &[u8]) -> Option<Command> {
     })
 }
 
-/// Reads `argv`, everything after `argv[0]`. Never fails: what Codex will refuse gets some answer, and
-/// Codex then refuses it.
+/// Parses the arguments after `argv[0]`. Never fails: for a command line that Codex refuses, any answer will do.
 pub fn parse(argv: &[OsString]) -> Invocation<'_> {
     let mut inv = Invocation {
         command: Command::Interactive,
@@ -268,7 +266,7 @@ pub fn parse(argv: &[OsString]) -> Invocation<'_> {
     while let Some(arg) = rest.next() {
         let bytes = arg.as_bytes();
         if only_positionals || !is_option(bytes) {
-            // Codex finds a sub-command even behind a prompt, but refuses a second prompt.
+            // Codex finds a sub-command even after a prompt, but refuses a second prompt.
             if !only_positionals
                 && positionals < 2
                 && let Some(command) = sub_command(inv.command, bytes)
@@ -291,7 +289,7 @@ pub fn parse(argv: &[OsString]) -> Invocation<'_> {
             continue;
         }
 
-        // `--name`, `--name=value`, or a cluster of letters of which the last may have a value.
+        // `--name`, `--name=value`, or a cluster of letters, the last of which may have a value.
         let (opt, attached) = match bytes.strip_prefix(b"--") {
             Some(body) => match body.iter().position(|b| *b == b'=') {
                 Some(eq) => (long(&body[..eq]), Some(&body[eq + 1..])),
@@ -327,7 +325,7 @@ pub fn parse(argv: &[OsString]) -> Invocation<'_> {
             },
         };
         match opt {
-            // A list, which swallows what follows; `exec resume` and `exec fork` take one image at a time.
+            // A list, which takes all that follows. `exec resume` and `exec fork` take one image at a time.
             Opt::Image
                 if attached.is_none() && !matches!(inv.command, Command::ExecResume | Command::ExecFork) =>
             {
@@ -358,20 +356,21 @@ pub fn parse(argv: &[OsString]) -> Invocation<'_> {
     inv
 }
 
-/// A lone `-` is a value (standard input).
+/// Returns whether an argument looks like an option. A lone `-` is a value (standard input).
 fn is_option(arg: &[u8]) -> bool {
     arg.len() > 1 && arg[0] == b'-'
 }
 
-/// The value of an option that came without one attached. clap never takes something that looks like an
-/// option; the call is then a usage error.
+/// Takes the value of an option from the next argument. clap never takes one that looks like an option; the command line
+/// is a usage error then.
 fn next_value<'a>(rest: &mut std::slice::Iter<'a, OsString>) -> Option<&'a OsStr> {
     let value = rest.as_slice().first().filter(|value| !is_option(value.as_bytes()))?;
     rest.next();
     Some(value)
 }
 
-/// `-V`, `-mo3`, `-c=key=value`: the first letter that is more than a flag, and what is attached to it.
+/// Returns the first letter of a cluster that is more than a flag, with the value attached to it: `-V`, `-mo3`,
+/// `-c=key=value`.
 fn cluster(letters: &[u8]) -> (Opt, Option<&[u8]>) {
     for (at, letter) in letters.iter().enumerate() {
         let opt = short(*letter);
@@ -392,7 +391,7 @@ fn thread(session: &OsStr) -> Target<'_> {
     }
 }
 
-/// The hyphenated form, which is how Codex prints thread ids.
+/// Returns whether a text is a UUID in its hyphenated form, in which Codex prints thread ids.
 pub(crate) fn is_uuid(text: &str) -> bool {
     text.len() == 36
         && text.bytes().enumerate().all(|(at, byte)| match at {

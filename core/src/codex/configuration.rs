@@ -1,26 +1,24 @@
-//! The settings that Codex will see and that matter to a launch: credential store, restrictions, base URL,
-//! database folder, trusted hooks. Reads Codex's own files, writes nothing, and never fails: what cannot
-//! be read is listed in [`CodexSettings::unreadable`] (Codex itself refuses to start with such a file,
-//! before it touches `auth.json`).
+//! Codex's configuration, as far as it matters to a launch: credential store, restrictions, base URL, database folder,
+//! trusted hooks. Reads Codex's own files, writes nothing, and never fails: files that cannot be read are listed in
+//! [`CodexSettings::unreadable`]. Codex refuses to start with such a file, before it touches `auth.json`.
 //!
-//! Precedence, lowest first, the same in 0.120.0, 0.140.0, 0.150.0, 0.159.3 and 0.169.0 (observed: whether
-//! `exec` deletes `auth.json` for a forbidden workspace):
+//! Precedence, lowest first, the same in 0.120.0, 0.140.0, 0.150.0, 0.159.3 and 0.169.0 (observed by whether `exec`
+//! deletes `auth.json` for a forbidden workspace):
 //!
 //! 1. `/etc/codex/config.toml`
 //! 2. `$CODEX_HOME/config.toml`
-//! 3. `-p NAME`: `$CODEX_HOME/NAME.config.toml` (from 0.140; 0.120 knows `[profiles.NAME]`, where these keys
-//!    have no effect, and later versions refuse such a profile and the key `profile`)
-//! 4. `.codex/config.toml` of trusted projects, the nearest last (see `layers/project.rs`)
-//! 5. `-c` (see `layers/overrides.rs`). All of them count here, also those that Codex up to 0.159 drops because others
-//!    stand behind the sub-command.
+//! 3. `-p NAME`: `$CODEX_HOME/NAME.config.toml` (from 0.140; 0.120 has `[profiles.NAME]`, where these keys have no
+//!    effect, and later versions refuse such a profile and the key `profile`)
+//! 4. `.codex/config.toml` of trusted projects, the nearest last (see `configuration/project.rs`)
+//! 5. `-c` (see `configuration/overrides.rs`). All of them count here, also those that Codex up to 0.159 drops because
+//!    there are others after the sub-command.
 //! 6. `/etc/codex/managed_config.toml`, which not even `-c` overrules
-//! 7. `/etc/codex/requirements.toml`: its `cli_auth_credentials_store` counts from 0.150 on and `-c` does not
-//!    overrule it; its `allowed_chatgpt_workspaces` and `allowed_login_methods` are known from 0.150 on but
-//!    no version deleted anything for them. An administrator who wrote them meant them, so they are
-//!    restrictions here.
+//! 7. `/etc/codex/requirements.toml`: its `cli_auth_credentials_store` counts from 0.150 on, and `-c` does not overrule
+//!    it. Its `allowed_chatgpt_workspaces` and `allowed_login_methods` are known from 0.150 on, but no version deletes
+//!    anything for them. They are restrictions here, as the administrator meant them.
 //!
-//! `$CODEX_HOME/managed_config.toml` is not read by any of them. Out of reach: macOS managed preferences, and
-//! the settings that the service sends to an Enterprise workspace, which concern only its own accounts.
+//! No version reads `$CODEX_HOME/managed_config.toml`. Not read here: macOS managed preferences, and the settings that
+//! the service sends to an Enterprise workspace, which concern only its own accounts.
 
 mod overrides;
 mod project;
@@ -34,26 +32,26 @@ use toml::{Table, Value};
 
 use super::argv::Invocation;
 
-/// Where Codex's system-wide settings are.
+/// The folder of Codex's system-wide settings.
 pub const SYSTEM_DIR: &str = "/etc/codex";
 
-/// Whose settings to read.
+/// The places that Codex reads its settings from.
 #[derive(Debug, Clone, Copy)]
 pub struct Surroundings<'a> {
-    /// The user's CODEX_HOME (not an account's home)
+    /// The main home, not an account's own home
     pub codex_home: &'a Path,
-    /// [`SYSTEM_DIR`], but for tests
+    /// [`SYSTEM_DIR`], or another folder in tests
     pub system_dir: &'a Path,
     /// `$HOME`, for paths that start with `~/`
     pub user_home: Option<&'a Path>,
-    /// The working directory; without it project settings are not looked for
+    /// The working directory. Without it, there are no project settings.
     pub cwd: Option<&'a Path>,
 }
 
 /// `cli_auth_credentials_store`: where Codex keeps its login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CredentialsStore {
-    /// `auth.json`; also what an unset key means
+    /// `auth.json`, also if the key is not set
     File,
     /// The system's key ring
     Keyring,
@@ -72,32 +70,32 @@ pub enum LoginMethod {
     Api,
 }
 
-/// One entry of `hooks.state`: what the user decided about one hook.
+/// One entry of `hooks.state`: the user's decision about one hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HookState {
     /// `<path of the file that declares the hook>:<event>:<group>:<index>`
     pub key: String,
-    /// The hook's content when it was trusted
+    /// The hash of the hook when it was trusted
     pub trusted_hash: Option<String>,
-    /// Switched off or on by hand
+    /// Whether the user switched it on or off
     pub enabled: Option<bool>,
 }
 
-/// What Codex will go by.
+/// The settings of Codex that matter to a launch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CodexSettings {
-    /// `None`: unset, which is [`CredentialsStore::File`]
+    /// `None`: not set, which is [`CredentialsStore::File`]
     pub cli_auth_credentials_store: Option<CredentialsStore>,
-    /// An administrator set the store, so that `-c` does not change it
+    /// Whether an administrator set the store, so that `-c` does not change it
     pub store_is_enforced: bool,
-    /// The workspaces (account ids) that ChatGPT logins may belong to. `None`: any; empty: none, as layers
-    /// that hold at once have nothing in common
+    /// The workspaces (account ids) that ChatGPT logins may belong to. `None`: any; empty: none, since layers that all
+    /// apply have nothing in common
     pub forced_chatgpt_workspace_id: Option<Vec<String>>,
     /// The kind of login that is allowed. `None`: both
     pub forced_login_method: Option<LoginMethod>,
-    /// The base of ChatGPT's own endpoints, if it is not the default. Never from a project.
+    /// The base of ChatGPT's own endpoints, if it is set. A project cannot set it.
     pub chatgpt_base_url: Option<String>,
-    /// Where the databases are, if set
+    /// The folder of the databases, if it is set
     pub sqlite_home: Option<PathBuf>,
     /// `hooks.state` of the user, the profile and `-c`
     pub hooks_state: Vec<HookState>,
@@ -105,7 +103,7 @@ pub struct CodexSettings {
     pub unreadable: Vec<PathBuf>,
 }
 
-/// Where a table comes from decides what it may say.
+/// The origin of a table, which decides what it may set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Layer {
     System,
@@ -116,7 +114,7 @@ enum Layer {
 }
 
 impl CodexSettings {
-    /// Reads every layer that this call of Codex would read.
+    /// Reads every layer that this command line makes Codex read.
     pub fn read(around: Surroundings<'_>, call: &Invocation<'_>) -> Self {
         let mut settings = CodexSettings::default();
         let has_system = around.system_dir.is_dir();
@@ -126,7 +124,7 @@ impl CodexSettings {
         }
         if !call.ignores_user_config {
             files.extend(settings.file(Layer::User, around.codex_home.join("config.toml"), around));
-            // A name with a slash is none; Codex refuses it.
+            // Codex refuses a name with a slash.
             if let Some(name) = call.profile.filter(|name| !name.contains('/')) {
                 let path = around.codex_home.join(format!("{name}.config.toml"));
                 files.extend(settings.file(Layer::User, path, around));
@@ -152,7 +150,7 @@ impl CodexSettings {
         settings
     }
 
-    /// May a ChatGPT login of this workspace be used here?
+    /// Returns whether a ChatGPT login of this workspace may be used.
     pub fn allows_chatgpt(&self, account_id: &str) -> bool {
         self.forced_login_method != Some(LoginMethod::Api)
             && self
@@ -161,14 +159,13 @@ impl CodexSettings {
                 .is_none_or(|ids| ids.iter().any(|id| id == account_id))
     }
 
-    /// May an API key be used here? The workspace restriction does not concern it.
+    /// Returns whether an API key may be used. The workspace restriction does not concern it.
     pub fn allows_api_key(&self) -> bool {
         self.forced_login_method != Some(LoginMethod::Chatgpt)
     }
 
-    /// The value for `-c` that keeps trusted hooks trusted when Codex runs in `home` in place of
-    /// `codex_home`: `hooks.state={…}` with the paths changed. `None` if there is nothing to carry over.
-    /// Codex spells both folders without links.
+    /// Returns the value for `-c` that keeps trusted hooks trusted when Codex runs in `home` instead of `codex_home`:
+    /// `hooks.state={…}` with changed paths. `None`: there are no such hooks. Codex spells both folders without links.
     pub fn hooks_override(&self, codex_home: &Path, home: &Path) -> Option<String> {
         if self.hooks_state.is_empty() {
             return None;
@@ -200,7 +197,7 @@ impl CodexSettings {
         Some(out)
     }
 
-    /// Reads one file of a layer and applies it; gives the text back for the question of trust.
+    /// Reads one file of a layer and applies it. Returns it, since it also says which projects are trusted.
     fn file(&mut self, layer: Layer, path: PathBuf, around: Surroundings<'_>) -> Option<scan::File> {
         let file = scan::File::read(path, &mut self.unreadable)?;
         if let Some(table) = file.table_of_interest(&mut self.unreadable) {
@@ -216,7 +213,7 @@ impl CodexSettings {
         }
     }
 
-    /// False if a value is of a kind that Codex refuses.
+    /// Applies a table. Returns `false` if a value is of a kind that Codex refuses.
     fn apply(&mut self, layer: Layer, table: &Table, dir: &Path, user_home: Option<&Path>) -> bool {
         let mut odd = false;
         if let Some(value) = table.get("cli_auth_credentials_store") {
@@ -240,7 +237,7 @@ impl CodexSettings {
                 None => odd = true,
             }
         }
-        // Whoever cloned a repository must not thereby choose where tokens go; Codex ignores it as well.
+        // A repository that was cloned must not choose where tokens go. Codex ignores it there, too.
         if layer != Layer::Project
             && let Some(value) = table.get("chatgpt_base_url")
         {
@@ -271,7 +268,7 @@ impl CodexSettings {
         !odd
     }
 
-    /// `requirements.toml` has keys of its own.
+    /// Applies `requirements.toml`, which has keys of its own.
     fn requirements(&mut self, around: Surroundings<'_>) {
         let path = around.system_dir.join("requirements.toml");
         let Some(file) = scan::File::read(path, &mut self.unreadable) else { return };
@@ -302,7 +299,7 @@ impl CodexSettings {
     }
 }
 
-/// Where Codex will work: `-C` against the working directory, without links and dots as Codex has it.
+/// Returns the folder that Codex will work in: `-C` against the working directory, without links and dots as in Codex.
 fn working_root(cwd: Option<&Path>, call: &Invocation<'_>) -> Option<PathBuf> {
     let cwd = cwd?;
     Some(match call.cd {
@@ -332,7 +329,7 @@ fn login_method(value: &Value) -> Option<LoginMethod> {
     })
 }
 
-/// A string or a list of strings, without blanks around and without empty ones, as Codex takes them.
+/// Returns a string or a list of strings, trimmed and without empty ones, as Codex reads them.
 fn strings(value: &Value) -> Option<Vec<String>> {
     let one = std::slice::from_ref(value);
     let mut out = Vec::new();

@@ -1,5 +1,5 @@
-//! The installed Codex: where it is, what it is asked to do, which settings it sees, where its
-//! threads are, what its version supports, and its background server.
+//! The installed Codex: where it is, what a command line asks of it, its configuration, its threads, what its version
+//! supports, and its background server. Knows nothing of the pool.
 
 pub mod argv;
 pub mod background_server;

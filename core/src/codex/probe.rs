@@ -1,4 +1,4 @@
-//! What the installed Codex supports: asked once per installation, with `codex --help`.
+//! What the installed Codex supports, asked once per installation with `codex --help`.
 
 use std::fs;
 use std::io::{ErrorKind, Read};
@@ -24,9 +24,9 @@ pub struct Capabilities {
     pub no_daemon: bool,
 }
 
-/// An installation's identity: the launcher, its package and its native binary. npm's launcher is
-/// byte-identical in some versions, so it alone says nothing. `None` for a script without a package
-/// beside it (a version manager's wrapper): behind it anything may change at any time.
+/// Returns the identity of an installation: of the launcher, its package and its native binary. The launcher alone says
+/// nothing, since it is the same in some versions. `None`: a script without a package beside it, such as the wrapper of a
+/// version manager, behind which anything may change.
 pub fn identity(codex: &Path) -> Option<String> {
     let real = fs::canonicalize(codex).ok()?;
     let mut parts = vec![stamp(&real)?];
@@ -52,14 +52,14 @@ fn is_script(path: &Path) -> bool {
     fs::File::open(path).and_then(|mut f| f.read_exact(&mut head)).is_ok() && head == *b"#!"
 }
 
-/// `…/@openai/codex` for `…/@openai/codex/bin/codex.js`.
+/// Returns `…/@openai/codex` for `…/@openai/codex/bin/codex.js`.
 fn package_root(launcher: &Path) -> Option<PathBuf> {
     let root = launcher.parent()?.parent()?;
     root.join("package.json").is_file().then(|| root.to_owned())
 }
 
-/// The native binary of an npm package: `vendor/<triple>/bin/codex` in the platform's package, which
-/// is beside it or inside it.
+/// Returns the native binary of an npm package: `vendor/<triple>/bin/codex` in the package of the platform, which is
+/// beside it or inside it.
 pub fn native_binary(package: &Path) -> Option<PathBuf> {
     let nested = package.join("node_modules/@openai");
     let roots = [package.parent()?.to_owned(), nested];
@@ -76,26 +76,25 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
     fs::read_dir(dir).map_or_else(|_| Vec::new(), |d| d.filter_map(|e| Some(e.ok()?.path())).collect())
 }
 
-/// Asks the installed Codex. `None` if it did not answer within 5 seconds.
+/// Asks the installed Codex. `None`: it did not answer within 5 seconds.
 pub fn ask(codex: &Path) -> Option<Capabilities> {
     let help = answer(Command::new(codex).arg("--help"), ANSWER)?;
     Some(Capabilities { no_daemon: help.contains("--no-daemon") })
 }
 
-/// What `codex --version` prints, without the name: `0.169.0`.
+/// Returns what `codex --version` prints, without the name: `0.169.0`.
 pub fn version(codex: &Path) -> Option<String> {
     let text = answer(Command::new(codex).arg("--version"), ANSWER)?;
     text.split_ascii_whitespace().find(|w| w.starts_with(|c: char| c.is_ascii_digit())).map(str::to_owned)
 }
 
-/// Runs a program for its output; nothing of ours is in its way and it cannot hang us. `None` if it
-/// did not end within `wait`, or cannot be started.
+/// Runs a program and returns its output. `None`: it cannot be started, or does not end within `wait`.
 pub fn answer(command: &mut Command, wait: Duration) -> Option<String> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let start = Instant::now();
     let mut child = loop {
         match command.spawn() {
-            // Just written, and a process that another thread is starting has that descriptor for a moment, too.
+            // The program was just written, and a child that another thread is starting has inherited the descriptor.
             Err(e) if e.kind() == ErrorKind::ExecutableFileBusy && start.elapsed() < wait => {
                 std::thread::sleep(Duration::from_millis(2));
             }
@@ -110,7 +109,7 @@ pub fn answer(command: &mut Command, wait: Duration) -> Option<String> {
         let _ = sender.send(text);
     });
     while child.try_wait().ok()?.is_none() {
-        // A system that gives no thread is out of luck, as one that is too slow.
+        // Without a thread that reads, there is no answer either.
         if start.elapsed() > wait || reader.is_err() {
             let _ = child.kill();
             let _ = child.wait();
@@ -118,6 +117,6 @@ pub fn answer(command: &mut Command, wait: Duration) -> Option<String> {
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-    // Its end is not that of its output if it left somebody behind who has that, too.
+    // The output may end later than the program, if a child of it has inherited the pipe.
     text.recv_timeout(wait.saturating_sub(start.elapsed())).ok()
 }

@@ -1,11 +1,9 @@
-//! Finding a thread's log and what its first line says: where it was started and by whom. Only reads, and
-//! only under the user's CODEX_HOME (the homes of accounts link to it). Whatever is missing, cut off or of
-//! another shape is `None`.
+//! Codex's threads: the log of a thread with what its first line says, and the process that writes a thread. Only reads,
+//! and only below the main home, to which the other homes link. What is missing, cut off or of another shape is `None`.
 //!
-//! Logs are `sessions/YYYY/MM/DD/rollout-<time>-<id>.jsonl` by the local date on which the thread began,
-//! `archived_sessions/rollout-….jsonl` once archived. Names are in `session_index.jsonl` (0.140.0 to 0.169.0;
-//! later ones also in the database, which repeats it). Logs that a later Codex has compressed
-//! (`.jsonl.zst`) are not read.
+//! A log is `sessions/YYYY/MM/DD/rollout-<time>-<id>.jsonl`, by the local date on which the thread began, or
+//! `archived_sessions/rollout-….jsonl`. Names are in `session_index.jsonl` (0.140.0 to 0.169.0; later versions repeat
+//! them in the database). Compressed logs (`.jsonl.zst`) are not read.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -19,21 +17,21 @@ use super::argv::Target;
 use crate::process;
 use crate::time;
 
-/// The first line holds the base instructions (about 20 kB), so it can be long, but not this long.
+/// Longer first lines are refused, bytes. They hold the base instructions, about 20 kB.
 const FIRST_LINE_MAX: u64 = 4 << 20;
-/// How much of the end of `session_index.jsonl` is read.
+/// How much of the end of `session_index.jsonl` is read, bytes.
 const INDEX_MAX: u64 = 4 << 20;
-/// Directory entries looked at when a log is not where its id says.
+/// How many directory entries are read when a log is not where its id says.
 const SEARCH_MAX: usize = 5_000;
 
-/// What the first line of a thread's log says.
+/// What the first line of a log says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ThreadMeta {
-    /// The thread's id, a UUID in lower case
+    /// The id of the thread, a UUID in lower case
     pub id: String,
     /// The folder it was started in
     pub cwd: PathBuf,
-    /// `chatgpt_user_id` of the login that started it (written from 0.159 on, not by older ones nor for API keys)
+    /// `chatgpt_user_id` of the login that created it (from 0.159 on, and not for API keys)
     pub creator_user_id: Option<String>,
     /// `chatgpt_account_id` of that login
     pub creator_account_id: Option<String>,
@@ -41,7 +39,7 @@ pub struct ThreadMeta {
     pub path: PathBuf,
 }
 
-/// The thread that a command names; `None` also for targets that name none.
+/// Returns the thread that a command names.
 pub fn find(codex_home: &Path, target: Target<'_>) -> Option<ThreadMeta> {
     match target {
         Target::Thread(id) => by_id(codex_home, id),
@@ -50,14 +48,14 @@ pub fn find(codex_home: &Path, target: Target<'_>) -> Option<ThreadMeta> {
     }
 }
 
-/// The thread with this id (a hyphenated UUID in any case).
+/// Returns the thread with this id (a hyphenated UUID in upper or lower case).
 pub fn by_id(codex_home: &Path, id: &str) -> Option<ThreadMeta> {
     let id = id.to_ascii_lowercase();
     read_meta(log_of(codex_home, &id)?, &id)
 }
 
-/// The thread with exactly this name. As in Codex the latest entry of a thread is its name, the latest
-/// thread of that name counts, and one without a log does not hide an older one.
+/// Returns the thread with exactly this name. As in Codex, the latest entry of a thread is its name, the latest thread
+/// of a name counts, and one without a log does not hide an older one.
 pub fn by_name(codex_home: &Path, name: &str) -> Option<ThreadMeta> {
     #[derive(Deserialize)]
     struct Entry {
@@ -78,7 +76,7 @@ pub fn by_name(codex_home: &Path, name: &str) -> Option<ThreadMeta> {
         .find_map(|entry| by_id(codex_home, &entry.id))
 }
 
-/// Looks where the id's own time puts it, then among the archived, then anywhere, newest first.
+/// Looks for a log where the time in the id puts it, then in the archive, then everywhere, newest first.
 fn log_of(codex_home: &Path, id: &str) -> Option<PathBuf> {
     let suffix = format!("-{id}.jsonl");
     let (mut unbounded, mut bounded) = (usize::MAX, SEARCH_MAX);
@@ -91,7 +89,7 @@ fn log_of(codex_home: &Path, id: &str) -> Option<PathBuf> {
         .or_else(|| search(&sessions, &suffix, 3, &mut bounded))
 }
 
-/// When a thread began, by its id (a UUIDv7), Unix milliseconds; `None` for ids of another kind.
+/// Returns when a thread began, by its id (a UUIDv7), Unix milliseconds. `None`: an id of another kind.
 pub fn began_at(id: &str) -> Option<i64> {
     let hex = |range| i64::from_str_radix(id.get(range)?, 16).ok();
     if id.as_bytes().get(14) != Some(&b'7') {
@@ -100,13 +98,13 @@ pub fn began_at(id: &str) -> Option<i64> {
     Some(hex(0..8)? << 16 | hex(9..13)?)
 }
 
-/// The folders of the three days that a UUIDv7's time (in UTC) can have been locally, most likely first.
+/// Returns the folders of the three local days that the time of a UUIDv7, in UTC, can be, most likely first.
 fn days_of(id: &str) -> Option<[String; 3]> {
     let day = began_at(id)?.div_euclid(1_000 * time::DAY);
     Some([day, day + 1, day - 1].map(time::day_folder))
 }
 
-/// The log whose name ends so, in one folder.
+/// Returns the log in a folder whose name ends with `suffix`. `budget`: how many entries may be read.
 fn log_in(folder: &Path, suffix: &str, budget: &mut usize) -> Option<PathBuf> {
     for entry in read_dir(folder).ok()?.flatten() {
         *budget = budget.checked_sub(1)?;
@@ -118,7 +116,7 @@ fn log_in(folder: &Path, suffix: &str, budget: &mut usize) -> Option<PathBuf> {
     None
 }
 
-/// Through years, months and days (`depth` levels), the newest first.
+/// Searches the folders of years, months and days (`depth` levels), newest first.
 fn search(folder: &Path, suffix: &str, depth: usize, budget: &mut usize) -> Option<PathBuf> {
     if depth == 0 {
         return log_in(folder, suffix, budget);

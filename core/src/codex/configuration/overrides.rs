@@ -1,9 +1,9 @@
-//! `-c key=value` as Codex reads it: the key is cut at every dot, quotes or not; the value is TOML, else the
-//! text itself without quotes around it (observed on 0.120.0 to 0.169.0). Pure.
+//! `-c key=value` as Codex reads it: the key is cut at every dot, even inside quotes, and the value is TOML, or else the
+//! text without the quotes around it (observed on 0.120.0 to 0.169.0). Pure.
 
 use toml::{Table, Value};
 
-/// The overrides that may matter here as one table, later ones over earlier ones.
+/// Returns the overrides of interest as one table. Later ones win.
 pub(super) fn table(overrides: &[(&str, &str)]) -> Table {
     let mut table = Table::new();
     for (key, text) in overrides {
@@ -43,14 +43,14 @@ fn insert(table: &mut Table, key: &str, value: Value) {
 
 fn value(text: &str) -> Value {
     let parsed: Option<Table> = format!("v = {text}").parse().ok();
-    // More than one key means that the text had a line break and is no single value.
+    // With more than one key, the text has a line break and is not a single value.
     match parsed.filter(|table| table.len() == 1).and_then(|mut table| table.remove("v")) {
         Some(value) => value,
         None => Value::String(text.trim_matches(['"', '\'']).to_owned()),
     }
 }
 
-/// `text` as a TOML string.
+/// Appends `text` as a TOML string.
 pub(super) fn quote(out: &mut String, text: &str) {
     out.push('"');
     for letter in text.chars() {

@@ -1,11 +1,10 @@
-//! Settings that a project brings along: `.codex/config.toml` in the working directory and above, up to the
-//! project's root, where the user trusts the project. Only reads.
+//! The settings of a project: `.codex/config.toml` in the working directory and above, up to the root of the project, if
+//! the user trusts the project. Only reads.
 //!
-//! As Codex has it (observed on 0.120.0 to 0.169.0): the root is the nearest folder above with one of
-//! `project_root_markers` (`.git` unless set), without any the working directory itself. Trust is
-//! `trust_level` in `projects."<path>"` of a layer below, asked in this order, the first answer counting: the
-//! folder itself, the project's root, the main checkout that a linked worktree belongs to. Trust of a folder
-//! above the root does not count.
+//! As in Codex (observed on 0.120.0 to 0.169.0), the root is the nearest folder above with one of
+//! `project_root_markers` (`.git` if that is not set), or else the working directory. Trust is `trust_level` in
+//! `projects."<path>"` of a layer below. The first answer counts, in this order: for the folder itself, for the root of
+//! the project, for the main checkout of a linked worktree. Trust in a folder above the root does not count.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +13,6 @@ use toml::{Table, Value};
 use super::scan::{File, MAX_BYTES};
 use crate::files;
 
-/// What was found.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// File and table, the nearest to the working directory last
@@ -22,11 +20,11 @@ pub(super) struct Found {
     pub(super) unreadable: Vec<PathBuf>,
 }
 
-/// The project settings that count in `dir`. `lower` are the layers below, lowest first; `overrides` is the
-/// `-c` table, whose trust and markers count too.
+/// Returns the project settings that apply in `dir`. `lower`: the layers below, lowest first; `overrides`: the `-c` table,
+/// whose trust and markers count, too.
 ///
-/// Usually there is no such file, or it says nothing of interest: then it costs one failed open per folder
-/// above, and nothing is parsed.
+/// Usually there is no such file, or it says nothing of interest. That costs one failed open per folder above, and
+/// nothing is parsed.
 pub(super) fn settings(dir: &Path, codex_home: &Path, lower: &[File], overrides: &Table) -> Found {
     let mut found = Found::default();
     let mut candidates = Vec::new();
@@ -35,7 +33,7 @@ pub(super) fn settings(dir: &Path, codex_home: &Path, lower: &[File], overrides:
         if dot_codex == codex_home {
             continue;
         }
-        // One that cannot be read says nothing: Codex stops there if it counts.
+        // If one that counts cannot be read, Codex itself stops.
         if let Some(file) = File::read(dot_codex.join("config.toml"), &mut Vec::new())
             && file.is_of_interest()
             && !same_folder(&dot_codex, codex_home)
@@ -80,7 +78,7 @@ fn project_root<'a>(dir: &'a Path, layers: &[Table]) -> &'a Path {
     dir.ancestors().find(has_marker).unwrap_or(dir)
 }
 
-/// What the layers say about one folder, under its real path or the given one.
+/// Returns what the layers say about a folder, by its real path or the given one.
 fn trust_level<'a>(folder: &Path, layers: &'a [Table]) -> Option<&'a str> {
     let real = folder.canonicalize().ok();
     [real.as_deref(), Some(folder)].into_iter().flatten().filter_map(Path::to_str).find_map(|path| {
@@ -89,7 +87,7 @@ fn trust_level<'a>(folder: &Path, layers: &'a [Table]) -> Option<&'a str> {
     })
 }
 
-/// The repository that `dir` belongs to; for a linked worktree the main checkout, by its `.git` file:
+/// Returns the repository that `dir` belongs to. For a linked worktree, that is the main checkout, by its `.git` file:
 /// `gitdir: <main>/.git/worktrees/<name>`.
 fn main_checkout(dir: &Path) -> Option<PathBuf> {
     let root = dir.ancestors().find(|folder| folder.join(".git").exists())?;

@@ -1,5 +1,4 @@
-//! Reading a TOML file of Codex, and telling without parsing it whether it says anything of interest.
-//! Only reads.
+//! Reading a TOML file of Codex, and finding out without parsing it whether it sets anything of interest. Only reads.
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -8,10 +7,10 @@ use toml::Table;
 
 use crate::files;
 
-/// Larger ones are refused: Codex looks into folders of strangers, too.
+/// Larger files are refused, bytes: anybody may have put them into a folder that Codex works in.
 pub(super) const MAX_BYTES: u64 = 16 << 20;
 
-/// Beginnings of the top-level keys that this module is about.
+/// The beginnings of the top-level keys of interest.
 const KEYS: [&[u8]; 8] = [
     b"cli_auth_credentials_store",
     b"forced_chatgpt_workspace_id",
@@ -31,7 +30,7 @@ pub(super) struct File {
 }
 
 impl File {
-    /// `None` if there is none; one that cannot be read is noted.
+    /// Reads a file. `None`: it does not exist, or cannot be read and is now listed.
     pub(super) fn read(path: PathBuf, unreadable: &mut Vec<PathBuf>) -> Option<Self> {
         match files::read_small(&path, MAX_BYTES) {
             Ok(text) => Some(File { path, text: text? }),
@@ -44,13 +43,13 @@ impl File {
         }
     }
 
-    /// The parsed file if it may have one of our keys. A file that has none is not parsed: Codex refuses a
-    /// broken one before it does anything.
+    /// Returns the parsed file if it may set a key of interest. Others are not parsed: if one is broken, Codex itself
+    /// refuses it before it does anything.
     pub(super) fn table_of_interest(&self, unreadable: &mut Vec<PathBuf>) -> Option<Table> {
         if mentions_a_key(&self.text) { self.table(unreadable) } else { None }
     }
 
-    /// The parsed file; a broken one is noted.
+    /// Returns the parsed file. `None`: it is broken, and now listed.
     pub(super) fn table(&self, unreadable: &mut Vec<PathBuf>) -> Option<Table> {
         let table = std::str::from_utf8(&self.text).ok().and_then(|text| text.parse().ok());
         if table.is_none() && !unreadable.contains(&self.path) {
@@ -65,13 +64,13 @@ impl File {
     }
 }
 
-/// May this TOML have one of [`KEYS`] at its top level? Never says no wrongly:
+/// Returns whether this TOML may have one of [`KEYS`] at its top level. `false` is certain:
 ///
-/// A top-level key (or the first part of a dotted one) is the first thing on its line, or comes after the
-/// brackets of a table header, since inline tables cannot add to the top level and keys cannot span lines.
-/// It is written bare or in quotes; in quotes some letters can hide behind escapes (`"h\u006foks"`, which
-/// Codex honours), so a quoted line start with a backslash behind it counts. What a line is part of (a
-/// list, a long string) is not looked at: that can only say yes too often, and then the parser decides.
+/// A top-level key, or the first part of a dotted one, begins its line, or follows the brackets of a table header: inline
+/// tables cannot add to the top level, and keys cannot span lines. It is bare or quoted. In quotes, letters can be
+/// escaped (`"h\u006foks"`, which Codex accepts), so that a line which begins with a quote and has a backslash counts.
+/// What a line is part of, such as a list or a long string, is ignored. That can only give `true` too often, and then
+/// the parser decides.
 fn mentions_a_key(text: &[u8]) -> bool {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     text.split(|byte| *byte == b'\n').any(|line| {
