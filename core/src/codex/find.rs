@@ -1,5 +1,5 @@
-//! Finding the real Codex: named by the user, or the first `codex` on PATH that is not a copy of the
-//! shim. A copy is known by its inode or by a marker in its bytes, not by its folder.
+//! Finding the real Codex: the one that the user names, or the first `codex` on PATH that is not a copy of the shim. A
+//! copy is known by its inode or by a marker in its bytes, not by its folder. Only reads.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -7,14 +7,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use memchr::memmem;
+
 use crate::config::Settings;
 use crate::env::{Env, names};
 
-/// What every shim carries in its bytes. Kept in two halves here, so that only programs which put
-/// it together on purpose hold it.
+/// The marker in the bytes of every shim. It is in two halves here, so that other programs do not contain it.
 const MARKER: [&str; 2] = ["codex-pool-shim", "-marker"];
 
-/// The marker for the shim's own binary: `codex-pool-shim-marker <version>`.
+/// Gives the marker for the shim's own binary: `codex-pool-shim-marker <version>`.
 #[macro_export]
 macro_rules! shim_marker {
     () => {
@@ -22,17 +23,17 @@ macro_rules! shim_marker {
     };
 }
 
-/// The shim is under 2 MB, ten times that when built for debugging; the real Codex is larger.
+/// Larger programs are no shims, bytes. A shim has less than 2 MB, and ten times that in a debug build.
 const LARGEST_SHIM: u64 = 48 << 20;
 
-/// Why there is no Codex to run.
+/// The reason why there is no Codex to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoCodex {
     /// None on PATH.
     NotFound,
-    /// The one that was named is not there or cannot be executed: its path and where it was named.
+    /// The named one does not exist or cannot be executed: its path, and where it is named.
     Named(PathBuf, &'static str),
-    /// The one that was named is the shim.
+    /// The named one is the shim: its path, and where it is named.
     Shim(PathBuf, &'static str),
 }
 
@@ -55,7 +56,7 @@ impl std::fmt::Display for NoCodex {
     }
 }
 
-/// Finds the real Codex. `own`: this program's own file, when it is the shim.
+/// Finds the real Codex. `own`: the file of this program, if it is the shim.
 ///
 /// # Errors
 /// See [`NoCodex`].
@@ -79,13 +80,13 @@ pub fn find(env: &Env, settings: &Settings, own: Option<&Path>) -> Result<PathBu
     on_path(env, OsStr::new("codex"), own).ok_or(NoCodex::NotFound)
 }
 
-/// The first program of this name on PATH that is no copy of the shim.
+/// Returns the first program of this name on PATH that is not a copy of the shim.
 fn on_path(env: &Env, name: &OsStr, own: Option<(u64, u64)>) -> Option<PathBuf> {
     let path = env.get("PATH")?;
     std::env::split_paths(path).map(|dir| dir.join(name)).find(|p| candidate(p, own) == Candidate::Program)
 }
 
-/// Every `codex` on PATH, in order, and whether it is a shim: for the doctor.
+/// Returns every `codex` on PATH, in order, with whether it is a shim: for the doctor.
 pub fn all_on_path(env: &Env) -> Vec<(PathBuf, bool)> {
     let Some(path) = env.get("PATH") else { return Vec::new() };
     std::env::split_paths(path)
@@ -115,7 +116,7 @@ fn candidate(path: &Path, own: Option<(u64, u64)>) -> Candidate {
     Candidate::Program
 }
 
-/// Whether a file is a copy of the shim.
+/// Returns whether a file is a copy of the shim.
 pub fn is_shim(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() <= LARGEST_SHIM) && has_marker(path)
 }
@@ -131,18 +132,19 @@ fn has_marker(path: &Path) -> bool {
         return notes.into_iter().any(|(offset, size)| {
             let size = usize::try_from(size).map_or(note.len(), |size| size.min(note.len()));
             file.read_exact_at(&mut note[..size], offset).is_ok()
-                && contains(&note[..size], marker.as_bytes())
+                && memmem::find(&note[..size], marker.as_bytes()).is_some()
         });
     }
-    // Scripts (as npm's launcher is one) are no shim, and need not be read.
+    // Scripts, such as npm's launcher, are no shims and need not be read.
     let macho = |magic: &[u8]| {
         matches!(magic, [0xcf, 0xfa, 0xed, 0xfe] | [0xca, 0xfe, 0xba, 0xbe] | [0xfe, 0xed, 0xfa, 0xcf])
     };
-    head.get(..4).is_some_and(macho) && fs::read(path).is_ok_and(|bytes| contains(&bytes, marker.as_bytes()))
+    head.get(..4).is_some_and(macho)
+        && fs::read(path).is_ok_and(|bytes| memmem::find(&bytes, marker.as_bytes()).is_some())
 }
 
-/// The note segments (offset and size) of a 64-bit little-endian ELF program, from its first bytes;
-/// `None` if it is none. The shim's marker is in a note, so that megabytes need not be read for it.
+/// Returns the note segments (offset and size) of a 64-bit little-endian ELF program, from its first bytes. `None`: it is
+/// another file. The marker of the shim is in a note, so that megabytes need not be read for it.
 fn elf_notes(head: &[u8]) -> Option<Vec<(u64, u64)>> {
     const NOTE: u32 = 4;
     if !head.starts_with(b"\x7fELF\x02\x01") {
@@ -158,14 +160,6 @@ fn elf_notes(head: &[u8]) -> Option<Vec<(u64, u64)>> {
         (u32_at(at)? == NOTE).then_some((u64_at(at.checked_add(8)?)?, u64_at(at.checked_add(32)?)?))
     };
     Some((0..count).filter_map(segment).collect())
-}
-
-/// The C library's own search: a program may have tens of megabytes.
-fn contains(bytes: &[u8], part: &[u8]) -> bool {
-    // SAFETY: both are whole slices of ours.
-    #[expect(unsafe_code, reason = "memmem")]
-    let found = unsafe { libc::memmem(bytes.as_ptr().cast(), bytes.len(), part.as_ptr().cast(), part.len()) };
-    !found.is_null()
 }
 
 #[cfg(test)]

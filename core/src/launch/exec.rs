@@ -1,11 +1,14 @@
 //! Becoming the program: `execve` with everything as it came. The `exec` of the standard library is not used, since it
 //! resets the signal mask and SIGPIPE.
 
-use std::ffi::{CStr, CString, OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::unistd::execve;
 
 use crate::codex::argv::Invocation;
 use crate::codex::native_start::NativeStart;
@@ -19,7 +22,7 @@ pub struct Program {
     args: Vec<OsString>,
     /// Every entry of the environment: `NAME=value`, and those that are no variables.
     env: Vec<OsString>,
-    /// What it starts, if it is a launcher of which that is known: executed in its place.
+    /// The program that it starts, if it is a launcher of which that is known. It is executed instead.
     native: Option<NativeStart>,
 }
 
@@ -42,12 +45,12 @@ impl Program {
         }
     }
 
-    /// Starts this in the launcher's place.
+    /// Executes this program instead of the launcher.
     pub(super) fn set_native(&mut self, native: NativeStart) {
         self.native = Some(native);
     }
 
-    /// What is executed in the launcher's place.
+    /// Returns the program that is executed instead of the launcher.
     pub fn native(&self) -> Option<&NativeStart> {
         self.native.as_ref()
     }
@@ -86,21 +89,21 @@ pub fn become_program(program: &Program) -> io::Error {
         raise_descriptor_limit();
         let mut env = program.env.clone();
         native.change_env(&mut env);
-        // If that cannot be, through Node, which does all this itself.
-        become_this(native.program(), native.argv0(), &native.args(&program.args), &env);
+        // If it fails, the program is started through Node, which does the same itself.
+        execute(native.program(), native.argv0(), &native.args(&program.args), &env);
     }
-    let error = become_this(&program.path, &program.argv0, &program.args, &program.env);
-    if error.raw_os_error() == Some(libc::ENOEXEC) && is_text(&program.path) {
-        // A script without `#!`: shells run it themselves, as does execvp.
+    let error = execute(&program.path, &program.argv0, &program.args, &program.env);
+    if error.raw_os_error() == Some(Errno::ENOEXEC as i32) && is_text(&program.path) {
+        // A script without `#!`. Shells and execvp run it with sh.
         let words: Vec<OsString> =
             std::iter::once(program.path.clone().into()).chain(program.args.iter().cloned()).collect();
-        become_this(Path::new("/bin/sh"), "sh".as_ref(), &words, &program.env);
+        execute(Path::new("/bin/sh"), "sh".as_ref(), &words, &program.env);
     }
     error
 }
 
-fn become_this(path: &Path, argv0: &OsStr, args: &[OsString], env: &[OsString]) -> io::Error {
-    let c = |bytes: &OsStr| CString::new(bytes.as_bytes());
+fn execute(path: &Path, argv0: &OsStr, args: &[OsString], env: &[OsString]) -> io::Error {
+    let c = |text: &OsStr| CString::new(text.as_bytes());
     let strings = || -> io::Result<(CString, Vec<CString>, Vec<CString>)> {
         let argv = std::iter::once(argv0).chain(args.iter().map(OsString::as_os_str)).map(c);
         let env = env.iter().map(|entry| c(entry));
@@ -108,16 +111,14 @@ fn become_this(path: &Path, argv0: &OsStr, args: &[OsString], env: &[OsString]) 
     };
     match strings() {
         Ok((path, argv, env)) => {
-            let pointers = |list: &[CString]| -> Vec<*const libc::c_char> {
-                list.iter().map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
-            };
-            execute(&path, &pointers(&argv), &pointers(&env))
+            let Err(error) = execve(&path, &argv, &env);
+            error.into()
         }
         Err(e) => e,
     }
 }
 
-/// Lets this process open as many files as it may, as Node does for whatever it starts.
+/// Raises the limit of open files as far as allowed, as Node does for the program that it starts.
 fn raise_descriptor_limit() {
     // SAFETY: plain system calls on a structure of ours.
     #[expect(unsafe_code, reason = "setrlimit")]
@@ -126,7 +127,7 @@ fn raise_descriptor_limit() {
         if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) != 0 || limit.rlim_cur == limit.rlim_max {
             return;
         }
-        // Where there is no upper bound, the kernel has one that it does not tell: halving finds it, as in Node.
+        // Without an upper bound, the kernel has one that it does not tell. As in Node, halving finds it.
         let (mut low, mut high) = match limit.rlim_max {
             libc::RLIM_INFINITY => (limit.rlim_cur, 1 << 20),
             most => (most, most),
@@ -144,19 +145,9 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// Whether a file looks like a script rather than a damaged program: by its first bytes, as bash does it.
+/// Returns whether a file looks like a script rather than a damaged program, by its first bytes as in bash.
 fn is_text(path: &Path) -> bool {
     let mut head = [0; 80];
     let read = File::open(path).and_then(|mut file| file.read(&mut head));
     read.is_ok_and(|n| !head[..n].contains(&0) && head[0] != 0x7f)
-}
-
-/// Calls execve. Both lists end with a null pointer; the others point to C strings that the caller owns.
-fn execute(path: &CStr, argv: &[*const libc::c_char], env: &[*const libc::c_char]) -> io::Error {
-    // SAFETY: what the caller guarantees, see above.
-    #[expect(unsafe_code, reason = "execve")]
-    unsafe {
-        libc::execve(path.as_ptr(), argv.as_ptr(), env.as_ptr());
-    }
-    io::Error::last_os_error()
 }

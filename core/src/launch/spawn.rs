@@ -8,6 +8,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use super::exec::{Program, become_program};
 
 /// How a child ended: with an exit status, or by a signal.
@@ -21,12 +24,11 @@ static CHILD: AtomicI32 = AtomicI32::new(0);
 
 extern "C" fn pass_on(signal: libc::c_int) {
     let child = CHILD.load(Ordering::Relaxed);
-    if child > 0 {
-        // SAFETY: kill is async-signal-safe.
-        #[expect(unsafe_code, reason = "kill")]
-        unsafe {
-            libc::kill(child, signal);
-        }
+    if let Ok(signal) = Signal::try_from(signal)
+        && child > 0
+    {
+        // It is async-signal-safe.
+        let _ = kill(Pid::from_raw(child), signal);
     }
 }
 
@@ -68,7 +70,7 @@ pub(super) fn run_child(program: &Program) -> io::Result<End> {
     }
 }
 
-/// Waits for a child. `Ok(None)`: it has not ended within `limit`.
+/// Waits for a child. `Ok(None)`: it has not ended within `limit`. Not by nix, which knows no real-time signals.
 fn wait(pid: i32, limit: Option<Duration>) -> io::Result<Option<End>> {
     let start = Instant::now();
     loop {
@@ -124,11 +126,7 @@ pub(super) fn run_detached(
         child => {
             if matches!(wait(child, wait_for), Ok(None)) {
                 // The process in between is of no more use, and must not become a child of Codex.
-                // SAFETY: a child of ours that was not waited for yet.
-                #[expect(unsafe_code, reason = "kill")]
-                unsafe {
-                    libc::kill(child, libc::SIGKILL);
-                }
+                let _ = kill(Pid::from_raw(child), Signal::SIGKILL);
                 let _ = wait(child, None);
             }
         }

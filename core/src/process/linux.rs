@@ -1,4 +1,4 @@
-//! Linux: everything from `/proc`.
+//! Linux: everything comes from `/proc`.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -7,12 +7,15 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::path::Path;
 
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::{SysconfVar, sysconf};
+
 use super::{LockHolders, Stat};
 
-/// The inode of the machine's own pid namespace, from which all processes can be seen (`PROC_PID_INIT_INO`).
+/// The inode of the first pid namespace (`PROC_PID_INIT_INO`), from which all processes can be seen.
 const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
-/// Reads a small file of `/proc`, whose size is not known beforehand, with one read where it fits.
+/// Reads a small file of `/proc`, whose size is not known beforehand, with one read if it fits.
 fn read_proc(path: &str) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
     let mut bytes = vec![0; 1024];
@@ -47,7 +50,7 @@ pub(super) fn pid_namespace() -> io::Result<u64> {
 pub(super) fn start_of_self() -> Option<u64> {
     let bytes = read_proc("/proc/self/stat").ok()?;
     let pid = bytes.split(|&b| b == b' ').next()?;
-    // A `/proc` of another pid namespace (`unshare` without a new mount) names others by our numbers.
+    // In a `/proc` of another pid namespace (`unshare` without a new mount), our pid is another process.
     let ours = std::str::from_utf8(pid).ok()?.parse() == Ok(std::process::id());
     ours.then(|| parse_stat(&bytes)).flatten().map(|stat| stat.start_ticks)
 }
@@ -57,7 +60,7 @@ pub(super) fn stat(pid: u32) -> Option<Stat> {
 }
 
 fn parse_stat(bytes: &[u8]) -> Option<Stat> {
-    // The program's name, in parentheses, may hold anything; the fields follow the last one.
+    // The name of the program, in parentheses, may contain anything. The fields follow the last parenthesis.
     let after_name = bytes.iter().rposition(|&b| b == b')')? + 1;
     let fields = std::str::from_utf8(&bytes[after_name..]).ok()?;
     let mut fields = fields.split_ascii_whitespace();
@@ -65,7 +68,7 @@ fn parse_stat(bytes: &[u8]) -> Option<Stat> {
     let parent = fields.next()?.parse().ok()?;
     let threads: u32 = fields.nth(15)?.parse().ok()?;
     let start_ticks = fields.nth(1)?.parse().ok()?;
-    // The first thread can be a zombie while others still work, and hold files and locks.
+    // The first thread can be a zombie while others still run, and hold files and locks.
     let ended = matches!(state, "Z" | "X" | "x") && threads <= 1;
     Some(Stat { parent, start_ticks, ended })
 }
@@ -78,20 +81,15 @@ pub(super) fn started_at(pid: u32) -> Option<i64> {
 }
 
 fn ticks_per_second() -> Option<u64> {
-    // SAFETY: sysconf has no preconditions.
-    #[expect(unsafe_code, reason = "sysconf")]
-    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    let per_second = sysconf(SysconfVar::CLK_TCK).ok()??;
     u64::try_from(per_second).ok().filter(|n| *n > 0)
 }
 
 pub(super) fn ticks_now() -> Option<u64> {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is ours.
-    #[expect(unsafe_code, reason = "clock_gettime")]
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time) };
-    let (secs, nanos) = (u64::try_from(time.tv_sec).ok()?, u64::try_from(time.tv_nsec).ok()?);
+    let time = clock_gettime(ClockId::CLOCK_BOOTTIME).ok()?;
+    let (secs, nanos) = (u64::try_from(time.tv_sec()).ok()?, u64::try_from(time.tv_nsec()).ok()?);
     let per_second = ticks_per_second()?;
-    (result == 0).then_some(secs * per_second + nanos * per_second / 1_000_000_000)
+    Some(secs * per_second + nanos * per_second / 1_000_000_000)
 }
 
 pub(super) fn environ(pid: u32) -> Option<Vec<OsString>> {
@@ -130,22 +128,22 @@ pub(super) fn terminal(pid: u32) -> Option<String> {
 }
 
 pub(super) fn sqlite_users(shm: &Path) -> LockHolders {
-    let somebody = LockHolders { pids: Vec::new(), others: true };
+    let unknown = LockHolders { pids: Vec::new(), others: true };
     let file = match File::open(shm) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return LockHolders::default(),
-        Err(_) => return somebody,
+        Err(_) => return unknown,
     };
     match super::record_lock_holder(&file, 128, 1) {
         Ok(None) => LockHolders::default(),
         Ok(Some(_)) => {
-            let Ok(meta) = file.metadata() else { return somebody };
+            let Ok(meta) = file.metadata() else { return unknown };
             let mut holders = holders_of(&meta, "POSIX");
-            // The table leaves out who is in a pid namespace that cannot be seen from here.
+            // The table leaves out processes of pid namespaces that cannot be seen from here.
             holders.others |= holders.pids.is_empty() || pid_namespace().ok() != Some(FIRST_PID_NAMESPACE);
             holders
         }
-        Err(_) => somebody,
+        Err(_) => unknown,
     }
 }
 
@@ -165,14 +163,14 @@ pub(super) fn holds_flock_in(pid: u32, dir: &Path) -> Option<bool> {
 
 /// One line of `/proc/locks`.
 struct Lock {
-    /// `None`: of another pid namespace.
+    /// `None`: a process of another pid namespace.
     pid: Option<u32>,
     device: u64,
     inode: u64,
 }
 
-/// The held locks of one kind. Lines are `1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF`; those
-/// that wait have `->` before the kind.
+/// Returns the held locks of one kind. Lines are `1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF`; those that wait have
+/// `->` before the kind.
 fn locks(kind: &str) -> Option<Vec<Lock>> {
     let bytes = read_proc("/proc/locks").ok()?;
     let parse = |line: &str| {
@@ -192,8 +190,8 @@ fn locks(kind: &str) -> Option<Vec<Lock>> {
 fn holders_of(meta: &fs::Metadata, kind: &str) -> LockHolders {
     let mut holders = LockHolders::default();
     let Some(locks) = locks(kind) else { return LockHolders { others: true, ..holders } };
-    // File systems without a device of their own (major 0: btrfs, overlayfs) show another one here
-    // than stat does; the inode decides there.
+    // For file systems without a device of their own (major 0: btrfs, overlayfs), this is another device than that of
+    // stat. There the inode decides.
     let here = |l: &Lock| l.inode == meta.ino() && (l.device == meta.dev() || libc::major(meta.dev()) == 0);
     for lock in locks.into_iter().filter(here) {
         match lock.pid {

@@ -1,5 +1,5 @@
-//! macOS (and, as far as it goes, other Unix): libproc and sysctl. There is no way to list a file's
-//! lock holders here, so locks are answered with "somebody", never with "nobody" where somebody is.
+//! macOS, and in part other Unix: libproc and sysctl. The holders of a lock cannot be listed here, so that a held lock
+//! means unknown holders.
 
 use std::ffi::OsString;
 use std::io;
@@ -8,7 +8,7 @@ use std::path::Path;
 use super::{LockHolders, Stat};
 
 pub(super) fn boot_id() -> io::Result<String> {
-    // Not the time of the boot, which moves when the clock is set.
+    // Unlike the time of the boot, it does not change when the clock is set.
     let mut uuid = [0u8; 64];
     let mut size = uuid.len();
     // SAFETY: the name is a C string, and `uuid` is as large as `size` says.
@@ -92,16 +92,16 @@ pub(super) fn terminal(_pid: u32) -> Option<String> {
 }
 
 pub(super) fn sqlite_users(shm: &Path) -> LockHolders {
-    let somebody = LockHolders { pids: Vec::new(), others: true };
+    let unknown = LockHolders { pids: Vec::new(), others: true };
     let file = match std::fs::File::open(shm) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return LockHolders::default(),
-        Err(_) => return somebody,
+        Err(_) => return unknown,
     };
     match super::record_lock_holder(&file, 128, 1) {
         Ok(None) => LockHolders::default(),
-        // One pid is told; whether it is the only one is not.
-        _ => somebody,
+        // One pid is known, but not whether it is the only one.
+        _ => unknown,
     }
 }
 
@@ -115,6 +115,6 @@ pub(super) fn flock_holders(path: &Path) -> LockHolders {
 pub(super) fn holds_flock_in(_pid: u32, dir: &Path) -> Option<bool> {
     let Ok(entries) = std::fs::read_dir(dir) else { return Some(false) };
     let held = entries.filter_map(Result::ok).any(|e| flock_holders(&e.path()).others);
-    // Somebody holds one; who, is not told.
+    // The holder is unknown.
     if held { None } else { Some(false) }
 }

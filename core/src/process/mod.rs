@@ -1,6 +1,6 @@
-//! Processes: who we are, who still lives, who holds a lock. What differs between Linux and macOS is
-//! in `linux.rs` and `macos.rs`, behind the same few functions; what a system cannot tell is `None`,
-//! and callers take that as "in use".
+//! Processes: this one, whether another runs, and which hold a lock. What differs between Linux and macOS is in
+//! `linux.rs` and `macos.rs`, behind the same few functions. What a system does not tell is `None`, which callers take
+//! as "in use". Only reads.
 
 #[cfg(target_os = "linux")]
 mod linux;
@@ -16,37 +16,42 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
 
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+
 use crate::env::{self, names};
 
-/// A process that cannot be confused with a later one of the same pid.
+/// A process, which cannot be confused with a later one of the same pid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessId {
-    /// The boot it runs in: 32 hexadecimal characters, or the boot time.
+    /// The boot that it runs in: 32 hexadecimal characters.
     pub boot: String,
     /// Its pid namespace (0 where there are none).
     pub pid_namespace: u64,
     /// Its pid there.
     pub pid: u32,
-    /// Its start: clock ticks since boot (Linux), or microseconds of the epoch (macOS).
+    /// Its start: clock ticks since boot on Linux, microseconds of the epoch on macOS.
     pub start_ticks: u64,
 }
 
-/// Whether a process is still there.
+/// Whether a process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Liveness {
     /// It runs.
     Alive,
     /// It is gone, or a zombie.
     Dead,
-    /// It belongs to another pid namespace of this boot, where we cannot look.
+    /// It belongs to another pid namespace of this boot, which cannot be seen from here.
     Unknown,
 }
 
 impl ProcessId {
-    /// This process.
+    /// Returns this process.
     ///
     /// # Errors
-    /// Where the system does not tell (no `/proc`).
+    /// The system does not tell (there is no `/proc`).
     pub fn of_self() -> std::io::Result<ProcessId> {
         let unknown = || std::io::Error::other("the system does not tell when this process started");
         Ok(ProcessId {
@@ -69,7 +74,7 @@ impl ProcessId {
         parts.next().is_none().then_some(id)
     }
 
-    /// Whether it still lives, as seen from `me`.
+    /// Returns whether it runs, as seen from `me`.
     pub fn liveness(&self, me: &ProcessId) -> Liveness {
         if self.boot != me.boot {
             return Liveness::Dead;
@@ -93,47 +98,47 @@ impl fmt::Display for ProcessId {
     }
 }
 
-/// The boot that we run in: see [`ProcessId::boot`].
+/// Returns the boot that this process runs in, see [`ProcessId::boot`].
 ///
 /// # Errors
-/// Where the system does not tell.
+/// The system does not tell.
 pub fn boot_id() -> std::io::Result<String> {
     system::boot_id()
 }
 
-/// What the process table says of a process.
+/// An entry of the process table.
 #[derive(Debug, Clone, Copy)]
 pub struct Stat {
-    /// Its parent.
+    /// The pid of its parent.
     pub parent: u32,
     /// Its start, as in [`ProcessId::start_ticks`].
     pub start_ticks: u64,
-    /// A zombie, or about to vanish.
+    /// Whether it is a zombie.
     pub ended: bool,
 }
 
-/// The process table's entry; `None` if there is no such process.
+/// Returns the entry of a process. `None`: there is no such process.
 pub fn stat(pid: u32) -> Option<Stat> {
     system::stat(pid)
 }
 
-/// A process's start in Unix seconds; `None` if it is gone or the system does not tell.
+/// Returns the start of a process, Unix seconds. `None`: it has ended, or the system does not tell.
 pub fn started_at(pid: u32) -> Option<i64> {
     system::started_at(pid)
 }
 
-/// The clock that [`ProcessId::start_ticks`] is read from; `None` if the system does not tell.
+/// Returns the time by the clock of [`ProcessId::start_ticks`]. `None`: the system does not tell.
 pub fn ticks_now() -> Option<u64> {
     system::ticks_now()
 }
 
-/// The environment that a process was started with, entry by entry (`NAME=value`); `None` if we may not look.
+/// Returns the entries (`NAME=value`) of the environment that a process was started with. `None`: they may not be read.
 pub fn environ(pid: u32) -> Option<Vec<OsString>> {
     system::environ(pid)
 }
 
-/// Processes of this launch whose arguments have one of these words. It is empty, too, where the system
-/// does not tell.
+/// Returns the processes of a launch that have one of these words among their arguments. The list is empty, too, if the
+/// system does not tell.
 pub fn of_launch(launch: &ProcessId, words: &[&str]) -> Vec<u32> {
     let name = launch.to_string();
     let ours = |pid: u32| {
@@ -146,75 +151,66 @@ pub fn of_launch(launch: &ProcessId, words: &[&str]) -> Vec<u32> {
     system::pids().into_iter().flatten().filter_map(ours).collect()
 }
 
-/// Whether there is a process of this pid, ours or not.
+/// Returns whether there is a process of this pid, of any user.
 fn exists(pid: u32) -> bool {
     let Ok(pid) = i32::try_from(pid) else { return false };
-    // SAFETY: signal 0 is never sent.
-    #[expect(unsafe_code, reason = "kill")]
-    let result = unsafe { libc::kill(pid, 0) };
-    result == 0 || std::io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
+    // Without a signal, only the permission to send one is checked.
+    matches!(kill(Pid::from_raw(pid), None), Ok(()) | Err(Errno::EPERM))
 }
 
-/// The name of the program that a process runs, for messages.
+/// Returns the name of the program that a process runs, for messages.
 pub fn program_name(pid: u32) -> Option<String> {
     system::program_name(pid)
 }
 
-/// The terminal of a process (`pts/3`), for messages.
+/// Returns the terminal of a process (`pts/3`), for messages.
 pub fn terminal(pid: u32) -> Option<String> {
     system::terminal(pid)
 }
 
-/// Who holds locks on files.
+/// The processes that hold a lock on a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LockHolders {
-    /// The processes that are known to.
+    /// Those that are known.
     pub pids: Vec<u32>,
-    /// Somebody holds one, and we cannot tell who or whether that is all.
+    /// Whether there are, or may be, others.
     pub others: bool,
 }
 
-/// Who holds SQLite's shared lock (byte 128) on this `-shm` file.
+/// Returns the processes that hold SQLite's shared lock (byte 128) on this `-shm` file.
 pub fn sqlite_users(shm: &Path) -> LockHolders {
     system::sqlite_users(shm)
 }
 
-/// Who holds a flock on this file.
+/// Returns the processes that hold a flock on this file.
 pub fn flock_holders(path: &Path) -> LockHolders {
     system::flock_holders(path)
 }
 
-/// Whether a process holds a flock on any file of this folder; `None` if that cannot be told.
+/// Returns whether a process holds a flock on any file of this folder. `None`: unknown.
 pub fn holds_flock_in(pid: u32, dir: &Path) -> Option<bool> {
     system::holds_flock_in(pid, dir)
 }
 
-/// A process and those that it descends from, the nearest first, without the first of all.
+/// Returns a process and its ancestors, the nearest first, without init.
 pub fn ancestors(pid: u32) -> impl Iterator<Item = u32> {
     let above = |pid: &u32| stat(*pid).map(|stat| stat.parent).filter(|parent| *parent > 1);
-    // The table can change while we climb; the bound keeps that harmless.
+    // The table may change meanwhile; the bound keeps that from going on for ever.
     std::iter::successors(Some(pid), above).take(64)
 }
 
-/// Asks with `F_GETLK` whether somebody else holds a record lock on the byte range: the pid of one
-/// (0: of another pid namespace), `Ok(None)` if nobody does.
+/// Returns the pid of another process that holds a record lock on the byte range (0: of another pid namespace).
+/// `Ok(None)`: there is none.
 fn record_lock_holder(file: &std::fs::File, start: i64, len: i64) -> std::io::Result<Option<i32>> {
-    use std::os::fd::AsRawFd;
-    // SAFETY: `flock` is plain data, for which zeroes are valid.
-    #[expect(unsafe_code, reason = "a C struct")]
-    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
-    lock.l_type = libc::F_WRLCK as _;
-    lock.l_whence = libc::SEEK_SET as _;
-    lock.l_start = start;
-    lock.l_len = len;
-    // SAFETY: the descriptor is open and the pointer is to a live `flock`.
-    #[expect(unsafe_code, reason = "fcntl")]
-    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLK, &mut lock) };
-    match result {
-        -1 => Err(std::io::Error::last_os_error()),
-        _ if lock.l_type == libc::F_UNLCK as libc::c_short => Ok(None),
-        _ => Ok(Some(lock.l_pid)),
-    }
+    let mut lock = libc::flock {
+        l_type: libc::F_WRLCK as _,
+        l_whence: libc::SEEK_SET as _,
+        l_start: start,
+        l_len: len,
+        l_pid: 0,
+    };
+    fcntl(file, FcntlArg::F_GETLK(&mut lock))?;
+    Ok((lock.l_type != libc::F_UNLCK as libc::c_short).then_some(lock.l_pid))
 }
 
 #[cfg(test)]
@@ -222,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn we_live_and_our_id_survives_text() {
+    fn this_process_runs_and_its_id_survives_text() {
         let me = ProcessId::of_self().unwrap();
         assert_eq!(me.liveness(&me), Liveness::Alive);
         assert_eq!(ProcessId::parse(&me.to_string()), Some(me.clone()));
@@ -235,13 +231,13 @@ mod tests {
     }
 
     #[test]
-    fn a_child_descends_from_us_and_its_environment_can_be_read() {
+    fn a_child_descends_from_this_process_and_its_environment_can_be_read() {
         let mut child = std::process::Command::new("sleep").arg("60").env("PROBE", "yes").spawn().unwrap();
         assert!(ancestors(child.id()).any(|pid| pid == std::process::id()));
         assert!(ancestors(std::process::id()).all(|pid| pid != child.id()));
         #[cfg(target_os = "linux")]
         {
-            // exec may not have happened yet; the environment is then still ours.
+            // Before exec, the environment is still that of this process.
             let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
             while !environ(child.id()).is_some_and(|vars| vars.iter().any(|v| v == "PROBE=yes")) {
                 assert!(std::time::Instant::now() < deadline);
