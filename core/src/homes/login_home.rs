@@ -1,6 +1,6 @@
 //! Login homes: Codex homes for one login each. Codex revokes the login that it finds, so a login that must leave the
-//! others alone takes place in a home without one. The home is named after the process that made it. Whoever finds
-//! one whose process is gone takes the login into the pool and removes the home.
+//! others alone runs in a home without one. The home is named after the process that made it. If that process is gone,
+//! the next command that opens the pool adopts the login and removes the home.
 
 use std::fs;
 use std::path::Path;
@@ -17,10 +17,10 @@ use crate::pool::Pool;
 use crate::process::{Liveness, ProcessId};
 use crate::store::{LostFound, Mark, Why, path_key};
 
-/// A home whose process cannot be seen from here counts as abandoned after this time.
+/// How long a home counts as used if its process cannot be seen from here.
 const UNSEEN: Duration = Duration::from_secs(86_400);
 
-/// Makes an empty home over the main home for a login that this process runs.
+/// Creates an empty home over the main home for a login that this process runs.
 ///
 /// # Errors
 /// It cannot be made.
@@ -35,7 +35,7 @@ pub fn create(
     Ok(home)
 }
 
-/// Makes a home for a login that finds the user's settings there, by links to the main home.
+/// Creates a home with links to the main home, so that Codex finds the user's settings there.
 ///
 /// # Errors
 /// As [`create`].
@@ -103,7 +103,7 @@ pub fn abandoned(paths: &PoolPaths, marks: &[Mark], processes: &Processes) -> Ve
 fn is_abandoned(home: &CodexHome, processes: &Processes) -> bool {
     let liveness = home.login_process().zip(processes.me.as_ref()).map(|(process, me)| {
         match process.liveness(me) {
-            // The process that made the home was killed, perhaps, and Codex goes on.
+            // The process that made the home was killed, and its Codex still runs.
             Liveness::Dead if !in_use::auth_commands_of(&process).is_empty() => Liveness::Alive,
             liveness => liveness,
         }

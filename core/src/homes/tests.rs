@@ -10,15 +10,16 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use super::in_use::Processes;
+use super::in_use::{HomeUser, Processes, UserKind};
 use super::*;
 use crate::account::AuthState;
 use crate::auth_doc::AuthDoc;
 use crate::auth_doc::tests::{Login, login};
 use crate::files::PoolLock;
-use crate::ledger::Ledger;
+use crate::ledger::{self, LaunchEntry, LaunchKind, Ledger};
 use crate::paths::PoolPaths;
 use crate::pool::Pool;
+use crate::process::ProcessId;
 use crate::store::{LostFound, path_key};
 
 const NOW: i64 = 1_800_000_000;
@@ -267,7 +268,7 @@ fn a_login_in_a_forgotten_home_is_renewed_and_removed_with_the_others() {
 fn a_home_and_its_kind_are_known_by_the_place_of_its_file() {
     let lab = Lab::new();
     let (paths, main_home) = (&lab.pool.paths, &lab.main_home);
-    let me = crate::process::ProcessId::of_self().unwrap();
+    let me = ProcessId::of_self().unwrap();
     let bob = login("bob").doc().id().clone();
     for (home, kind) in [
         (main_home.clone(), HomeKind::Main),
@@ -312,6 +313,33 @@ fn a_link_is_the_users_or_ours_by_where_it_leads() {
     }
     link(&lab.live());
     assert!(find().is_err(), "a loop");
+}
+
+#[test]
+fn a_launch_is_a_login_by_its_kind_and_not_by_its_name() {
+    let lab = Lab::new();
+    let me = ProcessId::of_self().unwrap();
+    let pid = std::os::unix::process::parent_id();
+    let start_ticks = crate::process::stat(pid).unwrap().start_ticks;
+    let entry = LaunchEntry {
+        account: None,
+        home: path_key(&lab.main_home.auth_json()),
+        cwd: None,
+        started_at: NOW,
+        command: "my-login".to_owned(),
+        kind: LaunchKind::Session,
+        attached: false,
+    };
+    for (kind, user) in [
+        (LaunchKind::Session, UserKind::Launch("my-login".to_owned())),
+        (LaunchKind::Login, UserKind::Login),
+        (LaunchKind::Logout, UserKind::Login),
+    ] {
+        let process = ProcessId { pid, start_ticks, ..me.clone() };
+        ledger::record(&lab.pool.paths, &process, &LaunchEntry { kind, ..entry.clone() }).unwrap();
+        let users = lab.processes().launches_in(&lab.main_home);
+        assert_eq!(users, [HomeUser { kind: user, pid: Some(pid), account: None }]);
+    }
 }
 
 #[test]

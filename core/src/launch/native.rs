@@ -1,5 +1,5 @@
-//! The native program in a launcher's place (`codex::native_start`), and learning which one that is after a launch
-//! that did not know it.
+//! Starting the native program instead of its launcher (`codex::native_start`), and learning which program that is after
+//! a launch that did not know it.
 
 use std::ffi::OsStr;
 
@@ -10,7 +10,7 @@ use crate::config::Settings;
 use crate::env::Env;
 use crate::paths::PoolPaths;
 
-/// Lets the program be what its launcher starts, if that is known; else says that it could be learnt.
+/// Replaces the launcher by the program that it starts, if that is known. Returns the launcher if that can be learnt.
 pub(super) fn use_known(
     env: &Env,
     settings: &Settings,
@@ -27,7 +27,7 @@ pub(super) fn use_known(
     }
 }
 
-/// Starts `codex-pool learn-start`, which nobody waits for.
+/// Starts `codex-pool learn-start` and does not wait for it.
 pub(super) fn learn_in_background(env: &Env, paths: &PoolPaths, out: &Program) {
     refresh_child::run_admin(env, paths, &[OsStr::new("learn-start"), out.path().as_os_str()], None);
 }
