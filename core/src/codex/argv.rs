@@ -1,9 +1,9 @@
 //! What a Codex command line asks for: which command, which thread, which settings, and where the shim may put its own
 //! options. Pure: no I/O, no environment.
 //!
-//! Codex parses with clap. The rules below were checked against 0.120.0 to 0.169.0. One table serves all levels, because
-//! no option is a flag on one level and takes a value on another. An option on the wrong level is a usage error of
-//! Codex, however it is read here.
+//! Codex parses with clap. The rules below were checked against 0.120.0 to 0.169.0. One table serves all levels,
+//! because no option is a flag on one level and takes a value on another. An option on the wrong level is a usage
+//! error of Codex, however it is read here.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -131,9 +131,9 @@ impl Invocation<'_> {
         matches!(self.command, Command::Interactive | Command::Agents | Command::Resume | Command::Fork)
     }
 
-    /// Returns whether the interface attaches to the background server of its CODEX_HOME, if there is one. `--no-daemon`,
-    /// `--remote` and any `-c` prevent it (seen on 0.159.3 and 0.169.0, before and after the sub-command). `--enable` and
-    /// `--disable` do so on 0.159.3 but not on 0.169.0, so they do not count.
+    /// Returns whether the interface attaches to the background server of its CODEX_HOME, if there is one.
+    /// `--no-daemon`, `--remote` and any `-c` prevent it (seen on 0.159.3 and 0.169.0, before and after the
+    /// sub-command). `--enable` and `--disable` do so on 0.159.3 but not on 0.169.0, so they do not count.
     pub fn attaches(&self) -> bool {
         self.is_interactive() && !self.no_daemon && !self.remote && self.overrides.is_empty()
     }
@@ -361,8 +361,8 @@ fn is_option(arg: &[u8]) -> bool {
     arg.len() > 1 && arg[0] == b'-'
 }
 
-/// Takes the value of an option from the next argument. clap never takes one that looks like an option; the command line
-/// is a usage error then.
+/// Takes the value of an option from the next argument. clap never takes one that looks like an option; the command
+/// line is a usage error then.
 fn next_value<'a>(rest: &mut std::slice::Iter<'a, OsString>) -> Option<&'a OsStr> {
     let value = rest.as_slice().first().filter(|value| !is_option(value.as_bytes()))?;
     rest.next();

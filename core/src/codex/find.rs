@@ -143,8 +143,8 @@ fn has_marker(path: &Path) -> bool {
         && fs::read(path).is_ok_and(|bytes| memmem::find(&bytes, marker.as_bytes()).is_some())
 }
 
-/// Returns the note segments (offset and size) of a 64-bit little-endian ELF program, from its first bytes. `None`: it is
-/// another file. The marker of the shim is in a note, so that megabytes need not be read for it.
+/// Returns the note segments (offset and size) of a 64-bit little-endian ELF program, from its first bytes. `None`: it
+/// is another file. The marker of the shim is in a note, so that megabytes need not be read for it.
 fn elf_notes(head: &[u8]) -> Option<Vec<(u64, u64)>> {
     const NOTE: u32 = 4;
     if !head.starts_with(b"\x7fELF\x02\x01") {

@@ -24,9 +24,9 @@ pub struct Capabilities {
     pub no_daemon: bool,
 }
 
-/// Returns the identity of an installation: of the launcher, its package and its native binary. The launcher alone says
-/// nothing, since it is the same in some versions. `None`: a script without a package beside it, such as the wrapper of a
-/// version manager, behind which anything may change.
+/// Returns the identity of an installation: of the launcher, its package and its native binary. The launcher alone
+/// says nothing, since it is the same in some versions. `None`: a script without a package beside it, such as the
+/// wrapper of a version manager, behind which anything may change.
 pub fn identity(codex: &Path) -> Option<String> {
     let real = fs::canonicalize(codex).ok()?;
     let mut parts = vec![stamp(&real)?];

@@ -1,5 +1,6 @@
-//! Codex's threads: the log of a thread with what its first line says, and the process that writes a thread. Only reads,
-//! and only below the main home, to which the other homes link. What is missing, cut off or of another shape is `None`.
+//! Codex's threads: the log of a thread with what its first line says, and the process that writes a thread. Only
+//! reads, and only below the main home, to which the other homes link. What is missing, cut off or of another shape is
+//! `None`.
 //!
 //! A log is `sessions/YYYY/MM/DD/rollout-<time>-<id>.jsonl`, by the local date on which the thread began, or
 //! `archived_sessions/rollout-….jsonl`. Names are in `session_index.jsonl` (0.140.0 to 0.169.0; later versions repeat

@@ -39,7 +39,8 @@ pub struct AuthCommand {
 }
 
 impl Launch<'_> {
-    /// Prepares a login or logout. `None`: Codex runs it as it is, since the pool does not manage the login in the home.
+    /// Prepares a login or logout. `None`: Codex runs it as it is, since the pool does not manage the login in the
+    /// home.
     pub(super) fn begin(
         &self,
         locked: &mut Locked<'_>,

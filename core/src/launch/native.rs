@@ -1,5 +1,5 @@
-//! Starting the native program instead of its launcher (`codex::native_start`), and learning which program that is after
-//! a launch that did not know it.
+//! Starting the native program instead of its launcher (`codex::native_start`), and learning which program that is
+//! after a launch that did not know it.
 
 use std::ffi::OsStr;
 

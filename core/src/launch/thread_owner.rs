@@ -74,8 +74,8 @@ impl Launch<'_> {
     }
 }
 
-/// Returns the account that created the thread, as its log says. Logs of older versions do not: then the launches in its
-/// folder decide.
+/// Returns the account that created the thread, as its log says. Logs of older versions do not: then the launches in
+/// its folder decide.
 fn creator(locked: &Locked<'_>, thread: &ThreadMeta) -> Owner {
     let (Some(user), Some(account)) = (&thread.creator_user_id, &thread.creator_account_id) else {
         let began_at = threads::began_at(&thread.id).unwrap_or(0);

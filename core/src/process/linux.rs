@@ -169,8 +169,8 @@ struct Lock {
     inode: u64,
 }
 
-/// Returns the held locks of one kind. Lines are `1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF`; those that wait have
-/// `->` before the kind.
+/// Returns the held locks of one kind. Lines are `1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF`; those that wait
+/// have `->` before the kind.
 fn locks(kind: &str) -> Option<Vec<Lock>> {
     let bytes = read_proc("/proc/locks").ok()?;
     let parse = |line: &str| {

@@ -1,5 +1,5 @@
-//! `-c key=value` as Codex reads it: the key is cut at every dot, even inside quotes, and the value is TOML, or else the
-//! text without the quotes around it (observed on 0.120.0 to 0.169.0). Pure.
+//! `-c key=value` as Codex reads it: the key is cut at every dot, even inside quotes, and the value is TOML, or else
+//! the text without the quotes around it (observed on 0.120.0 to 0.169.0). Pure.
 
 use toml::{Table, Value};
 

@@ -1,5 +1,5 @@
-//! The settings of a project: `.codex/config.toml` in the working directory and above, up to the root of the project, if
-//! the user trusts the project. Only reads.
+//! The settings of a project: `.codex/config.toml` in the working directory and above, up to the root of the project,
+//! if the user trusts the project. Only reads.
 //!
 //! As in Codex (observed on 0.120.0 to 0.169.0), the root is the nearest folder above with one of
 //! `project_root_markers` (`.git` if that is not set), or else the working directory. Trust is `trust_level` in
@@ -20,8 +20,8 @@ pub(super) struct Found {
     pub(super) unreadable: Vec<PathBuf>,
 }
 
-/// Returns the project settings that apply in `dir`. `lower`: the layers below, lowest first; `overrides`: the `-c` table,
-/// whose trust and markers count, too.
+/// Returns the project settings that apply in `dir`. `lower`: the layers below, lowest first; `overrides`: the `-c`
+/// table, whose trust and markers count, too.
 ///
 /// Usually there is no such file, or it says nothing of interest. That costs one failed open per folder above, and
 /// nothing is parsed.

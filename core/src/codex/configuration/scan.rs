@@ -66,11 +66,11 @@ impl File {
 
 /// Returns whether this TOML may have one of [`KEYS`] at its top level. `false` is certain:
 ///
-/// A top-level key, or the first part of a dotted one, begins its line, or follows the brackets of a table header: inline
-/// tables cannot add to the top level, and keys cannot span lines. It is bare or quoted. In quotes, letters can be
-/// escaped (`"h\u006foks"`, which Codex accepts), so that a line which begins with a quote and has a backslash counts.
-/// What a line is part of, such as a list or a long string, is ignored. That can only give `true` too often, and then
-/// the parser decides.
+/// A top-level key, or the first part of a dotted one, begins its line, or follows the brackets of a table header:
+/// inline tables cannot add to the top level, and keys cannot span lines. It is bare or quoted. In quotes, letters can
+/// be escaped (`"h\u006foks"`, which Codex accepts), so that a line which begins with a quote and has a backslash
+/// counts. What a line is part of, such as a list or a long string, is ignored. That can only give `true` too often,
+/// and then the parser decides.
 fn mentions_a_key(text: &[u8]) -> bool {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     text.split(|byte| *byte == b'\n').any(|line| {
