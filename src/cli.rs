@@ -135,13 +135,13 @@ Examples:
 Examples:
   codex-pool why")]
     Why(JsonArg),
-    /// Check the installation and say how to mend it
+    /// Check the installation and say how to fix it
     ///
-    /// Each line that is not green names the command that mends it. Exit status 1 if something needs you.
+    /// Each line that is not green says what to do. The exit status is 1 if there is a problem.
     #[command(after_help = "\
 Examples:
   codex-pool doctor
-  codex-pool doctor --fix     mends permissions and the like
+  codex-pool doctor --fix     fixes permissions and the like
   codex-pool doctor --online  tries the network, too")]
     Doctor(DoctorArgs),
     /// Update both binaries from a verified release
@@ -374,7 +374,7 @@ pub(crate) struct RunArgs {
 /// `doctor`
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
-    /// Mend what is safe to mend
+    /// Fix what is safe to fix
     #[arg(long)]
     pub(crate) fix: bool,
     /// Also check that the service can be reached

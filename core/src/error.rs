@@ -8,6 +8,8 @@ use std::path::Path;
 pub enum ErrorKind {
     /// Something failed (exit status 1).
     Failed,
+    /// A file of the pool is corrupt (exit status 1).
+    Corrupt,
     /// The command line makes no sense (exit status 2).
     Usage,
     /// No such account, or several match (exit status 3).
@@ -22,7 +24,7 @@ impl ErrorKind {
     /// The process exit status for this kind.
     pub fn exit_status(self) -> u8 {
         match self {
-            ErrorKind::Failed => 1,
+            ErrorKind::Failed | ErrorKind::Corrupt => 1,
             ErrorKind::Usage => 2,
             ErrorKind::NoSuchAccount => 3,
             ErrorKind::NoUsableAccount => 4,

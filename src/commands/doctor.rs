@@ -1,118 +1,128 @@
-//! `doctor`: looks at everything that a launch depends on, says what is wrong and what mends it, and
-//! with `--fix` mends what is safe. Looking changes nothing; what can be mended is data ([`Mend`]) that
-//! only `doctor/mend.rs` carries out. Nothing that is broken keeps the other checks from being made.
+//! `doctor`: checks everything that a launch depends on, says what is wrong and what to do, and with `--fix` fixes what is
+//! safe to fix. A check changes nothing. What can be fixed is data ([`Fix`]), which only `doctor/fix.rs` carries out. A
+//! check that fails does not keep the others from being made.
 
 mod accounts;
-mod codex_home;
+mod environment;
+mod facts;
+mod fix;
+mod main_home;
 mod network;
 mod pool;
 mod programs;
-mod repair;
-mod scene;
-mod surroundings;
 
 use std::process::ExitCode;
 
-use codex_pool_core::Result;
 use codex_pool_core::env::Env;
+use codex_pool_core::{Error, Result};
 use serde_json::{Value, json};
 
 use crate::cli::DoctorArgs;
 use crate::ui::findings::{self, Finding, Grade};
-use repair::Repair;
-use scene::Scene;
+use facts::Facts;
+use fix::Fix;
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug)]
 struct Check {
-    /// What it is about; the same in every version, and repeated where there are several findings.
+    /// The name of the check. It is the same in every version, and several results can have it.
     id: &'static str,
     grade: Grade,
     message: String,
     /// What to type or do.
-    fix: Option<String>,
+    advice: Option<String>,
     /// What `--fix` does about it.
-    mend: Option<Repair>,
+    fix: Option<Fix>,
 }
 
 impl Check {
     fn of(id: &'static str, grade: Grade, message: impl Into<String>) -> Check {
-        Check { id, grade, message: message.into(), fix: None, mend: None }
+        Check { id, grade, message: message.into(), advice: None, fix: None }
     }
 
     fn ok(id: &'static str, message: impl Into<String>) -> Check {
         Check::of(id, Grade::Ok, message)
     }
 
-    /// Something to know; everything works.
+    /// Worth knowing. Everything works.
     fn warn(id: &'static str, message: impl Into<String>) -> Check {
         Check::of(id, Grade::Warn, message)
     }
 
-    /// Something that needs the user.
+    /// A problem.
     fn fail(id: &'static str, message: impl Into<String>) -> Check {
         Check::of(id, Grade::Fail, message)
     }
 
-    /// What to type or do.
-    fn fix(self, fix: impl Into<String>) -> Check {
-        Check { fix: Some(fix.into()), ..self }
+    /// A problem that an error describes. `advice` is for an error without a hint.
+    fn error(id: &'static str, error: Error, advice: impl Into<String>) -> Check {
+        Check::fail(id, error.message).advice(error.hint.unwrap_or_else(|| advice.into()))
     }
 
-    /// `--fix` does it.
-    fn mend(self, mend: Repair) -> Check {
-        Check { mend: Some(mend), ..self.fix("`codex-pool doctor --fix`") }
+    /// Says what to type or do.
+    fn advice(self, advice: impl Into<String>) -> Check {
+        Check { advice: Some(advice.into()), ..self }
+    }
+
+    /// Says that `--fix` fixes it.
+    fn fix(self, fix: Fix) -> Check {
+        Check { fix: Some(fix), ..self.advice("`codex-pool doctor --fix`") }
     }
 }
 
 pub(super) fn run(env: &Env, args: &DoctorArgs) -> Result<ExitCode> {
-    let mut checks = look(env);
-    let mut mended = Vec::new();
+    let mut checks = offline_checks(env);
+    let mut fixed = Vec::new();
     if args.fix {
-        let (done, failed) = repair::all(env, checks.into_iter().filter_map(|check| check.mend));
-        mended = done;
-        checks = look(env);
+        let (done, failed) = fix::all(env, checks.into_iter().filter_map(|check| check.fix));
+        fixed = done;
+        checks = offline_checks(env);
         checks.extend(failed.into_iter().map(|why| Check::fail("fix", why)));
     }
     if args.online {
-        checks.extend(network::checks(&Scene::set(env)));
+        checks.extend(network::checks(&Facts::read(env)));
     }
     if args.json {
-        crate::ui::json(&as_json(&checks, args.fix.then_some(&mended)));
+        crate::ui::json(&as_json(&checks, args.fix.then_some(&fixed)));
     } else {
         let findings: Vec<Finding> = checks.iter().map(finding).collect();
-        findings::print(&findings, &mended);
+        findings::print(&findings, &fixed);
     }
     let fine = checks.iter().all(|check| check.grade != Grade::Fail);
     Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Makes every check that needs no network.
-fn look(env: &Env) -> Vec<Check> {
-    let scene = Scene::set(env);
-    let mut checks = programs::checks(&scene);
-    checks.extend(surroundings::checks(&scene));
-    checks.extend(pool::checks(&scene));
-    checks.extend(codex_home::checks(&scene));
-    checks.extend(accounts::checks(&scene));
+fn offline_checks(env: &Env) -> Vec<Check> {
+    let facts = Facts::read(env);
+    let mut checks = programs::checks(&facts);
+    checks.extend(environment::checks(&facts));
+    checks.extend(pool::checks(&facts));
+    checks.extend(main_home::checks(&facts));
+    checks.extend(accounts::checks(&facts));
     checks
 }
 
 fn finding(check: &Check) -> Finding {
-    Finding { grade: check.grade, about: check.id, message: check.message.clone(), fix: check.fix.clone() }
+    Finding {
+        grade: check.grade,
+        about: check.id,
+        message: check.message.clone(),
+        advice: check.advice.clone(),
+    }
 }
 
-/// `{"schema":1,"ok":…,"checks":[…]}`, and `"mended":[…]` with `--fix`.
-fn as_json(checks: &[Check], mended: Option<&Vec<String>>) -> Value {
+/// Returns `{"schema":1,"ok":…,"checks":[…]}`, and `"fixed":[…]` with `--fix`.
+fn as_json(checks: &[Check], fixed: Option<&Vec<String>>) -> Value {
     let entry =
-        |c: &Check| json!({"id": c.id, "status": c.grade.as_str(), "message": c.message, "fix": c.fix});
+        |c: &Check| json!({"id": c.id, "status": c.grade.as_str(), "message": c.message, "fix": c.advice});
     let mut json = json!({
         "schema": 1,
         "ok": checks.iter().all(|check| check.grade != Grade::Fail),
         "checks": checks.iter().map(entry).collect::<Vec<_>>(),
     });
-    if let Some(mended) = mended {
-        json["mended"] = json!(mended);
+    if let Some(fixed) = fixed {
+        json["fixed"] = json!(fixed);
     }
     json
 }

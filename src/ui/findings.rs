@@ -1,23 +1,23 @@
-//! The doctor's list: one line per finding, green, yellow or red, and under it what mends it.
+//! The doctor's list: a line for each finding, green, yellow or red, and below it what to do.
 
 use super::{block, colour, line, paint, printable, table, wrapped};
 
-/// With less room than this, messages are left to the terminal to break.
+/// With fewer columns than this for messages, the terminal breaks their lines.
 const NARROW: usize = 30;
 
-/// How a finding is.
+/// The grade of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Grade {
     /// As it should be.
     Ok,
-    /// Worth knowing; everything works.
+    /// Worth knowing. Everything works.
     Warn,
-    /// It needs the user.
+    /// A problem.
     Fail,
 }
 
 impl Grade {
-    /// The word used in JSON and at the start of a line.
+    /// Returns the word in JSON and at the start of a line.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Grade::Ok => "ok",
@@ -31,18 +31,18 @@ impl Grade {
 #[derive(Debug)]
 pub(crate) struct Finding {
     pub(crate) grade: Grade,
-    /// What it is about, one word.
+    /// What it is about, in one word.
     pub(crate) about: &'static str,
     pub(crate) message: String,
     /// What to type or do.
-    pub(crate) fix: Option<String>,
+    pub(crate) advice: Option<String>,
 }
 
-/// Prints what was mended, the findings, and how many of them need attention.
-pub(crate) fn print(findings: &[Finding], mended: &[String]) {
+/// Prints what was fixed, the findings, and how many problems and warnings there are.
+pub(crate) fn print(findings: &[Finding], fixed: &[String]) {
     let colour = colour(&std::io::stdout());
-    for done in mended {
-        block(&format!("{} {}", paint(colour, "mended:", "32"), printable(done)));
+    for done in fixed {
+        block(&format!("{} {}", paint(colour, "fixed:", "32"), printable(done)));
     }
     let width = findings.iter().map(|f| f.about.len()).max().unwrap_or(0);
     for f in findings {
@@ -51,23 +51,43 @@ pub(crate) fn print(findings: &[Finding], mended: &[String]) {
             Grade::Warn => "33",
             Grade::Fail => "31",
         };
-        let word = paint(colour, &format!("{:<4}", f.grade.as_str()), code);
-        // Word, two spaces, subject, two spaces.
+        let grade = paint(colour, &format!("{:<4}", f.grade.as_str()), code);
+        // Grade, two spaces, subject, two spaces.
         let indent = 4 + 2 + width + 2;
         let room = table::width().saturating_sub(indent);
         let room = if room < NARROW { usize::MAX } else { room };
         let mut lines = wrapped(&printable(&f.message), room).into_iter();
-        block(&format!("{word}  {:<width$}  {}", f.about, lines.next().unwrap_or_default()));
+        block(&format!("{grade}  {:<width$}  {}", f.about, lines.next().unwrap_or_default()));
         // In one piece, so that a command can be copied whole.
-        let fix = f.fix.iter().map(|fix| format!("→ {}", printable(fix)));
-        lines.chain(fix).for_each(|line| block(&format!("{:indent$}{line}", "")));
+        let advice = f.advice.iter().map(|advice| format!("→ {}", printable(advice)));
+        lines.chain(advice).for_each(|line| block(&format!("{:indent$}{line}", "")));
     }
     let count = |grade| findings.iter().filter(|f| f.grade == grade).count();
-    line(&match (count(Grade::Fail), count(Grade::Warn)) {
-        (0, 0) => "Everything is as it should be.".to_owned(),
-        (0, 1) => "It works; 1 thing is worth a look.".to_owned(),
-        (0, warnings) => format!("It works; {warnings} things are worth a look."),
-        (1, _) => "1 thing needs you.".to_owned(),
-        (fails, _) => format!("{fails} things need you."),
-    });
+    line(&summary(count(Grade::Fail), count(Grade::Warn)));
+}
+
+/// Returns `1 problem, 2 warnings`, without what there is none of.
+fn summary(problems: usize, warnings: usize) -> String {
+    let counted = |n: usize, what: &str| match n {
+        0 => None,
+        1 => Some(format!("1 {what}")),
+        n => Some(format!("{n} {what}s")),
+    };
+    let parts: Vec<String> =
+        [counted(problems, "problem"), counted(warnings, "warning")].into_iter().flatten().collect();
+    if parts.is_empty() { "No problems".to_owned() } else { parts.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_counts_what_there_is() {
+        assert_eq!(summary(0, 0), "No problems");
+        assert_eq!(summary(1, 0), "1 problem");
+        assert_eq!(summary(0, 1), "1 warning");
+        assert_eq!(summary(1, 2), "1 problem, 2 warnings");
+        assert_eq!(summary(3, 1), "3 problems, 1 warning");
+    }
 }

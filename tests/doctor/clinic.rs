@@ -68,9 +68,9 @@ impl Diagnosis {
         assert!(!of.is_empty() && of.iter().all(|c| c["status"] == "ok"), "{id}: {self:#?}");
     }
 
-    /// What was mended.
-    pub(crate) fn mended(&self) -> Vec<&str> {
-        let list = self.0["mended"].as_array();
+    /// What was fixed.
+    pub(crate) fn fixed(&self) -> Vec<&str> {
+        let list = self.0["fixed"].as_array();
         list.map_or_else(Vec::new, |list| list.iter().filter_map(Value::as_str).collect())
     }
 

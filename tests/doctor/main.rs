@@ -3,9 +3,9 @@
 
 mod accounts;
 mod clinic;
-mod codex_home;
+mod environment;
+mod main_home;
 mod online;
 mod pool;
 mod programs;
-mod surroundings;
 mod whole;

@@ -32,7 +32,7 @@ fn what_others_may_read_is_made_private() {
 fn a_file_in_the_pools_place_is_named() {
     let world = World::from(Sandbox::builder().without_pool().build());
     fs::write(world.pool_home(), "").expect("a file");
-    let fix = doctor(&world, &["--fix"]).has("pool", "fail", "is no folder");
+    let fix = doctor(&world, &["--fix"]).has("pool", "fail", "is not a directory");
     assert_eq!(fix, "move it away");
 }
 

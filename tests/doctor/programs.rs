@@ -25,7 +25,7 @@ fn a_missing_shim_is_put_back_where_a_build_has_one() {
     diagnosis.has("path", "fail", "the shim is not on PATH");
     let built = world.cmd(bins::codex_pool()).args(["doctor", "--json", "--fix"]);
     let diagnosis = diagnose(built);
-    assert!(diagnosis.mended().iter().any(|done| done.contains("put the shim in place")), "{diagnosis:#?}");
+    assert!(diagnosis.fixed().iter().any(|done| done.contains("put the shim in place")), "{diagnosis:#?}");
     diagnosis.well("shim");
     diagnosis.well("path");
     world.codex(&["exec", "--skip-git-repo-check", "hi"]).run().ok().says("hello from");
@@ -111,7 +111,7 @@ fn the_traps_of_the_installed_version_are_told() {
     let world = healthy();
     let codex = world.root().join("bin/codex");
     for (version, status, text) in [
-        ("0.120.0", "warn", "cannot be noticed"),
+        ("0.120.0", "warn", "cannot be seen"),
         ("0.150.0", "ok", "revokes the old login"),
         ("0.169.0", "ok", "background server"),
     ] {

@@ -15,7 +15,7 @@ fn when_nothing_is_wrong_everything_is_green() {
     let diagnosis = doctor(&world, &[]);
     assert!(diagnosis.complaints().is_empty(), "{diagnosis:#?}");
     let text = world.pool(&["doctor"]).run().ok();
-    assert!(text.stdout.ends_with("Everything is as it should be.\n"), "{text}");
+    assert!(text.stdout.ends_with("No problems\n"), "{text}");
     assert_eq!(text.stderr, "");
 }
 
@@ -69,13 +69,13 @@ fn a_registry_that_cannot_be_used_hides_nothing_else() {
 }
 
 #[test]
-fn what_cannot_be_mended_is_said_and_the_rest_is_mended() {
+fn what_cannot_be_fixed_is_said_and_the_rest_is_fixed() {
     let world = healthy();
     set_mode(&world.pool_home(), 0o755);
     std::fs::write(world.pool_home().join("usage.json"), "{").expect("break the cache");
     std::fs::create_dir(world.pool_home().join("usage.json.corrupt")).expect("stand in the way");
     let diagnosis = doctor(&world, &["--fix"]);
-    assert!(diagnosis.mended().iter().any(|done| done.contains("private")), "{diagnosis:#?}");
+    assert!(diagnosis.fixed().iter().any(|done| done.contains("private")), "{diagnosis:#?}");
     diagnosis.well("permissions");
     diagnosis.has("leftovers", "warn", "usage.json");
 }

@@ -11,6 +11,7 @@ use memchr::memmem;
 
 use crate::config::Settings;
 use crate::env::{Env, names};
+use crate::error::Error;
 
 /// The marker in the bytes of every shim. It is in two halves here, so that other programs do not contain it.
 const MARKER: [&str; 2] = ["codex-pool-shim", "-marker"];
@@ -37,22 +38,27 @@ pub enum NoCodex {
     Shim(PathBuf, &'static str),
 }
 
-impl std::fmt::Display for NoCodex {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            NoCodex::NotFound => f.write_str(
-                "Codex is not installed (no `codex` on PATH but codex-pool's own); install it with \
-                 `npm install -g @openai/codex`, or name it in CODEX_POOL_CODEX",
-            ),
-            NoCodex::Named(path, by) => write!(f, "{by} names {}, which cannot be executed", path.display()),
+impl From<NoCodex> for Error {
+    fn from(no_codex: NoCodex) -> Error {
+        match no_codex {
+            NoCodex::NotFound => {
+                Error::new("Codex is not installed (no `codex` on PATH but codex-pool's own)")
+                    .hint("install it with `npm install -g @openai/codex`, or name it in CODEX_POOL_CODEX")
+            }
+            NoCodex::Named(path, by) => {
+                Error::new(format!("{by} names {}, which cannot be executed", path.display()))
+            }
             NoCodex::Shim(path, by) => {
-                write!(
-                    f,
-                    "{by} names {}, which is codex-pool's own shim; name the real Codex",
-                    path.display()
-                )
+                Error::new(format!("{by} names {}, which is codex-pool's own shim", path.display()))
+                    .hint("name the real Codex")
             }
         }
+    }
+}
+
+impl std::fmt::Display for NoCodex {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        Error::from(self.clone()).fmt(f)
     }
 }
 

@@ -66,7 +66,7 @@ impl Registry {
                     Err(e) => format!("line {} column {}", e.line(), e.column()),
                     Ok(_) => "no known version".to_owned(),
                 };
-                Error::new(format!("{} is corrupt ({why})", path.display())).hint(
+                Error::of(ErrorKind::Corrupt, format!("{} is corrupt ({why})", path.display())).hint(
                     "nothing was changed; repair it, or move it away and run `codex-pool doctor --fix`, \
                      which rebuilds it from auth/",
                 )

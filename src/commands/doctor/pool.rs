@@ -1,5 +1,5 @@
-//! The pool on disk: there, private, readable, complete, not locked for good, and without what a crash
-//! has left.
+//! The pool on disk: whether it exists, is private, readable and complete, is not locked for long, and is free of what a
+//! crash left.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -9,75 +9,77 @@ use std::time::{Duration, Instant};
 use codex_pool_core::account::AccountId;
 use codex_pool_core::files;
 use codex_pool_core::homes::login_home;
+use codex_pool_core::paths::PoolPaths;
 use codex_pool_core::process::{self, Liveness, LockHolders, ProcessId};
 use codex_pool_core::renewal;
 use codex_pool_core::store::{Credentials, LostFound, Mark, MarkKind, State, parse_foreign_store};
 use codex_pool_core::usage::UsageCache;
+use codex_pool_core::{Error, ErrorKind};
 use serde::de::DeserializeOwned;
 
 use super::Check;
-use super::repair::Repair;
-use super::scene::{Place, Scene, split};
+use super::facts::{Facts, PoolFacts};
+use super::fix::{Cache, Fix};
 
-/// A lock held for longer than this is worth a word. Launches hold it for milliseconds.
+/// A lock that is held for longer is reported. Launches hold it for milliseconds.
 const LOCK_PATIENCE: Duration = Duration::from_millis(500);
-/// How long documents in `lost+found/` are kept, and caches that were set aside.
+/// How long documents in `lost+found/`, and caches that were set aside, are kept.
 const KEPT: Duration = Duration::from_secs(30 * 86_400);
-/// No file takes this long to write.
+/// Writing a file takes less than this.
 const WRITTEN: Duration = Duration::from_secs(60);
-/// Larger caches are none.
+/// A cache is smaller than this, bytes.
 const MAX_CACHE: u64 = 64 << 20;
 
-pub(super) fn checks(scene: &Scene<'_>) -> Vec<Check> {
+pub(super) fn checks(facts: &Facts<'_>) -> Vec<Check> {
     const ID: &str = "pool";
-    let place = match &scene.place {
-        Ok(place) => place,
-        Err(error) => {
-            let (what, fix) = split(error);
-            return vec![Check::fail(ID, what).fix(fix.unwrap_or_default())];
-        }
+    let folder = match facts.folder() {
+        Ok(folder) => folder,
+        Err(error) => return vec![Check::error(ID, error.clone(), String::new())],
     };
-    let root = place.paths.root();
+    let root = folder.paths.root();
     match fs::metadata(root) {
         Ok(meta) if meta.is_dir() => {}
         Ok(_) => {
-            return vec![Check::fail(ID, format!("{} is no folder", root.display())).fix("move it away")];
+            return vec![
+                Check::fail(ID, format!("{} is not a directory", root.display())).advice("move it away"),
+            ];
         }
         Err(_) => {
             return vec![
-                Check::fail(ID, format!("there is no pool at {}", root.display())).fix("`codex-pool init`"),
+                Check::fail(ID, format!("there is no pool at {}", root.display()))
+                    .advice("`codex-pool init`"),
             ];
         }
     }
     let mut checks = vec![Check::ok(ID, root.display().to_string())];
-    checks.push(permissions(place));
-    checks.extend(registry(place));
-    checks.extend(locks(place));
-    checks.extend(unfinished(place, scene.env.now));
-    checks.push(leftovers(place, scene.env.now));
+    checks.push(permissions(folder));
+    checks.extend(registry(folder));
+    checks.extend(locks(folder));
+    checks.extend(unfinished(folder, facts.env.now));
+    checks.push(leftovers(folder, facts.env.now));
     checks
 }
 
-/// Whose the files are, and who else may read them.
-fn permissions(place: &Place) -> Check {
+/// Checks whose the files are, and who else may read them.
+fn permissions(folder: &PoolFacts) -> Check {
     const ID: &str = "permissions";
-    let root = place.paths.root();
+    let root = folder.paths.root();
     let me = nix::unistd::geteuid().as_raw();
-    let private = private_paths(place);
+    let private = private_paths(folder);
     let foreign = private.iter().find(|(path, _)| {
-        // Root may use everybody's files, and gives what it writes to the folder's owner.
+        // Root can use the files of all users, and gives what it writes to the folder's owner.
         me != 0 && fs::symlink_metadata(path).is_ok_and(|meta| meta.uid() != me)
     });
     if let Some((path, _)) = foreign {
         return Check::fail(ID, format!("{} belongs to another user (a `sudo`?)", path.display()))
-            .fix(format!("`sudo chown -R \"$(id -u)\" '{}'`", root.display()));
+            .advice(format!("`sudo chown -R \"$(id -u)\" '{}'`", root.display()));
     }
     let open: Vec<PathBuf> = private
         .into_iter()
         .filter(|(path, _)| fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0))
         .map(|(path, _)| path)
         .collect();
-    // Behind a private folder nobody gets at the rest.
+    // In a private folder nothing can be reached.
     let reachable = open.iter().any(|path| path == root || !path.starts_with(root));
     if let Some(first) = open.first() {
         let more = match open.len() {
@@ -86,15 +88,17 @@ fn permissions(place: &Place) -> Check {
         };
         let message = format!("other users may look into {}{more}", first.display());
         let check = if reachable { Check::fail(ID, message) } else { Check::warn(ID, message) };
-        return check.mend(Repair::Private { paths: open });
+        return check.fix(Fix::MakePrivate { paths: open });
     }
-    let sealed = [root.to_owned(), place.paths.auth_dir(), place.paths.launches()]
+    let sealed = [root.to_owned(), folder.paths.auth_dir(), folder.paths.launches()]
         .into_iter()
         .find(|dir| dir.is_dir() && nix::unistd::access(dir.as_path(), writable()).is_err());
     match sealed {
-        Some(dir) => Check::fail(ID, format!("{} cannot be written", dir.display()))
-            .fix(format!("`chmod u+rwx '{}'`, or see whether its file system is read-only", dir.display())),
-        None => Check::ok(ID, "nobody else may look into the pool"),
+        Some(dir) => Check::fail(ID, format!("{} cannot be written", dir.display())).advice(format!(
+            "`chmod u+rwx '{}'`, or see whether its file system is read-only",
+            dir.display()
+        )),
+        None => Check::ok(ID, "no other user may look into the pool"),
     }
 }
 
@@ -102,10 +106,10 @@ fn writable() -> nix::unistd::AccessFlags {
     nix::unistd::AccessFlags::R_OK | nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK
 }
 
-/// What must be private: the pool's folder, what is directly in it, and every file with credentials.
-/// Links are left out: what they lead to is somebody else's matter. With each whether it is a folder.
-fn private_paths(place: &Place) -> Vec<(PathBuf, bool)> {
-    let paths = &place.paths;
+/// Returns what must be private: the pool's folder, what is directly in it, and every file with credentials, but no
+/// links. With each path whether it is a folder.
+fn private_paths(folder: &PoolFacts) -> Vec<(PathBuf, bool)> {
+    let paths = &folder.paths;
     let mut found = vec![(paths.root().to_owned(), true)];
     let not_secret = [paths.bin(), paths.config(), paths.root().join("env"), paths.root().join("env.fish")];
     for dir in [paths.root().to_owned(), paths.auth_dir(), paths.lost_found(), paths.launches()] {
@@ -117,9 +121,9 @@ fn private_paths(place: &Place) -> Vec<(PathBuf, bool)> {
             found.push((home, true));
         }
     }
-    if let Ok(home) = &place.codex_home {
-        // Codex's own file; it makes it 0600.
-        found.push((home.ctx.main_home.auth_json(), false));
+    if let Ok(main_home) = &folder.main_home {
+        // Codex makes it 0600.
+        found.push((main_home.ctx.main_home.auth_json(), false));
     }
     found.retain(|(path, _)| path.symlink_metadata().is_ok_and(|meta| meta.is_file() || meta.is_dir()));
     found
@@ -134,14 +138,14 @@ fn entries(dir: &Path) -> Vec<(PathBuf, bool)> {
     .collect()
 }
 
-/// The registry, and the documents that belong to it.
-fn registry(place: &Place) -> Vec<Check> {
+/// Checks the registry, and that it has an account for each document.
+fn registry(folder: &PoolFacts) -> Vec<Check> {
     const ID: &str = "registry";
-    let file = place.paths.registry();
-    let credentials = Credentials::new(&place.paths);
-    let pool = match &place.pool {
+    let file = folder.paths.registry();
+    let credentials = Credentials::new(&folder.paths);
+    let pool = match &folder.pool {
         Ok(pool) => pool,
-        Err(error) => return vec![unusable(ID, &file, error)],
+        Err(error) => return vec![unusable(ID, &file, error.clone())],
     };
     let accounts = &pool.registry().accounts;
     let mut checks = Vec::new();
@@ -157,14 +161,14 @@ fn registry(place: &Place) -> Vec<Check> {
                 ID,
                 format!("{} {what} {} whose credentials are in auth/", file.display(), count(lost.len())),
             )
-            .mend(Repair::Enter { ids: lost }),
+            .fix(Fix::Register { ids: lost }),
         );
     }
     for id in broken {
         let path = credentials.path(&id);
         checks.push(
             Check::warn(ID, format!("{} is no auth.json, and no account of the registry", path.display()))
-                .fix(format!("`rm '{}'` if you do not miss an account", path.display())),
+                .advice(format!("`rm '{}'` if you do not miss an account", path.display())),
         );
     }
     if checks.is_empty() {
@@ -173,37 +177,34 @@ fn registry(place: &Place) -> Vec<Check> {
     checks
 }
 
-fn unusable(id: &'static str, file: &Path, error: &codex_pool_core::Error) -> Check {
-    let (what, hint) = split(error);
+/// Returns the problem of a registry that cannot be used.
+fn unusable(id: &'static str, file: &Path, error: Error) -> Check {
     let bytes = files::read_small(file, MAX_CACHE).ok().flatten();
     if bytes.as_deref().is_some_and(|bytes| parse_foreign_store(bytes).is_some()) {
-        return Check::warn(id, what).fix("`codex-pool list` brings it up to date; the old file is kept");
+        return Check::warn(id, error.message)
+            .advice("`codex-pool list` brings it up to date; the old file is kept");
     }
-    let check = Check::fail(id, what.clone());
-    if what.contains("corrupt") {
-        let quoted = format!("'{}'", file.display());
-        return check.fix(format!(
-            "repair it, or `mv {quoted} '{}.broken' && codex-pool doctor --fix`, which makes a new one from auth/",
-            file.display()
+    let path = file.display();
+    if error.kind == ErrorKind::Corrupt {
+        return Check::fail(id, error.message).advice(format!(
+            "repair it, or `mv '{path}' '{path}.broken' && codex-pool doctor --fix`, which makes a new one from auth/"
         ));
     }
-    match hint {
-        Some(hint) => check.fix(hint),
-        None => check.fix(format!("see `ls -l '{}'`", file.display())),
-    }
+    Check::error(id, error, format!("see `ls -l '{path}'`"))
 }
 
 fn count(accounts: usize) -> String {
     if accounts == 1 { "1 account".to_owned() } else { format!("{accounts} accounts") }
 }
 
-/// Locks cannot be stale, since the system releases them with their process, but a process can hang.
-fn locks(place: &Place) -> Vec<Check> {
+/// Checks that no process holds a lock for long. A lock cannot be stale, since the system releases it with its process,
+/// but a process can hang.
+fn locks(folder: &PoolFacts) -> Vec<Check> {
     const ID: &str = "lock";
     let mut checks = Vec::new();
-    for (file, who_waits) in [
-        (place.paths.pool_lock(), "launches go on without the pool"),
-        (place.paths.refresh_lock(), "no token is refreshed meanwhile"),
+    for (file, effect) in [
+        (folder.paths.pool_lock(), "launches go on without the pool"),
+        (folder.paths.refresh_lock(), "no token is renewed meanwhile"),
     ] {
         let Some(holders) = held_for_long(&file) else { continue };
         let name = |pid: &u32| match process::program_name(*pid) {
@@ -217,10 +218,10 @@ fn locks(place: &Place) -> Vec<Check> {
                 ("a process that cannot be seen from here".to_owned(), format!("`lsof '{}'`", file.display()))
             }
         };
-        checks.push(Check::warn(ID, format!("{} is held by {who}; {who_waits}", file.display())).fix(fix));
+        checks.push(Check::warn(ID, format!("{} is held by {who}; {effect}", file.display())).advice(fix));
     }
     if checks.is_empty() {
-        checks.push(Check::ok(ID, "nobody holds the pool's locks"));
+        checks.push(Check::ok(ID, "the pool's locks are free"));
     }
     checks
 }
@@ -239,12 +240,12 @@ fn held_for_long(file: &Path) -> Option<LockHolders> {
     }
 }
 
-/// What was begun and not ended.
-fn unfinished(place: &Place, now: i64) -> Vec<Check> {
+/// Checks that no operation was interrupted.
+fn unfinished(folder: &PoolFacts, now: i64) -> Vec<Check> {
     const ID: &str = "unfinished";
     let mut checks = Vec::new();
-    let Ok(pool) = &place.pool else { return checks };
-    let me = place.processes.me.as_ref();
+    let Ok(pool) = &folder.pool else { return checks };
+    let me = folder.processes.me.as_ref();
     let dead = |mark: &&Mark| {
         ProcessId::parse(&mark.process)
             .zip(me)
@@ -254,75 +255,91 @@ fn unfinished(place: &Place, now: i64) -> Vec<Check> {
     for mark in marks.iter().filter(|mark| mark.kind != MarkKind::Renewal).filter(dead) {
         let what = if mark.kind == MarkKind::Login { "login" } else { "logout" };
         let whose =
-            mark.account.as_ref().map_or_else(String::new, |id| format!(" ({} was live)", place.label(id)));
+            mark.account.as_ref().map_or_else(String::new, |id| format!(" ({} was live)", folder.label(id)));
         checks.push(
             Check::warn(
                 ID,
                 format!("a `codex {what}` was killed before its end{whose}; the next launch tidies up"),
             )
-            .mend(Repair::Undo),
+            .fix(Fix::UndoLogin),
         );
     }
-    for account in place.accounts().iter().filter(|a| renewal::interrupted(pool, &a.id, now)) {
+    for account in folder.accounts().iter().filter(|a| renewal::interrupted(pool, &a.id, now)) {
         let word = account.word();
         checks.push(
             Check::warn(
                 ID,
                 format!("a token renewal of {} was interrupted; its login may be used up", account.display()),
             )
-            .fix(format!("`codex-pool refresh {word}` finds out; if it fails, `codex-pool reauth {word}`")),
+            .advice(format!(
+                "`codex-pool refresh {word}` finds out; if it fails, `codex-pool reauth {word}`"
+            )),
         );
     }
-    if !LostFound::new(&place.paths).rescued().is_empty() {
+    if !LostFound::new(&folder.paths).rescued().is_empty() {
         checks.push(
             Check::warn(ID, "the answer of a token renewal waits in lost+found/ to be put in its place")
-                .mend(Repair::Settle),
+                .fix(Fix::StoreRenewed),
         );
     }
-    if place.processes.incomplete() {
+    if folder.processes.incomplete() {
         checks.push(
             Check::fail(ID, "the launch ledger cannot be read, so no account is switched")
-                .fix(format!("see `ls -l '{}'`", place.paths.launches().display())),
+                .advice(format!("see `ls -l '{}'`", folder.paths.launches().display())),
         );
     }
     if checks.is_empty() {
-        checks.push(Check::ok(ID, "no login, logout or refresh was interrupted"));
+        checks.push(Check::ok(ID, "no login, logout or renewal was interrupted"));
     }
     checks
 }
 
-/// What is of no more use: caches that cannot be read, files and homes that a crash left, documents
-/// whose time is over.
-fn leftovers(place: &Place, now: i64) -> Check {
+/// Checks for what is of no more use: caches that cannot be read, files and homes that a crash left, documents that were
+/// kept long enough.
+fn leftovers(folder: &PoolFacts, now: i64) -> Check {
     const ID: &str = "leftovers";
-    let paths = &place.paths;
-    let mut found: Vec<Repair> = Vec::new();
-    let (usage, state) = (paths.usage(), paths.state());
-    for (cache, good) in [(usage, is_good::<UsageCache> as fn(&Path) -> bool), (state, is_good::<State>)] {
-        let before = cache.with_extension("json.corrupt");
-        if !good(&cache) {
-            found.push(Repair::SetAside { cache });
+    let paths = &folder.paths;
+    let mut found: Vec<Fix> = Vec::new();
+    for cache in [Cache::Usage, Cache::State] {
+        let path = cache.path(paths);
+        let before = path.with_extension("json.corrupt");
+        let good = match cache {
+            Cache::Usage => is_good::<UsageCache>(&path),
+            Cache::State => is_good::<State>(&path),
+        };
+        if !good {
+            found.push(Fix::SetAside { cache });
         } else if age(&before).is_some_and(|age| age > KEPT) {
-            found.push(Repair::Remove { file: before });
+            found.push(Fix::Remove { file: before });
         }
     }
     for dir in [paths.root().to_owned(), paths.auth_dir(), paths.lost_found()] {
         let left = entries(&dir).into_iter().map(|(path, _)| path).filter(|path| is_old_temporary(path));
-        found.extend(left.map(|file| Repair::Remove { file }));
+        found.extend(left.map(|file| Fix::Remove { file }));
     }
     let old = LostFound::new(paths).entries().into_iter().filter(|(at, _)| now - at > KEPT.as_secs() as i64);
-    found.extend(old.map(|(_, file)| Repair::Remove { file }));
-    let marks = place.pool.as_ref().map_or(&[][..], |pool| &pool.state().marks);
-    let homes = login_home::abandoned(paths, marks, &place.processes);
-    found.extend(homes.into_iter().map(|home| Repair::LoginHome { home }));
+    found.extend(old.map(|(_, file)| Fix::Remove { file }));
+    let marks = folder.pool.as_ref().map_or(&[][..], |pool| &pool.state().marks);
+    let homes = login_home::abandoned(paths, marks, &folder.processes);
+    found.extend(homes.into_iter().map(|home| Fix::ClearLoginHome { home }));
     if found.is_empty() {
         return Check::ok(ID, "nothing is left over from a crash");
     }
-    let what: Vec<String> = found.iter().map(Repair::describe).collect();
-    Check::warn(ID, what.join("; ")).mend(Repair::Several(found))
+    let what: Vec<String> = found.iter().map(|fix| left_over(paths, fix)).collect();
+    Check::warn(ID, what.join("; ")).fix(Fix::Several(found))
 }
 
-/// Whether a cache can be read; one that is not there can.
+/// Returns what a fix is for, in a few words.
+fn left_over(paths: &PoolPaths, fix: &Fix) -> String {
+    match fix {
+        Fix::SetAside { cache } => format!("the cache {} is damaged", cache.path(paths).display()),
+        Fix::Remove { file } => format!("{} is of no more use", file.display()),
+        Fix::ClearLoginHome { home } => format!("{} is left from a login", home.dir().display()),
+        other => format!("{other:?}"),
+    }
+}
+
+/// Returns whether a cache can be read, or does not exist.
 fn is_good<T: DeserializeOwned>(cache: &Path) -> bool {
     match files::read_small(cache, MAX_CACHE) {
         Ok(Some(bytes)) => serde_json::from_slice::<T>(&bytes).is_ok(),
@@ -331,13 +348,13 @@ fn is_good<T: DeserializeOwned>(cache: &Path) -> bool {
     }
 }
 
-/// A temporary file of ours that nobody can be writing any more.
+/// Returns whether a file is a temporary one of ours that is no longer being written.
 fn is_old_temporary(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.starts_with('.') && name.ends_with(".codex-pool.tmp") && age(path).is_some_and(|age| age > WRITTEN)
 }
 
-/// Since when a file is as it is; `None` if it is not there, or from the future.
+/// Returns the time since a file changed. `None`: it does not exist, or is from the future.
 fn age(path: &Path) -> Option<Duration> {
     path.symlink_metadata().ok()?.modified().ok()?.elapsed().ok()
 }

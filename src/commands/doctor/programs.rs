@@ -1,5 +1,5 @@
-//! The programs: the shim and its place on PATH, `codex-pool` as the shim finds it, and the real Codex
-//! with the traps that its version has.
+//! The programs: the shim and its place on PATH, `codex-pool` as the shim finds it, and the real Codex with the known traps
+//! of its version.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,61 +9,61 @@ use codex_pool_core::codex::probe;
 use codex_pool_core::paths::PoolPaths;
 use semver::Version;
 
-use super::repair::Repair;
-use super::scene::Scene;
-use super::{Check, codex_home};
+use super::facts::Facts;
+use super::fix::Fix;
+use super::{Check, main_home};
 use crate::programs::{self, ANSWER, VERSION, version_of_shim};
 
-pub(super) fn checks(scene: &Scene<'_>) -> Vec<Check> {
+pub(super) fn checks(facts: &Facts<'_>) -> Vec<Check> {
     let mut checks = Vec::new();
-    if let Some(place) = scene.place().filter(|place| place.exists()) {
-        checks.push(shim(&place.paths));
-        checks.push(path(scene, &place.paths));
-        checks.push(admin(&place.paths));
+    if let Some(folder) = facts.existing_folder() {
+        checks.push(shim(&folder.paths));
+        checks.push(path(facts, &folder.paths));
+        checks.push(admin(&folder.paths));
     }
-    checks.extend(codex(scene));
+    checks.extend(codex(facts));
     checks
 }
 
 fn shim(paths: &PoolPaths) -> Check {
     const ID: &str = "shim";
     let file = paths.shim();
-    let again = |check: Check| match programs::shim_source() {
-        Some(source) => check.mend(Repair::Shim { source }),
-        None => check.fix("install codex-pool again, with install.sh"),
+    let reinstall = |check: Check| match programs::shim_source() {
+        Some(source) => check.fix(Fix::PutShim { source }),
+        None => check.advice("install codex-pool again, with install.sh"),
     };
     if file.symlink_metadata().is_err() {
-        return again(Check::fail(ID, format!("the shim is missing: there is no {}", file.display())));
+        return reinstall(Check::fail(ID, format!("the shim is missing: there is no {}", file.display())));
     }
     if !is_shim(&file) {
         return Check::fail(ID, format!("{} is not codex-pool's shim", file.display()))
-            .fix("move it away, then `codex-pool doctor --fix`");
+            .advice("move it away, then `codex-pool doctor --fix`");
     }
     match version_of_shim(&file) {
         Some(version) if version == VERSION => Check::ok(ID, format!("{} ({version})", file.display())),
-        Some(version) => again(Check::fail(
+        Some(version) => reinstall(Check::fail(
             ID,
             format!("{} is version {version}, codex-pool is {VERSION}", file.display()),
         )),
-        None => again(Check::fail(ID, format!("{} does not run", file.display()))),
+        None => reinstall(Check::fail(ID, format!("{} does not run", file.display()))),
     }
 }
 
-/// What `codex` means in this terminal.
-fn path(scene: &Scene<'_>, paths: &PoolPaths) -> Check {
+/// Checks what `codex` means in this terminal.
+fn path(facts: &Facts<'_>, paths: &PoolPaths) -> Check {
     const ID: &str = "path";
     let bin = paths.bin();
     let fix = || {
-        let fish = scene.env.text("SHELL").is_some_and(|shell| shell.ends_with("fish"));
-        let (word, name) = if fish { ("source", "env.fish") } else { (".", "env") };
+        let fish = facts.env.text("SHELL").is_some_and(|shell| shell.ends_with("fish"));
+        let (command, name) = if fish { ("source", "env.fish") } else { (".", "env") };
         let file = paths.root().join(name);
         if file.is_file() {
-            format!("`codex-pool init` for new terminals; `{word} {}` for this one", quoted(&file))
+            format!("`codex-pool init` for new terminals; `{command} {}` for this one", quoted(&file))
         } else {
             format!("`codex-pool init`; or put {} first on PATH yourself", bin.display())
         }
     };
-    let found = all_on_path(scene.env);
+    let found = all_on_path(facts.env);
     let shim = found.iter().find(|(_, shim)| *shim);
     match (found.first(), shim) {
         (Some((first, true)), _) => match version_of_shim(first) {
@@ -78,7 +78,7 @@ fn path(scene: &Scene<'_>, paths: &PoolPaths) -> Check {
                     version.map_or_else(|| "which does not run".to_owned(), |v| format!("of version {v}"))
                 ),
             )
-            .fix(format!("remove it, so that {} comes first on PATH", bin.display())),
+            .advice(format!("remove it, so that {} comes first on PATH", bin.display())),
         },
         (Some((first, false)), Some((shim, _))) => Check::fail(
             ID,
@@ -88,11 +88,11 @@ fn path(scene: &Scene<'_>, paths: &PoolPaths) -> Check {
                 shim.display()
             ),
         )
-        .fix(fix()),
+        .advice(fix()),
         (Some((first, false)), None) => {
-            Check::fail(ID, format!("`codex` is {}; the shim is not on PATH", first.display())).fix(fix())
+            Check::fail(ID, format!("`codex` is {}; the shim is not on PATH", first.display())).advice(fix())
         }
-        (None, _) => Check::fail(ID, "there is no `codex` on PATH; the shim is not, either").fix(fix()),
+        (None, _) => Check::fail(ID, "there is no `codex` on PATH; the shim is not, either").advice(fix()),
     }
 }
 
@@ -100,14 +100,14 @@ fn quoted(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }
 
-/// The link through which the shim starts refreshes in the background.
+/// Checks the link through which the shim starts refreshes in the background.
 fn admin(paths: &PoolPaths) -> Check {
     const ID: &str = "codex-pool";
     let link = paths.admin_link();
     let Some(own) = programs::own_file() else {
         return Check::warn(ID, "the system does not tell where this codex-pool is");
     };
-    let missing = |why: String| Check::warn(ID, why).mend(Repair::AdminLink { target: own.clone() });
+    let missing = |why: String| Check::warn(ID, why).fix(Fix::LinkAdmin { target: own.clone() });
     match link.canonicalize() {
         Ok(there) if there == own => Check::ok(ID, format!("{} ({VERSION})", own.display())),
         Ok(there) => match probe::answer(Command::new(&there).arg("--version"), ANSWER) {
@@ -123,20 +123,16 @@ fn admin(paths: &PoolPaths) -> Check {
     }
 }
 
-fn codex(scene: &Scene<'_>) -> Vec<Check> {
+fn codex(facts: &Facts<'_>) -> Vec<Check> {
     const ID: &str = "codex";
-    let program = match &scene.program {
+    let program = match &facts.codex {
         Ok(program) => program,
-        Err(error) => {
-            let text = error.to_string();
-            let (what, fix) = text.split_once("; ").unwrap_or((&text, "`npm install -g @openai/codex`"));
-            return vec![Check::fail(ID, what).fix(fix)];
-        }
+        Err(error) => return vec![Check::error(ID, error.clone().into(), "`npm install -g @openai/codex`")],
     };
     let Some(version) = probe::version(program) else {
         return vec![
             Check::fail(ID, format!("{} does not say its version", program.display()))
-                .fix(format!("see what `{} --version` says", program.display())),
+                .advice(format!("see what `{} --version` says", program.display())),
         ];
     };
     let mut checks = vec![Check::ok(ID, format!("{} ({version})", program.display()))];
@@ -144,7 +140,7 @@ fn codex(scene: &Scene<'_>) -> Vec<Check> {
     checks
 }
 
-/// What Codex does, and from which version on (minor). The shim has an answer to each.
+/// What Codex does, and from which minor version on. The shim handles each.
 const TRAPS: [(u64, &str); 5] = [
     // It waits until the file is whole.
     (0, "auth.json written in place"),
@@ -157,11 +153,10 @@ const TRAPS: [(u64, &str); 5] = [
     // It starts the account that has them.
     (159, "`resume --last` blind to other accounts' sessions"),
 ];
-/// From this minor version on a running Codex can be noticed by its database, whoever started it.
+/// From this minor version on a running Codex can be seen by its database, however it was started.
 const SEEN_FROM: u64 = 140;
 
-/// The traps of this version, all of which the shim handles, and the one thing that it cannot do for
-/// old ones.
+/// Returns the traps of this version, all of which the shim handles, and what it cannot do for an old one.
 fn traps(version: &Version) -> Check {
     const ID: &str = "traps";
     let minor = if version.major > 0 { u64::MAX } else { version.minor };
@@ -169,10 +164,10 @@ fn traps(version: &Version) -> Check {
     let handled = format!("the shim handles what Codex {version} is known for: {}", known.join(", "));
     if minor < SEEN_FROM {
         let message = format!(
-            "{handled}. But one that was not started through the shim cannot be noticed, and may see its account \
-             switched"
+            "{handled}. But one that was not started through the shim cannot be seen, and its account may be switched \
+             while it runs"
         );
-        return Check::warn(ID, message).fix(codex_home::UPDATE_CODEX);
+        return Check::warn(ID, message).advice(main_home::UPDATE_CODEX);
     }
     Check::ok(ID, handled)
 }

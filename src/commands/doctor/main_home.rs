@@ -1,5 +1,5 @@
-//! The user's CODEX_HOME: what its `auth.json` holds, what Codex's own settings forbid, which account
-//! its background server answers as, and whether sessions of two accounts can run side by side.
+//! The main home: what its `auth.json` contains, what Codex's settings forbid, which account the background server
+//! answers as, and whether sessions of two accounts can run side by side.
 
 use std::path::Path;
 
@@ -13,65 +13,66 @@ use codex_pool_core::launch::candidates;
 use nix::unistd::{AccessFlags, access};
 
 use super::Check;
-use super::scene::{CodexHome, Place, Scene};
+use super::facts::{Facts, MainHomeFacts, PoolFacts};
 
 /// What helps against an old Codex.
 pub(super) const UPDATE_CODEX: &str = "`npm install -g @openai/codex`";
 
-pub(super) fn checks(scene: &Scene<'_>) -> Vec<Check> {
+pub(super) fn checks(facts: &Facts<'_>) -> Vec<Check> {
     const ID: &str = "codex-home";
-    let Some(place) = scene.place() else { return Vec::new() };
-    let codex_home = match &place.codex_home {
-        Ok(codex_home) => codex_home,
+    let Ok(folder) = facts.folder() else { return Vec::new() };
+    let main_home = match &folder.main_home {
+        Ok(main_home) => main_home,
         Err(NoMainHome::NoHome) => {
-            return vec![Check::fail(ID, "neither HOME nor CODEX_HOME is set").fix("set HOME")];
+            return vec![Check::fail(ID, "neither HOME nor CODEX_HOME is set").advice("set HOME")];
         }
         Err(NoMainHome::Absent(dir)) => {
             return vec![
                 Check::fail(
                     ID,
-                    format!("CODEX_HOME is {}, which is no folder; Codex refuses it", dir.display()),
+                    format!("CODEX_HOME is {}, which is not a directory; Codex refuses it", dir.display()),
                 )
-                .fix(format!("`mkdir -p '{}'`, or `unset CODEX_HOME`", dir.display())),
+                .advice(format!("`mkdir -p '{}'`, or `unset CODEX_HOME`", dir.display())),
             ];
         }
     };
-    if !place.exists() {
+    if facts.existing_folder().is_none() {
         return Vec::new();
     }
-    let dir = codex_home.ctx.main_home.dir();
+    let dir = main_home.ctx.main_home.dir();
     let mut checks = Vec::new();
     if dir.is_dir() && access(dir, AccessFlags::W_OK | AccessFlags::X_OK).is_err() {
         checks.push(
-            Check::fail(ID, format!("{} cannot be written, so the account there stays", dir.display())).fix(
-                format!("`chmod u+rwx '{}'`, or see whether its file system is read-only", dir.display()),
-            ),
+            Check::fail(ID, format!("{} cannot be written, so the account there stays", dir.display()))
+                .advice(format!(
+                    "`chmod u+rwx '{}'`, or see whether its file system is read-only",
+                    dir.display()
+                )),
         );
     } else {
         checks.push(Check::ok(ID, dir.display().to_string()));
     }
-    checks.push(auth_json(place, codex_home));
-    checks.push(credential_store(&codex_home.ctx.codex, dir));
-    checks.extend(restrictions(place, codex_home));
-    checks.extend(server(place, codex_home));
-    checks.push(parallel(scene, codex_home));
+    checks.push(auth_json(folder, main_home));
+    checks.push(credential_store(&main_home.ctx.codex, dir));
+    checks.extend(restrictions(folder, main_home));
+    checks.extend(server(folder, main_home));
+    checks.push(parallel(facts, main_home));
     checks
 }
 
-fn auth_json(place: &Place, codex_home: &CodexHome) -> Check {
+fn auth_json(folder: &PoolFacts, main_home: &MainHomeFacts) -> Check {
     const ID: &str = "auth.json";
-    let main_home = &codex_home.ctx.main_home;
-    let path = main_home.auth_json();
+    let path = main_home.ctx.main_home.auth_json();
     let file = path.display();
-    match &codex_home.shared {
-        HomeContent::Empty if place.accounts().is_empty() => {
+    match &main_home.content {
+        HomeContent::Empty if folder.accounts().is_empty() => {
             Check::ok(ID, format!("there is no {file}: Codex is not logged in"))
         }
         HomeContent::Empty => {
             Check::ok(ID, format!("there is no {file}; the next launch puts an account there"))
         }
         HomeContent::Account { id, .. } => {
-            let read = AuthFile::find(&place.paths, path.clone()).and_then(|file| file.read());
+            let read = AuthFile::find(&folder.paths, path.clone()).and_then(|file| file.read());
             let doc = read.ok().flatten().and_then(|bytes| AuthDoc::parse(bytes).ok());
             let mixed = doc.as_ref().is_some_and(|doc| doc.clone().corrected().bytes() != doc.bytes());
             if mixed {
@@ -79,9 +80,9 @@ fn auth_json(place: &Place, codex_home: &CodexHome) -> Check {
                     ID,
                     format!("{file} names another account than its token; the next launch puts it right"),
                 )
-                .fix("`codex-pool list` does it now");
+                .advice("`codex-pool list` does it now");
             }
-            match place.accounts().iter().find(|account| account.id == *id) {
+            match folder.accounts().iter().find(|account| account.id == *id) {
                 Some(account) => Check::ok(ID, format!("{file} holds {}", account.display())),
                 None => {
                     let email = doc.and_then(|doc| doc.email().map(str::to_owned));
@@ -93,7 +94,7 @@ fn auth_json(place: &Place, codex_home: &CodexHome) -> Check {
                             "{file} holds {whose} that is not in the pool yet; the next launch adopts it"
                         ),
                     )
-                    .fix("`codex-pool list` does it now")
+                    .advice("`codex-pool list` does it now")
                 }
             }
         }
@@ -103,17 +104,17 @@ fn auth_json(place: &Place, codex_home: &CodexHome) -> Check {
                 "{file} holds {kind}, which is never overwritten; the pool's accounts use homes of their own"
             ),
         )
-        .fix("`codex logout`, if you do not need that login"),
+        .advice("`codex logout`, if you do not need that login"),
         HomeContent::BeingWritten => {
-            Check::warn(ID, format!("{file} is being written just now")).fix("`codex-pool doctor` again")
+            Check::warn(ID, format!("{file} is being written just now")).advice("`codex-pool doctor` again")
         }
         HomeContent::Broken => Check::warn(
             ID,
             format!("{file} is not a whole auth.json; the next launch moves it to lost+found/"),
         )
-        .fix("start `codex`, or `codex-pool use --best`"),
+        .advice("start `codex`, or `codex-pool use --best`"),
         HomeContent::Unreadable(why) => {
-            Check::fail(ID, format!("{file} cannot be read ({why})")).fix(format!("see `ls -ld '{file}'`"))
+            Check::fail(ID, format!("{file} cannot be read ({why})")).advice(format!("see `ls -ld '{file}'`"))
         }
     }
 }
@@ -133,7 +134,7 @@ fn credential_store(codex: &CodexSettings, dir: &Path) -> Check {
                 "an administrator set cli_auth_credentials_store = \"{name}\": Codex does not read auth.json"
             ),
         )
-        .fix("ask the administrator for \"file\"; without it the pool has no effect");
+        .advice("ask the administrator for \"file\"; without it the pool has no effect");
     }
     Check::warn(
         ID,
@@ -142,25 +143,25 @@ fn credential_store(codex: &CodexSettings, dir: &Path) -> Check {
              their own login"
         ),
     )
-    .fix(format!(
+    .advice(format!(
         "set cli_auth_credentials_store = \"file\" in {}",
         dir.join("config.toml").display()
     ))
 }
 
-fn restrictions(place: &Place, codex_home: &CodexHome) -> Vec<Check> {
+fn restrictions(folder: &PoolFacts, main_home: &MainHomeFacts) -> Vec<Check> {
     const ID: &str = "restrictions";
-    let codex = &codex_home.ctx.codex;
+    let codex = &main_home.ctx.codex;
     let mut checks: Vec<Check> = codex
         .unreadable
         .iter()
         .map(|file| {
             Check::fail(ID, format!("Codex's {} cannot be read; Codex itself refuses it", file.display()))
-                .fix(format!("edit {}", file.display()))
+                .advice(format!("edit {}", file.display()))
         })
         .collect();
-    let Ok(pool) = &place.pool else { return checks };
-    let seen = candidates(pool.standings(), &place.processes.ledger, place.live(), codex, |id| {
+    let Ok(pool) = &folder.pool else { return checks };
+    let seen = candidates(pool.standings(), &folder.processes.ledger, folder.live(), codex, |id| {
         pool.credentials().has(id)
     });
     let excluded: Vec<&str> = seen.iter().filter(|c| !c.allowed).map(|c| &*c.standing.label).collect();
@@ -171,12 +172,12 @@ fn restrictions(place: &Place, codex_home: &CodexHome) -> Vec<Check> {
                 ID,
                 format!("{why} forbids every account of the pool here; Codex starts without a login"),
             )
-            .fix("`codex-pool add` an account that is allowed, or change the configuration"),
+            .advice("`codex-pool add` an account that is allowed, or change the configuration"),
         );
     } else if !excluded.is_empty() {
         checks.push(
             Check::warn(ID, format!("{why} forbids {} here, so they are not picked", excluded.join(", ")))
-                .fix("nothing, if that is meant"),
+                .advice("nothing, if that is meant"),
         );
     } else if checks.is_empty() {
         checks.push(Check::ok(ID, "Codex's configuration allows every account"));
@@ -184,45 +185,45 @@ fn restrictions(place: &Place, codex_home: &CodexHome) -> Vec<Check> {
     checks
 }
 
-/// The background servers: the main home's, and those of the accounts' own homes.
-fn server(place: &Place, codex_home: &CodexHome) -> Vec<Check> {
+/// Returns which account the background server of the main home answers as.
+fn server(folder: &PoolFacts, main_home: &MainHomeFacts) -> Vec<Check> {
     const ID: &str = "background-server";
-    let codex_home = &codex_home.ctx.main_home;
-    let Some(server) = BackgroundServer::of_home(codex_home.dir()) else {
+    let main_home = &main_home.ctx.main_home;
+    let Some(server) = BackgroundServer::of_home(main_home.dir()) else {
         return vec![Check::ok(ID, "none runs")];
     };
-    let memory = place.pool.as_ref().ok().and_then(|pool| pool.state().home(&codex_home.auth_json()));
+    let memory = folder.pool.as_ref().ok().and_then(|pool| pool.state().home(&main_home.auth_json()));
     let serves = memory.and_then(|memory| account_of_server(memory, &server));
     let pid = server.pid;
-    vec![match (&serves, place.live()) {
+    vec![match (&serves, folder.live()) {
         (Some(serves), Some(live)) if serves == live => {
-            Check::ok(ID, format!("pid {pid} answers as {}, which is live", place.label(serves)))
+            Check::ok(ID, format!("pid {pid} answers as {}, which is live", folder.label(serves)))
         }
         (serves, _) => {
-            let who = serves.as_ref().map_or("an unknown account", |id| place.label(id));
+            let who = serves.as_ref().map_or("an unknown account", |id| folder.label(id));
             Check::warn(
                 ID,
                 format!(
                     "pid {pid} still answers as {who}; the shim starts interfaces without it (--no-daemon)"
                 ),
             )
-            .fix("`codex app-server daemon restart`: interfaces on it go on as the live account")
+            .advice("`codex app-server daemon restart`: interfaces on it go on as the live account")
         }
     }]
 }
 
-fn parallel(scene: &Scene<'_>, codex_home: &CodexHome) -> Check {
+fn parallel(facts: &Facts<'_>, main_home: &MainHomeFacts) -> Check {
     const ID: &str = "parallel";
-    if scene.settings.parallel == Parallel::Off {
+    if facts.settings.parallel == Parallel::Off {
         return Check::ok(ID, "off: while a session runs, launches stay on its account");
     }
-    match own_home::possible(&codex_home.ctx.paths, &codex_home.ctx.main_home, &scene.env.temp_dir()) {
+    match own_home::possible(&main_home.ctx.paths, &main_home.ctx.main_home, &facts.env.temp_dir()) {
         Ok(()) => Check::ok(ID, "sessions of several accounts can run side by side"),
-        Err(why) => {
-            Check::warn(ID, format!("while a session runs, launches stay on its account, since {why}")).fix(
-                "set CODEX_POOL_HOME to a folder on CODEX_HOME's file system, outside the temporary folder",
-            )
-        }
+        Err(why) => Check::warn(
+            ID,
+            format!("while a session runs, launches stay on its account, since {why}"),
+        )
+        .advice("set CODEX_POOL_HOME to a folder on CODEX_HOME's file system, outside the temporary folder"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Settings, and variables that go past the pool.
+//! Settings, and variables that bypass the pool.
 
 use std::fs;
 
@@ -18,7 +18,7 @@ fn a_wrong_setting_is_named_with_its_file() {
 }
 
 #[test]
-fn variables_that_go_past_the_pool_are_named() {
+fn variables_that_bypass_the_pool_are_named() {
     let world = healthy();
     doctor(&world, &[]).well("environment");
     for (name, value) in [("CODEX_API_KEY", "k"), ("CODEX_ACCESS_TOKEN", "t"), ("CODEX_POOL", "off")] {

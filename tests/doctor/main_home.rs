@@ -80,7 +80,7 @@ fn restrictions_that_exclude_accounts_are_named() {
 fn a_codex_home_that_is_not_there_is_named() {
     let world = healthy();
     let diagnosis = diagnose(world.pool(&["doctor", "--json"]).env("CODEX_HOME", "/nowhere/codex"));
-    diagnosis.has("codex-home", "fail", "/nowhere/codex, which is no folder");
+    diagnosis.has("codex-home", "fail", "/nowhere/codex, which is not a directory");
     diagnosis.well("registry");
 }
 
