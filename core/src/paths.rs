@@ -59,6 +59,14 @@ impl PoolPaths {
     pub fn native_tried(&self, key: &str) -> PathBuf {
         self.root.join("native").join(format!("{key}.tried"))
     }
+    /// What was blanked in the logs of threads, a file for each.
+    pub fn blanked(&self) -> PathBuf {
+        self.root.join("blanked")
+    }
+    /// Who ran each thread last, a file for each.
+    pub fn threads(&self) -> PathBuf {
+        self.root.join("threads")
+    }
     /// The launch ledger.
     pub fn launches(&self) -> PathBuf {
         self.root.join("launches")

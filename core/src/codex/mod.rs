@@ -7,4 +7,5 @@ pub mod configuration;
 pub mod find;
 pub mod native_start;
 pub mod probe;
+pub mod rollout;
 pub mod threads;

@@ -33,7 +33,11 @@ pub struct RenewalLock(#[expect(dead_code, reason = "held, not read")] FileLock)
 impl FileLock {
     /// Takes the lock, waiting at most `wait`; `Ok(None)` if somebody else held it all the time.
     pub fn acquire(path: &Path, wait: Duration) -> io::Result<Option<FileLock>> {
-        let file = open(path)?;
+        FileLock::of(open(path)?, wait)
+    }
+
+    /// The same for a file that is open already.
+    pub(crate) fn of(file: File, wait: Duration) -> io::Result<Option<FileLock>> {
         let until = Instant::now() + wait;
         if try_lock(&file)? {
             return Ok(Some(FileLock { _file: file }));

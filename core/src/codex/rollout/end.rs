@@ -1,0 +1,507 @@
+//! How the last turn of a thread stands, by the events at the end of its log. [`LastTurn::after`] is pure; [`Reader`]
+//! follows a log that grows, and reads only what is new.
+//!
+//! What is a limit, and what only looks like one, was seen with the real Codex (0.140.0, 0.159.3, 0.169.0): 0.140 never
+//! says why a turn ended; a turn that is served from credits reports 100 % as well, and so does one that a broken network
+//! ends.
+
+use std::fs::File;
+use std::io;
+
+use memchr::memmem;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::scan::read_up_to;
+use crate::time;
+
+/// How much is in memory at once, bytes.
+const PIECE: usize = 64 << 10;
+/// The kind of an event stands in the line's first bytes.
+const HEAD: usize = 256;
+/// No event that counts is longer, except by the answer that it repeats.
+const EVENT: usize = 1 << 20;
+/// The last turn of a thread.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastTurn {
+    /// How it stands.
+    pub state: TurnState,
+    /// Codex's id of it.
+    pub turn_id: Option<String>,
+    /// When that became so, Unix nanoseconds by the clock of the machine that ran it.
+    pub at: i64,
+    /// The newest report of the main limit in this turn says that a window is full.
+    pub full: bool,
+    /// The same report says that there are credits, or no limits at all.
+    pub credits: bool,
+}
+
+/// How a turn stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TurnState {
+    /// It has no end yet. (Or never will: Codex was killed.)
+    InFlight,
+    /// It ended with an answer.
+    Answered,
+    /// It was interrupted.
+    Aborted,
+    /// It ended with the usage limit.
+    Limit,
+    /// It ended with an error of another kind whose words are the usage limit's.
+    LimitInWords,
+    /// The service would not take the history: it is bound to another account.
+    Foreign,
+    /// It ended with any other error.
+    Failed,
+    /// It ended without an answer, and nothing says why.
+    Unanswered {
+        /// Whether this Codex would have said why (0.159 and later).
+        would_say: bool,
+    },
+}
+
+/// Whether a turn ended with the usage limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndedByLimit {
+    /// It did.
+    Yes,
+    /// It did if the service says now that the account is at its limit.
+    Confirm,
+    /// It did not.
+    No,
+}
+
+impl LastTurn {
+    /// Whether this turn ended with the usage limit. `service` is whether Codex talks to OpenAI's own service, and not
+    /// to a model provider that the user has configured.
+    pub fn ended_by_limit(&self, service: bool) -> EndedByLimit {
+        // With credits one goes on beyond a full window; another provider has limits of its own.
+        let plain = service && !self.credits;
+        match self.state {
+            TurnState::Limit => EndedByLimit::Yes,
+            TurnState::LimitInWords if plain => EndedByLimit::Yes,
+            TurnState::Unanswered { would_say: false } if plain && self.full => EndedByLimit::Confirm,
+            _ => EndedByLimit::No,
+        }
+    }
+
+    /// The last turn, when `before` was it and the log goes on with this line (without its end).
+    pub fn after(before: Option<LastTurn>, line: &[u8]) -> Option<LastTurn> {
+        let Some(kind) = kind(line) else { return before };
+        let Ok(line) = serde_json::from_slice::<Line>(line) else { return before };
+        let (payload, would_say) = (line.payload, line.ordinal.is_some());
+        let turn = |before: Option<LastTurn>, state| {
+            let (id, full, credits) = before.map_or((None, false, false), |b| (b.turn_id, b.full, b.credits));
+            let at = time::parse_rfc3339_nanos(&line.timestamp).unwrap_or(0);
+            Some(LastTurn { state, turn_id: payload.turn_id.clone().or(id), at, full, credits })
+        };
+        match kind {
+            Kind::Started => turn(None, TurnState::InFlight),
+            Kind::Aborted => turn(before, TurnState::Aborted),
+            Kind::Complete => turn(before, payload.ending(would_say)),
+            // Other limits are those of single models.
+            Kind::Count => {
+                match payload.rate_limits.filter(|l| l.limit_id.as_deref().is_none_or(|id| id == "codex")) {
+                    Some(limits) => before.map(|turn| limits.in_turn(turn)),
+                    None => before,
+                }
+            }
+        }
+    }
+
+    /// The same for a line of which only the beginning is known, since it is longer than [`EVENT`]: the end of a turn is
+    /// that long only by the answer that it repeats.
+    fn after_long(before: Option<LastTurn>, head: &[u8]) -> Option<LastTurn> {
+        let turn = before?;
+        Some(if kind(head) == Some(Kind::Complete) {
+            LastTurn { state: TurnState::Answered, ..turn }
+        } else {
+            turn
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Started,
+    Complete,
+    Aborted,
+    Count,
+}
+
+/// How the line of an event begins, up to its kind.
+const EVENT_MSG: &[u8] = b"\"type\":\"event_msg\",\"payload\":{\"type\":\"";
+
+/// What kind of event a line is, if it is one that counts, by its beginning alone.
+fn kind(line: &[u8]) -> Option<Kind> {
+    let head = &line[..line.len().min(HEAD)];
+    let name = &head[memmem::find(head, EVENT_MSG)? + EVENT_MSG.len()..];
+    match name.split(|b| *b == b'"').next()? {
+        b"task_started" | b"turn_started" => Some(Kind::Started),
+        b"task_complete" | b"turn_complete" => Some(Kind::Complete),
+        b"turn_aborted" => Some(Kind::Aborted),
+        b"token_count" => Some(Kind::Count),
+        _ => None,
+    }
+}
+
+#[derive(Deserialize)]
+struct Line {
+    timestamp: String,
+    /// Written from 0.159 on, as is the error of a turn.
+    ordinal: Option<Value>,
+    payload: Payload,
+}
+
+#[derive(Deserialize)]
+struct Payload {
+    turn_id: Option<String>,
+    last_agent_message: Option<Value>,
+    error: Option<TurnError>,
+    rate_limits: Option<Limits>,
+}
+
+#[derive(Deserialize)]
+struct TurnError {
+    #[serde(default)]
+    message: String,
+    /// A word, or an object with one field.
+    codex_error_info: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Limits {
+    limit_id: Option<String>,
+    primary: Option<Window>,
+    secondary: Option<Window>,
+    credits: Option<Credits>,
+}
+
+#[derive(Deserialize)]
+struct Window {
+    used_percent: f64,
+}
+
+#[derive(Deserialize)]
+struct Credits {
+    #[serde(default)]
+    has_credits: bool,
+    #[serde(default)]
+    unlimited: bool,
+}
+
+impl Payload {
+    fn ending(&self, would_say: bool) -> TurnState {
+        match &self.error {
+            Some(error) => error.state(),
+            None if self.last_agent_message.is_some() => TurnState::Answered,
+            None => TurnState::Unanswered { would_say },
+        }
+    }
+}
+
+impl TurnError {
+    fn state(&self) -> TurnState {
+        let info = self.codex_error_info.as_ref().and_then(Value::as_str);
+        let says = |words: &str| self.message.contains(words);
+        if info == Some("usage_limit_exceeded") {
+            TurnState::Limit
+        } else if says("encrypted content") && says("could not be") {
+            TurnState::Foreign
+        } else if matches!(info, Some("other" | "rate_limit_exceeded"))
+            && (says("usage limit has been reached") || says("hit your usage limit"))
+        {
+            TurnState::LimitInWords
+        } else {
+            TurnState::Failed
+        }
+    }
+}
+
+impl Limits {
+    fn in_turn(&self, turn: LastTurn) -> LastTurn {
+        let full = |window: &Option<Window>| window.as_ref().is_some_and(|w| w.used_percent >= 100.0);
+        LastTurn {
+            full: full(&self.primary) || full(&self.secondary),
+            credits: self.credits.as_ref().is_some_and(|c| c.has_credits || c.unlimited),
+            ..turn
+        }
+    }
+}
+
+/// The last turn of a log.
+///
+/// # Errors
+/// What reading says.
+pub fn last_turn(log: &File) -> io::Result<Option<LastTurn>> {
+    let mut reader = Reader::default();
+    reader.read(log)?;
+    Ok(reader.turn)
+}
+
+/// Follows a log. The first read begins at the last turn; later ones at what is new.
+#[derive(Debug, Default, Clone)]
+pub struct Reader {
+    turn: Option<LastTurn>,
+    /// Where the first line begins that has not been read; a line without its end has not.
+    at: Option<u64>,
+}
+
+impl Reader {
+    /// The last turn, as of the last read.
+    pub fn turn(&self) -> Option<&LastTurn> {
+        self.turn.as_ref()
+    }
+
+    /// Reads what is new in the log.
+    ///
+    /// # Errors
+    /// What reading says; what was read before stays.
+    pub fn read(&mut self, log: &File) -> io::Result<()> {
+        let size = log.metadata()?.len();
+        if self.at.is_none_or(|at| at > size) {
+            // New to us, or another file than before.
+            *self = Reader { turn: None, at: Some(last_start(log, size)?) };
+        }
+        let mut at = self.at.unwrap_or(0);
+        let mut piece = vec![0; PIECE];
+        while at < size {
+            let read = read_up_to(log, &mut piece, at, size)?;
+            let Some(last) = memchr::memrchr(b'\n', &piece[..read]) else {
+                let Some(end) = line_end(log, at + read as u64, size)? else { break };
+                self.long_line(log, &piece[..read], at, end)?;
+                at = end + 1;
+                self.at = Some(at);
+                continue;
+            };
+            for line in piece[..last].split(|b| *b == b'\n') {
+                self.turn = LastTurn::after(self.turn.take(), line);
+            }
+            at += last as u64 + 1;
+            self.at = Some(at);
+        }
+        Ok(())
+    }
+
+    /// A line longer than a piece, of which the beginning is given.
+    fn long_line(&mut self, log: &File, head: &[u8], at: u64, end: u64) -> io::Result<()> {
+        if kind(head).is_none() {
+            return Ok(());
+        }
+        let length = end - at;
+        self.turn = if length > EVENT as u64 {
+            LastTurn::after_long(self.turn.take(), head)
+        } else {
+            let mut line = vec![0; length as usize];
+            let read = read_up_to(log, &mut line, at, end)?;
+            LastTurn::after(self.turn.take(), &line[..read])
+        };
+        Ok(())
+    }
+}
+
+/// Where the line ends that goes on at `at`, if it does.
+fn line_end(log: &File, mut at: u64, size: u64) -> io::Result<Option<u64>> {
+    let mut piece = vec![0; PIECE];
+    while at < size {
+        let read = read_up_to(log, &mut piece, at, size)?;
+        if let Some(end) = memchr::memchr(b'\n', &piece[..read]) {
+            return Ok(Some(at + end as u64));
+        }
+        if read == 0 {
+            break;
+        }
+        at += read as u64;
+    }
+    Ok(None)
+}
+
+/// Where the line begins that says that the last turn began; 0 if none does.
+fn last_start(log: &File, size: u64) -> io::Result<u64> {
+    let started = memmem::Finder::new(b"\"payload\":{\"type\":\"task_started\"");
+    let mut piece = vec![0; PIECE];
+    let mut end = size;
+    loop {
+        // The beginning of the line belongs to the piece as well as what is looked for.
+        let start = end.saturating_sub((PIECE - HEAD) as u64);
+        let read = read_up_to(log, &mut piece, start, size)?;
+        let lines = &piece[..read];
+        if let Some(found) = started.find_iter(lines).last() {
+            let begins = memchr::memrchr(b'\n', &lines[..found]).map(|newline| newline + 1);
+            match begins {
+                Some(begins) => return Ok(start + begins as u64),
+                None if start == 0 => return Ok(0),
+                // Its line begins in the piece before.
+                None => {}
+            }
+        }
+        if start == 0 {
+            return Ok(0);
+        }
+        end = (start + HEAD as u64).min(end - 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Seek, SeekFrom, Write};
+    use std::path::Path;
+
+    /// The last lines of a real log, recorded against the stand-in service.
+    fn recorded(version: &str, case: &str) -> String {
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/rollouts/ends");
+        let path = data.join(version).join(format!("{case}.jsonl"));
+        std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    }
+
+    fn fold(text: &str) -> Option<LastTurn> {
+        text.lines().fold(None, |turn, line| LastTurn::after(turn, line.as_bytes()))
+    }
+
+    fn file(text: &[u8]) -> File {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(text).unwrap();
+        file
+    }
+
+    #[test]
+    fn turns_end_as_they_really_did() {
+        use TurnState::*;
+        let silent = Unanswered { would_say: false };
+        // Case, its state, whether a window was full, and whether that is a limit: 0.140, then later ones.
+        let cases = [
+            ("answered", Answered, Answered, false, EndedByLimit::No, EndedByLimit::No),
+            ("first", silent, Limit, true, EndedByLimit::Confirm, EndedByLimit::Yes),
+            ("mid-turn", silent, Limit, true, EndedByLimit::Confirm, EndedByLimit::Yes),
+            ("cut", silent, Limit, true, EndedByLimit::Confirm, EndedByLimit::Yes),
+            ("stream", silent, LimitInWords, true, EndedByLimit::Confirm, EndedByLimit::Yes),
+            ("stream-rate", silent, LimitInWords, true, EndedByLimit::Confirm, EndedByLimit::Yes),
+            ("foreign", silent, Foreign, false, EndedByLimit::No, EndedByLimit::No),
+            ("credits", Answered, Answered, true, EndedByLimit::No, EndedByLimit::No),
+            ("network", silent, Failed, true, EndedByLimit::No, EndedByLimit::No),
+            ("aborted", Aborted, Aborted, false, EndedByLimit::No, EndedByLimit::No),
+            ("unanswered", silent, Unanswered { would_say: true }, false, EndedByLimit::No, EndedByLimit::No),
+        ];
+        for (case, old, new, full, old_limit, new_limit) in cases {
+            for (version, state, limit) in
+                [("0.140.0", old, old_limit), ("0.159.3", new, new_limit), ("0.169.0", new, new_limit)]
+            {
+                let text = recorded(version, case);
+                let turn = fold(&text).unwrap();
+                assert_eq!((turn.state, turn.full), (state, full), "{version} {case}");
+                assert_eq!(turn.ended_by_limit(true), limit, "{version} {case}");
+                assert_eq!(turn.credits, case == "credits" || case == "network", "{version} {case}");
+                let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+                assert_eq!(turn.turn_id.as_deref(), last["payload"]["turn_id"].as_str(), "{version} {case}");
+                assert_eq!(Some(turn.at), time::parse_rfc3339_nanos(last["timestamp"].as_str().unwrap()));
+
+                let (before, _) = text.trim_end().rsplit_once('\n').unwrap();
+                assert_eq!(fold(before).unwrap().state, InFlight, "{version} {case}, before its end");
+            }
+        }
+    }
+
+    #[test]
+    fn with_another_provider_or_credits_only_the_plain_word_counts() {
+        let plain = fold(&recorded("0.169.0", "mid-turn")).unwrap();
+        assert_eq!(plain.ended_by_limit(false), EndedByLimit::Yes);
+        for (version, case) in [("0.169.0", "stream"), ("0.140.0", "mid-turn")] {
+            let turn = fold(&recorded(version, case)).unwrap();
+            assert_eq!(turn.ended_by_limit(false), EndedByLimit::No, "{version}");
+            assert_eq!(
+                LastTurn { credits: true, ..turn }.ended_by_limit(true),
+                EndedByLimit::No,
+                "{version}"
+            );
+        }
+        assert_eq!(LastTurn { credits: true, ..plain }.ended_by_limit(true), EndedByLimit::Yes);
+    }
+
+    #[test]
+    fn the_limit_of_a_single_model_is_another() {
+        let text =
+            recorded("0.140.0", "mid-turn").replace(r#""limit_id":"codex""#, r#""limit_id":"codex_tiny""#);
+        assert_eq!(fold(&text).unwrap().ended_by_limit(true), EndedByLimit::No);
+        let old = recorded("0.140.0", "mid-turn").replace(r#""limit_id":"codex","#, "");
+        assert_eq!(fold(&old).unwrap().ended_by_limit(true), EndedByLimit::Confirm);
+    }
+
+    #[test]
+    fn a_new_turn_forgets_the_one_before() {
+        let text = recorded("0.159.3", "mid-turn") + &recorded("0.159.3", "answered");
+        let turn = fold(&text).unwrap();
+        assert_eq!((turn.state, turn.full), (TurnState::Answered, false));
+        let text = recorded("0.159.3", "answered") + recorded("0.159.3", "stream").lines().next().unwrap();
+        assert_eq!(fold(&text).unwrap().state, TurnState::InFlight);
+    }
+
+    #[test]
+    fn garbage_and_other_lines_change_nothing() {
+        let good = fold(&recorded("0.169.0", "mid-turn"));
+        for line in [
+            "",
+            "{",
+            "garbage",
+            r#"{"timestamp":"t","type":"event_msg","payload":{"type":"task_complete""#,
+            r#"{"timestamp":"t","type":"response_item","payload":{"type":"task_started"}}"#,
+            r#"{"timestamp":"t","type":"event_msg","payload":{"type":"agent_message","message":"\"type\":\"event_msg\",\"payload\":{\"type\":\"task_started\""}}"#,
+        ] {
+            assert_eq!(LastTurn::after(good.clone(), line.as_bytes()), good, "{line}");
+        }
+        assert_eq!(fold("x\ny"), None);
+    }
+
+    #[test]
+    fn a_log_is_read_from_its_last_turn_on_however_far_back_that_began() {
+        let filler = |length: usize| {
+            format!(
+                "{{\"timestamp\":\"t\",\"type\":\"response_item\",\"payload\":{{\"type\":\"x\",\"o\":\"{}\"}}}}\n",
+                "o".repeat(length)
+            )
+        };
+        let ended = recorded("0.169.0", "mid-turn");
+        let (start, rest) = ended.split_once('\n').unwrap();
+        for length in [0, 100, PIECE - 300, PIECE - HEAD, PIECE, 5 * PIECE] {
+            let between = format!("{}\n{}{}{}", start, filler(length), filler(10), rest);
+            let text = [recorded("0.169.0", "stream"), filler(length), between, filler(length)].concat();
+            let turn = last_turn(&file(text.as_bytes())).unwrap().unwrap();
+            assert_eq!(turn.state, TurnState::Limit, "{length}");
+            let begins = text.rfind("\"task_started\"").unwrap();
+            let line = text[..begins].rfind('\n').unwrap() as u64 + 1;
+            assert_eq!(last_start(&file(text.as_bytes()), text.len() as u64).unwrap(), line, "{length}");
+        }
+        assert_eq!(last_turn(&file(b"")).unwrap(), None);
+    }
+
+    #[test]
+    fn a_log_is_followed_as_it_grows() {
+        let text = recorded("0.169.0", "mid-turn");
+        let mut log = file(b"");
+        let mut reader = Reader::default();
+        for (at, byte) in text.bytes().enumerate() {
+            log.write_all(&[byte]).unwrap();
+            if at % 7 == 0 || byte == b'\n' {
+                reader.read(&log).unwrap();
+            }
+        }
+        assert_eq!(reader.turn().unwrap().state, TurnState::Limit);
+        assert_eq!(reader.turn(), fold(&text).as_ref());
+        // Another, shorter log at the same place.
+        log.set_len(0).unwrap();
+        log.seek(SeekFrom::Start(0)).unwrap();
+        log.write_all(recorded("0.140.0", "aborted").as_bytes()).unwrap();
+        reader.read(&log).unwrap();
+        assert_eq!(reader.turn().unwrap().state, TurnState::Aborted);
+    }
+
+    #[test]
+    fn an_end_with_a_long_answer_is_an_end() {
+        for length in [PIECE, EVENT + PIECE] {
+            let answer = "a".repeat(length);
+            let text = recorded("0.169.0", "answered").replace("done by alice", &answer);
+            let turn = last_turn(&file(text.as_bytes())).unwrap().unwrap();
+            assert_eq!(turn.state, TurnState::Answered, "{length}");
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! A thread's session log, beyond its first line: how its last turn ended, and what in it is bound to the account that
+//! ran it.
+
+mod blank;
+mod end;
+mod lexer;
+mod line;
+mod record;
+mod scan;
+mod writer_lock;
+
+pub use blank::{Blanked, NotBlanked, Quiet, blank, complete, restore};
+pub use end::{EndedByLimit, LastTurn, Reader, TurnState, last_turn};
+pub use writer_lock::{Taken, WriterLock};
+
+#[cfg(test)]
+mod tests;
