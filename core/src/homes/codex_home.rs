@@ -13,8 +13,12 @@ use crate::process::ProcessId;
 
 /// The file that names the main home, beside the homes over it.
 pub(super) const MAIN_HOME_FILE: &str = ".base";
+/// The first home without an account over a main home. Others have a number behind it.
+const WITHOUT_ACCOUNT: &str = "empty";
+/// The beginning of the name of a login home. Its process follows.
+const LOGIN: &str = "login-";
 
-/// A folder that serves as CODEX_HOME. Two are equal if they are the same folder.
+/// A folder that serves as CODEX_HOME. Two homes are equal if their folders are.
 #[derive(Debug, Clone)]
 pub struct CodexHome {
     dir: PathBuf,
@@ -152,11 +156,7 @@ impl CodexHome {
     }
 }
 
-const WITHOUT_ACCOUNT: &str = "empty";
-
-const LOGIN: &str = "login-";
-
-/// `inside`: the path of the home below the folder of all homes, `<key>/<name>`.
+/// Returns the kind of a home by its path below the folder of all homes, `<key>/<name>`.
 fn kind_inside_pool(inside: &Path) -> HomeKind {
     let mut names = inside.components().skip(1);
     let (name, deeper) = (names.next(), names.next());

@@ -221,7 +221,7 @@ impl Launch<'_> {
         self.request.env
     }
 
-    /// Returns the real Codex.
+    /// Returns the real Codex. `run --program` needs it only to stop a background server, and looks for it then.
     fn codex(&self) -> Option<&Path> {
         self.codex.get_or_init(|| find::find(self.env(), self.settings, None).ok()).as_deref()
     }
@@ -381,5 +381,30 @@ impl Locked<'_> {
             return None;
         }
         self.pool.registry().get(&id).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn codex_is_looked_for_once_per_launch() {
+        let dir = tempfile::tempdir().unwrap();
+        let codex = dir.path().join("codex");
+        std::fs::write(&codex, "#!/bin/sh\n").unwrap();
+        std::fs::set_permissions(&codex, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let env = Env::of(&[("PATH", dir.path().to_str().unwrap())], dir.path(), 0);
+        let (argv0, args, settings) = (OsStr::new("codex"), Vec::new(), Settings::default());
+        let request =
+            Request { env: &env, argv0, args: &args, own: None, named: None, best: false, program: None };
+        let call = argv::parse(&args);
+        let (request, settings, call) = (&request, &settings, &call);
+        let launch =
+            Launch { request, settings, call, is_codex: true, codex: OnceCell::new(), unknown: None };
+        assert_eq!(launch.codex(), Some(&*codex));
+        std::fs::remove_file(&codex).unwrap();
+        assert_eq!(launch.codex(), Some(&*codex), "it is not looked for again");
     }
 }
