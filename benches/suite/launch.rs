@@ -59,6 +59,7 @@ pub(crate) fn figures(programs: &Programs) -> Vec<Figure> {
 /// Runs them all, round by round.
 fn measure(programs: &Programs) -> Vec<Kind> {
     let (ten, thousand) = (programs.ten().clone(), programs.thousand().clone());
+    let hundred = programs.pool("hundred", 100);
     let busy = programs.pool("busy", 10);
     // Somebody sits in the main home, so that another account gets its home.
     let mut sitting = busy.sleeper();
@@ -86,7 +87,8 @@ fn measure(programs: &Programs) -> Vec<Kind> {
             command.env("CODEX_POOL_ACCOUNT", "user5");
             command
         }),
-        kind("pick, 1000 accounts", Some(4.0), move || thousand.launch(&["exec", "hi"])),
+        kind("pick, 100 accounts", Some(2.0), move || hundred.launch(&["exec", "hi"])),
+        kind("pick, 1000 accounts", Some(8.0), move || thousand.launch(&["exec", "hi"])),
     ];
     for round in 0..WARM_UP + RUNS {
         for kind in &mut kinds {

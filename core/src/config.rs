@@ -187,14 +187,10 @@ impl Settings {
 
     /// How many Plus accounts this plan is worth.
     pub fn weight(&self, plan: Option<&str>) -> f64 {
-        let plan = plan.unwrap_or("").to_lowercase();
-        let own = self.weights.iter().find(|(name, _)| *name == plan).map(|(_, weight)| *weight);
-        own.unwrap_or(match plan.as_str() {
-            "free" => 0.1,
-            "go" => 0.3,
-            "pro" => 10.0,
-            _ => 1.0,
-        })
+        const BUILT_IN: [(&str, f64); 3] = [("free", 0.1), ("go", 0.3), ("pro", 10.0)];
+        let named = |name: &str| plan.unwrap_or_default().eq_ignore_ascii_case(name);
+        let own = self.weights.iter().map(|(name, weight)| (name.as_str(), *weight));
+        own.chain(BUILT_IN).find(|(name, _)| named(name)).map_or(1.0, |(_, weight)| weight)
     }
 }
 

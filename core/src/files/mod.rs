@@ -10,7 +10,8 @@ pub use atomic::{
 pub(crate) use atomic::{adopt_owner, refuse_leading_root_astray, refuse_target_of_others};
 pub use lock::{FileLock, PoolLock, RenewalLock};
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, Read, Seek};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -19,55 +20,41 @@ use std::path::Path;
 /// # Errors
 /// What the system says; `FileTooLarge` beyond the limit. A FIFO or device does not block: it is
 /// opened non-blocking and refused.
-pub fn read_small(path: &Path, limit: u64) -> std::io::Result<Option<Vec<u8>>> {
+pub fn read_small(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
     let open = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
     let file = match open {
         Ok(file) => file,
-        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound) => return Ok(None),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound) => return Ok(None),
         Err(e) => return Err(e),
     };
     read_open(&file, limit).map(Some)
 }
 
 /// Reads an open file of at most `limit` bytes from its start.
-pub fn read_open(file: &std::fs::File, limit: u64) -> std::io::Result<Vec<u8>> {
-    use std::os::unix::fs::FileExt;
+///
+/// # Errors
+/// As [`read_small`].
+pub fn read_open(mut file: &File, limit: u64) -> io::Result<Vec<u8>> {
     let meta = file.metadata()?;
     if !meta.is_file() {
-        return Err(std::io::Error::other("not a regular file"));
+        return Err(io::Error::other("not a regular file"));
     }
     if meta.len() > limit {
-        return Err(std::io::ErrorKind::FileTooLarge.into());
+        return Err(io::ErrorKind::FileTooLarge.into());
     }
-    // One read for the whole and one that finds the end: the file may be changing under us.
-    let mut bytes = vec![0; meta.len() as usize + 1];
-    let mut filled = 0;
-    loop {
-        let n = match file.read_at(&mut bytes[filled..], filled as u64) {
-            Ok(n) => n,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(e) => return Err(e),
-        };
-        filled += n;
-        // Less than was asked for, yet as much as the file had: that is the end.
-        let end = n == 0 || filled < bytes.len() && filled as u64 >= meta.len();
-        if end || filled as u64 > limit {
-            break;
-        }
-        if filled == bytes.len() {
-            bytes.resize(filled * 2, 0);
-        }
-    }
-    if filled as u64 > limit {
-        return Err(std::io::ErrorKind::FileTooLarge.into());
-    }
-    bytes.truncate(filled);
-    Ok(bytes)
+    file.rewind()?;
+    read_into(Vec::with_capacity(meta.len() as usize + 1), file, limit)
 }
 
 /// Reads all of a stream up to `limit` bytes.
-pub fn read_stream(stream: impl Read, limit: u64) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    stream.take(limit + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > limit { Err(std::io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
+///
+/// # Errors
+/// `FileTooLarge` beyond the limit; else what the system says.
+pub fn read_stream(stream: impl Read, limit: u64) -> io::Result<Vec<u8>> {
+    read_into(Vec::new(), stream, limit)
+}
+
+fn read_into(mut bytes: Vec<u8>, stream: impl Read, limit: u64) -> io::Result<Vec<u8>> {
+    stream.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
 }
