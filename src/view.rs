@@ -111,10 +111,10 @@ pub(crate) fn of_pool(
     live: Option<&AccountId>,
     now: i64,
 ) -> Vec<AccountView> {
-    let candidates = candidates(pool.standings(), ledger, live, &ctx.codex, |id| pool.credentials().has(id));
+    let candidates = candidates(pool, ledger, live, &ctx.codex, |id| pool.credentials().has(id));
     let pin = pool.state().pin.as_ref();
     let ranking = pick(&candidates, now, &ctx.settings);
-    let is_pinned = |r: &Ranked| pin == Some(&candidates[r.index].standing.id) && r.usable();
+    let is_pinned = |r: &Ranked| pin == Some(&candidates[r.index].account.id) && r.usable();
     let next = ranking.iter().position(is_pinned).or_else(|| ranking.iter().position(Ranked::eligible));
     let view = |(place, ranked): (usize, Ranked)| {
         let candidate = &candidates[ranked.index];

@@ -19,7 +19,6 @@ pub mod process;
 pub mod references;
 pub mod removal;
 pub mod renewal;
-pub mod standing;
 pub mod store;
 pub mod text;
 pub mod time;

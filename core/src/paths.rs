@@ -39,10 +39,6 @@ impl PoolPaths {
     pub fn usage(&self) -> PathBuf {
         self.root.join("usage.json")
     }
-    /// What launches look at of the two before, of a large pool.
-    pub fn standings(&self) -> PathBuf {
-        self.root.join("standings")
-    }
     /// Pin, homes, marks.
     pub fn state(&self) -> PathBuf {
         self.root.join("state.json")

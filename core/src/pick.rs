@@ -3,11 +3,10 @@
 
 use std::cmp::Ordering;
 
-use crate::account::{AccountKind, AuthState};
+use crate::account::{Account, AccountKind, AuthState};
 use crate::config::{Policy, Settings};
-use crate::standing::Standing;
 use crate::time::human_duration;
-use crate::usage::{FIVE_HOURS, Quota, WEEK, longest, of_length};
+use crate::usage::{FIVE_HOURS, Usage, WEEK, longest, of_length};
 
 /// How many 5-hour windows a week holds: about 6, as seen on Plus accounts.
 const WINDOWS_PER_WEEK: f64 = 6.0;
@@ -17,8 +16,10 @@ const PER_SESSION: f64 = 10.0;
 /// One account as the pick sees it.
 #[derive(Debug, Clone)]
 pub struct Candidate<'a> {
-    /// What registry and usage say of it.
-    pub standing: &'a Standing,
+    /// What the registry says of it.
+    pub account: &'a Account,
+    /// Its newest usage, if any.
+    pub usage: Option<&'a Usage>,
     /// Whether the pool (or its home) holds its credentials.
     pub has_credentials: bool,
     /// Whether Codex's own restrictions allow it here.
@@ -27,6 +28,13 @@ pub struct Candidate<'a> {
     pub sessions: usize,
     /// Whether it holds the main home.
     pub live: bool,
+}
+
+impl Candidate<'_> {
+    /// Its plan: the usage answer's, else the token's.
+    fn plan(&self) -> Option<&str> {
+        self.usage.and_then(|usage| usage.plan.as_deref()).or(self.account.plan.as_deref())
+    }
 }
 
 /// How good an account is, best first.
@@ -171,8 +179,8 @@ pub fn pick(candidates: &[Candidate<'_>], now: i64, settings: &Settings) -> Vec<
             .cmp(&b.tier)
             .then_with(|| inside_tier(a, b, settings.policy, ca.live, cb.live))
             .then_with(|| cb.live.cmp(&ca.live))
-            .then_with(|| ca.standing.label.cmp(&cb.standing.label))
-            .then_with(|| ca.standing.id.cmp(&cb.standing.id))
+            .then_with(|| ca.account.label.cmp(&cb.account.label))
+            .then_with(|| ca.account.id.cmp(&cb.account.id))
     };
     ranking.sort_unstable_by(order);
     keep_live(&mut ranking, candidates, settings);
@@ -223,18 +231,17 @@ fn assess(index: usize, c: &Candidate<'_>, now: i64, settings: &Settings) -> Ran
         reset: i64::MAX,
         reason: Reason::Disabled,
     };
-    let quota = c.standing.quota.as_ref();
-    let known = quota.filter(|quota| quota.known(now));
-    if let Some(quota) = known {
-        measure(&mut ranked, quota, c, now, settings);
+    let known = c.usage.filter(|usage| usage.known(now));
+    if let Some(usage) = known {
+        measure(&mut ranked, usage, c, now, settings);
     }
     (ranked.tier, ranked.reason) = if let Some(reason) = excluded(c, settings) {
         (Tier::Excluded, reason)
-    } else if c.standing.kind == AccountKind::ApiKey {
+    } else if c.account.kind == AccountKind::ApiKey {
         (Tier::ApiKey, Reason::ApiKey)
-    } else if let Some(quota) = known {
-        tier(&mut ranked, quota, now, settings)
-    } else if quota.is_some() {
+    } else if let Some(usage) = known {
+        tier(&mut ranked, usage, now, settings)
+    } else if c.usage.is_some() {
         (Tier::Unknown, Reason::Stale)
     } else {
         (Tier::Unknown, Reason::NeverFetched)
@@ -244,13 +251,13 @@ fn assess(index: usize, c: &Candidate<'_>, now: i64, settings: &Settings) -> Ran
 
 fn excluded(c: &Candidate<'_>, settings: &Settings) -> Option<Reason> {
     // What a name or a pin overrules comes last: it must not hide what they cannot.
-    match c.standing.auth {
+    match c.account.auth.state {
         AuthState::ReauthRequired => Some(Reason::ReauthRequired),
         AuthState::WorkspaceRemoved => Some(Reason::WorkspaceRemoved),
         _ if !c.has_credentials => Some(Reason::NoCredentials),
         _ if !c.allowed => Some(Reason::Forbidden),
-        _ if !c.standing.enabled => Some(Reason::Disabled),
-        _ if c.standing.kind == AccountKind::ApiKey && !settings.api_key_fallback => {
+        _ if !c.account.enabled => Some(Reason::Disabled),
+        _ if c.account.kind == AccountKind::ApiKey && !settings.api_key_fallback => {
             Some(Reason::ApiKeyNotPicked)
         }
         _ => None,
@@ -258,18 +265,18 @@ fn excluded(c: &Candidate<'_>, settings: &Settings) -> Option<Reason> {
 }
 
 /// Room and urgency, as far as usage tells.
-fn measure(ranked: &mut Ranked, quota: &Quota, c: &Candidate<'_>, now: i64, settings: &Settings) {
-    let least = quota
+fn measure(ranked: &mut Ranked, usage: &Usage, c: &Candidate<'_>, now: i64, settings: &Settings) {
+    let least = usage
         .windows
         .iter()
         .map(|w| w.left_percent(now) * (WINDOWS_PER_WEEK * w.window_seconds as f64 / WEEK as f64).max(1.0))
         .fold(f64::INFINITY, f64::min);
-    ranked.room = Some(if quota.unlimited {
+    ranked.room = Some(if usage.unlimited() {
         f64::INFINITY
     } else {
-        least * settings.weight(c.standing.plan.as_deref()) - PER_SESSION * c.sessions as f64
+        least * settings.weight(c.plan()) - PER_SESSION * c.sessions as f64
     });
-    if let Some(longest) = longest(&quota.windows) {
+    if let Some(longest) = longest(&usage.windows) {
         let left = longest.left_percent(now);
         let until_reset = match longest.resets_at {
             Some(at) if at > now => at.saturating_sub(now),
@@ -278,19 +285,19 @@ fn measure(ranked: &mut Ranked, quota: &Quota, c: &Candidate<'_>, now: i64, sett
         ranked.urgency = left / 100.0 / until_reset as f64;
         ranked.left.0 = left;
     }
-    if let Some(short) = of_length(&quota.windows, FIVE_HOURS) {
+    if let Some(short) = of_length(&usage.windows, FIVE_HOURS) {
         ranked.left.1 = short.left_percent(now);
         ranked.starts_window = !short.running(now);
     }
 }
 
-fn tier(ranked: &mut Ranked, quota: &Quota, now: i64, settings: &Settings) -> (Tier, Reason) {
+fn tier(ranked: &mut Ranked, usage: &Usage, now: i64, settings: &Settings) -> (Tier, Reason) {
     let room = ranked.room.unwrap_or(0.0);
-    if quota.unlimited {
+    if usage.unlimited() {
         return (Tier::Room, Reason::Unlimited);
     }
-    if let Some(until) = quota.exhausted_until(now) {
-        if quota.has_credits {
+    if let Some(until) = usage.exhausted_until(now) {
+        if usage.has_credits() {
             return (Tier::Credits, Reason::Credits);
         }
         ranked.reset = until.unwrap_or(i64::MAX);

@@ -19,11 +19,10 @@ use codex_pool_core::paths::PoolPaths;
 use codex_pool_core::pick::{Candidate, pick};
 use codex_pool_core::process::ProcessId;
 use codex_pool_core::references;
-use codex_pool_core::standing::Standing;
 use codex_pool_core::store::{Credentials, Registry, State, path_key, path_of_key};
 use codex_pool_core::text::deceives;
 use codex_pool_core::usage::session_log::newest_limits;
-use codex_pool_core::usage::{Source, Usage, UsageCache, UsageEntry, Window};
+use codex_pool_core::usage::{Source, Usage, UsageCache, Window};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -337,17 +336,13 @@ proptest! {
     #[test]
     fn the_pick_ranks_everybody_whatever_the_order(usages in vec(proptest::option::of(usage()), 1..6), live in 0..6_usize, now in a_time()) {
         let accounts: Vec<Account> = (0..usages.len()).map(|at| account(at, &format!("a{at}"), "x")).collect();
-        let standing = |(account, usage): (&Account, &Option<Usage>)| {
-            Standing::new(account, Some(&UsageEntry { usage: usage.clone(), ..UsageEntry::default() }))
-        };
-        let standings: Vec<Standing> = accounts.iter().zip(&usages).map(standing).collect();
-        let candidates: Vec<Candidate<'_>> = standings.iter().enumerate().map(|(at, standing)| Candidate {
-            standing, has_credentials: true, allowed: true, sessions: at, live: at == live,
+        let candidates: Vec<Candidate<'_>> = accounts.iter().zip(&usages).enumerate().map(|(at, (account, usage))| Candidate {
+            account, usage: usage.as_ref(), has_credentials: true, allowed: true, sessions: at, live: at == live,
         }).collect();
         let settings = Settings::default();
         let ranking = pick(&candidates, now, &settings);
         let ids = |candidates: &[Candidate<'_>], ranking: &[codex_pool_core::pick::Ranked]| -> Vec<AccountId> {
-            ranking.iter().map(|r| candidates[r.index].standing.id.clone()).collect()
+            ranking.iter().map(|r| candidates[r.index].account.id.clone()).collect()
         };
         let mut indexes: Vec<usize> = ranking.iter().map(|r| r.index).collect();
         indexes.sort_unstable();

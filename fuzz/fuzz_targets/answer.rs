@@ -12,8 +12,7 @@ fuzz_target!(|bytes: &[u8]| {
     for window in &usage.windows {
         assert!((0.0..=100.0).contains(&window.used_percent) && window.window_seconds > 0);
     }
-    let quota = usage.quota();
-    let _ = (quota.known(now), quota.exhausted_until(now), longest(&quota.windows).map(|w| w.left_percent(now)));
+    let _ = (usage.known(now), usage.exhausted_until(now), longest(&usage.windows).map(|w| w.left_percent(now)));
     let shown = usage.plan.iter().chain(usage.extra.iter().map(|extra| &extra.name));
     assert!(!shown.into_iter().any(|text| text.chars().any(deceives)));
 });

@@ -3,7 +3,7 @@
 
 use codex_pool_core::config::Settings;
 use codex_pool_core::paths::PoolPaths;
-use codex_pool_core::usage::{Usage, UsageCache, longest};
+use codex_pool_core::usage::{UsageCache, longest};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -14,9 +14,9 @@ fuzz_target!(|bytes: &[u8]| {
     let (now, settings) = (1_800_000_000, Settings::default());
     for entry in cache.accounts.values() {
         let _ = (entry.poll().due_at(&settings, now), entry.may_renew(&settings, now), entry.error());
-        if let Some(quota) = entry.usage.as_ref().map(Usage::quota) {
-            let left = longest(&quota.windows).map(|w| w.left_percent(now));
-            let _ = (quota.known(now), quota.exhausted_until(now), left);
+        if let Some(usage) = &entry.usage {
+            let left = longest(&usage.windows).map(|w| w.left_percent(now));
+            let _ = (usage.known(now), usage.exhausted_until(now), left);
         }
     }
 });

@@ -25,11 +25,10 @@ const ENVIRONMENT: [(&str, &str); 10] = [
 ];
 
 /// Files, below the pool's folder unless they begin with a tilde.
-const FILES: [(&str, &str); 11] = [
+const FILES: [(&str, &str); 10] = [
     ("accounts.json", "The accounts, without their credentials."),
     ("auth/", "Each account's credentials, readable by you alone."),
     ("usage.json", "What was last known of the limits; a cache."),
-    ("standings", "What launches look at of a large pool; a cache."),
     ("state.json", "The pin, and what each home held when last seen."),
     ("native/", "What npm's launchers of Codex start, so that it starts without Node; a cache."),
     ("config.toml", "Settings; optional."),

@@ -114,10 +114,10 @@ fn wanted(ctx: &Context, open: &OpenPool, args: &UseArgs) -> Result<AccountId> {
         return Ok(account.id.clone());
     }
     let has = |id: &AccountId| open.pool.credentials().has(id);
-    let candidates = candidates(open.pool.standings(), &open.processes.ledger, open.live(), &ctx.codex, has);
+    let candidates = candidates(&open.pool, &open.processes.ledger, open.live(), &ctx.codex, has);
     let ranking = pick(&candidates, open.now, &ctx.settings);
     match ranking.first().filter(|r| r.eligible()) {
-        Some(best) => Ok(candidates[best.index].standing.id.clone()),
+        Some(best) => Ok(candidates[best.index].account.id.clone()),
         None => {
             Err(Error::of(ErrorKind::NoUsableAccount, "no account can be used").hint("see `codex-pool why`"))
         }

@@ -9,7 +9,6 @@ mod files;
 mod finding;
 mod homes;
 mod inheritance;
-mod large;
 mod migration;
 mod parallel;
 mod pick;

@@ -15,7 +15,7 @@ use testkit::{Cmd, Output, needs};
 
 use crate::lab::Lab;
 use crate::random::Random;
-use crate::scenarios::{INDEXED, LARGE, LAUNCH, PARALLEL, REFRESH, Scenario, USE};
+use crate::scenarios::{LAUNCH, LEFT, PARALLEL, REFRESH, Scenario, USE};
 
 /// A call to be failed: which, the how-manieth of a thread, and how.
 #[derive(Clone, Debug)]
@@ -314,9 +314,8 @@ fn codex_starts_and_nothing_is_lost_whichever_call_of_a_launch_in_a_home_fails()
 }
 
 #[test]
-fn codex_starts_and_nothing_is_lost_whichever_call_of_a_launch_in_a_large_pool_fails() {
-    sweep(LARGE, Some(12));
-    sweep(INDEXED, Some(12));
+fn codex_starts_and_nothing_is_lost_whichever_call_of_a_launch_after_others_fails() {
+    sweep(LEFT, Some(12));
 }
 
 #[test]
@@ -342,10 +341,9 @@ fn every_call_of_a_launch_in_a_home() {
 }
 
 #[test]
-#[ignore = "minutes: every call of a launch in a large pool, see docs/proof.md"]
-fn every_call_of_a_launch_in_a_large_pool() {
-    sweep(LARGE, None);
-    sweep(INDEXED, None);
+#[ignore = "minutes: every call of a launch after others, see docs/proof.md"]
+fn every_call_of_a_launch_after_others() {
+    sweep(LEFT, None);
 }
 
 #[test]

@@ -1,8 +1,5 @@
 //! What the commands whose system calls are failed find: worlds, laid out anew for each blow.
 
-use std::fs::{self, File};
-use std::time::{Duration, SystemTime};
-
 use testkit::Running;
 use testkit::backend::LoginSpec;
 
@@ -37,36 +34,18 @@ fn rotate(world: &Lab) {
     world.write_live(&backend.auth_json("carol"));
 }
 
-/// The same in a pool so large that launches keep an index of it, which is yet to be made.
-fn large(world: &Lab) -> Option<Running> {
-    rotated(world);
-    lengthen(world);
-    None
-}
-
-/// The same with an index, which is true until tokens are found that sessions have rotated: Carol's, and that of the
-/// pick, in a home that was in use until a moment ago.
-fn indexed(world: &Lab) -> Option<Running> {
+/// The same after launches that saw older tokens: Carol's, and those of the pick, which are in a home that was in use
+/// until a moment ago.
+fn left(world: &Lab) -> Option<Running> {
     world.reset(&LoginSpec::default());
-    lengthen(world);
     let carol = hold(world, "carol");
     world.exec_as("alice").run().ok();
     let home = world.documents().into_iter().find(|path| path.starts_with(world.pool_home().join("homes")));
     drop(carol);
-    // As if the launch had been some seconds after the last change.
-    let index = File::options().write(true).open(world.pool_home().join("standings")).expect("an index");
-    index.set_modified(SystemTime::now() + Duration::from_secs(5)).expect("date it ahead");
     rotate(world);
     let newest = world.backend().auth_json_with("alice", &LoginSpec::expires_in(6 * 86_400));
     world.write_private(&home.expect("Alice's home"), &newest);
     None
-}
-
-/// Makes the registry as long as that of some hundred accounts.
-fn lengthen(world: &Lab) {
-    let registry = world.pool_home().join("accounts.json");
-    let text = fs::read_to_string(&registry).expect("a registry");
-    world.write_private(&registry, &format!("{text:40000}"));
 }
 
 /// The same as the first, while a session of Carol runs in the main home: the pick gets a home of its own.
@@ -95,9 +74,7 @@ pub(crate) const LAUNCH: Scenario = Scenario {
     args: &["exec", "--skip-git-repo-check", "hi"],
 };
 
-pub(crate) const LARGE: Scenario = Scenario { prepare: large, ..LAUNCH };
-
-pub(crate) const INDEXED: Scenario = Scenario { prepare: indexed, ..LAUNCH };
+pub(crate) const LEFT: Scenario = Scenario { prepare: left, ..LAUNCH };
 
 pub(crate) const PARALLEL: Scenario = Scenario { prepare: occupied, ..LAUNCH };
 

@@ -132,7 +132,7 @@ pub fn reconcile(lock: &PoolLock, pool: &mut Pool, home: &CodexHome, now: i64) -
     };
     if let Some((id, _)) = &remembered
         && stored.as_deref() == Some(bytes.as_slice())
-        && pool.standings().get(id).is_some()
+        && pool.registry().get(id).is_some()
     {
         return Ok(HomeContent::Account { id: id.clone(), stale: false });
     }
@@ -145,7 +145,7 @@ pub fn reconcile(lock: &PoolLock, pool: &mut Pool, home: &CodexHome, now: i64) -
     let doc = doc.corrected();
     let id = doc.id().clone();
     let ours = remembered.filter(|(account, _)| *account == id).map(|(_, hash)| hash);
-    if ours.as_ref() == Some(&hash) && pool.standings().get(&id).is_some() {
+    if ours.as_ref() == Some(&hash) && pool.registry().get(&id).is_some() {
         // The home is as we left it, so the pool's copy has changed: to a newer one, unless it was damaged or replaced
         // by a backup. One of the same second is a renewal, whatever else it says.
         let stored = stored.clone().and_then(|bytes| AuthDoc::parse(bytes).ok());

@@ -15,7 +15,6 @@ use crate::ledger::Ledger;
 use crate::pick::{Candidate, Ranked, Reason, Tier, pick};
 use crate::pool::Pool;
 use crate::references;
-use crate::standing::{Standing, Standings};
 
 /// The account and the home that were chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +76,7 @@ impl Launch<'_> {
                 choice => {
                     if let Choice::Account(id) = &choice
                         && self.call.target == Target::Picked
-                        && locked.pool.standings().accounts.len() > 1
+                        && locked.pool.registry().accounts.len() > 1
                     {
                         lines.push(Line::Switched(format!(
                             "what you pick goes on as {}",
@@ -94,8 +93,8 @@ impl Launch<'_> {
     fn against(&self, locked: &Locked<'_>, id: &AccountId) -> Option<String> {
         let (pool, ledger, now) = (&locked.pool, &locked.processes.ledger, self.env().now);
         let has = |id: &AccountId| pool.credentials().has(id);
-        let mut alone = candidates(pool.standings(), ledger, locked.live(), locked.codex_settings, has);
-        alone.retain(|candidate| candidate.standing.id == *id);
+        let mut alone = candidates(pool, ledger, locked.live(), locked.codex_settings, has);
+        alone.retain(|candidate| candidate.account.id == *id);
         let ranking = pick(&alone, now, self.settings);
         let against = |r: &&Ranked| !r.eligible() || r.tier == Tier::Exhausted;
         ranking.first().filter(against).map(|ranked| ranked.explain(now))
@@ -112,10 +111,10 @@ impl Launch<'_> {
         let now = self.env().now;
         let (pool, ledger) = (&locked.pool, &locked.processes.ledger);
         let has = |id: &AccountId| !missing.contains(id);
-        let candidates = candidates(pool.standings(), ledger, locked.live(), locked.codex_settings, has);
+        let candidates = candidates(pool, ledger, locked.live(), locked.codex_settings, has);
         let ranking = pick(&candidates, now, self.settings);
-        let place = |id: &AccountId| ranking.iter().find(|r| candidates[r.index].standing.id == *id);
-        let label = |ranked: &Ranked| &*candidates[ranked.index].standing.label;
+        let place = |id: &AccountId| ranking.iter().find(|r| candidates[r.index].account.id == *id);
+        let label = |ranked: &Ranked| &*candidates[ranked.index].account.label;
         let whose = match owner {
             Owner::Account(id) | Owner::Perhaps(id) => place(id),
             _ => None,
@@ -141,7 +140,7 @@ impl Launch<'_> {
                 if let Some(whose) = whose.filter(|w| w.index != pin.index) {
                     lines.push(goes_on(label(whose), label(pin), "another account is pinned"));
                 }
-                return Choice::Account(candidates[pin.index].standing.id.clone());
+                return Choice::Account(candidates[pin.index].account.id.clone());
             }
             Some(pin) => lines.push(Line::Wrong(format!(
                 "the pinned account {} cannot be used ({}); picking another",
@@ -160,7 +159,7 @@ impl Launch<'_> {
                 }
                 _ => Line::Verbose(format!("{}, whose session it is", label(whose))),
             });
-            return Choice::Account(candidates[whose.index].standing.id.clone());
+            return Choice::Account(candidates[whose.index].account.id.clone());
         }
         let best = ranking.first().filter(|r| r.eligible());
         let instead = match best {
@@ -196,24 +195,25 @@ impl Launch<'_> {
             )));
         }
         lines.push(Line::Verbose(format!("{}: {}", label(best), best.explain(now))));
-        Choice::Account(candidates[best.index].standing.id.clone())
+        Choice::Account(candidates[best.index].account.id.clone())
     }
 }
 
 /// Returns whether Codex leaves the login of this account alone here. A login that is not the pool's is the user's own
 /// affair.
 pub(super) fn may_be_used(locked: &Locked<'_>, id: Option<&AccountId>) -> bool {
-    let standing = id.and_then(|id| locked.pool.standings().get(id));
-    standing
-        .is_none_or(|standing| allowed(locked.codex_settings, standing.kind, standing.account_id.as_deref()))
+    let account = id.and_then(|id| locked.pool.registry().get(id));
+    account.is_none_or(|account| allowed(locked.codex_settings, account))
 }
 
 /// Returns the line that says why no account can be picked. An empty pool needs none.
 fn none_usable(ranking: &[Ranked], candidates: &[Candidate<'_>], now: i64) -> Option<Line> {
     let first = ranking.first()?;
-    let label = &candidates[first.index].standing.label;
+    let label = &candidates[first.index].account.label;
     // An API key or a disabled account that is live is the user's own choice.
-    if candidates.iter().any(|c| c.live && c.has_credentials && c.allowed && c.standing.auth == AuthState::Ok)
+    if candidates
+        .iter()
+        .any(|c| c.live && c.has_credentials && c.allowed && c.account.auth.state == AuthState::Ok)
     {
         return None;
     }
@@ -226,7 +226,7 @@ fn none_usable(ranking: &[Ranked], candidates: &[Candidate<'_>], now: i64) -> Op
 
 /// Returns the account that was asked for by name.
 fn named(locked: &Locked<'_>, name: &str) -> Result<AccountId> {
-    let account = references::resolve(&locked.pool.readable()?.accounts, name)?;
+    let account = references::resolve(&locked.pool.registry().accounts, name)?;
     usable_by_name(&locked.pool, locked.codex_settings, account)?;
     Ok(account.id.clone())
 }
@@ -251,7 +251,7 @@ pub fn usable_by_name(pool: &Pool, codex: &CodexSettings, account: &Account) -> 
             refuse("has no credentials in the pool").hint(format!("`codex-pool reauth {}`", account.label))
         );
     }
-    if !allowed(codex, account.kind, account.account_id.as_deref()) {
+    if !allowed(codex, account) {
         return Err(refuse(
             "is forbidden here by Codex's configuration (forced_login_method, forced_chatgpt_workspace_id)",
         ));
@@ -259,31 +259,32 @@ pub fn usable_by_name(pool: &Pool, codex: &CodexSettings, account: &Account) -> 
     Ok(())
 }
 
-/// Returns whether Codex's configuration allows a login here. `account_id`: its workspace.
-fn allowed(codex: &CodexSettings, kind: AccountKind, account_id: Option<&str>) -> bool {
-    match kind {
+/// Returns whether Codex's configuration allows an account here.
+fn allowed(codex: &CodexSettings, account: &Account) -> bool {
+    match account.kind {
         AccountKind::ApiKey => codex.allows_api_key(),
-        AccountKind::Chatgpt => codex.allows_chatgpt(account_id.unwrap_or("")),
+        AccountKind::Chatgpt => codex.allows_chatgpt(account.account_id.as_deref().unwrap_or("")),
     }
 }
 
 /// Returns the accounts as the pick sees them. `live`: the account in the main home. `has_credentials`: whether the
 /// pool has the document of an account.
 pub fn candidates<'a>(
-    standings: &'a Standings,
+    pool: &'a Pool,
     ledger: &Ledger,
     live: Option<&AccountId>,
     codex: &CodexSettings,
     has_credentials: impl Fn(&AccountId) -> bool,
 ) -> Vec<Candidate<'a>> {
-    let candidate = |standing: &'a Standing| Candidate {
-        standing,
-        has_credentials: has_credentials(&standing.id),
-        allowed: allowed(codex, standing.kind, standing.account_id.as_deref()),
-        sessions: ledger.sessions(&standing.id),
-        live: live == Some(&standing.id),
+    let candidate = |account: &'a Account| Candidate {
+        account,
+        usage: pool.usage().usage(&account.id),
+        has_credentials: has_credentials(&account.id),
+        allowed: allowed(codex, account),
+        sessions: ledger.sessions(&account.id),
+        live: live == Some(&account.id),
     };
-    standings.accounts.iter().map(candidate).collect()
+    pool.registry().accounts.iter().map(candidate).collect()
 }
 
 /// Returns the folder of the databases of a main home: Codex's `sqlite_home`, else CODEX_SQLITE_HOME, else the main

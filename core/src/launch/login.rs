@@ -91,7 +91,7 @@ impl Launch<'_> {
                 nested::session(self.env(), locked).map_or_else(|| main_home.clone(), |(home, _)| home)
             );
         };
-        let registry = locked.pool.readable().map_err(Trouble::Named)?;
+        let registry = locked.pool.registry();
         let account = references::resolve(&registry.accounts, name).map_err(Trouble::Named)?;
         let id = account.id.clone();
         if locked.live() == Some(&id) {

@@ -274,7 +274,6 @@ impl Launch<'_> {
         if let Err(error) = locked.pool.commit(&locked.lock) {
             lines.push(Line::Wrong(error.to_string()));
         }
-        locked.pool.index(&locked.lock);
         let renew = locked.account_to_renew(placement?, env.now);
         let due = locked.due;
         let learn =
@@ -303,7 +302,7 @@ impl Launch<'_> {
         let (mut waited_for_codex, mut waited_for_usage) = (false, false);
         loop {
             let lock = lock_pool(paths)?;
-            let mut pool = Pool::open_for_launch(&lock, paths, env.now)?;
+            let mut pool = Pool::open(&lock, paths, env.now)?;
             homes::rediscover_lost(&lock, &mut pool, env.now)?;
             let processes = Processes::read(Some(&lock), paths, env.now);
             login::undo_interrupted(&lock, &mut pool, &processes, env.now)?;
@@ -320,7 +319,7 @@ impl Launch<'_> {
                 continue;
             }
             learn_from_logs(&mut pool, &lock, &processes.ledger, main_home.dir(), env.now);
-            let mut due = refresh_child::due(pool.standings(), self.settings, env.now);
+            let mut due = refresh_child::due(pool.registry(), pool.usage(), self.settings, env.now);
             if due == Due::Wait && !waited_for_usage && self.named().is_none() {
                 // Noted before the wait, so that the next launch does not repeat a wait in vain.
                 pool.usage_mut().no_wait_until = Some(env.now + NO_WAIT);
@@ -364,7 +363,7 @@ impl Locked<'_> {
 
     /// Returns the label of an account, for messages.
     fn label_of<'a>(&'a self, id: &'a AccountId) -> &'a str {
-        self.pool.standings().get(id).map_or(id.as_str(), |standing| &standing.label)
+        self.pool.registry().get(id).map_or(id.as_str(), |account| &account.label)
     }
 
     /// Returns the account of a launch if its tokens must be renewed before Codex starts on them.

@@ -11,8 +11,8 @@ use crate::auth_doc::AuthDoc;
 use crate::config::Settings;
 use crate::env::{Env, names};
 use crate::paths::PoolPaths;
-use crate::standing::{Standing, Standings};
-use crate::usage::NO_WAIT;
+use crate::store::Registry;
+use crate::usage::{NO_WAIT, UsageCache};
 
 /// An access token with less time left is renewed before Codex starts on it, seconds.
 pub(super) const TOKEN_WAITS_BELOW: i64 = 600;
@@ -31,15 +31,15 @@ pub(super) enum Due {
 }
 
 /// Returns what is due for the accounts that may be picked.
-pub(super) fn due(standings: &Standings, settings: &Settings, now: i64) -> Due {
-    let pickable = |standing: &&Standing| {
-        standing.enabled
-            && standing.kind == AccountKind::Chatgpt
-            && !matches!(standing.auth, AuthState::ReauthRequired | AuthState::WorkspaceRemoved)
+pub(super) fn due(registry: &Registry, usage: &UsageCache, settings: &Settings, now: i64) -> Due {
+    let pickable = |account: &&Account| {
+        account.enabled
+            && account.kind == AccountKind::Chatgpt
+            && !matches!(account.auth.state, AuthState::ReauthRequired | AuthState::WorkspaceRemoved)
     };
-    let mut polls = standings.accounts.iter().filter(pickable).map(|standing| &standing.poll);
+    let mut polls = registry.accounts.iter().filter(pickable).map(|account| usage.poll(&account.id));
     let waited =
-        standings.no_wait_until.is_some_and(|until| (1..=NO_WAIT).contains(&(until.saturating_sub(now))));
+        usage.no_wait_until.is_some_and(|until| (1..=NO_WAIT).contains(&(until.saturating_sub(now))));
     if !settings.background_refresh || !polls.clone().any(|poll| poll.due(settings, now)) {
         Due::Nothing
     } else if !waited && polls.all(|poll| poll.older_than(settings.max_stale, now)) {
@@ -105,53 +105,55 @@ mod tests {
 
     const NOW: i64 = 1_000_000;
 
-    fn standing(label: &str, fetched_ago: Option<i64>) -> Standing {
-        let account = Account {
-            id: AccountId::of_chatgpt(label, "w"),
-            label: label.to_owned(),
-            kind: AccountKind::Chatgpt,
-            email: None,
-            user_id: None,
-            account_id: None,
-            plan: None,
-            enabled: true,
-            added_at: 0,
-            updated_at: 0,
-            auth: AuthStatus::default(),
-            former_ids: Vec::new(),
-        };
-        let usage = fetched_ago.map(|ago| Usage {
-            fetched_at: NOW - ago,
-            source: Source::Api,
-            limit_reached: false,
-            windows: Vec::new(),
-            credits: None,
-            plan: None,
-            extra: Vec::new(),
-        });
-        Standing::new(&account, Some(&UsageEntry { usage, ..UsageEntry::default() }))
+    /// Two accounts, and how many seconds ago the usage of each was fetched.
+    fn pool(fetched_ago: [Option<i64>; 2]) -> (Registry, UsageCache) {
+        let (mut registry, mut usage) = (Registry::default(), UsageCache::default());
+        for (label, ago) in ["a", "b"].into_iter().zip(fetched_ago) {
+            let id = AccountId::of_chatgpt(label, "w");
+            registry.accounts.push(Account {
+                id: id.clone(),
+                label: label.to_owned(),
+                kind: AccountKind::Chatgpt,
+                email: None,
+                user_id: None,
+                account_id: None,
+                plan: None,
+                enabled: true,
+                added_at: 0,
+                updated_at: 0,
+                auth: AuthStatus::default(),
+                former_ids: Vec::new(),
+            });
+            let fetched = ago.map(|ago| Usage {
+                fetched_at: NOW - ago,
+                source: Source::Api,
+                limit_reached: false,
+                windows: Vec::new(),
+                credits: None,
+                plan: None,
+                extra: Vec::new(),
+            });
+            usage.accounts.insert(id, UsageEntry { usage: fetched, ..UsageEntry::default() });
+        }
+        (registry, usage)
     }
 
     #[test]
-    fn a_launch_waits_only_if_all_data_is_stale_and_no_launch_waited_in_vain() {
-        let settings = Settings::default();
-        let mut all = Standings {
-            accounts: vec![standing("a", None), standing("b", Some(1_801))],
-            no_wait_until: None,
-        };
-        let asks = |all: &Standings| due(all, &settings, NOW);
+    fn a_launch_waits_only_if_everything_is_stale_and_nobody_waited_in_vain() {
+        let asks =
+            |(registry, usage): &(Registry, UsageCache)| due(registry, usage, &Settings::default(), NOW);
+        let mut all = pool([None, Some(1_801)]);
         assert_eq!(asks(&all), Due::Wait);
-        assert_eq!(asks(&Standings::default()), Due::Nothing);
+        assert_eq!(asks(&(Registry::default(), UsageCache::default())), Due::Nothing);
         for (until, asked) in
             [(NOW + NO_WAIT, Due::Background), (NOW, Due::Wait), (NOW + 10 * NO_WAIT, Due::Wait)]
         {
-            all.no_wait_until = Some(until);
+            all.1.no_wait_until = Some(until);
             assert_eq!(asks(&all), asked, "{}", until - NOW);
         }
-        all.accounts[1] = standing("b", Some(1_799));
-        assert_eq!(asks(&all), Due::Background, "one is of use");
-        all.accounts[0].auth = AuthState::ReauthRequired;
-        all.accounts[1] = standing("b", Some(300));
+        assert_eq!(asks(&pool([None, Some(1_799)])), Due::Background, "one is of use");
+        let mut all = pool([None, Some(300)]);
+        all.0.accounts[0].auth.state = AuthState::ReauthRequired;
         assert_eq!(asks(&all), Due::Nothing);
     }
 }

@@ -84,7 +84,7 @@ fn creator(locked: &Locked<'_>, thread: &ThreadMeta) -> Owner {
         return then.or_else(|| last_in(locked, &thread.cwd, false)).map_or(Owner::Unknown, Owner::Perhaps);
     };
     let id = AccountId::of_chatgpt(user, account);
-    if locked.pool.standings().get(&id).is_some() { Owner::Account(id) } else { Owner::NotInPool }
+    if locked.pool.registry().get(&id).is_some() { Owner::Account(id) } else { Owner::NotInPool }
 }
 
 /// Returns the account of the last launch in a folder. `interactive`: of the last interface, if there was one.
@@ -96,7 +96,7 @@ fn last_in(locked: &Locked<'_>, folder: &Path, interactive: bool) -> Option<Acco
 
 /// Returns the account if it is in the pool.
 fn known(locked: &Locked<'_>, id: &AccountId) -> Option<AccountId> {
-    locked.pool.standings().get(id).map(|standing| standing.id.clone())
+    locked.pool.registry().get(id).map(|account| account.id.clone())
 }
 
 /// Returns the home of the process that has the thread open for writing.

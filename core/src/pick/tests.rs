@@ -1,8 +1,8 @@
 //! The rules of the pick, sentence by sentence, and what holds for any accounts whatever.
 
 use super::*;
-use crate::account::{Account, AccountId, AuthStatus};
-use crate::usage::{Credits, Source, Usage, UsageEntry, Window};
+use crate::account::{AccountId, AuthStatus};
+use crate::usage::{Credits, Source, Window};
 
 const NOW: i64 = 1_000_000;
 const HOUR: i64 = 3600;
@@ -83,17 +83,21 @@ impl Given {
     fn live(self) -> Given {
         self.with(|g| g.live = true)
     }
+
+    fn candidate(&self) -> Candidate<'_> {
+        Candidate {
+            account: &self.account,
+            usage: self.usage.as_ref(),
+            has_credentials: self.has_credentials,
+            allowed: self.allowed,
+            sessions: self.sessions,
+            live: self.live,
+        }
+    }
 }
 
 fn rank(accounts: &[Given], settings: &Settings) -> Vec<Ranked> {
-    let entry = |g: &Given| UsageEntry { usage: g.usage.clone(), ..UsageEntry::default() };
-    let standings: Vec<Standing> =
-        accounts.iter().map(|g| Standing::new(&g.account, Some(&entry(g)))).collect();
-    let candidate = |(g, standing): (&Given, _)| {
-        let Given { has_credentials, allowed, sessions, live, .. } = *g;
-        Candidate { standing, has_credentials, allowed, sessions, live }
-    };
-    let candidates: Vec<Candidate<'_>> = accounts.iter().zip(&standings).map(candidate).collect();
+    let candidates: Vec<Candidate<'_>> = accounts.iter().map(Given::candidate).collect();
     pick(&candidates, NOW, settings)
 }
 

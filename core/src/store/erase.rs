@@ -33,7 +33,7 @@ pub fn erase(lock: &PoolLock, paths: &PoolPaths, id: &AccountId) -> Result<()> {
         usage.save(lock, paths)?;
     }
     let stored = paths.auth(id);
-    for path in [files::temp_name(&stored), stored, paths.standings()] {
+    for path in [files::temp_name(&stored), stored] {
         files::remove_file(&path).map_err(|e| Error::io("remove", &path, &e))?;
     }
     files::sync_dir(paths.root()).map_err(|e| Error::io("write", paths.root(), &e))

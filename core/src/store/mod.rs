@@ -3,7 +3,6 @@
 
 mod credentials;
 mod erase;
-mod index;
 mod lost_found;
 mod registry;
 mod state;
@@ -11,7 +10,6 @@ mod v1;
 
 pub use credentials::{Credentials, Settled};
 pub use erase::erase;
-pub(crate) use index::Sources;
 pub use lost_found::{LostFound, Why};
 pub use registry::{REGISTRY_VERSION, Registry};
 pub use state::{FolderRecord, HomeRecord, Mark, MarkKind, ServerRecord, State, path_key, path_of_key};

@@ -158,7 +158,7 @@ impl Attempt {
 }
 
 /// When an attempt was made, as far as the next one depends on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Timing {
     /// When it was begun, Unix seconds.
     at: i64,
@@ -184,7 +184,7 @@ impl Timing {
 }
 
 /// What decides when an account's usage is asked for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Poll {
     /// When the newest data was fetched, Unix seconds.
     fetched_at: Option<i64>,

@@ -90,8 +90,8 @@ fn certain<'a>(
     };
     // The reset of the longest window tells accounts apart, where it is known and running.
     let reset_of = |id: &AccountId| {
-        let quota = known(id).map(Usage::quota).filter(|quota| quota.known(at))?;
-        let window = of_length(&quota.windows, mark.0)?;
+        let usage = known(id).filter(|usage| usage.known(at))?;
+        let window = of_length(&usage.windows, mark.0)?;
         window.running(at).then_some(window.resets_at?)
     };
     let own = reset_of(&account.id);
@@ -465,7 +465,7 @@ mod tests {
         let usage = &found[0].1;
         assert_eq!(usage.windows.iter().map(Window::name).collect::<Vec<_>>(), ["5h", "1week", "30day"]);
         assert_eq!((usage.plan.as_deref(), usage.source), (Some("plus"), Source::SessionLog));
-        assert_eq!(usage.quota().exhausted_until(NOW), Some(Some(NOW - 40 + 600)));
+        assert_eq!(usage.exhausted_until(NOW), Some(Some(NOW - 40 + 600)));
         lab.known[0].as_mut().unwrap().fetched_at = NOW - 40;
         assert_eq!(lab.learn(&[(0, 60)], 0), [("alice".to_owned(), 100.0)], "as new, and fuller: later");
         lab.known[0] = Some(usage.clone());

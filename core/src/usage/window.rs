@@ -123,35 +123,16 @@ fn exactly<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Window>, D:
 }
 
 impl Usage {
-    /// What of it decides whether and when the account can work.
-    pub fn quota(&self) -> Quota {
-        let credits = self.credits.as_ref();
-        Quota {
-            fetched_at: self.fetched_at,
-            limit_reached: self.limit_reached,
-            has_credits: credits.is_some_and(|c| c.has_credits),
-            unlimited: credits.is_some_and(|c| c.unlimited),
-            windows: self.windows.clone(),
-        }
+    /// Whether paid credits go on after the windows are used up.
+    pub fn has_credits(&self) -> bool {
+        self.credits.as_ref().is_some_and(|credits| credits.has_credits)
     }
-}
 
-/// What of one account's usage decides whether and when it can work.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Quota {
-    /// When it was fetched, Unix seconds.
-    pub fetched_at: i64,
-    /// The service says that the limit is reached.
-    pub limit_reached: bool,
-    /// Paid credits go on after the windows are used up.
-    pub has_credits: bool,
-    /// There is no limit.
-    pub unlimited: bool,
-    /// The account's windows, shortest first.
-    pub windows: Vec<Window>,
-}
+    /// Whether there is no limit.
+    pub fn unlimited(&self) -> bool {
+        self.credits.as_ref().is_some_and(|credits| credits.unlimited)
+    }
 
-impl Quota {
     /// Whether the data still says something: at most a day old, and not past its longest reset.
     pub fn known(&self, now: i64) -> bool {
         now.saturating_sub(self.fetched_at) <= 86_400

@@ -161,10 +161,9 @@ fn restrictions(folder: &PoolFacts, main_home: &MainHomeFacts) -> Vec<Check> {
         })
         .collect();
     let Ok(pool) = &folder.pool else { return checks };
-    let seen = candidates(pool.standings(), &folder.processes.ledger, folder.live(), codex, |id| {
-        pool.credentials().has(id)
-    });
-    let excluded: Vec<&str> = seen.iter().filter(|c| !c.allowed).map(|c| &*c.standing.label).collect();
+    let seen =
+        candidates(pool, &folder.processes.ledger, folder.live(), codex, |id| pool.credentials().has(id));
+    let excluded: Vec<&str> = seen.iter().filter(|c| !c.allowed).map(|c| &*c.account.label).collect();
     let why = "forced_login_method or forced_chatgpt_workspace_id in Codex's configuration";
     if !excluded.is_empty() && excluded.len() == seen.len() {
         checks.push(

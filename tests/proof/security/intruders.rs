@@ -146,7 +146,7 @@ fn a_pool_that_others_can_read_is_closed_again() {
 fn odd_files_hold_nobody_up() {
     let world = Lab::with(Codex::Probe, &["alice", "bob"], "");
     let pool = world.pool_home();
-    let names = ["accounts.json", "state.json", "usage.json", "standings", "config.toml", "launches/odd"];
+    let names = ["accounts.json", "state.json", "usage.json", "config.toml", "launches/odd"];
     let mut places: Vec<PathBuf> = names.iter().map(|name| pool.join(name)).collect();
     places.extend([world.stored_path("alice"), world.codex_home().join("auth.json")]);
     let pipe = |at: &Path| {
