@@ -101,6 +101,36 @@ pub struct CodexSettings {
     pub hooks_state: Vec<HookState>,
     /// Files that could not be read or understood
     pub unreadable: Vec<PathBuf>,
+    /// Settings of trusted projects that count for Codex, but not here
+    pub unheeded: Vec<UnheededFile>,
+}
+
+/// Settings of a trusted project that are left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnheededFile {
+    /// The file
+    pub path: PathBuf,
+    /// The reason
+    pub why: Unheeded,
+}
+
+/// The reason why settings of a trusted project are left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unheeded {
+    /// Another user, who is not root, can change them
+    OfAnotherUser,
+    /// All settings of projects together are larger than the limit
+    TooLarge,
+}
+
+impl std::fmt::Display for UnheededFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let why = match self.why {
+            Unheeded::OfAnotherUser => "belongs to another user",
+            Unheeded::TooLarge => "is too large",
+        };
+        write!(f, "{} {why} and does not count here, though Codex may go by it", self.path.display())
+    }
 }
 
 /// The origin of a table, which decides what it may set.
@@ -135,6 +165,7 @@ impl CodexSettings {
         if let Some(dir) = working_root(around.cwd, call) {
             let found = project::settings(&dir, around.codex_home, &files, &overrides);
             settings.unreadable.extend(found.unreadable);
+            settings.unheeded = found.unheeded;
             for (path, table) in found.tables {
                 settings.file_table(Layer::Project, &path, &table, around);
             }

@@ -2,6 +2,7 @@
 
 mod atomic;
 mod lock;
+mod owner;
 
 pub use atomic::{
     Durability, Owner, create_private_dir, make_private, remove_file, rename_new, sync_dir, temp_name,
@@ -9,6 +10,7 @@ pub use atomic::{
 };
 pub(crate) use atomic::{adopt_owner, refuse_leading_root_astray, refuse_target_of_others};
 pub use lock::{FileLock, PoolLock, RenewalLock};
+pub use owner::is_of_another_user;
 
 use std::fs::File;
 use std::io::{self, Read, Seek};

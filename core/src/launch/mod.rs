@@ -254,6 +254,7 @@ impl Launch<'_> {
             cwd: env.cwd.as_deref(),
         };
         let codex_settings = CodexSettings::read(around, self.call);
+        lines.extend(codex_settings.unheeded.iter().map(|file| Line::Wrong(file.to_string())));
         let mut locked = self.lock(paths, &main_home, &codex_settings)?;
         // A launch into an own home shares them again, and says if that fails. Others do not need it.
         let _ = homes::mcp_logins::share(&locked.lock, paths, &main_home, None, env.now);

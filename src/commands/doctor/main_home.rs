@@ -5,7 +5,7 @@ use std::path::Path;
 
 use codex_pool_core::auth_doc::AuthDoc;
 use codex_pool_core::codex::background_server::BackgroundServer;
-use codex_pool_core::codex::configuration::{CodexSettings, CredentialsStore};
+use codex_pool_core::codex::configuration::{CodexSettings, CredentialsStore, Unheeded};
 use codex_pool_core::config::Parallel;
 use codex_pool_core::homes::in_use::account_of_server;
 use codex_pool_core::homes::{AuthFile, HomeContent, NoMainHome, own_home};
@@ -160,6 +160,12 @@ fn restrictions(folder: &PoolFacts, main_home: &MainHomeFacts) -> Vec<Check> {
                 .advice(format!("edit {}", file.display()))
         })
         .collect();
+    checks.extend(codex.unheeded.iter().map(|file| {
+        Check::warn(ID, file.to_string()).advice(match file.why {
+            Unheeded::OfAnotherUser => "make it yours, or take the trust in its folder back",
+            Unheeded::TooLarge => "make it shorter",
+        })
+    }));
     let Ok(pool) = &folder.pool else { return checks };
     let seen =
         candidates(pool, &folder.processes.ledger, folder.live(), codex, |id| pool.credentials().has(id));

@@ -2,6 +2,7 @@
 
 mod hostile;
 mod intruders;
+mod neighbours;
 mod secrets;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod swapped;

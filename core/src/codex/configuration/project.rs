@@ -4,20 +4,40 @@
 //! As in Codex (observed on 0.120.0 to 0.169.0), the root is the nearest folder above with one of
 //! `project_root_markers` (`.git` if that is not set), or else the working directory. Trust is `trust_level` in
 //! `projects."<path>"` of a layer below. The first answer counts, in this order: for the folder itself, for the root of
-//! the project, for the main checkout of a linked worktree. Trust in a folder above the root does not count.
+//! the project, for the main checkout of a linked worktree. Trust in a folder above the root does not count. Since
+//! 0.159 a worktree counts only if the main checkout names it back.
+//!
+//! Stricter than Codex: `.git` and `.codex` of another user than ours and root do not count. Where anybody may create
+//! files, as in the system's temporary folder, they would decide who runs.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::scan::{File, MAX_BYTES};
+use super::scan::File;
+use super::{Unheeded, UnheededFile};
 use crate::files;
+
+/// How much is read of the settings of projects in all, bytes. Whether they are trusted is asked afterwards.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// A `.git` or a file of a worktree that is larger is none.
+const MAX_GIT_BYTES: u64 = 1 << 14;
 
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// File and table, the nearest to the working directory last
     pub(super) tables: Vec<(PathBuf, Table)>,
     pub(super) unreadable: Vec<PathBuf>,
+    pub(super) unheeded: Vec<UnheededFile>,
+}
+
+/// The settings in one folder.
+struct Candidate<'a> {
+    folder: &'a Path,
+    path: PathBuf,
+    file: Result<File, Unheeded>,
 }
 
 /// Returns the project settings that apply in `dir`. `lower`: the layers below, lowest first; `overrides`: the `-c`
@@ -27,20 +47,9 @@ pub(super) struct Found {
 /// nothing is parsed.
 pub(super) fn settings(dir: &Path, codex_home: &Path, lower: &[File], overrides: &Table) -> Found {
     let mut found = Found::default();
-    let mut candidates = Vec::new();
-    for folder in dir.ancestors() {
-        let dot_codex = folder.join(".codex");
-        if dot_codex == codex_home {
-            continue;
-        }
-        // If one that counts cannot be read, Codex itself stops.
-        if let Some(file) = File::read(dot_codex.join("config.toml"), &mut Vec::new())
-            && file.is_of_interest()
-            && !same_folder(&dot_codex, codex_home)
-        {
-            candidates.push((folder, file));
-        }
-    }
+    let mut left = MAX_BYTES;
+    let candidates: Vec<_> =
+        dir.ancestors().filter_map(|folder| candidate(folder, codex_home, &mut left)).collect();
     if candidates.is_empty() {
         return found;
     }
@@ -49,20 +58,48 @@ pub(super) fn settings(dir: &Path, codex_home: &Path, lower: &[File], overrides:
     layers.push(overrides.clone());
     let root = project_root(dir, &layers);
     let main_checkout = main_checkout(dir);
-    for (folder, file) in candidates.into_iter().rev() {
+    for Candidate { folder, path, file } in candidates.into_iter().rev() {
         let trusted = || {
             let places = [Some(folder), Some(root), main_checkout.as_deref()];
             let level = places.into_iter().flatten().find_map(|place| trust_level(place, &layers));
             level.is_some_and(|level| level == "trusted")
         };
-        if folder.starts_with(root)
-            && trusted()
-            && let Some(table) = file.table(&mut found.unreadable)
-        {
-            found.tables.push((file.path, table));
+        if !folder.starts_with(root) || !trusted() {
+            continue;
+        }
+        match file {
+            Ok(file) => found.tables.extend(file.table(&mut found.unreadable).map(|table| (path, table))),
+            Err(why) => found.unheeded.push(UnheededFile { path, why }),
         }
     }
     found
+}
+
+/// Returns the settings in a folder, if they may matter. `left`: how many bytes may still be read.
+fn candidate<'a>(folder: &'a Path, codex_home: &Path, left: &mut u64) -> Option<Candidate<'a>> {
+    let dot_codex = folder.join(".codex");
+    if dot_codex == codex_home {
+        return None;
+    }
+    let path = dot_codex.join("config.toml");
+    let file = match File::read_up_to(path.clone(), *left) {
+        Ok(file) => {
+            let file = file?;
+            *left -= file.len();
+            if !file.is_of_interest() {
+                return None;
+            }
+            if files::is_of_another_user(&dot_codex) || files::is_of_another_user(&path) {
+                Err(Unheeded::OfAnotherUser)
+            } else {
+                Ok(file)
+            }
+        }
+        Err(e) if e.kind() == ErrorKind::FileTooLarge => Err(Unheeded::TooLarge),
+        // One that cannot be read says nothing: Codex stops there if it counts.
+        Err(_) => return None,
+    };
+    (!same_folder(&dot_codex, codex_home)).then_some(Candidate { folder, path, file })
 }
 
 fn same_folder(one: &Path, other: &Path) -> bool {
@@ -72,8 +109,10 @@ fn same_folder(one: &Path, other: &Path) -> bool {
 fn project_root<'a>(dir: &'a Path, layers: &[Table]) -> &'a Path {
     let own = layers.iter().rev().find_map(|table| table.get("project_root_markers")?.as_array());
     let has_marker = |folder: &&Path| match own {
-        Some(markers) => markers.iter().filter_map(Value::as_str).any(|marker| folder.join(marker).exists()),
-        None => folder.join(".git").exists(),
+        Some(markers) => {
+            markers.iter().filter_map(Value::as_str).any(|marker| is_there(&folder.join(marker)))
+        }
+        None => is_there(&folder.join(".git")),
     };
     dir.ancestors().find(has_marker).unwrap_or(dir)
 }
@@ -87,16 +126,42 @@ fn trust_level<'a>(folder: &Path, layers: &'a [Table]) -> Option<&'a str> {
     })
 }
 
-/// Returns the repository that `dir` belongs to. For a linked worktree, that is the main checkout, by its `.git` file:
-/// `gitdir: <main>/.git/worktrees/<name>`.
+/// Returns whether a file or folder exists and is not another user's.
+fn is_there(path: &Path) -> bool {
+    path.exists() && !files::is_of_another_user(path)
+}
+
+/// Returns the repository that `dir` belongs to. For a linked worktree, that is the main checkout.
 fn main_checkout(dir: &Path) -> Option<PathBuf> {
-    let root = dir.ancestors().find(|folder| folder.join(".git").exists())?;
-    let dot_git = root.join(".git");
-    if dot_git.is_dir() {
+    let root = dir.ancestors().find(|folder| is_there(&folder.join(".git")))?;
+    if root.join(".git").is_dir() {
         return Some(root.to_owned());
     }
-    let text = String::from_utf8(files::read_small(&dot_git, MAX_BYTES).ok()??).ok()?;
-    let worktree = root.join(text.trim().strip_prefix("gitdir:")?.trim());
-    let worktrees = worktree.parent().filter(|dir| dir.ends_with("worktrees"))?;
-    Some(worktrees.parent()?.parent()?.to_owned())
+    main_checkout_of_worktree(root)
+}
+
+/// Returns the main checkout of the linked worktree at `root`. Its `.git` is a file, `gitdir: <main>/.git/worktrees/<name>`,
+/// which anybody can write about any repository. So the repository must agree: `gitdir` in that folder names this very
+/// `.git`, and `commondir` leads to the repository that the folder is in.
+fn main_checkout_of_worktree(root: &Path) -> Option<PathBuf> {
+    let dot_git = root.join(".git");
+    if dot_git.is_symlink() {
+        return None;
+    }
+    let worktree = root.join(line(&dot_git)?.strip_prefix("gitdir:")?.trim()).canonicalize().ok()?;
+    let repository = worktree.parent().filter(|dir| dir.ends_with("worktrees"))?.parent()?;
+    let named_back = worktree.join(line(&worktree.join("gitdir"))?);
+    let is_named = named_back.file_name() == dot_git.file_name()
+        && named_back.parent()?.canonicalize().ok()? == root.canonicalize().ok()?;
+    let common = worktree.join(line(&worktree.join("commondir"))?).canonicalize().ok()?;
+    if !is_named || common != repository || !repository.ends_with(".git") {
+        return None;
+    }
+    Some(repository.parent()?.to_owned())
+}
+
+/// Returns the text of a file of Git that has one line.
+fn line(path: &Path) -> Option<String> {
+    let text = String::from_utf8(files::read_small(path, MAX_GIT_BYTES).ok()??).ok()?;
+    Some(text.trim().to_owned())
 }

@@ -7,8 +7,8 @@ use toml::Table;
 
 use crate::files;
 
-/// Larger files are refused, bytes: anybody may have put them into a folder that Codex works in.
-pub(super) const MAX_BYTES: u64 = 16 << 20;
+/// Larger files of the user and the system are refused, bytes.
+const MAX_BYTES: u64 = 16 << 20;
 
 /// The beginnings of the top-level keys of interest.
 const KEYS: [&[u8]; 8] = [
@@ -32,15 +32,27 @@ pub(super) struct File {
 impl File {
     /// Reads a file. `None`: it does not exist, or cannot be read and is now listed.
     pub(super) fn read(path: PathBuf, unreadable: &mut Vec<PathBuf>) -> Option<Self> {
-        match files::read_small(&path, MAX_BYTES) {
-            Ok(text) => Some(File { path, text: text? }),
-            Err(error) => {
-                if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) {
-                    unreadable.push(path);
-                }
+        match File::read_up_to(path.clone(), MAX_BYTES) {
+            Ok(file) => file,
+            Err(_) => {
+                unreadable.push(path);
                 None
             }
         }
+    }
+
+    /// `Ok(None)` if there is none. `FileTooLarge` if it has more bytes than that.
+    pub(super) fn read_up_to(path: PathBuf, limit: u64) -> std::io::Result<Option<Self>> {
+        match files::read_small(&path, limit) {
+            Ok(text) => Ok(text.map(|text| File { path, text })),
+            Err(error) if error.kind() == ErrorKind::NotADirectory => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// How many bytes it has.
+    pub(super) fn len(&self) -> u64 {
+        self.text.len() as u64
     }
 
     /// Returns the parsed file if it may set a key of interest. Others are not parsed: if one is broken, Codex itself

@@ -198,16 +198,86 @@ fn roots_by_own_markers() {
     assert!(!world.forbids_me("proj/a", &[]));
 }
 
+/// A trusted repository `proj` with a linked worktree `wt`, as Git makes it, which forbids me.
+fn worktree() -> World {
+    World::new()
+        .trusting("proj")
+        .with("proj/.git/worktrees/wt/commondir", "../..\n")
+        .with("proj/.git/worktrees/wt/gitdir", "@/wt/.git\n")
+        .with("wt/.git", "gitdir: @/proj/.git/worktrees/wt\n")
+        .with("wt/.codex/config.toml", BAD)
+}
+
 #[test]
 fn a_linked_worktree_has_the_trust_of_its_main_checkout() {
-    let world = World::new()
-        .trusting("proj")
-        .with("proj/.git/worktrees/wt/HEAD", "ref: refs/heads/x\n")
-        .with("wt/.git", "gitdir: @/proj/.git/worktrees/wt\n")
-        .with("wt/.codex/config.toml", BAD);
-    assert!(world.forbids_me("wt", &[]));
-    let world = world.with("wt/.git", "gitdir: @/proj/.git/modules/wt\n");
-    assert!(!world.forbids_me("wt", &[]));
+    let world = worktree();
+    fs::create_dir(world.path("wt/a")).unwrap();
+    assert!(world.forbids_me("wt", &[]) && world.forbids_me("wt/a", &[]));
+    // With `worktree.useRelativePaths`.
+    let relative = worktree()
+        .with("wt/.git", "gitdir: ../proj/.git/worktrees/wt\n")
+        .with("proj/.git/worktrees/wt/gitdir", "../../../../wt/.git\n");
+    assert!(relative.forbids_me("wt", &[]));
+}
+
+/// Observed on 0.159.3 and 0.169.0; 0.140.0 believes all of them but the module.
+#[test]
+fn a_worktree_that_its_repository_does_not_name_has_no_trust() {
+    for (file, text) in [
+        ("wt/.git", "gitdir: @/proj/.git/worktrees/other\n"),
+        ("wt/.git", "gitdir: @/proj/.git/modules/wt\n"),
+        ("proj/.git/worktrees/wt/gitdir", "@/other/.git\n"),
+        ("proj/.git/worktrees/wt/gitdir", "@/wt/.git/\n@/wt/.git"),
+        ("proj/.git/worktrees/wt/gitdir", "@/wt\n"),
+        ("proj/.git/worktrees/wt/gitdir", ""),
+        ("proj/.git/worktrees/wt/commondir", "../../..\n"),
+        ("proj/.git/worktrees/wt/commondir", ""),
+    ] {
+        assert!(!worktree().with(file, text).forbids_me("wt", &[]), "{file}: {text}");
+    }
+    for file in ["gitdir", "commondir"] {
+        let world = worktree();
+        fs::remove_file(world.path("proj/.git/worktrees/wt").join(file)).unwrap();
+        assert!(!world.forbids_me("wt", &[]), "{file}");
+    }
+    // Another folder with the worktree's own `.git`.
+    let linked = worktree().with("elsewhere/.codex/config.toml", BAD);
+    std::os::unix::fs::symlink(linked.path("wt/.git"), linked.path("elsewhere/.git")).unwrap();
+    assert!(!linked.forbids_me("elsewhere", &[]));
+    let linked = worktree().with("elsewhere/.codex/config.toml", BAD);
+    fs::hard_link(linked.path("wt/.git"), linked.path("elsewhere/.git")).unwrap();
+    assert!(!linked.forbids_me("elsewhere", &[]));
+    // A repository of the attacker's that says that the trusted one is its own.
+    let forged = worktree()
+        .with("elsewhere/worktrees/wt/gitdir", "@/wt/.git\n")
+        .with("elsewhere/worktrees/wt/commondir", "@/proj/.git\n")
+        .with("wt/.git", "gitdir: @/elsewhere/worktrees/wt\n");
+    assert!(!forged.forbids_me("wt", &[]));
+    let bare = worktree()
+        .with("proj/bare.git/worktrees/wt/gitdir", "@/wt/.git\n")
+        .with("proj/bare.git/worktrees/wt/commondir", "../..\n")
+        .with("wt/.git", "gitdir: @/proj/bare.git/worktrees/wt\n");
+    assert!(!bare.forbids_me("wt", &[]));
+}
+
+#[test]
+fn settings_of_projects_are_read_up_to_a_megabyte_in_all() {
+    let long = |kib: usize| format!("{BAD}#{}\n", "x".repeat(kib << 10));
+    let of = |world: World| world.read("proj/a/b", &[]);
+    let world = || World::new().trusting("proj");
+    let settings = of(world().with("proj/.codex/config.toml", &long(1000)));
+    assert!(!settings.allows_chatgpt("me") && settings.unheeded.is_empty());
+    let settings = of(world().with("proj/.codex/config.toml", &long(1024)));
+    assert!(settings.allows_chatgpt("me"));
+    assert_eq!(settings.unheeded.len(), 1);
+    assert_eq!(settings.unheeded[0].why, Unheeded::TooLarge);
+    let both =
+        world().with("proj/a/.codex/config.toml", &long(600)).with("proj/.codex/config.toml", &long(600));
+    let settings = of(both);
+    assert!(!settings.allows_chatgpt("me"), "the nearest first");
+    assert_eq!(settings.unheeded.len(), 1);
+    // What nobody trusts is no matter.
+    assert!(of(World::new().with("proj/.codex/config.toml", &long(1024))).unheeded.is_empty());
 }
 
 #[test]
