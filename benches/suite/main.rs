@@ -7,6 +7,7 @@
 mod https;
 mod launch;
 mod list;
+mod native;
 mod pool;
 mod programs;
 mod refresh;
@@ -18,11 +19,15 @@ use testkit::figures::{self, Figure};
 
 use programs::Programs;
 
-const USAGE: &str = "cargo bench -- [--save FILE] [--against FILE] [launch] [list] [refresh]";
+const USAGE: &str = "cargo bench -- [--save FILE] [--against FILE] [launch] [list] [refresh] [native]";
 
 type Part = (&'static str, fn(&Programs) -> Vec<Figure>);
-const PARTS: [Part; 3] =
-    [("launch", launch::figures), ("list", list::figures), ("refresh", refresh::figures)];
+const PARTS: [Part; 4] = [
+    ("launch", launch::figures),
+    ("list", list::figures),
+    ("refresh", refresh::figures),
+    ("native", native::figures),
+];
 
 /// What was asked for.
 #[derive(Default)]

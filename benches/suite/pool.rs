@@ -90,6 +90,21 @@ impl Pool {
         self.command(&self.codex_pool, args)
     }
 
+    /// Any program, in this pool's environment.
+    pub(crate) fn run(&self, program: &Path, args: &[&str]) -> Command {
+        self.command(program, args)
+    }
+
+    /// The pool's folder.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.home.join(".codex-pool")
+    }
+
+    /// The program `codex-pool`.
+    pub(crate) fn codex_pool(&self) -> &Path {
+        &self.codex_pool
+    }
+
     /// A launch that stays.
     pub(crate) fn sleeper(&self) -> std::process::Child {
         let mut command = self.launch(&["600"]);

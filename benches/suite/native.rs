@@ -1,0 +1,105 @@
+//! What the start of an npm-installed Codex costs: the native program alone, the Node launcher alone, and the shim in
+//! front of it, once it knows what the launcher starts. With the real Codex, all in one run, interleaved.
+
+use std::ops::Range;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use testkit::figures::{Figure, Limit, median};
+use testkit::{find_program, real_codex, version, wait_for};
+
+use crate::pool::Pool;
+use crate::programs::Programs;
+
+/// Counted runs of each kind, after warming up.
+const RUNS: usize = 120;
+const WARM_UP: usize = 10;
+/// Runs of a block, whose ratio counts for the spread.
+const BLOCK: usize = 12;
+/// What a launch through the shim may cost, as a multiple of the native program's own time.
+const GOAL: f64 = 1.3;
+const SOON: Duration = Duration::from_secs(60);
+
+/// One way to start Codex.
+struct Kind {
+    name: &'static str,
+    command: Command,
+    /// Milliseconds.
+    times: Vec<f64>,
+}
+
+pub(crate) fn figures(programs: &Programs) -> Vec<Figure> {
+    let codex = real_codex(&version()).unwrap_or_else(|e| panic!("no real Codex: {e}"));
+    let pool = programs.pool("native", 10);
+    learn(&pool, &codex.launcher);
+    // The first two need no account. The last has an option that Codex does not know, and ends at once, too.
+    let pick = ["exec", "--no-such-option"];
+    let in_pool = |program: &Path, args: &[&str]| with_codex(pool.run(program, args), &codex.launcher);
+    let mut kinds = [
+        ("native program", in_pool(&codex.native, &["--version"])),
+        ("Node launcher", in_pool(&codex.launcher, &["--version"])),
+        ("through the shim", in_pool(&programs.shim, &["--version"])),
+        ("native program, exec", in_pool(&codex.native, &pick)),
+        ("Node launcher, exec", in_pool(&codex.launcher, &pick)),
+        ("through the shim, exec with a pick", in_pool(&programs.shim, &pick)),
+    ]
+    .map(|(name, command)| Kind { name, command, times: Vec::new() });
+    for round in 0..WARM_UP + RUNS {
+        for kind in &mut kinds {
+            let took = time(&mut kind.command);
+            if round >= WARM_UP {
+                kind.times.push(took.as_secs_f64() * 1e3);
+            }
+        }
+    }
+    let mut figures: Vec<Figure> = kinds
+        .iter()
+        .map(|kind| Figure::of(&format!("native start: {}", kind.name), &kind.times, "ms"))
+        .collect();
+    for [native, node, shim] in [[0, 1, 2], [3, 4, 5]].map(|group| group.map(|i| &kinds[i])) {
+        for (kind, limit) in [(node, None), (shim, Some(Limit::AtMost(GOAL)))] {
+            let ratio = |runs: Range<usize>| median(&kind.times[runs.clone()]) / median(&native.times[runs]);
+            let figure = Figure::of_blocks(
+                &format!("native start: {}", kind.name),
+                RUNS,
+                BLOCK,
+                ratio,
+                "times native",
+            );
+            figures.push(limit.into_iter().fold(figure, Figure::limit));
+        }
+    }
+    figures
+}
+
+/// Launches once, and waits until it is known what the launcher starts.
+fn learn(pool: &Pool, launcher: &Path) {
+    let bin = pool.folder().join("bin");
+    std::fs::create_dir_all(&bin).expect("a folder");
+    std::os::unix::fs::symlink(pool.codex_pool(), bin.join("codex-pool")).expect("link");
+    time(&mut with_codex(pool.launch(&["exec", "--no-such-option"]), launcher));
+    wait_for("what was learnt", SOON, || {
+        let files = std::fs::read_dir(pool.folder().join("native")).ok()?.flatten().map(|entry| entry.path());
+        files.into_iter().find(|path| path.extension().is_some_and(|e| e == "json"))
+    });
+}
+
+/// With this launcher as the real Codex, and Node on PATH.
+fn with_codex(mut command: Command, launcher: &Path) -> Command {
+    let node = find_program("node").expect("Node");
+    let node = node.parent().expect("a folder");
+    let path = std::env::join_paths([node, Path::new("/usr/bin"), Path::new("/bin")]).expect("no colon");
+    command.env("PATH", path).env("CODEX_POOL_CODEX", launcher);
+    command
+}
+
+/// Runs a command that prints to nobody to its end, whichever that is.
+fn time(command: &mut Command) -> Duration {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let start = Instant::now();
+    let status = command.status().expect("it starts");
+    let took = start.elapsed();
+    assert!(status.code().is_some_and(|code| code == 0 || code == 2), "{command:?}: {status}");
+    took
+}
