@@ -117,3 +117,25 @@ fn what_is_known_is_used_without_the_pool_and_without_its_lock() {
         world.launch(cmd).natively();
     }
 }
+
+#[test]
+fn the_doctor_says_whether_codex_starts_without_node() {
+    let world = World::new();
+    let (bin, native) = usual(&world);
+    let doctor = |name: &str, value: &str| {
+        let cmd = world.cmd_in(&bins::codex_pool(), &[&bin]).args(["doctor", "--json"]).env(name, value);
+        let json = cmd.run().json();
+        let checks = json["checks"].as_array().expect("checks").clone();
+        let check = checks.into_iter().find(|check| check["id"] == "start").expect("the check");
+        assert_eq!(check["status"], "ok");
+        check["message"].as_str().expect("a message").to_owned()
+    };
+    assert!(doctor("A", "").contains("until one has learnt"));
+    world.learn(&bin);
+    assert!(doctor("A", "").contains(&format!("{} without Node", native.display())));
+    assert!(doctor("NODE_OPTIONS", "").contains("NODE_OPTIONS is set"));
+    fs::remove_file(&native).expect("remove");
+    world.exec(&bin).run().expect(1);
+    world.settle();
+    assert!(doctor("A", "").contains("through Node: the launcher ended"));
+}

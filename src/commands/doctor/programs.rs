@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use codex_pool_core::codex::find::{all_on_path, is_shim};
+use codex_pool_core::codex::native_start::{self, Way};
 use codex_pool_core::codex::probe;
 use codex_pool_core::paths::PoolPaths;
 use semver::Version;
@@ -22,6 +23,7 @@ pub(super) fn checks(facts: &Facts<'_>) -> Vec<Check> {
         checks.push(admin(&folder.paths));
     }
     checks.extend(codex(facts));
+    checks.extend(start(facts));
     checks
 }
 
@@ -138,6 +140,18 @@ fn codex(facts: &Facts<'_>) -> Vec<Check> {
     let mut checks = vec![Check::ok(ID, format!("{} ({version})", program.display()))];
     checks.extend(Version::parse(&version).ok().map(|version| traps(&version)));
     checks
+}
+
+/// Whether Codex starts without Node, where it could.
+fn start(facts: &Facts<'_>) -> Option<Check> {
+    let program = facts.codex.as_ref().ok()?;
+    let folder = facts.existing_folder()?;
+    let message = match native_start::way(facts.env, &facts.settings, &folder.paths, program)? {
+        Way::Native(native) => format!("launches start {} without Node", native.display()),
+        Way::NotYet => "launches start Codex through Node, until one has learnt what Node starts".to_owned(),
+        Way::Node(why) => format!("launches start Codex through Node: {why}"),
+    };
+    Some(Check::ok("start", message))
 }
 
 /// What Codex does, and from which minor version on. The shim handles each.

@@ -26,6 +26,8 @@ const LOCK_WAIT: Duration = Duration::from_secs(10);
 const SETTLED: Duration = Duration::from_secs(1);
 /// More files than any package of Codex has beside its native program.
 const MOST_FILES: usize = 100;
+/// Files about launchers that are kept.
+const MOST_KEPT: usize = 64;
 /// What Node, or a wrapper of it, may need. Nothing here is a secret.
 const PASSED_ON: [&str; 16] = [
     "HOME",
@@ -55,6 +57,9 @@ const PROBE: &str = "codex-pool-probe";
 /// # Errors
 /// In words, why nothing was learnt; that is kept, too.
 pub fn learn(env: &Env, paths: &PoolPaths, launcher: &Path) -> Result<(), String> {
+    if !super::is_ours(paths.root()) {
+        return Err("the pool is another user's".to_owned());
+    }
     let settings = Settings::load(&paths.config()).0;
     if !settings.native_start {
         return Err("native_start is off".to_owned());
@@ -69,7 +74,7 @@ pub fn learn(env: &Env, paths: &PoolPaths, launcher: &Path) -> Result<(), String
         let tried = load_tried(&path).unwrap_or(Tried { identity: String::new(), at: env.now, error: None });
         let _ = save(&path, &Tried { error: Some(why.clone()), ..tried });
     }
-    forget_removed(&lock, paths);
+    forget(&lock, paths);
     kept
 }
 
@@ -238,13 +243,23 @@ fn check(start: &NativeStart) -> Result<(), String> {
     Ok(())
 }
 
-/// Removes what is known of launchers that are gone.
-fn forget_removed(_lock: &PoolLock, paths: &PoolPaths) {
-    for entry in std::fs::read_dir(paths.native_dir()).into_iter().flatten().flatten() {
-        let path = entry.path();
-        let record = files::read_small(&path, super::LARGEST).ok().flatten();
-        let record = record.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
-        if record.is_some_and(|record| !record.launcher.exists()) {
+/// Removes what is known of launchers that are gone, and the oldest of too many: some version managers make folders of
+/// their own for every terminal.
+fn forget(_lock: &PoolLock, paths: &PoolPaths) {
+    let launcher_is_gone = |path: &Path| {
+        let record = files::read_small(path, super::LARGEST).ok().flatten();
+        record
+            .and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok())
+            .is_some_and(|r| !r.launcher.exists())
+    };
+    let entries = std::fs::read_dir(paths.native_dir()).into_iter().flatten().flatten();
+    let mut known: Vec<(SystemTime, PathBuf)> = entries
+        .filter(|entry| entry.path().extension().is_some_and(|ext| ext == "json" || ext == "tried"))
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .collect();
+    known.sort_by(|a, b| b.cmp(a));
+    for (i, (_, path)) in known.into_iter().enumerate() {
+        if i >= MOST_KEPT || launcher_is_gone(&path) {
             let _ = files::remove_file(&path);
             let _ = files::remove_file(&path.with_extension("tried"));
         }
@@ -255,6 +270,38 @@ fn forget_removed(_lock: &PoolLock, paths: &PoolPaths) {
 mod tests {
     use super::*;
     use std::fs;
+
+    #[test]
+    fn a_file_that_changed_a_moment_ago_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, "").unwrap();
+        let written = std::time::Instant::now();
+        let files = [(path.clone(), Stamp::take(&path).unwrap())];
+        wait_until_settled(&files);
+        // The clock of files ticks in steps of a few milliseconds.
+        assert!(written.elapsed() > SETTLED - Duration::from_millis(20));
+        let settled = std::time::Instant::now();
+        wait_until_settled(&files);
+        assert!(settled.elapsed() < SETTLED);
+    }
+
+    #[test]
+    fn of_too_many_launchers_the_oldest_are_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = PoolPaths::new(dir.path().join("pool"));
+        let lock = PoolLock::acquire(&paths, Duration::ZERO).unwrap().unwrap();
+        fs::create_dir_all(paths.native_dir()).unwrap();
+        fs::write(paths.native_dir().join("preload.js"), "").unwrap();
+        for i in 0..=MOST_KEPT {
+            let file = fs::File::create(paths.native_tried(&format!("k{i}"))).unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(i as u64)).unwrap();
+        }
+        forget(&lock, &paths);
+        let left = fs::read_dir(paths.native_dir()).unwrap().count();
+        assert_eq!(left, MOST_KEPT + 1, "and the preload");
+        assert!(!paths.native_tried("k0").exists() && paths.native_tried("k1").exists());
+    }
 
     #[test]
     fn only_javascript_of_codexs_own_package_is_run() {

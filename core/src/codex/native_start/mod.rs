@@ -173,6 +173,36 @@ pub fn known(env: &Env, settings: &Settings, paths: &PoolPaths, launcher: &Path)
     Known::Native(record.start)
 }
 
+/// How a launcher starts Codex, for the doctor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Way {
+    /// Without Node: the native program.
+    Native(PathBuf),
+    /// Through Node: nothing was learnt yet.
+    NotYet,
+    /// Through Node, and why.
+    Node(String),
+}
+
+/// How this launcher starts Codex in this environment; `None` if it is no script for Node.
+pub fn way(env: &Env, settings: &Settings, paths: &PoolPaths, launcher: &Path) -> Option<Way> {
+    Script::of(launcher, env)?;
+    if !settings.native_start {
+        return Some(Way::Node("native_start is off".to_owned()));
+    }
+    Some(match known(env, settings, paths, launcher) {
+        Known::Native(native) => Way::Native(native.program),
+        Known::Unknown(unknown) => match load_tried(&paths.native_tried(&unknown.key)) {
+            Some(Tried { identity, error: Some(why), .. }) if identity == unknown.identity => Way::Node(why),
+            _ => Way::NotYet,
+        },
+        Known::AsItIs => match THROUGH_NODE.iter().find(|name| env.is_set(name)) {
+            Some(name) => Way::Node(format!("{name} is set")),
+            None => Way::Node("a variable that the launcher looks at is set".to_owned()),
+        },
+    })
+}
+
 /// Notes that this installation is being looked at. Whether that is to be done: each is looked at once, and
 /// again only if something changes or after an hour.
 pub fn claim(_lock: &PoolLock, paths: &PoolPaths, unknown: &Unknown, now: i64) -> bool {
