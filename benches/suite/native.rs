@@ -33,7 +33,8 @@ pub(crate) fn figures(programs: &Programs) -> Vec<Figure> {
     let codex = real_codex(&version()).unwrap_or_else(|e| panic!("no real Codex: {e}"));
     let pool = programs.pool("native", 10);
     learn(&pool, &codex.launcher);
-    // The first two need no account. The last has an option that Codex does not know, and ends at once, too.
+    // The first three need no account. The others are picks, with an option that Codex does not
+    // know, so that it ends at once, too.
     let pick = ["exec", "--no-such-option"];
     let in_pool = |program: &Path, args: &[&str]| with_codex(pool.run(program, args), &codex.launcher);
     let mut kinds = [
@@ -42,7 +43,7 @@ pub(crate) fn figures(programs: &Programs) -> Vec<Figure> {
         ("through the shim", in_pool(&programs.shim, &["--version"])),
         ("native program, exec", in_pool(&codex.native, &pick)),
         ("Node launcher, exec", in_pool(&codex.launcher, &pick)),
-        ("through the shim, exec with a pick", in_pool(&programs.shim, &pick)),
+        ("through the shim, exec", in_pool(&programs.shim, &pick)),
     ]
     .map(|(name, command)| Kind { name, command, times: Vec::new() });
     for round in 0..WARM_UP + RUNS {
@@ -55,7 +56,7 @@ pub(crate) fn figures(programs: &Programs) -> Vec<Figure> {
     }
     let mut figures: Vec<Figure> = kinds
         .iter()
-        .map(|kind| Figure::of(&format!("native start: {}", kind.name), &kind.times, "ms"))
+        .map(|kind| Figure::of(&format!("native start: time, {}", kind.name), &kind.times, "ms"))
         .collect();
     for [native, node, shim] in [[0, 1, 2], [3, 4, 5]].map(|group| group.map(|i| &kinds[i])) {
         for (kind, limit) in [(node, None), (shim, Some(Limit::AtMost(GOAL)))] {

@@ -5,7 +5,7 @@ use std::fs;
 use testkit::files::{copy_program, set_mode, write_program};
 use testkit::{bins, version};
 
-use crate::world::{Installation as _, fails_alike, npm, usual, world};
+use crate::world::{Installation as _, fails_alike, npm, packages, usual, world};
 
 #[test]
 fn after_an_update_the_launcher_runs_again_and_is_learnt_anew() {
@@ -40,6 +40,19 @@ fn a_native_program_that_was_replaced_alone_is_learnt_anew() {
     fs::rename(&new, &native).expect("replace");
     world.learn(&bin);
     world.launch(world.exec_in(&bin)).natively();
+}
+
+#[test]
+fn a_package_that_the_launcher_would_find_first_from_now_on_is_noticed() {
+    let Some(world) = world() else { return };
+    let (bin, _) = usual(&world);
+    world.learn(&bin);
+    let package = world.root().join("npm/lib/node_modules/@openai/codex");
+    let inside = package.join("node_modules/@openai");
+    let native = packages(&version(), &world.root().join("unused"), &|name| inside.join(name));
+    world.learn(&bin);
+    let record = world.launch(world.exec_in(&bin)).natively();
+    assert_eq!(record.args()[0], native.display().to_string());
 }
 
 #[test]
@@ -120,7 +133,7 @@ fn what_is_known_is_used_without_the_pool_and_without_its_lock() {
 
 #[test]
 fn the_doctor_says_whether_codex_starts_without_node() {
-    let world = World::new();
+    let Some(world) = world() else { return };
     let (bin, native) = usual(&world);
     let doctor = |name: &str, value: &str| {
         let cmd = world.cmd_in(&bins::codex_pool(), &[&bin]).args(["doctor", "--json"]).env(name, value);
@@ -135,7 +148,7 @@ fn the_doctor_says_whether_codex_starts_without_node() {
     assert!(doctor("A", "").contains(&format!("{} without Node", native.display())));
     assert!(doctor("NODE_OPTIONS", "").contains("NODE_OPTIONS is set"));
     fs::remove_file(&native).expect("remove");
-    world.exec(&bin).run().expect(1);
+    world.exec_in(&bin).run().expect(1);
     world.settle();
     assert!(doctor("A", "").contains("through Node: the launcher ended"));
 }
