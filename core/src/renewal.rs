@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_home_that_nobody_remembers_may_have_the_newest_token() {
+    fn home_that_is_not_remembered_may_have_the_newest_token() {
         let lab = Lab::new(&doc(OLD, "first"));
         let home = lab.paths.homes().join("base").join(doc(0, "").id().as_str());
         std::fs::create_dir_all(&home).unwrap();

@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_base_that_is_no_url_is_refused() {
+    fn base_url_that_is_malformed_is_refused() {
         for base in ["backend-api", "/backend-api", "", "ftp://x.example", "https://", "https:///x", "a b"] {
             refused(Endpoint::usage(Some(base)));
         }

@@ -49,7 +49,7 @@ fn open(path: &Path) {
 }
 
 #[test]
-fn neither_program_can_be_dumped() {
+fn programs_cannot_be_dumped() {
     let sandbox = Sandbox::new();
     for path in [sandbox.root(), sandbox.home(), &sandbox.pool_home(), &sandbox.codex_home()] {
         open(path);

@@ -25,7 +25,7 @@ fn is_function(path: &str) -> bool {
 }
 
 #[test]
-fn the_page_of_homes_names_code_and_tests_that_are_there() {
+fn page_of_homes_names_code_and_tests_that_are_there() {
     let text = read(DOCUMENT);
     let tests = sources(&["tests", "core/src"]);
     let mut rows = BTreeSet::new();

@@ -129,7 +129,7 @@ fn commands_and_their_options_exist() {
 }
 
 #[test]
-fn the_documented_settings_are_the_defaults_and_all_of_them() {
+fn documented_settings_are_the_defaults_and_all_of_them() {
     let text = read("docs/configuration.md");
     let block = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("settings");
     let (settings, problems) = Settings::parse(block);
@@ -171,7 +171,7 @@ fn variables_exist() {
 }
 
 #[test]
-fn the_version_is_the_workspaces() {
+fn version_is_the_workspaces() {
     let version = env!("CARGO_PKG_VERSION");
     let page = read("docs/ci.md");
     for (at, _) in page.match_indices("releases/download/v") {

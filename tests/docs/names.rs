@@ -157,7 +157,7 @@ fn documents_that_name_what_does_not_exist_are_found() {
     for good in [
         "`core/src/pick.rs`, `tests/*/`, `docs/`, `install.sh`, `core::launch`, `launch::prepare`",
         "`auth/<id>.json`, `~/.codex-pool/config.toml`, `lost+found/`, `session_room`, `Secret`",
-        "    cargo test --test proof ten_thousand_kills",
+        "    cargo test --test proof ten_thousand_kills_lose_nothing",
     ] {
         assert_eq!(wrong(&sources, "README.md", good), [""; 0], "{good}");
     }

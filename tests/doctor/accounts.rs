@@ -9,7 +9,7 @@ use testkit::backend::{Fault, Route, Usage, api_key_json};
 use super::clinic::{doctor, edit_account, healthy};
 
 #[test]
-fn whoever_needs_a_login_is_named_with_the_command() {
+fn accounts_that_need_a_login_are_named_with_the_command() {
     let world = healthy();
     let set = |state: &str, reason: Option<&str>| {
         edit_account(&world, "bob", |bob| bob["auth"] = json!({"state": state, "reason": reason}));
@@ -23,7 +23,7 @@ fn whoever_needs_a_login_is_named_with_the_command() {
 }
 
 #[test]
-fn credentials_that_are_missing_or_somebody_elses_are_named() {
+fn credentials_missing_or_of_another_account_are_named() {
     let world = healthy();
     let bob = world.stored_path("bob");
     fs::copy(world.stored_path("alice"), &bob).expect("mix them up");
@@ -35,7 +35,7 @@ fn credentials_that_are_missing_or_somebody_elses_are_named() {
 }
 
 #[test]
-fn an_empty_pool_says_how_to_fill_it() {
+fn empty_pool_says_how_to_fill_it() {
     let world = World::new(&[]);
     assert_eq!(doctor(&world, &[]).has("accounts", "fail", "no accounts yet"), "`codex-pool add`");
     world.backend().add("alice");
@@ -53,7 +53,7 @@ fn requests_that_failed_are_told_with_their_age() {
 }
 
 #[test]
-fn the_pick_is_told_and_what_is_wrong_with_it() {
+fn pick_is_told_and_what_is_wrong_with_it() {
     let world = healthy();
     doctor(&world, &[]).has("pick", "ok", "the next launch uses alice");
     for name in ["alice", "bob"] {

@@ -5,7 +5,7 @@ use std::fs;
 use super::clinic::{diagnose, doctor, healthy};
 
 #[test]
-fn a_wrong_setting_is_named_with_its_file() {
+fn wrong_setting_is_named_with_its_file() {
     let world = healthy();
     let config = world.pool_home().join("config.toml");
     fs::write(&config, "polici = \"room\"\nsession_room = \"much\"\n").expect("settings");
@@ -30,7 +30,7 @@ fn variables_that_bypass_the_pool_are_named() {
 }
 
 #[test]
-fn an_account_in_the_environment_is_resolved() {
+fn account_in_the_environment_is_resolved() {
     let world = healthy();
     let with = |name: &str| diagnose(world.pool(&["doctor", "--json"]).env("CODEX_POOL_ACCOUNT", name));
     with("bob").has("environment", "warn", "every launch from here uses bob");

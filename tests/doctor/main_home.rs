@@ -12,7 +12,7 @@ use testkit::files::set_age;
 use super::clinic::{diagnose, doctor, edit_json, healthy};
 
 #[test]
-fn a_login_that_is_not_in_the_pool_is_announced() {
+fn login_that_is_not_in_the_pool_is_announced() {
     let world = healthy();
     world.backend().add("carol");
     world.write_live(&world.backend().auth_json("carol"));
@@ -22,7 +22,7 @@ fn a_login_that_is_not_in_the_pool_is_announced() {
 }
 
 #[test]
-fn a_document_that_names_another_account_than_its_token_is_named() {
+fn document_that_names_another_account_than_its_token_is_named() {
     let world = healthy();
     let spec = LoginSpec { account_id: Some(account_id("bob")), ..LoginSpec::default() };
     world.write_live(&world.backend().auth_json_with("alice", &spec));
@@ -33,7 +33,7 @@ fn a_document_that_names_another_account_than_its_token_is_named() {
 }
 
 #[test]
-fn a_broken_unmanaged_or_unreadable_document_is_named() {
+fn broken_unmanaged_or_unreadable_document_is_named() {
     let world = healthy();
     let live = world.codex_home().join("auth.json");
     world.write_live("{\"tokens\": {\"acc");
@@ -49,7 +49,7 @@ fn a_broken_unmanaged_or_unreadable_document_is_named() {
 }
 
 #[test]
-fn another_credential_store_is_named() {
+fn credential_store_other_than_the_file_is_named() {
     let world = healthy();
     for store in ["keyring", "auto", "ephemeral"] {
         world.edit_config(|config| {
@@ -77,7 +77,7 @@ fn restrictions_that_exclude_accounts_are_named() {
 }
 
 #[test]
-fn a_codex_home_that_is_not_there_is_named() {
+fn codex_home_that_is_not_there_is_named() {
     let world = healthy();
     let diagnosis = diagnose(world.pool(&["doctor", "--json"]).env("CODEX_HOME", "/nowhere/codex"));
     diagnosis.has("codex-home", "fail", "/nowhere/codex, which is not a directory");
@@ -104,7 +104,7 @@ impl Drop for Server {
 }
 
 #[test]
-fn a_background_server_of_another_account_is_named() {
+fn background_server_of_another_account_is_named() {
     let world = healthy();
     doctor(&world, &[]).has("background-server", "ok", "none runs");
     let server = Server::start(&world);
@@ -129,7 +129,7 @@ fn a_background_server_of_another_account_is_named() {
 }
 
 #[test]
-fn a_pool_where_homes_cannot_be_is_named() {
+fn pool_that_cannot_have_own_homes_is_named() {
     let world = healthy();
     let inside = diagnose(world.pool(&["doctor", "--json"]).env("TMPDIR", world.home()));
     let fix = inside.has("parallel", "warn", "the pool is in a temporary folder");

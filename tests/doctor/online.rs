@@ -16,7 +16,7 @@ fn both_hosts_are_tried_without_a_token() {
 }
 
 #[test]
-fn a_host_that_does_not_answer_is_named() {
+fn host_that_does_not_answer_is_named() {
     let world = healthy();
     let closed = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
     world.edit_config(|config| {

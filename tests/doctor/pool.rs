@@ -13,7 +13,7 @@ use super::clinic::{diagnose, doctor, edit_json, healthy, mark};
 
 /// A user who is not root.
 #[test]
-fn what_others_may_read_is_made_private() {
+fn files_that_others_may_read_are_made_private() {
     let world = healthy();
     let alice = world.stored_path("alice");
     let live = world.codex_home().join("auth.json");
@@ -29,7 +29,7 @@ fn what_others_may_read_is_made_private() {
 }
 
 #[test]
-fn a_file_in_the_pools_place_is_named() {
+fn file_in_the_pools_place_is_named() {
     let world = World::from(Sandbox::builder().without_pool().build());
     fs::write(world.pool_home(), "").expect("a file");
     let fix = doctor(&world, &["--fix"]).has("pool", "fail", "is not a directory");
@@ -37,7 +37,7 @@ fn a_file_in_the_pools_place_is_named() {
 }
 
 #[test]
-fn somebody_elses_files_and_folders_that_cannot_be_written_are_named() {
+fn files_of_other_users_and_read_only_folders_are_named() {
     // Only root may give files away, and root may write everywhere.
     if !nix::unistd::geteuid().is_root() {
         return sealed(&healthy(), None);
@@ -89,7 +89,7 @@ fn sealed(world: &World, user: Option<u32>) {
 }
 
 #[test]
-fn a_registry_that_lost_accounts_gets_them_back() {
+fn registry_that_lost_accounts_gets_them_back() {
     let world = healthy();
     let registry = world.pool_home().join("accounts.json");
     edit_json(&registry, |json| {
@@ -105,7 +105,7 @@ fn a_registry_that_lost_accounts_gets_them_back() {
 }
 
 #[test]
-fn a_corrupt_registry_is_never_replaced_and_the_way_out_works() {
+fn corrupt_registry_is_never_replaced_and_the_way_out_works() {
     let world = healthy();
     let registry = world.pool_home().join("accounts.json");
     fs::write(&registry, "{\"version\": 2, \"acc").expect("break it");
@@ -119,7 +119,7 @@ fn a_corrupt_registry_is_never_replaced_and_the_way_out_works() {
 }
 
 #[test]
-fn a_registry_of_another_version_says_what_to_do() {
+fn registry_of_another_version_says_what_to_do() {
     let world = healthy();
     let registry = world.pool_home().join("accounts.json");
     edit_json(&registry, |json| json["version"] = 3.into());
@@ -132,14 +132,14 @@ fn a_registry_of_another_version_says_what_to_do() {
 }
 
 #[test]
-fn a_document_that_belongs_to_nobody_is_named() {
+fn document_of_no_account_is_named() {
     let world = healthy();
     fs::write(world.pool_home().join("auth/aaaaaaaaaa.json"), "{}").expect("a stray document");
     doctor(&world, &[]).has("registry", "warn", "aaaaaaaaaa.json is no auth.json");
 }
 
 #[test]
-fn whoever_holds_a_lock_is_named() {
+fn process_that_holds_a_lock_is_named() {
     let world = healthy();
     doctor(&world, &[]).well("lock");
     for name in ["pool.lock", "refresh.lock"] {
@@ -155,7 +155,7 @@ fn whoever_holds_a_lock_is_named() {
 }
 
 #[test]
-fn a_killed_login_is_undone() {
+fn killed_login_is_undone() {
     let world = healthy();
     let (live, alice) = (world.codex_home().join("auth.json"), world.id("alice"));
     let before = world.live();
@@ -172,7 +172,7 @@ fn a_killed_login_is_undone() {
 }
 
 #[test]
-fn an_interrupted_refresh_is_told_with_what_finds_out() {
+fn interrupted_refresh_is_told_with_what_finds_out() {
     let world = healthy();
     mark(&world, json!({"kind": "renewal", "account": world.id("bob")}));
     let fix = doctor(&world, &["--fix"]).has("unfinished", "warn", "a token renewal of bob");
@@ -180,7 +180,7 @@ fn an_interrupted_refresh_is_told_with_what_finds_out() {
 }
 
 #[test]
-fn an_answer_that_could_not_be_stored_is_put_in_its_place() {
+fn answer_that_could_not_be_stored_is_put_in_its_place() {
     let world = healthy();
     let bob = world.id("bob");
     let newer = world.backend().auth_json("bob");
@@ -193,7 +193,7 @@ fn an_answer_that_could_not_be_stored_is_put_in_its_place() {
 }
 
 #[test]
-fn a_ledger_that_cannot_be_read_is_named() {
+fn ledger_that_cannot_be_read_is_named() {
     let world = healthy();
     let ledger = world.pool_home().join("launches");
     let _ = fs::remove_dir_all(&ledger);
@@ -203,7 +203,7 @@ fn a_ledger_that_cannot_be_read_is_named() {
 }
 
 #[test]
-fn what_a_crash_left_is_cleared_and_no_login_is_lost_with_it() {
+fn crash_leftovers_are_cleared_and_no_login_is_lost() {
     let world = healthy();
     world.backend().add("carol");
     let pool = world.pool_home();

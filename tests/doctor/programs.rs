@@ -17,7 +17,7 @@ fn with_path(world: &World, folders: &[&Path]) -> Cmd {
 }
 
 #[test]
-fn a_missing_shim_is_put_back_where_a_build_has_one() {
+fn missing_shim_is_put_back_where_a_build_has_one() {
     let world = healthy();
     fs::remove_file(world.shim()).expect("remove the shim");
     let diagnosis = doctor(&world, &[]);
@@ -32,7 +32,7 @@ fn a_missing_shim_is_put_back_where_a_build_has_one() {
 }
 
 #[test]
-fn a_program_in_the_shims_place_is_not_touched() {
+fn program_in_the_shims_place_is_not_touched() {
     let world = healthy();
     write_script(&world.shim(), "echo mine");
     doctor(&world, &["--fix"]).has("shim", "fail", "is not codex-pool's shim");
@@ -40,7 +40,7 @@ fn a_program_in_the_shims_place_is_not_touched() {
 }
 
 #[test]
-fn a_shim_of_another_version_is_named() {
+fn shim_of_another_version_is_named() {
     let Some(cc) = needs("cc") else { return };
     let world = healthy();
     let marker = ["codex-pool-shim", "-marker 0.0.1"].concat();
@@ -64,7 +64,7 @@ fn a_shim_of_another_version_is_named() {
 }
 
 #[test]
-fn a_codex_before_the_shim_on_path_is_named() {
+fn codex_before_the_shim_on_path_is_named() {
     let world = healthy();
     let (bin, real) = (world.pool_home().join("bin"), world.root().join("bin"));
     let system = [Path::new("/usr/bin"), Path::new("/bin")];
@@ -80,7 +80,7 @@ fn a_codex_before_the_shim_on_path_is_named() {
 }
 
 #[test]
-fn the_link_to_codex_pool_is_put_right() {
+fn link_to_codex_pool_is_put_right() {
     let world = healthy();
     let link = world.pool_home().join("bin/codex-pool");
     // As a user types it, the first `codex-pool` on PATH would be the one behind the link.
@@ -96,7 +96,7 @@ fn the_link_to_codex_pool_is_put_right() {
 }
 
 #[test]
-fn a_codex_that_does_not_run_or_is_no_codex_is_named() {
+fn codex_that_does_not_run_or_is_no_codex_is_named() {
     let world = healthy();
     let codex = world.root().join("bin/codex");
     write_script(&codex, "exit 1");
@@ -107,7 +107,7 @@ fn a_codex_that_does_not_run_or_is_no_codex_is_named() {
 }
 
 #[test]
-fn the_traps_of_the_installed_version_are_told() {
+fn traps_of_the_installed_version_are_told() {
     let world = healthy();
     let codex = world.root().join("bin/codex");
     for (version, status, text) in [
@@ -123,7 +123,7 @@ fn the_traps_of_the_installed_version_are_told() {
 }
 
 #[test]
-fn without_codex_there_is_a_command_that_installs_it() {
+fn missing_codex_is_named_with_the_command_that_installs_it() {
     let world = World::from(Sandbox::builder().codex(Codex::Missing).build());
     super::clinic::fill(&world);
     let diagnosis = doctor(&world, &[]);

@@ -7,7 +7,7 @@ use testkit::{Codex, Sandbox, World};
 use super::clinic::{diagnose, doctor, fill, healthy, snapshot};
 
 #[test]
-fn when_nothing_is_wrong_everything_is_green() {
+fn doctor_finds_nothing_in_a_sound_pool() {
     let world = World::from(Sandbox::builder().home_name("h ö me").build());
     fill(&world);
     // The stand-in has a version of its own, and with it an old version's traps.
@@ -20,7 +20,7 @@ fn when_nothing_is_wrong_everything_is_green() {
 }
 
 #[test]
-fn looking_changes_nothing() {
+fn doctor_without_fix_changes_nothing() {
     let world = healthy();
     set_mode(&world.pool_home(), 0o755);
     world.write_live("half a docu");
@@ -31,7 +31,7 @@ fn looking_changes_nothing() {
 }
 
 #[test]
-fn nothing_secret_is_said() {
+fn doctor_shows_no_secret() {
     let world = healthy();
     world.write_live(&world.backend().auth_json_with("alice", &LoginSpec::expires_in(-1)));
     std::fs::write(world.stored_path("bob"), world.backend().auth_json("alice")).expect("break bob");
@@ -44,7 +44,7 @@ fn nothing_secret_is_said() {
 }
 
 #[test]
-fn without_anything_it_still_says_everything() {
+fn doctor_without_pool_and_codex_names_both() {
     let world = World::from(Sandbox::builder().without_pool().codex(Codex::Missing).build());
     let diagnosis = doctor(&world, &[]);
     assert!(diagnosis.has("pool", "fail", "there is no pool").contains("codex-pool init"));
@@ -55,7 +55,7 @@ fn without_anything_it_still_says_everything() {
 }
 
 #[test]
-fn a_registry_that_cannot_be_used_hides_nothing_else() {
+fn registry_that_cannot_be_used_hides_nothing_else() {
     let world = healthy();
     std::fs::write(world.pool_home().join("accounts.json"), "{").expect("break it");
     set_mode(&world.pool_home(), 0o755);
@@ -69,7 +69,7 @@ fn a_registry_that_cannot_be_used_hides_nothing_else() {
 }
 
 #[test]
-fn what_cannot_be_fixed_is_said_and_the_rest_is_fixed() {
+fn doctor_fixes_what_it_can_and_names_the_rest() {
     let world = healthy();
     set_mode(&world.pool_home(), 0o755);
     std::fs::write(world.pool_home().join("usage.json"), "{").expect("break the cache");

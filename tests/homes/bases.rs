@@ -79,7 +79,7 @@ fn two_codex_homes_with_one_account_have_one_login() {
 }
 
 #[test]
-fn what_one_codex_home_rotates_the_other_has() {
+fn token_rotated_in_one_codex_home_is_in_the_other() {
     for world in worlds(&TWO) {
         let second = second_base(&world);
         let there = |cmd: Cmd| cmd.env("CODEX_HOME", &second);
@@ -95,7 +95,7 @@ fn what_one_codex_home_rotates_the_other_has() {
 }
 
 #[test]
-fn an_account_whose_home_is_in_use_is_made_live_by_a_link() {
+fn account_whose_home_is_in_use_is_made_live_by_a_link() {
     for world in worlds(&TWO) {
         let alice = Session::start(&world, "alice", world.exec_as("alice"));
         let bob = Session::start(&world, "bob", world.exec_as("bob"));
@@ -135,7 +135,7 @@ fn stays_on_alice(world: &World, dress: impl Fn(Cmd) -> Cmd, why: &str) {
 }
 
 #[test]
-fn without_homes_a_launch_stays_on_the_live_account() {
+fn launch_without_own_homes_stays_on_the_live_account() {
     for world in worlds(&TWO) {
         fs::write(world.pool_home().join("config.toml"), "parallel = \"off\"\n").expect("write the settings");
         stays_on_alice(&world, |cmd| cmd, "parallel = \"off\"");
@@ -143,7 +143,7 @@ fn without_homes_a_launch_stays_on_the_live_account() {
 }
 
 #[test]
-fn with_its_pool_in_the_temporary_folder_a_launch_stays_on_the_live_account() {
+fn launch_with_the_pool_in_a_temporary_folder_stays_live() {
     for world in worlds(&TWO) {
         stays_on_alice(&world, |cmd| cmd.env("TMPDIR", world.home()), "the pool is in a temporary folder");
     }
@@ -151,7 +151,7 @@ fn with_its_pool_in_the_temporary_folder_a_launch_stays_on_the_live_account() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn with_its_pool_on_another_file_system_a_launch_stays_on_the_live_account() {
+fn launch_with_the_pool_on_another_file_system_stays_live() {
     for world in worlds(&TWO) {
         let elsewhere = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
         let pool = world.pool_home();
@@ -247,7 +247,7 @@ fn root_with_the_home_of_a_user_leaves_its_files_to_that_user() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn two_pid_namespaces_share_a_home_without_taking_a_home_from_each_other() {
+fn two_pid_namespaces_share_a_pool_and_keep_their_homes() {
     const EXEC: [&str; 4] = ["codex", "exec", "--skip-git-repo-check", "hi"];
     for world in worlds(&TWO) {
         let inside = || world.unshare(&["-p", "--mount-proc"]).map(|cmd| cmd.args(EXEC));
@@ -273,7 +273,7 @@ fn two_pid_namespaces_share_a_home_without_taking_a_home_from_each_other() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_session_in_a_pid_namespace_without_its_own_proc_keeps_its_home() {
+fn session_in_a_pid_namespace_without_its_own_proc_keeps_its_home() {
     // The shim cannot tell who it is there: Codex starts without the pool, as a Codex that we did not launch.
     for world in worlds(&TWO) {
         let Some(cmd) = world.unshare(&["-p"]) else { return };

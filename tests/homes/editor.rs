@@ -17,7 +17,7 @@ fn bob_goes_elsewhere(world: &World) {
 }
 
 #[test]
-fn an_editor_keeps_its_account_and_what_it_rotates_is_kept() {
+fn editor_keeps_its_account_and_what_it_rotates_is_kept() {
     for world in worlds(&TWO) {
         let mut editor = Editor::open(world.real_codex(&["app-server"]));
         bob_goes_elsewhere(&world);
@@ -36,7 +36,7 @@ fn an_editor_keeps_its_account_and_what_it_rotates_is_kept() {
 }
 
 #[test]
-fn an_editor_through_the_shim_is_a_launch_like_any_other() {
+fn editor_through_the_shim_is_a_launch_like_any_other() {
     for world in worlds(&TWO) {
         world.rank(&["bob", "alice"]);
         let mut editor = Editor::open(world.codex(&["app-server"]));
@@ -51,7 +51,7 @@ fn an_editor_through_the_shim_is_a_launch_like_any_other() {
 }
 
 #[test]
-fn a_codex_by_its_full_path_is_not_swapped_away() {
+fn codex_by_its_full_path_is_not_swapped_away() {
     for world in worlds(&TWO) {
         let backend = world.backend();
         backend.script("alice", [Step::Shell("true".to_owned())]);
@@ -70,7 +70,7 @@ fn a_codex_by_its_full_path_is_not_swapped_away() {
 }
 
 #[test]
-fn an_interface_by_its_full_path_is_not_swapped_away() {
+fn interface_by_its_full_path_is_not_swapped_away() {
     for world in worlds(&TWO) {
         let mut foreign = world.terminal(world.real_codex(&[]));
         world.ask(&mut foreign, "alice");
@@ -82,7 +82,7 @@ fn an_interface_by_its_full_path_is_not_swapped_away() {
 }
 
 #[test]
-fn a_codex_that_a_session_of_another_home_starts_by_its_full_path_is_not_swapped_away() {
+fn codex_started_by_full_path_in_a_session_is_not_swapped_away() {
     // It is a child of bob's launch, but sits in the main home.
     for world in worlds(&TWO) {
         let backend = world.backend();

@@ -78,7 +78,7 @@ fn assert_newest_mcp_login(world: &World, mcp: &Mcp) {
 }
 
 #[test]
-fn an_mcp_login_that_is_rotated_in_a_home_reaches_the_base() {
+fn mcp_login_rotated_in_an_own_home_reaches_the_main_home() {
     for world in worlds(&TWO) {
         let mcp = log_in_to_mcp(&world);
         let before = mcp.newest();
@@ -99,7 +99,7 @@ fn an_mcp_login_that_is_rotated_in_a_home_reaches_the_base() {
 }
 
 #[test]
-fn an_mcp_login_that_is_replaced_in_a_home_reaches_the_base_with_the_next_launch_anywhere() {
+fn mcp_login_replaced_in_an_own_home_reaches_the_main_home_later() {
     // Codex writes it in place today; a client that renames breaks the hard link.
     for world in worlds(&TWO) {
         let mcp = log_in_to_mcp(&world);
@@ -122,7 +122,7 @@ fn an_mcp_login_that_is_replaced_in_a_home_reaches_the_base_with_the_next_launch
 }
 
 #[test]
-fn an_mcp_logout_in_the_base_is_not_undone_by_a_home() {
+fn mcp_logout_in_the_main_home_is_not_undone_by_an_own_home() {
     for world in worlds(&TWO) {
         let _mcp = log_in_to_mcp(&world);
         let alice = Alice::without_mcp(&world);
@@ -166,7 +166,7 @@ fn worlds_that_archive() -> impl Iterator<Item = World> {
 }
 
 #[test]
-fn sessions_are_archived_and_brought_back_across_home_and_base() {
+fn sessions_are_archived_and_restored_across_main_and_own_home() {
     for world in worlds_that_archive() {
         let of_base = session_id(&answered(world.exec_as("alice").run(), "alice"));
         let alice = Alice::start(&world);
@@ -223,7 +223,7 @@ fn sessions_of_a_removed_account_can_be_resumed() {
 }
 
 #[test]
-fn what_codex_makes_in_a_home_moves_to_the_base_when_its_account_leaves() {
+fn files_made_in_an_own_home_move_to_the_main_home_once_it_is_free() {
     const MADE: &str = "cd \"$CODEX_HOME\" && mkdir made && echo mine > made/file && echo mine > both && \
                         touch x.sqlite x.sqlite-wal x.pid x.lock";
     for world in worlds(&TWO) {
@@ -248,7 +248,7 @@ fn what_codex_makes_in_a_home_moves_to_the_base_when_its_account_leaves() {
 }
 
 #[test]
-fn trusted_hooks_run_in_a_home() {
+fn trusted_hooks_run_in_an_own_home() {
     for world in worlds_that_archive() {
         let ran = |name: &str| world.root().join(name);
         let hook = |name: &str| json!([{"hooks": [{"type": "command", "command": format!("touch {}", ran(name).display())}]}]);

@@ -54,7 +54,7 @@ fn then_bob_is_swapped_in(world: &World) {
 }
 
 #[test]
-fn a_session_is_not_swapped_away() {
+fn session_is_not_swapped_away() {
     for world in worlds(&TWO) {
         let session = Session::start(&world, "alice", world.exec());
         bob_goes_elsewhere(&world);
@@ -64,7 +64,7 @@ fn a_session_is_not_swapped_away() {
 }
 
 #[test]
-fn a_native_codex_whose_launcher_was_killed_still_sits() {
+fn native_codex_whose_launcher_was_killed_is_in_use() {
     for world in worlds(&TWO) {
         let session = Session::start(&world, "alice", world.exec());
         let native = native_of(&session.running);
@@ -80,7 +80,7 @@ fn a_native_codex_whose_launcher_was_killed_still_sits() {
 }
 
 #[test]
-fn a_native_codex_whose_launcher_was_killed_still_sits_in_its_home() {
+fn native_codex_whose_launcher_was_killed_keeps_its_own_home() {
     for world in worlds(&TWO) {
         let first = Session::start(&world, "alice", world.exec());
         let session = Session::start(&world, "bob", world.exec_as("bob"));
@@ -105,7 +105,7 @@ fn a_native_codex_whose_launcher_was_killed_still_sits_in_its_home() {
 }
 
 #[test]
-fn a_stopped_session_still_sits() {
+fn stopped_session_is_in_use() {
     for world in worlds(&TWO) {
         let session = Session::start(&world, "alice", world.exec());
         session.running.signal_group(Signal::SIGSTOP);
@@ -117,7 +117,7 @@ fn a_stopped_session_still_sits() {
 }
 
 #[test]
-fn a_killed_session_gives_its_home_up_and_what_it_rotated_is_kept() {
+fn killed_session_frees_its_home_and_its_tokens_are_kept() {
     for world in worlds(&TWO) {
         let session = Session::start(&world, "alice", world.exec());
         world.backend().script("alice", [Step::Shell("sleep 60".to_owned())]);
@@ -141,7 +141,7 @@ fn ledger(world: &World) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_session_of_another_pid_namespace_is_not_swapped_away_for_twelve_hours() {
+fn session_of_another_pid_namespace_counts_for_twelve_hours() {
     for world in worlds(&TWO) {
         let Some(unshare) = world.unshare(&["-p", "--mount-proc"]) else { return };
         let inside = unshare.args(["codex", "exec", "--skip-git-repo-check", "hi"]);
@@ -162,7 +162,7 @@ fn a_session_of_another_pid_namespace_is_not_swapped_away_for_twelve_hours() {
 }
 
 #[test]
-fn a_session_of_an_earlier_boot_is_over_whoever_has_its_pid_now() {
+fn session_of_an_earlier_boot_is_over_though_its_pid_runs() {
     for world in worlds(&TWO) {
         let session = Session::start(&world, "alice", world.exec());
         let [entry] = &ledger(&world)[..] else { panic!("{:?}", ledger(&world)) };
@@ -193,7 +193,7 @@ fn wrapper(world: &World) -> PathBuf {
 }
 
 #[test]
-fn a_session_below_a_wrapper_that_forks_is_not_swapped_away() {
+fn session_below_a_wrapper_that_forks_is_not_swapped_away() {
     for world in worlds(&TWO) {
         let wrapper = wrapper(&world);
         let session = Session::start(&world, "alice", world.exec().env("CODEX_POOL_CODEX", &wrapper));
@@ -204,7 +204,7 @@ fn a_session_below_a_wrapper_that_forks_is_not_swapped_away() {
 }
 
 #[test]
-fn a_session_whose_wrapper_was_killed_is_not_swapped_away() {
+fn session_whose_wrapper_was_killed_is_not_swapped_away() {
     for world in worlds(&TWO) {
         let wrapper = wrapper(&world);
         let session = Session::start(&world, "alice", world.exec().env("CODEX_POOL_CODEX", &wrapper));

@@ -70,7 +70,7 @@ fn no_login_home(world: &World) {
 }
 
 #[test]
-fn a_login_over_a_live_account_revokes_nobody_and_the_new_account_is_seated() {
+fn login_over_a_live_account_revokes_nothing_and_becomes_live() {
     for world in worlds(&TWO) {
         world.backend().add("carol");
         let running = begin(&world);
@@ -92,7 +92,7 @@ fn a_login_over_a_live_account_revokes_nobody_and_the_new_account_is_seated() {
 }
 
 #[test]
-fn a_login_to_an_account_of_the_pool_renews_it() {
+fn login_to_an_account_of_the_pool_renews_it() {
     for world in worlds(&TWO) {
         let old = world.live().expect("a live login");
         let running = begin(&world);
@@ -126,7 +126,7 @@ fn two_logins_at_once_are_both_kept() {
 }
 
 #[test]
-fn a_login_that_is_cancelled_changes_nothing() {
+fn login_that_is_cancelled_changes_nothing() {
     for world in worlds(&TWO) {
         let cancel = |cmd: Cmd| {
             let before = world.backend().pending_logins();
@@ -142,7 +142,7 @@ fn a_login_that_is_cancelled_changes_nothing() {
 }
 
 #[test]
-fn a_login_that_is_told_to_end_passes_that_on() {
+fn login_that_is_told_to_end_passes_that_on() {
     for world in worlds(&TWO) {
         let end = |cmd: Cmd| {
             let before = world.backend().pending_logins();
@@ -158,7 +158,7 @@ fn a_login_that_is_told_to_end_passes_that_on() {
 }
 
 #[test]
-fn a_login_that_fails_changes_nothing() {
+fn login_that_fails_changes_nothing() {
     for world in worlds(&TWO) {
         let nobody = "http://127.0.0.1:9";
         let args = ["login", "--device-auth", "--experimental_issuer", nobody];
@@ -168,7 +168,7 @@ fn a_login_that_fails_changes_nothing() {
 }
 
 #[test]
-fn a_usage_error_and_a_question_change_nothing() {
+fn usage_error_and_a_question_change_nothing() {
     for world in worlds(&TWO) {
         world.codex(&["login", "--bogus"]).run().expect(2);
         as_before(&world);
@@ -180,7 +180,7 @@ fn a_usage_error_and_a_question_change_nothing() {
 }
 
 #[test]
-fn a_login_whose_shim_and_codex_were_killed_is_undone_by_the_next_launch() {
+fn login_whose_shim_and_codex_were_killed_is_undone_by_the_next_launch() {
     for world in worlds(&TWO) {
         let running = begin(&world);
         running.signal_group(Signal::SIGKILL);
@@ -205,7 +205,7 @@ fn goes_on_without_its_shim(world: &World, codex: u32) {
 }
 
 #[test]
-fn a_login_whose_shim_alone_was_killed_keeps_its_home_until_it_ends() {
+fn login_whose_shim_alone_was_killed_keeps_its_home_until_it_ends() {
     for world in worlds(&TWO) {
         world.backend().add("carol");
         let running = begin(&world);
@@ -218,7 +218,7 @@ fn a_login_whose_shim_alone_was_killed_keeps_its_home_until_it_ends() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_login_whose_shim_was_killed_before_its_codex_began_keeps_its_home_too() {
+fn login_whose_shim_was_killed_before_codex_began_keeps_its_home() {
     let Some(strace) = needs("strace") else { return };
     for world in worlds(&TWO) {
         world.backend().add("carol");
@@ -242,7 +242,7 @@ fn a_login_whose_shim_was_killed_before_its_codex_began_keeps_its_home_too() {
 }
 
 #[test]
-fn a_login_during_a_session_leaves_that_session_alone() {
+fn login_during_a_session_leaves_that_session_alone() {
     for world in worlds(&TWO) {
         world.backend().add("carol");
         let mut session = Editor::open(world.codex(&["app-server"]));
@@ -264,7 +264,7 @@ fn a_login_during_a_session_leaves_that_session_alone() {
 }
 
 #[test]
-fn a_login_during_a_session_that_comes_to_nothing_changes_nothing() {
+fn login_during_a_session_that_comes_to_nothing_changes_nothing() {
     for world in worlds(&TWO) {
         let mut session = Editor::open(world.codex(&["app-server"]));
         let mut all_goes_on = || {
@@ -299,7 +299,7 @@ fn a_login_during_a_session_that_comes_to_nothing_changes_nothing() {
 }
 
 #[test]
-fn a_login_during_a_session_whose_shim_alone_was_killed_is_adopted_all_the_same() {
+fn login_during_a_session_is_adopted_though_its_shim_was_killed() {
     for world in worlds(&TWO) {
         world.backend().add("carol");
         let session = Editor::open(world.codex(&["app-server"]));
@@ -319,7 +319,7 @@ fn a_login_during_a_session_whose_shim_alone_was_killed_is_adopted_all_the_same(
 }
 
 #[test]
-fn a_logout_ends_the_live_login_and_no_other() {
+fn logout_ends_the_live_login_and_no_other() {
     for world in worlds(&TWO) {
         let old = world.live().expect("a live login");
         world.codex(&["logout"]).run().ok();
@@ -335,7 +335,7 @@ fn a_logout_ends_the_live_login_and_no_other() {
 }
 
 #[test]
-fn a_logout_of_a_named_account_ends_that_one_and_no_other() {
+fn logout_of_a_named_account_ends_that_one_and_no_other() {
     for world in worlds(&TWO) {
         let bob = world.backend().good_refresh_tokens("bob");
         world.codex(&["logout"]).env("CODEX_POOL_ACCOUNT", "bob").run().ok();
@@ -354,7 +354,7 @@ fn a_logout_of_a_named_account_ends_that_one_and_no_other() {
 }
 
 #[test]
-fn a_logout_inside_the_interface_is_noticed() {
+fn logout_inside_the_interface_is_noticed() {
     for world in worlds(&TWO) {
         let mut ui = world.ui(&[]);
         world.ask(&mut ui, "alice");
@@ -375,7 +375,7 @@ fn a_logout_inside_the_interface_is_noticed() {
 }
 
 #[test]
-fn a_login_that_vanished_is_asked_for_until_a_refresh_proves_it_good() {
+fn login_that_vanished_is_asked_for_until_a_refresh_proves_it_good() {
     for world in worlds(&TWO) {
         fs::remove_file(world.codex_home().join("auth.json")).expect("remove the live login");
         answered(world.exec().run(), "bob");
@@ -388,7 +388,7 @@ fn a_login_that_vanished_is_asked_for_until_a_refresh_proves_it_good() {
 }
 
 #[test]
-fn a_logout_inside_an_interface_in_a_home_ends_that_login_and_no_other() {
+fn logout_inside_an_own_homes_interface_ends_that_login_alone() {
     for world in worlds(&TWO) {
         let mut session = Editor::open(world.codex(&["app-server"]));
         let mut ui = world.terminal(world.codex(&[]).env("CODEX_POOL_ACCOUNT", "bob"));
@@ -410,7 +410,7 @@ fn a_logout_inside_an_interface_in_a_home_ends_that_login_and_no_other() {
 }
 
 #[test]
-fn a_login_inside_a_home_is_the_main_homes_affair() {
+fn login_inside_an_own_home_concerns_the_main_home() {
     // A terminal that a session in bob's home opened has CODEX_HOME of that home.
     for world in worlds(&TWO) {
         world.backend().add("carol");

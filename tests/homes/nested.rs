@@ -49,7 +49,7 @@ fn outer(world: &World, tool: &str) {
 }
 
 #[test]
-fn in_the_shell_tool_of_a_session_in_the_main_home() {
+fn nested_codex_in_a_shell_tool_of_the_main_home_stays_put() {
     for world in worlds(&TWO) {
         let_tools_run(&world);
         outer(&world, &format!("{INNER}; {INNER}"));
@@ -61,7 +61,7 @@ fn in_the_shell_tool_of_a_session_in_the_main_home() {
 }
 
 #[test]
-fn in_the_shell_tool_of_a_session_in_a_home() {
+fn nested_codex_in_a_shell_tool_of_an_own_home_stays_put() {
     for world in worlds(&TWO) {
         let_tools_run(&world);
         let (hold, alice) = alice(&world);
@@ -88,7 +88,7 @@ fn in_the_shell_tool_of_a_session_in_a_home() {
 }
 
 #[test]
-fn in_a_shell_tool_whose_environment_was_cut_down() {
+fn nested_codex_with_a_reduced_environment_stays_put() {
     // The variables that the shim set are gone; Codex's own and the process tree tell.
     for world in worlds(&TWO) {
         let_tools_run(&world);
@@ -131,7 +131,7 @@ fn nested_in(world: &World, ui: &mut Pty, user: &str) {
 }
 
 #[test]
-fn below_a_background_server_whose_environment_is_the_first_sessions() {
+fn nested_codex_below_a_background_server_stays_put() {
     for world in worlds_with_server(&TWO) {
         let_tools_run(&world);
         let mut stays = Vec::new();
@@ -163,7 +163,7 @@ fn below_a_background_server_whose_environment_is_the_first_sessions() {
 }
 
 #[test]
-fn in_a_script_that_run_started_every_call_is_on_the_scripts_account_and_home() {
+fn nested_codex_in_a_script_of_run_stays_put() {
     for world in worlds(&TWO) {
         let (script, gate) = (world.work().join("ci.sh"), world.root().join("gate"));
         let text = format!(

@@ -58,7 +58,7 @@ fn nobody(world: &World, output: Output) {
 }
 
 #[test]
-fn without_the_shim_codex_deletes_a_forbidden_login() {
+fn codex_without_the_shim_deletes_a_forbidden_login() {
     // Else the rest shows nothing.
     for world in worlds(&TWO) {
         prepend(&world.codex_home().join("config.toml"), &only("bob"));
@@ -68,7 +68,7 @@ fn without_the_shim_codex_deletes_a_forbidden_login() {
 }
 
 #[test]
-fn the_users_own_settings_exclude_an_account() {
+fn users_own_settings_exclude_an_account() {
     for world in worlds(&TWO) {
         prepend(&world.codex_home().join("config.toml"), &only("bob"));
         answered(world.exec().run(), "bob");
@@ -80,7 +80,7 @@ fn the_users_own_settings_exclude_an_account() {
 }
 
 #[test]
-fn a_profile_an_override_and_a_trusted_project_exclude_an_account() {
+fn profile_an_override_and_a_trusted_project_exclude_an_account() {
     for world in worlds(&TWO) {
         let codex = |more: &[&str]| world.codex(&[more, &EXEC[..]].concat());
         let profile = codex(&["-p", "corp"]);
@@ -124,7 +124,7 @@ fn with_system_settings(world: &World, name: &str, text: &str) -> Option<Cmd> {
 }
 
 #[test]
-fn the_systems_settings_exclude_an_account() {
+fn systems_settings_exclude_an_account() {
     for world in worlds(&TWO) {
         for name in ["config.toml", "managed_config.toml"] {
             world.make_live("alice");
@@ -142,7 +142,7 @@ fn the_systems_settings_exclude_an_account() {
 }
 
 #[test]
-fn where_nobody_is_allowed_codex_starts_without_a_login() {
+fn codex_starts_without_a_login_where_no_account_is_allowed() {
     for world in worlds(&TWO) {
         nobody(&world, with(&world, only("nobody").trim()).run());
         nobody(&world, with(&world, "forced_login_method=\"api\"").run());
@@ -158,7 +158,7 @@ fn where_nobody_is_allowed_codex_starts_without_a_login() {
 }
 
 #[test]
-fn a_running_session_keeps_its_login_beside_a_launch_that_forbids_it() {
+fn running_session_keeps_its_login_beside_a_launch_that_forbids_it() {
     for world in worlds(&TWO) {
         let mut session = Editor::open(world.codex(&["app-server"]));
         session.ask(&world, "hello from alice");
@@ -175,7 +175,7 @@ fn a_running_session_keeps_its_login_beside_a_launch_that_forbids_it() {
 }
 
 #[test]
-fn a_login_in_a_home_is_not_deleted_either() {
+fn login_in_an_own_home_is_not_deleted_either() {
     for world in worlds(&TWO) {
         let alice = Editor::open(world.codex(&["app-server"]));
         let mut bob = Editor::open(world.codex(&["app-server"]).env("CODEX_POOL_ACCOUNT", "bob"));
@@ -200,7 +200,7 @@ fn a_login_in_a_home_is_not_deleted_either() {
 }
 
 #[test]
-fn a_codex_inside_a_session_does_not_delete_its_login() {
+fn codex_inside_a_session_does_not_delete_its_login() {
     for world in worlds(&TWO) {
         let setting = only("bob").trim().replace('"', "\\\"");
         let inner = format!("codex -c \"{setting}\" exec --skip-git-repo-check inner > inner.txt 2>&1");
@@ -214,7 +214,7 @@ fn a_codex_inside_a_session_does_not_delete_its_login() {
 }
 
 #[test]
-fn a_session_that_a_forbidden_account_began_goes_on_as_another_and_the_user_is_told() {
+fn session_of_a_forbidden_account_goes_on_as_another_with_a_line() {
     for world in worlds(&TWO).filter(|world| world.version() >= "0.159") {
         answered(world.exec().run(), "alice");
         let report = world.backend().report();
@@ -228,7 +228,7 @@ fn a_session_that_a_forbidden_account_began_goes_on_as_another_and_the_user_is_t
 }
 
 #[test]
-fn a_pinned_account_that_is_disabled_and_forbidden_is_not_seated() {
+fn pinned_account_that_is_disabled_and_forbidden_is_not_used() {
     for world in worlds(&TWO) {
         world.pool(&["use", "alice"]).run().ok();
         world.pool(&["disable", "alice"]).run().ok();

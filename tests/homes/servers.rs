@@ -49,7 +49,7 @@ fn bob_is_swapped_in(world: &World) {
 }
 
 #[test]
-fn a_server_at_work_keeps_its_home_when_its_interface_was_killed() {
+fn server_at_work_keeps_its_home_when_its_interface_was_killed() {
     for world in worlds_with_server(&TWO) {
         let mut ui = world.ui(&[]);
         world.ask(&mut ui, "alice");
@@ -73,7 +73,7 @@ fn a_server_at_work_keeps_its_home_when_its_interface_was_killed() {
 }
 
 #[test]
-fn an_idle_server_is_stopped_and_what_it_rotated_is_kept() {
+fn idle_server_is_stopped_and_its_tokens_are_kept() {
     for world in worlds_with_server(&TWO) {
         let backend = world.backend();
         backend.reject_access_tokens("alice");
@@ -88,7 +88,7 @@ fn an_idle_server_is_stopped_and_what_it_rotated_is_kept() {
 }
 
 #[test]
-fn an_idle_server_that_does_not_stop_keeps_its_home() {
+fn idle_server_that_does_not_stop_keeps_its_home() {
     for world in worlds_with_server(&TWO) {
         world.codex(&["app-server", "daemon", "start"]).run().ok();
         let server = server_of(&world);
@@ -100,7 +100,7 @@ fn an_idle_server_that_does_not_stop_keeps_its_home() {
 }
 
 #[test]
-fn an_interface_that_is_starting_a_server_is_not_swapped_away() {
+fn interface_that_is_starting_a_server_is_not_swapped_away() {
     // It holds this lock for seconds, the first time, before it opens any database.
     for world in worlds(&TWO) {
         let lock = world.codex_home().join("app-server-daemon/daemon.lock");
@@ -114,7 +114,7 @@ fn an_interface_that_is_starting_a_server_is_not_swapped_away() {
 }
 
 #[test]
-fn a_server_in_a_home_keeps_its_file_though_it_is_idle() {
+fn server_in_an_own_home_keeps_its_file_though_it_is_idle() {
     for world in worlds_with_server(&TWO) {
         let alice = Editor::open(world.codex(&["app-server"]));
         let mut bob = world.terminal(world.codex(&[]).env("CODEX_POOL_ACCOUNT", "bob"));
@@ -148,7 +148,7 @@ fn a_server_in_a_home_keeps_its_file_though_it_is_idle() {
 }
 
 #[test]
-fn a_server_that_started_right_after_a_swap_is_known_to_have_the_new_account() {
+fn server_started_right_after_a_swap_is_known_to_have_its_account() {
     for world in worlds_with_server(&TWO) {
         world.rank(&["bob", "alice"]);
         let mut first = world.ui(&[]);

@@ -86,7 +86,7 @@ fn type_and_go_on(world: &World, command: &str, session: &str, user: &str) {
 }
 
 #[test]
-fn the_resume_that_codex_printed_goes_on_at_once_as_its_account() {
+fn printed_resume_command_goes_on_at_once_as_its_account() {
     for world in worlds(&TWO) {
         let (session, printed) = quit_session_of_bob(&world);
         assert_eq!(printed, format!("codex resume {session}"), "{}", world.version());
@@ -102,7 +102,7 @@ fn the_resume_that_codex_printed_goes_on_at_once_as_its_account() {
 }
 
 #[test]
-fn the_resume_that_codex_printed_goes_on_as_its_account_when_another_has_the_home() {
+fn printed_resume_command_goes_on_while_another_has_the_main_home() {
     for world in worlds_with_server(&TWO) {
         let (session, printed) = quit_session_of_bob(&world);
         // As if the minute had passed after which the server forgets its thread.
@@ -118,7 +118,7 @@ fn the_resume_that_codex_printed_goes_on_as_its_account_when_another_has_the_hom
 }
 
 #[test]
-fn the_list_of_sessions_is_that_of_whoever_was_in_the_folder_and_the_user_is_told() {
+fn list_of_sessions_is_that_of_the_folders_last_account() {
     for world in worlds(&TWO) {
         let (session, _) = quit_session_of_bob(&world);
         answered(world.exec().run(), "alice");
@@ -142,7 +142,7 @@ fn the_list_of_sessions_is_that_of_whoever_was_in_the_folder_and_the_user_is_tol
 }
 
 #[test]
-fn so_it_does_when_its_account_was_in_a_home() {
+fn printed_resume_command_goes_on_after_a_session_in_an_own_home() {
     for world in worlds(&TWO) {
         let alice = Editor::open(world.codex(&["app-server"]));
         let mut ui = world.terminal(world.codex(&[]).env("CODEX_POOL_ACCOUNT", "bob"));
@@ -194,7 +194,7 @@ fn forks_are_made_by_the_account_that_began() {
 }
 
 #[test]
-fn the_last_session_is_that_of_the_folder() {
+fn last_session_is_that_of_the_folder() {
     for world in worlds(&TWO) {
         let other = world.root().join("other");
         fs::create_dir(&other).expect("make a folder");
@@ -216,7 +216,7 @@ fn the_last_session_is_that_of_the_folder() {
 }
 
 #[test]
-fn the_last_interactive_session_is_that_of_the_folder_whoever_else_worked_there_since() {
+fn last_interactive_session_of_a_folder_outlives_later_execs() {
     for world in worlds(&TWO) {
         let (session, _) = quit_session_of_bob(&world);
         answered(world.exec().run(), "alice");
@@ -230,7 +230,7 @@ fn the_last_interactive_session_is_that_of_the_folder_whoever_else_worked_there_
 }
 
 #[test]
-fn a_session_is_found_by_its_name() {
+fn session_is_found_by_its_name() {
     for world in worlds(&TWO) {
         world.rank(&["bob", "alice"]);
         let mut editor = Editor::open(world.codex(&["app-server"]));
@@ -247,7 +247,7 @@ fn a_session_is_found_by_its_name() {
 }
 
 #[test]
-fn a_session_that_does_not_say_whose_it_is_goes_to_whoever_was_in_its_folder_then() {
+fn session_without_a_creator_goes_to_the_account_then_in_its_folder() {
     for world in worlds(&TWO) {
         let bobs = session_of_bob(&world);
         let alices = last_session(&world);
@@ -278,7 +278,7 @@ fn a_session_that_does_not_say_whose_it_is_goes_to_whoever_was_in_its_folder_the
 }
 
 #[test]
-fn a_queued_message_is_answered_by_the_account_that_began() {
+fn queued_message_is_answered_by_the_account_that_began() {
     for world in worlds_with_server(&TWO) {
         let mut ui = world.terminal(world.codex(&[]).env("CODEX_POOL_ACCOUNT", "bob"));
         world.ask(&mut ui, "bob");
@@ -297,7 +297,7 @@ fn a_queued_message_is_answered_by_the_account_that_began() {
 }
 
 #[test]
-fn an_owner_that_cannot_go_on_is_named_with_the_reason_and_the_one_who_does() {
+fn owner_that_cannot_go_on_is_named_with_reason_and_successor() {
     for world in worlds_with_server(&TWO) {
         let session = session_of_bob(&world);
         world.usage(&[("alice", 2.5, 5.0), ("bob", 50.0, 100.0)]);
@@ -324,7 +324,7 @@ fn an_owner_that_cannot_go_on_is_named_with_the_reason_and_the_one_who_does() {
 }
 
 #[test]
-fn an_owner_whose_server_has_the_session_goes_on_and_the_user_is_told_what_speaks_against_it() {
+fn owner_whose_server_has_the_session_goes_on_with_a_line() {
     for world in worlds_with_server(&TWO) {
         let (session, printed) = quit_session_of_bob(&world);
         world.pool(&["disable", "bob"]).run().ok();
@@ -340,7 +340,7 @@ fn an_owner_whose_server_has_the_session_goes_on_and_the_user_is_told_what_speak
 }
 
 #[test]
-fn a_last_session_whose_account_cannot_go_on_is_not_taken_silently() {
+fn last_session_whose_account_cannot_go_on_is_not_taken_silently() {
     for world in worlds(&TWO) {
         answered(world.exec_as("bob").run(), "bob");
         world.usage(&[("alice", 2.5, 5.0), ("bob", 50.0, 100.0)]);
@@ -351,7 +351,7 @@ fn a_last_session_whose_account_cannot_go_on_is_not_taken_silently() {
 }
 
 #[test]
-fn a_session_that_a_server_of_a_changed_home_holds_is_joined_and_the_user_is_told() {
+fn session_held_by_a_server_of_a_changed_home_is_joined_with_a_line() {
     for world in worlds_with_server(&TWO) {
         let mut ui = world.ui(&[]);
         world.ask(&mut ui, "alice");

@@ -34,7 +34,7 @@ fn unwrapped(text: &str) -> String {
 }
 
 #[test]
-fn who_sits_where_is_shown_with_pid_and_terminal() {
+fn users_of_each_home_are_shown_with_pid_and_terminal() {
     for world in worlds(&TWO) {
         assert_eq!(homes(&world), [json!(null); 0], "{}: nobody yet", world.version());
         let editor = Editor::open(world.real_codex(&["app-server"]));
@@ -86,7 +86,7 @@ fn who_sits_where_is_shown_with_pid_and_terminal() {
 }
 
 #[test]
-fn use_says_whom_it_would_disturb_and_who_else_has_the_account() {
+fn use_names_the_sessions_it_would_disturb_and_those_elsewhere() {
     for world in worlds(&TWO) {
         let mut alice = world.ui(&[]);
         world.ask(&mut alice, "alice");
@@ -117,7 +117,7 @@ fn use_says_whom_it_would_disturb_and_who_else_has_the_account() {
 }
 
 #[test]
-fn a_login_under_way_is_shown() {
+fn login_under_way_is_shown() {
     for world in worlds(&TWO) {
         let args = ["login", "--device-auth", "--experimental_issuer", &world.backend().url()];
         let login = world.codex(&args).spawn();

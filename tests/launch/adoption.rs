@@ -36,7 +36,7 @@ fn logins_that_cannot_be_managed_are_never_overwritten() {
 }
 
 #[test]
-fn a_login_next_to_unknown_fields_keeps_them() {
+fn login_next_to_unknown_fields_keeps_them() {
     let world = World::new(&["alice", "bob"]);
     let mut extra = serde_json::Map::new();
     extra.insert("of_the_future".to_owned(), serde_json::json!({"b": 1, "a": [2]}));
@@ -48,7 +48,7 @@ fn a_login_next_to_unknown_fields_keeps_them() {
 }
 
 #[test]
-fn an_unknown_login_found_live_is_adopted_and_not_overwritten() {
+fn unknown_login_found_live_is_adopted_and_not_overwritten() {
     let Some(world) = real() else { return };
     let backend = world.backend();
     backend.add("dave");
@@ -64,7 +64,7 @@ fn an_unknown_login_found_live_is_adopted_and_not_overwritten() {
 }
 
 #[test]
-fn an_api_key_found_live_is_adopted_and_not_overwritten() {
+fn api_key_found_live_is_adopted_and_not_overwritten() {
     let Some(world) = real() else { return };
     world.backend().add_api_key("robot", "sk-test-robot");
     let login = api_key_json("sk-test-robot");
@@ -98,7 +98,7 @@ fn two_users_of_one_workspace_are_two_accounts() {
 }
 
 #[test]
-fn a_chimera_found_live_is_put_right() {
+fn mixed_document_found_live_is_put_right() {
     let Some(world) = World::real(&["alice", "bob"]) else { return };
     let backend = world.backend();
     let bobs = testkit::backend::account_id("bob");
@@ -112,7 +112,7 @@ fn a_chimera_found_live_is_put_right() {
 }
 
 #[test]
-fn a_login_made_outside_is_newer_than_the_pools_and_wins_and_an_older_copy_loses() {
+fn login_made_outside_wins_if_newer_and_loses_if_older() {
     let world = World::new(&["alice", "bob"]);
     let backend = world.backend();
     let old = world.stored("alice");
@@ -136,7 +136,7 @@ fn a_login_made_outside_is_newer_than_the_pools_and_wins_and_an_older_copy_loses
 }
 
 #[test]
-fn a_login_that_vanished_needs_a_login_until_there_is_one() {
+fn login_that_vanished_needs_a_login_until_there_is_one() {
     let world = world();
     answered(world.exec().run(), "bob");
     fs::remove_file(world.codex_home().join("auth.json")).expect("log out");

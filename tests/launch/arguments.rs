@@ -61,7 +61,7 @@ fn seated_ago(world: &World, seconds: i64) {
 }
 
 #[test]
-fn nothing_is_added_where_nothing_is_needed() {
+fn arguments_stay_where_nothing_is_needed() {
     let world = says_arguments("--no-daemon");
     for args in [&["exec", "hi"][..], &["hi"], &["-c", "a=b", "resume", "--last"], &["--", "-c"]] {
         assert_eq!(typed(&world, args), args);
@@ -71,7 +71,7 @@ fn nothing_is_added_where_nothing_is_needed() {
 }
 
 #[test]
-fn another_credential_store_than_the_file_is_overridden_where_it_wins() {
+fn credential_store_other_than_the_file_is_overridden() {
     const FILE: &str = "cli_auth_credentials_store=\"file\"";
     let world = says_arguments("--no-daemon");
     for other in ["keyring", "auto", "ephemeral"] {
@@ -87,7 +87,7 @@ fn another_credential_store_than_the_file_is_overridden_where_it_wins() {
 }
 
 #[test]
-fn with_the_keyring_as_the_store_the_picked_account_answers_all_the_same() {
+fn picked_account_answers_with_the_key_ring_as_the_store() {
     let Some(world) = World::real(&["alice", "bob", "carol"]) else { return };
     world.usage(&BOB_FIRST);
     for other in ["keyring", "auto", "ephemeral"] {
@@ -100,7 +100,7 @@ fn with_the_keyring_as_the_store_the_picked_account_answers_all_the_same() {
 }
 
 #[test]
-fn a_server_of_the_same_account_is_joined_and_of_another_or_an_unknown_one_avoided() {
+fn server_of_the_account_is_joined_and_any_other_avoided() {
     let world = says_arguments("--no-daemon");
     assert_eq!(typed(&world, &["one"]), ["one"]);
     let mut server = world.cmd("sleep").arg("1000").spawn();
@@ -127,7 +127,7 @@ fn a_server_of_the_same_account_is_joined_and_of_another_or_an_unknown_one_avoid
 }
 
 #[test]
-fn a_codex_that_does_not_know_no_daemon_does_not_get_it() {
+fn codex_that_does_not_know_no_daemon_does_not_get_it() {
     let world = says_arguments("an older Codex");
     assert_eq!(typed(&world, &["one"]), ["one"]);
     let server = world.cmd("sleep").arg("1000").spawn();
@@ -137,7 +137,7 @@ fn a_codex_that_does_not_know_no_daemon_does_not_get_it() {
 }
 
 #[test]
-fn trusted_hooks_stay_trusted_in_a_home() {
+fn trusted_hooks_stay_trusted_in_an_own_home() {
     let world = says_arguments("--no-daemon");
     let base = world.codex_home();
     let key = format!("{}/hooks.json:pre_tool_use:0:0", base.display());

@@ -79,7 +79,7 @@ fn usage_older_than_its_age_is_refreshed_in_the_background_and_detached() {
 }
 
 #[test]
-fn no_refresh_is_started_when_usage_is_fresh_was_tried_lately_or_nobody_wants_it() {
+fn refresh_is_not_started_when_usage_is_fresh_tried_lately_or_off() {
     let world = world();
     refreshes(&world, false);
     age(&world, 400, Some(30));
@@ -93,7 +93,7 @@ fn no_refresh_is_started_when_usage_is_fresh_was_tried_lately_or_nobody_wants_it
 }
 
 #[test]
-fn codex_does_not_wait_for_it_and_the_pool_is_unlocked_meanwhile() {
+fn codex_does_not_wait_for_a_refresh_and_the_pool_is_unlocked() {
     let world = World::new(&["alice"]);
     world.usage(&[("alice", 10.0, 10.0)]);
     let (begun, gate) = (world.root().join("begun"), world.root().join("gate"));
@@ -110,7 +110,7 @@ fn codex_does_not_wait_for_it_and_the_pool_is_unlocked_meanwhile() {
 }
 
 #[test]
-fn when_all_usage_is_too_old_the_launch_waits_for_it_and_picks_by_the_new_one() {
+fn launch_waits_for_usage_that_is_all_too_old_and_picks_by_it() {
     let world = World::new(&["alice", "bob"]);
     symlink(world.home().join(".local/bin/codex-pool"), world.pool_home().join("bin/codex-pool"))
         .expect("link");
@@ -123,7 +123,7 @@ fn when_all_usage_is_too_old_the_launch_waits_for_it_and_picks_by_the_new_one() 
 }
 
 #[test]
-fn a_wait_in_vain_ends_in_time_is_not_repeated_and_leaves_codex_no_child() {
+fn wait_in_vain_ends_in_time_once_and_leaves_codex_no_child() {
     let world = World::with(Codex::Missing, &["alice"]);
     world.usage(&[("alice", 10.0, 10.0)]);
     let gate = world.root().join("gate");

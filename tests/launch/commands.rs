@@ -87,7 +87,7 @@ fn commands_that_need_no_account_do_not_touch_the_pool() {
 }
 
 #[test]
-fn every_other_command_gets_an_account_unknown_ones_too() {
+fn other_commands_get_an_account_and_unknown_ones_too() {
     let world = World::probe(&["alice"]);
     for (at, args) in WITH.iter().enumerate() {
         let out = world.root().join(format!("with-{at}"));
@@ -104,7 +104,7 @@ fn every_other_command_gets_an_account_unknown_ones_too() {
 }
 
 #[test]
-fn off_means_off() {
+fn codex_pool_off_means_off() {
     let world = World::new(&["alice", "bob"]);
     world.usage(&BOB_FIRST[..2]);
     answered(world.exec_as("alice").run(), "alice");
@@ -116,7 +116,7 @@ fn off_means_off() {
 }
 
 #[test]
-fn the_real_codex_does_what_it_is_asked_without_an_account() {
+fn real_codex_does_what_it_is_asked_without_an_account() {
     let Some(world) = World::real(&["alice"]) else { return };
     for args in [&["--version"][..], &["exec", "--help"], &["completion", "bash"], &["features", "list"]] {
         let through = world.codex(args).run().ok();

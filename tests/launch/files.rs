@@ -24,7 +24,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn a_login_that_is_just_being_written_is_waited_for_and_adopted() {
+fn login_that_is_just_being_written_is_waited_for_and_adopted() {
     let world = world();
     world.backend().add("dave");
     let login = world.backend().auth_json("dave");
@@ -60,7 +60,7 @@ fn tokens_that_a_session_is_just_writing_are_waited_for() {
 }
 
 #[test]
-fn a_half_written_login_in_a_free_home_goes_to_lost_and_found() {
+fn half_written_login_in_a_free_home_goes_to_lost_and_found() {
     let world = world();
     let half = &world.backend().auth_json("alice")[..500];
     world.write_live(half);
@@ -72,7 +72,7 @@ fn a_half_written_login_in_a_free_home_goes_to_lost_and_found() {
 }
 
 #[test]
-fn a_half_written_login_in_a_home_in_use_stays_where_it_is() {
+fn half_written_login_in_a_home_in_use_stays_where_it_is() {
     let world = world();
     let session = world.hold(world.exec_as("alice").env("STANDIN_REREAD", "1"));
     let whole = world.live().expect("alice's login");
@@ -88,7 +88,7 @@ fn a_half_written_login_in_a_home_in_use_stays_where_it_is() {
 }
 
 #[test]
-fn an_empty_login_is_replaced() {
+fn empty_login_is_replaced() {
     let world = world();
     world.write_live("");
     set_age(&world.codex_home().join("auth.json"), 60);
@@ -108,7 +108,7 @@ fn json_that_is_no_login_is_kept_aside() {
 }
 
 #[test]
-fn a_directory_in_the_place_of_the_login_stays_and_codex_starts_in_a_home() {
+fn directory_in_place_of_the_login_stays_and_codex_gets_an_own_home() {
     let world = world();
     let place = world.codex_home().join("auth.json");
     fs::create_dir(&place).expect("make a folder");
@@ -119,7 +119,7 @@ fn a_directory_in_the_place_of_the_login_stays_and_codex_starts_in_a_home() {
 }
 
 #[test]
-fn a_pipe_in_the_place_of_the_login_does_not_block_the_launch() {
+fn pipe_in_the_place_of_the_login_does_not_block_the_launch() {
     let world = world();
     let place = world.codex_home().join("auth.json");
     nix::unistd::mkfifo(&place, nix::sys::stat::Mode::S_IRWXU).expect("make a pipe");
@@ -128,7 +128,7 @@ fn a_pipe_in_the_place_of_the_login_does_not_block_the_launch() {
 }
 
 #[test]
-fn a_login_that_is_too_large_or_unreadable_is_left_alone() {
+fn login_that_is_too_large_or_unreadable_is_left_alone() {
     let world = world();
     let place = world.codex_home().join("auth.json");
     fs::write(&place, "x".repeat(2 << 20)).expect("write a large file");
@@ -142,7 +142,7 @@ fn a_login_that_is_too_large_or_unreadable_is_left_alone() {
 }
 
 #[test]
-fn a_users_link_is_written_through() {
+fn users_link_is_written_through() {
     let world = world();
     let (place, target) = (world.codex_home().join("auth.json"), world.home().join("dotfiles/auth.json"));
     world.write_private(&target, &world.stored("alice"));
@@ -161,7 +161,7 @@ fn a_users_link_is_written_through() {
 }
 
 #[test]
-fn a_users_dangling_link_gets_its_target() {
+fn users_dangling_link_gets_its_target() {
     let world = world();
     let place = world.codex_home().join("auth.json");
     let target = world.home().join("dotfiles/auth.json");
@@ -174,7 +174,7 @@ fn a_users_dangling_link_gets_its_target() {
 }
 
 #[test]
-fn a_link_to_nowhere_or_to_itself_is_left_alone_and_codex_starts_in_a_home() {
+fn link_to_nowhere_or_itself_stays_and_codex_gets_an_own_home() {
     for target in ["/nowhere/at/all/auth.json", "auth.json"] {
         let world = world();
         let place = world.codex_home().join("auth.json");
@@ -186,7 +186,7 @@ fn a_link_to_nowhere_or_to_itself_is_left_alone_and_codex_starts_in_a_home() {
 }
 
 #[test]
-fn a_link_into_the_pool_is_ours_and_is_replaced() {
+fn link_into_the_pool_is_ours_and_is_replaced() {
     let world = world();
     let place = world.codex_home().join("auth.json");
     symlink(world.stored_path("alice"), &place).expect("link");
@@ -197,7 +197,7 @@ fn a_link_into_the_pool_is_ours_and_is_replaced() {
 }
 
 #[test]
-fn the_file_is_private_afterwards_whatever_it_was_and_nothing_is_left_beside_it() {
+fn auth_json_is_private_after_a_swap_and_nothing_is_left_beside_it() {
     let world = world();
     world.write_live(&world.stored("alice"));
     let place = world.codex_home().join("auth.json");
@@ -219,7 +219,7 @@ fn the_file_is_private_afterwards_whatever_it_was_and_nothing_is_left_beside_it(
 }
 
 #[test]
-fn an_auth_json_is_never_seen_partial_while_the_home_changes_hands() {
+fn auth_json_is_never_seen_partial_while_the_home_changes_hands() {
     let world = World::new(&["alice", "bob"]);
     answered(world.exec_as("alice").run(), "alice");
     let path = world.codex_home().join("auth.json");
@@ -242,7 +242,7 @@ fn an_auth_json_is_never_seen_partial_while_the_home_changes_hands() {
 }
 
 #[test]
-fn a_read_only_codex_home_is_left_alone_and_codex_starts() {
+fn read_only_codex_home_is_left_alone_and_codex_starts() {
     let world = world();
     world.write_live(&world.backend().auth_json("alice"));
     let before = world.live();
@@ -275,7 +275,7 @@ fn codex_home_unset_set_relative_or_through_a_link_is_the_same_place() {
 }
 
 #[test]
-fn an_absent_codex_home_is_codexs_own_complaint() {
+fn absent_codex_home_is_codexs_own_complaint() {
     let Some(world) = World::real(&["alice"]) else { return };
     let absent = world.root().join("absent");
     let direct = world.real_codex(&["exec", "hi"]).env("CODEX_HOME", &absent).run();
@@ -285,7 +285,7 @@ fn an_absent_codex_home_is_codexs_own_complaint() {
 }
 
 #[test]
-fn a_default_codex_home_that_was_never_used_is_made() {
+fn default_codex_home_that_was_never_used_is_made() {
     let world = World::new(&["alice"]);
     let config = fs::read_to_string(world.codex_home().join("config.toml")).expect("the config");
     fs::remove_dir_all(world.codex_home()).expect("remove it");

@@ -14,7 +14,7 @@ fn path_with(world: &World, folders: &[PathBuf]) -> std::ffi::OsString {
 }
 
 #[test]
-fn a_codex_named_in_the_environment_comes_before_the_settings_and_those_before_path() {
+fn codex_is_found_by_environment_then_settings_then_path() {
     let world = World::new(&["alice"]);
     let named = write_script(&world.root().join("a/mine"), "echo named");
     let set = write_script(&world.root().join("b/other"), "echo set");
@@ -28,7 +28,7 @@ fn a_codex_named_in_the_environment_comes_before_the_settings_and_those_before_p
 }
 
 #[test]
-fn every_copy_of_the_shim_on_path_is_skipped() {
+fn copies_of_the_shim_on_path_are_skipped() {
     let world = World::new(&["alice"]);
     let copies = world.root().join("copies");
     for folder in ["a", "b", "c"] {
@@ -55,7 +55,7 @@ fn folders_and_files_that_cannot_be_executed_are_passed_over() {
 }
 
 #[test]
-fn without_a_codex_it_is_127_and_how_to_install_it() {
+fn missing_codex_ends_with_127_and_how_to_install_it() {
     let world = World::with(Codex::Missing, &["alice"]);
     let output = world.exec().run().expect(127);
     assert!(output.stdout.is_empty());
@@ -68,7 +68,7 @@ fn without_a_codex_it_is_127_and_how_to_install_it() {
 }
 
 #[test]
-fn a_codex_that_cannot_be_executed_is_126() {
+fn codex_that_cannot_be_executed_ends_with_126() {
     let world = World::with(Codex::Missing, &["alice"]);
     let busy = world.root().join("bin/codex");
     copy_program(&bins::standin_codex(), &busy);
@@ -79,14 +79,14 @@ fn a_codex_that_cannot_be_executed_is_126() {
 }
 
 #[test]
-fn naming_the_shim_as_the_real_codex_is_refused_with_the_way_out() {
+fn shim_named_as_the_real_codex_is_refused_with_the_way_out() {
     let world = World::new(&["alice"]);
     let output = world.exec().env("CODEX_POOL_CODEX", world.shim()).run().expect(126);
     assert!(output.stderr.contains("name the real Codex"), "{output}");
 }
 
 #[test]
-fn a_wrapper_that_calls_codex_again_ends_with_a_clear_error() {
+fn wrapper_that_calls_codex_again_ends_with_a_clear_error() {
     let world = World::with(Codex::Missing, &["alice"]);
     write_script(&world.root().join("bin/codex"), "exec codex \"$@\"");
     let output = world.exec().run().expect(126);
@@ -99,7 +99,7 @@ fn a_wrapper_that_calls_codex_again_ends_with_a_clear_error() {
 }
 
 #[test]
-fn a_wrapper_that_calls_the_real_codex_works_and_the_pool_does_not_switch_twice() {
+fn wrapper_that_calls_the_real_codex_works_with_one_switch() {
     let world = World::new(&["alice", "bob"]);
     let wrapper = write_script(&world.root().join("wrap/codex"), "exec \"$REAL\" \"$@\"");
     let path =
@@ -109,7 +109,7 @@ fn a_wrapper_that_calls_the_real_codex_works_and_the_pool_does_not_switch_twice(
 }
 
 #[test]
-fn the_depth_starts_again_in_a_new_thread() {
+fn depth_starts_again_in_a_new_thread() {
     let world = World::new(&["alice"]);
     world.exec().env("CODEX_POOL_DEPTH", "50").run().expect(126);
     world.exec().env("CODEX_POOL_DEPTH", "50:t1").env("CODEX_THREAD_ID", "t1").run().expect(126);
@@ -118,7 +118,7 @@ fn the_depth_starts_again_in_a_new_thread() {
 }
 
 #[test]
-fn behind_two_copies_of_the_shim_the_real_codex_answers() {
+fn real_codex_answers_behind_two_copies_of_the_shim() {
     let Some(world) = World::real(&["alice"]) else { return };
     let copies = world.root().join("copies");
     copy_program(&bins::shim(), &copies.join("codex"));

@@ -42,7 +42,7 @@ fn world() -> World {
 }
 
 #[test]
-fn a_free_home_is_swapped_and_one_in_use_is_not() {
+fn free_home_is_swapped_and_one_in_use_is_not() {
     let world = world();
     let session = Session::start(&world, "alice");
     let before = world.live();
@@ -56,7 +56,7 @@ fn a_free_home_is_swapped_and_one_in_use_is_not() {
 }
 
 #[test]
-fn an_account_that_sits_somewhere_is_joined_there() {
+fn account_in_use_in_a_home_is_joined_there() {
     let world = world();
     let (alice, bob) = (Session::start(&world, "alice"), Session::start(&world, "bob"));
     assert!(world.own_home("bob").join("auth.json").exists());
@@ -73,7 +73,7 @@ fn an_account_that_sits_somewhere_is_joined_there() {
 }
 
 #[test]
-fn a_session_on_the_main_home_is_joined_by_launches_of_its_own_account() {
+fn session_on_the_main_home_is_joined_by_launches_of_its_own_account() {
     let world = world();
     let session = Session::start(&world, "bob");
     answered(world.exec().run(), "bob");
@@ -82,7 +82,7 @@ fn a_session_on_the_main_home_is_joined_by_launches_of_its_own_account() {
 }
 
 #[test]
-fn a_session_that_was_killed_does_not_keep_the_home() {
+fn session_that_was_killed_does_not_keep_the_home() {
     let world = world();
     let session = Session::start(&world, "alice");
     session.running.signal(nix::sys::signal::Signal::SIGKILL);
@@ -92,7 +92,7 @@ fn a_session_that_was_killed_does_not_keep_the_home() {
 }
 
 #[test]
-fn with_parallel_off_a_launch_stays_on_the_live_account_and_says_so() {
+fn launch_with_parallel_off_stays_on_the_live_account_and_says_so() {
     let world = world();
     world.settings("parallel = \"off\"\n");
     let session = Session::start(&world, "alice");
@@ -108,7 +108,7 @@ fn with_parallel_off_a_launch_stays_on_the_live_account_and_says_so() {
 }
 
 #[test]
-fn a_pool_in_a_temporary_folder_or_on_another_file_system_has_no_homes() {
+fn pool_in_a_temporary_folder_or_on_another_file_system_has_no_homes() {
     let world = world();
     let session = Session::start(&world, "alice");
     let output = answered(world.exec().env("TMPDIR", world.home()).run(), "alice");
@@ -129,7 +129,7 @@ fn a_pool_in_a_temporary_folder_or_on_another_file_system_has_no_homes() {
 }
 
 #[test]
-fn a_home_has_its_own_login_and_links_for_the_rest() {
+fn own_home_has_its_own_login_and_links_for_the_rest() {
     let world = world();
     let base = world.codex_home();
     fs::create_dir_all(base.join("skills/mine")).expect("make a folder");
@@ -165,7 +165,7 @@ fn a_home_has_its_own_login_and_links_for_the_rest() {
 }
 
 #[test]
-fn a_home_is_brought_up_to_date_at_each_launch() {
+fn own_home_is_brought_up_to_date_at_each_launch() {
     let world = world();
     let base = world.codex_home();
     let session = Session::start(&world, "alice");
@@ -199,7 +199,7 @@ fn a_home_is_brought_up_to_date_at_each_launch() {
 }
 
 #[test]
-fn what_codex_creates_in_a_home_in_use_stays_there_until_it_is_free() {
+fn files_that_codex_makes_in_a_home_in_use_stay_until_it_is_free() {
     let world = world();
     let (alice, bob) = (Session::start(&world, "alice"), Session::start(&world, "bob"));
     let home = world.own_home("bob");
@@ -213,7 +213,7 @@ fn what_codex_creates_in_a_home_in_use_stays_there_until_it_is_free() {
 }
 
 #[test]
-fn a_codex_home_inherited_from_a_home_means_its_base() {
+fn codex_home_inherited_from_an_own_home_means_its_main_home() {
     let world = world();
     let session = Session::start(&world, "alice");
     answered(world.exec().run(), "bob");
@@ -234,7 +234,7 @@ fn a_codex_home_inherited_from_a_home_means_its_base() {
 }
 
 #[test]
-fn going_back_from_an_inherited_home_restores_the_environment() {
+fn environment_is_restored_on_the_way_back_from_an_inherited_home() {
     let world = World::with(Codex::Missing, &["alice", "bob"]);
     write_script(
         &world.root().join("bin/codex"),
@@ -264,7 +264,7 @@ fn with_tools(world: &World) {
 }
 
 #[test]
-fn a_nested_codex_stays_on_its_sessions_account_and_home_while_that_lives() {
+fn nested_codex_stays_on_its_sessions_account_and_home_while_that_lives() {
     let world = World::with(Codex::Missing, &["alice", "bob", "carol"]);
     with_tools(&world);
     let outer = |user: &str| {
@@ -289,7 +289,7 @@ fn a_nested_codex_stays_on_its_sessions_account_and_home_while_that_lives() {
 }
 
 #[test]
-fn a_nested_real_codex_in_its_sessions_shell_stays_on_its_account() {
+fn nested_real_codex_in_its_sessions_shell_stays_on_its_account() {
     let Some(world) = World::real(&["alice", "bob"]) else { return };
     // Alice is in the main home; bob, who ranks first, gets a home; meanwhile alice becomes the first.
     world.usage(&[("alice", 10.0, 10.0), ("bob", 50.0, 50.0)]);
@@ -314,7 +314,7 @@ fn a_nested_real_codex_in_its_sessions_shell_stays_on_its_account() {
 }
 
 #[test]
-fn the_ledger_has_one_private_file_per_launch_named_after_its_process() {
+fn ledger_has_one_private_file_per_launch_named_after_its_process() {
     let world = World::probe(&["alice"]);
     let (out, gate) = (world.root().join("record"), world.root().join("gate"));
     let session = world.exec().env("PROBE_OUT", &out).env("PROBE_HOLD", &gate).spawn();

@@ -83,7 +83,7 @@ fn process_group_and_session_stay() {
 }
 
 #[test]
-fn the_terminal_stays_with_the_program_in_its_foreground() {
+fn terminal_stays_with_the_program_in_its_foreground() {
     let world = world();
     let out = world.root().join("record.json");
     let on_terminal = |program: &Path, said: &str| {

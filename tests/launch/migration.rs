@@ -37,7 +37,7 @@ fn alice_and_bob(world: &World) -> Vec<Value> {
 }
 
 #[test]
-fn the_first_launch_migrates_it() {
+fn first_launch_migrates_a_pool_of_version_1() {
     let (world, text) = earlier(alice_and_bob);
     answered(world.exec().run(), "alice");
     let kept = world.pool_home().join("accounts.v1.json");
@@ -56,7 +56,7 @@ fn the_first_launch_migrates_it() {
 }
 
 #[test]
-fn its_ids_stay_good_as_references() {
+fn ids_of_version_1_stay_good_as_references() {
     let (world, _) = earlier(alice_and_bob);
     answered(world.exec_as("old-2").run(), "bob");
     answered(world.pool(&["run", "old-1", "--", "exec", "hi"]).run(), "alice");
@@ -64,7 +64,7 @@ fn its_ids_stay_good_as_references() {
 }
 
 #[test]
-fn a_command_migrates_it_as_well_and_says_so() {
+fn command_migrates_a_pool_of_version_1_and_says_so() {
     let (world, _) = earlier(alice_and_bob);
     let output = world.pool(&["list"]).run().ok();
     assert!(output.stderr.contains("2 accounts were taken over from version 1"), "{output}");
@@ -72,7 +72,7 @@ fn a_command_migrates_it_as_well_and_says_so() {
 }
 
 #[test]
-fn launches_at_once_migrate_it_once() {
+fn launches_at_once_migrate_a_pool_once() {
     let (world, text) = earlier(alice_and_bob);
     let running: Vec<_> = (0..8).map(|n| world.exec_as(["work", "home"][n % 2]).spawn()).collect();
     for (n, launch) in running.into_iter().enumerate() {
@@ -84,7 +84,7 @@ fn launches_at_once_migrate_it_once() {
 }
 
 #[test]
-fn every_kind_of_entry_is_taken_over_or_kept_aside() {
+fn entries_of_every_kind_are_taken_over_or_kept_aside() {
     let (world, _) = earlier(|world| {
         let backend = world.backend();
         let team = account_id("team");
@@ -124,7 +124,7 @@ fn every_kind_of_entry_is_taken_over_or_kept_aside() {
 }
 
 #[test]
-fn a_login_that_is_live_and_newer_than_the_stores_wins() {
+fn login_that_is_live_and_newer_than_the_stores_wins() {
     let old = LoginSpec { issued_ago: Some(400_000), ..LoginSpec::default() };
     let (world, _) = earlier(|world| {
         let doc = parsed(&world.backend().auth_json_with("alice", &old));
@@ -137,7 +137,7 @@ fn a_login_that_is_live_and_newer_than_the_stores_wins() {
 }
 
 #[test]
-fn a_migration_that_cannot_be_written_changes_nothing_and_codex_starts() {
+fn migration_that_cannot_be_written_changes_nothing_and_codex_starts() {
     use std::os::unix::fs::PermissionsExt as _;
     let (world, text) = earlier(alice_and_bob);
     world.write_live(&world.backend().auth_json("bob"));
@@ -152,7 +152,7 @@ fn a_migration_that_cannot_be_written_changes_nothing_and_codex_starts() {
 }
 
 #[test]
-fn an_interrupted_migration_starts_again() {
+fn interrupted_migration_starts_again() {
     let (world, text) = earlier(alice_and_bob);
     world.pool(&["list"]).run().ok();
     // As if it had been cut off before its last step: everything is there but the new registry.

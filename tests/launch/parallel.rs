@@ -44,7 +44,7 @@ fn users_by_prompt(world: &World) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn sessions_on_three_accounts_at_once_stay_on_their_own_and_share_one_history() {
+fn sessions_on_three_accounts_stay_on_their_own_and_share_history() {
     let Some(world) = World::real(&["alice", "bob"]) else { return };
     let backend = world.backend();
     // Carol's session rotates her tokens in her home.

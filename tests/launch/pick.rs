@@ -5,7 +5,7 @@ use testkit::{World, answered, now};
 use crate::{ALL, BOB_FIRST};
 
 #[test]
-fn the_account_that_why_names_first_answers() {
+fn account_that_why_names_first_answers() {
     let Some(world) = World::real(&ALL) else { return };
     for (usage, first) in [
         ([("alice", 50.0, 70.0), ("bob", 10.0, 10.0), ("carol", 30.0, 40.0)], "bob"),
@@ -22,7 +22,7 @@ fn the_account_that_why_names_first_answers() {
 }
 
 #[test]
-fn a_live_account_with_room_keeps_its_place_unless_another_is_more_urgent_by_the_margin() {
+fn live_account_with_room_stays_unless_another_is_more_urgent() {
     let world = World::new(&["alice", "bob"]);
     let swap = |alice: f64, bob: f64, first: &str| {
         world.usage(&[("alice", 10.0, alice), ("bob", 10.0, bob)]);
@@ -35,7 +35,7 @@ fn a_live_account_with_room_keeps_its_place_unless_another_is_more_urgent_by_the
 }
 
 #[test]
-fn a_named_account_beats_run_and_run_beats_the_pin_and_the_pin_beats_the_pick() {
+fn named_account_beats_run_that_beats_the_pin_that_beats_the_pick() {
     let world = World::new(&ALL);
     world.usage(&BOB_FIRST);
     world.pool(&["use", "carol"]).run().ok();
@@ -61,7 +61,7 @@ fn run_exports_the_account_so_that_the_programs_own_codex_stays_on_it() {
 }
 
 #[test]
-fn an_account_that_does_not_exist_fails_with_3_and_starts_nothing() {
+fn account_that_does_not_exist_fails_with_3_and_starts_nothing() {
     let world = World::new(&["alice", "alina"]);
     for name in ["bob", "ali"] {
         let output = world.exec_as(name).run().expect(3);
@@ -73,7 +73,7 @@ fn an_account_that_does_not_exist_fails_with_3_and_starts_nothing() {
 }
 
 #[test]
-fn a_named_account_that_cannot_be_used_fails_with_4() {
+fn named_account_that_cannot_be_used_fails_with_4() {
     let world = World::new(&["alice", "bob"]);
     std::fs::remove_file(world.stored_path("bob")).expect("remove bob's document");
     let output = world.exec_as("bob").run().expect(4);
@@ -84,7 +84,7 @@ fn a_named_account_that_cannot_be_used_fails_with_4() {
 }
 
 #[test]
-fn a_disabled_account_is_not_picked_but_can_be_named() {
+fn disabled_account_is_not_picked_but_can_be_named() {
     let world = World::new(&ALL);
     world.usage(&BOB_FIRST);
     world.pool(&["disable", "bob"]).run().ok();
@@ -95,7 +95,7 @@ fn a_disabled_account_is_not_picked_but_can_be_named() {
 }
 
 #[test]
-fn an_api_key_is_picked_only_as_the_last_resort_and_only_if_allowed() {
+fn api_key_is_picked_only_as_the_last_resort_and_only_if_allowed() {
     let world = World::new(&["alice"]);
     world.backend().add_api_key("robot", "sk-test-robot");
     world.import("robot", &testkit::backend::api_key_json("sk-test-robot"));
@@ -110,7 +110,7 @@ fn an_api_key_is_picked_only_as_the_last_resort_and_only_if_allowed() {
 }
 
 #[test]
-fn when_all_are_at_their_limit_the_live_one_stays_and_the_first_reset_is_named() {
+fn live_account_stays_when_all_are_at_their_limit_with_the_reset() {
     let world = World::new(&ALL);
     world.cache_usage(&[("alice", 10.0, 10.0), ("bob", 100.0, 10.0), ("carol", 10.0, 100.0)], 0);
     answered(world.exec().run(), "alice");
@@ -123,7 +123,7 @@ fn when_all_are_at_their_limit_the_live_one_stays_and_the_first_reset_is_named()
 }
 
 #[test]
-fn a_pinned_account_at_its_limit_says_so_at_every_launch() {
+fn pinned_account_at_its_limit_says_so_at_every_launch() {
     let world = World::new(&["alice", "bob"]);
     world.cache_usage(&[("alice", 100.0, 20.0), ("bob", 10.0, 10.0)], 0);
     world.pool(&["use", "alice"]).run().ok();
@@ -134,7 +134,7 @@ fn a_pinned_account_at_its_limit_says_so_at_every_launch() {
 }
 
 #[test]
-fn a_pinned_account_that_cannot_be_used_says_so_and_another_is_picked() {
+fn pinned_account_that_cannot_be_used_says_so_and_another_is_picked() {
     let world = World::new(&["alice", "bob"]);
     world.pool(&["use", "alice"]).run().ok();
     answered(world.exec().run(), "alice");
@@ -147,7 +147,7 @@ fn a_pinned_account_that_cannot_be_used_says_so_and_another_is_picked() {
 }
 
 #[test]
-fn by_default_nothing_is_said_and_a_line_when_asked_for() {
+fn launch_says_nothing_by_default_and_a_line_when_asked() {
     let world = World::new(&ALL);
     world.cache_usage(&BOB_FIRST, 0);
     assert_eq!(answered(world.exec().run(), "bob").stderr, "");
@@ -158,7 +158,7 @@ fn by_default_nothing_is_said_and_a_line_when_asked_for() {
 }
 
 #[test]
-fn usage_that_is_old_or_of_the_future_is_unknown_and_comes_after_what_has_room() {
+fn usage_that_is_old_or_of_the_future_ranks_after_known_room() {
     let world = World::new(&["alice", "bob"]);
     world.usage(&[("alice", 10.0, 10.0), ("bob", 20.0, 50.0)]);
     answered(world.exec_as("bob").run(), "bob");

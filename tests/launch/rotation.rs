@@ -64,7 +64,7 @@ fn tokens_that_a_killed_session_rotated_come_back() {
 }
 
 #[test]
-fn tokens_rotated_in_a_home_are_the_ones_that_take_the_main_home_later() {
+fn tokens_rotated_in_an_own_home_take_the_main_home_later() {
     let Some(world) = world() else { return };
     let hold = world.backend().hold("bob");
     let session = world.exec_as("bob").spawn();
@@ -81,7 +81,7 @@ fn tokens_rotated_in_a_home_are_the_ones_that_take_the_main_home_later() {
 }
 
 #[test]
-fn a_token_rotated_by_a_codex_outside_the_pool_comes_back() {
+fn token_rotated_by_a_codex_outside_the_pool_comes_back() {
     let Some(world) = world() else { return };
     answered(world.exec_as("bob").run(), "bob");
     // Alice is put live by hand, used by the full path of Codex, and then the shim switches away.

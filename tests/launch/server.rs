@@ -32,7 +32,7 @@ fn server(world: &World) -> Option<u32> {
 }
 
 #[test]
-fn with_a_server_of_another_account_that_is_in_use_the_picked_account_answers_in_its_home() {
+fn picked_account_answers_beside_a_server_of_another_in_use() {
     let Some(world) = world() else { return };
     interactive(&world, &[], "alice").quit_codex();
     assert!(server(&world).is_some(), "the server outlives its interface");
@@ -45,7 +45,7 @@ fn with_a_server_of_another_account_that_is_in_use_the_picked_account_answers_in
 }
 
 #[test]
-fn with_a_server_that_outlived_a_switch_the_picked_account_answers() {
+fn picked_account_answers_though_a_server_outlived_a_switch() {
     let Some(world) = world() else { return };
     let alice = interactive(&world, &[], "alice");
     let before = server(&world).expect("a server");
@@ -57,7 +57,7 @@ fn with_a_server_that_outlived_a_switch_the_picked_account_answers() {
 }
 
 #[test]
-fn an_idle_server_of_another_account_is_stopped_when_the_home_is_needed() {
+fn idle_server_of_another_account_is_stopped_when_the_home_is_needed() {
     let Some(world) = world() else { return };
     world.make_live("alice");
     world.codex(&["app-server", "daemon", "start"]).run().ok();
@@ -70,7 +70,7 @@ fn an_idle_server_of_another_account_is_stopped_when_the_home_is_needed() {
 }
 
 #[test]
-fn a_server_of_the_picked_account_is_joined() {
+fn server_of_the_picked_account_is_joined() {
     let Some(world) = world() else { return };
     interactive(&world, &[], "alice").quit_codex();
     let before = server(&world).expect("a server");

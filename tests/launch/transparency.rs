@@ -127,7 +127,7 @@ fn arguments_arrive_byte_for_byte() {
 }
 
 #[test]
-fn the_name_it_was_called_by_stays() {
+fn name_that_codex_is_called_by_stays() {
     let world = world();
     for name in ["codex", "/some/where/codex", "-codex", ""] {
         same(&world, Kind::Stay, &|command| {
@@ -137,7 +137,7 @@ fn the_name_it_was_called_by_stays() {
 }
 
 #[test]
-fn the_environment_stays_in_value_and_order() {
+fn environment_stays_in_value_and_order() {
     let world = world();
     for kind in KINDS {
         same(&world, kind, &|command| {
@@ -188,7 +188,7 @@ fn entries_of_the_environment_that_are_no_variables_stay() {
 }
 
 #[test]
-fn the_shim_adds_no_variable_but_its_own() {
+fn shim_adds_no_variable_but_its_own() {
     let world = world();
     let out = world.root().join("record.json");
     world.exec().env("PROBE_OUT", &out).run().ok();
@@ -201,7 +201,7 @@ fn the_shim_adds_no_variable_but_its_own() {
 }
 
 #[test]
-fn the_working_directory_stays_even_an_odd_or_deleted_one() {
+fn working_directory_stays_even_an_odd_or_deleted_one() {
     let world = world();
     let odd = world.root().join(OsStr::from_bytes(b"\xfe dir"));
     fs::create_dir(&odd).expect("make a folder");
@@ -229,7 +229,7 @@ fn the_working_directory_stays_even_an_odd_or_deleted_one() {
 }
 
 #[test]
-fn the_umask_stays() {
+fn umask_stays() {
     let world = world();
     for (kind, mask) in KINDS.into_iter().zip([0o000_u32, 0o027, 0o077, 0o022]) {
         let (record, _) = same(&world, kind, &|command| {
@@ -283,7 +283,7 @@ fn stdout_stays_untouched_whatever_is_wrong() {
 }
 
 #[test]
-fn a_broken_or_closed_stderr_does_not_keep_codex_from_starting() {
+fn broken_or_closed_stderr_does_not_keep_codex_from_starting() {
     let world = world();
     fs::write(world.pool_home().join("accounts.json"), "{ broken").expect("break the registry");
     let out = world.root().join("record.json");
@@ -297,7 +297,7 @@ fn a_broken_or_closed_stderr_does_not_keep_codex_from_starting() {
 }
 
 #[test]
-fn in_an_own_home_only_codex_home_and_the_databases_folder_differ() {
+fn environment_of_an_own_home_differs_in_two_variables() {
     let world = world();
     let gate = world.root().join("gate");
     let holder = world.exec().env("PROBE_OUT", world.root().join("holder.json")).env("PROBE_HOLD", &gate);
@@ -319,7 +319,7 @@ fn in_an_own_home_only_codex_home_and_the_databases_folder_differ() {
 }
 
 #[test]
-fn the_shim_links_neither_network_nor_command_line_parser() {
+fn shim_links_neither_network_nor_command_line_parser() {
     let program = fs::read(testkit::bins::shim()).expect("the shim");
     let holds = |word: &str| program.windows(word.len()).any(|w| w == word.as_bytes());
     assert!(holds("codex-pool"));

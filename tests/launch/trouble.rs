@@ -34,7 +34,7 @@ fn starts_untouched(world: &World, why: &str) {
 }
 
 #[test]
-fn a_corrupt_registry_is_named_with_the_repair_and_never_replaced() {
+fn corrupt_registry_is_named_with_the_repair_and_never_replaced() {
     for text in ["{ broken", "", "[]", "{\"version\": 2, \"accounts\": [{}]}", "\u{0}\u{0}\u{0}"] {
         let world = world();
         let registry = world.pool_home().join("accounts.json");
@@ -54,7 +54,7 @@ fn a_corrupt_registry_is_named_with_the_repair_and_never_replaced() {
 }
 
 #[test]
-fn a_registry_of_a_newer_version_changes_nothing() {
+fn registry_of_a_newer_version_changes_nothing() {
     let world = world();
     let registry = world.pool_home().join("accounts.json");
     let newer =
@@ -66,7 +66,7 @@ fn a_registry_of_a_newer_version_changes_nothing() {
 }
 
 #[test]
-fn a_registry_that_is_a_folder_or_missing_loses_nothing() {
+fn registry_that_is_a_folder_or_missing_loses_nothing() {
     let world = world();
     let registry = world.pool_home().join("accounts.json");
     let good = fs::read(&registry).expect("the registry");
@@ -114,7 +114,7 @@ fn wrong_settings_are_reported_and_not_fatal() {
 }
 
 #[test]
-fn an_unreadable_ledger_means_that_nothing_is_swapped() {
+fn unreadable_ledger_means_that_nothing_is_swapped() {
     let world = world();
     let ledger = world.pool_home().join("launches");
     fs::remove_dir_all(&ledger).expect("remove it");
@@ -136,7 +136,7 @@ fn an_unreadable_ledger_means_that_nothing_is_swapped() {
 }
 
 #[test]
-fn a_launch_whose_entry_cannot_be_read_may_sit_anywhere() {
+fn launch_whose_entry_cannot_be_read_may_be_in_any_home() {
     let world = world();
     let session = world.hold(world.exec_as("alice"));
     let entries = fs::read_dir(world.pool_home().join("launches")).expect("the ledger");
@@ -153,7 +153,7 @@ fn a_launch_whose_entry_cannot_be_read_may_sit_anywhere() {
 }
 
 #[test]
-fn a_lock_held_by_a_stopped_process_delays_codex_by_two_seconds_at_most() {
+fn lock_held_by_a_stopped_process_delays_codex_by_two_seconds_at_most() {
     let world = world();
     let lock = world.pool_home().join("pool.lock");
     let (locked, never) = (world.root().join("locked"), world.root().join("never"));
@@ -173,7 +173,7 @@ fn a_lock_held_by_a_stopped_process_delays_codex_by_two_seconds_at_most() {
 }
 
 #[test]
-fn a_launch_that_went_on_without_the_lock_is_not_swapped_away() {
+fn launch_that_went_on_without_the_lock_is_not_swapped_away() {
     let world = world();
     let lock = File::open(world.pool_home().join("pool.lock")).expect("the lock");
     lock.lock().expect("take it");
@@ -186,7 +186,7 @@ fn a_launch_that_went_on_without_the_lock_is_not_swapped_away() {
 }
 
 #[test]
-fn without_a_pool_codex_starts_and_no_pool_is_made() {
+fn codex_starts_without_a_pool_and_no_pool_is_made() {
     let world = world();
     fs::rename(world.pool_home(), world.root().join("away")).expect("take the pool away");
     let output = answered(world.cmd(world.root().join("away/bin/codex")).args(["exec", "hi"]).run(), "alice");
@@ -198,7 +198,7 @@ fn without_a_pool_codex_starts_and_no_pool_is_made() {
 }
 
 #[test]
-fn an_empty_pool_says_nothing_and_adopts_who_is_live() {
+fn empty_pool_says_nothing_and_adopts_the_live_login() {
     let world = World::new(&[]);
     let output = world.exec().run().expect(1);
     assert!(output.stderr.contains("Not logged in") && !output.stderr.contains("codex-pool: "), "{output}");
@@ -209,7 +209,7 @@ fn an_empty_pool_says_nothing_and_adopts_who_is_live() {
 }
 
 #[test]
-fn without_home_codex_starts() {
+fn codex_starts_without_home() {
     let world = world();
     let without = |cmd: testkit::Cmd| cmd.env_remove("HOME");
     let output = answered(without(world.exec().env("CODEX_HOME", world.codex_home())).run(), "alice");
@@ -227,7 +227,7 @@ fn without_home_codex_starts() {
 }
 
 #[test]
-fn a_pool_that_cannot_be_written_does_not_stop_codex() {
+fn pool_that_cannot_be_written_does_not_stop_codex() {
     let world = world();
     let folders = [world.pool_home(), world.pool_home().join("auth"), world.pool_home().join("launches")];
     let set = |mode| {
@@ -255,7 +255,7 @@ fn with_own_mounts(world: &World, script: &str) -> Option<Output> {
 }
 
 #[test]
-fn a_full_disk_under_the_pool_does_not_stop_codex_and_loses_nothing() {
+fn full_disk_under_the_pool_does_not_stop_codex_and_loses_nothing() {
     let world = world();
     world.backend().add("dave");
     world.write_live(&world.backend().auth_json("dave"));
@@ -278,7 +278,7 @@ fn a_full_disk_under_the_pool_does_not_stop_codex_and_loses_nothing() {
 }
 
 #[test]
-fn a_full_disk_under_codex_home_leaves_the_login_that_is_there() {
+fn full_disk_under_codex_home_leaves_the_login_that_is_there() {
     let world = world();
     let script = r#"
         cp -a "$BASE" "$SAVED"
@@ -298,7 +298,7 @@ fn a_full_disk_under_codex_home_leaves_the_login_that_is_there() {
 }
 
 #[test]
-fn a_broken_copy_in_the_pool_is_reported_and_the_others_go_on() {
+fn broken_copy_in_the_pool_is_reported_and_the_others_go_on() {
     let world = world();
     fs::write(world.stored_path("bob"), "{ broken").expect("break bob's document");
     let output = world.exec().run().ok();

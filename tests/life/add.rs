@@ -11,7 +11,7 @@ use testkit::{Codex, SOON, Sandbox, World, complains, text, wait_until};
 use crate::logins::Logins as _;
 
 #[test]
-fn the_live_login_is_neither_replaced_nor_revoked() {
+fn live_login_is_neither_replaced_nor_revoked() {
     let world = World::logged_in(&["alice"]);
     let (backend, live) = (world.backend(), world.live());
     backend.add("bob");
@@ -30,7 +30,7 @@ fn the_live_login_is_neither_replaced_nor_revoked() {
 }
 
 #[test]
-fn an_account_that_is_there_gets_the_new_credentials_also_where_it_is_live() {
+fn account_of_the_pool_gets_the_new_credentials_also_where_live() {
     let world = World::logged_in(&["alice"]);
     let old = world.live().expect("a live login");
     world.login(&["add"], "alice").ok().says("alice <alice@example.com> was in the pool already");
@@ -56,7 +56,7 @@ fn labels_tell_workspaces_of_one_email_apart() {
 }
 
 #[test]
-fn a_label_that_is_taken_is_refused_before_the_login() {
+fn label_that_is_taken_is_refused_before_the_login() {
     let world = World::logged_in(&["alice", "bob"]);
     let output = world.login_cmd(&["add", "--label", "bob"]).run().expect(1);
     complains(&output, "`bob` is the label of bob <bob@example.com> already");
@@ -84,7 +84,7 @@ fn ctrl_c_cancels_the_login_and_nothing_has_changed() {
 }
 
 #[test]
-fn a_signal_to_us_alone_ends_the_login_too() {
+fn signal_to_codex_pool_alone_ends_the_login_too() {
     let world = World::logged_in(&["alice"]);
     let before = world.possessions();
     for signal in [Signal::SIGTERM, Signal::SIGHUP] {
@@ -99,7 +99,7 @@ fn a_signal_to_us_alone_ends_the_login_too() {
 }
 
 #[test]
-fn what_a_killed_login_left_is_removed_by_the_next_command() {
+fn leftovers_of_a_killed_login_are_removed_by_the_next_command() {
     let world = World::logged_in(&["alice"]);
     let before = world.possessions();
     let login = world.login_cmd(&["add"]).spawn();
@@ -112,7 +112,7 @@ fn what_a_killed_login_left_is_removed_by_the_next_command() {
 }
 
 #[test]
-fn a_login_that_cannot_be_taken_in_is_kept() {
+fn login_that_cannot_be_taken_in_is_kept() {
     let world = World::logged_in(&["alice"]);
     world.backend().add("bob");
     let login = world.login_cmd(&["add"]).spawn();
@@ -130,7 +130,7 @@ fn a_login_that_cannot_be_taken_in_is_kept() {
 }
 
 #[test]
-fn a_login_that_fails_changes_nothing() {
+fn login_that_fails_changes_nothing() {
     let world = World::logged_in(&["alice"]);
     let before = world.possessions();
     world.backend().inject_times(Route::DeviceToken, None, Fault::Status(500, serde_json::json!({})), 1);
@@ -155,7 +155,7 @@ const WITNESS: &str = r#"
     "#;
 
 #[test]
-fn the_login_runs_in_a_private_home_of_ours_and_the_pool_is_free_meanwhile() {
+fn login_runs_in_a_login_home_while_the_pool_is_free() {
     let world = World::logged_in_with(Codex::Script(format!("{WITNESS}\nexit 3")), &["alice"]);
     world.edit_config(|config| {
         config.insert("forced_chatgpt_workspace_id".into(), "space".into());
@@ -181,7 +181,7 @@ fn the_login_runs_in_a_private_home_of_ours_and_the_pool_is_free_meanwhile() {
 }
 
 #[test]
-fn a_login_that_leaves_nothing_usable_is_said_so() {
+fn login_that_leaves_nothing_usable_is_reported() {
     let nothing = World::logged_in_with(Codex::Script("exit 0".into()), &["alice"]);
     complains(&nothing.pool(&["add"]).run().expect(1), "left no login in the file");
     let script = r#"echo '{"auth_mode":"agentIdentity","agent_identity":{}}' >"$CODEX_HOME/auth.json""#;
@@ -196,13 +196,13 @@ fn a_login_that_leaves_nothing_usable_is_said_so() {
 }
 
 #[test]
-fn without_codex_it_says_how_to_install_it() {
+fn add_without_codex_says_how_to_install_it() {
     let world = World::logged_in_with(Codex::Missing, &[]);
     complains(&world.pool(&["add"]).run().expect(1), "npm install -g @openai/codex");
 }
 
 #[test]
-fn an_api_key_comes_from_stdin_and_goes_to_codex_by_stdin() {
+fn api_key_comes_from_stdin_and_goes_to_codex_by_stdin() {
     let key = "sk-fake-0123456789";
     let world = World::logged_in(&["alice"]);
     let live = world.live();
@@ -221,7 +221,7 @@ fn an_api_key_comes_from_stdin_and_goes_to_codex_by_stdin() {
 }
 
 #[test]
-fn a_codex_that_cannot_take_a_key_by_stdin_never_gets_it_at_all() {
+fn codex_that_cannot_take_a_key_by_stdin_never_gets_it_at_all() {
     let world = World::logged_in_with(Codex::Script(r#"echo "$*" >>"$HOME/calls"; exit 1"#.into()), &[]);
     world.pool(&["add", "--with-api-key", "--label", "ci"]).stdin("sk-fake-1").run().ok().says("added ci");
     let calls = fs::read_to_string(world.home().join("calls")).expect("calls");
@@ -230,7 +230,7 @@ fn a_codex_that_cannot_take_a_key_by_stdin_never_gets_it_at_all() {
 }
 
 #[test]
-fn a_person_types_the_api_key_unseen() {
+fn api_key_is_typed_unseen() {
     let world = World::logged_in(&[]);
     let mut terminal = world.pty(world.pool(&["add", "--with-api-key"]));
     terminal.wait_for_text("API key:", SOON);
@@ -243,7 +243,7 @@ fn a_person_types_the_api_key_unseen() {
 }
 
 #[test]
-fn the_first_account_of_a_fresh_home_makes_the_pool() {
+fn first_account_of_a_fresh_home_makes_the_pool() {
     let sandbox = Sandbox::builder().without_pool().build();
     let world = World::from(sandbox);
     fs::remove_dir_all(world.codex_home().join("nothing")).unwrap_err();

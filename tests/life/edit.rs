@@ -11,7 +11,7 @@ use testkit::{Pty, SOON, World, complains};
 use crate::logins::Logins as _;
 
 #[test]
-fn a_removed_account_leaves_no_credentials_behind() {
+fn removed_account_leaves_no_credentials_behind() {
     let world = World::logged_in(&["alice", "bob"]);
     let backend = world.backend();
     let (first, bobs_id) = (world.stored("bob"), world.id("bob"));
@@ -56,7 +56,7 @@ fn a_removed_account_leaves_no_credentials_behind() {
 }
 
 #[test]
-fn the_live_and_the_pinned_account_go_only_with_force_and_it_says_what_happens() {
+fn live_and_pinned_accounts_go_only_with_force_and_a_line() {
     let world = World::logged_in(&["alice", "bob"]);
     world.pool(&["use", "alice"]).run().ok();
     let output = world.pool(&["rm", "alice", "--yes"]).run().expect(1);
@@ -76,7 +76,7 @@ fn the_live_and_the_pinned_account_go_only_with_force_and_it_says_what_happens()
 }
 
 #[test]
-fn a_user_s_own_link_at_auth_json_stays_and_the_file_behind_it_goes() {
+fn users_link_at_auth_json_stays_and_the_file_behind_it_goes() {
     let world = World::logged_in(&["alice"]);
     let (link, behind) = (world.codex_home().join("auth.json"), world.home().join("elsewhere.json"));
     fs::rename(&link, &behind).expect("move it");
@@ -86,7 +86,7 @@ fn a_user_s_own_link_at_auth_json_stays_and_the_file_behind_it_goes() {
 }
 
 #[test]
-fn an_account_in_use_is_not_removed() {
+fn account_in_use_is_not_removed() {
     let world = World::logged_in(&["alice", "bob"]);
     let held = world.hold(world.exec_as("alice"));
     let output = world.pool(&["rm", "alice", "--yes", "--force"]).run().expect(1);
@@ -109,7 +109,7 @@ fn asked(world: &World, args: &[&str]) -> Pty {
 }
 
 #[test]
-fn no_and_ctrl_c_and_no_answer_at_all_remove_nothing() {
+fn rm_removes_nothing_on_no_ctrl_c_or_no_answer() {
     let world = World::logged_in(&["alice", "bob"]);
     let before = world.possessions();
     for (keys, said) in [
@@ -192,7 +192,7 @@ fn labels_that_look_like_something_else_still_name_their_account() {
 }
 
 #[test]
-fn references_go_by_id_account_id_label_email_then_prefix_and_ambiguity_is_listed() {
+fn references_go_by_id_account_id_label_email_then_prefix() {
     let world = World::logged_in(&["alice"]);
     let backend = world.backend();
     backend.add_user("bob", UserSpec::new("bob").workspace("aaaaaaaa-1111"));

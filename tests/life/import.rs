@@ -13,7 +13,7 @@ fn doc(world: &World, user: &str) -> Value {
 }
 
 #[test]
-fn documents_of_every_shape_and_each_refusal_says_why() {
+fn documents_of_every_shape_are_taken_or_refused_with_the_reason() {
     let world = World::logged_in(&["alice"]);
     let dir = world.root().join("docs");
     fs::create_dir(&dir).expect("a folder");
@@ -71,7 +71,7 @@ fn documents_of_every_shape_and_each_refusal_says_why() {
 }
 
 #[test]
-fn from_stdin_and_from_a_pipe_with_a_label() {
+fn import_reads_stdin_and_a_pipe_with_a_label() {
     let world = World::logged_in(&[]);
     let (bob, carol) = (doc(&world, "bob").to_string(), doc(&world, "carol").to_string());
     world.pool(&["import", "-", "--label", "büro"]).stdin(bob).run().ok().says("imported `büro`");
@@ -91,7 +91,7 @@ fn from_stdin_and_from_a_pipe_with_a_label() {
 }
 
 #[test]
-fn a_known_account_keeps_the_newer_credentials_and_its_home_gets_them() {
+fn known_account_keeps_the_newer_credentials_and_its_home_gets_them() {
     let world = World::logged_in(&["alice"]);
     let backend = world.backend();
     let old = LoginSpec { issued_ago: Some(1000), ..LoginSpec::default() };
@@ -110,7 +110,7 @@ fn a_known_account_keeps_the_newer_credentials_and_its_home_gets_them() {
 }
 
 #[test]
-fn a_store_keeps_ids_as_references_dates_and_what_was_disabled() {
+fn store_keeps_ids_as_references_dates_and_what_was_disabled() {
     let world = World::logged_in(&["alice"]);
     let store = json!({"version": 1, "accounts": [
         {"id": "acc-1", "label": "work", "addedAt": 1_700_000_000, "enabled": false, "authJson": doc(&world, "bob")},
@@ -154,7 +154,7 @@ fn a_store_keeps_ids_as_references_dates_and_what_was_disabled() {
 }
 
 #[test]
-fn our_own_registry_is_no_document() {
+fn registry_of_the_pool_is_no_document() {
     let world = World::logged_in(&["alice"]);
     let output = world.pool(&["import"]).arg(world.pool_home().join("accounts.json")).run().expect(1);
     complains(&output, "holds no credentials; import the files in `auth` beside it");

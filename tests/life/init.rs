@@ -64,7 +64,7 @@ fn codex_tools(world: &World, users: &[&str]) -> PathBuf {
 }
 
 #[test]
-fn a_fresh_home_is_set_up_without_a_question_and_codex_goes_on_as_before() {
+fn fresh_home_is_set_up_without_questions_and_codex_goes_on() {
     let Some(bash) = needs("bash") else { return };
     let world = fresh(Codex::StandIn);
     world.backend().add("alice");
@@ -127,7 +127,7 @@ fn zsh_and_fish_find_the_shim_too() {
 }
 
 #[test]
-fn without_a_terminal_it_asks_nothing_and_says_what_it_skipped() {
+fn init_without_a_terminal_asks_nothing_and_says_what_it_skipped() {
     let world = fresh(Codex::StandIn);
     codex_tools(&world, &["bob", "carol"]);
     let output = init(&world, "/bin/zsh", &[]).run().ok();
@@ -150,7 +150,7 @@ fn without_a_terminal_it_asks_nothing_and_says_what_it_skipped() {
 }
 
 #[test]
-fn a_person_is_asked_and_can_log_in_on_the_way() {
+fn init_asks_and_lets_the_user_log_in_on_the_way() {
     let world = fresh(Codex::StandIn);
     codex_tools(&world, &["carol"]);
     world.backend().add("bob");
@@ -188,7 +188,7 @@ fn a_person_is_asked_and_can_log_in_on_the_way() {
 }
 
 #[test]
-fn ctrl_c_stops_it_between_two_whole_steps() {
+fn ctrl_c_stops_init_between_two_whole_steps() {
     let world = fresh(Codex::StandIn);
     let mut terminal = world.pty(init(&world, "/bin/bash", &[]));
     terminal.wait_for_text("terminals?", SOON);
@@ -199,7 +199,7 @@ fn ctrl_c_stops_it_between_two_whole_steps() {
 }
 
 #[test]
-fn a_pool_of_version_1_is_taken_over_and_nothing_is_lost() {
+fn pool_of_version_1_is_taken_over_and_nothing_is_lost() {
     let world = fresh(Codex::StandIn);
     world.backend().add("bob");
     let doc: Value = serde_json::from_str(&world.backend().auth_json("bob")).expect("JSON");
@@ -220,14 +220,14 @@ fn a_pool_of_version_1_is_taken_over_and_nothing_is_lost() {
 }
 
 #[test]
-fn without_codex_everything_else_is_set_up() {
+fn init_without_codex_sets_everything_else_up() {
     let world = fresh(Codex::Missing);
     complains(&init(&world, "/bin/bash", &["--yes"]).run().ok(), "npm install -g @openai/codex");
     assert!(world.shim().exists());
 }
 
 #[test]
-fn it_repairs_what_is_missing_or_old_and_leaves_what_is_not_ours() {
+fn init_repairs_missing_and_old_parts_and_leaves_foreign_ones() {
     let Some(bash) = needs("bash") else { return };
     let world = fresh(Codex::StandIn);
     init(&world, "/bin/bash", &["--yes"]).run().ok();
@@ -257,7 +257,7 @@ fn it_repairs_what_is_missing_or_old_and_leaves_what_is_not_ours() {
 }
 
 #[test]
-fn a_login_in_the_key_ring_and_one_that_is_not_ours_are_explained() {
+fn login_in_the_key_ring_and_an_unmanaged_one_are_explained() {
     let world = fresh(Codex::StandIn);
     world.edit_config(|config| drop(config.insert("cli_auth_credentials_store".into(), "keyring".into())));
     complains(&init(&world, "/bin/bash", &["--yes"]).run().ok(), "cli_auth_credentials_store = \"keyring\"");
@@ -269,7 +269,7 @@ fn a_login_in_the_key_ring_and_one_that_is_not_ours_are_explained() {
 }
 
 #[test]
-fn a_pool_whose_name_cannot_be_on_path_is_said_so() {
+fn pool_whose_name_cannot_be_on_path_is_reported() {
     let world = fresh(Codex::StandIn);
     let pool = world.home().join("a:b");
     let output = init(&world, "/bin/bash", &["--yes"]).env("CODEX_POOL_HOME", &pool).run().ok();

@@ -10,7 +10,7 @@ use testkit::{Codex, SOON, Sandbox, World, complains, has_server, version, versi
 use crate::logins::Logins as _;
 
 #[test]
-fn an_account_s_life_beside_a_session_that_goes_on_undisturbed() {
+fn account_comes_and_goes_beside_a_session_that_goes_on() {
     let Some(codex) = Codex::real() else { return };
     let world = World::from(Sandbox::builder().codex(codex).without_pool().build());
     let backend = world.backend();
@@ -65,7 +65,7 @@ fn an_account_s_life_beside_a_session_that_goes_on_undisturbed() {
 }
 
 #[test]
-fn every_version_logs_in_without_touching_the_live_login() {
+fn login_of_every_version_leaves_the_live_login_alone() {
     for version in versions() {
         let Some(codex) = Codex::real_of(&version) else { return };
         let world = World::logged_in_with(codex, &["alice"]);
@@ -93,7 +93,7 @@ fn every_version_logs_in_without_touching_the_live_login() {
 }
 
 #[test]
-fn a_background_server_moves_with_what_is_attached_to_it() {
+fn background_server_moves_with_what_is_attached_to_it() {
     if !has_server(&version()) {
         return;
     }
@@ -135,7 +135,7 @@ fn a_background_server_moves_with_what_is_attached_to_it() {
 }
 
 #[test]
-fn an_idle_server_does_not_keep_the_old_account() {
+fn idle_server_does_not_keep_the_old_account() {
     if !has_server(&version()) {
         return;
     }

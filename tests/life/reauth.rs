@@ -9,7 +9,7 @@ use testkit::{World, complains, text};
 use crate::logins::Logins as _;
 
 #[test]
-fn a_dead_login_lives_again_where_it_is_live() {
+fn dead_login_lives_again_where_it_is_live() {
     let world = World::logged_in(&["alice", "bob"]);
     let backend = world.backend();
     backend.revoke_logins("alice");
@@ -28,7 +28,7 @@ fn a_dead_login_lives_again_where_it_is_live() {
 }
 
 #[test]
-fn the_account_s_state_is_lifted_at_once() {
+fn state_of_the_account_is_lifted_at_once() {
     let world = World::logged_in(&["alice", "bob"]);
     let backend = world.backend();
     let expired =
@@ -44,7 +44,7 @@ fn the_account_s_state_is_lifted_at_once() {
 }
 
 #[test]
-fn whatever_spoke_against_the_account_is_over_even_if_its_usage_cannot_be_asked() {
+fn state_is_lifted_though_usage_cannot_be_fetched() {
     let world = World::logged_in(&["alice", "bob"]);
     let backend = world.backend();
     backend.deactivate("bob", Some(402));
@@ -65,7 +65,7 @@ fn whatever_spoke_against_the_account_is_over_even_if_its_usage_cannot_be_asked(
 }
 
 #[test]
-fn another_identity_is_an_error_that_names_both_and_changes_nothing() {
+fn identity_other_than_the_accounts_is_an_error_that_names_both() {
     let world = World::logged_in(&["alice", "bob"]);
     let spec = UserSpec::new("alice").workspace("ffffffff-other");
     world.backend().add_user("elsewhere", spec);
@@ -87,7 +87,7 @@ fn another_identity_is_an_error_that_names_both_and_changes_nothing() {
 }
 
 #[test]
-fn a_session_in_a_home_of_its_own_gets_the_new_login() {
+fn session_in_a_home_of_its_own_gets_the_new_login() {
     let world = World::logged_in(&["alice", "bob"]);
     let held = |user: &str| world.hold(world.exec_as(user).env("STANDIN_REREAD", "1"));
     let (alice, bob) = (held("alice"), held("bob"));
@@ -106,7 +106,7 @@ fn a_session_in_a_home_of_its_own_gets_the_new_login() {
 }
 
 #[test]
-fn an_api_key_is_not_renewed_by_a_login() {
+fn api_key_is_not_renewed_by_a_login() {
     let world = World::logged_in(&["alice"]);
     world.pool(&["add", "--with-api-key"]).stdin("sk-fake-1").run().ok();
     complains(&world.pool(&["reauth", "api-key"]).run().expect(1), "`codex-pool add --with-api-key`");

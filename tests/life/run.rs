@@ -56,7 +56,7 @@ fn codex_finds_everything_as_it_came() {
 }
 
 #[test]
-fn another_program_stays_on_the_account_by_its_own_codex() {
+fn other_program_stays_on_the_account_by_its_own_codex() {
     let world = World::logged_in(&["alice", "bob"]);
     let script = world.work().join("ci.sh");
     fs::write(&script, "#!/bin/sh\necho \"$# $1 $2\"\ncodex exec hi\nexit 7\n").expect("write it");
@@ -75,7 +75,7 @@ fn another_program_stays_on_the_account_by_its_own_codex() {
 }
 
 #[test]
-fn a_program_that_cannot_run_touches_nothing() {
+fn program_that_cannot_run_touches_nothing() {
     let world = World::logged_in(&["alice", "bob"]);
     let before = world.possessions();
     fs::write(world.work().join("notes.txt"), "").expect("write it");
@@ -88,7 +88,7 @@ fn a_program_that_cannot_run_touches_nothing() {
 }
 
 #[test]
-fn what_is_wrong_with_the_account_is_said_with_the_shim_s_status() {
+fn fault_of_the_account_is_reported_with_the_shims_status() {
     let world = World::logged_in(&["alice"]);
     complains(
         &world.pool(&["run", "nobody", "--", "exec", "hi"]).run().expect(3),

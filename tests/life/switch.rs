@@ -22,7 +22,7 @@ fn end(world: &World, sessions: Vec<Running>) {
 }
 
 #[test]
-fn a_name_pins_best_does_not_and_auto_unpins_and_each_says_how_to_undo_it() {
+fn name_pins_best_does_not_and_auto_unpins_and_each_says_the_undo() {
     let world = World::logged_in(&["alice", "bob", "carol"]);
     world.cache_usage(&[("alice", 80.0, 80.0), ("bob", 70.0, 70.0), ("carol", 5.0, 5.0)], 0);
     let exec = |user: &str| {
@@ -57,7 +57,7 @@ fn a_name_pins_best_does_not_and_auto_unpins_and_each_says_how_to_undo_it() {
 }
 
 #[test]
-fn what_cannot_be_used_is_refused_with_its_own_status() {
+fn account_that_cannot_be_used_is_refused_with_its_own_status() {
     let world = World::logged_in(&["alice", "bob", "carol"]);
     let live = world.live();
     complains(&world.pool(&["use", "nobody"]).run().expect(3), "no account matches");
@@ -74,7 +74,7 @@ fn what_cannot_be_used_is_refused_with_its_own_status() {
 }
 
 #[test]
-fn with_sessions_on_the_main_home_it_names_them_and_waits_for_force() {
+fn use_names_sessions_on_the_main_home_and_waits_for_force() {
     let world = World::logged_in(&["alice", "bob"]);
     let sessions = vec![session(&world, "alice"), session(&world, "alice")];
     let before = world.possessions();
@@ -94,7 +94,7 @@ fn with_sessions_on_the_main_home_it_names_them_and_waits_for_force() {
 }
 
 #[test]
-fn a_person_is_asked_and_what_changed_meanwhile_counts() {
+fn use_asks_and_heeds_what_changed_meanwhile() {
     let world = World::logged_in(&["alice", "bob"]);
     let mut sessions = vec![session(&world, "alice")];
     let ask = || {
@@ -128,7 +128,7 @@ fn a_person_is_asked_and_what_changed_meanwhile_counts() {
 }
 
 #[test]
-fn an_account_in_use_in_its_home_is_live_through_a_link() {
+fn account_in_use_in_its_own_home_is_live_through_a_link() {
     let world = World::logged_in(&["alice", "bob"]);
     let sessions = vec![session(&world, "alice"), session(&world, "bob")];
     world.pool(&["use", "bob", "--force"]).run().ok();
@@ -143,7 +143,7 @@ fn an_account_in_use_in_its_home_is_live_through_a_link() {
 }
 
 #[test]
-fn what_cannot_be_managed_is_never_overwritten_and_what_is_broken_is_kept() {
+fn unmanaged_login_is_never_overwritten_and_a_broken_one_is_kept() {
     let world = World::logged_in(&["alice", "bob"]);
     let token = r#"{"auth_mode":"personalAccessToken","personal_access_token":"fake"}"#;
     world.write_live(token);
@@ -160,7 +160,7 @@ fn what_cannot_be_managed_is_never_overwritten_and_what_is_broken_is_kept() {
 }
 
 #[test]
-fn a_server_that_cannot_be_restarted_is_said_so() {
+fn server_that_cannot_be_restarted_is_reported() {
     let world = World::logged_in_with(Codex::Script("exit 9".into()), &["alice", "bob"]);
     let server = world.cmd("/bin/sleep").arg("1000").spawn();
     let record = world.codex_home().join("app-server-daemon/daemon.pid");
@@ -177,7 +177,7 @@ fn a_server_that_cannot_be_restarted_is_said_so() {
 }
 
 #[test]
-fn ctrl_c_in_the_middle_leaves_all_or_nothing() {
+fn ctrl_c_in_a_switch_leaves_all_or_nothing() {
     let world = World::logged_in(&["alice", "bob"]);
     let ids = ["alice", "bob"].map(|name| world.id(name));
     let live = world.codex_home().join("auth.json");

@@ -8,7 +8,7 @@ use testkit::{bins, version};
 use crate::world::{Installation as _, fails_alike, npm, packages, usual, world};
 
 #[test]
-fn after_an_update_the_launcher_runs_again_and_is_learnt_anew() {
+fn launcher_runs_again_after_an_update_and_is_learnt_anew() {
     let Some(world) = world() else { return };
     let (bin, old) = usual(&world);
     world.learn(&bin);
@@ -31,7 +31,7 @@ fn after_an_update_the_launcher_runs_again_and_is_learnt_anew() {
 }
 
 #[test]
-fn a_native_program_that_was_replaced_alone_is_learnt_anew() {
+fn native_program_that_was_replaced_alone_is_learnt_anew() {
     let Some(world) = world() else { return };
     let (bin, native) = usual(&world);
     world.learn(&bin);
@@ -43,7 +43,7 @@ fn a_native_program_that_was_replaced_alone_is_learnt_anew() {
 }
 
 #[test]
-fn a_package_that_the_launcher_would_find_first_from_now_on_is_noticed() {
+fn package_that_the_launcher_would_find_first_from_now_on_is_noticed() {
     let Some(world) = world() else { return };
     let (bin, _) = usual(&world);
     world.learn(&bin);
@@ -56,7 +56,7 @@ fn a_package_that_the_launcher_would_find_first_from_now_on_is_noticed() {
 }
 
 #[test]
-fn a_native_program_that_is_gone_or_cannot_be_executed_is_the_launchers_matter() {
+fn native_program_that_cannot_be_executed_is_left_to_the_launcher() {
     let Some(world) = world() else { return };
     let (bin, native) = usual(&world);
     world.learn(&bin);
@@ -113,7 +113,7 @@ fn native_start_false_is_as_before_and_learns_nothing() {
 }
 
 #[test]
-fn what_is_known_is_used_without_the_pool_and_without_its_lock() {
+fn native_start_needs_neither_the_pool_nor_its_lock() {
     let Some(world) = world() else { return };
     let (bin, _) = usual(&world);
     let off = || world.exec_in(&bin).env("CODEX_POOL", "off");
@@ -132,7 +132,7 @@ fn what_is_known_is_used_without_the_pool_and_without_its_lock() {
 }
 
 #[test]
-fn the_doctor_says_whether_codex_starts_without_node() {
+fn doctor_says_whether_codex_starts_without_node() {
     let Some(world) = world() else { return };
     let (bin, native) = usual(&world);
     let doctor = |name: &str, value: &str| {

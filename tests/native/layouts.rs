@@ -47,7 +47,7 @@ fn limit_descriptors(cmd: &mut testkit::Cmd) {
 }
 
 #[test]
-fn an_npm_installation_starts_natively_as_its_launcher_would_start_it() {
+fn npm_installation_starts_natively_as_its_launcher_would_start_it() {
     for version in versions() {
         let (Some(_), Some(world)) = (real_codex(&version), world()) else { return };
         let bin = world.root().join("npm/bin");
@@ -62,7 +62,7 @@ fn an_npm_installation_starts_natively_as_its_launcher_would_start_it() {
 }
 
 #[test]
-fn a_local_npm_installation_starts_natively() {
+fn local_npm_installation_starts_natively() {
     let Some(world) = world() else { return };
     let modules = world.root().join("prefix/node_modules");
     npm(&version(), &modules, &modules.join(".bin/codex"));
@@ -85,7 +85,7 @@ fn pnpm(world: &World) -> PathBuf {
 }
 
 #[test]
-fn a_pnpm_installation_starts_natively_with_what_its_shell_script_sets() {
+fn pnpm_installation_starts_natively_with_what_its_shell_script_sets() {
     let Some(world) = world() else { return };
     let global = pnpm(&world);
     let bin = world.home().join(".local/share/pnpm");
@@ -120,7 +120,7 @@ fi
 }
 
 #[test]
-fn a_pnpm_installation_with_links_is_pnpms_only_as_long_as_its_mark_is_there() {
+fn pnpm_installation_with_links_is_known_by_its_mark() {
     let Some(world) = world() else { return };
     let global = pnpm(&world);
     let bin = world.home().join(".local/share/pnpm");
@@ -133,7 +133,7 @@ fn a_pnpm_installation_with_links_is_pnpms_only_as_long_as_its_mark_is_there() {
 }
 
 #[test]
-fn a_bun_installation_starts_natively_as_buns() {
+fn bun_installation_starts_natively_as_buns() {
     let Some(world) = world() else { return };
     let bin = world.home().join(".bun/bin");
     npm(&version(), &world.home().join(".bun/install/global/node_modules"), &bin.join("codex"));
@@ -143,7 +143,7 @@ fn a_bun_installation_starts_natively_as_buns() {
 }
 
 #[test]
-fn each_node_version_of_nvm_has_its_own_codex_which_starts_natively() {
+fn codex_of_each_node_version_of_nvm_starts_natively() {
     let Some(world) = world() else { return };
     let versions = world.home().join(".nvm/versions/node");
     let bins = ["v20.1.0", "v22.2.0"].map(|name| {
@@ -168,7 +168,7 @@ fn each_node_version_of_nvm_has_its_own_codex_which_starts_natively() {
 }
 
 #[test]
-fn another_node_for_the_same_codex_is_learnt_for_itself() {
+fn second_node_for_the_same_codex_is_learnt_for_itself() {
     let Some(world) = world() else { return };
     let (bin, _) = usual(&world);
     world.learn(&bin);

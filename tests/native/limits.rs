@@ -38,7 +38,7 @@ fn launches_at_once_learn_once() {
 }
 
 #[test]
-fn a_launcher_that_is_no_javascript_starts_as_before() {
+fn launcher_that_is_no_javascript_starts_as_before() {
     let Some(world) = world() else { return };
     let bin = world.root().join("other");
     write_script(&bin.join("codex"), &format!("exec '{}' \"$@\"", bins::standin_probe().display()));
@@ -69,7 +69,7 @@ fn javascript_of_another_package_is_never_run_to_learn() {
 }
 
 #[test]
-fn a_failure_is_not_repeated_until_something_changes() {
+fn failure_is_not_repeated_until_something_changes() {
     let Some(world) = world() else { return };
     let (bin, native) = usual(&world);
     let aside = native.with_extension("aside");
@@ -91,7 +91,7 @@ fn a_failure_is_not_repeated_until_something_changes() {
 }
 
 #[test]
-fn what_is_known_of_an_installation_that_is_gone_is_forgotten() {
+fn record_of_an_installation_that_is_gone_is_forgotten() {
     let Some(world) = world() else { return };
     let (bin, _) = usual(&world);
     world.learn(&bin);

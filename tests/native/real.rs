@@ -5,7 +5,7 @@ use std::fs;
 use testkit::{Codex, SOON, World, real_codex, versions, wait_for, wait_until};
 
 #[test]
-fn the_real_codex_answers_natively_as_through_node() {
+fn real_codex_answers_natively_as_through_node() {
     for version in versions() {
         let Some(real) = real_codex(&version) else { return };
         let native = real.native.canonicalize().expect("it is there");

@@ -20,7 +20,7 @@ fn mischievous(world: &World, first: &str) -> PathBuf {
 }
 
 #[test]
-fn a_launcher_that_does_more_than_start_codex_is_not_learnt_and_does_it_only_in_launches() {
+fn launcher_that_does_more_than_start_codex_is_not_learnt() {
     for (what, first) in [
         ("fs.appendFileSync", "import { appendFileSync } from 'fs'; appendFileSync('LOG', 'x');"),
         ("fs.promises.appendFile", "import fsp from 'fs/promises'; await fsp.appendFile('LOG', 'x');"),
@@ -59,7 +59,7 @@ fn a_launcher_that_does_more_than_start_codex_is_not_learnt_and_does_it_only_in_
 }
 
 #[test]
-fn a_launcher_whose_answer_depends_on_more_is_not_learnt() {
+fn launcher_whose_answer_depends_on_more_is_not_learnt() {
     for (what, first) in [
         ("looks at HOME", "if (process.env.HOME === '/x') process.exit(3);"),
         ("depends on more", "process.env.COPY = process.env.PATH;"),
@@ -82,7 +82,7 @@ fn a_launcher_whose_answer_depends_on_more_is_not_learnt() {
 }
 
 #[test]
-fn a_path_that_the_launcher_extends_is_extended_for_every_path() {
+fn path_that_the_launcher_extends_is_extended_for_every_path() {
     let Some(world) = world() else { return };
     let bin = mischievous(&world, "process.env.PATH = `/vendor/path:${process.env.PATH}`;");
     world.learn(&bin);
@@ -93,7 +93,7 @@ fn a_path_that_the_launcher_extends_is_extended_for_every_path() {
 }
 
 #[test]
-fn nothing_of_the_users_environment_is_kept() {
+fn environment_of_the_user_is_not_kept() {
     let Some(world) = world() else { return };
     let (bin, _) = usual(&world);
     let secret = "a-very-secret-value";

@@ -22,7 +22,7 @@ const AGE: i64 = 12 * 60;
 const COLUMNS: u16 = 108;
 
 #[test]
-fn the_picture_of_list_is_the_programs_own_output() {
+fn picture_of_list_is_the_programs_own_output() {
     let world = world();
     date(&world);
     let session = world.hold(world.exec_as("alice"));
@@ -46,7 +46,7 @@ fn is_kept(file: &str, drawn: &str) -> bool {
 }
 
 #[test]
-fn the_table_fits_a_terminal_of_any_width() {
+fn table_fits_a_terminal_of_any_width() {
     let world = world();
     for columns in [44, 60, 80, 108, 160] {
         let screen = list(&world, columns, "next").screen();

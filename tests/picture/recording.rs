@@ -29,14 +29,14 @@ fn record() -> Recording {
 }
 
 #[test]
-fn the_recording_is_what_the_demo_shows() {
+fn recording_is_what_the_demo_shows() {
     // Where the machine was busy, a table may show usage that is some seconds old: then once more.
     let same = (0..3).any(|_| is_kept("docs/demo.svg", &record().svg("A recording of the demo")));
     assert!(same, "docs/demo.svg is not what the demo shows now; see the first lines of main.rs");
 }
 
 #[test]
-fn the_recording_takes_about_20_seconds() {
+fn recording_takes_about_20_seconds() {
     let seconds = record().seconds();
     assert!((15.0..=25.0).contains(&seconds), "{seconds}");
 }

@@ -326,19 +326,19 @@ fn says(output: &Output, word: &str) -> bool {
 }
 
 #[test]
-fn nothing_is_lost_when_programs_are_killed() {
+fn programs_killed_at_random_lose_nothing() {
     Driver::new(11).run(60);
 }
 
 #[test]
 #[ignore = "an hour: PROOF_KILLS kills, 10,000 unless it says otherwise, see docs/proof.md"]
-fn ten_thousand_kills() {
+fn ten_thousand_kills_lose_nothing() {
     let kills = std::env::var("PROOF_KILLS").map_or(10_000, |n| n.parse().expect("a number"));
     Driver::new(13).run(kills);
 }
 
 #[test]
-fn a_login_after_an_interrupted_refresh_is_made_once_and_kept() {
+fn login_after_an_interrupted_refresh_is_made_once_and_kept() {
     let world = Lab::new(&["alice", "bob"], "background_refresh = false\n");
     world.reset(&LoginSpec::default());
     world.write_live(&world.document("alice"));

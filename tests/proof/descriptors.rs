@@ -10,7 +10,7 @@ use testkit::needs;
 use crate::lab::Lab;
 
 #[test]
-fn no_file_of_the_pool_takes_the_place_of_a_closed_standard_descriptor() {
+fn closed_standard_descriptors_get_no_file_of_the_pool() {
     let Some(strace) = needs("strace") else { return };
     let world = Lab::new(&["alice", "bob"], "background_refresh = false\n");
     world.reset(&LoginSpec::default());

@@ -304,12 +304,12 @@ fn own_calls(log: &str) -> Vec<(String, usize, usize)> {
 }
 
 #[test]
-fn codex_starts_and_nothing_is_lost_whichever_call_of_a_launch_fails() {
+fn launch_survives_a_sample_of_failed_calls() {
     sweep(LAUNCH, Some(24));
 }
 
 #[test]
-fn codex_starts_and_nothing_is_lost_whichever_call_of_a_launch_in_a_home_fails() {
+fn launch_in_an_own_home_survives_a_sample_of_failed_calls() {
     sweep(PARALLEL, Some(12));
 }
 
@@ -319,24 +319,24 @@ fn codex_starts_and_nothing_is_lost_whichever_call_of_a_launch_after_others_fail
 }
 
 #[test]
-fn nothing_is_lost_whichever_call_of_a_refresh_fails() {
+fn refresh_survives_a_sample_of_failed_calls() {
     sweep(REFRESH, Some(24));
 }
 
 #[test]
-fn nothing_is_lost_whichever_call_of_a_switch_fails() {
+fn switch_survives_a_sample_of_failed_calls() {
     sweep(USE, Some(12));
 }
 
 #[test]
 #[ignore = "minutes: every call of a launch, see docs/proof.md"]
-fn every_call_of_a_launch() {
+fn launch_survives_every_failed_call() {
     sweep(LAUNCH, None);
 }
 
 #[test]
 #[ignore = "minutes: every call of a launch in a home, see docs/proof.md"]
-fn every_call_of_a_launch_in_a_home() {
+fn launch_in_an_own_home_survives_every_failed_call() {
     sweep(PARALLEL, None);
 }
 
@@ -348,13 +348,13 @@ fn every_call_of_a_launch_after_others() {
 
 #[test]
 #[ignore = "minutes: every call of a refresh, see docs/proof.md"]
-fn every_call_of_a_refresh() {
+fn refresh_survives_every_failed_call() {
     sweep(REFRESH, None);
 }
 
 #[test]
 #[ignore = "minutes: every call of a switch, see docs/proof.md"]
-fn every_call_of_a_switch() {
+fn switch_survives_every_failed_call() {
     sweep(USE, None);
 }
 
@@ -384,7 +384,7 @@ fn codex_starts_when_folders_cannot_be_closed() {
 /// `ulimit -f`, in blocks of 512 bytes: a write is cut short at the limit, and the next one fails. The limit is Codex's
 /// as well, whose output is short enough for it.
 #[test]
-fn nothing_is_lost_when_writes_are_cut_short() {
+fn writes_cut_short_lose_nothing() {
     for (scenario, blocks) in [(LAUNCH, "0"), (LAUNCH, "2"), (REFRESH, "2"), (USE, "2"), (PARALLEL, "2")] {
         let bench = Bench::new(scenario);
         let running = (bench.scenario.prepare)(&bench.world);

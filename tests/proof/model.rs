@@ -487,14 +487,14 @@ impl Model {
 
 #[test]
 #[expect(clippy::print_stdout, reason = "the number is the result")]
-fn no_order_of_events_breaks_the_protocol() {
+fn protocol_holds_in_every_order_of_events() {
     let states = Model { without: None }.explore().unwrap_or_else(|way| panic!("{way}"));
     println!("{states} states");
     assert!(states > 10_000, "{states} are too few to mean anything");
 }
 
 #[test]
-fn every_rule_of_the_protocol_is_needed() {
+fn protocol_needs_each_of_its_rules() {
     for rule in RULES {
         let way = Model { without: Some(rule) }.explore();
         assert!(way.is_err(), "without {rule:?} nothing breaks: the model does not see what it is for");

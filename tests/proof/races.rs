@@ -198,13 +198,13 @@ fn run(crowd: &Crowd) {
 }
 
 #[test]
-fn nothing_is_lost_and_no_session_is_mixed_up_when_all_happens_at_once() {
+fn everything_at_once_loses_nothing_and_mixes_no_sessions() {
     run(&Crowd { launches: 6, refreshers: 2, switchers: 1, time: Duration::from_secs(6) });
 }
 
 #[test]
 #[ignore = "minutes, with --release: 64 launches at once for PROOF_SECONDS (180), see docs/proof.md"]
-fn a_crowd_for_minutes() {
+fn crowd_of_launches_for_minutes_loses_nothing() {
     let seconds = std::env::var("PROOF_SECONDS").map_or(180, |n| n.parse().expect("a number"));
     run(&Crowd { launches: 64, refreshers: 8, switchers: 4, time: Duration::from_secs(seconds) });
 }

@@ -17,7 +17,7 @@ fn worlds() -> impl Iterator<Item = (String, Lab)> {
 }
 
 #[test]
-fn a_launch_runs_on_the_account_that_is_asked_for() {
+fn launch_runs_on_the_account_that_is_asked_for() {
     for (version, world) in worlds() {
         for name in ["bob", "alice", "bob"] {
             let output = world.exec_as(name).run().ok();
@@ -43,7 +43,7 @@ fn two_sessions_run_at_once_on_two_accounts() {
 }
 
 #[test]
-fn a_token_near_its_end_is_renewed_before_codex_sees_it() {
+fn token_near_its_end_is_renewed_before_codex_sees_it() {
     for (version, world) in worlds() {
         let old = LoginSpec { refreshed_ago: 900_000, ..LoginSpec::expires_in(200) };
         let document = world.backend().auth_json_with("alice", &old);
@@ -61,7 +61,7 @@ fn a_token_near_its_end_is_renewed_before_codex_sees_it() {
 }
 
 #[test]
-fn a_login_revokes_nobody_and_is_taken_in() {
+fn login_revokes_nothing_and_is_adopted() {
     for (version, world) in worlds() {
         let backend = world.backend();
         backend.approve_login("bob");

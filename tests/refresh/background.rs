@@ -9,7 +9,7 @@ use testkit::{SOON, World};
 use super::pool_of;
 
 #[test]
-fn it_says_nothing_and_asks_only_for_what_is_due() {
+fn background_refresh_is_silent_and_asks_only_for_what_is_due() {
     let world = pool_of(&["alice", "bob"]);
     let quiet = || {
         let output = world.pool(&["refresh", "--background"]).run().ok();
@@ -27,7 +27,7 @@ fn it_says_nothing_and_asks_only_for_what_is_due() {
 }
 
 #[test]
-fn many_at_once_ask_once() {
+fn background_refreshes_at_once_ask_once() {
     let world = pool_of(&["alice", "bob"]);
     world.settings("min_poll_interval = \"60s\"\n");
     world.backend().set_latency(Route::Usage, Duration::from_millis(100));
@@ -39,7 +39,7 @@ fn many_at_once_ask_once() {
 }
 
 #[test]
-fn for_one_account_it_is_about_its_token_alone() {
+fn background_refresh_of_one_account_concerns_its_token_alone() {
     let world = pool_of(&["bob"]);
     world.add_as("alice", UserSpec::new("alice"), &LoginSpec::expires_in(300));
     world.pool(&["refresh", "--background", "alice"]).run().ok();
@@ -49,7 +49,7 @@ fn for_one_account_it_is_about_its_token_alone() {
 }
 
 #[test]
-fn without_a_network_launches_are_told_not_to_wait() {
+fn launches_are_told_not_to_wait_without_a_network() {
     let world = pool_of(&["alice"]);
     let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
     world.edit_config(|config| {
@@ -82,7 +82,7 @@ fn stale(names: &[&str]) -> World {
 }
 
 #[test]
-fn a_launch_starts_it_beside_codex_and_leaves_no_trace() {
+fn launch_starts_a_refresh_beside_codex_and_leaves_no_trace() {
     let world = stale(&["alice", "bob"]);
     world.backend().set_latency(Route::Usage, Duration::from_millis(700));
     let hold = world.backend().hold("alice");
@@ -129,7 +129,7 @@ fn process(pid: i32) -> Option<Stat> {
 }
 
 #[test]
-fn many_launches_at_once_start_it_once() {
+fn launches_at_once_start_one_refresh() {
     let world = stale(&["alice", "bob", "carol"]);
     world.settings("");
     world.backend().set_latency(Route::Usage, Duration::from_millis(200));
@@ -143,7 +143,7 @@ fn many_launches_at_once_start_it_once() {
 }
 
 #[test]
-fn with_nothing_of_use_a_launch_waits_but_not_for_ever_and_not_twice() {
+fn launch_without_usage_waits_neither_for_ever_nor_twice() {
     let world = pool_of(&["alice", "bob"]);
     world.link_admin();
     world.backend().inject(Route::Usage, testkit::backend::Fault::Hang);
@@ -156,7 +156,7 @@ fn with_nothing_of_use_a_launch_waits_but_not_for_ever_and_not_twice() {
 }
 
 #[test]
-fn with_nothing_of_use_a_launch_waits_for_the_answers_and_picks_by_them() {
+fn launch_without_usage_waits_for_answers_and_picks_by_them() {
     let world = pool_of(&["alice", "bob"]);
     world.link_admin();
     world.backend().set_usage("alice", testkit::backend::Usage::percent(100.0, 50.0));

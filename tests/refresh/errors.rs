@@ -9,7 +9,7 @@ use testkit::{Sandbox, World};
 use super::{account, listing, pool_of, refresh};
 
 #[test]
-fn one_failure_is_shown_with_its_account_and_is_not_fatal_for_the_others() {
+fn failure_is_shown_with_its_account_and_not_fatal_for_others() {
     let world = pool_of(&["alice", "bob", "carol"]);
     let body = json!({"error": {"message": "bad \u{1b}[31mluck\u{202e}", "code": "oops"}});
     world.backend().inject_times(Route::Usage, Some("bob"), Fault::Status(500, body), 1);
@@ -29,7 +29,7 @@ fn one_failure_is_shown_with_its_account_and_is_not_fatal_for_the_others() {
 }
 
 #[test]
-fn a_named_account_that_fails_is_a_failure_and_so_is_failure_of_all() {
+fn named_account_that_fails_is_a_failure_and_so_is_failure_of_all() {
     let world = pool_of(&["alice", "bob"]);
     world.backend().inject(Route::Usage, Fault::Garbage);
     let one = world.pool(&["refresh", "alice"]).run().expect(1);
@@ -43,7 +43,7 @@ fn a_named_account_that_fails_is_a_failure_and_so_is_failure_of_all() {
 }
 
 #[test]
-fn every_way_to_answer_badly_is_survived() {
+fn bad_answers_of_every_kind_are_survived() {
     let world = pool_of(&["alice"]);
     let faults = [
         (Fault::Truncated, "broke"),
@@ -65,7 +65,7 @@ fn every_way_to_answer_badly_is_survived() {
 }
 
 #[test]
-fn a_service_that_asks_for_a_pause_gets_it_from_every_process() {
+fn service_that_asks_for_a_pause_gets_it_from_every_process() {
     let world = pool_of(&["alice"]);
     let slow = Fault::Raw(429, vec![("Retry-After".to_owned(), "600".to_owned())], Vec::new());
     world.backend().inject(Route::Usage, slow);
@@ -84,7 +84,7 @@ fn a_service_that_asks_for_a_pause_gets_it_from_every_process() {
 }
 
 #[test]
-fn an_account_that_was_removed_from_its_workspace_says_so_and_may_come_back() {
+fn account_that_was_removed_from_its_workspace_says_so_and_may_come_back() {
     for status in [402, 403] {
         let world = pool_of(&["alice"]);
         world.backend().deactivate("alice", Some(status));
@@ -98,7 +98,7 @@ fn an_account_that_was_removed_from_its_workspace_says_so_and_may_come_back() {
 }
 
 #[test]
-fn a_rejected_login_says_why_and_how_to_go_on() {
+fn rejected_login_says_why_and_how_to_go_on() {
     type Spoil = fn(&testkit::backend::Backend);
     let cases: [(&str, &str, Spoil); 2] = [
         ("revoked", "was revoked", |b| b.revoke_logins("alice")),
@@ -125,7 +125,7 @@ fn a_rejected_login_says_why_and_how_to_go_on() {
 }
 
 #[test]
-fn a_refresh_token_that_somebody_else_used_up_is_named_as_such() {
+fn refresh_token_used_up_elsewhere_is_named_as_such() {
     let world = pool_of(&[]);
     world.add_as("alice", UserSpec::new("alice"), &LoginSpec::expires_in(3_600));
     // Another copy of this login is refreshed elsewhere.
@@ -138,7 +138,7 @@ fn a_refresh_token_that_somebody_else_used_up_is_named_as_such() {
 }
 
 #[test]
-fn no_network_is_said_once_and_costs_one_attempt() {
+fn missing_network_is_reported_once_and_costs_one_attempt() {
     let world = pool_of(&["alice", "bob", "carol", "dave", "erin", "frank"]);
     // A port that nobody listens on.
     let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
@@ -157,7 +157,7 @@ fn no_network_is_said_once_and_costs_one_attempt() {
 }
 
 #[test]
-fn a_service_that_hangs_is_given_up_after_fifteen_seconds() {
+fn service_that_hangs_is_given_up_after_fifteen_seconds() {
     let world = pool_of(&["alice", "bob"]);
     world.backend().inject_times(Route::Usage, Some("alice"), Fault::Hang, 1);
     let start = Instant::now();
@@ -170,7 +170,7 @@ fn a_service_that_hangs_is_given_up_after_fifteen_seconds() {
 }
 
 #[test]
-fn no_output_of_any_error_holds_a_secret() {
+fn errors_show_no_secret() {
     let world = pool_of(&["alice", "bob"]);
     let leaky =
         |token: &str| json!({"error": {"code": token, "message": format!("your token {token} and {token}")}});

@@ -35,7 +35,7 @@ const ALICE: [(&str, &str); 1] = [("CODEX_POOL_ACCOUNT", "alice")];
 const BOB: [(&str, &str); 1] = [("CODEX_POOL_ACCOUNT", "bob")];
 
 #[test]
-fn a_limit_in_codexs_own_log_counts_at_the_next_launch() {
+fn limit_in_codexs_own_log_counts_at_the_next_launch() {
     let Some(world) = alice_near_her_limit() else { return };
     assert!(exec(&world, &ALICE, &["one"]).contains("hello from alice"));
     let answer = listing(&world);
@@ -56,7 +56,7 @@ fn a_limit_in_codexs_own_log_counts_at_the_next_launch() {
 }
 
 #[test]
-fn a_session_resumed_under_another_account_says_nothing_of_its_creator() {
+fn session_resumed_under_another_account_says_nothing_of_its_creator() {
     let Some(world) = alice_near_her_limit() else { return };
     exec(&world, &ALICE, &["one"]);
     let before = world.account("alice")["usage"].clone();
@@ -71,7 +71,7 @@ fn a_session_resumed_under_another_account_says_nothing_of_its_creator() {
 }
 
 #[test]
-fn with_two_accounts_at_work_at_once_the_resets_tell_whose_it_is() {
+fn logs_of_two_accounts_at_work_are_told_apart_by_their_resets() {
     let Some(world) = alice_near_her_limit() else { return };
     let hold = world.backend().hold("bob");
     let mut bobs = world.codex(&["exec", "--skip-git-repo-check", "long"]);

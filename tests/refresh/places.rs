@@ -22,7 +22,7 @@ fn error_of(world: &World) -> String {
 }
 
 #[test]
-fn a_foreign_issuer_gets_no_refresh_token() {
+fn foreign_issuer_gets_no_refresh_token() {
     let elsewhere = testkit::backend::Backend::start();
     for issuer in [
         elsewhere.url(),
@@ -39,7 +39,7 @@ fn a_foreign_issuer_gets_no_refresh_token() {
 }
 
 #[test]
-fn an_issuer_that_the_user_allows_gets_it() {
+fn issuer_that_the_user_allows_gets_it() {
     let world = pool_of(&[]);
     world.settings("min_poll_interval = \"0s\"\nallowed_issuers = [\"127.0.0.1\"]\n");
     world.add_as("alice", UserSpec::new("alice"), &LoginSpec::expires_in(3_600));
@@ -48,7 +48,7 @@ fn an_issuer_that_the_user_allows_gets_it() {
 }
 
 #[test]
-fn the_users_override_is_honoured_but_not_to_another_machine_in_the_clear() {
+fn override_of_the_user_is_honoured_but_not_in_the_clear() {
     let world = issued_by("https://evil.example");
     world.pool(&["refresh"]).run().ok();
     assert_eq!(world.backend().report().refreshes.len(), 1);
@@ -62,7 +62,7 @@ fn the_users_override_is_honoured_but_not_to_another_machine_in_the_clear() {
 }
 
 #[test]
-fn a_base_in_the_clear_or_that_is_no_url_gets_no_access_token() {
+fn base_url_in_the_clear_or_malformed_gets_no_access_token() {
     for (base, why) in [
         ("http://192.0.2.1/backend-api", "neither https"),
         ("http://127.0.0.1.evil.example/backend-api", "neither https"),
@@ -85,7 +85,7 @@ fn a_base_in_the_clear_or_that_is_no_url_gets_no_access_token() {
 }
 
 #[test]
-fn a_redirect_is_not_followed_with_a_token() {
+fn redirect_is_not_followed_with_a_token() {
     let elsewhere = testkit::backend::Backend::start();
     let world = pool_of(&["alice"]);
     world.backend().inject(Route::Usage, Fault::Redirect(format!("{}/wham/usage", elsewhere.url())));

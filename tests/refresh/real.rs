@@ -33,7 +33,7 @@ fn expires_at(auth_json: &str) -> i64 {
 const RENEW_AGAIN: [&str; 2] = ["0.140.0", "0.150.0"];
 
 #[test]
-fn two_interfaces_and_three_execs_take_over_the_token_that_the_pool_renewed() {
+fn sessions_take_over_the_token_that_the_pool_renewed() {
     for version in versions() {
         // Codex renews by itself when under five minutes are left: they begin just before that.
         let Some(world) = alice(&version, 330) else { return };

@@ -12,7 +12,7 @@ use super::{account, listing, pool_of, refresh};
 const NEAR_END: i64 = 20 * 3_600;
 
 #[test]
-fn a_token_with_under_a_day_left_is_renewed_into_pool_and_home() {
+fn token_with_under_a_day_left_is_renewed_into_pool_and_home() {
     let world = pool_of(&["bob"]);
     world.backend().add_user("alice", UserSpec::new("alice"));
     let mut login = LoginSpec { refreshed_ago: 9 * 86_400, ..LoginSpec::expires_in(NEAR_END) };
@@ -37,7 +37,7 @@ fn a_token_with_under_a_day_left_is_renewed_into_pool_and_home() {
 }
 
 #[test]
-fn what_the_answer_lacks_is_kept_from_before() {
+fn fields_that_the_answer_lacks_are_kept() {
     for missing in [&["id_token"][..], &["refresh_token"], &["id_token", "refresh_token"], &["access_token"]]
     {
         let world = pool_of(&[]);
@@ -75,7 +75,7 @@ fn eight_refreshers_renew_once_and_one_account_at_a_time() {
 }
 
 #[test]
-fn a_token_rejected_before_its_time_is_renewed_when_nobody_uses_it() {
+fn token_rejected_early_is_renewed_when_no_session_uses_it() {
     let world = pool_of(&["alice"]);
     world.backend().reject_access_tokens("alice");
     let answer = refresh(&world);
@@ -86,7 +86,7 @@ fn a_token_rejected_before_its_time_is_renewed_when_nobody_uses_it() {
 }
 
 #[test]
-fn a_token_rejected_before_its_time_is_left_to_the_session_that_uses_it() {
+fn token_rejected_early_is_left_to_the_session_that_uses_it() {
     let world = pool_of(&["alice"]);
     let hold = world.backend().hold("alice");
     let session = world.codex(&["exec", "hi"]).spawn();
@@ -103,7 +103,7 @@ fn a_token_rejected_before_its_time_is_left_to_the_session_that_uses_it() {
 }
 
 #[test]
-fn the_token_that_codex_rotated_in_the_home_is_the_one_that_is_sent() {
+fn token_that_codex_rotated_in_the_home_is_the_one_sent() {
     let world = pool_of(&[]);
     world.add_as("alice", UserSpec::new("alice"), &LoginSpec::expires_in(NEAR_END));
     world.pool(&["use", "alice"]).run().ok();
@@ -121,7 +121,7 @@ fn the_token_that_codex_rotated_in_the_home_is_the_one_that_is_sent() {
 }
 
 #[test]
-fn a_renewal_that_was_killed_before_the_issuer_acted_is_simply_repeated() {
+fn renewal_killed_before_the_issuer_acted_is_repeated() {
     let world = pool_of(&[]);
     world.add_as("alice", UserSpec::new("alice"), &LoginSpec::expires_in(NEAR_END));
     let before = world.stored("alice");
@@ -141,7 +141,7 @@ fn a_renewal_that_was_killed_before_the_issuer_acted_is_simply_repeated() {
 }
 
 #[test]
-fn a_renewal_whose_answer_was_lost_ends_in_the_honest_answer() {
+fn renewal_whose_answer_was_lost_ends_in_the_honest_answer() {
     let world = pool_of(&[]);
     world.add_as("alice", UserSpec::new("alice"), &LoginSpec::expires_in(NEAR_END));
     world.backend().inject_times(Route::Token, None, Fault::LostAnswer, 1);
@@ -168,7 +168,7 @@ enum Kill {
 }
 
 #[test]
-fn killed_at_any_instant_the_pool_holds_the_old_token_or_the_new_one() {
+fn pool_holds_the_old_or_the_new_token_after_a_kill_at_any_instant() {
     let world = pool_of(&[]);
     world.backend().set_latency(Route::Token, Duration::from_millis(20));
     let kills = (0..40).map(|n| Kill::After(Duration::from_millis(n)));
@@ -228,7 +228,7 @@ fn ctrl_c_waits_until_the_answer_is_stored() {
 }
 
 #[test]
-fn an_answer_survives_a_pool_that_is_locked_by_a_stopped_process() {
+fn answer_survives_a_pool_that_is_locked_by_a_stopped_process() {
     let world = pool_of(&[]);
     world.add_as("alice", UserSpec::new("alice"), &LoginSpec::expires_in(NEAR_END));
     world.backend().set_latency(Route::Token, Duration::from_millis(300));
@@ -251,7 +251,7 @@ fn an_answer_survives_a_pool_that_is_locked_by_a_stopped_process() {
 }
 
 #[test]
-fn a_full_or_read_only_pool_is_found_out_before_the_token_is_used_up() {
+fn full_or_read_only_pool_is_found_out_before_the_token_is_used_up() {
     let world = pool_of(&[]);
     world.add_as("alice", UserSpec::new("alice"), &LoginSpec::expires_in(NEAR_END));
     // A folder in the way of the temporary file stands for a disk that takes nothing.
@@ -267,7 +267,7 @@ fn a_full_or_read_only_pool_is_found_out_before_the_token_is_used_up() {
 }
 
 #[test]
-fn a_logout_in_the_ui_is_believed_until_a_renewal_proves_otherwise() {
+fn logout_in_the_ui_is_believed_until_a_renewal_proves_otherwise() {
     let world = pool_of(&["alice"]);
     world.pool(&["use", "alice"]).run().ok();
     std::fs::remove_file(world.codex_home().join("auth.json")).expect("remove the live document");

@@ -109,7 +109,7 @@ fn error(answer: &serde_json::Value) -> String {
 }
 
 #[test]
-fn a_proxy_and_a_private_ca_are_used_where_the_variables_say_so() {
+fn proxy_and_a_private_ca_are_used_where_the_variables_say_so() {
     for (proxy, ca) in [
         ("HTTPS_PROXY", "CODEX_CA_CERTIFICATE"),
         ("https_proxy", "SSL_CERT_FILE"),
@@ -127,7 +127,7 @@ fn a_proxy_and_a_private_ca_are_used_where_the_variables_say_so() {
 }
 
 #[test]
-fn without_the_ca_the_service_is_not_trusted_and_gets_nothing() {
+fn service_without_a_known_ca_is_not_trusted_and_gets_nothing() {
     let company = company();
     let world = behind(&company);
     let answer = refresh_with(&world, &company, "HTTPS_PROXY", None).expect(1).json();
@@ -137,7 +137,7 @@ fn without_the_ca_the_service_is_not_trusted_and_gets_nothing() {
 }
 
 #[test]
-fn a_proxy_or_ca_that_cannot_be_used_is_an_error_and_not_gone_round() {
+fn proxy_or_ca_that_cannot_be_used_is_an_error_and_not_gone_round() {
     let company = company();
     let world = behind(&company);
     let run = |name: &str, value: &str| world.pool(&["refresh"]).env(name, value).run().expect(1).stderr;

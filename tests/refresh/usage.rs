@@ -53,7 +53,7 @@ fn limits_of_single_models_are_shown_on_demand_and_never_picked_by() {
 }
 
 #[test]
-fn a_base_without_backend_api_has_another_path() {
+fn base_without_backend_api_has_another_path() {
     let world = pool_of(&["alice"]);
     let url = world.backend().url();
     world.edit_config(|config| {
@@ -65,7 +65,7 @@ fn a_base_without_backend_api_has_another_path() {
 }
 
 #[test]
-fn at_most_four_are_asked_at_once_and_each_account_once() {
+fn accounts_are_asked_at_most_four_at_once_and_each_once() {
     let names: Vec<String> = (0..12).map(|n| format!("user{n}")).collect();
     let world = pool_of(&names.iter().map(String::as_str).collect::<Vec<_>>());
     world.backend().set_latency(Route::Usage, Duration::from_millis(50));
@@ -95,7 +95,7 @@ fn two_refreshes_at_once_ask_for_each_account_once_and_both_show_it() {
 }
 
 #[test]
-fn an_account_is_not_asked_for_again_before_the_poll_interval() {
+fn account_is_not_asked_for_again_before_the_poll_interval() {
     let world = pool_of(&["alice"]);
     world.settings("min_poll_interval = \"60s\"\n");
     world.pool(&["refresh"]).run().ok();

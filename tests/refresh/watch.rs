@@ -30,7 +30,7 @@ fn line_of(screen: &str, label: &str) -> String {
 }
 
 #[test]
-fn it_shows_what_list_shows_and_obeys_its_keys() {
+fn watch_shows_what_list_shows_and_obeys_its_keys() {
     let world = two_accounts();
     let mut watch = Pty::spawn(world.pool(&["watch"]), 24, 80);
     let screen =
@@ -57,7 +57,7 @@ fn it_shows_what_list_shows_and_obeys_its_keys() {
 }
 
 #[test]
-fn it_fits_any_terminal() {
+fn watch_fits_any_terminal() {
     let world = two_accounts();
     world.pool(&["rename", "bob", "a label of a considerable length, as people may like them"]).run().ok();
     let mut watch = Pty::spawn(world.pool(&["watch"]), 24, 160);
@@ -80,7 +80,7 @@ fn line_of_or_empty(screen: &str, label: &str) -> String {
 }
 
 #[test]
-fn a_signal_restores_the_terminal_and_ends_it_as_signals_do() {
+fn signal_restores_the_terminal_and_ends_watch_as_signals_do() {
     use std::os::unix::process::ExitStatusExt;
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         let world = two_accounts();
@@ -94,7 +94,7 @@ fn a_signal_restores_the_terminal_and_ends_it_as_signals_do() {
 }
 
 #[test]
-fn quitting_waits_for_a_renewal_that_is_under_way() {
+fn watch_quits_only_after_a_renewal_that_is_under_way() {
     let world = pool_of(&[]);
     world.add_as("alice", UserSpec::new("alice"), &LoginSpec::expires_in(3_600));
     world.backend().set_latency(Route::Token, Duration::from_millis(500));
@@ -107,7 +107,7 @@ fn quitting_waits_for_a_renewal_that_is_under_way() {
 }
 
 #[test]
-fn it_polls_again_when_the_interval_is_over() {
+fn watch_polls_again_when_the_interval_is_over() {
     let world = pool_of(&["alice"]);
     let mut watch = Pty::spawn(world.pool(&["watch", "--interval", "1"]), 24, 80);
     world.backend().wait_for("three polls", SOON, |r| r.usage.len() >= 3);
@@ -116,7 +116,7 @@ fn it_polls_again_when_the_interval_is_over() {
 }
 
 #[test]
-fn without_a_terminal_it_prints_a_table_per_interval_until_nobody_reads() {
+fn watch_without_a_terminal_prints_a_table_per_interval() {
     let world = two_accounts();
     let mut command = world.pool(&["watch", "--interval", "1"]).into_inner();
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("start it");

@@ -122,7 +122,7 @@ fn zsh_offers_labels_options_and_verbs() {
 }
 
 #[test]
-fn every_verb_has_a_manual_page_that_man_can_read() {
+fn verbs_have_manual_pages_that_man_can_read() {
     let place = place();
     let main = place.sh("codex-pool man").ok().out;
     for section in ["NAME", "SYNOPSIS", "SUBCOMMANDS", "EXAMPLES", "EXIT STATUS", "ENVIRONMENT", "FILES"] {

@@ -49,7 +49,7 @@ fn receipt(place: &Place) -> Value {
 }
 
 #[test]
-fn a_release_is_installed_with_everything_that_belongs_to_it() {
+fn release_is_installed_with_everything_that_belongs_to_it() {
     let server = server();
     let place = fresh(&server);
     let said = place.install(&[]).ok();
@@ -80,7 +80,7 @@ fn a_release_is_installed_with_everything_that_belongs_to_it() {
 }
 
 #[test]
-fn every_shell_and_downloader_does() {
+fn install_works_with_every_shell_and_downloader() {
     let server = server();
     for shell in ["sh", "dash", "bash", "zsh", "ksh", "mksh", "yash"] {
         let Some(shell) = takes(shell) else { continue };
@@ -101,7 +101,7 @@ fn every_shell_and_downloader_does() {
 }
 
 #[test]
-fn every_checksum_tool_does() {
+fn install_works_with_every_checksum_tool() {
     let server = server();
     for tool in ["sha256sum", "shasum", "openssl"] {
         if takes(tool).is_none() {
@@ -114,7 +114,7 @@ fn every_checksum_tool_does() {
 }
 
 #[test]
-fn the_newest_version_is_taken_unless_another_is_named() {
+fn newest_version_is_taken_unless_another_is_named() {
     let server = server();
     server.publish("1.10.0", &releases::target(), releases::good_archive("1.10.0"));
     let mut place = fresh(&server);
@@ -127,7 +127,7 @@ fn the_newest_version_is_taken_unless_another_is_named() {
 }
 
 #[test]
-fn a_proxy_does_not_come_between_us_and_this_machine() {
+fn proxy_does_not_come_between_us_and_this_machine() {
     let server = server();
     for downloader in ["curl", "wget"] {
         let mut place = fresh(&server);
@@ -161,7 +161,7 @@ fn installing_again_replaces_by_rename_and_repeats_nothing() {
 }
 
 #[test]
-fn the_shim_is_found_in_new_shells_in_any_home() {
+fn shim_is_found_in_new_shells_in_any_home() {
     let server = server();
     for name in ["home", "my home", "дом ü", "it's $HOME \"q\" \\b"] {
         for (shell, file) in
@@ -246,7 +246,7 @@ fn start_files_stay_alone_when_asked() {
 }
 
 #[test]
-fn the_runner_of_a_workflow_learns_the_folders() {
+fn runner_of_a_workflow_learns_the_folders() {
     let server = server();
     let mut place = fresh(&server);
     let github = place.beside("github_path");
@@ -257,7 +257,7 @@ fn the_runner_of_a_workflow_learns_the_folders() {
 }
 
 #[test]
-fn it_says_whether_this_shell_already_uses_the_shim() {
+fn install_says_whether_this_shell_already_uses_the_shim() {
     let server = server();
     let mut place = fresh(&server);
     place.fake_tool("codex", "echo the real one");
@@ -269,7 +269,7 @@ fn it_says_whether_this_shell_already_uses_the_shim() {
 }
 
 #[test]
-fn a_checkout_builds_and_installs_itself() {
+fn checkout_builds_and_installs_itself() {
     let mut place = Place::new();
     let checkout = place.beside("a checkout");
     for file in ["install.sh", "scripts/build.sh", "scripts/version.sh", "Cargo.toml", "shim/Cargo.toml"] {
@@ -315,7 +315,7 @@ fn a_checkout_builds_and_installs_itself() {
 }
 
 #[test]
-fn a_pipe_does_not_build_what_happens_to_lie_here() {
+fn pipe_does_not_build_what_happens_to_lie_here() {
     let mut place = Place::new();
     let script = fs::read_to_string(repository().join("install.sh")).expect("install.sh");
     let published = script.replace("RELEASE_REPOSITORY=\"\"\n", "RELEASE_REPOSITORY=\"some/fork\"\n");

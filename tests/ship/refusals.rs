@@ -30,7 +30,7 @@ fn new_archive() -> String {
 }
 
 #[test]
-fn a_download_that_is_not_as_published_changes_nothing() {
+fn download_that_is_not_as_published_changes_nothing() {
     let good = releases::good_archive(NEW);
     let name = new_archive().rsplit('/').next().expect("name").to_owned();
     let mut flipped = good.clone();
@@ -118,7 +118,7 @@ fn programs_that_are_not_what_they_should_be_change_nothing() {
 }
 
 #[test]
-fn a_link_in_an_archive_is_not_followed() {
+fn link_in_an_archive_is_not_followed() {
     let (server, place) = upgrade();
     let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
     for name in ["codex-pool", "codex"] {
@@ -135,7 +135,7 @@ fn a_link_in_an_archive_is_not_followed() {
 }
 
 #[test]
-fn without_a_checksum_tool_nothing_is_downloaded() {
+fn install_without_a_checksum_tool_downloads_nothing() {
     let server = server();
     let mut place = fresh(&server);
     place.without(&["sha256sum", "shasum"]).install(&[]).fails_with("no tool to verify");
@@ -144,7 +144,7 @@ fn without_a_checksum_tool_nothing_is_downloaded() {
 }
 
 #[test]
-fn without_a_downloader_it_says_what_is_missing() {
+fn install_without_a_downloader_says_what_is_missing() {
     let server = server();
     let mut place = fresh(&server);
     place.without(&["curl"]).install(&[]).fails_with("curl or wget is needed");
@@ -188,7 +188,7 @@ fn releases_come_only_from_safe_places() {
 }
 
 #[test]
-fn a_version_is_a_version() {
+fn version_is_a_version() {
     let server = server();
     let mut place = fresh(&server);
     for version in ["../../evil", "1.2", "1.2.3/..", "latest", "1.2.3 ", "v"] {
@@ -199,14 +199,14 @@ fn a_version_is_a_version() {
 }
 
 #[test]
-fn no_release_source_is_guessed() {
+fn release_source_is_never_guessed() {
     let place = Place::new();
     place.install(&[]).fails_with("does not know where releases are");
     assert!(place.files().is_empty());
 }
 
 #[test]
-fn the_published_copy_asks_its_own_repository_over_https() {
+fn published_copy_asks_its_own_repository_over_https() {
     let mut place = Place::new();
     let script = fs::read_to_string(repository().join("install.sh")).expect("install.sh");
     let published = script.replace("\nRELEASE_REPOSITORY=\"\"\n", "\nRELEASE_REPOSITORY=\"some/fork\"\n");
@@ -229,7 +229,7 @@ fn wget_may_not_be_led_away_from_https() {
 }
 
 #[test]
-fn a_foreign_codex_is_never_touched() {
+fn foreign_codex_is_never_touched() {
     let server = server();
     let place = fresh(&server);
     let foreign = place.shim();
@@ -258,7 +258,7 @@ fn a_foreign_codex_is_never_touched() {
 }
 
 #[test]
-fn what_another_installer_owns_stays_its() {
+fn programs_of_another_installer_stay() {
     let (_server, place) = upgrade();
     let receipt = place.pool().join("receipt.json");
     let text = fs::read_to_string(&receipt).expect("receipt").replace("\"install.sh\"", "\"homebrew\"");
@@ -270,7 +270,7 @@ fn what_another_installer_owns_stays_its() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_is_named_with_the_way_out() {
+fn folder_that_cannot_be_written_is_named_with_the_way_out() {
     let (_server, mut place) = upgrade();
     let dir = place.home.join(".local/bin");
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o555)).expect("chmod");
@@ -286,7 +286,7 @@ fn a_folder_that_cannot_be_written_is_named_with_the_way_out() {
 }
 
 #[test]
-fn a_full_disk_leaves_the_old_version_whole() {
+fn full_disk_leaves_the_old_version_whole() {
     let tool = [releases::tool(NEW), b"# and much that compresses well\n".repeat(40_000)].concat();
     let small = releases::archive(&[("codex-pool", &tool), ("codex", &releases::shim(NEW))]);
     // Blocks of 512 bytes: the first two stop the download, the last one the unpacking.
@@ -304,7 +304,7 @@ fn a_full_disk_leaves_the_old_version_whole() {
 }
 
 #[test]
-fn if_the_second_program_cannot_be_replaced_the_first_is_put_back() {
+fn first_program_is_put_back_if_the_second_cannot_be_replaced() {
     let real = find_program("mv").expect("mv");
     // Only the last move of all ends there.
     let stage = format!("case $* in */bin/codex) exit 1 ;; esac\nexec '{}' \"$@\"", real.display());
@@ -322,7 +322,7 @@ fn if_the_second_program_cannot_be_replaced_the_first_is_put_back() {
 }
 
 #[test]
-fn a_signal_in_the_middle_leaves_no_trace() {
+fn signal_in_the_middle_leaves_no_trace() {
     for (signal, code) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130), (Signal::SIGHUP, 129)] {
         let (server, place) = upgrade();
         let before = place.files();
@@ -374,7 +374,7 @@ fn other_platforms_are_told_apart() {
 }
 
 #[test]
-fn an_unknown_argument_is_a_usage_error() {
+fn unknown_argument_is_a_usage_error() {
     let place = Place::new();
     let said = place.install(&["--sudo"]);
     assert_eq!(said.code, 2, "{said:?}");
@@ -384,7 +384,7 @@ fn an_unknown_argument_is_a_usage_error() {
 }
 
 #[test]
-fn a_script_cut_off_on_its_way_does_nothing() {
+fn script_cut_off_on_its_way_does_nothing() {
     let server = server();
     let place = fresh(&server);
     let script = fs::read(repository().join("install.sh")).expect("install.sh");

@@ -27,7 +27,7 @@ fn flowing(text: &str) -> String {
 }
 
 #[test]
-fn the_pinned_version_is_the_workspaces() {
+fn pinned_version_is_the_workspaces() {
     for file in ["SKILL.md", "references/commands.md", "scripts/ensure-codex-pool.sh"] {
         let text = read(file);
         let is_version = |word: &&str| {
@@ -45,7 +45,7 @@ fn the_pinned_version_is_the_workspaces() {
 }
 
 #[test]
-fn the_front_matter_is_proper() {
+fn front_matter_is_proper() {
     let text = read("SKILL.md");
     let (front, _) =
         text.strip_prefix("---\n").and_then(|rest| rest.split_once("\n---\n")).expect("front matter");
@@ -58,7 +58,7 @@ fn the_front_matter_is_proper() {
 }
 
 #[test]
-fn every_promise_is_there() {
+fn skill_makes_every_promise() {
     let text = flowing(&read("SKILL.md"));
     for promise in [
         "See that the official Codex CLI is there",
@@ -95,7 +95,7 @@ fn every_promise_is_there() {
 }
 
 #[test]
-fn every_command_it_names_exists() {
+fn commands_that_the_skill_names_exist() {
     let mut seen = BTreeSet::new();
     for file in ["SKILL.md", "references/commands.md"] {
         let text = read(file);
@@ -148,7 +148,7 @@ fn ensure(place: &Place) -> Said {
 }
 
 #[test]
-fn without_codex_it_stops_first() {
+fn ensure_stops_first_without_codex() {
     let server = pinned_release();
     let mut place = with_codex(&server);
     place.without(&["codex"]).env("CODEX_POOL_INSTALL_APPROVED", "1");
@@ -157,7 +157,7 @@ fn without_codex_it_stops_first() {
 }
 
 #[test]
-fn it_asks_before_it_installs() {
+fn ensure_asks_before_it_installs() {
     let server = pinned_release();
     let mut place = with_codex(&server);
     for approval in ["", "0", "yes"] {
@@ -177,7 +177,7 @@ fn it_asks_before_it_installs() {
 }
 
 #[test]
-fn only_an_older_version_needs_an_upgrade() {
+fn upgrade_is_needed_only_by_an_older_version() {
     let server = pinned_release();
     for (version, enough) in [
         ("0.1.2", false),
@@ -201,7 +201,7 @@ fn only_an_older_version_needs_an_upgrade() {
 }
 
 #[test]
-fn an_installer_that_is_not_as_published_is_not_run() {
+fn installer_that_is_not_as_published_is_not_run() {
     let path = format!("download/v{PINNED}/install.sh");
     let evil = Answer::Whole(b"touch \"$HOME/evil\"\n".to_vec());
     let cases = [
@@ -229,7 +229,7 @@ fn an_installer_that_is_not_as_published_is_not_run() {
 }
 
 #[test]
-fn it_takes_the_installer_only_from_safe_places() {
+fn ensure_takes_the_installer_only_from_safe_places() {
     let mut place = Place::new();
     place.fake_tool("codex", "exit 0").fake_tool("curl", "echo a download >&2; exit 1");
     place.env("CODEX_POOL_INSTALL_APPROVED", "1");

@@ -25,7 +25,7 @@ fn installed() -> Place {
 }
 
 #[test]
-fn the_programs_go_and_the_accounts_stay() {
+fn programs_go_and_the_accounts_stay() {
     let place = installed();
     let said = place.install(&["--uninstall"]).ok();
     assert!(said.out.contains("The accounts stay in"), "{said:?}");
@@ -58,7 +58,7 @@ fn start_files_keep_everything_else() {
 }
 
 #[test]
-fn every_shells_line_is_found_again() {
+fn lines_of_every_shell_are_found_again() {
     for shell in ["/bin/zsh", "/usr/bin/fish", "/bin/ksh"] {
         let server = server();
         let mut place = fresh(&server);
@@ -73,7 +73,7 @@ fn every_shells_line_is_found_again() {
 }
 
 #[test]
-fn what_was_put_elsewhere_is_taken_away_from_there() {
+fn programs_put_elsewhere_are_removed_there() {
     let server = server();
     let mut place = fresh(&server);
     let dir = place.beside("it's \"here\" \\ there");
@@ -84,7 +84,7 @@ fn what_was_put_elsewhere_is_taken_away_from_there() {
 }
 
 #[test]
-fn a_foreign_codex_stays() {
+fn foreign_codex_stays() {
     let place = installed();
     write_program(&place.shim(), b"#!/bin/sh\necho mine\n");
     place.install(&["--uninstall", "--purge"]).ok();
@@ -128,7 +128,7 @@ fn assert_purged(place: &Place) {
 }
 
 #[test]
-fn the_data_goes_when_it_is_said_but_not_the_sessions_or_the_live_login() {
+fn data_goes_when_it_is_said_but_not_the_sessions_or_the_live_login() {
     let place = installed();
     add_home(&place);
     place.install(&["--uninstall", "--purge"]).ok();
@@ -140,7 +140,7 @@ fn the_data_goes_when_it_is_said_but_not_the_sessions_or_the_live_login() {
 }
 
 #[test]
-fn the_data_goes_when_a_person_says_yes_and_only_then() {
+fn data_goes_when_a_person_says_yes_and_only_then() {
     for (answer, gone) in [("y\r", true), ("YES\r", true), ("\r", false), ("n\r", false), ("\u{4}", false)] {
         let place = installed();
         add_home(&place);

@@ -112,7 +112,7 @@ fn check_only_tells() {
 }
 
 #[test]
-fn an_older_version_only_when_it_is_named() {
+fn older_version_only_when_it_is_named() {
     let server = server();
     for named in [OLD.to_owned(), format!("v{OLD}")] {
         let place = installed(&server);
@@ -127,7 +127,7 @@ fn an_older_version_only_when_it_is_named() {
 }
 
 #[test]
-fn it_asks_a_person_and_nobody_else() {
+fn update_asks_only_at_a_terminal() {
     let server = server();
     let place = installed(&server);
     let before = programs(&place);
@@ -150,7 +150,7 @@ fn it_asks_a_person_and_nobody_else() {
 }
 
 #[test]
-fn a_release_that_is_not_as_published_changes_nothing() {
+fn release_that_is_not_as_published_changes_nothing() {
     let path = releases::archive_path(NEW, &releases::target());
     let good = releases::good_archive(NEW);
     let mut flipped = good.clone();
@@ -198,7 +198,7 @@ fn a_release_that_is_not_as_published_changes_nothing() {
 }
 
 #[test]
-fn what_somebody_else_installed_stays_theirs() {
+fn programs_of_another_installer_stay_in_an_update() {
     let server = server();
     let place = installed(&server);
     let path = place.pool().join("receipt.json");
@@ -223,7 +223,7 @@ fn what_somebody_else_installed_stays_theirs() {
 }
 
 #[test]
-fn a_foreign_codex_in_the_pool_is_not_replaced() {
+fn foreign_codex_in_the_pool_is_not_replaced() {
     let server = server();
     let place = installed(&server);
     fs::remove_file(place.shim()).expect("remove");
@@ -238,7 +238,7 @@ fn a_foreign_codex_in_the_pool_is_not_replaced() {
 }
 
 #[test]
-fn a_build_from_source_says_how_it_is_updated() {
+fn build_from_source_says_how_it_is_updated() {
     let server = server();
     let mut place = installed(&server);
     for args in ["--check", "--yes"] {
@@ -250,7 +250,7 @@ fn a_build_from_source_says_how_it_is_updated() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_is_named() {
+fn folder_that_cannot_be_written_is_named() {
     let server = server();
     let place = installed(&server);
     // Root may write everywhere, but nobody can make a file of a name that is a folder's.

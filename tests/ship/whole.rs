@@ -11,7 +11,7 @@ use testkit::releases::{self, Releases};
 use crate::place::Place;
 
 #[test]
-fn what_the_installer_made_init_and_doctor_find_in_order() {
+fn installation_is_found_in_order_by_init_and_doctor() {
     let version = env!("CARGO_PKG_VERSION");
     let server = Releases::start().expect("server");
     let read = |file: PathBuf| fs::read(file).expect("a program");

@@ -70,7 +70,7 @@ fn ci_checks_what_it_should_on_both_systems() {
 }
 
 #[test]
-fn a_release_has_four_targets_and_its_rights_only_where_it_publishes() {
+fn release_has_four_targets_and_its_rights_only_where_it_publishes() {
     let workflow = workflow("release.yml");
     let matrix = &workflow.jobs["build"].strategy.as_ref().expect("strategy").matrix;
     let mut targets: Vec<_> = matrix.include.iter().map(|entry| entry["target"].as_str()).collect();
@@ -97,7 +97,7 @@ fn a_release_has_four_targets_and_its_rights_only_where_it_publishes() {
 }
 
 #[test]
-fn what_the_release_makes_can_be_installed() {
+fn release_archives_can_be_installed() {
     let workflow = workflow("release.yml");
     let mut runner = Runner::new();
     runner.job(&workflow, "build", &releases::target());
@@ -154,7 +154,7 @@ fn what_the_release_makes_can_be_installed() {
 }
 
 #[test]
-fn a_tag_that_is_not_the_version_releases_nothing() {
+fn tag_that_is_not_the_version_releases_nothing() {
     let workflow = workflow("release.yml");
     let mut runner = Runner::new();
     runner.reference = "v9.9.9".to_owned();
@@ -164,7 +164,7 @@ fn a_tag_that_is_not_the_version_releases_nothing() {
 }
 
 #[test]
-fn a_version_with_a_dash_is_never_the_newest() {
+fn version_with_a_dash_is_never_the_newest() {
     let workflow = workflow("release.yml");
     let mut runner = Runner::new();
     runner.reference = "v1.0.0-rc.1".to_owned();
@@ -178,7 +178,7 @@ fn a_version_with_a_dash_is_never_the_newest() {
 }
 
 #[test]
-fn every_build_uses_the_tested_version_of_rust() {
+fn builds_use_the_tested_version_of_rust() {
     let read = |name: &str| -> toml::Table {
         fs::read_to_string(repository().join(name)).expect(name).parse().expect(name)
     };

@@ -105,7 +105,7 @@ fn the_identity_is_user_and_workspace_and_nothing_else() {
 }
 
 #[test]
-fn older_tokens_name_the_user_otherwise_and_opaque_ones_leave_it_to_the_id_token() {
+fn user_id_comes_from_older_claims_or_else_from_the_id_token() {
     let older = changed(|t| {
         let mut claims = login("alice").claims();
         let auth = claims["https://api.openai.com/auth"].as_object_mut().expect("claims");
@@ -187,7 +187,7 @@ fn the_same_credentials_may_be_written_differently() {
 }
 
 #[test]
-fn a_chimera_is_put_right_and_nothing_else_is_touched() {
+fn mixed_document_is_put_right_and_nothing_else_is_touched() {
     let doc = login("alice").doc();
     assert_eq!(doc.clone().corrected().bytes(), doc.bytes());
     let chimera = changed(|t| {

@@ -187,7 +187,7 @@ fn a_login_that_vanished_is_logged_out_but_a_folder_that_vanished_is_not() {
 }
 
 #[test]
-fn what_is_not_whole_is_being_written_for_two_seconds_and_abandoned_afterwards() {
+fn partial_document_is_being_written_for_two_seconds_then_abandoned() {
     let mut lab = Lab::new();
     let main_home = lab.main_home.clone();
     for text in ["", "{\"tokens\"", "{}"] {
@@ -234,7 +234,7 @@ fn an_account_that_left_the_registry_is_adopted_again_when_it_is_live() {
 }
 
 #[test]
-fn every_home_that_is_remembered_is_reconciled_and_those_of_one_account_found() {
+fn remembered_homes_are_reconciled_and_those_of_one_account_found() {
     let mut lab = Lab::with_live(&login("alice"));
     lab.adopt(&login("bob"));
     let home = lab.main_home.own(&lab.pool.paths, login("bob").doc().id());

@@ -239,7 +239,7 @@ fn inside_less_room_the_one_with_more_room_comes_first_live_or_not() {
 }
 
 #[test]
-fn usage_is_unknown_when_never_fetched_older_than_a_day_or_past_its_longest_reset() {
+fn usage_is_unknown_when_missing_older_than_a_day_or_past_its_reset() {
     let reason = |g: Given| (one(g.clone()).tier, one(g).reason);
     assert_eq!(reason(given("a")), (Tier::Unknown, Reason::NeverFetched));
     let old = |age: i64| given("a").used(10.0, 10.0).usage(|u| u.fetched_at = NOW - age);
@@ -294,7 +294,7 @@ fn then_the_higher_urgency_then_the_live_one_then_the_label() {
 }
 
 #[test]
-fn the_live_account_keeps_its_place_while_no_other_has_over_the_margin_of_its_urgency() {
+fn live_account_stays_while_no_other_has_the_margin_of_its_urgency() {
     let live = |week: f64| given("live").used(10.0, week).live();
     let other = |week: f64| given("a").used(10.0, week);
     assert_eq!(order(&[live(50.0), other(45.1)]), ["live", "a"]);
@@ -310,7 +310,7 @@ fn the_live_account_keeps_its_place_while_no_other_has_over_the_margin_of_its_ur
 }
 
 #[test]
-fn if_all_are_exhausted_the_live_one_stays_and_the_next_is_the_first_to_reset() {
+fn live_account_stays_if_all_are_exhausted_and_the_next_reset_is_told() {
     let accounts =
         [given("a").used(100.0, 10.0), given("b").used(100.0, 100.0).live(), given("c").used(10.0, 100.0)];
     assert_eq!(order(&accounts), ["b", "a", "c"]);
@@ -383,7 +383,7 @@ impl Dice {
 }
 
 #[test]
-fn whatever_the_accounts_are_the_ranking_is_whole_and_does_not_depend_on_their_order() {
+fn ranking_is_whole_and_independent_of_the_accounts_order() {
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
     for round in 0..3000 {
         let mut accounts: Vec<Given> = (0..1 + dice.below(6) as usize).map(|n| dice.account(n)).collect();

@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_never_means_somebody_else() {
+    fn label_never_names_another_account() {
         let mut registry = Registry::default();
         registry.enter(&doc("ann@example.com", "space-a", "plus"), None, 0);
         registry.enter(&doc("bob@example.com", "space-b", "plus"), None, 0);

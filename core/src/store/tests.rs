@@ -86,7 +86,7 @@ fn an_older_document_never_replaces_a_newer_one_and_is_kept_aside() {
 }
 
 #[test]
-fn of_two_issued_in_the_same_second_the_homes_wins_if_the_stores_did_not_change() {
+fn document_of_the_home_wins_a_tie_if_the_stored_one_did_not_change() {
     let earlier = Login { last_refresh: "2026-01-01T00:00:00Z", ..login("alice").refresh("rt-2") }.doc();
     let lab = Lab::new();
     let stored = login("alice").doc();

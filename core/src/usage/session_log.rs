@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_of_somebody_else_is_never_the_launchs() {
+    fn session_of_another_launch_is_never_taken_for_this_one() {
         let lab = Lab::new();
         lab.log("b", &[meta("bob"), token_count(NOW - 40, 100.0, WEEK_RESET, "codex")]);
         // Alice resumed bob's session: the creator and the ledger disagree.

@@ -23,7 +23,7 @@ fn acts_on_a_terminal(text: &str) -> Option<char> {
 }
 
 #[test]
-fn nothing_that_is_shown_moves_the_cursor_or_turns_the_line() {
+fn output_never_moves_the_cursor_or_turns_the_line() {
     let world = Lab::new(&["alice", "bob"], "min_poll_interval = \"0s\"\n");
     let backend = world.backend();
     let spec = UserSpec {
@@ -89,7 +89,7 @@ fn nothing_that_is_shown_moves_the_cursor_or_turns_the_line() {
 }
 
 #[test]
-fn no_document_crashes_or_holds_up_anything() {
+fn documents_made_to_hurt_crash_and_delay_nothing() {
     let world = Lab::with(Codex::Probe, &["alice", "bob"], "");
     let pool = world.pool_home();
     let deep = 100_000;
@@ -149,7 +149,7 @@ fn no_document_crashes_or_holds_up_anything() {
 
 /// An answer of the service as large as it likes, or nested as deep.
 #[test]
-fn no_answer_crashes_a_refresh() {
+fn answers_made_to_hurt_do_not_crash_a_refresh() {
     let world = Lab::new(&["alice"], "min_poll_interval = \"0s\"\n");
     let deep = 100_000;
     let bodies: [Vec<u8>; 4] = [

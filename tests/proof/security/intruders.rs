@@ -106,7 +106,7 @@ fn links_planted_in_the_pool_are_replaced_and_never_written_through() {
 
 /// Another name for the live file is a copy that stays as it is: it never becomes another account's.
 #[test]
-fn a_hard_link_to_the_live_login_does_not_get_other_accounts() {
+fn hard_link_to_the_live_login_does_not_get_other_accounts() {
     let (world, _) = with_victim();
     let mine = world.backend().auth_json("alice");
     world.write_live(&mine);
@@ -119,7 +119,7 @@ fn a_hard_link_to_the_live_login_does_not_get_other_accounts() {
 
 /// Whoever may write in the folder above the pool can put another pool there; what we keep in ours stays closed.
 #[test]
-fn a_world_writable_parent_opens_nothing() {
+fn world_writable_parent_opens_nothing() {
     let (world, _) = with_victim();
     set_mode(world.home(), 0o777);
     all_commands(&world);
@@ -130,7 +130,7 @@ fn a_world_writable_parent_opens_nothing() {
 }
 
 #[test]
-fn a_pool_that_others_can_read_is_closed_again() {
+fn pool_that_others_can_read_is_closed_again() {
     let (world, _) = with_victim();
     let stored = world.stored_path("alice");
     set_mode(&stored, 0o644);
@@ -143,7 +143,7 @@ fn a_pool_that_others_can_read_is_closed_again() {
 
 /// Pipes without a writer, devices that never end, and files of a terabyte: none may hold up a launch.
 #[test]
-fn odd_files_hold_nobody_up() {
+fn odd_files_delay_no_launch() {
     let world = Lab::with(Codex::Probe, &["alice", "bob"], "");
     let pool = world.pool_home();
     let names = ["accounts.json", "state.json", "usage.json", "config.toml", "launches/odd"];

@@ -92,7 +92,7 @@ fn only_a_worktree_that_its_repository_names_is_trusted() {
 }
 
 #[test]
-fn a_neighbour_does_not_decide_who_runs_in_a_shared_folder() {
+fn neighbour_does_not_decide_who_runs_in_a_shared_folder() {
     let Some(neighbour) = Neighbour::new() else { return };
     let world = with_repository();
     let shared = world.root().join("shared");
@@ -114,7 +114,7 @@ fn a_neighbour_does_not_decide_who_runs_in_a_shared_folder() {
 }
 
 #[test]
-fn a_neighbours_settings_in_a_trusted_folder_do_not_count_and_are_named() {
+fn neighbours_settings_in_a_trusted_folder_do_not_count_and_are_named() {
     let Some(neighbour) = Neighbour::new() else { return };
     let world = with_repository();
     let settings = world.work().join(".codex");
@@ -142,7 +142,7 @@ fn settings_of_a_project_are_read_up_to_a_megabyte_in_all() {
 }
 
 #[test]
-fn a_chain_of_folders_with_large_settings_is_not_read() {
+fn chain_of_folders_with_large_settings_is_not_read() {
     let Some(strace) = needs("strace") else { return };
     let world = with_repository();
     let mut folder = world.root().join("deep");

@@ -152,7 +152,7 @@ fn echo(world: &Sandbox) -> Value {
 }
 
 #[test]
-fn no_command_shows_a_secret_whatever_goes_wrong() {
+fn commands_show_no_secret_whatever_goes_wrong() {
     let world = Lab::new(&["alice", "bob"], "min_poll_interval = \"0s\"\n");
     let backend = world.backend();
     backend.add("new");

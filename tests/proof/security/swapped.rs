@@ -253,7 +253,7 @@ fn session_and_home(world: &Lab) -> (Running, PathBuf) {
 }
 
 #[test]
-fn links_that_come_and_go_in_the_main_home_harm_nobody() {
+fn links_that_come_and_go_in_the_main_home_do_no_harm() {
     let world = world();
     let victim = Victim::new(&world);
     let live = world.codex_home().join("auth.json");
@@ -273,7 +273,7 @@ fn links_that_come_and_go_in_the_main_home_harm_nobody() {
 }
 
 #[test]
-fn links_that_come_and_go_in_a_home_harm_nobody() {
+fn links_that_come_and_go_in_an_own_home_do_no_harm() {
     let world = world();
     let victim = Victim::new(&world);
     let (session, file) = session_and_home(&world);

@@ -229,21 +229,21 @@ mod tests {
     }
 
     #[test]
-    fn a_figure_is_the_middle_of_its_runs_and_their_tenths() {
+    fn figure_is_the_middle_of_its_runs_and_their_tenths() {
         let runs: Vec<f64> = (0..=100).rev().map(f64::from).collect();
         assert_eq!(Figure::of("a: b", &runs, "ms"), spread("a: b", 10.0, 50.0, 90.0));
         assert_eq!(Figure::of("a: b", &[7.0], "ms"), spread("a: b", 7.0, 7.0, 7.0));
     }
 
     #[test]
-    fn a_figure_of_blocks_is_that_of_all_runs_with_the_spread_of_the_blocks() {
+    fn figure_of_blocks_is_that_of_all_runs_with_the_spread_of_the_blocks() {
         let runs = [1.0, 1.0, 1.0, 5.0, 5.0, 5.0, 6.0];
         let figure = Figure::of_blocks("a: b", runs.len(), 3, |block| median(&runs[block]), "ms");
         assert_eq!(figure, spread("a: b", 1.0, 5.0, 5.0));
     }
 
     #[test]
-    fn what_is_saved_is_read_again() {
+    fn saved_figures_are_read_again() {
         let long = "a part: with a name that is longer than its column";
         let figures = [
             spread("launch: pick, 10 accounts", 1.25, 1.5, 2.75).limit(Limit::AtMost(1.6)),
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_no_figure_is_named() {
+    fn line_that_is_no_figure_is_named() {
         let bad =
             ["nonsense", "a: b  1.0  1.0..  ms  -", "a: b  1.0  1.0..2.0  ms  < 3", "a: b  x  1..2  ms  -"];
         for line in bad {
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_change_beyond_both_spreads_is_marked() {
+    fn change_is_marked_only_beyond_both_spreads() {
         let before = spread("a: b", 9.0, 10.0, 11.0);
         assert_eq!(spread("a: b", 10.5, 10.9, 12.0).change(&before), Change::WithinSpread);
         assert_eq!(
@@ -280,14 +280,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_rounded_when_it_was_saved_has_not_changed() {
+    fn rounded_figure_has_not_changed_since_it_was_saved() {
         let now = [Figure::of("a: size", &[1.490_944], "MB")];
         let text = comparison(&now, &parse(&table(&now)).expect("a table"));
         assert!(text.trim_end().ends_with("1.491  +0.0%"), "{text}");
     }
 
     #[test]
-    fn a_comparison_tells_the_change_what_is_new_and_what_is_gone() {
+    fn comparison_tells_the_change_what_is_new_and_what_is_gone() {
         let before = [
             spread("a: same", 1.0, 2.0, 3.0),
             spread("a: slow", 9.0, 10.0, 11.0),
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_is_missed_beyond_it_on_its_own_side() {
+    fn limit_is_missed_beyond_it_on_its_own_side() {
         let figure = spread("a: b", 1.0, 2.0, 3.0);
         assert!(!figure.misses());
         for (limit, misses) in [

@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn one_connection_carries_many_requests_of_either_kind() {
+    fn connection_carries_many_requests_of_either_kind() {
         let server = echo();
         let mut stream = TcpStream::connect(server.addr).expect("connect");
         let plain = "POST /a HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\none";
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_closed_when_asked_or_when_the_server_ends() {
+    fn connection_is_closed_when_asked_or_when_the_server_ends() {
         let server = echo();
         let mut closing = TcpStream::connect(server.addr).expect("connect");
         closing.write_all(b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n").expect("write");

@@ -45,7 +45,7 @@ fn steps(sandbox: &Sandbox) -> String {
 }
 
 #[test]
-fn a_limit_ends_a_run_as_it_does_with_the_service() {
+fn limit_ends_a_run_as_it_does_with_the_service() {
     let in_stream = || Limit::InStream("usage_limit_reached".into());
     let once = || Limit::InStreamOnce("usage_limit_reached".into());
     let cases = [
@@ -91,7 +91,7 @@ fn a_limit_ends_a_run_as_it_does_with_the_service() {
 }
 
 #[test]
-fn the_history_of_another_account_is_refused_and_nothing_is_lost() {
+fn history_of_another_account_is_refused_and_nothing_is_lost() {
     for version in carried_versions() {
         for (socket, code) in [(false, Some("invalid_encrypted_content")), (true, None)] {
             let what = format!("{version}, socket {socket}, code {code:?}");
@@ -123,7 +123,7 @@ fn the_history_of_another_account_is_refused_and_nothing_is_lost() {
 /// A history that the service compacted. Only Codex's own provider asks for that, and with a ChatGPT login it insists
 /// on https; so the logins are API keys.
 #[test]
-fn a_compacted_history_is_bound_as_well() {
+fn compacted_history_is_bound_as_well() {
     for version in carried_versions() {
         let Some(sandbox) = world(&version) else { return };
         let backend = sandbox.backend();

@@ -22,13 +22,13 @@ fn takes_a_tool() {
 }
 
 #[test]
-fn a_test_without_its_tool_is_left_out_and_named() {
+fn test_without_its_tool_is_left_out_and_named() {
     let output = run("needs_two_tools", "0").ok();
     assert_eq!(output.stderr.trim(), "left out: 1 (no-such-tool is not installed): needs_two_tools");
 }
 
 #[test]
-fn a_test_without_its_tool_fails_where_all_tests_are_asked_for() {
+fn test_without_its_tool_fails_where_all_tests_are_asked_for() {
     let output = run("needs_two_tools", "1").expect(101);
     assert!(output.stdout.contains("no-such-tool is not installed, and CODEX_POOL_TEST_ALL=1"), "{output}");
     assert!(!output.stderr.contains("left out"), "{output}");

@@ -32,7 +32,7 @@ fn exec_is_answered_by_the_live_account() {
 }
 
 #[test]
-fn an_expired_access_token_is_refreshed_once() {
+fn expired_access_token_is_refreshed_once() {
     for (version, sandbox) in worlds() {
         let backend = sandbox.backend();
         sandbox.write_live(&backend.auth_json_with("alice", &LoginSpec::expires_in(-60)));
@@ -47,7 +47,7 @@ fn an_expired_access_token_is_refreshed_once() {
 }
 
 #[test]
-fn the_interface_starts_and_answers() {
+fn interface_starts_and_answers() {
     for (version, sandbox) in worlds() {
         sandbox.write_live(&sandbox.backend().auth_json("alice"));
         let mut codex = Pty::spawn(sandbox.real_codex(&[]), 40, 120);
@@ -79,7 +79,7 @@ fn tools_run_on_order() {
 }
 
 #[test]
-fn a_device_login_ends_the_one_before() {
+fn device_login_ends_the_one_before() {
     for (version, sandbox) in worlds() {
         let backend = sandbox.backend();
         backend.add("bob");
@@ -103,7 +103,7 @@ fn a_device_login_ends_the_one_before() {
 }
 
 #[test]
-fn an_api_key_login_is_as_codex_writes_it() {
+fn api_key_login_is_as_codex_writes_it() {
     for (version, sandbox) in worlds() {
         let key = "sk-test-dave";
         sandbox.backend().add_api_key("dave", key);
@@ -114,7 +114,7 @@ fn an_api_key_login_is_as_codex_writes_it() {
 }
 
 #[test]
-fn the_limit_ends_a_turn() {
+fn limit_ends_a_turn() {
     for (version, sandbox) in worlds() {
         sandbox.backend().set_usage("alice", Usage::percent(100.0, 20.0));
         sandbox.write_live(&sandbox.backend().auth_json("alice"));
@@ -124,7 +124,7 @@ fn the_limit_ends_a_turn() {
 }
 
 #[test]
-fn nobody_leaves_loopback() {
+fn codex_never_leaves_loopback() {
     // 0.120 asks other hosts in every session, later versions when they are logged in with a key.
     for (version, sandbox) in worlds() {
         sandbox.backend().add_api_key("dave", "sk-test-dave");

@@ -72,7 +72,7 @@ fn standin_leaves_the_login_alone_when_misused() {
 }
 
 #[test]
-fn a_held_turn_ends_when_it_is_let_go() {
+fn held_turn_ends_when_it_is_let_go() {
     let sandbox = Sandbox::new();
     let backend = sandbox.backend();
     backend.add("alice");
@@ -116,7 +116,7 @@ fn probe_dies_by_the_signal_asked_for() {
 }
 
 #[test]
-fn a_sandbox_takes_its_processes_and_files_with_it() {
+fn sandbox_takes_its_processes_and_files_with_it() {
     let sandbox = Sandbox::builder().codex(Codex::Missing).build();
     let root = sandbox.root().to_owned();
     let pid_file = root.join("pid");
@@ -132,7 +132,7 @@ fn a_sandbox_takes_its_processes_and_files_with_it() {
 }
 
 #[test]
-fn the_standin_service_serves_scripts_too() {
+fn standin_service_serves_scripts_too() {
     let sandbox = Sandbox::builder().codex(Codex::Missing).build();
     let output = sandbox.cmd(bins::standin_backend()).arg("alice").run().ok();
     let hello: serde_json::Value =
@@ -143,7 +143,7 @@ fn the_standin_service_serves_scripts_too() {
 }
 
 #[test]
-fn what_a_killed_test_left_is_swept_up() {
+fn leftovers_of_a_killed_test_are_swept_up() {
     let sandbox = Sandbox::builder().codex(Codex::Missing).build();
     let base = sandbox.root().join("base");
     let left = base.join("sleft");
@@ -159,7 +159,7 @@ fn what_a_killed_test_left_is_swept_up() {
 }
 
 #[test]
-fn a_held_standin_goes_on_with_what_it_read_or_reads_again() {
+fn held_standin_goes_on_with_what_it_read_or_reads_again() {
     for (reread, expected) in [(None, "hello from alice"), (Some("1"), "hello from bob")] {
         let sandbox = Sandbox::new();
         let backend = sandbox.backend();
@@ -178,7 +178,7 @@ fn a_held_standin_goes_on_with_what_it_read_or_reads_again() {
 }
 
 #[test]
-fn a_slow_write_can_be_seen_half_done() {
+fn slow_write_can_be_seen_half_done() {
     let sandbox = Sandbox::new();
     let backend = sandbox.backend();
     backend.add("alice");
@@ -191,7 +191,7 @@ fn a_slow_write_can_be_seen_half_done() {
 }
 
 #[test]
-fn a_terminal_shows_what_a_person_would_see() {
+fn terminal_shows_what_a_person_would_see() {
     let sandbox = Sandbox::new();
     sandbox.backend().add("alice");
     sandbox.write_live(&sandbox.backend().auth_json("alice"));
@@ -204,7 +204,7 @@ fn a_terminal_shows_what_a_person_would_see() {
 }
 
 #[test]
-fn a_terminal_answers_queries_and_has_a_size() {
+fn terminal_answers_queries_and_has_a_size() {
     let sandbox = Sandbox::builder().codex(Codex::Missing).build();
     // Asks for the cursor's position, and shows the answer's last byte and the size.
     let script = r"stty raw -echo; printf 'ab\033[6n'; reply=$(dd bs=1 count=6 2>/dev/null); stty sane

@@ -22,7 +22,7 @@ fn clear_abandoned(lab: &mut Lab) {
 }
 
 #[test]
-fn login_homes_of_the_dead_are_adopted_and_removed_and_those_of_the_living_stay() {
+fn login_homes_go_with_their_process_and_their_logins_are_adopted() {
     let mut lab = Lab::new();
     let me = ProcessId::of_self().unwrap();
     let parent = std::os::unix::process::parent_id();

@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seal_says_for_whom_it_was_made() {
+    fn seal_says_for_whom_it_was_made() {
         let sealed = seal("alice-id", 7, "step=2");
         assert_eq!(unseal(&sealed), Some(("alice-id".to_owned(), "step=2".to_owned())));
         assert_eq!(unseal("gAAAAAB"), None);
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sealed_for_another_account_is_refused_wherever_it_is() {
+    fn sealed_text_of_another_account_is_refused_wherever_it_is() {
         let part =
             |account: &str| json!({"type": "encrypted_content", "encrypted_content": seal(account, 1, "")});
         let call = json!({"type": "function_call", "call_id": "c", "name": "x", "arguments": "{}"});
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_history_with_holes_is_refused() {
+    fn history_with_holes_is_refused() {
         let reasoning =
             json!({"type": "reasoning", "id": "rs_2", "encrypted_content": seal("alice-id", 1, "")});
         let answer = json!({"type": "message", "role": "assistant", "id": "msg_2", "content": []});

@@ -81,7 +81,7 @@ fn refresh_tokens_rotate_and_reuse_ends_the_family() {
 }
 
 #[test]
-fn without_family_revocation_the_newest_token_survives_reuse() {
+fn newest_token_survives_reuse_without_family_revocation() {
     let backend = backend();
     backend.set_reuse_revokes_family(false);
     let login = Login::new(&backend.auth_json("alice"));
@@ -162,7 +162,7 @@ fn usage_is_refused_to_expired_tokens_and_removed_members() {
 }
 
 #[test]
-fn a_chimera_is_noticed() {
+fn mixed_document_is_noticed() {
     let backend = backend();
     let other = LoginSpec { account_id: Some(account_id("bob")), ..LoginSpec::default() };
     let chimera = Login::new(&backend.auth_json_with("alice", &other));
@@ -226,7 +226,7 @@ fn broken_connections_are_broken() {
 }
 
 #[test]
-fn a_hang_lasts_until_the_client_leaves() {
+fn hang_lasts_until_the_client_leaves() {
     let backend = backend();
     backend.inject(Route::Token, Fault::Hang);
     let config =
@@ -252,7 +252,7 @@ fn latency_and_concurrency_are_measured() {
 }
 
 #[test]
-fn a_held_turn_begins_and_does_not_end() {
+fn held_turn_begins_and_does_not_end() {
     let backend = backend();
     let login = Login::new(&backend.auth_json("alice"));
     let hold = backend.hold("alice");
@@ -303,7 +303,7 @@ fn secrets_are_all_known() {
 }
 
 #[test]
-fn the_last_handle_stops_the_service() {
+fn last_handle_stops_the_service() {
     let backend = backend();
     let (copy, address) = (backend.clone(), ("127.0.0.1", backend.port()));
     drop(backend);
@@ -342,7 +342,7 @@ fn ask_in(socket: &mut tungstenite::WebSocket<std::net::TcpStream>, mut request:
 }
 
 #[test]
-fn a_websocket_remembers_what_went_before_and_tells_the_limit_in_a_frame() {
+fn websocket_remembers_what_went_before_and_tells_the_limit_in_a_frame() {
     let backend = backend();
     let login = Login::new(&backend.auth_json("alice"));
     backend.limit_after("alice", 2, Limit::Refuse);
@@ -393,7 +393,7 @@ fn limits_come_as_ordered() {
 }
 
 #[test]
-fn a_task_goes_on_where_the_history_ends() {
+fn task_goes_on_where_the_history_ends() {
     let task = Task::running(2, "do {step} as {user}");
     let output = |text: &str| json!({"input": [{"type": "function_call_output", "output": text}]});
     assert_eq!(task.next(&json!({"input": []}), "bob").as_deref(), Some("do 1 as bob; echo finished step 1"));

@@ -214,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_window_is_a_limit_until_it_resets() {
+    fn full_window_is_a_limit_until_it_resets() {
         let usage = Usage::percent(100.0, 20.0);
         let now = super::super::now();
         assert!(usage.exhausted(now));
