@@ -16,10 +16,10 @@ pub use file::{AuthFile, Link};
 pub use known::{in_ledger, known};
 pub(crate) use put::remove_document;
 pub use put::{being_written, clear_homes, homes_with, put, rewrite, vacate};
+pub(crate) use reconcile::note_logout;
 pub use reconcile::{
     HomeContent, clear_broken, open_pool, reconcile, reconcile_all, reconcile_whole, wait_until_whole,
 };
-pub(crate) use reconcile::{note_logout, rediscover_lost};
 
 #[cfg(test)]
 mod tests;

@@ -274,7 +274,7 @@ pub fn open_pool(lock: &PoolLock, paths: &PoolPaths, now: i64) -> Result<Pool> {
 ///
 /// # Errors
 /// As [`reconcile`].
-pub(crate) fn rediscover_lost(lock: &PoolLock, pool: &mut Pool, now: i64) -> Result<()> {
+fn rediscover_lost(lock: &PoolLock, pool: &mut Pool, now: i64) -> Result<()> {
     // A state that was saved has a version.
     if pool.state().version > 0 {
         return Ok(());

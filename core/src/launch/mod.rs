@@ -303,8 +303,7 @@ impl Launch<'_> {
         let (mut waited_for_codex, mut waited_for_usage) = (false, false);
         loop {
             let lock = lock_pool(paths)?;
-            let mut pool = Pool::open(&lock, paths, env.now)?;
-            homes::rediscover_lost(&lock, &mut pool, env.now)?;
+            let mut pool = homes::open_pool(&lock, paths, env.now)?;
             let processes = Processes::read(Some(&lock), paths, env.now);
             login::undo_interrupted(&lock, &mut pool, &processes, env.now)?;
             let content = homes::reconcile(&lock, &mut pool, main_home, env.now)?;
