@@ -200,6 +200,18 @@ fn rename_with(from: &Path, to: &Path, flags: libc::c_uint) -> io::Result<()> {
 /// Makes a folder of mode 0700, parents too, with the owner of the nearest existing one; one that
 /// is there is fine.
 pub fn create_private_dir(dir: &Path) -> io::Result<()> {
+    match create_private_dir_in_parent(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let parent = dir.parent().filter(|p| !p.as_os_str().is_empty() && !p.is_dir()).ok_or(e)?;
+            create_private_dir(parent)?;
+            // Where nothing can be made, as in `/proc`, it is not found again.
+            create_private_dir_in_parent(dir)
+        }
+        result => result,
+    }
+}
+
+fn create_private_dir_in_parent(dir: &Path) -> io::Result<()> {
     match std::fs::DirBuilder::new().mode(0o700).create(dir) {
         Ok(()) => {
             // Whatever the umask, its owner can use it.
@@ -210,11 +222,6 @@ pub fn create_private_dir(dir: &Path) -> io::Result<()> {
             Ok(())
         }
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => refuse_leading_root_astray(dir),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).ok_or(e)?;
-            create_private_dir(parent)?;
-            create_private_dir(dir)
-        }
         Err(e) => Err(e),
     }
 }
