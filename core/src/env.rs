@@ -32,7 +32,7 @@ pub mod names {
     pub const CODEX_POOL_LAUNCH: &str = "CODEX_POOL_LAUNCH";
     /// Where releases of codex-pool are, instead of the place that was built in.
     pub const CODEX_POOL_RELEASES: &str = "CODEX_POOL_RELEASES";
-    /// Makes the shim print its own version and exit (asked by installers, never by Codex).
+    /// Makes the shim, called without arguments, print its own version and exit (asked by installers, never by Codex).
     pub const CODEX_POOL_SHIM_VERSION: &str = "CODEX_POOL_SHIM_VERSION";
 }
 

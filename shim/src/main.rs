@@ -71,7 +71,8 @@ pub unsafe extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int 
 
 fn run(args: &[OsString]) -> c_int {
     let env = Env::of_process();
-    if env.flag(names::CODEX_POOL_SHIM_VERSION) {
+    // Arguments are for Codex, whatever the environment says: a review that is not made must not succeed.
+    if args.len() <= 1 && env.flag(names::CODEX_POOL_SHIM_VERSION) {
         let _ = writeln!(std::io::stdout(), "codex-shim {}", env!("CARGO_PKG_VERSION"));
         return 0;
     }

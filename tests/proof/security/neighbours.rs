@@ -159,3 +159,30 @@ fn chain_of_folders_with_large_settings_is_not_read() {
     let large: Vec<u64> = read.filter(|size| *size >= 1 << 19).collect();
     assert_eq!(large.len(), 1, "{large:?}");
 }
+
+/// Folders in which nothing can be made, and what is no folder.
+#[test]
+fn codex_starts_wherever_the_pool_is_said_to_be() {
+    let world = World::probe(&["alice"]);
+    let file = world.root().join("file");
+    write(&file, "");
+    let places = ["/proc", "/proc/self", "/proc/self/fd", "/proc/self/fd/0", "/proc/none/pool", "/dev/null"];
+    for place in places.iter().map(Path::new).chain([file.as_path(), &file.join("pool")]) {
+        let codex = world.codex(&["exec", "hi"]).env("CODEX_POOL_HOME", place).run();
+        assert_eq!(codex.code(), Some(0), "{}: {codex}", place.display());
+        assert!(codex.stderr.contains("Codex starts without the pool"), "{}: {codex}", place.display());
+        for command in ["list", "doctor"] {
+            let output = world.pool(&[command]).env("CODEX_POOL_HOME", place).run();
+            assert_eq!(output.code(), Some(1), "{}: {output}", place.display());
+        }
+    }
+}
+
+#[test]
+fn the_question_for_the_shims_version_does_not_replace_a_command() {
+    let world = World::logged_in(&["alice"]);
+    answered(world.exec().env("CODEX_POOL_SHIM_VERSION", "1").run(), "alice");
+    let review = world.codex(&["exec", "review"]).env("CODEX_POOL_SHIM_VERSION", "1").run();
+    assert!(!review.stdout.contains("codex-shim"), "{review}");
+    world.codex(&[]).env("CODEX_POOL_SHIM_VERSION", "1").run().ok().says("codex-shim ");
+}
