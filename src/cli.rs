@@ -7,17 +7,17 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Several Codex accounts on one machine, used as if they were one.
 ///
-/// You go on typing `codex`. A small program of that name, ahead of the real one on PATH, picks the account that has most
-/// to give, puts its login in place, and starts Codex. `codex-pool` is for everything else: adding accounts, looking at their
-/// limits, choosing one yourself.
+/// You keep typing `codex`. A small program of that name, ahead of the real one on PATH, picks the account with the
+/// most room, puts its login in place, and starts Codex. `codex-pool` is for everything else: adding accounts, showing
+/// their limits, choosing one yourself.
 #[derive(Debug, Parser)]
 #[command(name = "codex-pool", version, about, disable_help_subcommand = true, arg_required_else_help = true)]
 #[command(after_help = "\
 Examples:
   codex-pool init                      set everything up, once
   codex-pool add --label work          log in to one more account
-  codex-pool list --refresh            who has how much left
-  codex-pool use work                  stay on one account; `codex-pool use --auto` ends that
+  codex-pool list --refresh            what each account has left
+  codex-pool use work                  stay on one account, until `codex-pool use --auto`
   codex-pool run work -- exec \"hi\"     one launch on one account
 
 Exit status: 0 done, 1 failed, 2 usage error, 3 no such or ambiguous account, 4 no usable account, 5 login needed.")]
@@ -29,18 +29,18 @@ pub(crate) struct Cli {
 /// The verbs, one file each under `commands/`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Set codex-pool up on this machine (harmless to repeat; it repairs)
+    /// Set up codex-pool on this machine, or repair it
     ///
-    /// Finds the real Codex, puts codex-pool's own `codex` ahead of it on PATH, takes over the login that is live, and offers to
-    /// take over accounts from earlier tools and to add more. What is right already is left alone.
+    /// Finds the real Codex, puts codex-pool's own `codex` ahead of it on PATH, adopts the live login, and offers to
+    /// import accounts from another tool and to add more. What is in order already is left alone.
     #[command(after_help = "\
 Examples:
   codex-pool init
   codex-pool init --yes  in a script")]
     Init(InitArgs),
-    /// Log in to one more account; the live login is not touched
+    /// Log in to one more account; the live login stays as it is
     ///
-    /// Runs the official `codex login` in a folder of its own, so you stay logged in where you are.
+    /// Runs the official `codex login` in a folder of its own, so you stay logged in.
     #[command(after_help = "\
 Examples:
   codex-pool add --label work                        opens a browser
@@ -49,13 +49,14 @@ Examples:
     Add(AddArgs),
     /// Log in again to an account that needs it
     ///
-    /// For an account that `codex-pool list` shows as reauth_required. Logging in as somebody else is an error and changes nothing.
+    /// For an account that `codex-pool list` shows as reauth_required. Logging in as another
+    /// user is an error and changes nothing.
     #[command(after_help = "\
 Examples:
   codex-pool reauth work
   codex-pool reauth work --device-auth  without a browser here")]
     Reauth(ReauthArgs),
-    /// Take over logins from auth.json files or another tool's store
+    /// Import logins from auth.json files or another tool's store
     #[command(after_help = "\
 Examples:
   codex-pool import ~/backup/auth.json --label old
@@ -64,7 +65,7 @@ Examples:
     Import(ImportArgs),
     /// Write one account's auth.json
     ///
-    /// It holds the account's tokens: whoever has the file has the account.
+    /// The file contains the account's tokens. Anyone who has it can use the account.
     #[command(after_help = "\
 Examples:
   codex-pool export work --out work.json")]
@@ -90,22 +91,22 @@ Examples:
 Examples:
   codex-pool disable work")]
     Disable(RefArg),
-    /// Show the accounts: state, what is left, who is live
+    /// Show the accounts: their state, what they have left, and which is live
     #[command(after_help = "\
 Examples:
-  codex-pool list            what is known; quick
-  codex-pool list --refresh  asks the service first
+  codex-pool list            what is known, without a request
+  codex-pool list --refresh  fetches usage first
   codex-pool list --json | jq -r '.accounts[] | select(.live).label'")]
     List(ListArgs),
     /// Watch the accounts in a live view
     ///
-    /// Keys: up and down choose an account, u makes it live, b the best one; r asks the service now, q ends. Without a
-    /// terminal it prints the list again and again.
+    /// Keys: up and down select an account, u makes it live, b makes the best one live, r fetches usage, q quits.
+    /// Without a terminal it prints the list again and again.
     #[command(after_help = "\
 Examples:
   codex-pool watch --interval 300")]
     Watch(WatchArgs),
-    /// Fetch usage (and renew tokens where needed) without switching
+    /// Refresh usage, and renew tokens where needed
     #[command(after_help = "\
 Examples:
   codex-pool refresh       all accounts
@@ -113,17 +114,17 @@ Examples:
     Refresh(RefreshArgs),
     /// Make an account live: pinned, or the best one, or back to automatic
     ///
-    /// A pinned account is used by every launch until `codex-pool use --auto`. Sessions that run stay on their account.
+    /// Every launch uses the pinned account until `codex-pool use --auto`. Running sessions stay on their account.
     #[command(after_help = "\
 Examples:
   codex-pool use work    pin one account
-  codex-pool use --best  the best one now; later launches pick by themselves
+  codex-pool use --best  the best one now; later launches pick again
   codex-pool use --auto  end the pin")]
     Use(UseArgs),
     /// Run Codex, or another program, on an account
     ///
-    /// Without an account it takes the one that the next launch would. A program other than Codex, and the `codex` that it starts,
-    /// stay on that account.
+    /// Without an account it takes the one that the next launch would. A program other than Codex, and every `codex`
+    /// that it starts, stay on that account.
     #[command(after_help = "\
 Examples:
   codex-pool run work -- exec \"fix the tests\"
@@ -146,8 +147,8 @@ Examples:
     Doctor(DoctorArgs),
     /// Update both binaries from a verified release
     ///
-    /// Downloads the archive for this platform, verifies its SHA-256, asks the new programs for their version, and only then replaces
-    /// both, or neither. Goes back to an older version only if you name it.
+    /// Downloads the archive for this platform, verifies its SHA-256, and lets the new programs say their version. Then
+    /// it replaces both programs, or neither. It installs an older version only if you name it.
     #[command(after_help = "\
 Examples:
   codex-pool update --check
@@ -156,7 +157,7 @@ Examples:
     Update(UpdateArgs),
     /// Print shell completions
     ///
-    /// Account labels are completed, too.
+    /// They complete the labels of accounts, too.
     #[command(after_help = "\
 Examples:
   bash: codex-pool completions bash > ~/.local/share/bash-completion/completions/codex-pool

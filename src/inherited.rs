@@ -1,6 +1,6 @@
-//! What this process was given and Rust's start changes: closed standard descriptors, which it opens, and SIGPIPE,
-//! which it ignores. Looked at before that, so that a program that we become finds all as it came. Touches nothing
-//! until then.
+//! What this process inherited and the start of Rust's runtime changes: closed standard descriptors, which it opens,
+//! and SIGPIPE, which it ignores. It is recorded before that, so that a program that this process becomes gets what
+//! came.
 
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -10,7 +10,7 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 
 /// Whether SIGPIPE was ignored.
 static PIPE_IGNORED: AtomicBool = AtomicBool::new(false);
-/// Which of the descriptors 0 to 2 were closed, a bit each.
+/// Which of the descriptors 0 to 2 were closed, a bit for each.
 static CLOSED: AtomicU8 = AtomicU8::new(0);
 
 /// Called by the C runtime before `main`.
@@ -18,11 +18,11 @@ static CLOSED: AtomicU8 = AtomicU8::new(0);
 #[expect(unsafe_code, reason = "a section of its own")]
 #[cfg_attr(target_os = "macos", unsafe(link_section = "__DATA,__mod_init_func"))]
 #[cfg_attr(not(target_os = "macos"), unsafe(link_section = ".init_array"))]
-static LOOK: extern "C" fn() = look;
+static RECORD: extern "C" fn() = record;
 
-/// Only system calls and stores: nothing of Rust's library is set up yet.
-extern "C" fn look() {
-    // SAFETY: fcntl only looks; sigaction fills the structure, for which zeroes are a valid value.
+/// Makes only system calls and stores, since Rust's library is not set up yet.
+extern "C" fn record() {
+    // SAFETY: fcntl only reads; sigaction fills the structure, for which zeroes are a valid value.
     #[expect(unsafe_code, reason = "fcntl and sigaction")]
     unsafe {
         let closed = |fd: &i32| nix::libc::fcntl(*fd, nix::libc::F_GETFD) == -1;
@@ -33,15 +33,15 @@ extern "C" fn look() {
     }
 }
 
-/// Puts it right for the program that comes after us, and for our own last words to a closed pipe.
-pub(crate) fn give_back() {
+/// Restores what was inherited, for the program that this process becomes.
+pub(crate) fn restore() {
     if !PIPE_IGNORED.load(Ordering::Relaxed) {
         // SAFETY: the default disposition.
         #[expect(unsafe_code, reason = "SIGPIPE")]
         let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
     }
     for fd in (0..3).filter(|fd| CLOSED.load(Ordering::Relaxed) >> fd & 1 == 1) {
-        // SAFETY: Rust's start opened it.
+        // SAFETY: Rust's runtime opened it.
         #[expect(unsafe_code, reason = "a descriptor by its number")]
         let opened = unsafe { BorrowedFd::borrow_raw(fd) };
         let _ = fcntl(opened, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));

@@ -20,8 +20,8 @@ use clap::Parser;
 use codex_pool_core::env::Env;
 
 fn main() -> ExitCode {
-    // Credentials pass through our memory: no core dump of ours, and no other process of this user may
-    // read it. The flag ends with exec, so that Codex is not concerned.
+    // Credentials are in our memory: no core dump contains them, and no other process of the user may read them. The
+    // flag ends with exec, so that it does not concern Codex.
     #[cfg(target_os = "linux")]
     let _ = nix::sys::prctl::set_dumpable(false);
     let env = Env::of_process();

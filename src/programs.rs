@@ -1,5 +1,5 @@
-//! Our own programs in their places: the shim, and the link through which it finds this command. For
-//! `init` and `doctor`; `update` and the installer bring new ones.
+//! The installed programs: the shim, and the link through which it finds this command. For `init` and `doctor`.
+//! `update` and the installer bring new ones.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -14,25 +14,24 @@ use codex_pool_core::files::{self, PoolLock};
 use codex_pool_core::paths::PoolPaths;
 use codex_pool_core::{Error, Result};
 
-/// This program's version, which is the shim's, too.
+/// The version of this program and of its shim.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// How long our own programs may take to say their version.
+/// The time limit for one of our programs to say its version.
 pub(crate) const ANSWER: Duration = Duration::from_secs(5);
 
-/// This program's file, without links; `None` if the system does not tell.
+/// Returns the file of this program, without links. `None`: the system does not say.
 pub(crate) fn own_file() -> Option<PathBuf> {
     std::env::current_exe().ok()?.canonicalize().ok()
 }
 
-/// A shim of this version to put in place: the one beside this program, as an unpacked release or a
-/// build has it.
+/// Returns a shim of this version to put in place: the one beside this program, as in an unpacked release or a build.
 pub(crate) fn shim_source() -> Option<PathBuf> {
     let beside = own_file()?.with_file_name("codex");
     is_shim(&beside).then_some(beside)
 }
 
-/// What a shim says of itself. It gets an empty environment: whatever it is, it must not find a Codex
-/// to start.
+/// Returns the version that a shim says. It runs with an empty environment, since a program that is no shim must not
+/// find a Codex to start.
 pub(crate) fn version_of_shim(file: &Path) -> Option<String> {
     let text = probe::answer(Command::new(file).env_clear().env(CODEX_POOL_SHIM_VERSION, "1"), ANSWER)?;
     Some(text.trim_end().strip_prefix("codex-shim ")?.to_owned())
@@ -41,7 +40,7 @@ pub(crate) fn version_of_shim(file: &Path) -> Option<String> {
 /// Puts the shim in its place, by rename.
 ///
 /// # Errors
-/// Something else is there, which stays, or it cannot be written.
+/// Another program is there, which stays, or the shim cannot be written.
 pub(crate) fn put_shim(_lock: &PoolLock, paths: &PoolPaths, source: &Path) -> Result<()> {
     let (shim, dir) = (paths.shim(), paths.bin());
     if shim.symlink_metadata().is_ok() && !is_shim(&shim) {

@@ -1,4 +1,4 @@
-//! The installer's receipt: who put the programs where. `install.sh` writes it, `update` brings it up to date.
+//! The receipt: which installer put the programs where. `install.sh` writes it, and `update` keeps it up to date.
 
 use std::path::{Path, PathBuf};
 
@@ -8,18 +8,18 @@ use serde_json::{Map, Value};
 
 /// The installer whose files `update` may replace.
 const OURS: &str = "install.sh";
-/// A receipt has some hundred bytes; whatever is larger is none.
+/// A receipt is smaller than this, bytes. It has some hundred.
 const LIMIT: u64 = 64 << 10;
 
-/// A receipt as found. Keys that we do not know stay in it.
+/// A receipt. Unknown keys stay in it.
 #[derive(Debug)]
 pub(crate) struct Receipt(Map<String, Value>);
 
 impl Receipt {
-    /// Reads it; `None` if there is none.
+    /// Reads the receipt. `None`: there is none.
     ///
     /// # Errors
-    /// It is there, but cannot be read or makes no sense.
+    /// It cannot be read or understood.
     pub(crate) fn load(path: &Path) -> Result<Option<Receipt>> {
         let bytes = files::read_small(path, LIMIT).map_err(|e| Error::io("read", path, &e))?;
         let Some(bytes) = bytes else { return Ok(None) };
@@ -29,17 +29,17 @@ impl Receipt {
         })
     }
 
-    /// The name of the installer, if it is not our own.
+    /// Returns the name of the installer, if it is not ours.
     pub(crate) fn other_installer(&self) -> Option<&str> {
         self.text("installer").filter(|name| *name != OURS)
     }
 
-    /// Where `codex-pool` was put.
+    /// Returns where `codex-pool` was put.
     pub(crate) fn binary(&self) -> Option<PathBuf> {
         self.text("binary").map(PathBuf::from)
     }
 
-    /// Notes that a release is installed now. `now`: Unix seconds.
+    /// Records that a release is installed now. `now`: Unix seconds.
     pub(crate) fn updated(&mut self, version: &str, releases: &str, now: i64) {
         self.0.insert("method".into(), "release".into());
         self.0.insert("version".into(), version.into());
@@ -47,10 +47,10 @@ impl Receipt {
         self.0.insert("installed_at".into(), now.into());
     }
 
-    /// Writes it in the form that `install.sh` reads: one key per line.
+    /// Writes the receipt in the form that `install.sh` reads: one key per line.
     ///
     /// # Errors
-    /// It cannot be written; the old one is still there then.
+    /// It cannot be written. The old one is still there then.
     pub(crate) fn save(&self, _lock: &PoolLock, path: &Path) -> Result<()> {
         let mut text = serde_json::to_string_pretty(&self.0).map_err(|e| Error::new(e.to_string()))?;
         text.push('\n');

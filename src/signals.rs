@@ -1,5 +1,4 @@
-//! Signals that would end us: held back while something must not be left half done. Touches nothing else
-//! of the process.
+//! Signals that would end this process, held back while something must not be left half done.
 
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
@@ -12,13 +11,13 @@ use nix::sys::pthread::{pthread_kill, pthread_self};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill};
 use nix::unistd::Pid;
 
-/// While this lives, Ctrl-C and the like wait; whatever came takes effect when it is dropped.
+/// While this lives, Ctrl-C and the like wait. What came takes effect when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Held {
     before: Option<SigSet>,
 }
 
-/// Holds them back, in this thread.
+/// Holds signals back, in this thread.
 pub(crate) fn hold() -> Held {
     Held { before: deadly().thread_swap_mask(SigmaskHow::SIG_BLOCK).ok() }
 }
@@ -26,7 +25,7 @@ pub(crate) fn hold() -> Held {
 impl Drop for Held {
     fn drop(&mut self) {
         if let Some(before) = &self.before {
-            // It was the mask a moment ago, so it is a good one.
+            // It was the mask before, so it can be set.
             let _ = before.thread_set_mask();
         }
     }
@@ -41,18 +40,18 @@ fn deadly() -> SigSet {
 pub(crate) struct Ended {
     /// Its exit status.
     pub(crate) status: ExitStatus,
-    /// What was meant to end us meanwhile.
+    /// A signal that came to end this process meanwhile.
     pub(crate) signal: Option<Signal>,
 }
 
 impl Held {
-    /// Runs a command on this terminal and waits for its end. What the terminal sends reaches the child by
-    /// itself; what is sent to us alone is passed on. `input` is its stdin, else it has ours.
+    /// Runs a command on this terminal and waits for its end. Signals of the terminal reach the child by themselves;
+    /// those sent to this process alone are passed on. `input`: its stdin, instead of ours.
     ///
     /// # Errors
     /// It cannot be started.
-    pub(crate) fn attend(&self, command: &mut Command, input: Option<&[u8]>) -> io::Result<Ended> {
-        // Ignored, as some parents leave it, SIGCHLD would never come, and the exit status be lost.
+    pub(crate) fn run_child(&self, command: &mut Command, input: Option<&[u8]>) -> io::Result<Ended> {
+        // Some parents leave SIGCHLD ignored. Then it would never come, and the exit status would be lost.
         let caught = signal_hook::flag::register(Signal::SIGCHLD as i32, Arc::new(AtomicBool::new(false)))?;
         let mut awaited = deadly();
         awaited.add(Signal::SIGCHLD);
@@ -75,17 +74,17 @@ fn run(command: &mut Command, input: Option<&[u8]>, awaited: &SigSet) -> io::Res
         command.stdin(Stdio::piped());
     }
     let (us, (sender, receiver), (children, started)) = (pthread_self(), mpsc::channel(), mpsc::channel());
-    // Before the child: one that nobody waits for must not run.
+    // Before the child is started: a child without a waiting thread must not run.
     thread::Builder::new().spawn(move || {
         let Ok(mut child): Result<Child, _> = started.recv() else { return };
-        // We are the only receiver, and wait for just this.
+        // The receiver waits for this.
         let _ = sender.send(child.wait());
         // SIGCHLD itself may have gone to any thread.
         let _ = pthread_kill(us, Signal::SIGCHLD);
     })?;
     let mut child = command.spawn()?;
     if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
-        // A child that does not read it says itself what it wants.
+        // A child that does not read its input says what it wants.
         let _ = stdin.write_all(input);
     }
     let pid = Pid::from_raw(child.id().cast_signed());
@@ -94,7 +93,7 @@ fn run(command: &mut Command, input: Option<&[u8]>, awaited: &SigSet) -> io::Res
     loop {
         let came = awaited.wait()?;
         if let Ok(status) = receiver.try_recv() {
-            // What ended the child was meant for us, too, and is not to end us later, after all.
+            // A signal that ended the child came to this process, too, and must not end it later.
             let last = (came != Signal::SIGCHLD).then_some(came);
             let signal = take_pending()?.or(last).or(signal);
             return Ok(Ended { status: status?, signal });
@@ -111,21 +110,21 @@ fn run(command: &mut Command, input: Option<&[u8]>, awaited: &SigSet) -> io::Res
     }
 }
 
-/// Ends this process as this signal would have: for whoever waits for us.
+/// Ends this process by a signal, so that its parent sees that.
 pub(crate) fn end_by(signal: i32) -> ExitCode {
     let _ = signal_hook::low_level::emulate_default_handler(signal);
     ExitCode::from(u8::try_from(128 + signal).unwrap_or(1))
 }
 
-/// Gives SIGPIPE its default back, which Rust takes away: a closed pipe then ends us instead of failing each
-/// write. What is ignored would also stay so in the program that we become.
+/// Restores the default of SIGPIPE, which Rust's runtime ignores. A closed pipe then ends this process instead of
+/// failing each write.
 pub(crate) fn end_with_the_pipe() {
     // SAFETY: the default disposition, set before other threads exist.
     #[expect(unsafe_code, reason = "SIGPIPE")]
     let _ = unsafe { nix::sys::signal::signal(Signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl) };
 }
 
-/// Takes the signals that wait to end us; gives one of them.
+/// Takes the pending signals that would end this process, and returns one of them.
 fn take_pending() -> io::Result<Option<Signal>> {
     let mut taken = None;
     loop {
@@ -151,21 +150,21 @@ mod tests {
     #[test]
     fn a_child_gets_its_input_and_its_status_comes_back() {
         let held = hold();
-        let ended = held.attend(Command::new("sh").args(["-c", "read x; exit $x"]), Some(b"7\n")).unwrap();
+        let ended = held.run_child(Command::new("sh").args(["-c", "read x; exit $x"]), Some(b"7\n")).unwrap();
         assert_eq!((ended.status.code(), ended.signal), (Some(7), None));
     }
 
     #[test]
-    fn what_would_end_us_is_passed_on_and_we_live() {
+    fn a_signal_to_end_this_process_is_passed_on_to_the_child() {
         let held = hold();
         // To this thread alone, since others of the test program do not hold signals back.
         pthread_kill(pthread_self(), Signal::SIGTERM).unwrap();
-        let ended = held.attend(Command::new("sleep").arg("60"), None).unwrap();
+        let ended = held.run_child(Command::new("sleep").arg("60"), None).unwrap();
         assert_eq!((ended.status.signal(), ended.signal), (Some(15), Some(Signal::SIGTERM)));
     }
 
     #[test]
-    fn what_ended_the_child_does_not_end_us_later() {
+    fn a_signal_that_ended_the_child_does_not_end_this_process_later() {
         let held = hold();
         for signal in [Signal::SIGINT, Signal::SIGTERM] {
             pthread_kill(pthread_self(), signal).unwrap();

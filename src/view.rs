@@ -1,5 +1,5 @@
-//! What people and scripts see of the accounts: one model for `list`, `why`, `refresh`, `watch` and
-//! JSON. Pure data made from the pool; prints nothing.
+//! What people and scripts see of the accounts: one model for `list`, `why`, `refresh`, `watch` and JSON. Data made
+//! from the pool; prints nothing.
 
 use std::path::Path;
 
@@ -17,93 +17,151 @@ use serde_json::{Value, json};
 
 use crate::context::{Context, OpenPool};
 
-/// One account with everything that is known of it now.
+/// An account with everything that is known of it now.
 #[derive(Debug, Clone)]
 pub(crate) struct AccountView {
     pub(crate) account: Account,
     pub(crate) usage: Option<Usage>,
-    /// Why its usage could not be fetched or its tokens not be renewed, the last time.
+    /// Why the last request for its usage, or the last renewal of its tokens, failed.
     pub(crate) error: Option<String>,
-    /// A renewal of its tokens never got its answer.
+    /// Whether a renewal of its tokens never got its answer.
     pub(crate) interrupted: bool,
     pub(crate) live: bool,
     pub(crate) pinned: bool,
     pub(crate) sessions: usize,
-    /// Its place in the pick. `None`: it cannot be picked.
+    /// Its place in the ranking. `None`: it cannot be picked.
     pub(crate) rank: Option<usize>,
-    /// Whether the next launch uses it: the pin, else the first of the pick.
+    /// Whether the next launch uses it: it is pinned, or the first of the ranking.
     pub(crate) next: bool,
     pub(crate) ranked: Ranked,
-    pub(crate) state: &'static str,
+    pub(crate) state: State,
     pub(crate) reason: String,
 }
 
-/// A home that somebody is in.
+/// The state of an account, in a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It can be used.
+    Ready,
+    /// It was disabled by the user.
+    Disabled,
+    /// Its usage is not known.
+    Unknown,
+    /// It is at its limit.
+    Exhausted,
+    /// The service does not accept its access token.
+    Expired,
+    /// It needs a new login.
+    ReauthRequired,
+    /// It was removed from its workspace.
+    WorkspaceRemoved,
+}
+
+impl State {
+    /// Returns the word for JSON.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            State::Ready => "ready",
+            State::Disabled => "disabled",
+            State::Unknown => "unknown",
+            State::Exhausted => "exhausted",
+            State::Expired => "expired",
+            State::ReauthRequired => "reauth_required",
+            State::WorkspaceRemoved => "workspace_removed",
+        }
+    }
+
+    /// Returns the words for people.
+    pub(crate) fn words(self) -> String {
+        self.as_str().replace('_', " ")
+    }
+
+    /// The first state that applies.
+    fn of(account: &Account, ranked: &Ranked) -> State {
+        if !account.enabled {
+            return State::Disabled;
+        }
+        match account.auth.state {
+            AuthState::ReauthRequired => return State::ReauthRequired,
+            AuthState::WorkspaceRemoved => return State::WorkspaceRemoved,
+            AuthState::Expired => return State::Expired,
+            AuthState::Ok => {}
+        }
+        match (ranked.tier, ranked.reason) {
+            (_, Reason::NoCredentials) => State::ReauthRequired,
+            (Tier::Exhausted, _) => State::Exhausted,
+            (Tier::Unknown, _) => State::Unknown,
+            _ => State::Ready,
+        }
+    }
+}
+
+/// A home in use.
 #[derive(Debug)]
-pub(crate) struct SeatView {
-    taken: HomeInUse,
-    /// Where it is, in words.
-    place: String,
-    /// Who is in it, in words.
+pub(crate) struct HomeView {
+    in_use: HomeInUse,
+    /// The account and the place, in words.
+    title: String,
+    /// The processes, in words.
     users: Vec<String>,
 }
 
-impl SeatView {
-    /// One line for people: which account, where, and who uses it.
+impl HomeView {
+    /// Returns a line for people: which account, where, and the processes that use it.
     pub(crate) fn line(&self) -> String {
-        format!("{}: {}", self.place, self.users.join(", "))
+        format!("{}: {}", self.title, self.users.join(", "))
     }
 
-    /// Whether this is another home than that one, and holds that account.
+    /// Returns whether this home has the account and is not `other`.
     pub(crate) fn also_has(&self, id: &AccountId, other: &CodexHome) -> bool {
-        self.taken.home != *other && self.taken.account.as_ref() == Some(id)
+        self.in_use.home != *other && self.in_use.account.as_ref() == Some(id)
     }
 }
 
-/// The homes that somebody is in.
-pub(crate) fn homes(ctx: &Context, open: &OpenPool) -> Vec<SeatView> {
+/// Returns the homes in use.
+pub(crate) fn homes(ctx: &Context, open: &OpenPool) -> Vec<HomeView> {
     let databases = databases(&ctx.env, &ctx.codex, &ctx.main_home);
-    let view = |taken: HomeInUse| {
-        let as_another = |user: &&HomeUser| user.account.is_some() && user.account != taken.account;
+    let view = |in_use: HomeInUse| {
+        let as_another = |user: &&HomeUser| user.account.is_some() && user.account != in_use.account;
         let user = |user: &HomeUser| match Some(user).filter(as_another).and_then(|u| u.account.as_ref()) {
             Some(id) => format!("{} as {}", user.describe(), open.label(id)),
             None => user.describe(),
         };
-        let users = taken.users.iter().map(user).collect();
-        SeatView { place: place(ctx, open, &taken), users, taken }
+        let users = in_use.users.iter().map(user).collect();
+        HomeView { title: title(ctx, open, &in_use), users, in_use }
     };
     open.processes.homes_in_use(&open.pool, &ctx.main_home, &databases).into_iter().map(view).collect()
 }
 
-/// `alice in ~/.codex`, `bob in a home of its own`.
-fn place(ctx: &Context, open: &OpenPool, taken: &HomeInUse) -> String {
+/// Returns `alice in ~/.codex`, or `bob in a home of its own`.
+fn title(ctx: &Context, open: &OpenPool, in_use: &HomeInUse) -> String {
     let short = |dir: &Path| match ctx.env.home().and_then(|home| dir.strip_prefix(home).ok()) {
         Some(rest) => format!("~/{}", rest.display()),
         None => dir.display().to_string(),
     };
-    let over = homes::main_home_of(&ctx.paths, taken.home.dir());
+    let over = homes::main_home_of(&ctx.paths, in_use.home.dir());
     let place = match &over {
-        Some(_) if matches!(taken.home.kind(), HomeKind::Login | HomeKind::WithoutAccount) => {
+        Some(_) if matches!(in_use.home.kind(), HomeKind::Login | HomeKind::WithoutAccount) => {
             "a home without an account".to_owned()
         }
         Some(main_home) if main_home != ctx.main_home.dir() => {
             format!("a home of its own over {}", short(main_home))
         }
         Some(_) => "a home of its own".to_owned(),
-        None => short(taken.home.dir()),
+        None => short(in_use.home.dir()),
     };
-    match &taken.account {
+    match &in_use.account {
         Some(id) => format!("{} in {place}", open.label(id)),
         None => format!("in {place}"),
     }
 }
 
-/// The accounts in rank order.
+/// Returns the accounts, in the order of the ranking.
 pub(crate) fn accounts(ctx: &Context, open: &OpenPool) -> Vec<AccountView> {
     of_pool(ctx, &open.pool, &open.processes.ledger, open.live(), env::clock())
 }
 
-/// The same of a pool that is only looked at. `live`: who holds the main home; `now`: Unix seconds.
+/// Returns the accounts of a pool that is not locked. `live`: the account in the main home. `now`: Unix seconds.
 pub(crate) fn of_pool(
     ctx: &Context,
     pool: &Pool,
@@ -130,7 +188,7 @@ pub(crate) fn of_pool(
             sessions: candidate.sessions,
             rank: ranked.eligible().then_some(place + 1),
             next: next == Some(place),
-            state: state(&account, &ranked),
+            state: State::of(&account, &ranked),
             reason: ranked.explain(now),
             ranked,
             account,
@@ -139,34 +197,15 @@ pub(crate) fn of_pool(
     ranking.into_iter().enumerate().map(view).collect()
 }
 
-/// The word for an account's state; the first that applies.
-fn state(account: &Account, ranked: &Ranked) -> &'static str {
-    if !account.enabled {
-        return "disabled";
-    }
-    match account.auth.state {
-        AuthState::ReauthRequired => return "reauth_required",
-        AuthState::WorkspaceRemoved => return "workspace_removed",
-        AuthState::Expired => return "expired",
-        AuthState::Ok => {}
-    }
-    match (ranked.tier, ranked.reason) {
-        (_, Reason::NoCredentials) => "reauth_required",
-        (Tier::Exhausted, _) => "exhausted",
-        (Tier::Unknown, _) => "unknown",
-        _ => "ready",
-    }
-}
-
-/// `{"schema":1,"accounts":[…],"homes":[…]}`. `detail` adds what `why` knows.
-pub(crate) fn json(views: &[AccountView], homes: &[SeatView], now: i64, detail: bool) -> Value {
+/// Returns `{"schema":1,"accounts":[…],"homes":[…]}`. `detail` adds what `why` shows.
+pub(crate) fn json(views: &[AccountView], homes: &[HomeView], now: i64, detail: bool) -> Value {
     let account = |view: &AccountView| {
         let a = &view.account;
         let mut entry = json!({
             "id": a.id, "label": a.label,
             "kind": match a.kind { AccountKind::Chatgpt => "chatgpt", AccountKind::ApiKey => "api_key" },
             "email": a.email, "user_id": a.user_id, "account_id": a.account_id, "plan": a.plan,
-            "state": view.state, "enabled": a.enabled, "live": view.live, "pinned": view.pinned,
+            "state": view.state.as_str(), "enabled": a.enabled, "live": view.live, "pinned": view.pinned,
             "rank": view.rank, "reason": view.reason,
             "usage": view.usage.as_ref().map(|u| usage_json(u, now)),
             "error": problem(view), "sessions": view.sessions,
@@ -181,11 +220,11 @@ pub(crate) fn json(views: &[AccountView], homes: &[SeatView], now: i64, detail: 
     json!({
         "schema": 1,
         "accounts": views.iter().map(account).collect::<Vec<_>>(),
-        "homes": homes.iter().map(|codex_home| home_json(&codex_home.taken)).collect::<Vec<_>>(),
+        "homes": homes.iter().map(|view| home_json(&view.in_use)).collect::<Vec<_>>(),
     })
 }
 
-fn home_json(taken: &HomeInUse) -> Value {
+fn home_json(in_use: &HomeInUse) -> Value {
     let user = |user: &HomeUser| {
         let (kind, command) = match &user.kind {
             UserKind::Launch(command) => ("session", Some(command)),
@@ -199,12 +238,12 @@ fn home_json(taken: &HomeInUse) -> Value {
         })
     };
     json!({
-        "path": taken.home.dir().to_string_lossy(), "home": taken.home.is_own(), "account": taken.account,
-        "users": taken.users.iter().map(user).collect::<Vec<_>>(),
+        "path": in_use.home.dir().to_string_lossy(), "home": in_use.home.is_own(), "account": in_use.account,
+        "users": in_use.users.iter().map(user).collect::<Vec<_>>(),
     })
 }
 
-/// What is wrong with an account, in words: why a login is needed, or what failed the last time.
+/// Returns what is wrong with an account, in words: why it needs a login, or what failed the last time.
 pub(crate) fn problem(view: &AccountView) -> Option<String> {
     match (view.account.auth.explain(), view.account.remedy()) {
         (Some(what), Some(remedy)) => Some(format!("{what}; {remedy}")),
@@ -231,7 +270,7 @@ fn usage_json(usage: &Usage, now: i64) -> Value {
     })
 }
 
-/// One decimal is more than the service tells.
+/// One decimal is more than the service says.
 fn round(percent: f64) -> f64 {
     (percent * 10.0).round() / 10.0
 }

@@ -1,5 +1,5 @@
-//! `completions`: what clap knows of the command line, and the labels of accounts, which only the pool knows: the
-//! scripts ask `codex-pool __complete-refs` for them when Tab is pressed.
+//! `completions`: prints completions of the command line, by clap, and of labels. The scripts run
+//! `codex-pool __complete-refs` for the labels when Tab is pressed.
 
 use clap::{Command, CommandFactory};
 use codex_pool_core::{Error, Result};
@@ -20,7 +20,7 @@ pub(crate) fn run(args: &CompletionsArgs) -> Result<()> {
 }
 
 fn generate(shell: clap_complete::Shell) -> Result<String> {
-    // The scripts would offer hidden verbs, too.
+    // Without hidden verbs, which scripts would offer.
     let full = Cli::command();
     let verbs = full.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned();
     let mut command = Command::new(NAME).version(env!("CARGO_PKG_VERSION")).subcommands(verbs);
@@ -29,34 +29,34 @@ fn generate(shell: clap_complete::Shell) -> Result<String> {
     String::from_utf8(script).map_err(|e| Error::new(e.to_string()))
 }
 
-/// The verbs whose first positional argument is an account.
+/// Returns the verbs whose first positional argument is an account.
 fn verbs_with_account() -> Vec<String> {
     let takes_one =
         |verb: &&Command| verb.get_positionals().next().is_some_and(|arg| arg.get_id() == "account");
     Cli::command().get_subcommands().filter(takes_one).map(|verb| verb.get_name().to_owned()).collect()
 }
 
-/// A function of ours around the generated one.
+/// Wraps a function of ours around the generated one.
 fn bash(generated: &str) -> String {
-    // clap_complete 4.6 writes the dash in the program's name in two ways, so that the options of no verb are found.
+    // clap_complete 4.6 writes the dash of the program's name in two ways, so that it finds no options of verbs.
     let generated = generated.replace("codex__subcmd__pool", "codex__pool");
     let generated = generated.replace("complete -F _codex__pool ", "complete -F _codex_pool_with_labels ");
     generated + &include_str!("completions/labels.bash").replace("@VERBS@", &verbs_with_account().join("|"))
 }
 
-/// The generated script calls `_default` for an account; it gets a function of ours instead.
+/// Replaces `_default`, which the generated script calls for an account, by a function of ours.
 fn zsh(generated: &str) -> String {
     let lines = generated.lines().map(|line| {
         let account = line.starts_with("':account -- ") || line.starts_with("'::account -- ");
         if account { line.replace(":_default' ", ":_codex-pool_labels' ") } else { line.to_owned() }
     });
     let mut lines: Vec<String> = lines.collect();
-    // After `#compdef`, which has to be the first line.
+    // After `#compdef`, which must be the first line.
     lines.insert(1, include_str!("completions/labels.zsh").to_owned());
     lines.join("\n") + "\n"
 }
 
-/// In fish, completions add up.
+/// Appends our completions. In fish they add up.
 fn fish(generated: &str) -> String {
     generated.to_owned()
         + &include_str!("completions/labels.fish").replace("@VERBS@", &verbs_with_account().join(" "))

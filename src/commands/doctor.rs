@@ -1,6 +1,6 @@
-//! `doctor`: checks everything that a launch depends on, says what is wrong and what to do, and with `--fix` fixes what is
-//! safe to fix. A check changes nothing. What can be fixed is data ([`Fix`]), which only `doctor/fix.rs` carries out. A
-//! check that fails does not keep the others from being made.
+//! `doctor`: checks everything that a launch depends on, says what is wrong and what to do, and with `--fix` fixes what
+//! is safe to fix. A check changes nothing. What can be fixed is data ([`Fix`]), which only `doctor/fix.rs` carries
+//! out. A check that fails does not keep the others from being made.
 
 mod accounts;
 mod environment;

@@ -1,4 +1,4 @@
-//! `export`: one account's auth.json, to a private file or to a pipe.
+//! `export`: writes the auth.json of an account to a private file or a pipe.
 
 use std::fs;
 use std::io::IsTerminal;
@@ -18,7 +18,7 @@ pub(crate) fn run(ctx: &Context, args: &ExportArgs) -> Result<()> {
         Error::of(ErrorKind::LoginNeeded, format!("the pool has no credentials for {}", account.display()))
             .hint(format!("`codex-pool reauth {}`", account.word()))
     })?;
-    // A pipe may take its time.
+    // The pool is not locked while a pipe is slow.
     drop(open);
     match args.out.as_deref().filter(|out| *out != Path::new("-")) {
         Some(path) => {
@@ -31,19 +31,19 @@ pub(crate) fn run(ctx: &Context, args: &ExportArgs) -> Result<()> {
             return Err(Error::of(ErrorKind::Usage, "credentials are not printed to a terminal")
                 .hint("write a file with `--out FILE`, or use `--force`"));
         }
-        None => ui::hand_over(doc.bytes())?,
+        None => ui::raw_whole(doc.bytes())?,
     }
-    ui::note("a copied login has two owners: whichever refreshes first locks the other one out");
+    ui::note("a copied login has two owners: the one that renews its tokens first locks the other one out");
     Ok(())
 }
 
-/// The file to write, if it may be written: nothing that is in use as something else.
+/// Returns the file to write. A file that the pool manages, or that exists, is refused.
 fn target(ctx: &Context, path: &Path, force: bool) -> Result<PathBuf> {
     let path = ctx.env.absolute(path).unwrap_or_else(|| path.to_owned());
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(Error::of(ErrorKind::Usage, format!("{} is no file name", path.display())));
+        return Err(Error::of(ErrorKind::Usage, format!("{} is not a file name", path.display())));
     };
-    // Without links, so that a home is known by whatever way it is named.
+    // Without links, so that a home is recognised however it is named.
     let real = fs::canonicalize(dir).map_err(|e| Error::io("find", dir, &e))?.join(name);
     let pool = fs::canonicalize(ctx.paths.root()).unwrap_or_else(|_| ctx.paths.root().to_owned());
     if real.starts_with(pool) || real == ctx.main_home.auth_json() {
@@ -52,7 +52,7 @@ fn target(ctx: &Context, path: &Path, force: bool) -> Result<PathBuf> {
     }
     match fs::symlink_metadata(&real) {
         Ok(meta) if !meta.is_file() && !meta.is_symlink() => {
-            Err(Error::new(format!("{} is no regular file", real.display())))
+            Err(Error::new(format!("{} is not a regular file", real.display())))
         }
         Ok(_) if !force => {
             Err(Error::new(format!("{} exists", real.display())).hint("`--force` overwrites it"))

@@ -1,5 +1,5 @@
-//! `import`: documents from files, standard input, or another tool's store. Each document stands for
-//! itself: what is refused says why, and the others are taken over.
+//! `import`: adopts documents from files, standard input, or another tool's store. A document that is refused does not
+//! keep the others from being imported.
 
 use std::fs::{self, File};
 use std::io::IsTerminal;
@@ -16,7 +16,7 @@ use crate::context::adopt::{self, Adoption};
 use crate::context::{Context, OpenPool};
 use crate::ui;
 
-/// Stores of other tools may hold many accounts with much beside them.
+/// The store of another tool is smaller than this, bytes. It may contain much beside accounts.
 const MAX_STORE: u64 = 64 << 20;
 
 pub(crate) fn run(ctx: &Context, args: &ImportArgs) -> Result<()> {
@@ -42,7 +42,7 @@ pub(crate) fn run(ctx: &Context, args: &ImportArgs) -> Result<()> {
         }
         (None, false) => args.files.clone(),
     };
-    // Everything is read before the pool is touched: a pipe may take its time.
+    // Everything is read before the pool is locked, since a pipe may be slow.
     let batch: Vec<Document> = sources.iter().flat_map(|path| read(path)).collect();
     if args.label.is_some() && batch.len() > 1 {
         return Err(Error::of(
@@ -61,10 +61,10 @@ pub(crate) fn run(ctx: &Context, args: &ImportArgs) -> Result<()> {
     }
 }
 
-/// Where codex-tools keeps its accounts.
+/// Returns where codex-tools keeps its accounts.
 ///
 /// # Errors
-/// Without HOME there is no such place.
+/// HOME is not set.
 pub(super) fn tool_store(ctx: &Context) -> Result<PathBuf> {
     let data = if cfg!(target_os = "macos") { "Library/Application Support" } else { ".local/share" };
     let home =
@@ -72,20 +72,20 @@ pub(super) fn tool_store(ctx: &Context) -> Result<PathBuf> {
     Ok(home.join(data).join("com.carry.codex-tools/accounts.json"))
 }
 
-/// One document of a source, understood or not.
+/// A document of a source, understood or not.
 pub(super) struct Document {
     /// Where it is from, for messages.
     name: String,
-    /// The file that it is in, if it is a file of its own.
+    /// Its file, if it has one of its own.
     file: Option<PathBuf>,
-    /// What a store says beside it.
-    beside: Option<Beside>,
+    /// What a store says about its account.
+    stored: Option<Stored>,
     /// The document, or why it is refused.
     doc: std::result::Result<AuthDoc, String>,
 }
 
-/// What a store says of an account beside its document.
-struct Beside {
+/// What a store says about an account, beside its document.
+struct Stored {
     id: Option<String>,
     label: Option<String>,
     /// Unix seconds.
@@ -94,7 +94,7 @@ struct Beside {
 }
 
 impl Document {
-    /// The account that it belongs to, if it is understood.
+    /// Returns the document, if it is understood.
     pub(super) fn doc(&self) -> Option<&AuthDoc> {
         self.doc.as_ref().ok()
     }
@@ -103,7 +103,7 @@ impl Document {
 /// Reads a source: a document, or a store of several.
 pub(super) fn read(path: &Path) -> Vec<Document> {
     let name = if path.as_os_str() == "-" { "standard input".to_owned() } else { path.display().to_string() };
-    let single = |doc| vec![Document { name: name.clone(), file: Some(path.to_owned()), beside: None, doc }];
+    let single = |doc| vec![Document { name: name.clone(), file: Some(path.to_owned()), stored: None, doc }];
     let bytes = match bytes_of(path) {
         Ok(bytes) => bytes,
         Err(why) => return single(Err(why)),
@@ -131,7 +131,7 @@ fn of_store(store: &str, account: ForeignAccount) -> Document {
         name: format!("{name} in {store}"),
         file: None,
         doc: doc.map_err(|(_, why)| why.to_string()),
-        beside: Some(Beside { id, label, added_at, enabled }),
+        stored: Some(Stored { id, label, added_at, enabled }),
     }
 }
 
@@ -143,7 +143,7 @@ fn bytes_of(path: &Path) -> std::result::Result<Vec<u8>, String> {
         }
         return files::read_stream(std::io::stdin().lock(), MAX_STORE).map_err(text);
     }
-    // A pipe by name, as shells make for `<(…)`.
+    // A named pipe, as shells make for `<(…)`.
     if fs::metadata(path).is_ok_and(|m| m.file_type().is_fifo() || m.file_type().is_char_device()) {
         return File::open(path).and_then(|file| files::read_stream(file, MAX_STORE)).map_err(text);
     }
@@ -154,10 +154,10 @@ fn bytes_of(path: &Path) -> std::result::Result<Vec<u8>, String> {
     }
 }
 
-/// Takes the documents over in one transaction; says how many were refused.
+/// Imports the documents in one transaction. Returns how many were refused.
 ///
 /// # Errors
-/// The pool cannot be written. What was taken over before that stays.
+/// The pool cannot be written. What was imported before that stays.
 pub(super) fn import_all(ctx: &Context, batch: &[Document], label: Option<&str>) -> Result<usize> {
     let mut open = ctx.open()?;
     if let (Some(label), Some(doc)) = (label, batch.first().and_then(Document::doc)) {
@@ -170,7 +170,7 @@ pub(super) fn import_all(ctx: &Context, batch: &[Document], label: Option<&str>)
                 Ok(doc) => {
                     let adoption = import(&mut open, document, doc, label)?;
                     copied |=
-                        matches!(adoption, Adoption::New | Adoption::Updated) && !is_home(ctx, document);
+                        matches!(adoption, Adoption::New | Adoption::Updated) && !is_live(ctx, document);
                 }
                 Err(why) => {
                     ui::warn(&format!("{} was refused: {why}", document.name));
@@ -184,32 +184,32 @@ pub(super) fn import_all(ctx: &Context, batch: &[Document], label: Option<&str>)
     open.commit()?;
     if copied {
         ui::note(
-            "an imported login has two owners now: stop using the other copy, or whichever refreshes first locks \
-             the other one out",
+            "an imported login has two owners now: stop using the other copy, or the one that renews its tokens first \
+             locks the other one out",
         );
     }
     result.map(|()| refused)
 }
 
 fn import(open: &mut OpenPool, document: &Document, doc: &AuthDoc, label: Option<&str>) -> Result<Adoption> {
-    let beside = document.beside.as_ref();
-    let adoption = adopt::adopt(open, doc, label.or(beside.and_then(|b| b.label.as_deref())))?;
+    let stored = document.stored.as_ref();
+    let adoption = adopt::adopt(open, doc, label.or(stored.and_then(|stored| stored.label.as_deref())))?;
     let now = open.now;
     let registry = open.pool.registry_mut();
     if let (Some(label), true) = (label, adoption != Adoption::New) {
         registry.rename(doc.id(), label)?;
     }
-    if let (Some(beside), Some(account)) = (beside, registry.get_mut(doc.id())) {
-        // Its id there stays good as a reference here.
-        if let Some(id) = &beside.id
+    if let (Some(stored), Some(account)) = (stored, registry.get_mut(doc.id())) {
+        // Its id in the store is still a valid reference.
+        if let Some(id) = &stored.id
             && *id != account.id.as_str()
             && !account.former_ids.contains(id)
         {
             account.former_ids.push(id.clone());
         }
         if adoption == Adoption::New {
-            account.added_at = beside.added_at.unwrap_or(now);
-            account.enabled = beside.enabled;
+            account.added_at = stored.added_at.unwrap_or(now);
+            account.enabled = stored.enabled;
         }
     }
     let label = open.label(doc.id());
@@ -222,8 +222,8 @@ fn import(open: &mut OpenPool, document: &Document, doc: &AuthDoc, label: Option
     Ok(adoption)
 }
 
-/// Whether a document is the live one itself, which has one owner.
-fn is_home(ctx: &Context, document: &Document) -> bool {
+/// Returns whether a document is the live one, which has one owner.
+fn is_live(ctx: &Context, document: &Document) -> bool {
     let real = document.file.as_ref().and_then(|file| fs::canonicalize(file).ok());
     real.is_some() && real == fs::canonicalize(ctx.main_home.auth_json()).ok()
 }

@@ -1,5 +1,4 @@
-//! `init`: everything for the first time, and again to repair it. Each step is whole in itself, so that
-//! stopping in between does no harm.
+//! `init`: sets everything up, and repairs it when it is run again. Stopping between two steps does no harm.
 
 mod shell;
 
@@ -17,17 +16,17 @@ use crate::{signals, ui};
 
 pub(crate) fn run(ctx: &Context, args: &InitArgs) -> Result<()> {
     let ask = match (args.yes, ui::interactive()) {
-        (true, _) => Ask::Defaults,
-        (false, true) => Ask::Person,
-        (false, false) => Ask::Nobody,
+        (true, _) => Answers::Default,
+        (false, true) => Answers::FromUser,
+        (false, false) => Answers::None,
     };
     all(ctx, ask).map_err(|error| match error.hint {
         Some(_) => error,
-        None => error.hint("what was done so far stays; `codex-pool init` goes on"),
+        None => error.hint("what was done so far stays; `codex-pool init` continues"),
     })
 }
 
-fn all(ctx: &Context, ask: Ask) -> Result<()> {
+fn all(ctx: &Context, ask: Answers) -> Result<()> {
     codex(ctx);
     let placed = place_programs(ctx)?;
     if placed {
@@ -45,24 +44,24 @@ fn all(ctx: &Context, ask: Ask) -> Result<()> {
     }
 }
 
-/// Who answers.
+/// Where answers come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ask {
-    /// A person at a terminal.
-    Person,
-    /// `--yes`: everything as it is proposed.
-    Defaults,
-    /// No terminal: what would be asked is left out, and said so.
-    Nobody,
+enum Answers {
+    /// From the user, at a terminal.
+    FromUser,
+    /// The defaults (`--yes`).
+    Default,
+    /// There is no terminal. What needs an answer is skipped, with a note.
+    None,
 }
 
-impl Ask {
-    /// Asks whether to do something. `skipped`: what is left out without a terminal, and how to do it.
+impl Answers {
+    /// Asks whether to do something. `skipped`: what is skipped without a terminal, and how to do it later.
     fn whether(self, question: &str, default: bool, skipped: &str) -> Result<bool> {
         match self {
-            Ask::Person => ui::agree(question, default),
-            Ask::Defaults => Ok(default),
-            Ask::Nobody => {
+            Answers::FromUser => ui::agree(question, default),
+            Answers::Default => Ok(default),
+            Answers::None => {
                 ui::note(&format!("skipped without a terminal: {skipped}"));
                 Ok(false)
             }
@@ -70,21 +69,21 @@ impl Ask {
     }
 }
 
-/// The Codex that will run.
+/// Shows the Codex that will run.
 fn codex(ctx: &Context) {
     match find::find(&ctx.env, &ctx.settings, None) {
         Ok(path) => {
             let version = probe::version(&path).unwrap_or_else(|| "of unknown version".to_owned());
             ui::line(&format!("Codex {version}: {}", path.display()));
         }
-        Err(error) => ui::warn(&format!("{error}; everything else is set up all the same")),
+        Err(error) => ui::warn(&format!("{error}; everything else is set up")),
     }
 }
 
-/// Puts the shim and the link to this command into the pool. Says whether the shim is there.
+/// Puts the shim and the link to this command into the pool. Returns whether the shim is there.
 fn place_programs(ctx: &Context) -> Result<bool> {
     let lock = ctx.lock()?;
-    let _whole = signals::hold();
+    let _signals = signals::hold();
     files::make_private(ctx.paths.root())
         .map_err(|e| Error::io("change the mode of", ctx.paths.root(), &e))?;
     let shim = ctx.paths.shim();
@@ -131,7 +130,7 @@ fn place_programs(ctx: &Context) -> Result<bool> {
     Ok(placed)
 }
 
-/// Adopts the live login (opening the pool does that, and migrates a registry of version 1), and says what is there.
+/// Shows the live login. Opening the pool adopts it, and migrates a registry of version 1.
 fn live(ctx: &Context) -> Result<()> {
     let open = ctx.open()?;
     let dir = ctx.main_home.dir().display();
@@ -139,7 +138,9 @@ fn live(ctx: &Context) -> Result<()> {
         HomeContent::Account { id, .. } => ui::line(&format!("Live in {dir}: `{}`", open.label(id))),
         HomeContent::Empty => ui::line(&format!("There is no login in {dir} yet")),
         HomeContent::Unmanaged(kind) => {
-            ui::warn(&format!("{dir} holds {kind}, which codex-pool leaves alone; `codex` goes on with it"));
+            ui::warn(&format!(
+                "{dir} holds {kind}, which codex-pool leaves alone; `codex` continues to use it"
+            ));
         }
         HomeContent::BeingWritten | HomeContent::Broken => {
             ui::warn(&format!("auth.json in {dir} is not whole; `codex-pool doctor` says more"))
@@ -157,8 +158,8 @@ fn live(ctx: &Context) -> Result<()> {
     Ok(())
 }
 
-/// Offers the accounts of codex-tools that the pool does not have.
-fn codex_tools(ctx: &Context, ask: Ask) -> Result<()> {
+/// Offers to import the accounts of codex-tools that the pool does not have.
+fn codex_tools(ctx: &Context, ask: Answers) -> Result<()> {
     let Ok(store) = import::tool_store(ctx) else { return Ok(()) };
     if !store.exists() {
         return Ok(());
@@ -180,15 +181,15 @@ fn codex_tools(ctx: &Context, ask: Ask) -> Result<()> {
     Ok(())
 }
 
-/// Offers logins until there are enough.
-fn more_accounts(ctx: &Context, ask: Ask) -> Result<()> {
+/// Offers logins until the user has enough.
+fn more_accounts(ctx: &Context, ask: Answers) -> Result<()> {
     const ANSWERS: [&str; 3] =
         ["no, that is all", "yes, with the browser here", "yes, with a code, in a browser elsewhere"];
     loop {
         let count = ctx.open()?.pool.registry().accounts.len();
-        if ask != Ask::Person {
+        if ask != Answers::FromUser {
             let what = if count == 0 { "logging in" } else { "logging in to more accounts" };
-            let why = if ask == Ask::Nobody { " without a terminal" } else { "" };
+            let why = if ask == Answers::None { " without a terminal" } else { "" };
             ui::note(&format!("skipped{why}: {what} (`codex-pool add`)"));
             return Ok(());
         }
@@ -203,7 +204,7 @@ fn more_accounts(ctx: &Context, ask: Ask) -> Result<()> {
         };
         let how = LoginArgs { device_auth, with_api_key: false, login_args: Vec::new() };
         if let Err(error) = add::add(ctx, &how, None) {
-            // One that was cancelled can be tried again.
+            // A login that was cancelled can be tried again.
             ui::error(&error);
         }
     }

@@ -1,4 +1,4 @@
-//! `list`: the accounts as a table or JSON.
+//! `list`: shows the accounts as a table or JSON.
 
 use codex_pool_core::Result;
 
@@ -13,7 +13,7 @@ pub(crate) fn run(ctx: &Context, args: &ListArgs) -> Result<()> {
     }
     let open = ctx.open()?;
     let (views, homes) = (view::accounts(ctx, &open), view::homes(ctx, &open));
-    // A pipe may take its time.
+    // The pool is not locked while a pipe is slow.
     drop(open);
     if args.json {
         ui::json(&view::json(&views, &homes, ctx.env.now, false));
@@ -24,7 +24,7 @@ pub(crate) fn run(ctx: &Context, args: &ListArgs) -> Result<()> {
     Ok(())
 }
 
-/// One label per line, for shell completions; never a prompt, never an error.
+/// Prints a label per line, for shell completions. Never asks and never fails.
 pub(crate) fn complete_refs(ctx: &Context) -> Result<()> {
     if let Ok(registry) = codex_pool_core::store::Registry::load(&ctx.paths) {
         for account in &registry.accounts {

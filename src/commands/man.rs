@@ -1,4 +1,4 @@
-//! `man`: manual pages, made from the same text as `--help`, with what else a manual has.
+//! `man`: prints manual pages, made from the text of `--help` and the tables below.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use codex_pool_core::{Error, Result};
 use crate::cli::{Cli, ManArgs};
 use crate::ui;
 
-/// Variables that change what the programs do.
+/// The variables that the programs read.
 const ENVIRONMENT: [(&str, &str); 10] = [
     ("CODEX_HOME", "Codex's folder; its auth.json is the main home. Default: ~/.codex."),
     ("CODEX_POOL_HOME", "The pool's folder. Default: ~/.codex-pool."),
@@ -24,7 +24,7 @@ const ENVIRONMENT: [(&str, &str); 10] = [
     ("HTTPS_PROXY, ALL_PROXY, NO_PROXY, NO_COLOR", "As everywhere."),
 ];
 
-/// Files, below the pool's folder unless they begin with a tilde.
+/// The files, in the pool's folder unless they begin with a tilde.
 const FILES: [(&str, &str); 10] = [
     ("accounts.json", "The accounts, without their credentials."),
     ("auth/", "Each account's credentials, readable by you alone."),
@@ -56,7 +56,7 @@ pub(crate) fn run(args: &ManArgs) -> Result<()> {
     Ok(())
 }
 
-/// One page. The `whole` program's also names variables and files.
+/// Returns a page. That of the `whole` program also has the variables and files.
 fn page(command: &Command, whole: bool) -> Result<Vec<u8>> {
     let mut page = Vec::new();
     render(command, whole, &mut page).map_err(|e| Error::new(format!("cannot make a manual page: {e}")))?;
@@ -74,7 +74,7 @@ fn render(command: &Command, whole: bool, page: &mut Vec<u8>) -> io::Result<()> 
         man.render_subcommands_section(page)?;
     }
     let mut more = Roff::new();
-    // What `--help` has at its end: paragraphs that begin with a heading, laid out already.
+    // The end of `--help`: paragraphs that begin with a heading and are laid out already.
     let notes = command.get_after_help().map(ToString::to_string).unwrap_or_default();
     for (heading, text) in notes.split("\n\n").filter_map(|paragraph| paragraph.split_once(':')) {
         more.control("SH", [heading.to_uppercase().as_str()]).control("nf", []);

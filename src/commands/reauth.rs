@@ -1,4 +1,4 @@
-//! `reauth`: a new login for an account of the pool. It must be the same user in the same workspace.
+//! `reauth`: logs in again to an account of the pool. The login must be of the same user in the same workspace.
 
 use codex_pool_core::account::{Account, AccountKind};
 use codex_pool_core::auth_doc::AuthDoc;
@@ -39,19 +39,19 @@ pub(crate) fn run(ctx: &Context, args: &ReauthArgs) -> Result<()> {
             account.word()
         )));
     }
-    let live = renew(ctx, &account, doc).map_err(|error| adopt::keep_for_later(ctx, doc, error))?;
+    let live = adopt(ctx, &account, doc).map_err(|error| adopt::keep_for_later(ctx, doc, error))?;
     drop(login);
     ui::done(&format!(
         "`{}` is logged in again{}",
         account.label,
-        if live { "; it is live, and its running sessions go on with the new login" } else { "" }
+        if live { "; it is live, and its running sessions continue with the new login" } else { "" }
     ));
     add::show(ctx, &account.id, account.kind);
     Ok(())
 }
 
-/// Takes the new login in; says whether the account is live.
-fn renew(ctx: &Context, account: &Account, doc: &AuthDoc) -> Result<bool> {
+/// Adopts the new login. Returns whether the account is live.
+fn adopt(ctx: &Context, account: &Account, doc: &AuthDoc) -> Result<bool> {
     let mut open = ctx.open()?;
     if open.pool.registry().get(&account.id).is_none() {
         return Err(Error::of(
@@ -64,7 +64,7 @@ fn renew(ctx: &Context, account: &Account, doc: &AuthDoc) -> Result<bool> {
     Ok(open.live() == Some(&account.id))
 }
 
-/// Who an account is: its email and workspace, since one email can be in several.
+/// Returns who an account is: its email and workspace, since one email can be in several.
 fn who(account: &Account) -> String {
     describe(account.email.as_deref(), account.account_id.as_deref(), account.plan.as_deref())
 }

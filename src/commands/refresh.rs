@@ -1,4 +1,4 @@
-//! `refresh`: usage (and tokens where needed) of one or all accounts, without switching.
+//! `refresh`: refreshes the usage of one or all accounts, and renews tokens where needed.
 
 use std::process::ExitCode;
 
@@ -39,7 +39,7 @@ pub(crate) fn run(ctx: &Context, args: &RefreshArgs) -> Result<ExitCode> {
             (Some(account), Some((_, outcome))) => verdict(account, outcome),
             _ => Ok(ExitCode::SUCCESS),
         },
-        // What fails for some is shown with them; what fails for all is a failure.
+        // A failure of some accounts is shown with them. A failure of all is an error.
         Scope::All => {
             let failed = |o: &Outcome| matches!(o, Outcome::Failed(_) | Outcome::NeedsLogin);
             let all = !outcomes.is_empty() && outcomes.iter().all(|(_, o)| failed(o));
@@ -48,14 +48,13 @@ pub(crate) fn run(ctx: &Context, args: &RefreshArgs) -> Result<ExitCode> {
     }
 }
 
-/// Refreshes with a progress line on a terminal; also what `list --refresh` does first.
+/// Refreshes with a progress line on a terminal.
 pub(crate) fn fetch(ctx: &Context, scope: &Scope) -> Result<Vec<(AccountId, Outcome)>> {
-    let progress = ui::progress("asking for usage");
+    let progress = ui::progress("fetching usage");
     Refresher::new(ctx)?.run(scope, Mode::Asked, &mut |p| progress.set(p.done, p.total))
 }
 
-/// What the shim starts: silent, and only what is due. For one account it is about its token, which a
-/// launch waits for.
+/// Refreshes silently what is due, for launches. For one account it renews the tokens, for which a launch waits.
 fn background(ctx: &Context, scope: &Scope) -> Result<ExitCode> {
     let mode = if matches!(scope, Scope::One(_)) { Mode::TokenOnly } else { Mode::Due };
     let outcomes = Refresher::new(ctx).and_then(|r| r.run(scope, mode, &mut |_| {}));
@@ -68,7 +67,7 @@ fn account(ctx: &Context, reference: &str) -> Result<AccountId> {
     Ok(references::resolve(&open.pool.registry().accounts, reference)?.id.clone())
 }
 
-/// What was not asked for, since it was asked for lately or the service wants a pause.
+/// Returns which accounts were not fetched, since their data is recent or the service wants a pause.
 fn recent(outcomes: &[(AccountId, Outcome)], now: i64) -> Option<String> {
     let until = outcomes.iter().filter_map(|(_, outcome)| match outcome {
         Outcome::Recent(until) => Some(until.unwrap_or(now)),
@@ -81,10 +80,10 @@ fn recent(outcomes: &[(AccountId, Outcome)], now: i64) -> Option<String> {
         (1, _) => "1 account was".to_owned(),
         (n, _) => format!("{n} accounts were"),
     };
-    Some(format!("{who} asked for lately; again in {}", human_duration(last - now)))
+    Some(format!("{who} refreshed recently; again in {}", human_duration(last - now)))
 }
 
-/// The result for an account that was named.
+/// Returns the result for an account that was named.
 fn verdict(account: &Account, outcome: &Outcome) -> Result<ExitCode> {
     let word = account.word();
     let login = || {

@@ -1,4 +1,4 @@
-//! `run`: home an account, then become Codex or another program, as the shim would.
+//! `run`: picks and places an account, then becomes Codex or another program, as the shim does.
 
 use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
@@ -17,20 +17,20 @@ use codex_pool_core::{Error, ErrorKind as Kind, Result};
 use crate::cli::RunArgs;
 use crate::{context, inherited, ui};
 
-/// A program that is not there, and one that cannot be executed, as shells say it.
+/// The exit statuses of shells for a program that does not exist, and for one that cannot be executed.
 const NOT_FOUND: u8 = 127;
 const CANNOT_EXECUTE: u8 = 126;
 
 pub(crate) fn run(env: &Env, args: &RunArgs) -> Result<ExitCode> {
     if env.text(names::CODEX_POOL) == Some("off") {
-        return Err(Error::of(Kind::Usage, "CODEX_POOL=off is set, so no account is seated")
+        return Err(Error::of(Kind::Usage, "CODEX_POOL=off is set, so no account can be used")
             .hint("unset it, or call `codex` itself"));
     }
     if let Some(account) = args.account.as_deref()
         && args.program.is_none()
         && !argv::parse(&args.args).needs_account()
     {
-        // What needs no account is started without one; that the name is wrong must be said all the same.
+        // A command that needs no account starts without one, but a wrong name is an error.
         let pool = Pool::peek(&context::paths(env)?)?;
         references::resolve(&pool.registry().accounts, account)?;
     }
@@ -57,12 +57,12 @@ pub(crate) fn run(env: &Env, args: &RunArgs) -> Result<ExitCode> {
     match launch::prepare(&request) {
         Action::Child(command, program, lines) => {
             say(&lines);
-            inherited::give_back();
+            inherited::restore();
             Ok(ExitCode::from(command.run(&program, say)))
         }
         Action::Exec(program, lines) => {
             say(&lines);
-            inherited::give_back();
+            inherited::restore();
             let error = launch::become_program(&program);
             ui::fatal(&format!("cannot execute {}: {error}", program.path().display()));
             Ok(ExitCode::from(if error.kind() == ErrorKind::NotFound { NOT_FOUND } else { CANNOT_EXECUTE }))
@@ -79,7 +79,7 @@ pub(crate) fn run(env: &Env, args: &RunArgs) -> Result<ExitCode> {
     }
 }
 
-/// Adds to a usage error what is most likely missing: the `--` before what is meant for the program.
+/// Adds to a usage error what is probably missing: the `--` before the arguments of the program.
 pub(crate) fn explain(mut error: clap::Error, args: &[OsString]) -> clap::Error {
     use clap::error::ErrorKind::{ArgumentConflict, UnknownArgument};
     let mut args = args.iter();
@@ -90,7 +90,7 @@ pub(crate) fn explain(mut error: clap::Error, args: &[OsString]) -> clap::Error 
     {
         return error;
     }
-    // Our own options, and with an account or `--best` also that one, come before it.
+    // Our own options come before it, and one account or `--best`.
     let mut words = vec!["codex-pool run".to_owned()];
     let mut chosen = false;
     while let Some(arg) = args.as_slice().first().map(|arg| arg.to_string_lossy()) {
@@ -111,14 +111,14 @@ pub(crate) fn explain(mut error: clap::Error, args: &[OsString]) -> clap::Error 
     error
 }
 
-/// Whether Codex has a command of this name.
+/// Returns whether Codex has a command of this name.
 fn is_command(word: &str) -> bool {
     let args = [OsString::from(word)];
     argv::parse(&args).command != argv::Command::Interactive
 }
 
-/// The program's file: a name with a slash as it is, another one from PATH. Looked for before the pool is
-/// touched: nobody is placed for a program that cannot run.
+/// Returns the file of a program: a name with a slash as it is, another one from PATH. Called before the pool is
+/// touched, so that no account is placed for a program that cannot run.
 fn find_program(env: &Env, program: &OsStr) -> std::result::Result<PathBuf, (u8, String)> {
     let path = Path::new(program);
     if !program.to_string_lossy().contains('/') {

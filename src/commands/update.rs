@@ -1,4 +1,4 @@
-//! `update`: both programs replaced by those of a verified release, or neither.
+//! `update`: replaces both programs by those of a verified release, or neither.
 
 mod replace;
 
@@ -51,7 +51,7 @@ pub(crate) fn run(env: &Env, args: &UpdateArgs) -> Result<()> {
     drop(bar);
 
     let lock = context::lock(&paths)?;
-    let _whole = signals::hold();
+    let _signals = signals::hold();
     let parts = [
         replace::Part { file: &installed.tool, bytes: &programs.tool, answers: replace::Answers::Tool },
         replace::Part { file: &installed.shim, bytes: &programs.shim, answers: replace::Answers::Shim },
@@ -67,7 +67,7 @@ pub(crate) fn run(env: &Env, args: &UpdateArgs) -> Result<()> {
 fn check(newest: &Version, here: &Version) -> Result<()> {
     ui::line(&match newest.cmp(here) {
         std::cmp::Ordering::Greater => {
-            format!("codex-pool {newest} is there, and you have {here}; `codex-pool update` installs it")
+            format!("codex-pool {newest} is available, and you have {here}; `codex-pool update` installs it")
         }
         std::cmp::Ordering::Equal => format!("codex-pool {here} is the newest version"),
         std::cmp::Ordering::Less => format!(
@@ -85,7 +85,7 @@ fn parse(version: &str) -> Result<Version> {
     })
 }
 
-/// The programs that an earlier run of our installer put in place.
+/// The programs that install.sh put in place.
 struct Installed {
     receipt: Receipt,
     tool: PathBuf,
@@ -94,7 +94,7 @@ struct Installed {
 
 impl Installed {
     /// # Errors
-    /// The programs belong to somebody else, or are not where the receipt says.
+    /// Another installer put them in place, or they are not where the receipt says.
     fn find(paths: &PoolPaths) -> Result<Installed> {
         let path = paths.receipt();
         let receipt = Receipt::load(&path)?.ok_or_else(|| {

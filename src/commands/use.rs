@@ -1,4 +1,4 @@
-//! `use`: make an account live and pin it, make the best one live, or give the choice back to the pool.
+//! `use`: makes an account live and pins it, makes the best one live, or lets the pool choose again.
 
 use std::time::Duration;
 
@@ -17,30 +17,31 @@ use crate::cli::UseArgs;
 use crate::context::{Context, OpenPool};
 use crate::{ui, view};
 
-/// How long a restart may take.
+/// The time limit of a restart.
 const RESTART_LIMIT: Duration = Duration::from_secs(30);
 
 pub(crate) fn run(ctx: &Context, args: &UseArgs) -> Result<()> {
     if args.auto {
         return unpin(ctx);
     }
-    let mut told = Vec::new();
+    let mut agreed = Vec::new();
     let (mut open, id) = loop {
         let open = ctx.open()?;
         let id = wanted(ctx, &open, args)?;
-        match obstacle(ctx, &open, &id, args, &told)? {
+        match obstacle(ctx, &open, &id, args, &agreed)? {
             None => break (open, id),
             Some(Obstacle::BeingWritten) => {
                 drop(open);
                 homes::wait_until_whole(&ctx.paths, &ctx.main_home);
             }
-            // Nobody must wait for an answer with the pool locked; what is true after it is looked at anew.
+            // The pool is not locked while a question is open, so everything is checked again after the answer.
             Some(Obstacle::Users(users)) => {
-                let moves = args.restart_server && BackgroundServer::of_home(ctx.main_home.dir()).is_some();
-                let question = Question::new(&open, &id, &users, moves);
+                let restarts =
+                    args.restart_server && BackgroundServer::of_home(ctx.main_home.dir()).is_some();
+                let question = Question::new(&open, &id, &users, restarts);
                 drop(open);
                 question.ask(args.force)?;
-                told = users;
+                agreed = users;
             }
         }
     };
@@ -57,10 +58,8 @@ pub(crate) fn run(ctx: &Context, args: &UseArgs) -> Result<()> {
     let pin = std::mem::replace(&mut open.pool.state_mut().pin, (!args.best).then(|| id.clone()));
     open.commit()?;
     tell(&open, &id, pin, args.best);
-    for codex_home in
-        view::homes(ctx, &open).iter().filter(|codex_home| codex_home.also_has(&id, &ctx.main_home))
-    {
-        ui::note(&format!("{}; it shares its login with the live one", codex_home.line()));
+    for home in view::homes(ctx, &open).iter().filter(|home| home.also_has(&id, &ctx.main_home)) {
+        ui::note(&format!("{}; it shares its login with the live one", home.line()));
     }
     drop(open);
     match (args.restart_server, server) {
@@ -89,7 +88,7 @@ fn unpin(ctx: &Context) -> Result<()> {
     Ok(())
 }
 
-/// Says what is so now, and how to undo it.
+/// Says what changed, and how to undo it.
 fn tell(open: &OpenPool, id: &AccountId, pin: Option<AccountId>, best: bool) {
     let label = open.label(id);
     if !best {
@@ -105,7 +104,7 @@ fn tell(open: &OpenPool, id: &AccountId, pin: Option<AccountId>, best: bool) {
     }
 }
 
-/// The account that is asked for, if it can be used.
+/// Returns the account that the user wants, if it can be used.
 fn wanted(ctx: &Context, open: &OpenPool, args: &UseArgs) -> Result<AccountId> {
     if let Some(reference) = &args.account {
         let account = references::resolve(&open.pool.registry().accounts, reference)?;
@@ -138,22 +137,22 @@ fn needs_login(open: &OpenPool, account: &Account) -> Result<()> {
     Ok(())
 }
 
-/// What stands in the way.
+/// Why an account cannot be made live at once.
 enum Obstacle {
-    /// Somebody writes auth.json just now.
+    /// auth.json is just being written.
     BeingWritten,
-    /// These would be disturbed.
+    /// These processes would be disturbed.
     Users(Vec<HomeUser>),
 }
 
-/// What keeps the main home from changing hands, or its server from being restarted. `told`: whom the
-/// user knows to be disturbed.
+/// Returns what keeps the main home from changing hands, or its server from being restarted. `agreed`: the processes
+/// that the user agreed to disturb.
 fn obstacle(
     ctx: &Context,
     open: &OpenPool,
     id: &AccountId,
     args: &UseArgs,
-    told: &[HomeUser],
+    agreed: &[HomeUser],
 ) -> Result<Option<Obstacle>> {
     let dir = ctx.main_home.dir().display();
     match &open.in_main_home {
@@ -170,16 +169,16 @@ fn obstacle(
     }
     let mut users = ctx.users_of_home(open, &ctx.main_home);
     if open.live() == Some(id) {
-        // Only the restart disturbs anybody, and only those who go with the server.
+        // Nothing is switched. The restart disturbs the server and what is attached to it.
         let attached = attached(ctx, open);
         users.retain(|user| {
             user.kind == UserKind::BackgroundServer || user.pid.is_some_and(|pid| attached.contains(&pid))
         });
     }
-    Ok(users.iter().any(|user| !told.contains(user)).then_some(Obstacle::Users(users)))
+    Ok(users.iter().any(|user| !agreed.contains(user)).then_some(Obstacle::Users(users)))
 }
 
-/// The UIs that go wherever the main home's background server goes.
+/// Returns the interfaces that are attached to the background server of the main home.
 fn attached(ctx: &Context, open: &OpenPool) -> Vec<u32> {
     let codex_home = path_key(&ctx.main_home.auth_json());
     let launches = open.processes.ledger.launches.iter();
@@ -187,7 +186,7 @@ fn attached(ctx: &Context, open: &OpenPool) -> Vec<u32> {
     attached.map(|launch| launch.process.pid).collect()
 }
 
-/// What is asked before somebody is disturbed. `moves`: the background server and its interfaces go along.
+/// The question before processes are disturbed.
 struct Question {
     warnings: Vec<String>,
     question: String,
@@ -195,24 +194,25 @@ struct Question {
 }
 
 impl Question {
-    fn new(open: &OpenPool, id: &AccountId, users: &[HomeUser], moves: bool) -> Self {
-        let home_of = |pid: u32| open.processes.ledger.launches.iter().find(|l| l.process.pid == pid);
-        let goes_along = |user: &&HomeUser| {
-            let entry = user.pid.and_then(home_of).and_then(|launch| launch.entry.as_ref());
-            moves && (user.kind == UserKind::BackgroundServer || entry.is_some_and(|entry| entry.attached))
+    /// `restarts`: the background server is restarted, and moves to the account with what is attached to it.
+    fn new(open: &OpenPool, id: &AccountId, users: &[HomeUser], restarts: bool) -> Self {
+        let launch_of = |pid: u32| open.processes.ledger.launches.iter().find(|l| l.process.pid == pid);
+        let moves = |user: &&HomeUser| {
+            let entry = user.pid.and_then(launch_of).and_then(|launch| launch.entry.as_ref());
+            restarts && (user.kind == UserKind::BackgroundServer || entry.is_some_and(|entry| entry.attached))
         };
         let names = |users: Vec<&HomeUser>| -> String {
             users.into_iter().map(HomeUser::describe).collect::<Vec<_>>().join(", ")
         };
-        let (along, others): (Vec<&HomeUser>, Vec<&HomeUser>) = users.iter().partition(goes_along);
+        let (moving, others): (Vec<&HomeUser>, Vec<&HomeUser>) = users.iter().partition(moves);
         let label = open.label(id);
         let live =
             open.live().map_or_else(|| "the login there".to_owned(), |id| format!("`{}`", open.label(id)));
         let mut warnings = Vec::new();
-        if !along.is_empty() {
+        if !moving.is_empty() {
             warnings.push(format!(
-                "{} will go on as `{label}` after a restart of the background server, which interrupts work in flight",
-                names(along)
+                "{} will continue as `{label}` after a restart of the background server, which interrupts running work",
+                names(moving)
             ));
         }
         if !others.is_empty() {
@@ -224,13 +224,13 @@ impl Question {
         let word = open.pool.registry().get(id).map_or_else(|| id.to_string(), |a| a.word().to_owned());
         Question {
             warnings,
-            question: format!("Switch to `{label}` all the same?"),
+            question: format!("Switch to `{label}` anyway?"),
             refusal: Error::new("nothing was switched")
                 .hint(format!("`codex-pool run {word}` starts it beside them, in a home of its own")),
         }
     }
 
-    /// Says who is disturbed, and asks unless that was answered with `--force`.
+    /// Warns about what is disturbed, and asks unless `--force` answers.
     fn ask(self, forced: bool) -> Result<()> {
         for warning in &self.warnings {
             ui::warn(warning);
@@ -243,24 +243,24 @@ fn server_is_idle(server: Option<&BackgroundServer>) -> bool {
     server.is_some_and(|server| server.holds_thread() == Some(false))
 }
 
-/// An idle server would go on with the old account, for whoever comes next.
+/// Stops an idle server, which would continue with the old account.
 fn stop(ctx: &Context, server: Option<&BackgroundServer>) {
     if let (Some(server), Ok(codex)) = (server, find::find(&ctx.env, &ctx.settings, None)) {
         server.stop(&codex);
     }
 }
 
-/// Restarts the background server, which reads the new account, and notes who went along.
+/// Restarts the background server, which then reads the new account, and records what moved with it.
 fn restart(ctx: &Context, id: &AccountId) -> Result<()> {
     let failed = |why: String| {
-        Error::new(format!("the account is switched, but the background server goes on as before: {why}"))
+        Error::new(format!("the account is switched, but the background server continues as before: {why}"))
             .hint("`codex app-server daemon restart`, or quit the interfaces that use it")
     };
     let codex = find::find(&ctx.env, &ctx.settings, None).map_err(|e| failed(e.to_string()))?;
     let server = background_server::restart(&codex, ctx.main_home.dir(), RESTART_LIMIT)
         .map_err(|e| failed(e.to_string()))?;
     let mut open = ctx.open()?;
-    // Switched again meanwhile: then nobody knows what it read.
+    // After another switch meanwhile it is unknown which account the server read.
     if open.live() != Some(id) {
         return Ok(());
     }
@@ -280,7 +280,7 @@ fn restart(ctx: &Context, id: &AccountId) -> Result<()> {
     drop(open);
     ui::done(&match attached.len() {
         0 => format!("the background server was restarted as `{label}`"),
-        _ => format!("the background server was restarted; what is attached to it goes on as `{label}`"),
+        _ => format!("the background server was restarted; what is attached to it continues as `{label}`"),
     });
     Ok(())
 }

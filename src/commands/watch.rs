@@ -1,5 +1,4 @@
-//! `watch`: the live view on a terminal, the list again and again elsewhere. Polls what is due while it
-//! runs, by the same rules as everybody else.
+//! `watch`: the live view on a terminal, and elsewhere the list again and again. Fetches what is due while it runs.
 
 use std::io::IsTerminal;
 use std::process::{Command, ExitCode, Stdio};
@@ -17,30 +16,30 @@ use codex_pool_core::{Error, Result};
 use crate::cli::WatchArgs;
 use crate::context::Context;
 use crate::refresh::{self, Mode, Outcome, Refresher, Scope};
-use crate::ui::watch::{Look, Order, Source};
+use crate::ui::watch::{Request, Snapshot, Source};
 use crate::{signals, ui, view};
 
-/// How long a message hides the keys, seconds.
-const MESSAGE_STAYS: i64 = 8;
-/// How often it is looked whether something is due: a look costs a few small files.
+/// How long a message replaces the keys, seconds.
+const MESSAGE_TIME: i64 = 8;
+/// How often to check whether something is due. That reads a few small files.
 const PACE: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(ctx: &Context, args: &WatchArgs) -> Result<ExitCode> {
-    // Asked as often as the interval says, whatever launches think is old.
+    // The interval replaces the age from which on launches refresh.
     let mut ctx = ctx.clone();
     ctx.settings.usage_max_age = Duration::from_secs(args.interval);
-    // Migrates, adopts, says so: before the view takes the screen.
+    // Migrates and adopts, and says so, before the view takes the screen.
     drop(ctx.open()?);
     if std::io::stdout().is_terminal() { live(&ctx) } else { repeat(&ctx, args.interval) }
 }
 
-/// Without a terminal: one table per interval.
+/// Prints a table per interval, without a terminal.
 fn repeat(ctx: &Context, interval: u64) -> Result<ExitCode> {
-    // When nobody reads any more, there is nothing left to do.
+    // A closed pipe ends this.
     signals::end_with_the_pipe();
     let refresher = Refresher::new(ctx)?;
     loop {
-        // What fails is shown with its account.
+        // A failure is shown with its account.
         refresher.run(&Scope::All, Mode::Due, &mut |_| {})?;
         let open = ctx.open()?;
         let views = view::accounts(ctx, &open);
@@ -51,11 +50,11 @@ fn repeat(ctx: &Context, interval: u64) -> Result<ExitCode> {
     }
 }
 
-/// What the worker tells the view.
+/// What the worker reports to the view.
 #[derive(Debug, Default)]
 struct Status {
     busy: bool,
-    /// The last thing worth saying, and since when (Unix seconds).
+    /// The last message, and its time (Unix seconds).
     message: Option<(String, i64)>,
     news: bool,
 }
@@ -67,18 +66,17 @@ fn status(shared: &Shared) -> MutexGuard<'_, Status> {
 }
 
 fn live(ctx: &Context) -> Result<ExitCode> {
-    // Proxies and certificates that cannot be used are better said before the view takes the screen.
+    // An error about proxies or certificates comes before the view takes the screen.
     drop(Refresher::new(ctx)?);
     let shared = Shared::default();
-    let (orders, received) = mpsc::channel();
+    let (requests, received) = mpsc::channel();
     let worker = Worker { ctx: ctx.clone(), shared: Arc::clone(&shared) };
     std::thread::Builder::new()
         .spawn(move || worker.run(&received))
         .map_err(|e| Error::new(format!("no thread for requests: {e}; `codex-pool list` needs none")))?;
-    let mut source = PoolSource { ctx, shared, orders };
+    let mut source = PoolSource { ctx, shared, requests };
     let end = ui::watch::run(&mut source);
-    // A renewal that is under way is waited for, and none begins any more until we are gone; other
-    // requests may be lost.
+    // Waits for a renewal that is under way, and lets none begin until this process ends. Other requests may be lost.
     std::mem::forget(refresh::no_more_renewals());
     match end.map_err(|e| Error::new(format!("the terminal cannot be used: {e}")))? {
         Some(signal) => Ok(signals::end_by(signal)),
@@ -90,75 +88,75 @@ fn live(ctx: &Context) -> Result<ExitCode> {
 struct PoolSource<'a> {
     ctx: &'a Context,
     shared: Shared,
-    orders: Sender<Order>,
+    requests: Sender<Request>,
 }
 
 impl PoolSource<'_> {
-    /// Everything, read without the lock: nobody has to wait for a view.
-    fn read(&self, now: i64) -> Result<Look> {
+    /// Reads everything without the lock, so that a view delays no launch.
+    fn read(&self, now: i64) -> Result<Snapshot> {
         let ctx = self.ctx;
         let pool = Pool::peek(&ctx.paths)?;
         let processes = Processes::read(None, &ctx.paths, now);
-        let held = HomeContent::read(&ctx.paths, &ctx.main_home);
-        let views = view::of_pool(ctx, &pool, &processes.ledger, held.account(), now);
+        let content = HomeContent::read(&ctx.paths, &ctx.main_home);
+        let views = view::of_pool(ctx, &pool, &processes.ledger, content.account(), now);
         let next_poll = views
             .iter()
             .filter(|v| v.account.enabled && v.account.kind == AccountKind::Chatgpt)
             .filter(|v| v.account.auth.state != AuthState::ReauthRequired)
             .map(|v| pool.usage().poll(&v.account.id).due_at(&ctx.settings, now))
             .min();
-        Ok(Look { views, now, next_poll, ..Look::default() })
+        Ok(Snapshot { views, now, next_poll, ..Snapshot::default() })
     }
 }
 
 impl Source for PoolSource<'_> {
-    fn look(&mut self) -> Look {
+    fn snapshot(&mut self) -> Snapshot {
         let now = env::clock();
-        let mut look = self.read(now).unwrap_or_else(|error| Look {
+        let mut snapshot = self.read(now).unwrap_or_else(|error| Snapshot {
             now,
             message: Some(error.to_string()),
-            ..Look::default()
+            ..Snapshot::default()
         });
         let mut status = status(&self.shared);
         status.news = false;
-        look.busy = status.busy;
-        let said = status.message.as_ref().filter(|(_, at)| now - at < MESSAGE_STAYS);
-        look.message = look.message.or_else(|| said.map(|(text, _)| text.clone()));
-        look
+        snapshot.busy = status.busy;
+        let recent = status.message.as_ref().filter(|(_, at)| now - at < MESSAGE_TIME);
+        snapshot.message = snapshot.message.or_else(|| recent.map(|(text, _)| text.clone()));
+        snapshot
     }
 
-    fn news(&mut self) -> bool {
+    fn has_news(&mut self) -> bool {
         status(&self.shared).news
     }
 
-    fn order(&mut self, order: Order) {
+    fn request(&mut self, request: Request) {
         status(&self.shared).message = None;
-        // The worker lives as long as we do.
-        let _ = self.orders.send(order);
+        // The worker lives as long as the view.
+        let _ = self.requests.send(request);
     }
 }
 
-/// Does what takes time, beside the view.
+/// Does beside the view what takes time.
 struct Worker {
     ctx: Context,
     shared: Shared,
 }
 
 impl Worker {
-    fn run(self, orders: &mpsc::Receiver<Order>) {
+    fn run(self, requests: &mpsc::Receiver<Request>) {
         loop {
-            match orders.recv_timeout(PACE) {
-                Ok(Order::Refresh) => self.ask(Mode::Asked),
-                Ok(Order::Use(id)) => self.switch(&["use", id.as_str()]),
-                Ok(Order::Best) => self.switch(&["use", "--best"]),
-                Err(RecvTimeoutError::Timeout) if self.due() => self.ask(Mode::Due),
+            match requests.recv_timeout(PACE) {
+                Ok(Request::Refresh) => self.refresh(Mode::Asked),
+                Ok(Request::Use(id)) => self.run_command(&["use", id.as_str()]),
+                Ok(Request::Best) => self.run_command(&["use", "--best"]),
+                Err(RecvTimeoutError::Timeout) if self.is_due() => self.refresh(Mode::Due),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    fn due(&self) -> bool {
+    fn is_due(&self) -> bool {
         let now = env::clock();
         let Ok(pool) = Pool::peek(&self.ctx.paths) else { return false };
         pool.registry().accounts.iter().any(|a| {
@@ -169,20 +167,20 @@ impl Worker {
         })
     }
 
-    fn ask(&self, mode: Mode) {
+    fn refresh(&self, mode: Mode) {
         status(&self.shared).busy = true;
         status(&self.shared).news = true;
         let result = Refresher::new(&self.ctx).and_then(|r| r.run(&Scope::All, mode, &mut |_| {}));
         let message = match result {
             Err(error) => Some(error.to_string()),
             Ok(_) if mode == Mode::Due => None,
-            Ok(outcomes) => Some(told(&outcomes)),
+            Ok(outcomes) => Some(summary(&outcomes)),
         };
         self.end(message);
     }
 
-    /// As the command does it, with its checks and its words; without a terminal it asks nothing.
-    fn switch(&self, args: &[&str]) {
+    /// Runs codex-pool with these arguments, and shows its output. Without a terminal it asks nothing.
+    fn run_command(&self, args: &[&str]) {
         let run = || {
             let program = std::env::current_exe()?;
             Command::new(program).args(args).stdin(Stdio::null()).output()
@@ -208,14 +206,14 @@ impl Worker {
     }
 }
 
-/// What a refresh that was asked for brought, in one line.
-fn told<Id>(outcomes: &[(Id, Outcome)]) -> String {
+/// Returns the outcomes of a refresh in one line.
+fn summary<Id>(outcomes: &[(Id, Outcome)]) -> String {
     let count = |f: fn(&Outcome) -> bool| outcomes.iter().filter(|(_, o)| f(o)).count();
     let updated = count(|o| matches!(o, Outcome::Updated));
     let recent = count(|o| matches!(o, Outcome::Recent(_)));
     let failed = count(|o| matches!(o, Outcome::Failed(_) | Outcome::NeedsLogin));
-    let parts = [(updated, "updated"), (recent, "asked for lately"), (failed, "failed")];
+    let parts = [(updated, "updated"), (recent, "recent"), (failed, "failed")];
     let parts: Vec<String> =
         parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
-    if parts.is_empty() { "nothing to ask for".to_owned() } else { parts.join(", ") }
+    if parts.is_empty() { "nothing to fetch".to_owned() } else { parts.join(", ") }
 }

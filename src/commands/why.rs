@@ -1,4 +1,4 @@
-//! `why`: the ranking as the next launch would see it, with the numbers.
+//! `why`: shows the ranking of the next launch, with its numbers.
 
 use codex_pool_core::Result;
 
@@ -9,7 +9,7 @@ use crate::{ui, view};
 pub(crate) fn run(ctx: &Context, args: &JsonArg) -> Result<()> {
     let open = ctx.open()?;
     let (views, homes) = (view::accounts(ctx, &open), view::homes(ctx, &open));
-    // A pipe may take its time.
+    // The pool is not locked while a pipe is slow.
     drop(open);
     if args.json {
         ui::json(&view::json(&views, &homes, ctx.env.now, true));
@@ -19,7 +19,7 @@ pub(crate) fn run(ctx: &Context, args: &JsonArg) -> Result<()> {
     ui::table::homes(&homes);
     if let Some(pinned) = views.iter().find(|v| v.pinned) {
         ui::line(&format!(
-            "{} is pinned: launches use it whatever the ranking says. `codex-pool use --auto` unpins.",
+            "{} is pinned: launches use it regardless of the ranking. `codex-pool use --auto` unpins.",
             pinned.account.label
         ));
     }

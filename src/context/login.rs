@@ -20,7 +20,7 @@ use nix::sys::signal::Signal;
 use super::{Context, Notice, Tell};
 use crate::signals::{self, Held};
 
-/// The settings of the user that decide how, where and as whom a login is made, and what is reported to whom.
+/// The user's settings that concern a login, and what Codex reports meanwhile.
 const SETTINGS: [&str; 8] = [
     "forced_chatgpt_workspace_id",
     "forced_login_method",
@@ -93,7 +93,7 @@ struct LoginHome {
 impl LoginHome {
     /// Makes a home with a `config.toml` of this content, and with the user's variables.
     fn create(ctx: &Context, config: &str) -> Result<LoginHome> {
-        // Where the system tells nothing about processes, nobody can tell that this one is alive, but nobody tries.
+        // If the system does not identify processes, no command can take this one for a dead process.
         let me = ProcessId::of_self().unwrap_or_else(|_| ProcessId {
             boot: "unknown".to_owned(),
             pid_namespace: 0,
@@ -128,13 +128,13 @@ impl Drop for LoginHome {
 }
 
 fn log_in(signals: &Held, command: &mut Command, home: &Path, key: Option<&Secret>) -> Result<AuthDoc> {
-    // Should that `codex` be a script that comes back to the shim, the shim steps aside.
+    // If that `codex` is a script that calls the shim, the shim steps aside.
     command.env(names::CODEX_HOME, home).env(names::CODEX_POOL, "off");
     for name in ["CODEX_API_KEY", "CODEX_ACCESS_TOKEN", names::CODEX_SQLITE_HOME, names::CODEX_POOL_LAUNCH] {
         command.env_remove(name);
     }
     let ended = signals
-        .attend(command, key.map(|key| key.expose().as_bytes()))
+        .run_child(command, key.map(|key| key.expose().as_bytes()))
         .map_err(|e| Error::io("run", Path::new(command.get_program()), &e))?;
     let path = home.join("auth.json");
     let bytes = files::read_small(&path, MAX_BYTES).map_err(|e| Error::io("read", &path, &e))?;

@@ -55,19 +55,19 @@ pub(crate) struct OpenPool {
     pub(crate) lock: PoolLock,
     pub(crate) pool: Pool,
     pub(crate) processes: Processes,
-    /// What the main home holds.
+    /// What the main home contains.
     pub(crate) in_main_home: HomeContent,
-    /// When it was opened, Unix seconds: the command itself may have begun long before.
+    /// When the pool was opened, Unix seconds. The command may have begun long before.
     pub(crate) now: i64,
     tell: Tell,
     /// Signals wait until the pool is closed, so that nothing is left half done.
     _signals: signals::Held,
 }
 
-/// Where the pool is.
+/// Returns where the pool is.
 ///
 /// # Errors
-/// Without a home there is no pool.
+/// Neither HOME nor CODEX_POOL_HOME is set.
 pub(crate) fn paths(env: &Env) -> Result<PoolPaths> {
     let root = env.pool_home().ok_or_else(|| {
         Error::new("HOME is not set, so there is no place for the pool").hint("set HOME or CODEX_POOL_HOME")
@@ -75,10 +75,10 @@ pub(crate) fn paths(env: &Env) -> Result<PoolPaths> {
     Ok(PoolPaths::new(root))
 }
 
-/// Takes the pool's lock, making the pool if there is none.
+/// Takes the pool's lock, and makes the pool if there is none.
 ///
 /// # Errors
-/// The pool cannot be made, or somebody holds the lock for long.
+/// The pool cannot be made, or another process holds the lock for long.
 pub(crate) fn lock(paths: &PoolPaths) -> Result<PoolLock> {
     let root = paths.root();
     let elsewhere = "see `codex-pool doctor`, or name another place in CODEX_POOL_HOME";
@@ -131,7 +131,10 @@ impl Context {
         Context { env: env.clone(), paths, settings, main_home, codex, tell }
     }
 
-    /// Takes the pool's lock, making the pool if there is none.
+    /// Takes the pool's lock, and makes the pool if there is none.
+    ///
+    /// # Errors
+    /// As [`lock`].
     pub(crate) fn lock(&self) -> Result<PoolLock> {
         lock(&self.paths)
     }
@@ -139,7 +142,7 @@ impl Context {
     /// Opens the pool and brings what the homes hold into it.
     ///
     /// # Errors
-    /// The pool cannot be locked, read or written; nothing was changed then.
+    /// The pool cannot be locked, read or written.
     pub(crate) fn open(&self) -> Result<OpenPool> {
         let lock = self.lock()?;
         let signals = signals::hold();
@@ -168,7 +171,7 @@ impl Context {
         Ok(OpenPool { lock, pool, processes, in_main_home, now, tell: self.tell, _signals: signals })
     }
 
-    /// Everybody in a home.
+    /// Returns the processes that use a home.
     pub(crate) fn users_of_home(&self, open: &OpenPool, codex_home: &CodexHome) -> Vec<HomeUser> {
         let databases = launch::databases(&self.env, &self.codex, &self.main_home);
         open.processes.users_of_home(&open.pool, &self.main_home, codex_home, &databases)
@@ -189,17 +192,20 @@ impl Context {
 }
 
 impl OpenPool {
-    /// The account in the main home.
+    /// Returns the account in the main home.
     pub(crate) fn live(&self) -> Option<&AccountId> {
         self.in_main_home.account()
     }
 
-    /// Writes back what was changed.
+    /// Writes what was changed.
+    ///
+    /// # Errors
+    /// It cannot be written.
     pub(crate) fn commit(&mut self) -> Result<()> {
         self.pool.commit(&self.lock)
     }
 
-    /// The account that the user means.
+    /// Returns the account that the user means.
     ///
     /// # Errors
     /// No account matches, or several do.
@@ -207,7 +213,7 @@ impl OpenPool {
         Ok(references::resolve(&self.pool.registry().accounts, reference)?.id.clone())
     }
 
-    /// The account's label, for messages.
+    /// Returns the account's label, for messages.
     pub(crate) fn label(&self, id: &AccountId) -> String {
         self.pool.registry().get(id).map_or_else(|| id.to_string(), |a| a.label.clone())
     }

@@ -1,5 +1,5 @@
-//! The addresses that requests may go to. A token goes only to https (plain http only to loopback), to the host of Codex's
-//! `chatgpt_base_url`, or to its own issuer: `auth.openai.com`, or a host that `config.toml` allows.
+//! The addresses that requests may go to. A token goes only to https (plain http only to loopback), to the host of
+//! Codex's `chatgpt_base_url`, or to its own issuer: `auth.openai.com`, or a host that `config.toml` allows.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 

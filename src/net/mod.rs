@@ -1,5 +1,5 @@
-//! The network, and the only user of ureq: fetches usage, renews tokens, downloads releases. Reads and writes no file of
-//! the pool. Never called while `pool.lock` is held.
+//! The network, and the only user of ureq: fetches usage, renews tokens, downloads releases. Reads and writes no file
+//! of the pool. Never called while `pool.lock` is held.
 
 pub(crate) mod endpoint;
 mod error;
@@ -30,8 +30,8 @@ const WHOLE: Duration = Duration::from_secs(15);
 /// Larger answers are refused, bytes. The service's have a few KB.
 const MAX_ANSWER: u64 = 1 << 20;
 
-/// HTTP clients with the user's proxy and certificates. Cheap to make: the system's certificates are read with the first
-/// https connection.
+/// HTTP clients with the user's proxy and certificates. Cheap to make: the system's certificates are read with the
+/// first https connection.
 pub(crate) struct Net {
     direct: Agent,
     proxied: Option<Agent>,

@@ -6,8 +6,8 @@ use super::endpoint::Endpoint;
 use super::{Net, NetError};
 
 impl Net {
-    /// Connects to the host of an endpoint and requests its root. Any answer will do, an error page or a redirect (which
-    /// is not followed), too.
+    /// Connects to the host of an endpoint and requests its root. Any answer will do, an error page or a redirect
+    /// (which is not followed), too.
     ///
     /// # Errors
     /// There was no answer.

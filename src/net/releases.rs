@@ -1,5 +1,5 @@
-//! Releases of codex-pool: where they are, which one is the newest, and downloading and verifying one. The release workflow
-//! writes the repository into the program; it is never guessed. No token is sent.
+//! Releases of codex-pool: where they are, which one is the newest, and downloading and verifying one. The release
+//! workflow writes the repository into the program; it is never guessed. No token is sent.
 
 use std::io::Read;
 use std::time::Duration;
@@ -89,8 +89,8 @@ impl Source {
         Version::parse(text.trim()).map_err(|_| Error::new(format!("{url} does not name a version")))
     }
 
-    /// Downloads the programs of a version and verifies the archive's checksum. `progress` is called with the bytes that
-    /// came and those that will come (if that is not known: those that came).
+    /// Downloads the programs of a version and verifies the archive's checksum. `progress` is called with the bytes
+    /// that came and those that will come (if that is not known: those that came).
     ///
     /// # Errors
     /// A file is missing or incomplete, has another checksum, or is not an archive of ours.
@@ -110,7 +110,8 @@ impl Source {
         let actual: String = Sha256::digest(&archive).iter().map(|byte| format!("{byte:02x}")).collect();
         if actual != expected {
             return Err(Error::new(format!(
-                "{name} is damaged or not the published one: its SHA-256 is {actual} instead of {expected}; nothing was changed"
+                "{name} is damaged or not the published one: its SHA-256 is {actual} instead of {expected}; nothing was \
+                 changed"
             )));
         }
         unpack(&archive).map_err(|why| Error::new(format!("{name} cannot be used: {why}")))

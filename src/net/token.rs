@@ -1,5 +1,5 @@
-//! The token endpoint: one request that renews tokens, and what its answer means. A refresh token can be used once, so the
-//! caller must keep the answer.
+//! The token endpoint: one request that renews tokens, and what its answer means. A refresh token can be used once, so
+//! the caller must keep the answer.
 
 use codex_pool_core::auth_doc::{FreshTokens, Secret};
 use serde_json::{Value, json};

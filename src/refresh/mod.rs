@@ -1,5 +1,5 @@
-//! Refreshing usage, and renewing tokens before they end. Used by `refresh`, `list --refresh`, `watch` and the child that
-//! launches start. The pool's lock is never held during a request.
+//! Refreshing usage, and renewing tokens before they end. Used by `refresh`, `list --refresh`, `watch` and the child
+//! that launches start. The pool's lock is never held during a request.
 
 mod fetch;
 mod plan;

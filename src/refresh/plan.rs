@@ -1,5 +1,5 @@
-//! Which accounts need which requests. A plan claims its requests in `usage.json`, so that two processes never fetch the
-//! usage of one account at once.
+//! Which accounts need which requests. A plan claims its requests in `usage.json`, so that two processes never fetch
+//! the usage of one account at once.
 
 use std::collections::BTreeMap;
 

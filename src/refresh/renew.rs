@@ -1,6 +1,6 @@
 //! Renewing tokens: one account at a time on this machine, with the newest token, and with the answer on disk before it
-//! is used. `codex_pool_core::renewal` does what happens on disk. Here is the request between, and the effort with which
-//! its answer is kept.
+//! is used. `codex_pool_core::renewal` does what happens on disk. Here is the request between, and the effort with
+//! which its answer is kept.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -1,6 +1,6 @@
-//! What puts the shim on PATH: the two `env` files in the pool, and the line in the shell's start file that
-//! reads them. Text and file names only; nothing here looks at the environment. `install.sh` writes the same
-//! text (a test compares the two), so that either of them may come first.
+//! What puts the shim on PATH: the two `env` files in the pool, and the line in the shell's start file that reads them.
+//! Does not read the environment. `install.sh` writes the same text (a test compares the two), so that either of them
+//! may come first.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -18,19 +18,19 @@ pub(crate) struct EnvFiles {
     pub(crate) fish: String,
 }
 
-/// The env files for the pool's `bin` folder, an absolute path. `None` if it cannot stand in PATH (a colon, a line
+/// Returns the env files for the pool's `bin` folder, an absolute path. `None`: it cannot be in PATH (a colon, a line
 /// break) or in a script (not UTF-8).
 pub(crate) fn env_files(bin: &Path) -> Option<EnvFiles> {
     let bin = bin.to_str().filter(|bin| !bin.contains([':', '\n']))?;
     Some(EnvFiles { sh: SH.replace("@BIN@", &quote_sh(bin)), fish: FISH.replace("@BIN@", &quote_fish(bin)) })
 }
 
-/// Where the user's start files are. A value, so that tests need no environment.
+/// Where the user's start files are.
 #[derive(Debug)]
-pub(crate) struct Home<'a> {
+pub(crate) struct UserHome<'a> {
     /// `$HOME`
     pub(crate) home: &'a Path,
-    /// `$SHELL`; only its last component counts
+    /// `$SHELL`, of which the last component counts
     pub(crate) shell: &'a Path,
     /// `$ZDOTDIR`, where zsh looks instead of the home
     pub(crate) zdotdir: Option<&'a Path>,
@@ -41,15 +41,15 @@ pub(crate) struct Home<'a> {
 /// A line that belongs into a start file.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct StartLine {
-    /// The start file; it may not exist yet
+    /// The start file, which may not exist yet
     pub(crate) file: PathBuf,
     /// The line, without its line break
     pub(crate) line: String,
 }
 
-/// The start files of the user's shell, with the line that reads the pool's env file. bash gets two: one for
-/// interactive shells, and one for login shells, which is all that a terminal on macOS starts.
-pub(crate) fn start_lines(home: &Home<'_>, pool: &Path) -> Vec<StartLine> {
+/// Returns the start files of the user's shell, with the line that reads the pool's env file. bash has two: one for
+/// interactive shells, and one for login shells, which terminals on macOS start.
+pub(crate) fn start_lines(home: &UserHome<'_>, pool: &Path) -> Vec<StartLine> {
     let shell = home.shell.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let at_home = |name: &str| home.home.join(name);
     let files = match shell {
@@ -68,7 +68,7 @@ pub(crate) fn start_lines(home: &Home<'_>, pool: &Path) -> Vec<StartLine> {
     files.into_iter().map(|file| StartLine { file, line: line.clone() }).collect()
 }
 
-/// The line itself. It does nothing once the pool is gone: in some shells reading a missing file ends the shell.
+/// Returns the line. It does nothing once the pool is gone: in some shells reading a missing file ends the shell.
 pub(crate) fn source_line(home: &Path, pool: &Path, fish: bool) -> String {
     let name = if fish { "env.fish" } else { "env" };
     let file = if pool == home.join(".codex-pool") {
@@ -84,7 +84,7 @@ pub(crate) fn source_line(home: &Path, pool: &Path, fish: bool) -> String {
     }
 }
 
-/// Whether the line is in its file.
+/// Returns whether the line is in its file.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -103,7 +103,8 @@ fn has(text: &[u8], start: &StartLine) -> bool {
     text.split(|&b| b == b'\n').any(|line| line == start.line.as_bytes())
 }
 
-/// Appends the line to its file unless it is there. Makes the file, and its folder, if need be; follows links.
+/// Appends the line to its file unless it is there. Creates the file and its folder if needed, and follows links.
+/// Returns whether the line is new.
 ///
 /// # Errors
 /// The file cannot be read or written.
@@ -133,8 +134,8 @@ fn quote_fish(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn home<'a>(home: &'a Path, shell: &'a str) -> Home<'a> {
-        Home { home, shell: Path::new(shell), zdotdir: None, config: None }
+    fn home<'a>(home: &'a Path, shell: &'a str) -> UserHome<'a> {
+        UserHome { home, shell: Path::new(shell), zdotdir: None, config: None }
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! The only place that prints. Results go to stdout, everything else to stderr; JSON is never mixed
-//! with text. What comes from outside is shown without control characters.
+//! The only place that prints. Results go to stdout, everything else to stderr. JSON is never mixed with text. Text
+//! from outside is shown without control characters.
 
-#![expect(clippy::print_stderr, reason = "this is the room that prints")]
+#![expect(clippy::print_stderr, reason = "this room prints")]
 
 pub(crate) mod findings;
 mod progress;
@@ -22,52 +22,52 @@ use wrap::wrapped;
 pub(crate) use progress::{download, progress};
 pub(crate) use prompt::{agree, choose, confirm, interactive, secret};
 
-/// One line of a result.
+/// Prints a line of a result.
 pub(crate) fn line(text: &str) {
     let _ = writeln!(std::io::stdout(), "{}", printable(text));
 }
 
-/// Text of a result that is laid out already (tables); a closed pipe is nobody's problem.
+/// Prints text of a result that is laid out already, such as a table.
 pub(crate) fn block(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-/// Bytes of a result; a closed pipe is nobody's problem.
+/// Prints bytes of a result.
 pub(crate) fn raw(bytes: &[u8]) {
-    let _ = hand_over(bytes);
+    let _ = raw_whole(bytes);
 }
 
-/// Bytes of a result that must arrive whole.
+/// Prints bytes of a result that must arrive whole.
 ///
 /// # Errors
 /// Standard output does not take them.
-pub(crate) fn hand_over(bytes: &[u8]) -> Result<()> {
+pub(crate) fn raw_whole(bytes: &[u8]) -> Result<()> {
     let mut out = std::io::stdout().lock();
     let written = out.write_all(bytes).and_then(|()| out.flush());
     written.map_err(|e| Error::new(format!("cannot write to standard output: {e}")))
 }
 
-/// A result as JSON.
+/// Prints a result as JSON.
 pub(crate) fn json(value: &serde_json::Value) {
     let _ = writeln!(std::io::stdout(), "{value}");
 }
 
-/// Something was done.
+/// Prints what was done.
 pub(crate) fn done(text: &str) {
     let _ = writeln!(std::io::stdout(), "{}", printable(text));
 }
 
-/// Something worth knowing.
+/// Prints something worth knowing.
 pub(crate) fn note(text: &str) {
     eprintln!("note: {}", printable(text));
 }
 
-/// Something is not as it should be.
+/// Prints a warning.
 pub(crate) fn warn(text: &str) {
     eprintln!("{} {}", style("warning:", "33"), printable(text));
 }
 
-/// An error, and what to type next.
+/// Prints an error, and what to type next.
 pub(crate) fn error(error: &Error) {
     eprintln!("{} {}", style("error:", "31"), printable(&error.message));
     if let Some(hint) = &error.hint {
@@ -75,18 +75,18 @@ pub(crate) fn error(error: &Error) {
     }
 }
 
-/// Why a launch failed, in the shim's own words.
+/// Prints a message of a launch, in the form of the shim.
 pub(crate) fn fatal(text: &str) {
     eprintln!("codex-pool: {}", printable(text));
 }
 
-/// clap's own message: help goes to stdout with status 0, an error to stderr with status 2.
+/// Prints a message of clap: help goes to stdout with status 0, an error to stderr with status 2.
 pub(crate) fn usage_error(error: clap::Error) -> ExitCode {
     let _ = error.print();
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
-/// What a launch has to say, as the shim says it.
+/// Prints the messages of a launch, as the shim does.
 pub(crate) fn launch_lines(lines: &[Line], quiet: bool, verbose: bool) {
     for line in lines {
         match line {
@@ -99,7 +99,7 @@ pub(crate) fn launch_lines(lines: &[Line], quiet: bool, verbose: bool) {
     }
 }
 
-/// Colour on a terminal, unless NO_COLOR is set.
+/// Returns the text in a colour, on a terminal and unless NO_COLOR is set.
 fn style(text: &str, code: &str) -> String {
     paint(colour(&std::io::stderr()), text, code)
 }
@@ -112,7 +112,7 @@ fn colour(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }
 
-/// Text without what could deceive on a terminal: control and bidirectional characters.
+/// Returns the text without characters that change what a terminal shows: control and bidirectional ones.
 pub(crate) fn printable(text: &str) -> String {
     let bad = |c| c != '\n' && deceives(c);
     text.chars().map(|c| if bad(c) { '\u{fffd}' } else { c }).collect()

@@ -1,13 +1,13 @@
-//! A progress line on stderr, on a terminal only, gone when it is done.
+//! A progress line on stderr. Shown on a terminal only, and removed at the end.
 
 use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A line that says how far something is.
+/// A progress line.
 pub(crate) struct Progress(Option<ProgressBar>);
 
-/// Begins a progress line that counts things.
+/// Begins a progress line that counts items.
 pub(crate) fn progress(what: &'static str) -> Progress {
     begin(what.to_owned(), "{msg} {wide_bar} {pos}/{len}")
 }
@@ -30,7 +30,7 @@ fn begin(what: String, template: &str) -> Progress {
 }
 
 impl Progress {
-    /// How much of how much is done.
+    /// Shows how much is done.
     pub(crate) fn set(&self, done: usize, total: usize) {
         if let Some(bar) = &self.0 {
             bar.set_length(total as u64);

@@ -1,5 +1,5 @@
-//! Questions to a person. Without a terminal nobody is asked: the error names the flag that answers.
-//! Escape means no, Ctrl-C ends the command.
+//! Questions to the user. Without a terminal they are errors, which name the flag that answers. Escape means no, and
+//! Ctrl-C ends the command.
 
 use std::io::IsTerminal;
 
@@ -9,23 +9,23 @@ use inquire::{Confirm, InquireError, Password, PasswordDisplayMode, Select};
 
 use super::printable;
 
-/// Whether somebody is there to be asked.
+/// Returns whether the user can be asked.
 pub(crate) fn interactive() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }
 
-/// Asks a yes-or-no question; no is the default. `flag`: how a script says yes.
+/// Asks a yes-or-no question. The default is no. `flag`: how a script says yes.
 ///
 /// # Errors
-/// Nobody can be asked, or Ctrl-C.
+/// There is no terminal, or Ctrl-C.
 pub(crate) fn confirm(question: &str, flag: &str) -> Result<bool> {
     if !interactive() {
-        return Err(nobody(question).hint(format!("`{flag}` says yes")));
+        return Err(no_terminal(question).hint(format!("`{flag}` says yes")));
     }
     agree(question, false)
 }
 
-/// Asks a yes-or-no question of a person who is known to be there.
+/// Asks a yes-or-no question on a terminal that is known to be there.
 ///
 /// # Errors
 /// Ctrl-C.
@@ -33,7 +33,7 @@ pub(crate) fn agree(question: &str, default: bool) -> Result<bool> {
     Ok(answer(Confirm::new(&printable(question)).with_default(default).prompt())?.unwrap_or(false))
 }
 
-/// Asks for one of several answers of a person who is known to be there; Escape is `None`.
+/// Asks for one of several answers on a terminal that is known to be there. Escape is `None`.
 ///
 /// # Errors
 /// Ctrl-C.
@@ -45,10 +45,10 @@ pub(crate) fn choose(question: &str, answers: &[&str]) -> Result<Option<usize>> 
 /// Asks for a secret, without showing it.
 ///
 /// # Errors
-/// Nobody can be asked, nothing was typed, or Ctrl-C.
+/// There is no terminal, nothing was typed, or Ctrl-C.
 pub(crate) fn secret(question: &str) -> Result<Secret> {
     if !interactive() {
-        return Err(nobody(question));
+        return Err(no_terminal(question));
     }
     let prompt = Password::new(question)
         .without_confirmation()
@@ -57,8 +57,8 @@ pub(crate) fn secret(question: &str) -> Result<Secret> {
     answer(prompt)?.map(Secret::new).ok_or_else(stopped)
 }
 
-fn nobody(question: &str) -> Error {
-    Error::of(ErrorKind::Usage, format!("{} Nobody can be asked without a terminal", printable(question)))
+fn no_terminal(question: &str) -> Error {
+    Error::of(ErrorKind::Usage, format!("{} This cannot be asked without a terminal", printable(question)))
 }
 
 fn stopped() -> Error {

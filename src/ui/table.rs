@@ -7,16 +7,16 @@ use codex_pool_core::usage::{FIVE_HOURS, Usage, WEEK, Window, longest, of_length
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 
 use super::{block, colour, printable, wrapped};
-use crate::view::{AccountView, SeatView, problem};
+use crate::view::{AccountView, HomeView, State, problem};
 
-/// What of an account is shown. A narrow terminal gets less.
+/// What is shown of an account. A narrow terminal gets less.
 #[derive(Clone, Copy)]
 struct Layout {
     email: bool,
     bars: bool,
     /// When windows reset, plan, sessions, age of the data.
     details: bool,
-    /// States by a word of at most nine letters, so that no column breaks words.
+    /// States in a word of at most nine letters, so that no column breaks words.
     brief: bool,
 }
 
@@ -29,7 +29,7 @@ const LAYOUTS: [Layout; 5] = [
     Layout { email: false, bars: false, details: false, brief: true },
 ];
 
-/// The table of `list`.
+/// Prints the table of `list`.
 pub(crate) fn accounts(views: &[AccountView], now: i64, verbose: bool) {
     if views.is_empty() {
         block("The pool has no accounts yet. `codex-pool add` logs in to one.");
@@ -62,8 +62,8 @@ pub(crate) fn accounts(views: &[AccountView], now: i64, verbose: bool) {
     block("● live   ◆ pinned   → next");
 }
 
-/// Who sits where, a line for each home that somebody is in.
-pub(crate) fn homes(homes: &[SeatView]) {
+/// Prints the homes in use, a line for each.
+pub(crate) fn homes(homes: &[HomeView]) {
     for home in homes {
         block(&wrapped(&printable(&home.line()), width().saturating_sub(2)).join("\n  "));
     }
@@ -99,18 +99,18 @@ fn accounts_in(layout: Layout, views: &[AccountView], now: i64) -> Table {
     table
 }
 
-/// The week, or what a plan has in its place (a month, say).
+/// Returns the week, or what a plan has instead, such as a month.
 pub(super) fn long_window(usage: &Usage) -> Option<&Window> {
     of_length(&usage.windows, WEEK)
         .or_else(|| longest(&usage.windows).filter(|w| w.window_seconds != FIVE_HOURS))
 }
 
-/// A table without the spaces at the end of its lines.
+/// Returns the table without spaces at the ends of its lines.
 fn trimmed(table: &Table) -> String {
     table.trim_fmt()
 }
 
-/// The table of `why`.
+/// Prints the table of `why`.
 pub(crate) fn ranking(views: &[AccountView]) {
     if views.is_empty() {
         block("The pool has no accounts yet. `codex-pool add` logs in to one.");
@@ -124,7 +124,7 @@ pub(crate) fn ranking(views: &[AccountView]) {
             Some(n) => format!("{n:.0} %"),
             None => "-".to_owned(),
         };
-        // Per hour: the share of the longest window that should be used up to lose nothing.
+        // Percent per hour: the share of the longest window that must be used so that nothing is lost.
         let urgency = if view.ranked.urgency > 0.0 {
             format!("{:.2} %/h", view.ranked.urgency * 360_000.0)
         } else {
@@ -157,7 +157,7 @@ fn new_table() -> Table {
     table
 }
 
-/// Columns of the terminal; a pipe is as wide as needed.
+/// Returns the columns of the terminal. A pipe is as wide as needed.
 pub(super) fn width() -> usize {
     if !std::io::stdout().is_terminal() {
         return usize::MAX;
@@ -178,16 +178,16 @@ fn account_cell(view: &AccountView, email: bool) -> Cell {
 
 fn state_cell(view: &AccountView, brief: bool) -> Cell {
     let colour = match view.state {
-        "ready" => Color::Green,
-        "unknown" | "disabled" | "expired" => Color::Yellow,
-        _ => Color::Red,
+        State::Ready => Color::Green,
+        State::Unknown | State::Disabled | State::Expired => Color::Yellow,
+        State::Exhausted | State::ReauthRequired | State::WorkspaceRemoved => Color::Red,
     };
-    let word = match view.state {
-        "reauth_required" if brief => "login".to_owned(),
-        "workspace_removed" if brief => "removed".to_owned(),
-        state => state.replace('_', " "),
+    let words = match view.state {
+        State::ReauthRequired if brief => "login".to_owned(),
+        State::WorkspaceRemoved if brief => "removed".to_owned(),
+        state => state.words(),
     };
-    Cell::new(word).fg(colour)
+    Cell::new(words).fg(colour)
 }
 
 fn window_cell(window: Option<&Window>, now: i64, layout: Layout) -> Cell {
@@ -210,7 +210,7 @@ fn window_cell(window: Option<&Window>, now: i64, layout: Layout) -> Cell {
     Cell::new(text).fg(colour)
 }
 
-/// `70 % (1h 3m)`: what is left, and when it resets.
+/// Returns `70 % (1h 3m)`: what is left, and when it resets.
 fn text_of(window: &Window, now: i64) -> String {
     let left = window.left_percent(now);
     match window.resets_at.filter(|at| *at > now) {
@@ -219,7 +219,7 @@ fn text_of(window: &Window, now: i64) -> String {
     }
 }
 
-/// A bar of `cells` characters for a percentage.
+/// Returns a bar of `cells` characters for a percentage.
 pub(crate) fn bar(percent: f64, cells: usize) -> String {
     let eighths = (percent.clamp(0.0, 100.0) / 100.0 * cells as f64 * 8.0).round() as usize;
     let part = ['░', '▏', '▎', '▍', '▌', '▋', '▊', '▉'][eighths % 8];

@@ -1,6 +1,6 @@
-//! Breaking text into lines.
+//! Breaks text into lines.
 
-/// Text in lines of at most `room` characters, broken between words; a longer word has a line of its own.
+/// Returns the text in lines of at most `room` characters, broken between words. A longer word has a line of its own.
 pub(crate) fn wrapped(text: &str, room: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {

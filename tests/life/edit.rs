@@ -133,7 +133,7 @@ fn rm_removes_nothing_on_no_ctrl_c_or_no_answer() {
     let mut terminal = asked(&world, &["rm", "bob"]);
     terminal.signal(Signal::SIGKILL);
     terminal.wait(SOON);
-    complains(&world.pool(&["rm", "bob"]).run().expect(2), "Nobody can be asked without a terminal");
+    complains(&world.pool(&["rm", "bob"]).run().expect(2), "This cannot be asked without a terminal");
     assert_eq!(world.possessions(), before);
     let mut terminal = asked(&world, &["rm", "bob"]);
     terminal.send("y\r");

@@ -179,7 +179,7 @@ fn export_writes_a_private_file_or_a_pipe_and_nothing_else() {
     }
     complains(
         &world.pool(&["export", "bob", "--force", "--out"]).arg(world.root()).run().expect(1),
-        "is no regular file",
+        "is not a regular file",
     );
     assert_eq!(world.live_owner().as_deref(), Some("alice"));
     complains(&world.pool(&["export", "nobody"]).run().expect(3), "no account matches");

@@ -193,7 +193,7 @@ fn ctrl_c_stops_init_between_two_whole_steps() {
     let mut terminal = world.pty(init(&world, "/bin/bash", &[]));
     terminal.wait_for_text("terminals?", SOON);
     terminal.send(CTRL_C);
-    terminal.wait_for_text("`codex-pool init` goes on", SOON);
+    terminal.wait_for_text("`codex-pool init` continues", SOON);
     assert_eq!(terminal.wait(SOON).code(), Some(1));
     assert!(world.shim().exists() && !world.home().join(".bashrc").exists());
 }

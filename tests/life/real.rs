@@ -108,7 +108,7 @@ fn background_server_moves_with_what_is_attached_to_it() {
     let asked = world.pool(&["use", "bob", "--restart-server"]).run().expect(2);
     complains(
         &asked,
-        "will go on as `bob` after a restart of the background server, which interrupts work in flight",
+        "will continue as `bob` after a restart of the background server, which interrupts running work",
     );
     assert_eq!(world.live_owner().as_deref(), Some("alice"));
 
@@ -116,8 +116,8 @@ fn background_server_moves_with_what_is_attached_to_it() {
     world.pool(&["use", "bob", "--force"]).run().ok();
     world.ask(&mut terminal, "alice");
     let output = world.pool(&["use", "bob", "--restart-server", "--force"]).run().ok();
-    complains(&output, "interrupts work in flight");
-    output.says("`bob` is live and pinned").says("what is attached to it goes on as `bob`");
+    complains(&output, "interrupts running work");
+    output.says("`bob` is live and pinned").says("what is attached to it continues as `bob`");
     let attached = |screen: &str| screen.contains("for agents") && !screen.contains("Reconnecting");
     terminal.wait_for("the interface to come back", SOON, attached);
     world.ask(&mut terminal, "bob");

@@ -99,7 +99,7 @@ fn use_asks_and_heeds_what_changed_meanwhile() {
     let mut sessions = vec![session(&world, "alice")];
     let ask = || {
         let terminal = world.pty(world.pool(&["use", "bob"]));
-        terminal.wait_for_text("Switch to `bob` all the same?", SOON);
+        terminal.wait_for_text("Switch to `bob` anyway?", SOON);
         terminal
     };
     let mut terminal = ask();
@@ -167,7 +167,7 @@ fn server_that_cannot_be_restarted_is_reported() {
     world.write_private(&record, &json!({ "pid": server.pid() }).to_string());
     let output =
         world.pool(&["use", "bob", "--restart-server"]).run().expect(1).says("`bob` is live and pinned");
-    complains(&output, "the account is switched, but the background server goes on as before");
+    complains(&output, "the account is switched, but the background server continues as before");
     complains(&output, "exit status: 9");
     drop(server);
     complains(

@@ -97,7 +97,7 @@ fn check_only_tells() {
     let before = programs(&place);
     assert_eq!(
         update(&place, "--check").ok().out,
-        format!("codex-pool {NEW} is there, and you have {HERE}; `codex-pool update` installs it\n")
+        format!("codex-pool {NEW} is available, and you have {HERE}; `codex-pool update` installs it\n")
     );
     for (newest, text) in [(HERE, "is the newest version"), (OLD, "is newer than the newest release, 0.0.9")]
     {
@@ -182,7 +182,7 @@ fn release_that_is_not_as_published_changes_nothing() {
     }
     type Files<'a> = &'a [(&'a str, &'a [u8])];
     let archives: [(Files<'_>, &str); 4] = [
-        (&[("codex-pool", &tool)], "it has not both programs"),
+        (&[("codex-pool", &tool)], "it does not contain both programs"),
         (&[("codex-pool", &releases::tool("9.0.0")), ("codex", &shim)], "says it is `codex-pool 9.0.0`"),
         (&[("codex-pool", &tool), ("codex", &releases::shim("9.0.0"))], "says it is `codex-shim 9.0.0`"),
         (&[("codex-pool", &tool), ("codex", b"\x7fELF for another machine")], "does not run here"),

@@ -6,7 +6,7 @@ use codex_pool_core::time::human_duration;
 use super::Check;
 use super::facts::{Facts, PoolFacts};
 use crate::ui::findings::Grade;
-use crate::view::{self, AccountView};
+use crate::view::{self, AccountView, State};
 
 pub(super) fn checks(facts: &Facts<'_>) -> Vec<Check> {
     const ID: &str = "accounts";
@@ -77,7 +77,7 @@ fn pick(folder: &PoolFacts, now: i64) -> Option<Check> {
     let views = view::of_pool(&main_home.ctx, pool, &folder.processes.ledger, folder.live(), now);
     let explain = |view: &AccountView| format!("{}: {}", view.account.label, view.reason);
     if let Some(pinned) = views.iter().find(|view| view.pinned) {
-        return Some(if pinned.next && pinned.state != "exhausted" {
+        return Some(if pinned.next && pinned.state != State::Exhausted {
             Check::ok(ID, format!("{} is pinned, so launches use it", pinned.account.label))
         } else {
             Check::warn(
@@ -88,7 +88,7 @@ fn pick(folder: &PoolFacts, now: i64) -> Option<Check> {
         });
     }
     Some(match views.iter().find(|view| view.next) {
-        Some(first) if first.state == "exhausted" => {
+        Some(first) if first.state == State::Exhausted => {
             Check::warn(ID, format!("every account is at its limit; {}", explain(first)))
                 .advice("`codex-pool why` shows when each resets; `codex-pool add` adds one more")
         }

@@ -1,5 +1,5 @@
-//! What the checks look at, read once and without changing anything. What cannot be read is an error in its place, so that
-//! the other checks can be made.
+//! What the checks look at, read once and without changing anything. What cannot be read is an error in its place, so
+//! that the other checks can be made.
 
 use std::path::PathBuf;
 

@@ -1,5 +1,5 @@
-//! The pool on disk: whether it exists, is private, readable and complete, is not locked for long, and is free of what a
-//! crash left.
+//! The pool on disk: whether it exists, is private, readable and complete, is not locked for long, and is free of what
+//! a crash left.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -294,8 +294,8 @@ fn unfinished(folder: &PoolFacts, now: i64) -> Vec<Check> {
     checks
 }
 
-/// Checks for what is of no more use: caches that cannot be read, files and homes that a crash left, documents that were
-/// kept long enough.
+/// Checks for what is of no more use: caches that cannot be read, files and homes that a crash left, documents that
+/// were kept long enough.
 fn leftovers(folder: &PoolFacts, now: i64) -> Check {
     const ID: &str = "leftovers";
     let paths = &folder.paths;

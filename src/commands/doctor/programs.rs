@@ -1,5 +1,5 @@
-//! The programs: the shim and its place on PATH, `codex-pool` as the shim finds it, and the real Codex with the known traps
-//! of its version.
+//! The programs: the shim and its place on PATH, `codex-pool` as the shim finds it, and the real Codex with the known
+//! traps of its version.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! The shell's part of `init`: the env files, and the line in the start file that reads them.
+//! The part of `init` for the shell: the env files, and the line in the start file that reads them.
 
 use std::path::Path;
 
@@ -6,13 +6,13 @@ use codex_pool_core::codex::find::all_on_path;
 use codex_pool_core::files::{self, Durability};
 use codex_pool_core::{Error, Result};
 
-use super::Ask;
+use super::Answers;
 use crate::context::Context;
-use crate::shell_env::{self, EnvFiles, Home, StartLine};
+use crate::shell_env::{self, EnvFiles, StartLine, UserHome};
 use crate::ui;
 
-/// Writes the env files and sees to it that new shells read them.
-pub(super) fn put_on_path(ctx: &Context, ask: Ask) -> Result<()> {
+/// Writes the env files, and lets new shells read them.
+pub(super) fn put_on_path(ctx: &Context, ask: Answers) -> Result<()> {
     let (root, bin) = (ctx.paths.root(), ctx.paths.bin());
     let Some(EnvFiles { sh, fish }) = shell_env::env_files(&bin) else {
         ui::warn(&format!(
@@ -34,7 +34,7 @@ pub(super) fn put_on_path(ctx: &Context, ask: Ask) -> Result<()> {
         return Ok(());
     }
     let Some(home) = ctx.env.home() else { return Ok(()) };
-    let user = Home {
+    let user = UserHome {
         home,
         shell: ctx.env.get("SHELL").map_or(Path::new(""), Path::new),
         zdotdir: ctx.env.get("ZDOTDIR").map(Path::new),
@@ -43,7 +43,7 @@ pub(super) fn put_on_path(ctx: &Context, ask: Ask) -> Result<()> {
     start_files(ctx, ask, &shell_env::start_lines(&user, root))
 }
 
-fn start_files(ctx: &Context, ask: Ask, lines: &[StartLine]) -> Result<()> {
+fn start_files(ctx: &Context, ask: Answers, lines: &[StartLine]) -> Result<()> {
     let Some(line) = lines.first().map(|start| &start.line) else { return Ok(()) };
     let missing: Vec<&StartLine> =
         lines.iter().filter(|start| !shell_env::has_line(start).unwrap_or(false)).collect();
@@ -52,9 +52,9 @@ fn start_files(ctx: &Context, ask: Ask, lines: &[StartLine]) -> Result<()> {
     if !missing.is_empty() {
         let question = format!("Add a line to {files}, so that `codex` is the shim in new terminals?");
         let skipped = format!("adding a line to {files}");
-        // As install.sh: whoever keeps start files elsewhere says so.
-        let hands_off = ctx.env.text("NO_MODIFY_PATH") == Some("1");
-        if hands_off || !ask.whether(&question, true, &skipped)? {
+        // As in install.sh, for start files that the user manages elsewhere.
+        let no_modify = ctx.env.text("NO_MODIFY_PATH") == Some("1");
+        if no_modify || !ask.whether(&question, true, &skipped)? {
             ui::line(&format!("`codex` is not the shim yet. Put this line at the end of {files}:\n  {line}"));
             return Ok(());
         }

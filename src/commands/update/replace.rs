@@ -1,5 +1,6 @@
-//! Replacing programs, all or none: new ones are written beside the old, have to answer as they should, and then take
-//! their places by rename. Callers hold the pool's lock, so fixed names are safe, and what a crash left is written over.
+//! Replacing programs, all or none: new ones are written beside the old ones, must say their version, and are then
+//! renamed into their places. The caller holds the pool's lock, so the names are fixed, and what a crash left is
+//! overwritten.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -20,7 +21,7 @@ pub(super) struct Part<'a> {
     pub(super) file: &'a Path,
     /// The new program
     pub(super) bytes: &'a [u8],
-    /// How it is asked for its version
+    /// How it says its version
     pub(super) answers: Answers,
 }
 
@@ -29,18 +30,18 @@ pub(super) struct Part<'a> {
 pub(super) enum Answers {
     /// `codex-pool --version`
     Tool,
-    /// The shim, asked by a variable: its arguments are Codex's
+    /// The shim, by a variable, since its arguments are Codex's
     Shim,
 }
 
-/// Replaces all parts, then calls `seal`; if anything fails, `seal` included, everything is as it was.
+/// Replaces all parts, then calls `last`. If any of it fails, everything is as it was.
 ///
 /// # Errors
-/// Says what failed.
-pub(super) fn all(parts: &[Part<'_>], version: &str, seal: impl FnOnce() -> Result<()>) -> Result<()> {
-    let result = prepare(parts, version).and_then(|()| swap(parts, seal));
+/// Something failed.
+pub(super) fn all(parts: &[Part<'_>], version: &str, last: impl FnOnce() -> Result<()>) -> Result<()> {
+    let result = prepare(parts, version).and_then(|()| swap(parts, last));
     for part in parts {
-        // What is left of it is only in the way.
+        // A failure leaves a file of no use.
         let _ = remove_file(&beside(part.file, "new"));
     }
     result
@@ -50,11 +51,11 @@ fn prepare(parts: &[Part<'_>], version: &str) -> Result<()> {
     parts.iter().try_for_each(|part| {
         let new = beside(part.file, "new");
         write(&new, part.bytes).map_err(|e| Error::io("write", &new, &e))?;
-        ask(&new, part.answers, version)
+        require_version(&new, part.answers, version)
     })
 }
 
-fn swap(parts: &[Part<'_>], seal: impl FnOnce() -> Result<()>) -> Result<()> {
+fn swap(parts: &[Part<'_>], last: impl FnOnce() -> Result<()>) -> Result<()> {
     let mut begun = Vec::new();
     let swapped = parts.iter().try_for_each(|part| {
         keep(part.file).map_err(|e| Error::io("keep a copy of", part.file, &e))?;
@@ -62,9 +63,9 @@ fn swap(parts: &[Part<'_>], seal: impl FnOnce() -> Result<()>) -> Result<()> {
         fs::rename(beside(part.file, "new"), part.file).map_err(|e| Error::io("replace", part.file, &e))?;
         part.file.parent().map_or(Ok(()), sync_dir).map_err(|e| Error::io("sync", part.file, &e))
     });
-    let Err(error) = swapped.and_then(|()| seal()) else {
+    let Err(error) = swapped.and_then(|()| last()) else {
         for file in begun {
-            // Only in the way from now on.
+            // It is of no more use.
             let _ = remove_file(&beside(file, "old"));
         }
         return Ok(());
@@ -78,18 +79,18 @@ fn swap(parts: &[Part<'_>], seal: impl FnOnce() -> Result<()>) -> Result<()> {
     Err(Error::new(format!("{}; everything is as it was", error.message)))
 }
 
-/// The old program returns to its place; where there was none, there is none again.
+/// Puts the old program back. Where there was none, there is none again.
 fn put_back(file: &Path) -> io::Result<()> {
     let old = beside(file, "old");
     match fs::rename(&old, file) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => remove_file(file),
-        // A rename between two names of one file does nothing, and leaves both.
+        // A rename between two links of one file does nothing, and leaves both.
         Ok(()) => remove_file(&old),
         failed => failed,
     }
 }
 
-/// Keeps the present program under another name: the same file, where the file system can do that.
+/// Keeps the old program under another name, by a hard link where the file system can.
 fn keep(file: &Path) -> io::Result<()> {
     let old = beside(file, "old");
     remove_file(&old)?;
@@ -107,8 +108,9 @@ fn write(file: &Path, bytes: &[u8]) -> io::Result<()> {
     new.sync_all()
 }
 
-/// Runs a new program with an empty environment: whatever it is, it must not find a Codex to start.
-fn ask(program: &Path, answers: Answers, version: &str) -> Result<()> {
+/// Requires that a new program says this version. It runs with an empty environment, so that it finds no Codex to
+/// start.
+fn require_version(program: &Path, answers: Answers, version: &str) -> Result<()> {
     let mut command = Command::new(program);
     command.env_clear();
     let expected = match answers {
@@ -148,7 +150,7 @@ mod tests {
         old: &[&str],
         tool: &[u8],
         shim: &[u8],
-        seal: impl FnOnce(&Path) -> Result<()>,
+        last: impl FnOnce(&Path) -> Result<()>,
     ) -> (Result<()>, Vec<(String, Vec<u8>)>) {
         let dir = tempfile::tempdir().unwrap();
         for name in old {
@@ -159,7 +161,7 @@ mod tests {
             Part { file: &a, bytes: tool, answers: Answers::Tool },
             Part { file: &b, bytes: shim, answers: Answers::Shim },
         ];
-        let result = all(&parts, "1.2.3", || seal(dir.path()));
+        let result = all(&parts, "1.2.3", || last(dir.path()));
         let files = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
         let mut left: Vec<_> = files
             .map(|f| (f.file_name().unwrap().to_string_lossy().into_owned(), fs::read(&f).unwrap()))

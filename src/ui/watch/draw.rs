@@ -1,4 +1,4 @@
-//! One picture of the live view, for any size of terminal. Pure: from what is to be shown to a frame.
+//! Draws a frame of the live view, for any size of terminal. Pure: from a snapshot to a frame.
 
 use codex_pool_core::time::human_duration;
 use codex_pool_core::usage::{FIVE_HOURS, Usage, WEEK, Window, of_length};
@@ -8,26 +8,26 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Row, Table, TableState, Wrap};
 
-use super::Look;
+use super::Snapshot;
 use crate::ui::printable;
 use crate::ui::table::{age, bar, long_window, marks};
-use crate::view::{AccountView, problem};
+use crate::view::{AccountView, State, problem};
 
-/// From this width on there is room for emails, plans, sessions and the age of the data.
+/// From this width on there is room for emails, plans, sessions and ages.
 const WIDE: u16 = 108;
 /// Below this width an account takes two lines.
 const NARROW: u16 = 72;
 const KEYS: [&str; 3] =
     ["↑↓ select   u use   b best   r refresh   q quit", "↑↓  u use  b best  r refresh  q quit", "q quit"];
-/// A message may take this many lines.
+/// A message has at most this many lines.
 const MESSAGE_LINES: u16 = 3;
 
-/// Draws everything. `selected` is an index of the accounts.
-pub(super) fn screen(frame: &mut Frame<'_>, look: &Look, selected: Option<usize>, colour: bool) {
+/// Draws the view. `selected`: the index of an account.
+pub(super) fn screen(frame: &mut Frame<'_>, snapshot: &Snapshot, selected: Option<usize>, colour: bool) {
     let paint = Paint(colour);
     let area = frame.area();
-    let foot = foot(look, area.width, paint);
-    // Words do not fill lines wholly, so a long message gets one more.
+    let foot = foot(snapshot, area.width, paint);
+    // Lines are not filled to their ends, so a long message gets one more.
     let lines = match foot.width().div_ceil(usize::from(area.width.max(1))) {
         0 | 1 => 1,
         _ if area.height < 8 => 1,
@@ -42,21 +42,21 @@ pub(super) fn screen(frame: &mut Frame<'_>, look: &Look, selected: Option<usize>
     ])
     .areas(area);
     frame.render_widget(Paragraph::new(foot).wrap(Wrap { trim: true }), bottom);
-    frame.render_widget(title_line(look, paint), title);
-    if look.views.is_empty() {
+    frame.render_widget(title_line(snapshot, paint), title);
+    if snapshot.views.is_empty() {
         let text = "The pool has no accounts yet. `codex-pool add` logs in to one.";
         frame.render_widget(Paragraph::new(text).wrap(Wrap { trim: true }), body);
     } else {
-        accounts(frame, body, look, selected, paint);
+        accounts(frame, body, snapshot, selected, paint);
     }
-    if let Some(view) = selected.and_then(|at| look.views.get(at)) {
+    if let Some(view) = selected.and_then(|at| snapshot.views.get(at)) {
         frame.render_widget(Paragraph::new(about(view, paint)).wrap(Wrap { trim: true }), detail);
     }
 }
 
-/// The last thing worth saying, else the keys.
-fn foot(look: &Look, width: u16, paint: Paint) -> Line<'static> {
-    let text = match &look.message {
+/// Returns the last message, or the keys.
+fn foot(snapshot: &Snapshot, width: u16, paint: Paint) -> Line<'static> {
+    let text = match &snapshot.message {
         Some(message) => Span::styled(printable(message), paint.style(Color::Cyan)),
         None => {
             let fits = KEYS.iter().find(|keys| Span::raw(**keys).width() <= usize::from(width));
@@ -83,47 +83,49 @@ impl Paint {
         })
     }
 
-    fn state(self, state: &str) -> Style {
+    fn state(self, state: State) -> Style {
         self.style(match state {
-            "ready" => Color::Green,
-            "unknown" | "disabled" | "expired" => Color::Yellow,
-            _ => Color::Red,
+            State::Ready => Color::Green,
+            State::Unknown | State::Disabled | State::Expired => Color::Yellow,
+            State::Exhausted | State::ReauthRequired | State::WorkspaceRemoved => Color::Red,
         })
     }
 }
 
-fn title_line(look: &Look, paint: Paint) -> Line<'static> {
-    let sessions: usize = look.views.iter().map(|v| v.sessions).sum();
+fn title_line(snapshot: &Snapshot, paint: Paint) -> Line<'static> {
+    let sessions: usize = snapshot.views.iter().map(|v| v.sessions).sum();
     let mut parts = Vec::new();
     if sessions > 0 {
         parts.push(format!("{sessions} session{}", if sessions == 1 { "" } else { "s" }));
     }
-    match look.next_poll {
-        _ if look.busy => parts.push("asking…".to_owned()),
-        Some(at) if at > look.now => parts.push(format!("next poll in {}", human_duration(at - look.now))),
+    match snapshot.next_poll {
+        _ if snapshot.busy => parts.push("fetching…".to_owned()),
+        Some(at) if at > snapshot.now => {
+            parts.push(format!("next poll in {}", human_duration(at - snapshot.now)))
+        }
         _ => {}
     }
     let name = Span::styled("codex-pool", paint.style(Color::Cyan).add_modifier(Modifier::BOLD));
     Line::from(vec![name, Span::raw("  "), Span::raw(parts.join(" · "))])
 }
 
-fn accounts(frame: &mut Frame<'_>, area: Rect, look: &Look, selected: Option<usize>, paint: Paint) {
+fn accounts(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, selected: Option<usize>, paint: Paint) {
     let width = area.width;
     let longest = |text: fn(&AccountView) -> String| {
-        let widths = look.views.iter().map(|v| Span::raw(text(v)).width());
+        let widths = snapshot.views.iter().map(|v| Span::raw(text(v)).width());
         u16::try_from(widths.max().unwrap_or(0)).unwrap_or(u16::MAX)
     };
-    let now = look.now;
+    let now = snapshot.now;
     let header = Style::new().add_modifier(Modifier::DIM);
     let table = if width >= WIDE {
         let name = longest(full_name).min(width - 84).max(7);
-        let rows = look.views.iter().map(|v| {
+        let rows = snapshot.views.iter().map(|v| {
             Row::new([
                 Line::raw(marks(v)),
                 Line::styled(full_name(v), bold_if_next(v)),
                 Line::raw(v.account.plan.as_deref().map_or_else(|| "-".to_owned(), printable)),
-                Line::styled(word(v), paint.state(v.state)),
-                window(short(v), 8, now, paint),
+                Line::styled(v.state.words(), paint.state(v.state)),
+                window(five_hours(v), 8, now, paint),
                 window(v.usage.as_ref().and_then(long_window), 8, now, paint),
                 Line::raw(if v.sessions == 0 { "-".to_owned() } else { v.sessions.to_string() }),
                 Line::raw(age(v.usage.as_ref(), now)),
@@ -134,12 +136,12 @@ fn accounts(frame: &mut Frame<'_>, area: Rect, look: &Look, selected: Option<usi
         Table::new(rows, columns).header(Row::new(titles).style(header))
     } else if width >= NARROW {
         let name = longest(label).clamp(7, width - 64);
-        let rows = look.views.iter().map(|v| {
+        let rows = snapshot.views.iter().map(|v| {
             Row::new([
                 Line::raw(marks(v)),
                 Line::styled(label(v), bold_if_next(v)),
-                Line::styled(word(v), paint.state(v.state)),
-                window(short(v), 5, now, paint),
+                Line::styled(v.state.words(), paint.state(v.state)),
+                window(five_hours(v), 5, now, paint),
                 window(v.usage.as_ref().and_then(long_window), 5, now, paint),
             ])
         });
@@ -147,7 +149,7 @@ fn accounts(frame: &mut Frame<'_>, area: Rect, look: &Look, selected: Option<usi
         Table::new(rows, columns)
             .header(Row::new(["", "account", "state", "5h left", "week left"]).style(header))
     } else {
-        let rows = look.views.iter().map(|v| Row::new([two_lines(v, now, paint)]).height(2));
+        let rows = snapshot.views.iter().map(|v| Row::new([two_lines(v, now, paint)]).height(2));
         Table::new(rows, [Constraint::Fill(1)])
     };
     let table = table.row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
@@ -155,10 +157,10 @@ fn accounts(frame: &mut Frame<'_>, area: Rect, look: &Look, selected: Option<usi
     frame.render_stateful_widget(table, area, &mut state);
 }
 
-/// An account where there is little room: its name and state, then its windows.
+/// Returns an account in two lines: its name and state, then its windows.
 fn two_lines(view: &AccountView, now: i64, paint: Paint) -> ratatui::text::Text<'static> {
     let mut windows = vec![Span::raw(" ")];
-    for (name, found) in [("5h", short(view)), ("wk", view.usage.as_ref().and_then(long_window))] {
+    for (name, found) in [("5h", five_hours(view)), ("wk", view.usage.as_ref().and_then(long_window))] {
         let named = found.filter(|w| !usual(w)).map(Window::name);
         let cells = if named.is_some() { 0 } else { 3 };
         let shown = window(found, cells, now, paint);
@@ -169,13 +171,13 @@ fn two_lines(view: &AccountView, now: i64, paint: Paint) -> ratatui::text::Text<
         Span::raw(format!("{} ", marks(view))),
         Span::styled(label(view), bold_if_next(view)),
         Span::raw("  "),
-        Span::styled(word(view), paint.state(view.state)),
+        Span::styled(view.state.words(), paint.state(view.state)),
     ]);
     ratatui::text::Text::from(vec![first, Line::from(windows)])
 }
 
-/// A bar of `cells` (0: none), what is left, and when it resets. A length other than the usual ones is
-/// named in place of the bar.
+/// Returns a bar of `cells` (0: none), what is left, and when it resets. A window of an unusual length has its name
+/// instead of the bar.
 fn window(window: Option<&Window>, cells: usize, now: i64, paint: Paint) -> Line<'static> {
     let Some(window) = window else { return Line::raw("-") };
     let left = window.left_percent(now);
@@ -188,12 +190,12 @@ fn window(window: Option<&Window>, cells: usize, now: i64, paint: Paint) -> Line
     Line::styled(format!("{lead}{left:>3.0}% {}", reset.unwrap_or_default()), paint.left(left))
 }
 
-/// Whether it is one of the lengths that the titles name.
+/// Returns whether the titles name windows of this length.
 fn usual(window: &Window) -> bool {
     matches!(window.window_seconds, FIVE_HOURS | WEEK)
 }
 
-fn short(view: &AccountView) -> Option<&Window> {
+fn five_hours(view: &AccountView) -> Option<&Window> {
     view.usage.as_ref().and_then(|usage: &Usage| of_length(&usage.windows, FIVE_HOURS))
 }
 
@@ -205,25 +207,21 @@ fn label(view: &AccountView) -> String {
     printable(&view.account.label)
 }
 
-fn word(view: &AccountView) -> String {
-    view.state.replace('_', " ")
-}
-
 fn bold_if_next(view: &AccountView) -> Style {
     if view.rank == Some(1) { Style::new().add_modifier(Modifier::BOLD) } else { Style::new() }
 }
 
-/// More about the selected account.
+/// Returns details of the selected account.
 fn about(view: &AccountView, paint: Paint) -> Vec<Line<'static>> {
     let mut name = full_name(view);
     if let Some(plan) = &view.account.plan {
         name = format!("{name}, {}", printable(plan));
     }
-    let place = match view.rank {
+    let rank = match view.rank {
         Some(rank) => format!("{rank}. {}", printable(&view.reason)),
         None => printable(&view.reason),
     };
-    let mut lines = vec![Line::raw(name), Line::raw(place)];
+    let mut lines = vec![Line::raw(name), Line::raw(rank)];
     if let Some(problem) = problem(view) {
         lines.push(Line::styled(printable(&problem), paint.style(Color::Yellow)));
     }

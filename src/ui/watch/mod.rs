@@ -1,5 +1,5 @@
-//! The live view: the terminal's life, the keys and the loop. What is shown and what keys do comes from
-//! a [`Source`]; nothing here knows the pool.
+//! The live view: the terminal, the keys and the loop. What is shown, and what the keys do, comes from a [`Source`].
+//! Nothing here knows the pool.
 
 mod draw;
 
@@ -19,30 +19,30 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::view::AccountView;
 
-/// How often what is shown is looked at anew: times to reset count down.
+/// How often the view is drawn anew: times to reset count down.
 const TICK: Duration = Duration::from_secs(1);
-/// How long a key, a signal or news may have to wait.
+/// How long a key, a signal or news may wait.
 const PATIENCE: Duration = Duration::from_millis(150);
 
 /// What is shown.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Look {
-    /// The accounts in rank order.
+pub(crate) struct Snapshot {
+    /// The accounts, in the order of the ranking.
     pub(crate) views: Vec<AccountView>,
     /// Unix seconds.
     pub(crate) now: i64,
-    /// When the service is asked next, Unix seconds.
+    /// When usage is fetched next, Unix seconds.
     pub(crate) next_poll: Option<i64>,
-    /// Something is under way.
+    /// Whether a request is under way.
     pub(crate) busy: bool,
-    /// The last thing worth saying.
+    /// The last message.
     pub(crate) message: Option<String>,
 }
 
 /// What a key asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Order {
-    /// Ask for usage now.
+pub(crate) enum Request {
+    /// Fetch usage now.
     Refresh,
     /// Make this account live, and pin it.
     Use(AccountId),
@@ -50,21 +50,21 @@ pub(crate) enum Order {
     Best,
 }
 
-/// Where the view's content comes from and its orders go.
+/// Where the content of the view comes from, and its requests go.
 pub(crate) trait Source {
-    /// Everything as it is now.
-    fn look(&mut self) -> Look;
-    /// Whether there is news that should not wait for the next look.
-    fn news(&mut self) -> bool;
-    /// Begins what a key asks for; its end is news.
-    fn order(&mut self, order: Order);
+    /// Returns everything as it is now.
+    fn snapshot(&mut self) -> Snapshot;
+    /// Returns whether there is news that should not wait for the next snapshot.
+    fn has_news(&mut self) -> bool;
+    /// Begins what a key asks for. Its end is news.
+    fn request(&mut self, request: Request);
 }
 
-/// Runs the view until the user quits, or a signal (its number) says so. The terminal is as before
-/// then, and after a panic, too.
+/// Runs the view until the user quits (`None`) or a signal comes (its number). Afterwards, and after a panic, the
+/// terminal is as before.
 ///
 /// # Errors
-/// If the terminal cannot be used.
+/// The terminal cannot be used.
 pub(crate) fn run(source: &mut dyn Source) -> io::Result<Option<i32>> {
     let signal = Arc::new(AtomicUsize::new(0));
     for number in [SIGINT, SIGTERM, SIGHUP] {
@@ -73,57 +73,56 @@ pub(crate) fn run(source: &mut dyn Source) -> io::Result<Option<i32>> {
     }
     end_with_the_terminal();
     let mut terminal = ratatui::try_init()?;
-    let end = rounds(&mut terminal, source, &signal);
+    let end = draw_and_react(&mut terminal, source, &signal);
     ratatui::restore();
     end
 }
 
-/// How long a request that is under way when the terminal goes may take to store its answer: longer than
-/// any request.
-const LAST_WORDS: Duration = Duration::from_secs(20);
+/// How long a request may take to store its answer after the terminal is gone. Longer than any request.
+const LAST_REQUEST: Duration = Duration::from_secs(20);
 
-/// A terminal that is gone reads as empty for ever, and the wait for a key never comes back from that:
-/// somebody else must look. Without a terminal there is nothing to restore, and nobody to tell.
+/// Ends the process when the terminal is gone. The wait for a key does not notice that, since such a terminal reads as
+/// empty for ever, so a thread does. Then there is nothing to restore.
 fn end_with_the_terminal() {
-    let looks = thread::Builder::new().spawn(|| {
+    let started = thread::Builder::new().spawn(|| {
         let stdin = io::stdin();
-        // Nothing is asked for but what cannot be left out: hang-up and error.
+        // Hang-up and error are always reported.
         let mut ends = [PollFd::new(stdin.as_fd(), PollFlags::empty())];
         while poll(&mut ends, PollTimeout::NONE) == Err(Errno::EINTR) {}
-        thread::sleep(LAST_WORDS);
+        thread::sleep(LAST_REQUEST);
         let _ = signal_hook::low_level::emulate_default_handler(SIGHUP);
     });
-    // The system gives no thread: then a signal or a key ends the view.
-    drop(looks);
+    // Without a thread, a signal or a key ends the view.
+    drop(started);
 }
 
-fn rounds(
+fn draw_and_react(
     terminal: &mut DefaultTerminal,
     source: &mut dyn Source,
     signal: &AtomicUsize,
 ) -> io::Result<Option<i32>> {
     let mut selected: Option<AccountId> = None;
     loop {
-        let look = source.look();
-        let at = position(&look, selected.as_ref());
-        selected = at.map(|at| look.views[at].account.id.clone());
-        terminal.draw(|frame| draw::screen(frame, &look, at, super::colour(&io::stdout())))?;
+        let snapshot = source.snapshot();
+        let at = position(&snapshot, selected.as_ref());
+        selected = at.map(|at| snapshot.views[at].account.id.clone());
+        terminal.draw(|frame| draw::screen(frame, &snapshot, at, super::colour(&io::stdout())))?;
         let shown = Instant::now();
         loop {
             if let Ok(number @ 1..) = i32::try_from(signal.load(Ordering::Relaxed)) {
                 return Ok(Some(number));
             }
-            if shown.elapsed() >= TICK || source.news() {
+            if shown.elapsed() >= TICK || source.has_news() {
                 break;
             }
             if !event::poll(PATIENCE)? {
                 continue;
             }
             match event::read()? {
-                Event::Key(key) if key.kind != KeyEventKind::Release => match act(key, &look, at) {
-                    Some(Act::Quit) => return Ok(None),
-                    Some(Act::Select(to)) => selected = Some(look.views[to].account.id.clone()),
-                    Some(Act::Order(order)) => source.order(order),
+                Event::Key(key) if key.kind != KeyEventKind::Release => match action(key, &snapshot, at) {
+                    Some(Action::Quit) => return Ok(None),
+                    Some(Action::Select(to)) => selected = Some(snapshot.views[to].account.id.clone()),
+                    Some(Action::Request(request)) => source.request(request),
                     None => continue,
                 },
                 Event::Resize(..) => {}
@@ -134,34 +133,35 @@ fn rounds(
     }
 }
 
-/// Where the selected account is now; the first if it is gone.
-fn position(look: &Look, selected: Option<&AccountId>) -> Option<usize> {
-    let found = look.views.iter().position(|v| Some(&v.account.id) == selected);
-    found.or_else(|| (!look.views.is_empty()).then_some(0))
+/// Returns where the selected account is now, or the first one if it is gone.
+fn position(snapshot: &Snapshot, selected: Option<&AccountId>) -> Option<usize> {
+    let found = snapshot.views.iter().position(|v| Some(&v.account.id) == selected);
+    found.or_else(|| (!snapshot.views.is_empty()).then_some(0))
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Act {
+enum Action {
     Quit,
     Select(usize),
-    Order(Order),
+    Request(Request),
 }
 
-fn act(key: KeyEvent, look: &Look, at: Option<usize>) -> Option<Act> {
-    let last = look.views.len().checked_sub(1);
-    let step = |to: usize| last.map(|last| Act::Select(to.min(last)));
+/// Returns what a key means.
+fn action(key: KeyEvent, snapshot: &Snapshot, at: Option<usize>) -> Option<Action> {
+    let last = snapshot.views.len().checked_sub(1);
+    let step = |to: usize| last.map(|last| Action::Select(to.min(last)));
     let selected = at.unwrap_or(0);
     match key.code {
-        KeyCode::Char('c' | 'd') if key.modifiers.contains(KeyModifiers::CONTROL) => Some(Act::Quit),
-        KeyCode::Char('q') | KeyCode::Esc => Some(Act::Quit),
+        KeyCode::Char('c' | 'd') if key.modifiers.contains(KeyModifiers::CONTROL) => Some(Action::Quit),
+        KeyCode::Char('q') | KeyCode::Esc => Some(Action::Quit),
         KeyCode::Up | KeyCode::Char('k') => step(selected.saturating_sub(1)),
         KeyCode::Down | KeyCode::Char('j') => step(selected.saturating_add(1)),
         KeyCode::Home => step(0),
         KeyCode::End => step(usize::MAX),
-        KeyCode::Char('r') => Some(Act::Order(Order::Refresh)),
-        KeyCode::Char('b') => Some(Act::Order(Order::Best)),
+        KeyCode::Char('r') => Some(Action::Request(Request::Refresh)),
+        KeyCode::Char('b') => Some(Action::Request(Request::Best)),
         KeyCode::Char('u') | KeyCode::Enter => {
-            Some(Act::Order(Order::Use(look.views.get(selected)?.account.id.clone())))
+            Some(Action::Request(Request::Use(snapshot.views.get(selected)?.account.id.clone())))
         }
         _ => None,
     }
