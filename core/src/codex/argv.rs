@@ -79,6 +79,10 @@ pub struct Invocation<'a> {
     pub profile: Option<&'a str>,
     /// The last `-C`/`--cd`, as typed (relative to the working directory)
     pub cd: Option<&'a OsStr>,
+    /// All `--add-dir`, as typed: folders that the tools of the session may change, too
+    pub added_dirs: Vec<&'a OsStr>,
+    /// The last `-s`/`--sandbox`
+    pub sandbox: Option<&'a str>,
     /// Whether `--no-daemon` is given
     pub no_daemon: bool,
     /// Whether `--remote` is given: the interface uses a server elsewhere
@@ -131,6 +135,13 @@ impl Invocation<'_> {
         matches!(self.command, Command::Interactive | Command::Agents | Command::Resume | Command::Fork)
     }
 
+    /// Returns whether it is a session whose tools may change files in its working root, unless the user forbids it.
+    pub fn may_change_files(&self) -> bool {
+        use Command as C;
+        let session = self.is_interactive() || matches!(self.command, C::Exec | C::ExecResume | C::ExecFork);
+        session && !self.remote && self.sandbox != Some("read-only")
+    }
+
     /// Returns whether the interface attaches to the background server of its CODEX_HOME, if there is one.
     /// `--no-daemon`, `--remote` and any `-c` prevent it (seen on 0.159.3 and 0.169.0, before and after the
     /// sub-command). `--enable` and `--disable` do so on 0.159.3 but not on 0.169.0, so they do not count.
@@ -163,6 +174,8 @@ enum Opt {
     Config,
     Profile,
     Cd,
+    AddDir,
+    Sandbox,
     Remote,
     Thread,
 }
@@ -177,11 +190,13 @@ fn long(name: &[u8]) -> Opt {
         b"config" => Opt::Config,
         b"profile" => Opt::Profile,
         b"cd" => Opt::Cd,
+        b"add-dir" => Opt::AddDir,
+        b"sandbox" => Opt::Sandbox,
         b"remote" => Opt::Remote,
         b"thread" => Opt::Thread,
         // The UI and exec
-        b"enable" | b"disable" | b"remote-auth-token-env" | b"model" | b"local-provider" | b"sandbox"
-        | b"add-dir" | b"ask-for-approval" | b"color" | b"cyber-access-program" | b"output-last-message"
+        b"enable" | b"disable" | b"remote-auth-token-env" | b"model" | b"local-provider"
+        | b"ask-for-approval" | b"color" | b"cyber-access-program" | b"output-last-message"
         | b"output-schema" | b"thread-source"
         // review, queue
         | b"base" | b"commit" | b"title" | b"message"
@@ -204,7 +219,8 @@ fn short(letter: u8) -> Opt {
         b'c' => Opt::Config,
         b'p' => Opt::Profile,
         b'C' => Opt::Cd,
-        b'm' | b's' | b'a' | b'o' => Opt::Value,
+        b's' => Opt::Sandbox,
+        b'm' | b'a' | b'o' => Opt::Value,
         _ => Opt::Flag,
     }
 }
@@ -252,6 +268,8 @@ pub fn parse(argv: &[OsString]) -> Invocation<'_> {
         overrides: Vec::new(),
         profile: None,
         cd: None,
+        added_dirs: Vec::new(),
+        sandbox: None,
         no_daemon: false,
         remote: false,
         ignores_user_config: false,
@@ -338,6 +356,8 @@ pub fn parse(argv: &[OsString]) -> Invocation<'_> {
                 }
             }
             Opt::Profile => inv.profile = value.to_str(),
+            Opt::AddDir => inv.added_dirs.push(value),
+            Opt::Sandbox => inv.sandbox = value.to_str(),
             Opt::Cd => inv.cd = Some(value),
             Opt::Remote => inv.remote = true,
             Opt::Thread if inv.command == Command::Queue => session = Some(value),

@@ -331,7 +331,7 @@ impl CodexSettings {
 }
 
 /// Returns the folder that Codex will work in: `-C` against the working directory, without links and dots as in Codex.
-fn working_root(cwd: Option<&Path>, call: &Invocation<'_>) -> Option<PathBuf> {
+pub fn working_root(cwd: Option<&Path>, call: &Invocation<'_>) -> Option<PathBuf> {
     let cwd = cwd?;
     Some(match call.cd {
         Some(dir) => {

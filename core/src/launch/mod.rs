@@ -10,6 +10,7 @@ pub mod login;
 mod native;
 mod nested;
 mod placement;
+mod reach;
 mod record;
 mod refresh_child;
 mod spawn;
@@ -255,6 +256,9 @@ impl Launch<'_> {
         };
         let codex_settings = CodexSettings::read(around, self.call);
         lines.extend(codex_settings.unheeded.iter().map(|file| Line::Wrong(file.to_string())));
+        if self.is_codex {
+            lines.extend(reach::line(env, paths, self.call).map(Line::Wrong));
+        }
         let mut locked = self.lock(paths, &main_home, &codex_settings)?;
         // A launch into an own home shares them again, and says if that fails. Others do not need it.
         let _ = homes::mcp_logins::share(&locked.lock, paths, &main_home, None, env.now);

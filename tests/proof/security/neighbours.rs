@@ -1,7 +1,7 @@
 //! What another user of the machine, and a folder of strangers, can do to a launch: nothing.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, lchown};
+use std::os::unix::fs::{MetadataExt as _, lchown, symlink};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 
@@ -185,4 +185,33 @@ fn the_question_for_the_shims_version_does_not_replace_a_command() {
     let review = world.codex(&["exec", "review"]).env("CODEX_POOL_SHIM_VERSION", "1").run();
     assert!(!review.stdout.contains("codex-shim"), "{review}");
     world.codex(&[]).env("CODEX_POOL_SHIM_VERSION", "1").run().ok().says("codex-shim ");
+}
+
+/// Codex's sandbox keeps tools from `.codex` in their working root, but knows nothing of the pool.
+#[test]
+fn whoever_lets_tools_write_where_the_pool_is_is_told() {
+    let world = World::logged_in(&["alice"]);
+    let home = world.home();
+    let line = "contains the pool";
+    let told = |args: &[&str], dir: &Path| {
+        let output = answered(world.codex(args).current_dir(dir).run(), "alice");
+        let lines = output.stderr.matches(line).count();
+        assert!(lines < 2, "{output}");
+        lines == 1
+    };
+    let exec = ["exec", "--skip-git-repo-check", "hi"];
+    let with = |options: &[&'static str]| [options, &exec].concat();
+    assert!(!told(&exec, &world.work()));
+    assert!(told(&exec, home));
+    assert!(told(&exec, world.root()), "above HOME");
+    assert!(told(&with(&["-s", "workspace-write"]), home));
+    assert!(!told(&with(&["-s", "read-only"]), home));
+    assert!(told(&with(&["-C", "../home"]), &world.work()));
+    assert!(!told(&with(&["-C", "../work"]), home));
+    assert!(told(&with(&["--add-dir", "../home"]), &world.work()));
+    let linked = world.root().join("linked");
+    symlink(home, &linked).expect("make a link");
+    assert!(told(&exec, &linked));
+    let quiet = world.exec().current_dir(home).env("CODEX_POOL_QUIET", "1").run();
+    assert!(!quiet.stderr.contains(line), "{quiet}");
 }

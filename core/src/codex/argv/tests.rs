@@ -316,3 +316,28 @@ fn broken_ends_do_no_harm() {
         let _ = parse(&argv).with_extra(&argv, &os(&["+"]));
     }
 }
+
+#[test]
+fn where_a_session_may_write() {
+    let argv: Vec<OsString> =
+        ["-s", "read-only", "exec", "--add-dir", "a", "--add-dir=b", "-C", "c"].map(OsString::from).to_vec();
+    let call = parse(&argv);
+    assert_eq!((call.sandbox, call.cd), (Some("read-only"), Some("c".as_ref())));
+    assert_eq!(call.added_dirs, ["a", "b"]);
+    assert!(!call.may_change_files());
+    for (words, may) in [
+        ("", true),
+        ("hi", true),
+        ("exec hi", true),
+        ("exec -s workspace-write resume --last", true),
+        ("resume --sandbox danger-full-access", true),
+        ("fork --sandbox=read-only", false),
+        ("exec review", false),
+        ("review", false),
+        ("login", false),
+        ("app-server", false),
+    ] {
+        let argv: Vec<OsString> = words.split_whitespace().map(OsString::from).collect();
+        assert_eq!(parse(&argv).may_change_files(), may, "{words}");
+    }
+}
