@@ -5,6 +5,7 @@ mod dumps;
 mod homes;
 mod names;
 mod prose;
+mod rooms;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
