@@ -47,7 +47,10 @@ pub(crate) fn figures(programs: &Programs) -> Vec<Figure> {
     ]
     .map(|(name, command)| Kind { name, command, times: Vec::new() });
     for round in 0..WARM_UP + RUNS {
-        for kind in &mut kinds {
+        // To and fro, so that none always runs after the same other one.
+        let last = kinds.len() - 1;
+        for i in 0..=last {
+            let kind = &mut kinds[if round % 2 == 0 { i } else { last - i }];
             let took = time(&mut kind.command);
             if round >= WARM_UP {
                 kind.times.push(took.as_secs_f64() * 1e3);
