@@ -322,7 +322,7 @@ fn last_start(log: &File, size: u64) -> io::Result<u64> {
     let mut piece = vec![0; PIECE];
     let mut end = size;
     loop {
-        // The beginning of the line belongs to the piece as well as what is looked for.
+        // Two pieces share so much that a line's beginning and what is looked for are together in one of them.
         let start = end.saturating_sub((PIECE - HEAD) as u64);
         let read = read_up_to(log, &mut piece, start, size)?;
         let lines = &piece[..read];
@@ -338,7 +338,7 @@ fn last_start(log: &File, size: u64) -> io::Result<u64> {
         if start == 0 {
             return Ok(0);
         }
-        end = (start + HEAD as u64).min(end - 1);
+        end = start;
     }
 }
 
@@ -462,9 +462,10 @@ mod tests {
         };
         let ended = recorded("0.169.0", "mid-turn");
         let (start, rest) = ended.split_once('\n').unwrap();
-        for length in [0, 100, PIECE - 300, PIECE - HEAD, PIECE, 5 * PIECE] {
+        let seams = (PIECE - 3 * HEAD..PIECE + HEAD).step_by(11);
+        for length in [0, 100, 5 * PIECE].into_iter().chain(seams) {
             let between = format!("{}\n{}{}{}", start, filler(length), filler(10), rest);
-            let text = [recorded("0.169.0", "stream"), filler(length), between, filler(length)].concat();
+            let text = [recorded("0.169.0", "stream"), filler(200), between, filler(length)].concat();
             let turn = last_turn(&file(text.as_bytes())).unwrap().unwrap();
             assert_eq!(turn.state, TurnState::Limit, "{length}");
             let begins = text.rfind("\"task_started\"").unwrap();

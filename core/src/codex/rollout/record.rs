@@ -458,3 +458,39 @@ impl<'a> Pass<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codex::rollout::line::What;
+
+    #[test]
+    fn what_could_not_be_kept_whole_is_taken_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("blanked/thread");
+        let log_path = dir.path().join("log");
+        // More than what is written at once.
+        std::fs::write(&log_path, "sealed".repeat(PIECE)).unwrap();
+        let log = File::options().read(true).write(true).open(&log_path).unwrap();
+        let before = || Before::of(&log_path, &log.metadata().unwrap());
+        let edit = |place| Edit { place, head: Vec::new(), what: What::Id };
+        let fail = || {
+            let mut pass = Pass::new(&path, Record::open(&path).unwrap(), &log, before());
+            pass.keep(&edit(0..3 * PIECE as u64)).unwrap();
+            // As when the disk is full: this cannot be written.
+            pass.keep(&edit(0..7 * PIECE as u64)).unwrap_err();
+            pass.give_up();
+        };
+        fail();
+        assert!(!path.exists());
+        let mut pass = Pass::new(&path, None, &log, before());
+        pass.keep(&edit(0..3 * PIECE as u64)).unwrap();
+        pass.close().unwrap();
+        pass.carry_out().unwrap();
+        let kept = std::fs::read(&path).unwrap();
+        fail();
+        assert_eq!(std::fs::read(&path).unwrap(), kept);
+        let log = std::fs::read_to_string(&log_path).unwrap();
+        assert_eq!(log, " ".repeat(3 * PIECE) + &"sealed".repeat(PIECE / 2));
+    }
+}

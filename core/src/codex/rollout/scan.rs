@@ -187,9 +187,14 @@ mod tests {
 
     #[test]
     fn a_needle_on_a_seam_is_found() {
-        for shift in 0..40 {
-            let line = reasoning(2 * PIECE - 130 - shift);
-            assert_eq!(found(line.as_bytes()), [(0, 1, false)], "{shift}");
+        let needle = reasoning(0).find("\"encrypted_").unwrap();
+        for pieces in [1, 2] {
+            for before in 0..2 * SHARED {
+                // The seam of the second piece moves by what the first two share.
+                let seam = pieces * PIECE - (pieces - 1) * SHARED;
+                let line = reasoning(seam - needle - before);
+                assert_eq!(found(line.as_bytes()), [(0, 1, false)], "{pieces} {before}");
+            }
         }
     }
 
