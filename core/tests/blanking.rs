@@ -1,5 +1,7 @@
 //! What blanking costs: time and memory for a log of 100 MB with one line of 20 MB, and without the beginning of a turn.
 
+#![expect(clippy::print_stdout, reason = "the figures are for whoever asks for them")]
+
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
