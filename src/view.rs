@@ -182,7 +182,7 @@ pub(crate) fn of_pool(
         AccountView {
             usage: entry.and_then(|e| e.usage.clone()),
             error: entry.and_then(|e| Some(e.error()?.1.to_owned())),
-            interrupted: renewal::interrupted(pool, &account.id, now),
+            interrupted: renewal::is_interrupted(pool, &account.id, now),
             live: candidate.live,
             pinned: pin == Some(&account.id),
             sessions: candidate.sessions,
@@ -249,7 +249,7 @@ pub(crate) fn problem(view: &AccountView) -> Option<String> {
         (Some(what), Some(remedy)) => Some(format!("{what}; {remedy}")),
         _ if view.interrupted => Some(format!(
             "a token renewal was interrupted; `codex-pool refresh {}` finds out whether a login is needed",
-            view.account.word()
+            view.account.shell_ref()
         )),
         _ => view.error.clone(),
     }

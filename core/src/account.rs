@@ -113,15 +113,40 @@ pub enum AuthState {
     WorkspaceRemoved,
 }
 
+/// Why an account is in its [`AuthState`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthReason {
+    /// Its refresh token was used before.
+    Reused,
+    /// Its refresh token is too old.
+    Expired,
+    /// Its refresh token was revoked, by a logout or by a login elsewhere.
+    Revoked,
+    /// The issuer or the service rejected its token and did not say why.
+    Rejected,
+    /// Its login was removed from Codex.
+    LoggedOut,
+    /// The answer of a renewal was lost, and the token with it.
+    Interrupted,
+    /// The issuer answered its renewal with another account's tokens.
+    Foreign,
+    /// It has no refresh token.
+    NoRefreshToken,
+    /// Another version of codex-pool wrote this one.
+    #[serde(untagged)]
+    Other(String),
+}
+
 /// [`AuthState`] with why and since when.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuthStatus {
     /// The state.
     #[serde(default)]
     pub state: AuthState,
-    /// Why: the issuer's error code, or our own word (`logged_out`, `interrupted`).
+    /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
+    pub reason: Option<AuthReason>,
     /// Since when, Unix seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<i64>,
@@ -130,18 +155,22 @@ pub struct AuthStatus {
 impl AuthStatus {
     /// What is wrong, as a sentence's end; `None` if nothing is.
     pub fn explain(&self) -> Option<&'static str> {
-        Some(match (self.state, self.reason.as_deref()) {
+        Some(match (self.state, &self.reason) {
             (AuthState::Ok, _) => return None,
             (AuthState::Expired, _) => "the service does not accept its access token any more",
             (AuthState::WorkspaceRemoved, _) => "it was removed from its workspace",
-            (_, Some("reused")) => "its refresh token was used by another copy of this login",
-            (_, Some("expired")) => "its login is too old to be refreshed",
-            (_, Some("revoked")) => "its login was revoked (a logout, or a login elsewhere)",
-            (_, Some("logged_out")) => "its login was removed from Codex (`/logout`)",
-            (_, Some("interrupted")) => "a token refresh was interrupted and its answer is lost",
-            (_, Some("foreign")) => "the issuer answered its refresh with tokens of somebody else",
-            (_, Some("no_refresh_token")) => "it has no refresh token",
-            _ => "the issuer does not accept its login any more",
+            (AuthState::ReauthRequired, reason) => match reason {
+                Some(AuthReason::Reused) => "its refresh token was used by another copy of this login",
+                Some(AuthReason::Expired) => "its login is too old to be renewed",
+                Some(AuthReason::Revoked) => "its login was revoked (a logout, or a login elsewhere)",
+                Some(AuthReason::LoggedOut) => "its login was removed from Codex (`/logout`)",
+                Some(AuthReason::Interrupted) => "a token renewal was interrupted and its answer is lost",
+                Some(AuthReason::Foreign) => "the issuer answered its renewal with another account's tokens",
+                Some(AuthReason::NoRefreshToken) => "it has no refresh token",
+                Some(AuthReason::Rejected | AuthReason::Other(_)) | None => {
+                    "the issuer does not accept its login any more"
+                }
+            },
         })
     }
 }
@@ -209,21 +238,21 @@ impl Account {
 
     /// What to do about its credentials; `None` if nothing is wrong with them.
     pub fn remedy(&self) -> Option<String> {
-        let word = self.word();
+        let name = self.shell_ref();
         Some(match self.auth.state {
             AuthState::Ok => return None,
-            AuthState::Expired => format!("try `codex-pool refresh {word}`"),
-            AuthState::ReauthRequired => format!("log in again with `codex-pool reauth {word}`"),
+            AuthState::Expired => format!("try `codex-pool refresh {name}`"),
+            AuthState::ReauthRequired => format!("log in again with `codex-pool reauth {name}`"),
             AuthState::WorkspaceRemoved => {
                 format!(
-                    "ask the workspace's owner, then `codex-pool refresh {word}`; or `codex-pool rm {word}`"
+                    "ask the workspace's owner, then `codex-pool refresh {name}`; or `codex-pool rm {name}`"
                 )
             }
         })
     }
 
     /// A reference to it that can be typed as it is: its label, or its id where a shell would need quotes.
-    pub fn word(&self) -> &str {
+    pub fn shell_ref(&self) -> &str {
         let plain = |c: char| c.is_ascii_alphanumeric() || "._@+-".contains(c);
         let typeable =
             self.label.starts_with(|c: char| c.is_ascii_alphanumeric()) && self.label.chars().all(plain);

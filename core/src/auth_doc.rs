@@ -111,7 +111,7 @@ pub struct AuthDoc {
 struct Facts {
     kind: AccountKind,
     identity: Option<Identity>,
-    /// `tokens.account_id` as written, which may differ from the claim (a chimera).
+    /// `tokens.account_id` as written, which may differ from the token's claim.
     written_account_id: Option<String>,
     email: Option<String>,
     plan: Option<String>,
@@ -285,8 +285,8 @@ impl AuthDoc {
             && self.facts.refresh_token == other.facts.refresh_token
     }
 
-    /// Puts a chimera right: Codex sends `tokens.account_id`, so one that is not the token's own
-    /// claim would ask for another workspace.
+    /// Returns the document with the token's own workspace as `tokens.account_id`. Codex sends that field, so a wrong
+    /// one would ask for another workspace.
     #[must_use]
     pub fn corrected(self) -> AuthDoc {
         let Some(who) = &self.facts.identity else { return self };
@@ -302,7 +302,7 @@ impl AuthDoc {
     ///
     /// # Errors
     /// If the new tokens belong to someone else, or to nobody; with the document all the same, as bytes.
-    pub fn refreshed(&self, fresh: &FreshTokens, now: i64) -> Result<AuthDoc, Vec<u8>> {
+    pub fn renewed(&self, fresh: &FreshTokens, now: i64) -> Result<AuthDoc, Vec<u8>> {
         // Newer than this one also when both were issued within one second: what it replaces is used up.
         let just_before = self.last_refresh().filter(|at| (0..60).contains(&at.saturating_sub(now)));
         let now = just_before.map_or(now, |at| at + 1);

@@ -1,12 +1,12 @@
 //! The pool, loaded: registry, usage and state, with what was changed written back in one go. Opening it
 //! migrates a version-1 registry.
 
-use crate::account::AccountId;
+use crate::account::{AccountId, AuthReason, AuthState, AuthStatus};
 use crate::auth_doc::AuthDoc;
 use crate::error::Result;
 use crate::files::{Durability, PoolLock};
 use crate::paths::PoolPaths;
-use crate::store::{Credentials, FolderRecord, Migration, Registry, State, migrate_if_v1};
+use crate::store::{Adoption, Credentials, FolderRecord, Migration, Registry, State, migrate_if_v1};
 use crate::usage::UsageCache;
 
 /// How many folders are remembered.
@@ -112,11 +112,11 @@ impl Pool {
         Credentials::new(&self.paths)
     }
 
-    /// Takes a document into the pool: durable copy first, then the registry. `stored_unchanged`: see
-    /// [`Credentials::settle`].
+    /// Adopts a document: the durable copy first, then the registry. `label` is for a new account; `stored_unchanged`:
+    /// see [`Credentials::put_newer`].
     ///
     /// # Errors
-    /// If it could not be made durable.
+    /// It could not be made durable.
     pub fn adopt(
         &mut self,
         lock: &PoolLock,
@@ -124,16 +124,29 @@ impl Pool {
         label: Option<&str>,
         stored_unchanged: bool,
         now: i64,
-    ) -> Result<crate::store::Settled> {
-        let before = self.credentials().load(doc.id()).ok().flatten();
-        let settled = self.credentials().settle(lock, doc, stored_unchanged, now)?;
+    ) -> Result<Adoption> {
         let known = self.registry.get(doc.id()).is_some();
-        let fresh = settled == crate::store::Settled::Offered
-            && before.is_none_or(|b| !b.same_credentials(doc) || b.plan() != doc.plan());
-        if (!known || fresh) && self.registry_mut().enter(doc, label, now) {
+        let adoption = self.credentials().put_newer(lock, doc, stored_unchanged, now)?;
+        let changed = matches!(adoption, Adoption::New | Adoption::Updated);
+        if (changed || !known) && self.registry_mut().upsert(doc, label, now) {
             self.adopted.push(doc.id().clone());
         }
-        Ok(settled)
+        Ok(match adoption {
+            Adoption::New if known => Adoption::Updated,
+            Adoption::Updated | Adoption::Unchanged if !known => Adoption::New,
+            adoption => adoption,
+        })
+    }
+
+    /// Sets what is known of an account's credentials, if that is news. `now`: Unix seconds.
+    pub fn set_auth(&mut self, id: &AccountId, state: AuthState, reason: Option<AuthReason>, now: i64) {
+        let is_news = |auth: &AuthStatus| auth.state != state || auth.reason != reason;
+        if self.registry.get(id).is_some_and(|account| is_news(&account.auth))
+            && let Some(account) = self.registry_mut().get_mut(id)
+        {
+            let since = (state != AuthState::Ok).then_some(now);
+            account.auth = AuthStatus { state, reason, since };
+        }
     }
 
     /// Remembers who launched in a folder. Writes nothing when that is known already.

@@ -2,7 +2,7 @@
 
 use crate::account::Account;
 use crate::error::{Error, ErrorKind, Result};
-use crate::text::deceives;
+use crate::text::is_deceptive;
 
 /// Finds the account that `reference` means: exact id (a former one, too), account id, label or email, in this order,
 /// else a unique prefix of one of them.
@@ -65,7 +65,7 @@ fn ambiguous(reference: &str, matches: &[&Account]) -> Error {
 
 /// What was typed, without what could deceive on a terminal.
 fn printable(text: &str) -> String {
-    text.chars().filter(|c| !deceives(*c)).take(80).collect()
+    text.chars().filter(|c| !is_deceptive(*c)).take(80).collect()
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ pub fn clean(text: &str, secrets: &[&Secret]) -> String {
         text = text.replace(secret, "…");
     }
     let mut out = String::new();
-    for word in text.split(|c: char| c.is_whitespace() || deceives(c)).filter(|w| !w.is_empty()) {
+    for word in text.split(|c: char| c.is_whitespace() || is_deceptive(c)).filter(|w| !w.is_empty()) {
         if !out.is_empty() {
             out.push(' ');
         }
@@ -34,7 +34,7 @@ fn token_char(c: char) -> bool {
 
 /// Whether a character moves the cursor, changes colours, turns the line around or hides in it on a terminal:
 /// control characters, the marks that change the direction of text, and invisible ones.
-pub fn deceives(c: char) -> bool {
+pub fn is_deceptive(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
             | '\u{feff}' | '\u{e0000}'..='\u{e007f}')

@@ -12,7 +12,7 @@ use codex_pool_core::config::Settings;
 use codex_pool_core::paths::PoolPaths;
 use codex_pool_core::references;
 use codex_pool_core::store::{Registry, State, is_registry, parse_foreign_store};
-use codex_pool_core::text::deceives;
+use codex_pool_core::text::is_deceptive;
 use codex_pool_core::usage::session_log::newest_limits;
 use codex_pool_core::usage::{UsageCache, answer};
 
@@ -44,7 +44,7 @@ fn answers_of_the_service() {
         let Ok(answer) = serde_json::from_slice(&bytes) else { continue };
         let usage = answer::parse(&answer, 1_800_000_000).expect("these are answers");
         assert!(usage.windows.iter().all(|w| (0.0..=100.0).contains(&w.used_percent)));
-        assert!(!usage.plan.is_some_and(|plan| plan.chars().any(deceives)));
+        assert!(!usage.plan.is_some_and(|plan| plan.chars().any(is_deceptive)));
     }
 }
 
@@ -63,7 +63,7 @@ fn settings_and_command_lines_and_references() {
     }
     for bytes in inputs("references") {
         let error = references::resolve(&[], &String::from_utf8_lossy(&bytes)).unwrap_err();
-        assert!(!error.to_string().contains(deceives));
+        assert!(!error.to_string().contains(is_deceptive));
     }
 }
 

@@ -20,7 +20,7 @@ use codex_pool_core::pick::{Candidate, pick};
 use codex_pool_core::process::ProcessId;
 use codex_pool_core::references;
 use codex_pool_core::store::{Credentials, Registry, State, path_key, path_of_key};
-use codex_pool_core::text::deceives;
+use codex_pool_core::text::is_deceptive;
 use codex_pool_core::usage::session_log::newest_limits;
 use codex_pool_core::usage::{Source, Usage, UsageCache, Window};
 use proptest::collection::vec;
@@ -129,7 +129,7 @@ proptest! {
     fn a_refresh_keeps_what_it_does_not_know(unknown in any_json(), token in "[a-z]{1,20}", now in 0..4_000_000_000_i64) {
         let doc = AuthDoc::parse(document(5, "old", &unknown)).unwrap();
         let fresh = FreshTokens { refresh_token: Some(Secret::new(token.as_str())), ..FreshTokens::default() };
-        let renewed = doc.refreshed(&fresh, now).unwrap();
+        let renewed = doc.renewed(&fresh, now).unwrap();
         let tree: Value = serde_json::from_slice(renewed.bytes()).unwrap();
         let before: Value = serde_json::from_slice(doc.bytes()).unwrap();
         prop_assert_eq!(&tree["unknown"], &before["unknown"]);
@@ -143,7 +143,7 @@ proptest! {
         let mut doc = AuthDoc::parse(document(issued, "t", &Value::Null)).unwrap();
         for number in 0..count {
             let fresh = FreshTokens { refresh_token: Some(Secret::new(format!("t{number}"))), ..FreshTokens::default() };
-            let renewed = doc.refreshed(&fresh, now).unwrap();
+            let renewed = doc.renewed(&fresh, now).unwrap();
             prop_assert!(renewed.compare_age(&doc).is_gt());
             doc = renewed;
         }
@@ -328,7 +328,7 @@ proptest! {
             prop_assert_eq!(&references::resolve(&accounts, account.id.as_str()).unwrap().id, &account.id);
         }
         if let Err(error) = references::resolve(&[], &reference) {
-            prop_assert!(!error.to_string().contains(deceives), "{error}");
+            prop_assert!(!error.to_string().contains(is_deceptive), "{error}");
         }
         let _ = references::resolve(&accounts, &reference);
     }
@@ -376,7 +376,7 @@ proptest! {
         let store = Credentials::new(&paths);
         for at in &times {
             let doc = AuthDoc::parse(document(1_800_000_000 + at, &format!("t{at}"), &Value::Null)).unwrap();
-            store.settle(&lock, &doc, seed % 2 == 0, 0).unwrap();
+            store.put_newer(&lock, &doc, seed % 2 == 0, 0).unwrap();
         }
         let id = AccountId::of_chatgpt("alice", "space");
         let kept = store.load(&id).unwrap().unwrap();

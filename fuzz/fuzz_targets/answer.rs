@@ -1,7 +1,7 @@
 //! Any answer of the usage endpoint is understood or refused, and its numbers can be reckoned with.
 #![no_main]
 
-use codex_pool_core::text::deceives;
+use codex_pool_core::text::is_deceptive;
 use codex_pool_core::usage::{answer, longest};
 use libfuzzer_sys::fuzz_target;
 
@@ -14,5 +14,5 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let _ = (usage.known(now), usage.exhausted_until(now), longest(&usage.windows).map(|w| w.left_percent(now)));
     let shown = usage.plan.iter().chain(usage.extra.iter().map(|extra| &extra.name));
-    assert!(!shown.into_iter().any(|text| text.chars().any(deceives)));
+    assert!(!shown.into_iter().any(|text| text.chars().any(is_deceptive)));
 });

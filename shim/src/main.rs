@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use codex_pool_core::env::{Env, names};
 use codex_pool_core::launch::{self, Action, Line, Request};
-use codex_pool_core::text::deceives;
+use codex_pool_core::text::is_deceptive;
 
 /// How `find` knows a copy of this program, wherever it is: an ELF note (size of name, size of text, type,
 /// name, text), which is found without reading the whole program. Elsewhere it is plain bytes.
@@ -158,7 +158,7 @@ fn say(env: &Env, lines: &[Line]) {
 
 /// One line on stderr, in one write; a closed or broken stderr is nobody's problem.
 fn complain(text: &str) {
-    let line: String = text.chars().map(|c| if deceives(c) { ' ' } else { c }).collect();
+    let line: String = text.chars().map(|c| if is_deceptive(c) { ' ' } else { c }).collect();
     // A pipe that nobody reads must not end us before Codex has started.
     let on_broken_pipe = |handler| {
         // SAFETY: one of the two constants, or what signal itself gave; no handler of ours.

@@ -2,12 +2,13 @@
 
 use codex_pool_core::account::{AccountId, AccountKind};
 use codex_pool_core::auth_doc::AuthDoc;
+use codex_pool_core::store::Adoption;
 use codex_pool_core::{Result, env};
 
 use super::{login, refresh};
 use crate::cli::{AddArgs, LoginArgs};
 use crate::context::Context;
-use crate::context::adopt::{self, Adoption};
+use crate::context::adopt;
 use crate::refresh::{Outcome, Scope};
 use crate::{ui, view};
 
@@ -48,7 +49,7 @@ fn adopt(ctx: &Context, doc: &AuthDoc, label: Option<&str>) -> Result<()> {
     }
     open.commit()?;
     let Some(account) = open.pool.registry().get(doc.id()) else { return Ok(()) };
-    let (name, word) = (account.display(), account.word());
+    let (name, word) = (account.display(), account.shell_ref());
     ui::done(&match adoption {
         Adoption::New => format!("added {name}"),
         Adoption::Unchanged => format!("{name} was in the pool already, with this login"),

@@ -14,7 +14,7 @@ pub(crate) fn run(ctx: &Context, args: &RefArg) -> Result<()> {
     let (live, pinned) = (open.live() == Some(&id), open.pool.state().pin.as_ref() == Some(&id));
     open.commit()?;
     let Some(account) = open.pool.registry().get(&id) else { return Ok(()) };
-    let (label, word) = (&account.label, account.word());
+    let (label, word) = (&account.label, account.shell_ref());
     ui::done(&match changed {
         true => format!("`{label}` is not picked any more; `codex-pool enable {word}` undoes it"),
         false => format!("`{label}` was disabled already; `codex-pool enable {word}` undoes it"),

@@ -16,7 +16,7 @@ pub(crate) fn run(ctx: &Context, args: &ExportArgs) -> Result<()> {
     let account = references::resolve(&open.pool.registry().accounts, &args.account)?.clone();
     let doc = open.pool.credentials().load(&account.id)?.ok_or_else(|| {
         Error::of(ErrorKind::LoginNeeded, format!("the pool has no credentials for {}", account.display()))
-            .hint(format!("`codex-pool reauth {}`", account.word()))
+            .hint(format!("`codex-pool reauth {}`", account.shell_ref()))
     })?;
     // The pool is not locked while a pipe is slow.
     drop(open);

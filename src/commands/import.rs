@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use codex_pool_core::auth_doc::{AuthDoc, MAX_BYTES};
 use codex_pool_core::files;
-use codex_pool_core::store::{ForeignAccount, is_registry, parse_foreign_store};
+use codex_pool_core::store::{Adoption, ForeignAccount, is_registry, parse_foreign_store};
 use codex_pool_core::{Error, ErrorKind, Result};
 
 use crate::cli::ImportArgs;
-use crate::context::adopt::{self, Adoption};
+use crate::context::adopt;
 use crate::context::{Context, OpenPool};
 use crate::ui;
 

@@ -36,7 +36,7 @@ pub(crate) fn run(ctx: &Context, args: &ReauthArgs) -> Result<()> {
         ))
         .hint(format!(
             "try again with `codex-pool reauth {}`; `codex-pool add` takes another account in",
-            account.word()
+            account.shell_ref()
         )));
     }
     let live = adopt(ctx, &account, doc).map_err(|error| adopt::keep_for_later(ctx, doc, error))?;

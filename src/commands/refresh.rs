@@ -85,7 +85,7 @@ fn recent(outcomes: &[(AccountId, Outcome)], now: i64) -> Option<String> {
 
 /// Returns the result for an account that was named.
 fn verdict(account: &Account, outcome: &Outcome) -> Result<ExitCode> {
-    let word = account.word();
+    let word = account.shell_ref();
     let login = || {
         Error::of(ErrorKind::LoginNeeded, format!("{} needs a login", account.label))
             .hint(format!("`codex-pool reauth {word}`"))

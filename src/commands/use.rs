@@ -81,7 +81,7 @@ fn unpin(ctx: &Context) -> Result<()> {
         Some(account) => format!(
             "`{}` is no longer pinned; every launch picks again (`codex-pool use {}` pins it)",
             account.label,
-            account.word()
+            account.shell_ref()
         ),
         None => "nothing was pinned; every launch picks".to_owned(),
     });
@@ -99,7 +99,7 @@ fn tell(open: &OpenPool, id: &AccountId, pin: Option<AccountId>, best: bool) {
         ui::note(&format!(
             "`{}` was pinned; `codex-pool use {}` pins it again",
             account.label,
-            account.word()
+            account.shell_ref()
         ));
     }
 }
@@ -132,7 +132,7 @@ fn needs_login(open: &OpenPool, account: &Account) -> Result<()> {
             ErrorKind::LoginNeeded,
             format!("the pool has no credentials for {}", account.display()),
         )
-        .hint(format!("`codex-pool reauth {}`", account.word())));
+        .hint(format!("`codex-pool reauth {}`", account.shell_ref())));
     }
     Ok(())
 }
@@ -221,7 +221,7 @@ impl Question {
                 names(others)
             ));
         }
-        let word = open.pool.registry().get(id).map_or_else(|| id.to_string(), |a| a.word().to_owned());
+        let word = open.pool.registry().get(id).map_or_else(|| id.to_string(), |a| a.shell_ref().to_owned());
         Question {
             warnings,
             question: format!("Switch to `{label}` anyway?"),

@@ -6,44 +6,21 @@ use codex_pool_core::auth_doc::AuthDoc;
 use codex_pool_core::files::{self, Durability};
 use codex_pool_core::homes;
 use codex_pool_core::renewal;
-use codex_pool_core::store::Settled;
+use codex_pool_core::store::Adoption;
 use codex_pool_core::{Error, Result, env};
 
 use super::{Context, Notice, OpenPool};
-
-/// What an adoption has changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Adoption {
-    /// The account is new in the pool.
-    New,
-    /// The pool had the account, and has these credentials for it now.
-    Updated,
-    /// The pool had the account with these credentials.
-    Unchanged,
-    /// The pool had newer credentials of the account, and keeps them.
-    KeptNewer,
-}
 
 /// Adopts a document. `label` is for a new account. The caller commits.
 ///
 /// # Errors
 /// The document could not be made durable; nothing has changed then.
 pub(crate) fn adopt(open: &mut OpenPool, doc: &AuthDoc, label: Option<&str>) -> Result<Adoption> {
-    let id = doc.id();
-    let known = open.pool.registry().get(id).is_some();
-    let before = open.pool.credentials().load(id).ok().flatten();
-    let settled = open.pool.adopt(&open.lock, doc, label, false, open.now)?;
+    let adoption = open.pool.adopt(&open.lock, doc, label, false, open.now)?;
     // The command tells what it adopted.
     open.pool.adopted.clear();
-    let same = before.is_some_and(|before| before.same_credentials(doc));
-    let adoption = match (settled, known) {
-        (_, true) if same => Adoption::Unchanged,
-        (Settled::Kept, true) => Adoption::KeptNewer,
-        (Settled::Offered, true) => Adoption::Updated,
-        (_, false) => Adoption::New,
-    };
-    if !same {
-        update_homes(open, id)?;
+    if adoption != Adoption::Unchanged {
+        update_homes(open, doc.id())?;
     }
     Ok(adoption)
 }
@@ -66,7 +43,7 @@ fn update_homes(open: &mut OpenPool, id: &AccountId) -> Result<()> {
 /// As [`adopt`].
 pub(crate) fn adopt_login(open: &mut OpenPool, doc: &AuthDoc, label: Option<&str>) -> Result<Adoption> {
     let adoption = adopt(open, doc, label)?;
-    renewal::restart(&mut open.pool, doc.id());
+    renewal::forget_before_login(&mut open.pool, doc.id());
     // The cache need not be written for an account that is not in it.
     if open.pool.usage().accounts.contains_key(doc.id())
         && let Some(entry) = open.pool.usage_mut().accounts.get_mut(doc.id())

@@ -1,6 +1,7 @@
 //! The token endpoint: one request that renews tokens, and what its answer means. A refresh token can be used once, so
 //! the caller must keep the answer.
 
+use codex_pool_core::account::AuthReason;
 use codex_pool_core::auth_doc::{FreshTokens, Secret};
 use serde_json::{Value, json};
 use ureq::http;
@@ -11,36 +12,11 @@ use super::{Net, NetError, call};
 /// Codex's OAuth client.
 const CLIENT_ID: &str = "app_EMoamEEZ73f0CkXaXp7hrann";
 
-/// Why the issuer rejected a refresh token. Only a new login helps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rejection {
-    /// It was used before.
-    Reused,
-    /// It is too old.
-    Expired,
-    /// It was revoked by a logout, or by a login elsewhere.
-    Revoked,
-    /// The issuer does not say why.
-    Unknown,
-}
-
-impl Rejection {
-    /// The word kept in the registry.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Rejection::Reused => "reused",
-            Rejection::Expired => "expired",
-            Rejection::Revoked => "revoked",
-            Rejection::Unknown => "rejected",
-        }
-    }
-}
-
 /// How a renewal failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RenewalError {
-    /// The issuer rejected the refresh token.
-    Rejected(Rejection),
+    /// The issuer rejected the refresh token, for this reason. Only a new login helps.
+    Rejected(AuthReason),
     /// Anything else. The token may still be good.
     Net(NetError),
 }
@@ -87,12 +63,12 @@ fn classify(error: NetError) -> RenewalError {
         return RenewalError::Net(error);
     }
     let rejection = match answer.code.as_deref() {
-        Some("refresh_token_reused") => Rejection::Reused,
-        Some("refresh_token_expired") => Rejection::Expired,
-        Some("refresh_token_invalidated" | "refresh_token_revoked" | "token_revoked") => Rejection::Revoked,
-        Some("invalid_grant") => Rejection::Unknown,
+        Some("refresh_token_reused") => AuthReason::Reused,
+        Some("refresh_token_expired") => AuthReason::Expired,
+        Some("refresh_token_invalidated" | "refresh_token_revoked" | "token_revoked") => AuthReason::Revoked,
+        Some("invalid_grant") => AuthReason::Rejected,
         // With 401 the issuer rejects the token. Any other refusal may be a firewall's.
-        _ if answer.status == 401 => Rejection::Unknown,
+        _ if answer.status == 401 => AuthReason::Rejected,
         _ => return RenewalError::Net(error),
     };
     RenewalError::Rejected(rejection)
@@ -110,11 +86,11 @@ mod tests {
 
     #[test]
     fn only_the_issuers_own_words_mean_that_a_login_is_needed() {
-        assert_eq!(answered(401, "refresh_token_reused"), RenewalError::Rejected(Rejection::Reused));
-        assert_eq!(answered(400, "refresh_token_expired"), RenewalError::Rejected(Rejection::Expired));
-        assert_eq!(answered(401, "refresh_token_invalidated"), RenewalError::Rejected(Rejection::Revoked));
-        assert_eq!(answered(400, "invalid_grant"), RenewalError::Rejected(Rejection::Unknown));
-        assert_eq!(answered(401, "something_new"), RenewalError::Rejected(Rejection::Unknown));
+        assert_eq!(answered(401, "refresh_token_reused"), RenewalError::Rejected(AuthReason::Reused));
+        assert_eq!(answered(400, "refresh_token_expired"), RenewalError::Rejected(AuthReason::Expired));
+        assert_eq!(answered(401, "refresh_token_invalidated"), RenewalError::Rejected(AuthReason::Revoked));
+        assert_eq!(answered(400, "invalid_grant"), RenewalError::Rejected(AuthReason::Rejected));
+        assert_eq!(answered(401, "something_new"), RenewalError::Rejected(AuthReason::Rejected));
         for (status, code) in [(403, "blocked"), (400, "bad_request"), (429, "slow_down"), (500, "oops")] {
             assert!(matches!(answered(status, code), RenewalError::Net(_)), "{status} {code}");
         }

@@ -9,7 +9,7 @@ use codex_pool_core::Result;
 use codex_pool_core::account::AccountId;
 use codex_pool_core::auth_doc::{AuthDoc, Secret};
 use codex_pool_core::env;
-use codex_pool_core::renewal::Need;
+use codex_pool_core::renewal::Cause;
 use codex_pool_core::usage::{Usage, answer};
 
 use super::plan::{Plan, Task};
@@ -98,7 +98,7 @@ impl Refresher<'_> {
 
     /// Renews the tokens after the access token was rejected, and fetches once more. `None`: only a login helps.
     fn renew_and_retry(&self, id: &AccountId, token: &Secret) -> Option<Fetched> {
-        let (expires_at, result) = match self.renew(id, Need::Rejected(token)) {
+        let (expires_at, result) = match self.renew(id, Cause::Rejected(token)) {
             Renewed::Fresh(doc) => (doc.expires_at(), self.request(&doc)),
             Renewed::LeftToCodex => {
                 let text = "the service rejects its access token before its time; the session that runs on it will \

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use codex_pool_core::Result;
-use codex_pool_core::account::{Account, AccountId, AccountKind, AuthState};
+use codex_pool_core::account::{Account, AccountId, AccountKind, AuthReason, AuthState};
 use codex_pool_core::auth_doc::AuthDoc;
 use codex_pool_core::env;
 use codex_pool_core::homes;
@@ -69,7 +69,7 @@ impl Refresher<'_> {
         let name = me.as_ref().map_or_else(|| "unknown".to_owned(), ProcessId::to_string);
         let (lock, mut pool) = self.open()?;
         homes::reconcile(&lock, &mut pool, &self.ctx.main_home, now)?;
-        renewal::settle(&lock, &mut pool, now)?;
+        renewal::exchange_newest(&lock, &mut pool, now)?;
         let mut plan =
             Plan { order: Vec::new(), tasks: Vec::new(), awaited: Vec::new(), outcomes: BTreeMap::new() };
         let mut claims = Vec::new();
@@ -125,7 +125,7 @@ impl Refresher<'_> {
         if account.kind == AccountKind::ApiKey {
             return Decision::Skip(Outcome::NotApplicable);
         }
-        let logged_out = account.auth.reason.as_deref() == Some("logged_out");
+        let logged_out = account.auth.reason == Some(AuthReason::LoggedOut);
         if account.auth.state == AuthState::ReauthRequired && !logged_out {
             return Decision::Skip(Outcome::NeedsLogin);
         }
@@ -136,7 +136,7 @@ impl Refresher<'_> {
             Mode::Asked => ended || entry.may_renew(&self.ctx.settings, now),
             Mode::TokenOnly => true,
         };
-        let renew = match (logged_out, renewal::needed(doc, now)) {
+        let renew = match (logged_out, renewal::is_due(doc, now)) {
             (true, _) if may_renew => Some(RenewReason::Proof),
             (false, true) if may_renew => Some(RenewReason::Early),
             _ => None,

@@ -1,10 +1,9 @@
 //! Recording answers: usage and failures in `usage.json`, what they mean for an account in the registry.
 
 use codex_pool_core::Result;
-use codex_pool_core::account::{AccountId, AuthState};
+use codex_pool_core::account::{AccountId, AuthReason, AuthState};
 use codex_pool_core::env;
 use codex_pool_core::pool::Pool;
-use codex_pool_core::renewal::note;
 use codex_pool_core::usage::{Attempt, Failure};
 
 use super::fetch::Fetched;
@@ -72,7 +71,7 @@ fn apply(pool: &mut Pool, fetched: Fetched, now: i64) {
                 account.plan = Some(plan);
             }
             if matches!(state, AuthState::Expired | AuthState::WorkspaceRemoved) {
-                note(pool, &id, AuthState::Ok, None, now);
+                pool.set_auth(&id, AuthState::Ok, None, now);
             }
             let cache = pool.usage_mut();
             cache.no_wait_until = None;
@@ -83,9 +82,9 @@ fn apply(pool: &mut Pool, fetched: Fetched, now: i64) {
         Err(error) => {
             let ended = expires_at.is_some_and(|at| at <= now);
             if error.is_workspace_removed() {
-                note(pool, &id, AuthState::WorkspaceRemoved, None, now);
+                pool.set_auth(&id, AuthState::WorkspaceRemoved, None, now);
             } else if error.is_token_rejected() || ended && state == AuthState::Ok {
-                note(pool, &id, AuthState::Expired, Some("rejected"), now);
+                pool.set_auth(&id, AuthState::Expired, Some(AuthReason::Rejected), now);
             }
             let (failure, pause) = classify(&error);
             let entry = pool.usage_mut().accounts.entry(id).or_default();

@@ -5,11 +5,11 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use codex_pool_core::account::{AccountId, AuthState};
+use codex_pool_core::account::{AccountId, AuthReason, AuthState};
 use codex_pool_core::auth_doc::{AuthDoc, FreshTokens};
 use codex_pool_core::env;
 use codex_pool_core::files::RenewalLock;
-use codex_pool_core::renewal::{self, Begun, Need, Ticket};
+use codex_pool_core::renewal::{self, Cause, Decision, Renewal};
 use codex_pool_core::store::{LostFound, Why};
 use codex_pool_core::usage::{Attempt, Failure};
 use codex_pool_core::{Error, Result};
@@ -55,18 +55,18 @@ impl Refresher<'_> {
         let mut ready = Vec::new();
         let mut offline: Option<NetError> = None;
         for mut task in std::mem::take(&mut plan.tasks) {
-            let need = match task.renew {
+            let cause = match task.renew {
                 None => {
                     ready.push(task);
                     continue;
                 }
-                Some(RenewReason::Early) => Need::Early,
-                Some(RenewReason::Proof) => Need::Proof,
+                Some(RenewReason::Early) => Cause::Expiring,
+                Some(RenewReason::Proof) => Cause::Proof,
             };
             let renewed = match &offline {
                 // Without a connection for one account there is none for the next.
                 Some(error) => Renewed::Failed(error.clone()),
-                None => self.renew(&task.id, need),
+                None => self.renew(&task.id, cause),
             };
             let outcome = match renewed {
                 Renewed::Fresh(doc) => {
@@ -97,51 +97,51 @@ impl Refresher<'_> {
     }
 
     /// Renews the tokens of one account. An error of this machine is a failure of this account alone.
-    pub(super) fn renew(&self, id: &AccountId, need: Need<'_>) -> Renewed {
-        self.try_renew(id, need).unwrap_or_else(|e| Renewed::Failed(NetError::Refused(e.to_string())))
+    pub(super) fn renew(&self, id: &AccountId, cause: Cause<'_>) -> Renewed {
+        self.try_renew(id, cause).unwrap_or_else(|e| Renewed::Failed(NetError::Refused(e.to_string())))
     }
 
-    fn try_renew(&self, id: &AccountId, need: Need<'_>) -> Result<Renewed> {
+    fn try_renew(&self, id: &AccountId, cause: Cause<'_>) -> Result<Renewed> {
         let path = self.ctx.paths.refresh_lock();
         let alone =
             RenewalLock::acquire(&self.ctx.paths, LOCK_WAIT).map_err(|e| Error::io("lock", &path, &e))?;
         let Some(alone) = alone else {
-            return Ok(Renewed::Failed(NetError::Refused("another refresh takes too long".to_owned())));
+            return Ok(Renewed::Failed(NetError::Refused("another renewal takes too long".to_owned())));
         };
         // Neither a signal nor the end of the live view may cost the answer.
         let _signals = signals::hold();
         let _under_way = UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner);
-        let ticket = match self.begin(&alone, id, need)? {
-            Ok(ticket) => ticket,
+        let pending = match self.begin(&alone, id, cause)? {
+            Ok(pending) => pending,
             Err(done) => return Ok(done),
         };
         let endpoint = Endpoint::token(
-            ticket.doc.issuer(),
+            pending.doc.issuer(),
             &self.ctx.settings.allowed_issuers,
             self.ctx.env.text("CODEX_REFRESH_TOKEN_URL_OVERRIDE"),
         );
-        let mut from = &ticket.doc;
+        let mut from = &pending.doc;
         let mut answer = match &endpoint {
             Ok(endpoint) => self.send(endpoint, from),
             Err(refused) => Err(RenewalError::Net(refused.clone())),
         };
-        if let (Err(RenewalError::Rejected(_)), Some(tie), Ok(endpoint)) = (&answer, &ticket.tie, &endpoint) {
+        if let (Err(RenewalError::Rejected(_)), Some(tie), Ok(endpoint)) = (&answer, &pending.tie, &endpoint)
+        {
             from = tie;
             answer = self.send(endpoint, from);
         }
         match answer {
-            Ok(tokens) => self.store(&alone, &ticket, from, &tokens),
-            Err(RenewalError::Rejected(rejection)) => {
+            Ok(tokens) => self.store(&alone, &pending, from, &tokens),
+            Err(RenewalError::Rejected(reason)) => {
                 let (lock, mut pool) = self.open()?;
-                let reason = rejection.as_str();
-                let newer = renewal::reject(&alone, &lock, &mut pool, &ticket, reason, env::clock())?;
+                let newer = renewal::reject(&alone, &lock, &mut pool, &pending, reason, env::clock())?;
                 Ok(newer.map_or(Renewed::NeedsLogin, |doc| Renewed::Fresh(Box::new(doc))))
             }
             Err(RenewalError::Net(error)) => {
                 let (lock, mut pool) = self.open()?;
-                renewal::abandon(&alone, &lock, &mut pool, &ticket, error.outcome_unknown())?;
-                if ticket.doc.expires_at().is_some_and(|at| at <= env::clock()) {
-                    renewal::note(&mut pool, id, AuthState::Expired, None, env::clock());
+                renewal::abandon(&alone, &lock, &mut pool, &pending, error.outcome_unknown())?;
+                if pending.doc.expires_at().is_some_and(|at| at <= env::clock()) {
+                    pool.set_auth(id, AuthState::Expired, None, env::clock());
                 }
                 let entry = pool.usage_mut().accounts.entry(id.clone()).or_default();
                 entry.renewal = Some(failed(entry.renewal.as_deref(), &error).into());
@@ -151,25 +151,25 @@ impl Refresher<'_> {
         }
     }
 
-    /// Begins a renewal on disk. Returns its ticket, or the result if no request is needed.
+    /// Begins a renewal on disk. Returns it, or the result if no request is needed.
     fn begin(
         &self,
         alone: &RenewalLock,
         id: &AccountId,
-        need: Need<'_>,
-    ) -> Result<std::result::Result<Box<Ticket>, Renewed>> {
+        cause: Cause<'_>,
+    ) -> Result<std::result::Result<Box<Renewal>, Renewed>> {
         let (lock, mut pool) = self.open()?;
         let now = env::clock();
-        let begun = match renewal::begin(alone, &lock, &mut pool, id, need, now)? {
-            Begun::Go(ticket) => Ok(ticket),
-            Begun::Done(doc) => Err(Renewed::Fresh(doc)),
-            Begun::BeingWritten => Err(Renewed::LeftToCodex),
-            Begun::LeftToCodex => {
-                renewal::note(&mut pool, id, AuthState::Expired, Some("rejected"), now);
+        let begun = match renewal::begin(alone, &lock, &mut pool, id, cause, now)? {
+            Decision::Send(pending) => Ok(pending),
+            Decision::Renewed(doc) => Err(Renewed::Fresh(doc)),
+            Decision::BeingWritten => Err(Renewed::LeftToCodex),
+            Decision::LeftToCodex => {
+                pool.set_auth(id, AuthState::Expired, Some(AuthReason::Rejected), now);
                 Err(Renewed::LeftToCodex)
             }
-            Begun::NoRefreshToken => {
-                renewal::note(&mut pool, id, AuthState::ReauthRequired, Some("no_refresh_token"), now);
+            Decision::NoRefreshToken => {
+                pool.set_auth(id, AuthState::ReauthRequired, Some(AuthReason::NoRefreshToken), now);
                 Err(Renewed::NeedsLogin)
             }
         };
@@ -189,19 +189,19 @@ impl Refresher<'_> {
     fn store(
         &self,
         alone: &RenewalLock,
-        ticket: &Ticket,
+        pending: &Renewal,
         from: &AuthDoc,
         tokens: &FreshTokens,
     ) -> Result<Renewed> {
         let now = env::clock();
-        let fresh = match from.refreshed(tokens, now) {
+        let fresh = match from.renewed(tokens, now) {
             Ok(fresh) => fresh,
             Err(bytes) => {
                 // Tokens of another account. They are kept, since nothing else is left of the login.
                 let (lock, mut pool) = self.open()?;
                 let kept =
                     LostFound::new(&self.ctx.paths).keep(&lock, &bytes, Why::Broken, Some(from.id()), now)?;
-                renewal::reject(alone, &lock, &mut pool, ticket, "foreign", now)?;
+                renewal::reject(alone, &lock, &mut pool, pending, AuthReason::Foreign, now)?;
                 return Err(Error::new(format!(
                     "the issuer answered with another account's tokens, which are in {}",
                     kept.display()
@@ -213,7 +213,7 @@ impl Refresher<'_> {
         for attempt in 0..STORE_TRIES {
             std::thread::sleep(Duration::from_millis(100) * attempt);
             let stored = self.open().and_then(|(lock, mut pool)| {
-                renewal::finish(alone, &lock, &mut pool, ticket, &fresh, now)?;
+                renewal::finish(alone, &lock, &mut pool, pending, &fresh, now)?;
                 let entry = pool.usage_mut().accounts.entry(fresh.id().clone()).or_default();
                 entry.renewal =
                     Some(Attempt { not_before: Some(now + PAUSE), ..Attempt::succeeded(now) }.into());

@@ -14,7 +14,7 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use codex_pool_core::launch::Line;
-use codex_pool_core::text::deceives;
+use codex_pool_core::text::is_deceptive;
 use codex_pool_core::{Error, Result};
 
 use wrap::wrapped;
@@ -114,6 +114,6 @@ fn colour(stream: &impl IsTerminal) -> bool {
 
 /// Returns the text without characters that change what a terminal shows: control and bidirectional ones.
 pub(crate) fn printable(text: &str) -> String {
-    let bad = |c| c != '\n' && deceives(c);
+    let bad = |c| c != '\n' && is_deceptive(c);
     text.chars().map(|c| if bad(c) { '\u{fffd}' } else { c }).collect()
 }

@@ -17,7 +17,7 @@ fn accounts_that_need_a_login_are_named_with_the_command() {
     };
     let fix = set("reauth_required", Some("revoked")).has("login", "fail", "bob: its login was revoked");
     assert_eq!(fix, "log in again with `codex-pool reauth bob`");
-    set("reauth_required", Some("interrupted")).has("login", "fail", "bob: a token refresh was interrupted");
+    set("reauth_required", Some("interrupted")).has("login", "fail", "bob: a token renewal was interrupted");
     assert!(set("expired", None).has("login", "warn", "bob: ").contains("codex-pool refresh bob"));
     set("workspace_removed", None).has("login", "fail", "removed from its workspace");
 }

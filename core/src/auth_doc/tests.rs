@@ -190,11 +190,11 @@ fn the_same_credentials_may_be_written_differently() {
 fn mixed_document_is_put_right_and_nothing_else_is_touched() {
     let doc = login("alice").doc();
     assert_eq!(doc.clone().corrected().bytes(), doc.bytes());
-    let chimera = changed(|t| {
+    let wrong = changed(|t| {
         t["tokens"]["account_id"] = "somebody-elses".into();
         t["of the future"] = json!({"z": 1, "a": [null, 2.5]});
     });
-    let right = chimera.expect("understood").corrected();
+    let right = wrong.expect("understood").corrected();
     let tree: Value = serde_json::from_slice(right.bytes()).expect("JSON");
     assert_eq!((&tree["tokens"]["account_id"], right.id()), (&json!("alice"), doc.id()));
     assert_eq!(tree["of the future"].to_string(), "{\"z\":1,\"a\":[null,2.5]}", "in its order");
@@ -210,7 +210,7 @@ fn a_refresh_changes_the_tokens_that_came_and_last_refresh() {
         refresh_token: Some(Secret::new("rt-2")),
         id_token: None,
     };
-    let renewed = doc.refreshed(&fresh, 1_795_349_820).expect("hers");
+    let renewed = doc.renewed(&fresh, 1_795_349_820).expect("hers");
     assert_eq!((renewed.issued_at(), renewed.last_refresh()), (Some(5000), Some(1_795_349_820)));
     let (before, after): (Value, Value) = (
         serde_json::from_slice(doc.bytes()).expect("JSON"),
@@ -218,10 +218,10 @@ fn a_refresh_changes_the_tokens_that_came_and_last_refresh() {
     );
     assert_eq!(after["tokens"]["id_token"], before["tokens"]["id_token"]);
     assert_eq!((&after["tokens"]["refresh_token"], &after["of the future"]), (&json!("rt-2"), &json!(1)));
-    let kept = doc.refreshed(&FreshTokens::default(), 1).expect("hers");
+    let kept = doc.renewed(&FreshTokens::default(), 1).expect("hers");
     assert!(kept.same_credentials(&doc));
     let foreign = FreshTokens { access_token: Some(secret(&login("bob"))), ..FreshTokens::default() };
-    let kept = AuthDoc::parse(doc.refreshed(&foreign, 1).unwrap_err()).unwrap();
+    let kept = AuthDoc::parse(doc.renewed(&foreign, 1).unwrap_err()).unwrap();
     assert_ne!(kept.id(), doc.id(), "the answer is not lost");
 }
 

@@ -7,14 +7,14 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{AuthFile, CodexHome, known};
-use crate::account::{AccountId, AuthState, AuthStatus};
+use crate::account::{AccountId, AuthReason, AuthState, AuthStatus};
 use crate::auth_doc::{AuthDoc, DocError, DocHash, MAX_BYTES};
 use crate::error::{Error, Result, os_text};
 use crate::files::{self, PoolLock};
 use crate::ledger::Ledger;
 use crate::paths::PoolPaths;
 use crate::pool::Pool;
-use crate::store::{LostFound, Settled, Why, path_key};
+use crate::store::{Adoption, LostFound, Why, path_key};
 
 /// How often a document that is not whole is read, and how long apart. Codex writes it in one go.
 const READS: u32 = 10;
@@ -154,11 +154,11 @@ pub fn reconcile(lock: &PoolLock, pool: &mut Pool, home: &CodexHome, now: i64) -
         }
     }
     let stored_unchanged = ours.is_some() && ours == stored.as_deref().map(DocHash::of);
-    let settled = pool.adopt(lock, &doc, None, stored_unchanged, now)?;
+    let adoption = pool.adopt(lock, &doc, None, stored_unchanged, now)?;
     // The time of the last change of the file; unlike the time of modification, it cannot be set.
     let since = std::fs::metadata(&file.real).map_or(now, |meta| meta.ctime().min(now));
     pool.state_mut().remember(&path, &doc, hash, since);
-    let stale = settled == Settled::Kept || as_written != doc.hash();
+    let stale = adoption == Adoption::KeptNewer || as_written != doc.hash();
     Ok(HomeContent::Account { id, stale })
 }
 
@@ -196,7 +196,7 @@ pub(crate) fn note_logout(pool: &mut Pool, id: &AccountId, now: i64) {
     if let Some(account) = pool.registry_mut().get_mut(id) {
         account.auth = AuthStatus {
             state: AuthState::ReauthRequired,
-            reason: Some("logged_out".to_owned()),
+            reason: Some(AuthReason::LoggedOut),
             since: Some(now),
         };
     }

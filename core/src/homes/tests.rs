@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use super::in_use::{HomeUser, Processes, UserKind};
 use super::*;
-use crate::account::AuthState;
+use crate::account::{AuthReason, AuthState};
 use crate::auth_doc::AuthDoc;
 use crate::auth_doc::tests::{Login, login};
 use crate::files::PoolLock;
@@ -172,8 +172,8 @@ fn a_login_that_vanished_is_logged_out_but_a_folder_that_vanished_is_not() {
     assert_eq!(lab.reconcile(), HomeContent::Empty);
     let auth = &lab.pool.registry().accounts[0].auth;
     assert_eq!(
-        (auth.state, auth.reason.as_deref(), auth.since),
-        (AuthState::ReauthRequired, Some("logged_out"), Some(NOW))
+        (auth.state, auth.reason.clone(), auth.since),
+        (AuthState::ReauthRequired, Some(AuthReason::LoggedOut), Some(NOW))
     );
     lab.assert_stored(&login("alice"));
     // The same person logs in again.

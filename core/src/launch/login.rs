@@ -170,9 +170,9 @@ impl AuthCommand {
         let account = conclude(&lock, &mut pool, &processes, &mark, succeeded, now)?;
         let new_login = account.as_ref().filter(|_| self.kind == MarkKind::Login && succeeded);
         if let Some(id) = new_login {
-            renewal::restart(&mut pool, id);
+            renewal::forget_before_login(&mut pool, id);
         }
-        // By value, since the restart may have removed marks before it.
+        // By value, since that may have removed marks before it.
         pool.state_mut().marks.retain(|other| *other != mark);
         pool.commit(&lock)?;
         if self.private && succeeded && account.is_none() {

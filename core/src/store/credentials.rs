@@ -1,7 +1,6 @@
 //! `auth/<id>.json`: the durable copy of each account's document, byte for byte. Only forward: an
 //! older document never replaces a newer one, and what is replaced goes to `lost+found/`.
 
-use std::cmp::Ordering;
 use std::path::PathBuf;
 
 use super::lost_found::{LostFound, Why};
@@ -17,13 +16,17 @@ pub struct Credentials<'a> {
     paths: &'a PoolPaths,
 }
 
-/// Which of two documents the pool holds after [`Credentials::settle`].
+/// What adopting a document has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settled {
-    /// The offered document.
-    Offered,
-    /// The one that was there, which is newer.
-    Kept,
+pub enum Adoption {
+    /// The account is new.
+    New,
+    /// The account has other credentials now.
+    Updated,
+    /// The account had these credentials already.
+    Unchanged,
+    /// The pool's document is newer, and stays.
+    KeptNewer,
 }
 
 impl<'a> Credentials<'a> {
@@ -72,50 +75,53 @@ impl<'a> Credentials<'a> {
         files::write_whole(&path, doc.bytes(), Durability::Durable).map_err(|e| Error::io("write", &path, &e))
     }
 
-    /// Decides between the pool's document and another one of the same account, and keeps the loser
-    /// in `lost+found/`. `stored_unchanged` says that the pool's copy is what the other one grew
-    /// from: then the other one wins unless the issuer's clock says that it is older.
-    pub fn settle(
+    /// Puts a document into the pool unless the one that is there is newer. The older one goes to `lost+found/` if it
+    /// has other credentials. `stored_unchanged`: the document grew from the pool's copy, so of two that were issued in
+    /// the same second it is the newer.
+    ///
+    /// # Errors
+    /// The pool's copy cannot be read, or something could not be made durable.
+    pub fn put_newer(
         &self,
         lock: &PoolLock,
-        offered: &AuthDoc,
+        doc: &AuthDoc,
         stored_unchanged: bool,
         now: i64,
-    ) -> Result<Settled> {
-        let stored = match self.load(offered.id()) {
-            Ok(stored) => stored,
-            // A broken copy in the pool must not stand in the way of a good one.
-            Err(_) => {
-                if let Some(bytes) = self.bytes(offered.id())?.filter(|bytes| !bytes.is_empty()) {
-                    LostFound::new(self.paths).keep(lock, &bytes, Why::Broken, Some(offered.id()), now)?;
+    ) -> Result<Adoption> {
+        let id = doc.id();
+        let lost = LostFound::new(self.paths);
+        let Some(bytes) = self.bytes(id)? else {
+            self.put(lock, doc)?;
+            return Ok(Adoption::New);
+        };
+        if bytes == doc.bytes() {
+            return Ok(Adoption::Unchanged);
+        }
+        let stored = match AuthDoc::parse(bytes.clone()) {
+            Ok(stored) if stored.id() == id => stored,
+            // A broken copy must not stand in the way of a good one.
+            _ => {
+                if !bytes.is_empty() {
+                    lost.keep(lock, &bytes, Why::Broken, Some(id), now)?;
                 }
-                None
+                self.put(lock, doc)?;
+                return Ok(Adoption::New);
             }
         };
-        let Some(stored) = stored else {
-            self.put(lock, offered)?;
-            return Ok(Settled::Offered);
-        };
-        if stored.bytes() == offered.bytes() {
-            return Ok(Settled::Offered);
+        let age = doc.compare_age(&stored);
+        // A tie is the same tokens in another layout, or a renewal within one second.
+        let newer = age.is_ge() || stored_unchanged && doc.issued_at() == stored.issued_at();
+        let same = stored.same_credentials(doc);
+        if !same {
+            let why = if age.is_eq() && !stored_unchanged { Why::Tie } else { Why::Replaced };
+            let older = if newer { &stored } else { doc };
+            lost.keep(lock, older.bytes(), why, Some(id), now)?;
         }
-        let newer = match offered.compare_age(&stored) {
-            // Rewritten by Codex (another layout, the same tokens), or rotated within one second.
-            Ordering::Equal => true,
-            Ordering::Greater => true,
-            Ordering::Less => stored_unchanged && offered.issued_at() == stored.issued_at(),
-        };
-        let loser = if newer { &stored } else { offered };
-        if !stored.same_credentials(offered) {
-            let tie = offered.compare_age(&stored) == Ordering::Equal && !stored_unchanged;
-            let why = if tie { Why::Tie } else { Why::Replaced };
-            LostFound::new(self.paths).keep(lock, loser.bytes(), why, Some(offered.id()), now)?;
+        if !newer {
+            return Ok(Adoption::KeptNewer);
         }
-        if newer {
-            self.put(lock, offered)?;
-            return Ok(Settled::Offered);
-        }
-        Ok(Settled::Kept)
+        self.put(lock, doc)?;
+        Ok(if same && stored.plan() == doc.plan() { Adoption::Unchanged } else { Adoption::Updated })
     }
 
     /// Removes an account's document for good.

@@ -26,7 +26,7 @@ pub enum Why {
 }
 
 impl Why {
-    fn word(self) -> &'static str {
+    fn as_str(self) -> &'static str {
         match self {
             Why::Replaced => "replaced",
             Why::Tie => "tie",
@@ -62,7 +62,7 @@ impl<'a> LostFound<'a> {
         let hash = serde_json::to_value(DocHash::of(bytes)).ok();
         let hash = hash.as_ref().and_then(|h| h.as_str()).map_or("", |h| &h[..12]);
         let whose = id.map_or("unknown", AccountId::as_str);
-        let tail = format!("-{whose}-{}-{hash}.json", why.word());
+        let tail = format!("-{whose}-{}-{hash}.json", why.as_str());
         let path = dir.join(format!("{now}{tail}"));
         if let Some((_, there)) =
             self.entries().into_iter().find(|(_, path)| path.to_string_lossy().ends_with(&tail))
@@ -107,7 +107,7 @@ impl<'a> LostFound<'a> {
     pub fn rescue(&self, _lock: &RenewalLock, doc: &AuthDoc, now: i64) -> Result<PathBuf> {
         let dir = self.paths.lost_found();
         files::create_private_dir(&dir).map_err(|e| Error::io("create", &dir, &e))?;
-        let path = dir.join(format!("{now}-{}-{}.json", doc.id(), Why::Renewed.word()));
+        let path = dir.join(format!("{now}-{}-{}.json", doc.id(), Why::Renewed.as_str()));
         files::write_whole(&path, doc.bytes(), Durability::Durable)
             .map_err(|e| Error::io("write", &path, &e))?;
         Ok(path)
@@ -115,7 +115,7 @@ impl<'a> LostFound<'a> {
 
     /// What [`LostFound::rescue`] kept and nobody has put into its place yet.
     pub fn rescued(&self) -> Vec<PathBuf> {
-        let tail = format!("-{}.json", Why::Renewed.word());
+        let tail = format!("-{}.json", Why::Renewed.as_str());
         let mut found = self.entries();
         found.retain(|(_, path)| path.to_string_lossy().ends_with(&tail));
         found.into_iter().map(|(_, path)| path).collect()

@@ -9,7 +9,7 @@ use crate::auth_doc::AuthDoc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{self, Durability, PoolLock};
 use crate::paths::PoolPaths;
-use crate::text::deceives;
+use crate::text::is_deceptive;
 
 /// The registry version that we read and write.
 pub const REGISTRY_VERSION: u64 = 2;
@@ -94,7 +94,7 @@ impl Registry {
 
     /// Enters the account of a document, or brings its entry up to date. New credentials lift the
     /// need for a login. Says whether the account is new.
-    pub fn enter(&mut self, doc: &AuthDoc, label: Option<&str>, now: i64) -> bool {
+    pub fn upsert(&mut self, doc: &AuthDoc, label: Option<&str>, now: i64) -> bool {
         if let Some(account) = self.get_mut(doc.id()) {
             account.email = doc.email().map(str::to_owned).or(account.email.take());
             account.plan = doc.plan().map(str::to_owned).or(account.plan.take());
@@ -205,7 +205,7 @@ impl Registry {
 /// A label without what could deceive on a terminal (control and bidirectional characters) or a
 /// shell, at most 64 characters.
 pub(super) fn clean_label(text: &str) -> String {
-    text.chars().filter(|c| !deceives(*c)).take(64).collect::<String>().trim().to_owned()
+    text.chars().filter(|c| !is_deceptive(*c)).take(64).collect::<String>().trim().to_owned()
 }
 
 #[cfg(test)]
@@ -233,7 +233,7 @@ mod tests {
             ("ann@example.org", "44444444-aaaa", "plus", "ann@example.org"),
             ("büro@example.com", "55555555-aaaa", "plus", "büro"),
         ] {
-            assert!(registry.enter(&doc(email, workspace, plan), None, 0));
+            assert!(registry.upsert(&doc(email, workspace, plan), None, 0));
             assert_eq!(registry.accounts.last().unwrap().label, label);
         }
     }
@@ -241,8 +241,8 @@ mod tests {
     #[test]
     fn label_never_names_another_account() {
         let mut registry = Registry::default();
-        registry.enter(&doc("ann@example.com", "space-a", "plus"), None, 0);
-        registry.enter(&doc("bob@example.com", "space-b", "plus"), None, 0);
+        registry.upsert(&doc("ann@example.com", "space-a", "plus"), None, 0);
+        registry.upsert(&doc("bob@example.com", "space-b", "plus"), None, 0);
         let (ann, bob) = (registry.accounts[0].id.clone(), registry.accounts[1].id.clone());
         registry.accounts[0].former_ids.push("old-id".to_owned());
         for taken in ["ann", "ANN", ann.as_str(), "old-id", "space-a", "ann@example.com", "\u{200b} "] {

@@ -26,8 +26,8 @@ impl Lab {
         Lab { _dir: dir, paths, lock }
     }
 
-    fn settle(&self, doc: &AuthDoc, stored_unchanged: bool) -> Settled {
-        Credentials::new(&self.paths).settle(&self.lock, doc, stored_unchanged, NOW).unwrap()
+    fn put_newer(&self, doc: &AuthDoc, stored_unchanged: bool) -> Adoption {
+        Credentials::new(&self.paths).put_newer(&self.lock, doc, stored_unchanged, NOW).unwrap()
     }
 
     fn stored(&self, doc: &AuthDoc) -> Vec<u8> {
@@ -57,8 +57,8 @@ impl Lab {
 fn the_first_document_is_taken_and_the_same_one_changes_nothing() {
     let lab = Lab::new();
     let doc = login("alice").doc();
-    assert_eq!(lab.settle(&doc, false), Settled::Offered);
-    assert_eq!(lab.settle(&doc, false), Settled::Offered);
+    assert_eq!(lab.put_newer(&doc, false), Adoption::New);
+    assert_eq!(lab.put_newer(&doc, false), Adoption::Unchanged);
     assert_eq!(lab.stored(&doc), doc.bytes());
     assert!(lab.lost().is_empty());
 }
@@ -67,8 +67,8 @@ fn the_first_document_is_taken_and_the_same_one_changes_nothing() {
 fn a_newer_document_replaces_the_older_one_which_is_kept_aside() {
     let lab = Lab::new();
     let (old, new) = (login("alice").doc(), login("alice").issued(1500).refresh("rt-2").doc());
-    lab.settle(&old, false);
-    assert_eq!(lab.settle(&new, true), Settled::Offered);
+    lab.put_newer(&old, false);
+    assert_eq!(lab.put_newer(&new, true), Adoption::Updated);
     assert_eq!(lab.stored(&new), new.bytes());
     lab.assert_lost("replaced", old.bytes());
 }
@@ -78,8 +78,8 @@ fn an_older_document_never_replaces_a_newer_one_and_is_kept_aside() {
     for stored_unchanged in [false, true] {
         let lab = Lab::new();
         let (old, new) = (login("alice").doc(), login("alice").issued(1500).refresh("rt-2").doc());
-        lab.settle(&new, false);
-        assert_eq!(lab.settle(&old, stored_unchanged), Settled::Kept);
+        lab.put_newer(&new, false);
+        assert_eq!(lab.put_newer(&old, stored_unchanged), Adoption::KeptNewer);
         assert_eq!(lab.stored(&new), new.bytes());
         lab.assert_lost("replaced", old.bytes());
     }
@@ -90,22 +90,22 @@ fn document_of_the_home_wins_a_tie_if_the_stored_one_did_not_change() {
     let earlier = Login { last_refresh: "2026-01-01T00:00:00Z", ..login("alice").refresh("rt-2") }.doc();
     let lab = Lab::new();
     let stored = login("alice").doc();
-    lab.settle(&stored, false);
+    lab.put_newer(&stored, false);
     // A local clock that went backwards decides nothing.
-    assert_eq!(lab.settle(&earlier, true), Settled::Offered);
+    assert_eq!(lab.put_newer(&earlier, true), Adoption::Updated);
     lab.assert_lost("replaced", stored.bytes());
     let lab = Lab::new();
-    lab.settle(&stored, false);
-    assert_eq!(lab.settle(&earlier, false), Settled::Kept);
+    lab.put_newer(&stored, false);
+    assert_eq!(lab.put_newer(&earlier, false), Adoption::KeptNewer);
     lab.assert_lost("replaced", earlier.bytes());
 }
 
 #[test]
-fn a_tie_keeps_both_until_a_refresh_decides() {
+fn a_tie_keeps_both_until_a_renewal_decides() {
     let lab = Lab::new();
     let (one, other) = (login("alice").doc(), login("alice").refresh("rt-2").doc());
-    lab.settle(&one, false);
-    assert_eq!(lab.settle(&other, false), Settled::Offered);
+    lab.put_newer(&one, false);
+    assert_eq!(lab.put_newer(&other, false), Adoption::Updated);
     lab.assert_lost("tie", one.bytes());
     let tie = LostFound::new(&lab.paths).tie(one.id()).unwrap();
     assert_eq!(std::fs::read(tie).unwrap(), one.bytes());
@@ -116,9 +116,9 @@ fn a_tie_keeps_both_until_a_refresh_decides() {
 fn the_same_credentials_in_another_layout_are_nothing_to_keep_aside() {
     let lab = Lab::new();
     let doc = login("alice").doc();
-    lab.settle(&doc, false);
+    lab.put_newer(&doc, false);
     let compact = AuthDoc::parse(login("alice").tree().to_string().into_bytes()).unwrap();
-    assert_eq!(lab.settle(&compact, true), Settled::Offered);
+    assert_eq!(lab.put_newer(&compact, true), Adoption::Unchanged);
     assert_eq!(lab.stored(&doc), compact.bytes());
     assert!(lab.lost().is_empty());
 }
@@ -127,14 +127,14 @@ fn the_same_credentials_in_another_layout_are_nothing_to_keep_aside() {
 fn a_broken_copy_does_not_stand_in_the_way_of_a_good_one_but_is_kept() {
     let lab = Lab::new();
     let doc = login("alice").doc();
-    lab.settle(&doc, false);
+    lab.put_newer(&doc, false);
     for broken in [&b"{ broken"[..], login("bob").doc().bytes()] {
         let lab = Lab::new();
-        lab.settle(&doc, false);
+        lab.put_newer(&doc, false);
         std::fs::write(lab.paths.auth(doc.id()), broken).unwrap();
         let error = Credentials::new(&lab.paths).load(doc.id()).unwrap_err();
         assert!(error.to_string().contains("codex-pool reauth"), "{error}");
-        assert_eq!(lab.settle(&doc, false), Settled::Offered);
+        assert_eq!(lab.put_newer(&doc, false), Adoption::New);
         assert_eq!(lab.stored(&doc), doc.bytes());
         lab.assert_lost("broken", broken);
     }
@@ -146,8 +146,8 @@ fn documents_are_listed_by_their_names() {
     let credentials = Credentials::new(&lab.paths);
     assert!(credentials.ids().is_empty());
     let (alice, bob) = (login("alice").doc(), login("bob").doc());
-    lab.settle(&alice, false);
-    lab.settle(&bob, false);
+    lab.put_newer(&alice, false);
+    lab.put_newer(&bob, false);
     for foreign in ["README", "toolongforanid.json", ".abcdefghij.json.codex-pool.tmp"] {
         std::fs::write(lab.paths.auth_dir().join(foreign), "").unwrap();
     }
@@ -184,7 +184,7 @@ fn a_registry_comes_back_as_it_was_saved_and_a_missing_one_is_empty() {
     let lab = Lab::new();
     assert!(Registry::load(&lab.paths).unwrap().accounts.is_empty());
     let mut registry = Registry::default();
-    assert!(registry.enter(&login("alice").doc(), Some("work"), NOW));
+    assert!(registry.upsert(&login("alice").doc(), Some("work"), NOW));
     registry.accounts[0].former_ids.push("old".into());
     registry.save(&lab.lock, &lab.paths).unwrap();
     assert_eq!(Registry::load(&lab.paths).unwrap(), registry);
@@ -219,13 +219,13 @@ fn new_credentials_lift_the_need_for_a_login_but_not_a_removal() {
     use crate::account::AuthState;
     let mut registry = Registry::default();
     let doc = login("alice").doc();
-    registry.enter(&doc, None, NOW);
+    registry.upsert(&doc, None, NOW);
     for (before, after) in [
         (AuthState::ReauthRequired, AuthState::Ok),
         (AuthState::WorkspaceRemoved, AuthState::WorkspaceRemoved),
     ] {
         registry.accounts[0].auth.state = before;
-        assert!(!registry.enter(&doc, Some("other"), NOW + 1), "it is no new account");
+        assert!(!registry.upsert(&doc, Some("other"), NOW + 1), "it is no new account");
         assert_eq!(registry.accounts[0].auth.state, after);
         assert_eq!(registry.accounts[0].label, "alice", "its label stays");
     }

@@ -104,8 +104,8 @@ pub fn migrate_if_v1(lock: &PoolLock, paths: &PoolPaths, now: i64) -> Result<Opt
     for account in accounts {
         match account.doc {
             Ok(doc) => {
-                credentials.settle(lock, &doc, false, now)?;
-                registry.enter(&doc, account.label.as_deref(), now);
+                credentials.put_newer(lock, &doc, false, now)?;
+                registry.upsert(&doc, account.label.as_deref(), now);
                 if let Some(entry) = registry.get_mut(doc.id()) {
                     entry.added_at = account.added_at.unwrap_or(now);
                     entry.enabled = account.enabled;

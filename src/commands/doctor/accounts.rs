@@ -39,7 +39,7 @@ fn login(folder: &PoolFacts, account: &Account) -> Option<Check> {
         let expired = account.auth.state == AuthState::Expired;
         return Some(if expired { Check { grade: Grade::Warn, ..check } } else { check });
     }
-    let again = format!("log in again with `codex-pool reauth {}`", account.word());
+    let again = format!("log in again with `codex-pool reauth {}`", account.shell_ref());
     match pool.credentials().load(&account.id) {
         Ok(Some(_)) => None,
         Ok(None) => Some(
@@ -52,17 +52,18 @@ fn login(folder: &PoolFacts, account: &Account) -> Option<Check> {
 /// Returns the accounts whose last request, for usage or for tokens, failed.
 fn usage(folder: &PoolFacts, now: i64) -> Vec<Check> {
     const ID: &str = "usage";
-    let failed = |account: &Account| {
-        if account.auth.state != AuthState::Ok {
-            return None;
-        }
-        let (at, error) = folder.pool.as_ref().ok()?.usage().accounts.get(&account.id)?.error()?;
-        let ago = human_duration((now - at).max(0));
-        Some(
-            Check::warn(ID, format!("{}: {error} ({ago} ago)", account.label))
-                .advice(format!("`codex-pool refresh {}`, or `codex-pool doctor --online`", account.word())),
-        )
-    };
+    let failed =
+        |account: &Account| {
+            if account.auth.state != AuthState::Ok {
+                return None;
+            }
+            let (at, error) = folder.pool.as_ref().ok()?.usage().accounts.get(&account.id)?.error()?;
+            let ago = human_duration((now - at).max(0));
+            Some(Check::warn(ID, format!("{}: {error} ({ago} ago)", account.label)).advice(format!(
+                "`codex-pool refresh {}`, or `codex-pool doctor --online`",
+                account.shell_ref()
+            )))
+        };
     let mut checks: Vec<Check> = folder.accounts().iter().filter_map(failed).collect();
     if checks.is_empty() {
         checks.push(Check::ok(ID, "no request for usage failed the last time"));

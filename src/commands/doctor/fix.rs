@@ -127,7 +127,7 @@ fn in_pool(env: &Env, lock: &PoolLock, pool: &mut Pool, fix: &Fix) -> Result<Str
             Ok("tidied up after a killed login or logout".to_owned())
         }
         Fix::StoreRenewed => {
-            renewal::settle(lock, pool, env.now)?;
+            renewal::exchange_newest(lock, pool, env.now)?;
             Ok("stored the answer of a token renewal".to_owned())
         }
         Fix::ClearLoginHome { home } => {
@@ -160,7 +160,7 @@ fn register(pool: &mut Pool, ids: &[AccountId], now: i64) -> Result<String> {
             continue;
         }
         let Some(doc) = Credentials::new(&pool.paths).load(id)? else { continue };
-        pool.registry_mut().enter(&doc, None, now);
+        pool.registry_mut().upsert(&doc, None, now);
         labels.extend(pool.registry().get(id).map(|account| account.label.clone()));
     }
     Ok(format!(

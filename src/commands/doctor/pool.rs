@@ -264,8 +264,8 @@ fn unfinished(folder: &PoolFacts, now: i64) -> Vec<Check> {
             .fix(Fix::UndoLogin),
         );
     }
-    for account in folder.accounts().iter().filter(|a| renewal::interrupted(pool, &a.id, now)) {
-        let word = account.word();
+    for account in folder.accounts().iter().filter(|a| renewal::is_interrupted(pool, &a.id, now)) {
+        let word = account.shell_ref();
         checks.push(
             Check::warn(
                 ID,
