@@ -314,7 +314,7 @@ fn launch_in_an_own_home_survives_a_sample_of_failed_calls() {
 }
 
 #[test]
-fn codex_starts_and_nothing_is_lost_whichever_call_of_a_launch_after_others_fails() {
+fn launch_after_others_survives_a_sample_of_failed_calls() {
     sweep(LEFT, Some(12));
 }
 
@@ -342,7 +342,7 @@ fn launch_in_an_own_home_survives_every_failed_call() {
 
 #[test]
 #[ignore = "minutes: every call of a launch after others, see docs/proof.md"]
-fn every_call_of_a_launch_after_others() {
+fn launch_after_others_survives_every_failed_call() {
     sweep(LEFT, None);
 }
 

@@ -72,7 +72,7 @@ fn plant_worktree(dir: &Path, record: &Path) {
 }
 
 #[test]
-fn only_a_worktree_that_its_repository_names_is_trusted() {
+fn worktree_is_trusted_only_if_its_repository_names_it() {
     let world = with_repository();
     let exec_in = |dir: &Path| world.exec().current_dir(dir).run();
     let real = world.root().join("real");
