@@ -32,7 +32,7 @@ impl Service {
         self.seen.count.load(Ordering::SeqCst)
     }
 
-    /// The most that were unanswered at once.
+    /// Returns the most that were unanswered at once.
     pub(crate) fn most_in_flight(&self) -> usize {
         self.seen.most.load(Ordering::SeqCst)
     }

@@ -36,11 +36,11 @@ pub(crate) fn figures(programs: &Programs) -> Vec<Figure> {
         times(&kinds[0], "launch: the target alone"),
         times(&kinds[1], "launch: a C program that execs it"),
     ];
-    let bases = kinds.drain(..2).collect::<Vec<_>>();
+    let both = kinds.drain(..2).collect::<Vec<_>>();
     for kind in kinds {
         let ratio = |runs: Range<usize>| {
             let [direct, exec, own] =
-                [&bases[0], &bases[1], &kind].map(|kind| median(&kind.times[runs.clone()]));
+                [&both[0], &both[1], &kind].map(|kind| median(&kind.times[runs.clone()]));
             (own - direct) / (exec - direct)
         };
         let figure = Figure::of_blocks(&format!("launch: {}", kind.name), RUNS, BLOCK, ratio, "execs");
@@ -61,8 +61,8 @@ fn measure(programs: &Programs) -> Vec<Kind> {
     let (ten, thousand) = (programs.ten().clone(), programs.thousand().clone());
     let hundred = programs.pool("hundred", 100);
     let busy = programs.pool("busy", 10);
-    // Somebody sits in the main home, so that another account gets its home.
-    let mut sitting = busy.sleeper();
+    // A session uses the main home, so that another account gets its own home.
+    let mut session = busy.sleeper();
 
     let (target, exec) = (programs.target.clone(), programs.exec.clone());
     let mut kinds = vec![
@@ -98,7 +98,7 @@ fn measure(programs: &Programs) -> Vec<Kind> {
             }
         }
     }
-    sitting.kill().and_then(|()| sitting.wait().map(drop)).expect("the sleeper ends");
+    session.kill().and_then(|()| session.wait().map(drop)).expect("the sleeper ends");
     kinds
 }
 

@@ -103,7 +103,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
     Ok(args)
 }
 
-/// What was measured where, as a comment: numbers of a busy machine are worth less.
+/// Returns what was measured and where, as a comment: numbers of a busy machine are worth less.
 fn setting() -> String {
     let git = |args: &[&str]| {
         let output = Command::new("git").args(args).current_dir(env!("CARGO_MANIFEST_DIR")).output().ok();

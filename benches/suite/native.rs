@@ -98,7 +98,7 @@ fn with_codex(mut command: Command, launcher: &Path) -> Command {
     command
 }
 
-/// Runs a command that prints to nobody to its end, whichever that is.
+/// Runs a command to its end, without its output and whatever its status.
 fn time(command: &mut Command) -> Duration {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let start = Instant::now();

@@ -74,38 +74,38 @@ impl Pool {
             .env("HOME", &self.home)
             .env("TMPDIR", "/nonexistent")
             .current_dir(&self.home);
-        // Nothing here asks the service; what did all the same would find nobody.
+        // Nothing here asks the service; a request all the same would find no listener.
         command.env("HTTPS_PROXY", "http://127.0.0.1:9");
         command.env("PATH", "/usr/bin:/bin").env("CODEX_POOL_CODEX", &self.target);
         command
     }
 
-    /// The shim.
+    /// Returns a command that runs the shim.
     pub(crate) fn launch(&self, args: &[&str]) -> Command {
         self.command(&self.shim, args)
     }
 
-    /// `codex-pool`.
+    /// Returns a command that runs `codex-pool`.
     pub(crate) fn admin(&self, args: &[&str]) -> Command {
         self.command(&self.codex_pool, args)
     }
 
-    /// Any program, in this pool's environment.
+    /// Returns any program, in this pool's environment.
     pub(crate) fn run(&self, program: &Path, args: &[&str]) -> Command {
         self.command(program, args)
     }
 
-    /// The pool's folder.
+    /// Returns the pool's folder.
     pub(crate) fn folder(&self) -> PathBuf {
         self.home.join(".codex-pool")
     }
 
-    /// The program `codex-pool`.
+    /// Returns the program `codex-pool`.
     pub(crate) fn codex_pool(&self) -> &Path {
         &self.codex_pool
     }
 
-    /// A launch that stays.
+    /// Returns a launch that stays.
     pub(crate) fn sleeper(&self) -> std::process::Child {
         let mut command = self.launch(&["600"]);
         command.env("CODEX_POOL_CODEX", "/bin/sleep").env("CODEX_POOL_ACCOUNT", "user0");

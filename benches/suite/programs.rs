@@ -45,17 +45,17 @@ impl Programs {
         Programs { dir, target, exec, peak, shim, codex_pool, ten, thousand }
     }
 
-    /// A new pool.
+    /// Returns a new pool.
     pub(crate) fn pool(&self, name: &str, accounts: usize) -> Pool {
         Pool::new(&self.dir.path().join(name), accounts, self)
     }
 
-    /// A pool of ten accounts, the same each time.
+    /// Returns a pool of ten accounts, the same each time.
     pub(crate) fn ten(&self) -> &Pool {
         self.ten.get_or_init(|| self.pool("ten", 10))
     }
 
-    /// A pool of a thousand accounts, the same each time.
+    /// Returns a pool of a thousand accounts, the same each time.
     pub(crate) fn thousand(&self) -> &Pool {
         self.thousand.get_or_init(|| self.pool("thousand", 1000))
     }
@@ -76,13 +76,13 @@ impl Programs {
         (took, kib.trim().parse::<f64>().expect("a number") * 1024.0 / 1e6, output.stdout)
     }
 
-    /// The peak memory of some runs in MB.
+    /// Returns the peak memory of some runs in MB.
     pub(crate) fn peaks(&self, runs: usize, mut command: impl FnMut() -> Command) -> Vec<f64> {
         (0..runs).map(|_| self.peak(&command()).1).collect()
     }
 }
 
-/// Runs a command that prints to nobody to its end.
+/// Runs a command to its end, without its output. Returns the time that it took.
 pub(crate) fn time(command: &mut Command) -> Duration {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let start = Instant::now();

@@ -45,7 +45,7 @@ fn over_http(programs: &Programs) -> Vec<Figure> {
     of_service("http", &times, &peaks, report.max_usage_in_flight)
 }
 
-/// The same over TLS, with the system's certificates and one more.
+/// Returns the same over TLS, with the system's certificates and one more.
 fn over_https(programs: &Programs) -> Vec<Figure> {
     let world = pool_of(ACCOUNTS);
     let service = https::start(LATENCY);
@@ -79,7 +79,7 @@ fn refreshes(programs: &Programs, command: impl Fn() -> Cmd) -> (Vec<f64>, Vec<f
     (0..REFRESHES).map(|_| one()).unzip()
 }
 
-/// Requires usage of everybody.
+/// Requires the usage of every account.
 fn check(answer: &Value) {
     let all = answer["accounts"].as_array().expect("accounts");
     assert!(all.iter().all(|a| a["error"].is_null() && a["usage"].is_object()), "{answer}");

@@ -1,6 +1,6 @@
-//! The product in 20 seconds, with no account and no network: `cargo run --example demo`. Three made-up accounts at a
-//! stand-in service on this machine, the real shim and the real `codex-pool`, and the real Codex if one is installed (else
-//! a stand-in that sends one request). All in a temporary folder.
+//! The product in 20 seconds, without an account or a network: `cargo run --example demo`. Three made-up accounts at a
+//! stand-in service on this machine, the real shim and the real `codex-pool`, and the real Codex if one is installed
+//! (else a stand-in that sends one request). All in a temporary folder.
 
 #![expect(clippy::print_stdout, reason = "a demo talks")]
 

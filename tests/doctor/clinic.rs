@@ -1,4 +1,4 @@
-//! A pool to break, and the doctor's answer in a form to ask.
+//! A pool to break, and the doctor's answer in a form that tests can query.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,14 +7,14 @@ use serde_json::Value;
 use testkit::files::mode;
 use testkit::{Cmd, World};
 
-/// A world in which nothing is wrong: alice is live, bob is in the pool.
+/// Returns a world in which nothing is wrong: alice is live, bob is in the pool.
 pub(crate) fn healthy() -> World {
     let world = World::new(&[]);
     fill(&world);
     world
 }
 
-/// Makes a world one in which nothing is wrong.
+/// Sets a world up so that nothing is wrong in it.
 pub(crate) fn fill(world: &World) {
     world.link_admin();
     world.backend().add("alice");
@@ -31,7 +31,7 @@ pub(crate) fn doctor(world: &World, args: &[&str]) -> Diagnosis {
     diagnose(world.pool(&["doctor", "--json"]).args(args))
 }
 
-/// The same with a command that the test has changed. The exit status must say what `ok` says.
+/// Runs the doctor as this command, which the test has changed. The exit status must agree with `ok`.
 #[track_caller]
 pub(crate) fn diagnose(command: Cmd) -> Diagnosis {
     let output = command.run();
@@ -44,7 +44,7 @@ pub(crate) fn diagnose(command: Cmd) -> Diagnosis {
 }
 
 impl Diagnosis {
-    /// The checks of that id.
+    /// Returns the checks of that id.
     fn of(&self, id: &str) -> Vec<&Value> {
         self.0["checks"].as_array().expect("checks").iter().filter(|c| c["id"] == id).collect()
     }
@@ -61,14 +61,14 @@ impl Diagnosis {
         fix
     }
 
-    /// Requires that every check of that id is well, and that there is one.
+    /// Requires that every check of that id is ok, and that there is one.
     #[track_caller]
     pub(crate) fn well(&self, id: &str) {
         let of = self.of(id);
         assert!(!of.is_empty() && of.iter().all(|c| c["status"] == "ok"), "{id}: {self:#?}");
     }
 
-    /// What was fixed.
+    /// Returns what was fixed.
     pub(crate) fn fixed(&self) -> Vec<&str> {
         let list = self.0["fixed"].as_array();
         list.map_or_else(Vec::new, |list| list.iter().filter_map(Value::as_str).collect())
@@ -102,7 +102,7 @@ pub(crate) fn mark(world: &World, mut mark: Value) {
     edit_json(&world.pool_home().join("state.json"), |state| state["marks"] = Value::Array(vec![mark]));
 }
 
-/// Every file below a folder with its mode and bytes, and every link with its target.
+/// Returns every file below a folder with its mode and bytes, and every link with its target.
 pub(crate) fn snapshot(dir: &Path) -> Vec<(PathBuf, u32, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).expect("a folder").map(|e| e.expect("an entry")) {

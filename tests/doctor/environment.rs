@@ -34,5 +34,5 @@ fn account_in_the_environment_is_resolved() {
     let world = healthy();
     let with = |name: &str| diagnose(world.pool(&["doctor", "--json"]).env("CODEX_POOL_ACCOUNT", name));
     with("bob").has("environment", "warn", "every launch from here uses bob");
-    with("nobody").has("environment", "fail", "no account matches `nobody`");
+    with("stranger").has("environment", "fail", "no account matches `stranger`");
 }

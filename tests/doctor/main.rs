@@ -1,5 +1,5 @@
-//! The doctor: for each of its checks, something that provokes it, and what `--fix` makes of it. Looking
-//! must change nothing, and one broken thing must not hide another.
+//! The doctor: for each check something that provokes it, and what `--fix` does about it. Without `--fix` it changes
+//! nothing, and one fault does not hide another.
 
 mod accounts;
 mod clinic;

@@ -46,12 +46,12 @@ fn files_of_other_users_and_read_only_folders_are_named() {
     let chown = |path: PathBuf| std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).expect("chown");
     give_away(&world, &chown);
     std::os::unix::fs::chown(world.stored_path("bob"), Some(0), Some(0)).expect("chown");
-    let nobody = || {
+    let as_user = || {
         let mut command = world.pool(&["doctor", "--json"]);
         command.inner().uid(NOBODY).gid(NOBODY);
         command
     };
-    let fix = diagnose(nobody()).has("permissions", "fail", "belongs to another user");
+    let fix = diagnose(as_user()).has("permissions", "fail", "belongs to another user");
     assert!(fix.contains("sudo chown -R"), "{fix}");
     chown(world.stored_path("bob"));
     sealed(&world, Some(NOBODY));
@@ -111,7 +111,7 @@ fn corrupt_registry_is_never_replaced_and_the_way_out_works() {
     fs::write(&registry, "{\"version\": 2, \"acc").expect("break it");
     let fix = doctor(&world, &["--fix"]).has("registry", "fail", "corrupt");
     assert_eq!(fs::read_to_string(&registry).expect("still there"), "{\"version\": 2, \"acc");
-    // What it says to type, typed.
+    // The command that it names.
     let typed = fix.split('`').nth(1).expect("a command");
     world.cmd("sh").args(["-c", typed]).run().ok();
     doctor(&world, &[]).well("registry");

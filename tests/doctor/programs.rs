@@ -9,7 +9,7 @@ use testkit::{Cmd, Codex, Sandbox, World, bins, needs};
 
 use super::clinic::{diagnose, doctor, healthy};
 
-/// The doctor with this PATH.
+/// Returns a command that runs the doctor with this PATH.
 fn with_path(world: &World, folders: &[&Path]) -> Cmd {
     let path = std::env::join_paths(folders).expect("a PATH");
     let admin = world.home().join(".local/bin/codex-pool");

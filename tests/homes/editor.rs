@@ -1,5 +1,5 @@
-//! A Codex that nobody launched through the shim: an editor's app-server, a command by its full path. It sits in
-//! the main home like any other.
+//! A Codex that was not launched through the shim: an editor's app-server, a command by its full path. It uses the main
+//! home like any other.
 
 use std::fs;
 
@@ -83,7 +83,7 @@ fn interface_by_its_full_path_is_not_swapped_away() {
 
 #[test]
 fn codex_started_by_full_path_in_a_session_is_not_swapped_away() {
-    // It is a child of bob's launch, but sits in the main home.
+    // It is a child of bob's launch, but uses the main home.
     for world in worlds(&TWO) {
         let backend = world.backend();
         let editor = Editor::open(world.real_codex(&["app-server"]));

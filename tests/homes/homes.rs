@@ -1,5 +1,5 @@
-//! Homes share with their base everything but the login: what a session changes there is the user's, wherever the
-//! next session sits.
+//! Own homes share everything but the login with the main home: what a session changes there is there for the next
+//! session in any home.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -13,7 +13,7 @@ use testkit::{Cmd, Output, Running, SOON, World, answered, archives, has_server,
 use crate::rpc::Editor;
 use crate::world::{Homes as _, TWO, worlds, worlds_of};
 
-/// A session of alice's in the main home, so that bob gets his home.
+/// A session of alice's in the main home, so that bob gets his own home.
 struct Alice {
     hold: Hold,
     running: Running,
@@ -24,7 +24,7 @@ impl Alice {
         Alice::start_with(world, &[])
     }
 
-    /// Without the MCP server, whose tokens are the other session's.
+    /// The same without the MCP server, whose tokens the other session uses.
     fn without_mcp(world: &World) -> Alice {
         Alice::start_with(world, &["-c", "mcp_servers.lab.enabled=false"])
     }
@@ -88,7 +88,7 @@ fn mcp_login_rotated_in_an_own_home_reaches_the_main_home() {
         assert_newest_mcp_login(&world, &mcp);
         assert_eq!(inode(&mcp_logins(&world.own_home("bob"))), inode(&mcp_logins(&world.codex_home())));
         alice.end();
-        // Now in the main home, and in the home again.
+        // Now in the main home, and in the own home again.
         answered(world.exec_as("bob").run(), "bob");
         assert_newest_mcp_login(&world, &mcp);
         let alice = Alice::without_mcp(&world);
@@ -105,15 +105,15 @@ fn mcp_login_replaced_in_an_own_home_reaches_the_main_home_later() {
         let mcp = log_in_to_mcp(&world);
         let alice = Alice::without_mcp(&world);
         answered(world.exec_as("bob").run(), "bob");
-        let (home, base) = (mcp_logins(&world.own_home("bob")), mcp_logins(&world.codex_home()));
+        let (home, main) = (mcp_logins(&world.own_home("bob")), mcp_logins(&world.codex_home()));
         let newest = fs::read_to_string(&home).expect("the MCP logins");
-        fs::write(&base, newest.replace(&mcp.newest(), "an older one")).expect("write it");
+        fs::write(&main, newest.replace(&mcp.newest(), "an older one")).expect("write it");
         world.write_private(&home.with_extension("new"), &newest);
         fs::rename(home.with_extension("new"), &home).expect("rename it");
         alice.end();
         Alice::without_mcp(&world).end();
         assert_newest_mcp_login(&world, &mcp);
-        assert_eq!(inode(&home), inode(&base), "{}: one file again", world.version());
+        assert_eq!(inode(&home), inode(&main), "{}: one file again", world.version());
         let lost = fs::read_dir(world.pool_home().join("lost+found")).into_iter().flatten().flatten();
         let kept =
             lost.map(|e| fs::read_to_string(e.path()).expect("text")).any(|t| t.contains("an older one"));
@@ -127,17 +127,17 @@ fn mcp_logout_in_the_main_home_is_not_undone_by_an_own_home() {
         let _mcp = log_in_to_mcp(&world);
         let alice = Alice::without_mcp(&world);
         answered(world.exec_as("bob").run(), "bob");
-        let (home, base) = (mcp_logins(&world.own_home("bob")), mcp_logins(&world.codex_home()));
+        let (home, main) = (mcp_logins(&world.own_home("bob")), mcp_logins(&world.codex_home()));
         assert!(home.exists());
         world.codex(&["mcp", "logout", "lab"]).run().ok();
-        assert!(!base.exists());
+        assert!(!main.exists());
         answered(world.exec_as("bob").run(), "bob");
-        assert!(!base.exists() && !home.exists(), "{}: it came back", world.version());
+        assert!(!main.exists() && !home.exists(), "{}: it came back", world.version());
         alice.end();
     }
 }
 
-/// The id that `codex exec` printed.
+/// Returns the id that `codex exec` printed.
 #[track_caller]
 fn session_id(output: &Output) -> String {
     let line = output.stderr.lines().find(|line| line.to_lowercase().contains("session id"));
@@ -149,18 +149,18 @@ fn resume(world: &World, id: &str) -> Output {
     world.codex(&["exec", "--skip-git-repo-check", "resume", id, "go on"]).run()
 }
 
-/// A command of Codex's as a tool of a session in that home starts it.
+/// Returns a command of Codex as a tool of a session in that home starts it.
 fn in_home(world: &World, home: &Path, args: &[&str]) -> Cmd {
     world.codex(args).env("CODEX_HOME", home).env("CODEX_SQLITE_HOME", world.codex_home())
 }
 
-/// Whether a folder below a CODEX_HOME has that session's log.
+/// Returns whether a folder below a CODEX_HOME has that session's log.
 fn has_log(dir: &Path, id: &str) -> bool {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
     entries.into_iter().any(|path| path.is_dir() && has_log(&path, id) || path.to_string_lossy().contains(id))
 }
 
-/// A world of each version that archives sessions.
+/// Returns a world of each version that archives sessions.
 fn worlds_that_archive() -> impl Iterator<Item = World> {
     worlds_of(archives, &TWO)
 }
@@ -168,7 +168,7 @@ fn worlds_that_archive() -> impl Iterator<Item = World> {
 #[test]
 fn sessions_are_archived_and_restored_across_main_and_own_home() {
     for world in worlds_that_archive() {
-        let of_base = session_id(&answered(world.exec_as("alice").run(), "alice"));
+        let of_main = session_id(&answered(world.exec_as("alice").run(), "alice"));
         let alice = Alice::start(&world);
         let of_home = session_id(&answered(world.exec_as("bob").run(), "bob"));
         alice.end();
@@ -180,12 +180,12 @@ fn sessions_are_archived_and_restored_across_main_and_own_home() {
             has_log(&there, id)
         };
         world.codex(&["archive", &of_home]).run().ok();
-        in_home(&world, &home, &["archive", &of_base]).run().ok();
-        assert!(is_archived(&of_home) && is_archived(&of_base), "{}", world.version());
+        in_home(&world, &home, &["archive", &of_main]).run().ok();
+        assert!(is_archived(&of_home) && is_archived(&of_main), "{}", world.version());
         in_home(&world, &home, &["unarchive", &of_home]).run().ok();
-        world.codex(&["unarchive", &of_base]).run().ok();
-        assert!(!is_archived(&of_home) && !is_archived(&of_base), "{}", world.version());
-        for (id, user) in [(&of_home, "bob"), (&of_base, "alice")] {
+        world.codex(&["unarchive", &of_main]).run().ok();
+        assert!(!is_archived(&of_home) && !is_archived(&of_main), "{}", world.version());
+        for (id, user) in [(&of_home, "bob"), (&of_main, "alice")] {
             let go_on = ["exec", "--skip-git-repo-check", "resume", id, "go on"];
             answered(world.codex(&go_on).env("CODEX_POOL_ACCOUNT", user).run(), user);
         }
@@ -231,18 +231,18 @@ fn files_made_in_an_own_home_move_to_the_main_home_once_it_is_free() {
         world.backend().script("bob", [Step::Shell(MADE.to_owned())]);
         let bob = ["exec", "--skip-git-repo-check", "-s", "danger-full-access", "hi"];
         answered(world.codex(&bob).env("CODEX_POOL_ACCOUNT", "bob").run(), "bob");
-        let (home, base) = (world.own_home("bob"), world.codex_home());
+        let (home, main) = (world.own_home("bob"), world.codex_home());
         let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
         assert_eq!(read(home.join("made/file")), "mine\n", "{}", world.version());
-        fs::write(base.join("both"), "theirs\n").expect("write it");
+        fs::write(main.join("both"), "theirs\n").expect("write it");
         alice.end();
-        // He takes the main home, and nobody is in the home any more.
+        // He takes the main home, and his own home is free.
         answered(world.exec_as("bob").run(), "bob");
-        assert_eq!(read(base.join("made/file")), "mine\n", "{}", world.version());
+        assert_eq!(read(main.join("made/file")), "mine\n", "{}", world.version());
         assert!(home.join("made").is_symlink(), "{}", world.version());
-        assert_eq!((read(base.join("both")), read(home.join("both"))), ("theirs\n".into(), "mine\n".into()));
+        assert_eq!((read(main.join("both")), read(home.join("both"))), ("theirs\n".into(), "mine\n".into()));
         for stays in ["x.sqlite", "x.sqlite-wal", "x.pid", "x.lock"] {
-            assert!(home.join(stays).exists() && !base.join(stays).exists(), "{}: {stays}", world.version());
+            assert!(home.join(stays).exists() && !main.join(stays).exists(), "{}: {stays}", world.version());
         }
     }
 }
@@ -268,7 +268,7 @@ fn trusted_hooks_run_in_an_own_home() {
                 .insert("hooks".into(), toml::Table::from_iter([("state".to_owned(), state.into())]).into());
         });
         let alice = Alice::start(&world);
-        fs::remove_file(ran("of-file")).expect("it ran in the base, too");
+        fs::remove_file(ran("of-file")).expect("it ran in the main home, too");
         answered(world.exec_as("bob").run(), "bob");
         assert!(world.own_home("bob").join("auth.json").exists(), "{}: he was in his home", world.version());
         assert!(ran("of-file").exists(), "{}: the trusted one was skipped", world.version());

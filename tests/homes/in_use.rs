@@ -1,5 +1,5 @@
-//! A home never changes hands under a launch of ours, however it was started and whatever became of its parts;
-//! and what Codex wrote there meanwhile reaches the pool.
+//! A home never changes hands under a launch, however it was started and whichever of its processes were killed; and
+//! what Codex wrote there meanwhile reaches the pool.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,7 +11,7 @@ use testkit::{Cmd, SOON, World, alive, answered, children, now, wait_for_end, wa
 
 use crate::world::{TWO, native_of, worlds};
 
-/// A session of two turns: the first is held by the test, before the second Codex must renew its token.
+/// A session of two turns. The test holds the first; before the second, Codex must renew its token.
 struct Session {
     hold: testkit::backend::Hold,
     running: testkit::Running,
@@ -34,7 +34,7 @@ impl Session {
     }
 }
 
-/// Bob is launched while alice's session is there: he must not be put under it.
+/// Launches bob while alice's session is there, and requires that he gets his own home.
 #[track_caller]
 fn bob_goes_elsewhere(world: &World) {
     answered(world.exec_as("bob").run(), "bob");
@@ -42,7 +42,7 @@ fn bob_goes_elsewhere(world: &World) {
     assert_eq!(world.owner_at(&world.own_home("bob")).as_deref(), Some("bob"), "{}", world.version());
 }
 
-/// Alice's session is over: bob takes the main home, and nothing that was rotated is missing.
+/// Requires that bob takes the main home after alice's session, and that no rotated token is missing.
 #[track_caller]
 fn then_bob_is_swapped_in(world: &World) {
     assert_eq!(world.backend().report().refreshes_of("alice").len(), 1, "{}", world.version());
@@ -134,7 +134,7 @@ fn killed_session_frees_its_home_and_its_tokens_are_kept() {
     }
 }
 
-/// The ledger's files.
+/// Returns the ledger's files.
 fn ledger(world: &World) -> Vec<PathBuf> {
     let files = fs::read_dir(world.pool_home().join("launches")).expect("the ledger").flatten();
     files.map(|file| file.path()).collect()
@@ -148,7 +148,7 @@ fn session_of_another_pid_namespace_counts_for_twelve_hours() {
         let session = Session::start(&world, "alice", inside);
         bob_goes_elsewhere(&world);
         session.go_on(&world, "alice").wait().ok().says("hello from alice");
-        // Nobody here can see that it ended.
+        // Its end cannot be seen from here.
         bob_goes_elsewhere(&world);
         answered(world.exec().run(), "alice");
         for entry in ledger(&world) {
@@ -183,7 +183,7 @@ fn session_of_an_earlier_boot_is_over_though_its_pid_runs() {
     }
 }
 
-/// A launcher as version managers install it: a script that starts the real one as a child.
+/// Returns a launcher as version managers install it: a script that starts the real one as a child.
 fn wrapper(world: &World) -> PathBuf {
     let path = world.root().join("bin/wrapper");
     let script = format!("#!/bin/sh\n\"{}\" \"$@\"\nexit $?\n", world.real_path().display());

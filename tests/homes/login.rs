@@ -1,4 +1,4 @@
-//! `codex login` and `codex logout` run as children: whatever becomes of them, no login of the pool is revoked or
+//! `codex login` and `codex logout` run as children of the shim: however they end, no login of the pool is revoked or
 //! lost, and running sessions go on.
 
 use std::fs;
@@ -15,12 +15,12 @@ use testkit::{
 use crate::rpc::Editor;
 use crate::world::{Homes as _, TWO, worlds};
 
-/// `codex login` by device code, through the shim.
+/// Returns `codex login` by device code, through the shim.
 fn login(world: &World) -> Cmd {
     world.codex(&["login", "--device-auth", "--experimental_issuer", &world.backend().url()])
 }
 
-/// The same past the shim, in a CODEX_HOME of its own.
+/// Returns the same past the shim, in a CODEX_HOME of its own.
 fn without_shim(world: &World) -> Cmd {
     let dir = world.home().join("apart");
     world.write_private(&dir.join("config.toml"), &world.codex_config().to_string());
@@ -28,7 +28,7 @@ fn without_shim(world: &World) -> Cmd {
     world.real_codex(&args).env("CODEX_HOME", dir)
 }
 
-/// Waits until the issuer was asked for a code and nobody has approved.
+/// Waits until another login waits for approval.
 #[track_caller]
 fn wait_for_code(world: &World, before: usize) {
     wait_until("a login that waits", SOON, || world.backend().pending_logins() > before);
@@ -43,13 +43,13 @@ fn begin(world: &World) -> Running {
     running
 }
 
-/// The pool's word on an account.
+/// Returns the state of an account in the pool.
 fn state_of(world: &World, label: &str) -> String {
     let account = world.list().into_iter().find(|account| account["label"] == label).expect("in the pool");
     account["state"].as_str().expect("a state").to_owned()
 }
 
-/// Everything is as it was: alice is live and good, and nobody revoked anything.
+/// Requires that everything is as it was: alice is live and her login good, and no login was revoked.
 #[track_caller]
 fn as_before(world: &World) {
     let live = world.live().unwrap_or_else(|| panic!("{}: no live login", world.version()));
@@ -60,11 +60,11 @@ fn as_before(world: &World) {
     world.assert_nothing_lost(&TWO);
 }
 
-/// No home of a login is left over.
+/// Requires that no login home is left.
 #[track_caller]
 fn no_login_home(world: &World) {
-    let bases = fs::read_dir(world.pool_home().join("homes")).into_iter().flatten().flatten();
-    for home in bases.flat_map(|base| fs::read_dir(base.path()).into_iter().flatten().flatten()) {
+    let folders = fs::read_dir(world.pool_home().join("homes")).into_iter().flatten().flatten();
+    for home in folders.flat_map(|over| fs::read_dir(over.path()).into_iter().flatten().flatten()) {
         assert!(!home.file_name().to_string_lossy().starts_with("login-"), "{home:?} is left");
     }
 }
@@ -74,7 +74,7 @@ fn login_over_a_live_account_revokes_nothing_and_becomes_live() {
     for world in worlds(&TWO) {
         world.backend().add("carol");
         let running = begin(&world);
-        // The home is the login's meanwhile: everybody else works in a home.
+        // The main home is the login's meanwhile: all others work in own homes.
         for user in TWO {
             answered(world.exec_as(user).run(), user);
             assert_eq!(world.live(), None, "{}", world.version());
@@ -160,8 +160,8 @@ fn login_that_is_told_to_end_passes_that_on() {
 #[test]
 fn login_that_fails_changes_nothing() {
     for world in worlds(&TWO) {
-        let nobody = "http://127.0.0.1:9";
-        let args = ["login", "--device-auth", "--experimental_issuer", nobody];
+        let nowhere = "http://127.0.0.1:9";
+        let args = ["login", "--device-auth", "--experimental_issuer", nowhere];
         assert!(!world.codex(&args).run().status.success(), "{}", world.version());
         as_before(&world);
     }
@@ -191,7 +191,7 @@ fn login_whose_shim_and_codex_were_killed_is_undone_by_the_next_launch() {
     }
 }
 
-/// The home is that of Carol's login, whose shim is gone: nobody is put there until it has ended.
+/// Requires that no account is placed in the main home until Carol's login there, whose shim is gone, has ended.
 fn goes_on_without_its_shim(world: &World, codex: u32) {
     assert!(alive(codex));
     answered(world.exec_as("alice").run(), "alice");
@@ -222,7 +222,7 @@ fn login_whose_shim_was_killed_before_codex_began_keeps_its_home() {
     let Some(strace) = needs("strace") else { return };
     for world in worlds(&TWO) {
         world.backend().add("carol");
-        // Between fork and exec the child is not yet to be known as a login.
+        // Between fork and exec the child cannot be recognised as a login.
         let slowly = ["-f", "--seccomp-bpf", "-o", "/dev/null", "-e", "inject=execve:delay_enter=2s"];
         let issuer = world.backend().url();
         let login = ["login", "--device-auth", "--experimental_issuer", &issuer];
@@ -281,8 +281,8 @@ fn login_during_a_session_that_comes_to_nothing_changes_nothing() {
         terminal.send(CTRL_C);
         terminal.wait(SOON);
         all_goes_on();
-        let nobody = ["login", "--device-auth", "--experimental_issuer", "http://127.0.0.1:9"];
-        assert!(!world.codex(&nobody).run().status.success(), "{}", world.version());
+        let refused = ["login", "--device-auth", "--experimental_issuer", "http://127.0.0.1:9"];
+        assert!(!world.codex(&refused).run().status.success(), "{}", world.version());
         all_goes_on();
         world.codex(&["login", "--bogus"]).run().expect(2);
         world.codex(&["logout", "--bogus"]).run().expect(2);
@@ -327,7 +327,7 @@ fn logout_ends_the_live_login_and_no_other() {
         assert_eq!(world.backend().is_good(&old), !revokes(world.version()), "{}", world.version());
         let ids = world.ids();
         assert!(!world.pool_home().join(format!("auth/{}.json", ids["alice"])).exists());
-        // Nobody is offered what is revoked.
+        // A revoked login is not offered.
         answered(world.exec().run(), "bob");
         world.exec_as("alice").run().expect(4);
         world.assert_nothing_lost(&["bob"]);
@@ -411,7 +411,7 @@ fn logout_inside_an_own_homes_interface_ends_that_login_alone() {
 
 #[test]
 fn login_inside_an_own_home_concerns_the_main_home() {
-    // A terminal that a session in bob's home opened has CODEX_HOME of that home.
+    // A terminal that a session in bob's own home opened has the CODEX_HOME of that home.
     for world in worlds(&TWO) {
         world.backend().add("carol");
         let session = Editor::open(world.codex(&["app-server"]));

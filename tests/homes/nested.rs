@@ -1,5 +1,5 @@
-//! `codex` inside a session of `codex`: in its shell tool, below its background server, in a script that
-//! `codex-pool run` started. Whoever ranks first meanwhile, it stays on the session's account and home.
+//! `codex` inside a session of `codex`: in its shell tool, below its background server, in a script that `codex-pool
+//! run` started. It stays on the session's account and home, though another account ranks first meanwhile.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,8 +12,7 @@ use crate::world::{Homes as _, TWO, worlds, worlds_with_server};
 
 const INNER: &str = "codex exec --skip-git-repo-check inner";
 
-/// Tools may do what they like, without being asked for; options on the command line would keep an interface off
-/// its background server.
+/// Lets tools run without approval. Options on the command line would keep an interface off its background server.
 fn let_tools_run(world: &World) {
     world.edit_config(|config| {
         config.insert("sandbox_mode".into(), "danger-full-access".into());
@@ -21,13 +20,13 @@ fn let_tools_run(world: &World) {
     });
 }
 
-/// Who answered this prompt, in order.
+/// Returns the users who answered this prompt, in order.
 fn asked(world: &World, prompt: &str) -> Vec<String> {
     let turns = world.backend().report().turns.into_iter().filter(|t| t.prompt.as_deref() == Some(prompt));
     turns.filter_map(|turn| turn.user).collect()
 }
 
-/// A session of alice's in the main home, so that bob gets his home.
+/// Starts a session of alice's in the main home, so that bob gets his own home.
 fn alice(world: &World) -> (Hold, Running) {
     let hold = world.backend().hold("alice");
     let running = world.exec_as("alice").spawn();
@@ -55,7 +54,7 @@ fn nested_codex_in_a_shell_tool_of_the_main_home_stays_put() {
         outer(&world, &format!("{INNER}; {INNER}"));
         assert_eq!(asked(&world, "inner"), ["bob", "bob"], "{}", world.version());
         assert_eq!(world.live_owner().as_deref(), Some("bob"), "{}", world.version());
-        assert!(!world.pool_home().join("homes").exists(), "{}: nobody needed a home", world.version());
+        assert!(!world.pool_home().join("homes").exists(), "{}: no own home was needed", world.version());
         world.assert_nothing_lost(&TWO);
     }
 }
@@ -152,7 +151,7 @@ fn nested_codex_below_a_background_server_stays_put() {
             assert_eq!(world.server(&dir), served_by, "{}: it was not disturbed", world.version());
             assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version());
             if user == "alice" {
-                // She stays, so that bob gets a home.
+                // She stays, so that bob gets his own home.
                 stays.push(second);
             } else {
                 second.quit_codex();

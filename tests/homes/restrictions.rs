@@ -1,5 +1,5 @@
-//! Codex deletes a login that its configuration forbids. Whatever layer the restriction comes from, it never finds
-//! one there that the pool put there.
+//! Codex deletes a login that its configuration forbids. Whichever layer the restriction comes from, it never finds
+//! such a login from the pool.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -13,7 +13,7 @@ use crate::world::{TWO, worlds};
 
 const EXEC: [&str; 3] = ["exec", "--skip-git-repo-check", "hi"];
 
-/// A configuration that allows this user's workspace only.
+/// Returns a configuration that allows this user's workspace only.
 fn only(user: &str) -> String {
     format!("forced_chatgpt_workspace_id = \"{}\"\n", account_id(user))
 }
@@ -33,7 +33,7 @@ fn prepend(path: &Path, text: &str) {
     fs::write(path, format!("{text}{there}")).expect("write the configuration");
 }
 
-/// Nobody's login was deleted or revoked: those in the pool, and the one that is live.
+/// Requires that no login was deleted or revoked, neither in the pool nor the live one.
 #[track_caller]
 fn nothing_deleted(world: &World) {
     let live = world.live().unwrap_or_else(|| panic!("{}: the live login was deleted", world.version()));
@@ -45,9 +45,9 @@ fn nothing_deleted(world: &World) {
     world.assert_nothing_lost(&TWO);
 }
 
-/// Nobody of the pool may be used: Codex starts without a login, and the user is told.
+/// Requires that Codex starts without a login, since no account of the pool may be used, and that the user is told.
 #[track_caller]
-fn nobody(world: &World, output: Output) {
+fn without_login(world: &World, output: Output) {
     assert!(!output.stdout.contains("hello from"), "{}: {output}", world.version());
     assert!(
         output.stderr.contains("allows none of the pool's accounts here"),
@@ -107,7 +107,7 @@ fn profile_an_override_and_a_trusted_project_exclude_an_account() {
     }
 }
 
-/// A program that finds these settings in `/etc/codex`: everything else of `/etc` is as it is. `None` where a
+/// Returns a program that finds these settings in `/etc/codex`: everything else of `/etc` is as it is. `None` where a
 /// process may not have file systems of its own.
 fn with_system_settings(world: &World, name: &str, text: &str) -> Option<Cmd> {
     let (etc, own) = (world.root().join("etc"), world.root().join("system"));
@@ -144,14 +144,14 @@ fn systems_settings_exclude_an_account() {
 #[test]
 fn codex_starts_without_a_login_where_no_account_is_allowed() {
     for world in worlds(&TWO) {
-        nobody(&world, with(&world, only("nobody").trim()).run());
-        nobody(&world, with(&world, "forced_login_method=\"api\"").run());
-        // Nor is there one when the home is in use, or homes cannot be had.
+        without_login(&world, with(&world, only("stranger").trim()).run());
+        without_login(&world, with(&world, "forced_login_method=\"api\"").run());
+        // Nor is there one when the main home is in use, or there can be no own homes.
         let session = Editor::open(world.codex(&["app-server"]));
-        nobody(&world, with(&world, "forced_login_method=\"api\"").run());
+        without_login(&world, with(&world, "forced_login_method=\"api\"").run());
         fs::write(world.pool_home().join("config.toml"), "parallel = \"off\"\n").expect("write settings");
-        nobody(&world, with(&world, "forced_login_method=\"api\"").run());
-        nobody(&world, with(&world, "forced_login_method=\"api\"").env("TMPDIR", world.home()).run());
+        without_login(&world, with(&world, "forced_login_method=\"api\"").run());
+        without_login(&world, with(&world, "forced_login_method=\"api\"").env("TMPDIR", world.home()).run());
         session.close();
         answered(world.exec().run(), "alice");
     }
@@ -185,7 +185,7 @@ fn login_in_an_own_home_is_not_deleted_either() {
             with(&world, only("alice").trim()),
             with(&world, only("alice").trim()).env("CODEX_HOME", &home),
             with(&world, only("alice").trim()).env("CODEX_POOL_ACCOUNT", "bob"),
-            with(&world, only("nobody").trim()).env("CODEX_HOME", &home),
+            with(&world, only("stranger").trim()).env("CODEX_HOME", &home),
         ];
         for cmd in forbidden {
             let output = cmd.run();

@@ -33,7 +33,7 @@ impl Editor {
         editor
     }
 
-    /// The process that was started: Codex's launcher, or the shim that became it.
+    /// Returns the process that was started: Codex's launcher, or the shim that became it.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -86,7 +86,7 @@ impl Editor {
         writeln!(stdin, "{message}").expect("write to the app-server");
     }
 
-    /// Whole lines only; the offset is the app-server's, so it must not move.
+    /// Reads whole lines only. The offset is the app-server's, so it must not move.
     fn messages(&self) -> Vec<Value> {
         let mut bytes = vec![0; usize::try_from(self.stdout.metadata().expect("stat").len()).expect("fits")];
         self.stdout.read_exact_at(&mut bytes, 0).expect("read what the app-server says");

@@ -1,5 +1,5 @@
-//! Codex's background server: while it holds a thread its home does not change hands, when it is idle it is
-//! stopped, and where it must live on it keeps its account's file.
+//! Codex's background server: while it holds a thread its home does not change hands; an idle one is stopped; one that
+//! cannot be stopped keeps its account's file.
 
 use std::fs;
 use std::os::unix::fs::DirEntryExt as _;
@@ -22,7 +22,7 @@ fn server_of(world: &World) -> u32 {
     world.server(&world.codex_home()).unwrap_or_else(|| panic!("{}: no server", world.version()))
 }
 
-/// How many threads a process holds.
+/// Returns how many threads a process holds.
 fn threads_of(world: &World, holder: Option<u32>) -> usize {
     let holder = holder.unwrap_or_else(|| panic!("{}: no server", world.version())).to_string();
     let files = fs::read_dir(world.codex_home().join("thread-writer-locks")).into_iter().flatten().flatten();
@@ -35,7 +35,7 @@ fn threads_of(world: &World, holder: Option<u32>) -> usize {
     locks.lines().filter(held).count()
 }
 
-/// Bob is launched while a server of alice's is in the way.
+/// Launches bob while a server of alice's is in the way.
 #[track_caller]
 fn bob_goes_elsewhere(world: &World) {
     answered(world.exec_as("bob").run(), "bob");

@@ -1,5 +1,5 @@
-//! Sessions go home: whatever a command goes on with is continued by the account that began it, and where that
-//! cannot be, the user is told who does.
+//! A command that goes on with a session runs on the account that began it. Where that account cannot be used, the user
+//! is told which one goes on.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,14 +11,14 @@ use testkit::{Cmd, Output, Pty, SOON, World, answered, has_server};
 use crate::rpc::Editor;
 use crate::world::{Homes as _, TWO, worlds, worlds_with_server};
 
-/// The session that was asked in last.
+/// Returns the session that was asked in last.
 fn last_session(world: &World) -> String {
     let report = world.backend().report();
     let turn = report.turns.iter().rfind(|turn| turn.session().is_some()).expect("a turn");
     turn.session().expect("a session").to_owned()
 }
 
-/// A session of bob's, made while alice ranks first and is live.
+/// Returns a session of bob's, made while alice ranks first and is live.
 fn session_of_bob(world: &World) -> String {
     answered(world.exec_as("bob").run(), "bob");
     let session = last_session(world);
@@ -49,7 +49,7 @@ fn log_of(world: &World, session: &str) -> PathBuf {
     search(&world.codex_home().join("sessions"), session).expect("the session's log")
 }
 
-/// Takes out of the log who made it, as older versions write it.
+/// Removes the creator from the log, as older versions write it.
 fn forget_creator(world: &World, session: &str) {
     let path = log_of(world, session);
     let text = fs::read_to_string(&path).expect("the log");
@@ -60,8 +60,8 @@ fn forget_creator(world: &World, session: &str) {
     fs::write(&path, format!("{meta}\n{rest}")).expect("write the log");
 }
 
-/// An interactive session of bob's, whom the pick would not take: the session, and what Codex printed when it was
-/// quit, to go on with it.
+/// Quits an interactive session of bob's, who is not the pick. Returns the session, and the command that Codex printed
+/// to go on with it.
 fn quit_session_of_bob(world: &World) -> (String, String) {
     let mut ui = world.terminal(world.codex(&[]).env("CODEX_POOL_ACCOUNT", "bob"));
     world.ask(&mut ui, "bob");
@@ -91,7 +91,7 @@ fn printed_resume_command_goes_on_at_once_as_its_account() {
         let (session, printed) = quit_session_of_bob(&world);
         assert_eq!(printed, format!("codex resume {session}"), "{}", world.version());
         type_and_go_on(&world, &printed, &session, "bob");
-        // So it does when others were there in between, or are there now.
+        // The same when other accounts were there in between, or are there now.
         answered(world.exec().run(), "alice");
         type_and_go_on(&world, &printed, &session, "bob");
         let alice = Editor::open(world.codex(&["app-server"]));
@@ -257,11 +257,11 @@ fn session_without_a_creator_goes_to_the_account_then_in_its_folder() {
             forget_creator(&world, session);
             let elsewhere = resume(&world, session).current_dir(world.home());
             let output = went_on(&world, elsewhere.run(), session, user);
-            // Alice is who would have been picked: nothing to tell.
+            // Alice is the pick anyway: there is nothing to say.
             let told = output.stderr.contains("does not say whose it is; bob, who was in its folder then");
             assert_eq!(told, user == "bob", "{output}");
         }
-        // It began where nobody was launched: nobody knows.
+        // It began in a folder without launches: its account is unknown.
         let path = log_of(&world, &bobs);
         let text = fs::read_to_string(&path).expect("the log");
         fs::write(&path, text.replacen("/work\"", "/nowhere\"", 1)).expect("write the log");
@@ -270,7 +270,7 @@ fn session_without_a_creator_goes_to_the_account_then_in_its_folder() {
             output.stderr.contains("nobody knows whose session this is; alice goes on with it"),
             "{output}"
         );
-        // Nor of one that is not to be found, about which Codex has the last word.
+        // Nor of one that cannot be found, which is left to Codex.
         let nowhere = "01a2045b-b297-7ec2-9a4e-4dd57c69b732";
         let output = resume(&world, nowhere).run();
         assert!(output.stderr.contains("nobody knows whose session this is; alice"), "{output}");
@@ -328,7 +328,7 @@ fn owner_whose_server_has_the_session_goes_on_with_a_line() {
     for world in worlds_with_server(&TWO) {
         let (session, printed) = quit_session_of_bob(&world);
         world.pool(&["disable", "bob"]).run().ok();
-        // Nobody else can open it while the server has it.
+        // No other Codex can open it while the server has it.
         let mut ui = world.terminal(world.cmd("sh").args(["-c", &printed]));
         let line = "this session is open in a running Codex, which answers as bob (disabled)";
         assert!(ui.raw().contains(line), "{}: {}", world.version(), ui.raw());

@@ -1,4 +1,4 @@
-//! `list`, `why` and `use` say who sits where: main home or home, and in use by what.
+//! `list`, `why` and `use` name each home that is in use, its account and its users.
 
 use serde_json::{Value, json};
 use testkit::{Output, Pty, SOON, World, children, wait_until};
@@ -6,12 +6,12 @@ use testkit::{Output, Pty, SOON, World, children, wait_until};
 use crate::rpc::Editor;
 use crate::world::{Homes as _, TWO, worlds};
 
-/// `"homes"` of `list --json`.
+/// Returns `"homes"` of `list --json`.
 fn homes(world: &World) -> Vec<Value> {
     world.pool(&["list", "--json"]).run().ok().json()["homes"].as_array().expect("homes").clone()
 }
 
-/// A home's users by kind: pid, and whether it has a terminal.
+/// Returns a home's users by kind: pid, and whether it has a terminal.
 fn users(codex_home: &Value, kind: &str) -> Vec<(Option<u64>, bool)> {
     let users = codex_home["users"].as_array().expect("users").iter().filter(|user| user["kind"] == kind);
     users.map(|user| (user["pid"].as_u64(), user["terminal"].is_string())).collect()
@@ -21,14 +21,14 @@ fn pid_of(pid: u32) -> Option<u64> {
     Some(u64::from(pid))
 }
 
-/// What a verb says, in a terminal of that width.
+/// Returns what a verb says, in a terminal of that width.
 fn in_terminal(world: &World, args: &[&str], columns: u16) -> String {
     let mut terminal = Pty::spawn(world.pool(args), 40, columns);
     assert!(terminal.wait(SOON).success(), "{}", terminal.screen());
     terminal.wait_for("all of it", SOON, |screen| screen.contains("a home of its own"))
 }
 
-/// The text without the breaks of its lines.
+/// Returns the text without the breaks of its lines.
 fn unwrapped(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -36,17 +36,17 @@ fn unwrapped(text: &str) -> String {
 #[test]
 fn users_of_each_home_are_shown_with_pid_and_terminal() {
     for world in worlds(&TWO) {
-        assert_eq!(homes(&world), [json!(null); 0], "{}: nobody yet", world.version());
+        assert_eq!(homes(&world), [json!(null); 0], "{}: none yet", world.version());
         let editor = Editor::open(world.real_codex(&["app-server"]));
         let native = children(editor.pid())[0];
         let mut alice = world.ui(&[]);
         world.ask(&mut alice, "alice");
         let mut bob = world.terminal(world.codex(&[]).env("CODEX_POOL_ACCOUNT", "bob"));
         world.ask(&mut bob, "bob");
-        let (ids, base, home) = (world.ids(), world.codex_home(), world.own_home("bob"));
+        let (ids, main, home) = (world.ids(), world.codex_home(), world.own_home("bob"));
         let shown = homes(&world);
         let [shared, own] = shown.as_slice() else { panic!("{}: {shown:?}", world.version()) };
-        for (codex_home, dir, user, ui) in [(shared, &base, "alice", &alice), (own, &home, "bob", &bob)] {
+        for (codex_home, dir, user, ui) in [(shared, &main, "alice", &alice), (own, &home, "bob", &bob)] {
             assert_eq!(codex_home["path"].as_str(), dir.to_str(), "{}", world.version());
             assert_eq!(
                 (&codex_home["home"], &codex_home["account"]),

@@ -12,7 +12,7 @@ pub(crate) const TWO: [&str; 2] = ["alice", "bob"];
 /// The versions that differ in what is claimed here: all that `CODEX_POOL_TEST_VERSIONS=all` takes.
 const DIFFERENT: [&str; 3] = ["0.140.0", "0.159.3", "0.169.0"];
 
-/// The versions of an ordinary run, or those that were asked for.
+/// Returns the versions of an ordinary run, or those that were asked for.
 pub(crate) fn versions() -> Vec<String> {
     match std::env::var("CODEX_POOL_TEST_VERSIONS").as_deref() {
         Ok("all") => DIFFERENT.map(str::to_owned).into(),
@@ -20,12 +20,12 @@ pub(crate) fn versions() -> Vec<String> {
     }
 }
 
-/// A world of each version with these accounts, the first of which ranks first and is live.
+/// Returns a world of each version with these accounts, the first of which ranks first and is live.
 pub(crate) fn worlds(users: &[&str]) -> impl Iterator<Item = World> {
     worlds_of(|_| true, users)
 }
 
-/// The same of the versions that have a background server.
+/// Returns the same of the versions that have a background server.
 pub(crate) fn worlds_with_server(users: &[&str]) -> impl Iterator<Item = World> {
     worlds_of(has_server, users)
 }
@@ -43,7 +43,7 @@ pub(crate) fn worlds_of(which: fn(&str) -> bool, users: &[&str]) -> impl Iterato
     })
 }
 
-/// What Codex installs for its background server, 400 MB: once per version, not once per test.
+/// Returns the folder with what Codex installs for its background server: 400 MB, once per version.
 fn packages(world: &World) -> PathBuf {
     let dir = testkit::bins::target_dir().join("codex-server");
     let place = dir.join(world.version());
@@ -78,7 +78,7 @@ pub(crate) trait Homes {
     /// Puts these accounts into the pool; the first ranks first and is live.
     fn fill(&self, users: &[&str]);
 
-    /// `codex exec hi` through the shim, on the account of that label, which says what it does.
+    /// Returns `codex exec hi` on the account of that label, through a shim that prints what it does.
     fn verbose_exec_as(&self, label: &str) -> Cmd;
 
     /// Starts `codex` in a terminal.
@@ -103,7 +103,7 @@ impl Homes for World {
     }
 }
 
-/// The native Codex below a launcher.
+/// Returns the native Codex below a launcher.
 #[track_caller]
 pub(crate) fn native_of(launcher: &Running) -> u32 {
     testkit::wait_for("the native Codex", SOON, || children(launcher.pid()).first().copied())

@@ -1,5 +1,5 @@
-//! Logins that the pool finds live (invariants 1 and 2): unknown ones are adopted, known ones only move forward,
-//! and what cannot be managed is never overwritten.
+//! Logins that the pool finds live: unknown ones are adopted, known ones only move forward, and unmanaged ones are
+//! never overwritten.
 
 use std::fs;
 

@@ -9,7 +9,7 @@ use testkit::{Codex, SOON, Sandbox, World, answered, now, wait_until};
 
 use crate::BOB_FIRST;
 
-/// A Codex whose help says that, and which otherwise says its arguments, one per line.
+/// Returns a Codex whose help says that, and which otherwise says its arguments, one per line.
 fn says_arguments(help: &str) -> World {
     let world = World::with(Codex::Missing, &["alice", "bob"]);
     let script = format!("[ \"$1\" = --help ] && {{ echo '{help}'; exit; }}\nfor a; do echo \"$a\"; done");
@@ -18,7 +18,7 @@ fn says_arguments(help: &str) -> World {
     world
 }
 
-/// What Codex gets when this is typed.
+/// Returns what Codex gets when this is typed.
 #[track_caller]
 fn typed(world: &World, args: &[&str]) -> Vec<String> {
     world.codex(args).run().ok().stdout.lines().map(str::to_owned).collect()
@@ -108,7 +108,7 @@ fn server_of_the_account_is_joined_and_any_other_avoided() {
     // It started after bob was placed, so it serves bob.
     seated_ago(&world, 100);
     assert_eq!(typed(&world, &["two"]), ["two"]);
-    // It is older than bob's time in the home: nobody knows whom it serves.
+    // It is older than bob's time in the home: its account is unknown.
     seated_ago(&world, -100);
     for args in [&["hi"][..], &["resume", "--last"], &["fork"], &["agents"], &["-m", "o3"]] {
         assert_eq!(typed(&world, args)[0], "--no-daemon", "{args:?}");

@@ -11,7 +11,7 @@ use testkit::{Codex, SOON, World, answered, bins, now, wait_for, wait_until};
 
 use crate::BOB_FIRST;
 
-/// The probe is both Codex and the admin command that the shim finds.
+/// Returns a world in which the probe is both Codex and the `codex-pool` that the shim finds.
 fn world() -> World {
     let world = World::probe(&["alice", "bob", "carol"]);
     world.usage(&BOB_FIRST);
@@ -29,7 +29,7 @@ fn age(world: &World, fetched: i64, tried: Option<i64>) {
     });
 }
 
-/// Launches, and gives Codex's record and where another probe's would be.
+/// Launches. Returns Codex's record, and a function that looks for the record of a refresh.
 fn launch(world: &World) -> (Record, impl Fn() -> Option<Record>) {
     let out = world.root().join("records");
     let _ = fs::remove_dir_all(&out);

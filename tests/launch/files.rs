@@ -1,5 +1,4 @@
-//! `auth.json` and CODEX_HOME in every odd state: Codex starts, the
-//! pool is whole, and no document is lost.
+//! `auth.json` and CODEX_HOME in every odd state: Codex starts, the pool stays whole, and no document is lost.
 
 use std::fs;
 use std::io::Write as _;
@@ -80,7 +79,7 @@ fn half_written_login_in_a_home_in_use_stays_where_it_is() {
     world.write_live(half);
     set_age(&world.codex_home().join("auth.json"), 60);
     answered(world.exec().run(), "bob");
-    assert_eq!(world.live().as_deref(), Some(half), "whoever uses the home may yet finish it");
+    assert_eq!(world.live().as_deref(), Some(half), "the session in the home may finish it");
     world.write_live(&whole);
     world.open_gate();
     answered(session.wait(), "alice");
@@ -250,7 +249,7 @@ fn read_only_codex_home_is_left_alone_and_codex_starts() {
     let output = answered(drop_privileges(world.exec()).run(), "alice");
     assert!(output.stderr.contains("cannot write") && output.stderr.contains(".codex/auth.json"), "{output}");
     assert_eq!(output.stderr.lines().count(), 1, "{output}");
-    // One asked for by name must not run as somebody else.
+    // A launch with a named account must not run as another one.
     drop_privileges(world.exec_as("carol")).run().expect(4);
     fs::set_permissions(world.codex_home(), fs::Permissions::from_mode(0o700)).expect("allow it");
     assert_eq!(world.live(), before);

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use testkit::files::{copy_program, write_script};
 use testkit::{Cmd, Codex, World, answered, bins};
 
-/// These folders first on PATH.
+/// Returns PATH with these folders first.
 fn path_with(world: &World, folders: &[PathBuf]) -> std::ffi::OsString {
     let rest = world.path_var();
     std::env::join_paths(folders.iter().cloned().chain(std::env::split_paths(&rest))).expect("a PATH")
@@ -60,7 +60,7 @@ fn missing_codex_ends_with_127_and_how_to_install_it() {
     let output = world.exec().run().expect(127);
     assert!(output.stdout.is_empty());
     assert!(output.stderr.contains("npm install -g @openai/codex"), "{output}");
-    assert_eq!(world.live(), None, "nothing is seated for a Codex that does not start");
+    assert_eq!(world.live(), None, "no account is placed for a Codex that does not start");
     let output = world.exec().env("CODEX_POOL_CODEX", "/nowhere/codex").run().expect(127);
     assert!(output.stderr.contains("CODEX_POOL_CODEX names /nowhere/codex"), "{output}");
     // No PATH at all.
@@ -72,7 +72,7 @@ fn codex_that_cannot_be_executed_ends_with_126() {
     let world = World::with(Codex::Missing, &["alice"]);
     let busy = world.root().join("bin/codex");
     copy_program(&bins::standin_codex(), &busy);
-    // Nobody can execute what is open for writing, as while it is being installed.
+    // A file that is open for writing, as during an installation, cannot be executed.
     let _writing = fs::File::options().write(true).open(&busy).expect("open it");
     let output = world.exec().run().expect(126);
     assert!(output.stderr.contains("cannot execute") && output.stderr.contains("bin/codex"), "{output}");

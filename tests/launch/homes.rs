@@ -1,4 +1,4 @@
-//! Where a launch sits: joined, swapped, or in a home of its own, and what such a home is like.
+//! The home of a launch: one that is joined, the main home after a swap, or an own home, and what an own home is like.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -27,7 +27,7 @@ impl Session {
         Session { running, gate, user: user.to_owned() }
     }
 
-    /// Lets it ask its question, which its own account must answer.
+    /// Opens the gate. The own account must answer the question.
     #[track_caller]
     fn end(self) {
         fs::write(&self.gate, "").expect("open the gate");
@@ -131,12 +131,12 @@ fn pool_in_a_temporary_folder_or_on_another_file_system_has_no_homes() {
 #[test]
 fn own_home_has_its_own_login_and_links_for_the_rest() {
     let world = world();
-    let base = world.codex_home();
-    fs::create_dir_all(base.join("skills/mine")).expect("make a folder");
-    fs::write(base.join("AGENTS.md"), "be kind").expect("write a file");
-    fs::write(base.join("custom-file"), "mine").expect("write a file");
-    fs::write(base.join("state_5.sqlite"), "a database").expect("write a file");
-    world.write_private(&base.join(".credentials.json"), "{\"mcp\": 1}");
+    let main = world.codex_home();
+    fs::create_dir_all(main.join("skills/mine")).expect("make a folder");
+    fs::write(main.join("AGENTS.md"), "be kind").expect("write a file");
+    fs::write(main.join("custom-file"), "mine").expect("write a file");
+    fs::write(main.join("state_5.sqlite"), "a database").expect("write a file");
+    world.write_private(&main.join(".credentials.json"), "{\"mcp\": 1}");
     let session = Session::start(&world, "alice");
     answered(world.exec().run(), "bob");
     let home = world.own_home("bob");
@@ -151,13 +151,13 @@ fn own_home_has_its_own_login_and_links_for_the_rest() {
         "history.jsonl",
         "log",
     ] {
-        assert_eq!(fs::read_link(home.join(name)).expect(name), base.join(name));
+        assert_eq!(fs::read_link(home.join(name)).expect(name), main.join(name));
     }
-    assert!(home.join("state_5.sqlite").symlink_metadata().is_err(), "databases stay in the base");
+    assert!(home.join("state_5.sqlite").symlink_metadata().is_err(), "databases stay in the main home");
     let inode = |path: PathBuf| fs::metadata(path).expect("a file").ino();
-    assert_eq!(inode(home.join(".credentials.json")), inode(base.join(".credentials.json")), "a hard link");
+    assert_eq!(inode(home.join(".credentials.json")), inode(main.join(".credentials.json")), "a hard link");
     for name in ["app-server-daemon", "app-server-control", "tmp", "models_cache.json"] {
-        fs::write(base.join(name), "the base's own").expect("write a file");
+        fs::write(main.join(name), "the main home's own").expect("write a file");
         answered(world.exec().run(), "bob");
         assert!(home.join(name).symlink_metadata().is_err(), "{name} is private");
     }
@@ -167,16 +167,16 @@ fn own_home_has_its_own_login_and_links_for_the_rest() {
 #[test]
 fn own_home_is_brought_up_to_date_at_each_launch() {
     let world = world();
-    let base = world.codex_home();
+    let main = world.codex_home();
     let session = Session::start(&world, "alice");
     answered(world.exec().run(), "bob");
     let home = world.own_home("bob");
     // New in the main home, and new in the home; a database, a socket and a lock stay where they are.
-    fs::write(base.join("later"), "from the base").expect("write a file");
+    fs::write(main.join("later"), "from the main home").expect("write a file");
     fs::create_dir(home.join("made-by-codex")).expect("make a folder");
     fs::write(home.join("made-by-codex/file"), "from the home").expect("write a file");
     fs::write(home.join("both"), "the home's").expect("write a file");
-    fs::write(base.join("both"), "the base's").expect("write a file");
+    fs::write(main.join("both"), "the main home's").expect("write a file");
     for stays in ["x.sqlite", "x.sqlite-wal", "x.pid", "x.lock"] {
         fs::write(home.join(stays), "").expect("write a file");
     }
@@ -185,15 +185,15 @@ fn own_home_is_brought_up_to_date_at_each_launch() {
     fs::write(home.join("new"), "{\"mcp\": 2}").expect("write a file");
     fs::rename(home.join("new"), home.join(".credentials.json")).expect("rename");
     answered(world.exec().run(), "bob");
-    assert_eq!(fs::read_link(home.join("later")).expect("a link"), base.join("later"));
-    assert_eq!(fs::read_to_string(base.join("made-by-codex/file")).expect("moved"), "from the home");
+    assert_eq!(fs::read_link(home.join("later")).expect("a link"), main.join("later"));
+    assert_eq!(fs::read_to_string(main.join("made-by-codex/file")).expect("moved"), "from the home");
     assert!(home.join("made-by-codex").is_symlink());
-    assert_eq!(fs::read_to_string(base.join("both")).expect("kept"), "the base's");
+    assert_eq!(fs::read_to_string(main.join("both")).expect("kept"), "the main home's");
     assert_eq!(fs::read_to_string(home.join("both")).expect("kept"), "the home's");
     for stays in ["x.sqlite", "x.sqlite-wal", "x.pid", "x.lock", "x.sock"] {
-        assert!(base.join(stays).symlink_metadata().is_err() && !home.join(stays).is_symlink(), "{stays}");
+        assert!(main.join(stays).symlink_metadata().is_err() && !home.join(stays).is_symlink(), "{stays}");
     }
-    assert_eq!(fs::read_to_string(base.join(".credentials.json")).expect("shared"), "{\"mcp\": 2}");
+    assert_eq!(fs::read_to_string(main.join(".credentials.json")).expect("shared"), "{\"mcp\": 2}");
     drop(socket);
     session.end();
 }
@@ -273,7 +273,7 @@ fn nested_codex_stays_on_its_sessions_account_and_home_while_that_lives() {
         running.wait_for_stdout("begun");
         Session { running, gate, user: user.to_owned() }
     };
-    // Bob in the main home, carol in a home; meanwhile alice becomes the one who ranks first.
+    // Bob is in the main home and carol in her own home; meanwhile alice becomes the first in the ranking.
     world.usage(&[("alice", 50.0, 70.0), ("bob", 10.0, 10.0), ("carol", 30.0, 40.0)]);
     let bob = outer("bob");
     world.usage(&[("alice", 50.0, 70.0), ("bob", 95.0, 95.0), ("carol", 10.0, 10.0)]);
@@ -284,14 +284,14 @@ fn nested_codex_stays_on_its_sessions_account_and_home_while_that_lives() {
         let output = session.running.wait().ok();
         assert_eq!(output.stdout, format!("begun\n{}", format!("hello from {}\n", session.user).repeat(2)));
     }
-    // What names a launch that has ended says nothing.
+    // The id of a launch that has ended has no effect.
     answered(world.codex(&["exec", "hi"]).env("CODEX_POOL_LAUNCH", "0-0-1-1").run(), "alice");
 }
 
 #[test]
 fn nested_real_codex_in_its_sessions_shell_stays_on_its_account() {
     let Some(world) = World::real(&["alice", "bob"]) else { return };
-    // Alice is in the main home; bob, who ranks first, gets a home; meanwhile alice becomes the first.
+    // Alice is in the main home. Bob, who ranks first, gets his own home. Meanwhile alice becomes the first.
     world.usage(&[("alice", 10.0, 10.0), ("bob", 50.0, 50.0)]);
     let alices = world.backend().hold("alice");
     let alice = world.exec().spawn();

@@ -1,5 +1,5 @@
-//! What else a program inherits (invariant 8): signals, limits, process group, session and terminal, and how it
-//! ends. Recorded with and without the shim, as in [`super::transparency`].
+//! What else a program inherits: signals, limits, process group, session and terminal, and how it ends. Recorded with
+//! and without the shim, as in [`super::transparency`].
 
 use std::fs;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -99,7 +99,7 @@ fn terminal_stays_with_the_program_in_its_foreground() {
     };
     let direct = on_terminal(&world.real_path(), "");
     assert!(direct.0);
-    // On a terminal a switch is told, in one line and nothing else.
+    // On a terminal a switch prints one line and nothing else.
     assert_eq!(on_terminal(&world.shim(), "codex-pool: bob"), direct);
     assert_eq!(on_terminal(&world.shim(), ""), direct);
 }

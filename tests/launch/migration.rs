@@ -14,7 +14,7 @@ fn parsed(auth_json: &str) -> Value {
     serde_json::from_str(auth_json).expect("JSON")
 }
 
-/// A pool as the earlier version left it, with these accounts.
+/// Returns a pool as the earlier version left it, with these accounts.
 fn earlier(accounts: impl FnOnce(&World) -> Vec<Value>) -> (World, String) {
     let world = World::new(&[]);
     for name in ["alice", "bob"] {
@@ -92,7 +92,7 @@ fn entries_of_every_kind_are_taken_over_or_kept_aside() {
             backend.add_user(name, UserSpec::new(name).plan("team").workspace(&team));
         }
         backend.add_api_key("robot", "sk-test-robot");
-        let chimera = LoginSpec { account_id: Some(team), ..LoginSpec::default() };
+        let mixed = LoginSpec { account_id: Some(team), ..LoginSpec::default() };
         let old = LoginSpec { issued_ago: Some(900_000), expires_in: 1000, ..LoginSpec::default() };
         let entry =
             |label: &str, doc: Value| json!({"id": format!("id-{label}"), "label": label, "authJson": doc});
@@ -100,8 +100,8 @@ fn entries_of_every_kind_are_taken_over_or_kept_aside() {
             entry("erin", parsed(&backend.auth_json("erin"))),
             entry("fred", parsed(&backend.auth_json("fred"))),
             entry("robot", parsed(&api_key_json("sk-test-robot"))),
-            // As text; a chimera; an older login of an account that is there already; what makes no sense.
-            entry("text", backend.auth_json_with("bob", &chimera).into()),
+            // As text; a document of two accounts; an older login of an account that is there already; nonsense.
+            entry("text", backend.auth_json_with("bob", &mixed).into()),
             entry("alice", parsed(&backend.auth_json("alice"))),
             entry("stale", parsed(&backend.auth_json_with("alice", &old))),
             entry("broken", json!({"tokens": {"access_token": "?"}})),

@@ -1,5 +1,5 @@
-//! Several accounts at once: whoever is in the main home goes on undisturbed, others get homes of their own, and
-//! every answer comes from the launch's own account. On the real Codex.
+//! Several accounts at once: the session in the main home goes on undisturbed, others get own homes, and every answer
+//! comes from the launch's own account. On the real Codex.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,7 +10,7 @@ use testkit::{Running, SOON, World, answered};
 
 use crate::ALL;
 
-/// The session logs below a CODEX_HOME.
+/// Returns the session logs below a CODEX_HOME.
 fn rollouts(codex_home: &Path) -> Vec<PathBuf> {
     let (mut folders, mut found) = (vec![codex_home.join("sessions")], Vec::new());
     while let Some(folder) = folders.pop() {
@@ -33,7 +33,7 @@ fn users_by_prompt(world: &World) -> BTreeMap<String, String> {
     let mut prompts = BTreeMap::new();
     for turn in world.backend().report().turns {
         assert_eq!(turn.status, 200, "{turn:?}");
-        let user = turn.user.clone().expect("somebody");
+        let user = turn.user.clone().expect("a user");
         sessions.entry(turn.session().expect("a session").to_owned()).or_default().insert(user.clone());
         prompts.insert(turn.prompt.expect("a prompt"), user);
     }
@@ -97,7 +97,7 @@ fn sessions_on_three_accounts_stay_on_their_own_and_share_history() {
 fn users_by_prompt_of_good_turns(world: &World) -> BTreeMap<String, String> {
     let turns = world.backend().report().turns;
     let good = turns.into_iter().filter(|t| t.status == 200);
-    good.map(|t| (t.prompt.expect("a prompt"), t.user.expect("somebody"))).collect()
+    good.map(|t| (t.prompt.expect("a prompt"), t.user.expect("a user"))).collect()
 }
 
 /// Twenty launches at once, on accounts drawn from a seed, each of two turns.

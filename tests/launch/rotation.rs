@@ -1,5 +1,5 @@
-//! Refresh tokens are single-use: what Codex rotates in a session must come back, whoever was live meanwhile, and
-//! the issuer must never see a token twice from us. On the real Codex.
+//! Refresh tokens are single-use: a token that Codex rotates in a session must come back to the pool, whichever account
+//! was live meanwhile, and the issuer must never see a token twice. On the real Codex.
 
 use std::os::unix::fs::symlink;
 
@@ -95,7 +95,7 @@ fn token_rotated_by_a_codex_outside_the_pool_comes_back() {
 #[test]
 fn launches_at_once_on_an_expired_token_make_one_refresh() {
     let Some(world) = world() else { return };
-    // As the installer leaves it: the shim finds the admin command, which refreshes for everybody.
+    // As the installer leaves it: the shim finds `codex-pool`, which renews for all launches.
     symlink(world.home().join(".local/bin/codex-pool"), world.pool_home().join("bin/codex-pool"))
         .expect("link");
     let launches: Vec<_> = (0..4).map(|_| world.exec_as("alice").spawn()).collect();

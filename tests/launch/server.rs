@@ -1,5 +1,5 @@
-//! The background server trap: it read `auth.json` when it started, and answers as that account whatever is in the
-//! file now. The interactive interface must answer from the picked account all the same. On the real Codex.
+//! A background server reads `auth.json` when it starts, and answers as that account whatever the file holds later. The
+//! interactive interface must answer from the picked account all the same. On the real Codex.
 
 use testkit::{Pty, World, has_server, version};
 
@@ -26,7 +26,7 @@ fn interactive(world: &World, args: &[&str], user: &str) -> Pty {
     codex
 }
 
-/// The background server of the main home.
+/// Returns the background server of the main home.
 fn server(world: &World) -> Option<u32> {
     world.server(&world.codex_home())
 }

@@ -1,5 +1,5 @@
-//! Nothing but the account changes (invariant 8): the probe in Codex's place records how it was started, with and
-//! without the shim, and the two records must be equal.
+//! Nothing but the account changes: the probe in Codex's place records how it was started, with and without the shim,
+//! and the two records must be equal.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, File};
@@ -16,7 +16,7 @@ use testkit::{SOON, World, wait_until};
 
 use crate::BOB_FIRST;
 
-/// What a launch is like for the pool.
+/// What a launch means for the pool.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Kind {
     /// A command that needs no account.
@@ -52,7 +52,7 @@ pub(crate) fn same(world: &World, kind: Kind, change: &dyn Fn(&mut Command)) -> 
     let (shim, shim_status) = record(world, &world.shim(), kind, change);
     assert_eq!(shim, direct, "{kind:?}");
     assert_eq!(shim_status, direct_status, "{kind:?}");
-    fs::write(&registry, kept).expect("mend the registry");
+    fs::write(&registry, kept).expect("restore the registry");
     if kind == Kind::Switch {
         assert_eq!(world.live_owner().as_deref(), Some("bob"));
     }
@@ -88,14 +88,14 @@ pub(crate) fn record(
     (record, status)
 }
 
-/// Standard descriptors, those that a test opened, and any on a file of this world. Whoever runs the tests, and
-/// other tests that start programs at the same moment, may leak others.
+/// Standard descriptors, those that a test opened, and any on a file of this world. The program that runs the tests,
+/// and other tests that start programs at the same moment, may leak others.
 pub(crate) fn ours(world: &World, all: Vec<Descriptor>) -> Vec<Descriptor> {
     let root = world.root().to_string_lossy().into_owned();
     all.into_iter().filter(|d| d.fd <= 2 || d.fd >= 300 || d.target.starts_with(&root)).collect()
 }
 
-/// What the program writes, in a file that is the same for both.
+/// Returns what the program writes, in a file that is the same for both.
 fn log(world: &World, name: &str) -> File {
     fs::OpenOptions::new().create(true).append(true).open(world.root().join(name)).expect("open a log")
 }
@@ -288,7 +288,7 @@ fn broken_or_closed_stderr_does_not_keep_codex_from_starting() {
     fs::write(world.pool_home().join("accounts.json"), "{ broken").expect("break the registry");
     let out = world.root().join("record.json");
     let mut command = world.exec().env("PROBE_OUT", &out).into_inner();
-    // A pipe that nobody reads any more; the default action of SIGPIPE would kill whoever writes.
+    // A pipe without a reader. The default action of SIGPIPE would kill the writer.
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer);

@@ -1,5 +1,5 @@
-//! Whatever is wrong with the pool, Codex starts untouched with one line on stderr, and the pool is what it was
-//! (invariant 7). Only an account asked for by name fails the launch.
+//! Whatever is wrong with the pool, Codex starts untouched with one line on stderr, and the pool stays as it was. Only
+//! an account asked for by name fails the launch.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
@@ -47,7 +47,7 @@ fn corrupt_registry_is_named_with_the_repair_and_never_replaced() {
             "{output}"
         );
         assert_eq!(fs::read_to_string(&registry).expect("the registry"), text);
-        fs::write(&registry, good).expect("mend it");
+        fs::write(&registry, good).expect("restore it");
         answered(world.exec().run(), "bob");
         world.assert_nothing_lost(&ALL);
     }
@@ -76,7 +76,7 @@ fn registry_that_is_a_folder_or_missing_loses_nothing() {
     fs::remove_dir(&registry).expect("remove it");
     // Missing is empty: what is live is adopted again.
     answered(world.exec().run(), "alice");
-    fs::write(&registry, good).expect("mend it");
+    fs::write(&registry, good).expect("restore it");
     answered(world.exec().run(), "bob");
     world.assert_nothing_lost(&ALL);
 }
@@ -124,7 +124,7 @@ fn unreadable_ledger_means_that_nothing_is_swapped() {
     assert_eq!(world.live(), before);
     world.exec_as("bob").run().expect(4);
     fs::remove_file(&ledger).expect("remove it");
-    // Entries can be made, but nobody can see the others'.
+    // Entries can be made, but those of others cannot be seen.
     fs::create_dir(&ledger).expect("make it");
     let mode = |mode| fs::set_permissions(&ledger, fs::Permissions::from_mode(mode)).expect("mode");
     mode(0o300);
@@ -246,8 +246,7 @@ fn pool_that_cannot_be_written_does_not_stop_codex() {
     answered(world.exec().run(), "bob");
 }
 
-/// Runs a script with file systems of its own, as far as that is possible here: without root and user namespaces
-/// nobody can make a full disk.
+/// Runs a script with file systems of its own. `None` without root and user namespaces: then there is no full disk.
 fn with_own_mounts(world: &World, script: &str) -> Option<Output> {
     let cmd = world.unshare(&["-m"])?.args(["sh", "-ec", script]);
     let cmd = cmd.env("POOL", world.pool_home()).env("BASE", world.codex_home());
@@ -315,7 +314,7 @@ fn secrets_are_in_no_output_and_in_no_readable_file() {
     let mut text = String::new();
     for cmd in [
         world.exec().env("CODEX_POOL_VERBOSE", "1"),
-        world.exec_as("nobody"),
+        world.exec_as("stranger"),
         world.pool(&["list", "--json"]),
         world.pool(&["why"]),
         world.pool(&["use", "carol"]),

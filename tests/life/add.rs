@@ -1,4 +1,4 @@
-//! `add`: a login that touches nobody else's.
+//! `add`: a login that leaves all other logins alone.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -38,7 +38,7 @@ fn account_of_the_pool_gets_the_new_credentials_also_where_live() {
     assert_ne!(new, old);
     assert!(world.live_is_good() && new.contains(&world.backend().newest_refresh_token("alice")));
     assert_eq!((world.labels(), world.stored("alice")), (vec!["alice".to_owned()], new));
-    // Nobody uses it any more, but it is not lost.
+    // No home uses it any more, but it is not lost.
     assert!(!world.pool_files_with(&old).is_empty());
     world.backend().assert_clean();
 }

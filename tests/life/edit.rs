@@ -46,7 +46,7 @@ fn removed_account_leaves_no_credentials_behind() {
     }
     assert!(!world.pool_files_with(&refresh_token(&world.stored("alice"))).is_empty());
     assert_eq!(world.labels(), ["alice"]);
-    // Codex finds old sessions through the home's links, and what the main home never got is nobody's to remove.
+    // Codex finds old sessions through the home's links, and files that the main home never got are not removed.
     assert_eq!(names(), ["archived_sessions", "made-by-a-later-codex", "sessions"]);
     assert!(world.codex_home().join("sessions").is_dir());
     assert_eq!(world.live_owner().as_deref(), Some("alice"));
@@ -177,7 +177,7 @@ fn labels_that_look_like_something_else_still_name_their_account() {
         assert_eq!(world.id(label), bob);
         world.pool(&["use", "--", label]).run().ok().says(&format!("`{label}` is live and pinned"));
         let output = world.pool(&["use", "--auto"]).run().ok();
-        // What is to be typed can be typed as it is.
+        // The command that is shown can be typed as it is.
         let typeable = label == "exec" || label == "abcdefghij";
         output.says(&format!("`codex-pool use {}` pins it", if typeable { label } else { &bob }));
         world.pool(&["use", "alice"]).run().ok();
@@ -221,6 +221,6 @@ fn references_go_by_id_account_id_label_email_then_prefix() {
         complains(&output, &format!("bert <bert@example.com> ({})", world.id("bert")));
         complains(&output, "use a longer reference or the id in parentheses");
     }
-    complains(&names("nobody").expect(3), "see `codex-pool list`");
+    complains(&names("stranger").expect(3), "see `codex-pool list`");
     complains(&names("").expect(3), "names no account");
 }

@@ -142,7 +142,7 @@ fn store_keeps_ids_as_references_dates_and_what_was_disabled() {
     assert_eq!(entry("work")["former_ids"], json!(["acc-1", "acc-5"]));
     world.pool(&["enable", "acc-1"]).run().ok().says("`work` can be picked again");
     world.pool(&["use", "acc-3"]).run().ok().says("`alice` is live and pinned");
-    // Again: nothing is new, and what was enabled since stays so.
+    // Again: nothing is new, and an account that was enabled since stays so.
     world.pool(&["import", "codex-tools", "--path"]).arg(&path).run().expect(1);
     assert_eq!((world.labels().len(), &world.account("work")["enabled"]), (3, &true.into()));
     complains(
@@ -182,7 +182,7 @@ fn export_writes_a_private_file_or_a_pipe_and_nothing_else() {
         "is not a regular file",
     );
     assert_eq!(world.live_owner().as_deref(), Some("alice"));
-    complains(&world.pool(&["export", "nobody"]).run().expect(3), "no account matches");
+    complains(&world.pool(&["export", "stranger"]).run().expect(3), "no account matches");
     fs::remove_file(world.stored_path("bob")).expect("remove it");
     complains(&world.pool(&["export", "bob"]).run().expect(5), "`codex-pool reauth bob`");
 }

@@ -12,7 +12,7 @@ use testkit::{Cmd, Codex, Output, SOON, Sandbox, World, bins, complains, needs};
 
 use crate::logins::Logins as _;
 
-/// A machine on which codex-pool lies beside its shim, as unpacked or built, and nothing is set up.
+/// Returns a machine on which codex-pool lies beside its shim, as unpacked or built, and nothing is set up.
 fn fresh(codex: Codex) -> World {
     let sandbox = Sandbox::builder().codex(codex).without_pool().build();
     let folder = sandbox.home().join("unpacked");
@@ -24,7 +24,7 @@ fn fresh(codex: Codex) -> World {
     World::from(sandbox)
 }
 
-/// `codex-pool init`, from where it was unpacked, with that shell.
+/// Returns `codex-pool init`, from the folder where it was unpacked, with that shell.
 fn init(world: &World, shell: &str, args: &[&str]) -> Cmd {
     world
         .cmd(world.home().join("unpacked/codex-pool"))
@@ -39,7 +39,7 @@ fn path(world: &World) -> OsString {
     std::env::join_paths([world.root().join("bin"), "/usr/bin".into(), "/bin".into()]).expect("a PATH")
 }
 
-/// What another shell finds as `codex`, and how it answers there.
+/// Runs a command in a new shell, which finds `codex` as its start files say.
 fn in_new_shell(world: &World, shell: &Path, command: &str) -> Output {
     let home = world.home().to_owned();
     world
@@ -233,7 +233,7 @@ fn init_repairs_missing_and_old_parts_and_leaves_foreign_ones() {
     init(&world, "/bin/bash", &["--yes"]).run().ok();
     let (shim, link) = (world.shim(), world.pool_home().join("bin/codex-pool"));
     let good = fs::read(&shim).expect("the shim");
-    // A shim that does not run any more, a link to nowhere, an env file of somebody's.
+    // A shim that does not run any more, a link to nowhere, an env file that is empty.
     fs::remove_file(&shim).and_then(|()| fs::write(&shim, &good[..8192])).expect("break it");
     set_mode(&shim, 0o755);
     fs::remove_file(&link).and_then(|()| symlink("/nowhere", &link)).expect("break it");

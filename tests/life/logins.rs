@@ -1,4 +1,4 @@
-//! Logins by device code, and everything of a pool that must not change when nothing is to change.
+//! Logins by device code, and what of a pool must stay when a command changes nothing.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,18 +7,18 @@ use std::path::PathBuf;
 use testkit::files::texts_below;
 use testkit::{Cmd, Codex, Output, SOON, World, wait_until};
 
-/// What these tests do and look at beyond the common words.
+/// What these tests need beyond the common words.
 pub(crate) trait Logins {
-    /// `codex-pool <args> --device-auth`, which that user approves.
+    /// Runs `codex-pool <args> --device-auth`, which that user approves.
     fn login(&self, args: &[&str], user: &str) -> Output;
 
-    /// `codex-pool <args> --device-auth` against the stand-in issuer.
+    /// Returns `codex-pool <args> --device-auth` against the stand-in issuer.
     fn login_cmd(&self, args: &[&str]) -> Cmd;
 
     /// Waits until a device login waits for approval.
     fn wait_for_login(&self);
 
-    /// What must not change when nothing is to change: the registry, the credentials, the live login.
+    /// Returns what must stay when a command changes nothing: the registry, the credentials, the live login.
     fn possessions(&self) -> BTreeMap<PathBuf, String>;
 
     /// Files below the pool that hold this text.

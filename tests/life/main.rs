@@ -1,4 +1,4 @@
-//! The life of an account: init, add, reauth, import, export, use, run, rm, at a prompt and in scripts.
+//! What people do with accounts: init, add, reauth, import, export, use, run, rm, at a prompt and in scripts.
 
 mod add;
 mod edit;

@@ -1,5 +1,5 @@
-//! With the real Codex: an account's whole life beside a session that goes on undisturbed, and a background
-//! server that moves to another account with what is attached to it.
+//! With the real Codex: an account is added, used and removed beside a session that goes on undisturbed, and a
+//! background server moves to another account with the interfaces that are attached to it.
 
 use std::os::unix::fs::symlink;
 
@@ -144,7 +144,7 @@ fn idle_server_does_not_keep_the_old_account() {
     world.pool(&["use", "alice"]).run().ok();
     world.codex(&["app-server", "daemon", "start"]).run().ok();
     let output = world.pool(&["use", "bob"]).run().ok();
-    assert!(output.stderr.is_empty(), "nobody is disturbed: {output}");
+    assert!(output.stderr.is_empty(), "no session is disturbed: {output}");
     let mut terminal = world.terminal(world.codex(&[]));
     world.ask(&mut terminal, "bob");
     assert!(!world.processes().iter().any(|p| p.argv.iter().any(|a| a == "--no-daemon")));

@@ -114,5 +114,5 @@ fn api_key_is_not_renewed_by_a_login() {
         &world.pool(&["reauth", "alice", "--with-api-key"]).stdin("x").run().expect(2),
         "ChatGPT login",
     );
-    complains(&world.pool(&["reauth", "nobody"]).run().expect(3), "no account matches `nobody`");
+    complains(&world.pool(&["reauth", "stranger"]).run().expect(3), "no account matches `stranger`");
 }

@@ -8,7 +8,7 @@ use testkit::{Codex, Output, World, complains};
 
 use crate::logins::Logins as _;
 
-/// Runs `codex-pool run …`, whose program must be the probe, and gives what that found.
+/// Runs `codex-pool run …`, whose program must be the probe, and returns its record.
 fn probed(world: &World, args: &[&str]) -> (Output, Record) {
     let out = world.root().join("record.json");
     let _ = fs::remove_file(&out);
@@ -64,7 +64,7 @@ fn other_program_stays_on_the_account_by_its_own_codex() {
     let run = world.pool(&["run", "bob", "--program", "./ci.sh", "--", "a", "b c"]);
     let output = run.run().expect(7).says("2 a b c\nhello from bob");
     assert!(output.stderr.is_empty(), "{output}");
-    // Shells run a script that does not say how.
+    // A script without a first line that names its shell is run by the shell.
     fs::write(&script, "echo \"$# $1\"; exit 5\n").expect("write it");
     world.pool(&["run", "bob", "--program", "./ci.sh", "--", "a b"]).run().expect(5).says("1 a b");
     let probe = World::logged_in_with(Codex::Probe, &["alice"]);
@@ -91,12 +91,12 @@ fn program_that_cannot_run_touches_nothing() {
 fn fault_of_the_account_is_reported_with_the_shims_status() {
     let world = World::logged_in(&["alice"]);
     complains(
-        &world.pool(&["run", "nobody", "--", "exec", "hi"]).run().expect(3),
-        "no account matches `nobody`",
+        &world.pool(&["run", "stranger", "--", "exec", "hi"]).run().expect(3),
+        "no account matches `stranger`",
     );
     complains(
-        &world.pool(&["run", "nobody", "--", "--version"]).run().expect(3),
-        "no account matches `nobody`",
+        &world.pool(&["run", "stranger", "--", "--version"]).run().expect(3),
+        "no account matches `stranger`",
     );
     complains(&world.pool(&["run", "exec"]).run().expect(3), "codex-pool run -- exec");
     fs::remove_file(world.codex_home().join("auth.json")).expect("remove it");

@@ -1,4 +1,4 @@
-//! `use`: pin, best, automatic; who is disturbed and how they are asked; the background server.
+//! `use`: pin, best, automatic; the sessions that it would disturb, and the question about them; the background server.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use testkit::{Codex, Running, SOON, World, complains};
 
 use crate::logins::Logins as _;
 
-/// A session on that account that waits until the gate is there.
+/// Returns a session on that account that waits until the gate is there.
 fn session(world: &World, user: &str) -> Running {
     world.hold(world.exec_as(user))
 }
@@ -60,7 +60,7 @@ fn name_pins_best_does_not_and_auto_unpins_and_each_says_the_undo() {
 fn account_that_cannot_be_used_is_refused_with_its_own_status() {
     let world = World::logged_in(&["alice", "bob", "carol"]);
     let live = world.live();
-    complains(&world.pool(&["use", "nobody"]).run().expect(3), "no account matches");
+    complains(&world.pool(&["use", "stranger"]).run().expect(3), "no account matches");
     fs::remove_file(world.stored_path("bob")).expect("remove it");
     complains(&world.pool(&["use", "bob"]).run().expect(5), "`codex-pool reauth bob`");
     world.backend().revoke_logins("carol");
@@ -85,7 +85,7 @@ fn use_names_sessions_on_the_main_home_and_waits_for_force() {
     complains(&output, "`alice` is in use by ");
     complains(&output, "`--force` says yes");
     assert_eq!((world.possessions(), &world.account("bob")["pinned"]), (before, &false.into()));
-    // Nobody is disturbed by what is live already.
+    // A switch to the live account disturbs no session.
     world.pool(&["use", "alice"]).run().ok();
     complains(&world.pool(&["use", "bob", "--force"]).run().ok(), "`alice` is in use by ");
     assert_eq!(world.live_owner().as_deref(), Some("bob"));
@@ -114,7 +114,7 @@ fn use_asks_and_heeds_what_changed_meanwhile() {
         (world.live_owner().as_deref(), &world.account("bob")["pinned"]),
         (Some("alice"), &false.into())
     );
-    // Somebody else sits down while the question waits: that one was not agreed to.
+    // Another session starts while the question waits: the answer does not cover it.
     let mut terminal = ask();
     sessions.push(session(&world, "alice"));
     terminal.send("y\r");
@@ -152,7 +152,7 @@ fn unmanaged_login_is_never_overwritten_and_a_broken_one_is_kept() {
         "holds a personal access token, which is never overwritten",
     );
     assert_eq!(world.live().as_deref(), Some(token));
-    // Codex may be writing it just now; two seconds later nobody is.
+    // Codex may be writing it just now; after two seconds it is not.
     world.write_live("{\"tokens\": {");
     world.pool(&["use", "bob"]).run().ok();
     assert_eq!(world.live_owner().as_deref(), Some("bob"));

@@ -1,4 +1,4 @@
-//! Whatever changes, the launcher decides again: updates, removed programs, variables that matter to it.
+//! After any change the launcher decides again: updates, removed programs, variables that matter to it.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! When and how often it is learnt: in the background, once, and only of Codex's own JavaScript.
+//! Learning runs in the background, once, and only with Codex's own JavaScript.
 
 use std::fs;
 

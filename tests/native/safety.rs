@@ -8,7 +8,7 @@ use testkit::{SOON, World, version, wait_for};
 
 use crate::world::{Installation as _, npm, usual, world};
 
-/// An installation whose launcher first does this.
+/// Returns an installation whose launcher first does this.
 fn mischievous(world: &World, first: &str) -> PathBuf {
     let bin = world.root().join("npm/bin");
     let modules = world.root().join("npm/lib/node_modules");

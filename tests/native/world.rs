@@ -11,8 +11,8 @@ use testkit::{
     Cmd, Codex, Output, SOON, World, bins, find_program, needs, real_codex, version, wait_for, wait_until,
 };
 
-/// A world with a pool of one account, and no Codex yet. `None` where there is no launcher to install: the test is left
-/// out then.
+/// Returns a world with a pool of one account, and no Codex yet. `None` where there is no launcher to install: the test
+/// is left out then.
 #[track_caller]
 pub(crate) fn world() -> Option<World> {
     needs("node")?;
@@ -50,7 +50,8 @@ impl Launched {
 
 /// What these tests do with an installation of Codex.
 pub(crate) trait Installation {
-    /// A Node in that folder that notes its runs. One that learns waits for the file `gate`, if that is asked for.
+    /// Puts a Node into that folder that notes its runs. A run that learns waits for the gate after
+    /// [`Installation::shut_gate`].
     fn node(&self, dir: &Path) -> PathBuf;
 
     /// Makes runs that learn wait for [`World::gate`].
@@ -62,10 +63,10 @@ pub(crate) trait Installation {
     /// Runs of Node that learnt.
     fn lessons(&self) -> usize;
 
-    /// Any program, with these folders ahead on PATH, and Node behind them.
+    /// Returns a command that runs a program with these folders first on PATH, and Node behind them.
     fn cmd_in(&self, program: &Path, dirs: &[&Path]) -> Cmd;
 
-    /// `codex exec hi` through the shim, with the Codex in that folder.
+    /// Returns `codex exec hi` through the shim, with the Codex in that folder.
     fn exec_in(&self, bin: &Path) -> Cmd;
 
     /// Launches, and gives the record of the native program.
@@ -79,7 +80,7 @@ pub(crate) trait Installation {
     /// Waits until nothing of this world runs.
     fn settle(&self);
 
-    /// What was learnt: files and texts, those about attempts under another name.
+    /// Returns the files of what was learnt, with their texts.
     fn learnt(&self) -> Vec<(PathBuf, String)>;
 
     /// Attempts to learn.
@@ -172,7 +173,7 @@ fn known(world: &World, extension: &str) -> Vec<(PathBuf, String)> {
     all
 }
 
-/// The folder `node_modules` of the real Codex of that version.
+/// Returns the folder `node_modules` of the real Codex of that version.
 pub(crate) fn node_modules(version: &str) -> PathBuf {
     let real = real_codex(version).expect("looked for before");
     real.launcher.parent().and_then(Path::parent).expect("node_modules/.bin").to_owned()
@@ -204,7 +205,7 @@ pub(crate) fn npm(version: &str, modules: &Path, link: &Path) -> PathBuf {
     native
 }
 
-/// A global npm in the world's folder `npm`, of the version that tests run: `bin` and the native program.
+/// Returns a global npm in the world's folder `npm`, of the version that tests run: `bin` and the native program.
 pub(crate) fn usual(world: &World) -> (PathBuf, PathBuf) {
     let bin = world.root().join("npm/bin");
     let native = npm(&version(), &world.root().join("npm/lib/node_modules"), &bin.join("codex"));
@@ -221,7 +222,8 @@ fn copy(from: &Path, to: &Path) {
     fs::copy(from, to).unwrap_or_else(|e| panic!("copy {}: {e}", from.display()));
 }
 
-/// A record without what no two launches have in common: variables of ours and of shells, and numbers of processes.
+/// Returns a record without what no two launches have in common: variables of ours and of shells, and numbers of
+/// processes.
 pub(crate) fn comparable(mut record: Record) -> Record {
     let own = ["CODEX_POOL_", "_=", "SHLVL=", "PWD=", "OLDPWD="];
     record.env.retain(|entry| !own.iter().any(|prefix| text(entry).starts_with(prefix)));

@@ -36,7 +36,7 @@ fn picture_of_list_is_the_programs_own_output() {
     );
 }
 
-/// Whether a picture is the one in the repository. It is, after it was written there on request.
+/// Returns whether a picture is the one in the repository. It is, after it was written there on request.
 fn is_kept(file: &str, drawn: &str) -> bool {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
     if std::env::var_os("UPDATE_PICTURE").is_some() {
@@ -61,7 +61,7 @@ fn table_fits_a_terminal_of_any_width() {
     }
 }
 
-/// `codex-pool list` in a terminal, when it has ended, and with these words.
+/// Returns `codex-pool list` in a terminal, when it has ended, and with these words.
 fn list(world: &World, columns: u16, end: &str) -> Pty {
     let mut terminal = Pty::spawn(world.pool(&["list"]), 24, columns);
     assert!(terminal.wait(Duration::from_secs(30)).success(), "{}", terminal.screen());

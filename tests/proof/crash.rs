@@ -65,7 +65,7 @@ const OPERATIONS: [Operation; 20] = [
 ];
 
 impl Operation {
-    /// Whose new login it brings, and the words with which it says that it has.
+    /// Returns the account whose new login it brings, and the words with which it reports that.
     fn brings(self) -> Option<(&'static str, &'static [&'static str])> {
         match self {
             Operation::Import(name) => Some((name, &["imported", "updated"])),
@@ -83,19 +83,19 @@ struct Tally {
     kills: usize,
     /// The program still ran when the signal came.
     in_time: usize,
-    /// The issuer's answer died with the program that waited for it: known by its mark, mended by a login.
+    /// The issuer's answer was lost with the program that waited for it: its mark tells, and a login repairs it.
     unheard: usize,
 }
 
 struct Driver {
     world: Lab,
     random: Random,
-    /// How long each takes when nobody kills it.
+    /// How long each takes when it is not killed.
     usual: BTreeMap<Operation, Duration>,
     tally: Tally,
-    /// Of tokens issued in this round, seconds.
+    /// The lifetime of tokens issued in this round, in seconds.
     lifetime: i64,
-    /// What happened last, newest last, for when something is broken.
+    /// The last operations, newest last, for the message of a failure.
     history: VecDeque<String>,
     begun: Instant,
 }
@@ -119,7 +119,7 @@ impl Driver {
             let beside = driver.prepare(operation);
             let began = Instant::now();
             let output = driver.command(operation).run();
-            assert!(output.status.success(), "nobody killed it: {output}");
+            assert!(output.status.success(), "it was not killed: {output}");
             if let Some((_, words)) = operation.brings() {
                 let said = words.is_empty() || words.iter().any(|word| says(&output, word));
                 assert!(said, "{operation:?} says that it is done: {output}");
@@ -133,7 +133,7 @@ impl Driver {
         driver
     }
 
-    /// Every round's tokens are newer than the last one's, also within one second; and no refresh rests.
+    /// Makes every round's tokens newer than those of the last one, also within one second, and every refresh due.
     fn refresh_is_due(&mut self, round: usize) {
         self.lifetime = LIFETIME + i64::try_from(round).expect("fits");
         self.world.backend().set_access_lifetime(self.lifetime);
@@ -141,7 +141,7 @@ impl Driver {
         self.world.usage_of_age(if self.random.below(2) == 0 { 400 } else { 0 });
     }
 
-    /// What must be so before: a session on Alice that the operation runs beside, or a guest who is not there.
+    /// Prepares an operation: starts the session on Alice that it runs beside, or removes the guest.
     fn prepare(&mut self, operation: Operation) -> Option<Running> {
         match operation {
             Operation::Beside(_) => {
@@ -158,7 +158,7 @@ impl Driver {
         }
     }
 
-    /// The session that ran beside goes on undisturbed.
+    /// Ends the session that ran beside, which must be undisturbed.
     fn end(&self, beside: Option<Running>) {
         if let Some(session) = beside {
             self.world.open_gate();
@@ -233,11 +233,11 @@ impl Driver {
             let stored = good.last().is_some_and(|newest| self.world.document(name).contains(newest));
             let in_pool = stored && self.world.is_registered(name);
             let said = words.iter().any(|word| says(&output, word));
-            // A new login is renewed at once where it ends soon, as these do; that can go unheard, see `check`.
+            // A new login that ends soon is renewed at once, as these are; the answer can be lost, see `check`.
             let renewing = self.world.refreshes_begun().contains(name);
             assert!(in_pool || !said || renewing, "{what}: it said that the login is in the pool: {output}");
-            // Whoever has the file imports it again; whoever saw the login fail logs in again. What is left in a
-            // private home is no login that anybody has seen succeed. A login that Codex itself made is the home's.
+            // A user whose import was killed imports again, and one who saw the login fail logs in again. What is left
+            // in a login home was never reported as a login. A login that Codex itself made belongs to the home.
             let gone = self.world.lost().iter().any(|lost| lost == name);
             if !renewing && (gone || !in_pool && !matches!(operation, Operation::Login(_))) {
                 self.log_in(name);
@@ -253,7 +253,7 @@ impl Driver {
         self.world.backend().newest_refresh_token(name)
     }
 
-    /// Another login, which is newer also if the last one was made within this second.
+    /// Imports another login, which is newer even if the last one was made within this second.
     fn log_in(&mut self, name: &str) {
         self.lifetime += 1;
         let login = self.world.backend().auth_json_with(name, &LoginSpec::expires_in(self.lifetime));
@@ -280,7 +280,7 @@ impl Driver {
         }
     }
 
-    /// The next launch works, and then the pool itself has every login.
+    /// Requires that the next launch works, and that the pool has every login then.
     fn heal(&mut self, what: &str) {
         let world = &self.world;
         let output = world.exec().run();
@@ -342,7 +342,7 @@ fn login_after_an_interrupted_refresh_is_made_once_and_kept() {
     let world = Lab::new(&["alice", "bob"], "background_refresh = false\n");
     world.reset(&LoginSpec::default());
     world.write_live(&world.document("alice"));
-    // A refresh of Bob's was killed long ago, and now he logs in.
+    // A refresh of Bob's login was killed long ago, and now he logs in.
     let path = world.pool_home().join("state.json");
     let mut state: Value = serde_json::from_slice(&fs::read(&path).expect("a state")).expect("JSON");
     let mark = json!({"kind": "renewal", "account": world.ids["bob"], "process": "0-0-1-1", "at": 5});

@@ -1,5 +1,5 @@
-//! Whoever starts `codex` with closed standard descriptors must not have files of the pool in their places: what
-//! somebody prints would end up in a lock or in a login.
+//! When `codex` is started with closed standard descriptors, no file of the pool may take their places: output would
+//! end up in a lock or in a login.
 
 use std::fs;
 

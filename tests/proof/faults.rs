@@ -25,7 +25,8 @@ struct Point {
     error: &'static str,
 }
 
-/// How a call may fail; nothing for those that cannot, and for memory, without which no program of ours goes on.
+/// Returns the errors with which a call may fail: none for calls that cannot fail, and none for memory, without which
+/// no program goes on.
 fn errors_of(call: &str) -> &'static [&'static str] {
     match call {
         "execve" | "exit" | "exit_group" | "brk" | "mmap" | "munmap" | "mprotect" | "mremap" | "madvise"
@@ -98,7 +99,7 @@ impl Bench {
         cmd.args(options).arg(self.program()).args(self.scenario.args)
     }
 
-    /// Every call of a clean run that can fail, with every way it can, once. Where answers come together their
+    /// Returns every call of a clean run that can fail, with every way it can, once. Where answers come together their
     /// entering is fewer calls: of a few runs, the longest counts.
     fn points(&self) -> Vec<Point> {
         let mut calls: BTreeMap<String, (usize, usize)> = BTreeMap::new();
@@ -161,7 +162,7 @@ impl Bench {
         drop(running);
         let begun = world.refreshes_begun();
         if world.lost().iter().any(|name| begun.contains(name)) {
-            return Ok(true); // Its next refresh would be a reuse that nobody can avoid.
+            return Ok(true); // Its next refresh would be a reuse that cannot be avoided.
         }
         self.heals().map_err(|what| context(&what))?;
         Ok(true)
@@ -191,14 +192,15 @@ impl Bench {
         }
     }
 
-    /// The call concerned Codex's own file: one that the disk does not give cannot be started, and that is said.
+    /// Returns whether the call concerned Codex's own file: if it cannot be read, Codex cannot start, and the shim says
+    /// so.
     fn codex_itself(&self, output: &Output, struck: &str) -> bool {
         struck.contains(&format!("\"{}\"", self.world.real_path().display()))
             && matches!(output.code(), Some(126 | 127))
             && output.stderr.contains("codex-pool: ")
     }
 
-    /// The next launch and the next refresh put everything right.
+    /// Checks that the next launch and the next refresh put everything right.
     fn heals(&self) -> Result<(), String> {
         let world = &self.world;
         let output = world.exec().run();

@@ -32,7 +32,7 @@ impl Lab {
         Lab::with(Codex::StandIn, users, settings)
     }
 
-    /// The same with any Codex.
+    /// Returns the same with any Codex.
     pub(crate) fn with(codex: Codex, users: &[&str], settings: &str) -> Lab {
         let world = World::with(codex, &[]);
         world.settings(settings);
@@ -84,30 +84,31 @@ impl Lab {
         self.write_private(&self.stored_path(name), auth_json);
     }
 
-    /// The file of an account's document in the pool.
+    /// Returns the file of an account's document in the pool.
     pub(crate) fn stored_path(&self, name: &str) -> PathBuf {
         self.pool_home().join(format!("auth/{}.json", self.ids[name]))
     }
 
-    /// An account's document in the pool as it is on disk; empty if it is not there.
+    /// Returns an account's document in the pool as it is on disk; empty if it is not there.
     pub(crate) fn document(&self, name: &str) -> String {
         fs::read_to_string(self.stored_path(name)).unwrap_or_default()
     }
 
-    /// Whether the registry knows an account.
+    /// Returns whether the registry knows an account.
     pub(crate) fn is_registered(&self, name: &str) -> bool {
         let registry = fs::read_to_string(self.pool_home().join("accounts.json")).unwrap_or_default();
         registry.contains(&self.ids[name])
     }
 
-    /// Makes the usage of all accounts known, as of that many seconds ago; each has a bit less left than the one before.
+    /// Makes the usage of all accounts known, fetched that many seconds ago. Each has a bit less left than the one
+    /// before.
     pub(crate) fn usage_of_age(&self, age: i64) {
         let used = |at: usize| (5 + 10 * at) as f64;
         let usage = self.ids.values().enumerate().map(|(at, id)| (id.as_str(), used(at), used(at)));
         self.cache_usage_by_id(usage, age);
     }
 
-    /// Every file that may hold a login: pool, Codex homes, `lost+found/`.
+    /// Returns every file that may hold a login: pool, Codex homes, `lost+found/`.
     pub(crate) fn documents(&self) -> Vec<PathBuf> {
         let pool = self.pool_home();
         let mut found = vec![self.codex_home().join("auth.json")];
@@ -145,7 +146,7 @@ impl Lab {
         self.ids.iter().filter(|(_, id)| ids.contains(id.as_str())).map(|(name, _)| name.clone()).collect()
     }
 
-    /// Whose good login is on no disk any more.
+    /// Returns the accounts whose good login is nowhere on disk any more.
     pub(crate) fn lost(&self) -> Vec<String> {
         let held = self.tokens_held();
         let lost = |name: &&String| {
@@ -155,7 +156,7 @@ impl Lab {
         self.ids.keys().filter(lost).cloned().collect()
     }
 
-    /// What is broken of the invariants that hold whatever happens to a process of ours; empty if nothing is.
+    /// Returns the breaches of the invariants that hold whatever happens to a process; empty if there is none.
     pub(crate) fn breaches(&self) -> Vec<String> {
         let mut breaches = Vec::new();
         for path in self.documents() {
@@ -174,7 +175,7 @@ impl Lab {
                 }
             }
             if doc["tokens"]["account_id"].as_str() != account_claim(&doc).as_deref() {
-                breaches.push(format!("{} is a chimera", path.display()));
+                breaches.push(format!("{} mixes two accounts", path.display()));
             }
             let mode = fs::metadata(&path).map_or(0, |m| m.permissions().mode() & 0o777);
             if mode != 0o600 {
@@ -192,8 +193,8 @@ impl Lab {
         breaches
     }
 
-    /// What is broken of what holds once nothing runs and the last command was not killed: one file per account
-    /// among the homes, each with the newest login, and nothing half-made left.
+    /// Returns the breaches of what holds once nothing runs and the last command was not killed: one file per account
+    /// among the homes, each with the newest login, and no unfinished file.
     pub(crate) fn breaches_at_rest(&self) -> Vec<String> {
         let mut breaches = Vec::new();
         let pool = self.pool_home();

@@ -1,7 +1,7 @@
 //! A small model of the protocol of pool lock, refresh lock, ledger and homes, and an enumerator of everything that can
-//! happen in it: launches, renewals, a Codex that renews its own token and writes in two steps, and a crash
-//! of ours, in every order. It shows that the rules suffice, and that each of them is needed: with any one left
-//! out, a login is lost, a token sent twice, or a home taken from under a session.
+//! happen in it: launches, renewals, a Codex that renews its own token and writes in two steps, and a crash of one of
+//! the programs, in every order. It shows that the rules suffice, and that each of them is needed: without any one of
+//! them a login is lost, a token is sent twice, or a home changes hands under a session.
 //!
 //! It models the rules, not the code: `place`, `reconcile`, `renewal` and `take_home` in the core are where they are
 //! kept, and the other proofs run that code.
@@ -12,7 +12,7 @@ use std::collections::hash_map::Entry;
 /// The two accounts, and the homes: the shared one and each account's own home.
 const ACCOUNTS: [usize; 2] = [0, 1];
 const SHARED: usize = 0;
-const SEATS: usize = 3;
+const HOMES: usize = 3;
 
 fn home_of(account: usize) -> usize {
     account + 1
@@ -81,10 +81,11 @@ struct State {
     /// The newest token of each account; all before are used up.
     issued: [Version; 2],
     store: [Version; 2],
-    homes: [File; SEATS],
+    homes: [File; HOMES],
     /// What each home held when last seen.
-    memory: [Option<(usize, Version)>; SEATS],
-    /// A refresh was begun, and its answer died with the one who waited for it: known, and not to be helped.
+    memory: [Option<(usize, Version)>; HOMES],
+    /// A refresh was begun, and its answer was lost with the process that waited for it. That is known and cannot be
+    /// repaired.
     unheard: [bool; 2],
     locked: bool,
     alone: bool,
@@ -92,9 +93,9 @@ struct State {
     renewals: [Renewal; 2],
     own_renewals_left: u8,
     crashes_left: u8,
-    /// The newest that we have sent.
+    /// The newest token that the pool has sent.
     sent: [Version; 2],
-    /// A token was sent by us that we could have known to be used up.
+    /// The pool sent a token although it could have known that it was used up.
     reused: bool,
 }
 
@@ -105,23 +106,23 @@ const RENEWED: [usize; 2] = [0, 0];
 /// The rules that can be left out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Rule {
-    /// What a home holds comes into the pool before it is overwritten (invariant 1).
+    /// What a home holds comes into the pool before it is overwritten.
     ReconcileFirst,
-    /// Never an older document over a newer one (2).
+    /// Never an older document over a newer one.
     OnlyForward,
-    /// A document that the account has elsewhere is removed (3).
+    /// A document that the account has elsewhere is removed.
     OneSeat,
-    /// A home that the ledger says is in use is left alone (4).
+    /// A home that the ledger says is in use is left alone.
     RespectLedger,
-    /// The launch is entered before the lock is free (4).
+    /// The launch is entered before the lock is free.
     EnterUnderLock,
-    /// Whoever sends a token holds the refresh lock (6).
+    /// The process that sends a token holds the refresh lock.
     RefreshAlone,
-    /// The newest token is looked for after the locks are taken, in homes as well (6).
+    /// The newest token is looked for after the locks are taken, in homes as well.
     LookInSeats,
-    /// No renewal while Codex is writing the account's document (6).
+    /// No renewal while Codex is writing the account's document.
     WaitForWriter,
-    /// The pool has the answer before the homes (6).
+    /// The pool has the answer before the homes.
     StoreAnswer,
 }
 
@@ -210,7 +211,7 @@ impl Model {
                     });
                 }
             }
-            Launch::Entered(codex_home) => push("launch is seated", &|s| {
+            Launch::Entered(codex_home) => push("launch is placed", &|s| {
                 self.place(s, who, codex_home);
                 s.launches[who] = Launch::Placed(codex_home);
             }),
@@ -291,7 +292,7 @@ impl Model {
                     s.alone = false;
                     s.renewals[who] = Renewal::Ended;
                 } else {
-                    // Codex may have got a new one and not begun to write: that cannot be known.
+                    // Codex may have a new one and not have begun to write it: that cannot be known.
                     let unknowable = s
                         .launches
                         .iter()
@@ -309,7 +310,7 @@ impl Model {
                 })
             }
             Renewal::Marked(version) => push("renewal is rejected", &|s| {
-                // If Codex was faster after we had looked, that is nobody's fault.
+                // That Codex was faster after the look cannot be avoided.
                 s.reused |= version <= s.sent[account];
                 s.alone = false;
                 s.renewals[who] = Renewal::Ended;
@@ -348,7 +349,7 @@ impl Model {
         }
     }
 
-    /// Which home a launch takes, as `take_home` does.
+    /// Returns which home a launch takes, as `take_home` does.
     fn home_for(&self, state: &State, who: usize) -> usize {
         let wanted = WANTED[who];
         let home = home_of(wanted);
@@ -378,7 +379,7 @@ impl Model {
         if state.homes[codex_home].account() == Some(account) {
             return;
         }
-        for other in 0..SEATS {
+        for other in 0..HOMES {
             let elsewhere = other != codex_home && state.homes[other].account() == Some(account);
             if elsewhere && self.keeps(Rule::OneSeat) && !self.in_use(state, other, who) {
                 self.reconcile(state, other);
@@ -391,7 +392,7 @@ impl Model {
     }
 
     fn reconcile_all(&self, state: &mut State) {
-        (0..SEATS).for_each(|codex_home| self.reconcile(state, codex_home));
+        (0..HOMES).for_each(|codex_home| self.reconcile(state, codex_home));
     }
 
     fn reconcile(&self, state: &mut State, codex_home: usize) {
@@ -408,7 +409,7 @@ impl Model {
 
     /// The pool's newest into the homes that hold the account, in use or not.
     fn write_homes(&self, state: &mut State, account: usize) {
-        for codex_home in 0..SEATS {
+        for codex_home in 0..HOMES {
             if let File::Whole(at, version) = state.homes[codex_home]
                 && at == account
             {
@@ -421,7 +422,7 @@ impl Model {
         }
     }
 
-    /// What must hold at every moment.
+    /// Returns a breach of what must hold at every moment.
     fn breach(&self, state: &State) -> Option<String> {
         for account in ACCOUNTS {
             let newest = state.issued[account];
@@ -440,7 +441,7 @@ impl Model {
             }
             let homes = state.homes.iter().filter(|file| file.account() == Some(account)).count();
             if homes > 1 {
-                return Some(format!("account {account} sits in {homes} places"));
+                return Some(format!("account {account} is in {homes} places"));
             }
         }
         for (who, launch) in state.launches.iter().enumerate() {
@@ -457,7 +458,7 @@ impl Model {
         state.reused.then(|| "a used-up token was sent".to_owned())
     }
 
-    /// Looks at every state there can be. Gives their number, or the way to a breach.
+    /// Visits every possible state. Returns their number, or the way to a breach.
     fn explore(&self) -> Result<usize, String> {
         let start = Model::start();
         let mut came_from: HashMap<State, Option<(State, &'static str, usize)>> =

@@ -1,6 +1,6 @@
 //! Everything at once, on one pool: launches, refreshes, switches, logins, and a Codex that rotates its own tokens and
-//! writes `auth.json` in place, in slow motion. No reuse of a token, no lost login, every session on one account
-//! from beginning to end, nobody waits for the lock in vain.
+//! writes `auth.json` in place, in slow motion. No token is reused, no login lost, every session stays on one account
+//! from beginning to end, and no command waits for the lock in vain.
 
 use std::fs::File;
 use std::sync::Mutex;
@@ -91,7 +91,7 @@ impl Race {
         }
     }
 
-    /// Refused while sessions use the main home, which is right.
+    /// Switches again and again. A switch is refused while sessions use the main home.
     fn switch(&self, mut random: Random) {
         while self.goes_on() {
             let word = *random.one_of(&["alice", "bob", "carol", "--best", "--auto"]);
@@ -103,7 +103,7 @@ impl Race {
         }
     }
 
-    /// A session whose token the service rejects: it renews it itself, and writes slowly.
+    /// Runs sessions whose token the service rejects: Codex renews it itself, and writes slowly.
     fn renew_in_codex(&self) {
         while self.goes_on() {
             let _ = std::fs::remove_file(self.world.gate());

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// The seed in `PROOF_SEED`, else `fixed`; `PROOF_SEED=time` is a new one each time. It is printed,
-    /// so that a failing test shows it.
+    /// Returns a generator with the seed in `PROOF_SEED`, else `fixed`; `PROOF_SEED=time` is a new one each time. The
+    /// seed is printed, so that a failing test shows it.
     #[expect(clippy::print_stdout, reason = "shown by the test runner when the test fails")]
     pub(crate) fn seeded(fixed: u64) -> Random {
         let seed = match std::env::var("PROOF_SEED") {
@@ -28,17 +28,17 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// A number below `end`.
+    /// Returns a number below `end`.
     pub(crate) fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.next() % u64::try_from(end).expect("fits")).expect("fits")
     }
 
-    /// One of these.
+    /// Returns one of these.
     pub(crate) fn one_of<'a, T>(&mut self, of: &'a [T]) -> &'a T {
         &of[self.below(of.len())]
     }
 
-    /// A time up to `most`.
+    /// Returns a time up to `most`.
     pub(crate) fn up_to(&mut self, most: Duration) -> Duration {
         Duration::from_micros(self.next() % u64::try_from(most.as_micros()).expect("fits").max(1))
     }

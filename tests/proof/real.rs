@@ -1,4 +1,4 @@
-//! The chief promises with the real Codex behind the shim, in every version that `CODEX_POOL_TEST_VERSIONS` names.
+//! The main promises with the real Codex behind the shim, in every version that `CODEX_POOL_TEST_VERSIONS` names.
 //! `scripts/compatibility.sh` makes the table in `docs/compatibility.md` of them.
 
 use testkit::backend::LoginSpec;
@@ -6,7 +6,7 @@ use testkit::{Codex, SOON, versions};
 
 use crate::lab::Lab;
 
-/// One world for each version, with Alice live and Bob the pick.
+/// Returns one world for each version, with Alice live and Bob the pick.
 fn worlds() -> impl Iterator<Item = (String, Lab)> {
     versions().into_iter().filter_map(|version| {
         let world = Lab::with(Codex::real_of(&version)?, &["alice", "bob"], "background_refresh = false\n");

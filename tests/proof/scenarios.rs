@@ -1,4 +1,4 @@
-//! What the commands whose system calls are failed find: worlds, laid out anew for each blow.
+//! The worlds of the commands whose system calls fail, laid out anew for each call.
 
 use testkit::Running;
 use testkit::backend::LoginSpec;
@@ -18,7 +18,7 @@ pub(crate) struct Scenario {
     pub(crate) args: &'static [&'static str],
 }
 
-/// Another than Carol is the pick; her newest token is live, and nowhere else.
+/// Lays out a world where Carol's newest token is live and nowhere else, and another account is the pick.
 fn rotated(world: &Lab) -> Option<Running> {
     world.reset(&LoginSpec::default());
     rotate(world);
@@ -34,8 +34,8 @@ fn rotate(world: &Lab) {
     world.write_live(&backend.auth_json("carol"));
 }
 
-/// The same after launches that saw older tokens: Carol's, and those of the pick, which are in a home that was in use
-/// until a moment ago.
+/// Lays out the same after launches that saw older tokens: Carol's, and those of the pick, which are in a home that was
+/// in use until a moment ago.
 fn left(world: &Lab) -> Option<Running> {
     world.reset(&LoginSpec::default());
     let carol = hold(world, "carol");
@@ -48,18 +48,18 @@ fn left(world: &Lab) -> Option<Running> {
     None
 }
 
-/// The same as the first, while a session of Carol runs in the main home: the pick gets a home of its own.
+/// Lays out the first world, with a session of Carol in the main home: the pick gets its own home.
 fn occupied(world: &Lab) -> Option<Running> {
     rotated(world);
     Some(hold(world, "carol"))
 }
 
-/// A session of that account, until it is dropped.
+/// Returns a session of that account, until it is dropped.
 fn hold(world: &Lab, name: &str) -> Running {
     world.hold(world.exec_as(name))
 }
 
-/// All tokens end within the day, so that a refresh renews them; Carol's newest is live.
+/// Lays out a world where all tokens end within the day, so that a refresh renews them, and Carol's newest is live.
 fn due(world: &Lab) -> Option<Running> {
     world.reset(&LoginSpec::expires_in(20_000));
     world.write_live(&world.backend().auth_json_with("carol", &LoginSpec::expires_in(40_000)));

@@ -1,4 +1,4 @@
-//! `refresh --background`, which the shim starts: silent, only what is due, nothing twice.
+//! `refresh --background`, which the shim starts: it is silent, asks only for what is due, and nothing twice.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ fn background_refresh_is_silent_and_asks_only_for_what_is_due() {
     world.pool(&["disable", "bob"]).run().ok();
     quiet();
     assert_eq!(world.backend().report().usage_of("alice").len(), 2);
-    assert_eq!(world.backend().report().usage_of("bob").len(), 1, "nobody will pick bob");
+    assert_eq!(world.backend().report().usage_of("bob").len(), 1, "bob is not picked");
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn launch_starts_a_refresh_beside_codex_and_leaves_no_trace() {
     let refresh = refresh.expect("a refresh").pid;
     let codex_pid = i32::try_from(codex.pid()).expect("a pid");
     let stat = |pid: i32| process(pid).expect("a process");
-    assert_ne!(stat(refresh).parent, codex_pid, "it is nobody's child");
+    assert_ne!(stat(refresh).parent, codex_pid, "it is not a child of Codex");
     assert_ne!(stat(refresh).session, stat(codex_pid).session, "and on no terminal");
     let descriptors = std::fs::read_dir(format!("/proc/{refresh}/fd")).expect("descriptors");
     for descriptor in descriptors.flatten() {

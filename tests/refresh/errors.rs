@@ -1,4 +1,4 @@
-//! What goes wrong at the service, and what becomes of it: a state, a sentence, the next command.
+//! Errors of the service, and what they lead to: a state, a message, the next command.
 
 use std::time::{Duration, Instant};
 
@@ -39,7 +39,7 @@ fn named_account_that_fails_is_a_failure_and_so_is_failure_of_all() {
         one.stderr
     );
     world.pool(&["refresh"]).run().expect(1);
-    world.pool(&["refresh", "nobody"]).run().expect(3);
+    world.pool(&["refresh", "stranger"]).run().expect(3);
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn refresh_token_used_up_elsewhere_is_named_as_such() {
 #[test]
 fn missing_network_is_reported_once_and_costs_one_attempt() {
     let world = pool_of(&["alice", "bob", "carol", "dave", "erin", "frank"]);
-    // A port that nobody listens on.
+    // A port without a listener.
     let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
     world.edit_config(|config| {
         config.insert("chatgpt_base_url".into(), format!("http://{closed}/backend-api").into());

@@ -13,25 +13,25 @@ mod watch;
 use serde_json::Value;
 use testkit::World;
 
-/// A pool with these users of the world's service, and no pause between requests.
+/// Returns a pool with these users of the world's service, and no pause between requests.
 fn pool_of(names: &[&str]) -> World {
     let world = World::new(names);
     world.settings("min_poll_interval = \"0s\"\n");
     world
 }
 
-/// The account of that label in a JSON answer.
+/// Returns the account of that label in a JSON answer.
 fn account<'a>(answer: &'a Value, label: &str) -> &'a Value {
     let accounts = answer["accounts"].as_array().expect("accounts");
     accounts.iter().find(|a| a["label"] == label).unwrap_or_else(|| panic!("no {label} in {answer}"))
 }
 
-/// `list --json`.
+/// Returns `list --json`.
 fn listing(world: &World) -> Value {
     world.pool(&["list", "--json"]).run().ok().json()
 }
 
-/// `refresh --json` for all accounts.
+/// Returns `refresh --json` for all accounts.
 fn refresh(world: &World) -> Value {
     world.pool(&["refresh", "--json"]).run().json()
 }

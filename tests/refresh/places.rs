@@ -5,7 +5,7 @@ use testkit::backend::{Fault, LoginSpec, Route, UserSpec};
 
 use super::pool_of;
 
-/// One account whose tokens say that they come from `issuer`, near their end.
+/// Returns one account whose tokens say that they come from `issuer`, near their end.
 fn issued_by(issuer: &str) -> World {
     let world = pool_of(&[]);
     let user = UserSpec { issuer: Some(issuer.to_owned()), ..UserSpec::new("alice") };

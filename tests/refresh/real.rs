@@ -7,12 +7,12 @@ use super::refresh;
 
 const EXEC: [&str; 5] = ["exec", "--skip-git-repo-check", "-s", "danger-full-access", "hi"];
 
-/// A pool with alice alone, her access token valid for that many seconds, pinned and live.
+/// Returns a pool with alice alone, her access token valid for that many seconds, pinned and live.
 fn alice(version: &str, expires_in: i64) -> Option<World> {
     let world = World::with(Codex::real_of(version)?, &[]);
     // Codex makes its databases at its first start, and some versions trip over each other there.
-    world.backend().add("somebody");
-    world.write_live(&world.backend().auth_json("somebody"));
+    world.backend().add("first");
+    world.write_live(&world.backend().auth_json("first"));
     world.real_codex(&EXEC).timeout(SOON).run().ok();
     std::fs::remove_file(world.codex_home().join("auth.json")).expect("remove the live document");
     world.backend().clear_report();
@@ -28,8 +28,8 @@ fn expires_at(auth_json: &str) -> i64 {
     testkit::backend::claims(token).expect("claims")["exp"].as_i64().expect("a time")
 }
 
-/// Their interface asks for the token in several places at once: the first reloads the renewed one, the next
-/// finds the file unchanged and renews it again. Alone and with the newest token, so nothing is lost.
+/// The interface of these versions asks for the token in several places at once: the first reloads the renewed one, the
+/// next finds the file unchanged and renews it again. It is alone and has the newest token, so nothing is lost.
 const RENEW_AGAIN: [&str; 2] = ["0.140.0", "0.150.0"];
 
 #[test]

@@ -1,4 +1,4 @@
-//! Renewal: early, once, durable before use, into the home, and honest after a crash.
+//! Renewal: early, once, durable before use, into the home, and reported after a crash.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use testkit::backend::{Fault, LoginSpec, Route, UserSpec, refresh_token};
 
 use super::{account, listing, pool_of, refresh};
 
-/// Seconds of a day that is nearly over.
+/// Seconds that are less than a day.
 const NEAR_END: i64 = 20 * 3_600;
 
 #[test]
@@ -132,7 +132,7 @@ fn renewal_killed_before_the_issuer_acted_is_repeated() {
     let error = account(&answer, "alice")["error"].as_str().unwrap_or_default().to_owned();
     assert!(error.contains("interrupted") && error.contains("codex-pool refresh alice"), "{error}");
     assert_eq!(account(&answer, "alice")["state"], "ready", "its access token still works");
-    // The pause after a failure is the background's, not a person's, once the token has to be renewed.
+    // The pause after a failure is that of background refreshes; the user's own command does not wait.
     world.forget_renewals();
     let answer = refresh(&world);
     assert!(account(&answer, "alice")["error"].is_null(), "{answer}");
@@ -208,7 +208,7 @@ fn pool_holds_the_old_or_the_new_token_after_a_kill_at_any_instant() {
             let error = account(&answer, &name)["error"].as_str().unwrap_or_default().to_owned();
             assert!(
                 error.contains("interrupted"),
-                "{kill:?}: the answer is lost and nobody says so: {answer}"
+                "{kill:?}: the answer is lost without a message: {answer}"
             );
         }
     }
@@ -236,7 +236,7 @@ fn answer_survives_a_pool_that_is_locked_by_a_stopped_process() {
     world.backend().wait_for("a refresh", Duration::from_secs(10), |r| !r.refreshes.is_empty());
     let lock = std::fs::File::open(world.pool_home().join("pool.lock")).expect("the lock's file");
     lock.lock().expect("lock it");
-    // Longer than any of its tries; then the answer goes where no lock is needed.
+    // The lock is held longer than any try; then the answer goes to a place that needs no lock.
     let rescued = || {
         let entries = std::fs::read_dir(world.pool_home().join("lost+found")).into_iter().flatten();
         entries.flatten().any(|e| e.file_name().to_string_lossy().ends_with("-renewed.json"))
@@ -254,7 +254,7 @@ fn answer_survives_a_pool_that_is_locked_by_a_stopped_process() {
 fn full_or_read_only_pool_is_found_out_before_the_token_is_used_up() {
     let world = pool_of(&[]);
     world.add_as("alice", UserSpec::new("alice"), &LoginSpec::expires_in(NEAR_END));
-    // A folder in the way of the temporary file stands for a disk that takes nothing.
+    // A folder in the place of the temporary file stands for a full disk.
     let in_the_way = format!("auth/.{}.json.codex-pool.tmp", world.id("alice"));
     let in_the_way = world.pool_home().join(in_the_way);
     std::fs::create_dir(&in_the_way).expect("make a folder");

@@ -1,4 +1,4 @@
-//! https through a proxy, with a private CA: the way of a company's network.
+//! https through a proxy, with a private CA, as in a company's network.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -42,7 +42,7 @@ fn listen(handle: impl Fn(TcpStream) -> std::io::Result<()> + Send + 'static) ->
     let address = listener.local_addr().expect("an address");
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            // A client that hangs up, as one that distrusts us does, is no matter.
+            // A client that hangs up, as one that does not trust the certificate does, is ignored.
             let _ = handle(stream);
         }
     });
@@ -82,7 +82,7 @@ fn tunnel(mut client: TcpStream, service: SocketAddr, seen: &Log) -> std::io::Re
     std::io::copy(&mut server, &mut client).map(|_| ())
 }
 
-/// A pool with alice, whose service is the company's, and a file with the CA.
+/// Returns a pool with alice, whose service is the company's, and a file with the CA.
 fn behind(company: &Company) -> World {
     let world = pool_of(&["alice"]);
     world.edit_config(|config| {

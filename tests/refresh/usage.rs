@@ -1,4 +1,4 @@
-//! Usage: windows of every kind, who is asked how often, and how many at once.
+//! Usage: windows of every kind, how often an account is asked for, and how many at once.
 
 use std::time::Duration;
 

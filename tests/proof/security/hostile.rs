@@ -13,7 +13,7 @@ use crate::lab::Lab;
 /// Sets a title, clears the screen, turns the line around, and hides a joiner.
 const NASTY: &str = "\u{1b}]0;owned\u{7}\u{1b}[2J\u{202e}evil\u{2066}\u{9b}31m\r\u{200f}x\u{0}y";
 
-/// What a terminal would act on.
+/// Returns what a terminal would act on.
 fn acts_on_a_terminal(text: &str) -> Option<char> {
     let bad = |c: &char| {
         c.is_control() && *c != '\n' && *c != '\t'
@@ -139,7 +139,7 @@ fn documents_made_to_hurt_crash_and_delay_nothing() {
             }
             if place.ends_with("accounts.json") {
                 let now = fs::read_to_string(place).expect("the registry");
-                assert_eq!(&now, text, "a registry that nobody understands was replaced");
+                assert_eq!(&now, text, "a registry that cannot be read was replaced");
             }
             world.write_private(&pool.join("config.toml"), "");
             world.write_private(&world.codex_home().join("config.toml"), &users_config);
@@ -147,7 +147,7 @@ fn documents_made_to_hurt_crash_and_delay_nothing() {
     }
 }
 
-/// An answer of the service as large as it likes, or nested as deep.
+/// Answers of the service that are huge, or nested deep.
 #[test]
 fn answers_made_to_hurt_do_not_crash_a_refresh() {
     let world = Lab::new(&["alice"], "min_poll_interval = \"0s\"\n");

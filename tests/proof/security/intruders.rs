@@ -1,4 +1,4 @@
-//! Permissions under any umask, and what somebody may have planted in the folders that we write in.
+//! Permissions under any umask, and files that others plant in the folders that the programs write in.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt as _, symlink};
@@ -36,7 +36,7 @@ fn files_are_private_under_any_umask() {
         assert!(answer.stdout.starts_with("hello from"), "{answer}");
         run("codex-pool use alice", "").ok();
         run("codex-pool export bob --out out.json", "").ok();
-        // What was there before is the kit's.
+        // `bin` is the kit's.
         let pool = sandbox.pool_home();
         let mut files = files_below(&pool);
         files.retain(|path| !path.starts_with(pool.join("bin")));
@@ -53,7 +53,7 @@ fn files_are_private_under_any_umask() {
     }
 }
 
-/// A world with a victim: a file of somebody else's that must stay as it is.
+/// Returns a world and a victim: a file that must stay as it is.
 fn with_victim() -> (Lab, PathBuf) {
     let world = Lab::new(&["alice", "bob"], "min_poll_interval = \"0s\"\n");
     world.reset(&LoginSpec::expires_in(20_000));
@@ -104,7 +104,7 @@ fn links_planted_in_the_pool_are_replaced_and_never_written_through() {
     }
 }
 
-/// Another name for the live file is a copy that stays as it is: it never becomes another account's.
+/// A hard link to the live file keeps its content: it never becomes another account's.
 #[test]
 fn hard_link_to_the_live_login_does_not_get_other_accounts() {
     let (world, _) = with_victim();
@@ -117,7 +117,7 @@ fn hard_link_to_the_live_login_does_not_get_other_accounts() {
     assert_eq!(fs::read_to_string(&other).expect("text"), mine);
 }
 
-/// Whoever may write in the folder above the pool can put another pool there; what we keep in ours stays closed.
+/// A user who may write in the folder above the pool can put another pool there. What is in this one stays closed.
 #[test]
 fn world_writable_parent_opens_nothing() {
     let (world, _) = with_victim();

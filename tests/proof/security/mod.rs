@@ -1,4 +1,4 @@
-//! Secrets stay where they belong, and nobody who plants something in a folder gets anything for it.
+//! Secrets stay where they belong, and files that others plant in a folder have no effect.
 
 mod hostile;
 mod intruders;

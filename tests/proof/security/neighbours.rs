@@ -1,4 +1,4 @@
-//! What another user of the machine, and a folder of strangers, can do to a launch: nothing.
+//! Another user of the machine and a stranger's folder cannot affect a launch.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, lchown, symlink};
@@ -9,14 +9,14 @@ use testkit::backend::account_id;
 use testkit::files::set_mode;
 use testkit::{Cmd, World, answered, is_root, leave_out, needs};
 
-/// The number of the neighbour, a user without an account: nobody here has it.
+/// The number of the neighbour, a user id that is not taken here.
 const NEIGHBOUR: u32 = 4243;
 
 /// Another user of the machine. Only root can be one.
 struct Neighbour;
 
 impl Neighbour {
-    /// `None` if the tests cannot be two users: the test is left out then.
+    /// Returns `None` if the tests cannot be two users: the test is left out then.
     fn new() -> Option<Neighbour> {
         if !is_root() {
             leave_out("only root can run programs as a second user");
@@ -49,7 +49,7 @@ fn write(path: &Path, text: &str) {
     fs::write(path, text).unwrap_or_else(|e| panic!("write {}: {e}", path.display()));
 }
 
-/// A world in which alice is picked, and whose work folder is a repository that the user trusts.
+/// Returns a world in which alice is picked, and whose work folder is a repository that the user trusts.
 fn with_repository() -> World {
     let world = World::logged_in(&["alice", "bob"]);
     world.rank(&["alice", "bob"]);
@@ -57,7 +57,7 @@ fn with_repository() -> World {
     world
 }
 
-/// The worktree of that name in the trusted repository, for the `.git` at that place.
+/// Returns the worktree of that name in the trusted repository, for the `.git` at that place.
 fn record_worktree(world: &World, name: &str, dot_git: &Path) -> PathBuf {
     let record = world.work().join(".git/worktrees").join(name);
     write(&record.join("commondir"), "../..\n");
@@ -131,7 +131,7 @@ fn neighbours_settings_in_a_trusted_folder_do_not_count_and_are_named() {
     answered(world.exec().run(), "bob");
 }
 
-/// Whatever a project brings along: it costs a launch next to nothing.
+/// Whatever a project contains, it hardly delays a launch.
 #[test]
 fn settings_of_a_project_are_read_up_to_a_megabyte_in_all() {
     let world = with_repository();

@@ -1,5 +1,5 @@
-//! Runs every command, with everything going wrong that can be made to, and looks for tokens and keys in
-//! all that it leaves: what it says, files outside the places for credentials, arguments and environments.
+//! Runs every command under every fault, and looks for tokens and keys in what it prints, in files outside the places
+//! for credentials, in arguments and environments.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,7 +18,7 @@ use crate::lab::Lab;
 
 const API_KEY: &str = "fake-key-of-the-robot-account-0123456789";
 
-/// All that must not be seen, and a piece from the middle of each long one, in case it is cut.
+/// Returns all secrets, and a piece from the middle of each long one, in case it is cut.
 fn secrets(world: &Sandbox) -> Vec<String> {
     let mut secrets = world.backend().secrets();
     secrets.push(API_KEY.to_owned());
@@ -33,7 +33,7 @@ fn find<'a>(secrets: &'a [String], bytes: &[u8]) -> Option<&'a String> {
     secrets.iter().find(|secret| text.contains(secret.as_str()))
 }
 
-/// The places for credentials.
+/// Returns whether a path is a place for credentials.
 fn may_hold(world: &Sandbox, path: &Path) -> bool {
     let pool = world.pool_home();
     path.starts_with(pool.join("auth"))
@@ -42,7 +42,7 @@ fn may_hold(world: &Sandbox, path: &Path) -> bool {
         || path.starts_with(world.work().join("given"))
 }
 
-/// The commands, each as one line of words; `FILE` is a document of somebody new.
+/// The commands, each as one line of words; `ISSUER` is the address of the stand-in service.
 const COMMANDS: [&str; 36] = [
     "codex-pool list",
     "codex-pool list --refresh --verbose",
@@ -60,7 +60,7 @@ const COMMANDS: [&str; 36] = [
     "codex-pool use bob",
     "codex-pool use --best",
     "codex-pool use --auto",
-    "codex-pool use nobody",
+    "codex-pool use stranger",
     "codex-pool rename bob bobby",
     "codex-pool rename bobby bob",
     "codex-pool disable bob",
@@ -69,7 +69,7 @@ const COMMANDS: [&str; 36] = [
     "codex-pool import given/broken.json",
     "codex-pool import given/odd.json",
     "codex-pool export alice --out given/out.json",
-    "codex-pool export nobody",
+    "codex-pool export stranger",
     "codex-pool run alice -- exec --skip-git-repo-check hi",
     "codex-pool run --best -- exec --skip-git-repo-check hi",
     "codex-pool add --with-api-key --label robot",
@@ -92,7 +92,7 @@ fn run_all(world: &Lab, what: &str) {
             cmd = cmd.stdin(API_KEY);
         }
         if line.contains("--device-auth") {
-            // It is somebody else who logs in.
+            // The login is that of another account.
             world.backend().approve_login("bob");
         }
         let output = cmd.run();
@@ -127,8 +127,7 @@ fn assert_holds_none(world: &Sandbox, what: &str) {
     }
 }
 
-/// Looks at what runs in the world, again and again, until told to stop. What it saw of the processes' arguments
-/// and environments.
+/// Watches the processes of the world until told to stop. Returns the arguments and environments that it saw.
 fn watch(world: &Sandbox, stop: &AtomicBool) -> BTreeSet<Vec<u8>> {
     let mut seen = BTreeSet::new();
     while !stop.load(Ordering::Relaxed) {
@@ -142,8 +141,8 @@ fn watch(world: &Sandbox, stop: &AtomicBool) -> BTreeSet<Vec<u8>> {
     seen
 }
 
-/// What the service says when it repeats what it was sent. (The kit's refresh tokens are short, so that they look like
-/// words to whoever was not sent them.)
+/// Returns what the service says when it repeats what it was sent. (The kit's refresh tokens are short, and look like
+/// words to a program that was not sent them.)
 fn echo(world: &Sandbox) -> Value {
     let mut secrets = world.backend().secrets();
     secrets.retain(|secret| secret.len() > 40);
@@ -235,7 +234,7 @@ fn assert_added(world: &Sandbox, what: &str, output: &Output) {
     assert!(world.login_homes().is_empty(), "{what}: the login home is left: {output}");
 }
 
-/// A program in Codex's place.
+/// Returns a program in Codex's place.
 fn script(world: &Sandbox, name: &str, text: &str) -> PathBuf {
     write_script(&world.work().join(name), text)
 }
@@ -266,7 +265,7 @@ fn at_service(world: &Sandbox) -> [String; 4] {
     ["--device-auth", "--", "--experimental_issuer", &world.backend().url()].map(str::to_owned)
 }
 
-/// The service refuses, and says everything that it was sent; somebody cancels; the pool cannot take it in.
+/// Logins that the service refuses with all that it was sent, that are cancelled, or that the pool cannot take in.
 fn logins_that_fail(world: &Lab) {
     let backend = world.backend();
     let words = at_service(world);
@@ -297,7 +296,7 @@ fn logins_that_fail(world: &Lab) {
     backend.forget_approvals();
 }
 
-/// Codex leaves what is cut, of a kind or a shape that nobody knows, or a whole login although it failed.
+/// Codex leaves a document that is cut, of an unknown kind or shape, or a whole login although it failed.
 fn documents_of_no_use(world: &Lab, document: &str) {
     let cut = &document[..document.len() - 20];
     let odd = document.replace("\"tokens\": {", "\"tokens\": 7, \"more\": {");
@@ -323,7 +322,8 @@ fn documents_of_no_use(world: &Lab, document: &str) {
     }
 }
 
-/// With blanks around it, in pieces, in no text, for a Codex that fails, that takes none, and that is not there.
+/// A key with blanks around it, twice, in bytes that are no text, for a Codex that fails, that takes none, and that is
+/// missing.
 fn keys_on_stdin(world: &Lab) {
     let key = API_KEY;
     let words = ["--with-api-key"];
@@ -342,7 +342,7 @@ fn keys_on_stdin(world: &Lab) {
     add_key("Codex does not read it", key.as_bytes(), Some(&deaf), 1);
     let old = script(world, "codex-old", "exit 1");
     add_key("Codex takes no keys", key.as_bytes(), Some(&old), 0);
-    add(world, "a label of somebody", &["--with-api-key", "--label", "alice"], key.as_bytes(), None, 1);
+    add(world, "a label that is taken", &["--with-api-key", "--label", "alice"], key.as_bytes(), None, 1);
     let missing = Sandbox::builder().codex(Codex::Missing).backend(world.backend()).build();
     add(&missing, "no Codex", &words, key.as_bytes(), None, 1);
     add(&missing, "no Codex, no key", &[], b"", None, 1);

@@ -1,5 +1,5 @@
 //! Links that come and go while launches run: the live file, a home's file, a home and `lost+found/` keep changing
-//! places with links that lead to somebody else's.
+//! places with links to another user's files.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -25,14 +25,14 @@ const OTHER: u32 = 4243;
 /// How many launches each test makes.
 const LAUNCHES: usize = 40;
 
-/// What somebody else's files hold.
-const THEIRS: &str = "the words of somebody else";
+/// What the other user's files hold.
+const THEIRS: &str = "the words of another user";
 
 /// What is put at the live file's place, so that `lost+found/` is written.
 const BROKEN: &str = "{\"tokens\": {";
 
-/// Files of somebody else: neither read nor written by the user. (Root can make them somebody else's; for anybody
-/// else the modes must do.)
+/// Files of another user, which Codex's user can neither read nor write. Root gives them another owner; without root
+/// their modes forbid it.
 struct Victim {
     folder: PathBuf,
     file: PathBuf,
@@ -54,7 +54,7 @@ impl Victim {
         Victim { folder, file }
     }
 
-    /// Requires that nothing happened to it, and that nobody took it along.
+    /// Requires that the files are unchanged and were not copied.
     fn assert_unharmed(&self, world: &Lab) {
         let names: Vec<_> = fs::read_dir(&self.folder).expect("their folder").flatten().collect();
         assert_eq!(names.len(), 1, "{names:?}");
@@ -66,7 +66,7 @@ impl Victim {
             }
             let bytes = fs::read(&path).expect("a file");
             let copied = bytes.windows(THEIRS.len()).any(|part| part == THEIRS.as_bytes());
-            assert!(!copied, "{} holds what is somebody else's", path.display());
+            assert!(!copied, "{} holds what is another user's", path.display());
         }
     }
 }
@@ -203,7 +203,7 @@ fn started(output: &Output) {
     assert!(answered || complained, "Codex did not start: {output}");
 }
 
-/// Requires that everything is as it should be, once nobody interferes any more.
+/// Requires that everything is in order once the attack has ended.
 fn assert_healed(world: &Lab) {
     for name in ["alice", "bob", "alice"] {
         let output = as_user(world.exec()).env("CODEX_POOL_ACCOUNT", name).run().ok();
@@ -226,7 +226,7 @@ fn launch_under_attack(world: &Lab, places: &[Place], before: impl Fn(usize)) {
     launches_under_attack(world, places, as_user, before);
 }
 
-/// The same of anybody.
+/// The same with commands that `actor` changes.
 fn launches_under_attack(world: &Lab, places: &[Place], actor: impl Fn(Cmd) -> Cmd, before: impl Fn(usize)) {
     let stop = AtomicBool::new(false);
     let swaps = std::thread::scope(|scope| {
@@ -242,7 +242,8 @@ fn launches_under_attack(world: &Lab, places: &[Place], actor: impl Fn(Cmd) -> C
     assert!(swaps >= places.len(), "nothing was swapped");
 }
 
-/// A session of alice's in the main home, which ends when the gate is there, and the file of bob's home beside it.
+/// Returns a session of alice's in the main home, which ends when the gate is there, and the file of bob's home beside
+/// it.
 fn session_and_home(world: &Lab) -> (Running, PathBuf) {
     only_has_room(world, "alice");
     let session = world.hold(as_user(world.exec()));
@@ -296,7 +297,7 @@ fn links_that_come_and_go_in_an_own_home_do_no_harm() {
     assert_healed(&world);
 }
 
-/// `sudo codex`: no permission keeps root from what the user's links lead to, so we must.
+/// `sudo codex`: no permission keeps root from the targets of the user's links, so the programs must.
 #[test]
 fn root_is_not_led_to_others_files_by_the_links_of_a_user() {
     if !is_root() {
@@ -306,7 +307,7 @@ fn root_is_not_led_to_others_files_by_the_links_of_a_user() {
     let victim = Victim::new(&world);
     let live = world.codex_home().join("auth.json");
     let break_it = || replace(&world, &live, BROKEN.as_bytes(), SystemTime::now() - Duration::from_secs(60));
-    // Old enough that nobody can be writing it.
+    // Old enough that it cannot be being written.
     let theirs = File::open(&victim.file).expect("their file");
     theirs.set_modified(SystemTime::now() - Duration::from_secs(60)).expect("date it");
     let place = |at: &Path, target: &Path| Place {

@@ -19,32 +19,32 @@ const PACKAGES: [&str; 7] = ["--bins", "-p", "codex-shim", "-p", "codex-pool", "
 const SOURCES: [&str; 7] =
     ["Cargo.toml", "Cargo.lock", "src", "core", "shim", "tests/testkit/src", "tests/testkit/Cargo.toml"];
 
-/// The admin program, `codex-pool`.
+/// Returns the admin program, `codex-pool`.
 pub fn codex_pool() -> PathBuf {
     bin("codex-pool")
 }
 
-/// The shim, whose file name is `codex`.
+/// Returns the shim, whose file name is `codex`.
 pub fn shim() -> PathBuf {
     bin("codex")
 }
 
-/// The stand-in for the real Codex.
+/// Returns the stand-in for the real Codex.
 pub fn standin_codex() -> PathBuf {
     bin("standin-codex")
 }
 
-/// The probe, which records what it was started with.
+/// Returns the probe, which records what it was started with.
 pub fn standin_probe() -> PathBuf {
     bin("standin-probe")
 }
 
-/// The stand-in service as a program.
+/// Returns the stand-in service as a program.
 pub fn standin_backend() -> PathBuf {
     bin("standin-backend")
 }
 
-/// Any of the workspace's programs by file name.
+/// Returns any of the workspace's programs by file name.
 ///
 /// # Panics
 /// If it cannot be built or found.
@@ -55,7 +55,7 @@ pub fn bin(name: &str) -> PathBuf {
     path
 }
 
-/// The target folder of the running program, such as `target`.
+/// Returns the target folder of the running program, such as `target`.
 pub fn target_dir() -> PathBuf {
     layout().target
 }

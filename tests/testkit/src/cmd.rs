@@ -26,7 +26,7 @@ pub struct Cmd {
 }
 
 impl Cmd {
-    /// That program, with an empty environment, no stdin, and [`DEFAULT_TIMEOUT`].
+    /// Returns a command that runs that program, with an empty environment, no stdin, and [`DEFAULT_TIMEOUT`].
     pub fn new(program: impl AsRef<OsStr>) -> Cmd {
         let mut command = Command::new(program);
         command.env_clear();
@@ -82,7 +82,7 @@ impl Cmd {
         self
     }
 
-    /// The command inside, for what this wrapper does not have. Standard streams and process group are
+    /// Returns the command inside, for what this wrapper does not have. Standard streams and process group are
     /// set when it is started.
     pub fn inner(&mut self) -> &mut Command {
         &mut self.command
@@ -149,19 +149,19 @@ impl Running {
             .unwrap_or_else(|e| panic!("{signal} to the group of {}: {e}", self.program));
     }
 
-    /// Whether it still runs.
+    /// Returns whether it still runs.
     pub fn is_running(&mut self) -> bool {
         let running = self.child.try_wait().expect("wait for a child").is_none();
         self.reaped |= !running;
         running
     }
 
-    /// What it has written to stdout so far.
+    /// Returns what it has written to stdout so far.
     pub fn stdout(&self) -> String {
         text(&read_all(&self.stdout))
     }
 
-    /// What it has written to stderr so far.
+    /// Returns what it has written to stderr so far.
     pub fn stderr(&self) -> String {
         text(&read_all(&self.stderr))
     }
@@ -257,7 +257,7 @@ impl Output {
         self.status.code()
     }
 
-    /// The signal that killed it.
+    /// Returns the signal that killed it.
     pub fn signal(&self) -> Option<i32> {
         self.status.signal()
     }

@@ -51,8 +51,8 @@ impl Figure {
         Figure { name: name.into(), median, low, high, unit: unit.into(), limit: None }
     }
 
-    /// A number that is made of many runs, such as a ratio of medians: its value for all of them, and as the spread
-    /// that of its values for blocks of `block` runs, one after the other.
+    /// Returns a number that is made of many runs, such as a ratio of medians: its value for all of them, and as the
+    /// spread that of its values for blocks of `block` runs, one after the other.
     ///
     /// # Panics
     /// If there are no runs, or blocks of none.
@@ -74,7 +74,7 @@ impl Figure {
         self
     }
 
-    /// Whether it is beyond its limit.
+    /// Returns whether it is beyond its limit.
     pub fn misses(&self) -> bool {
         match self.limit {
             Some(Limit::AtMost(most)) => self.median > most,
@@ -83,7 +83,7 @@ impl Figure {
         }
     }
 
-    /// How it stands to an earlier one: a change counts where each median lies outside the other's spread.
+    /// Returns how it stands to an earlier one: a change counts where each median lies outside the other's spread.
     pub fn change(&self, before: &Figure) -> Change {
         let inside = |median: f64, of: &Figure| (of.low..=of.high).contains(&median);
         if self.looks_like(before) || inside(self.median, before) || inside(before.median, self) {
@@ -93,12 +93,12 @@ impl Figure {
         if (self.median > before.median) == more_is_better { Change::Better } else { Change::Worse }
     }
 
-    /// Whether it is written the same: what was read back has been rounded.
+    /// Returns whether it is written the same: what was read back has been rounded.
     fn looks_like(&self, other: &Figure) -> bool {
         number(self.median) == number(other.median)
     }
 
-    /// The part it belongs to: what is before the colon.
+    /// Returns the part it belongs to: what is before the colon.
     fn part(&self) -> &str {
         self.name.split(':').next().unwrap_or_default()
     }
@@ -113,7 +113,7 @@ impl fmt::Display for Limit {
     }
 }
 
-/// The middle one of some runs, in any order.
+/// Returns the middle one of some runs, in any order.
 ///
 /// # Panics
 /// If there are none.
@@ -121,14 +121,14 @@ pub fn median(runs: &[f64]) -> f64 {
     at(runs, 50)
 }
 
-/// The value that a share (percent) of the runs does not exceed.
+/// Returns the value that a share (percent) of the runs does not exceed.
 fn at(runs: &[f64], percent: usize) -> f64 {
     let mut sorted = runs.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted[(sorted.len() - 1) * percent / 100]
 }
 
-/// The table: a line per figure, columns at least two spaces apart. [`parse`] reads it.
+/// Returns the table: a line per figure, columns at least two spaces apart. [`parse`] reads it.
 pub fn table(figures: &[Figure]) -> String {
     let mut text = heading();
     text.push('\n');
@@ -139,7 +139,7 @@ pub fn table(figures: &[Figure]) -> String {
     text
 }
 
-/// The table with two more columns: what it was before and how much it has changed. Changes beyond the spread
+/// Returns the table with two more columns: what it was before and how much it has changed. Changes beyond the spread
 /// are marked. Figures of the same parts that are no more follow.
 pub fn comparison(figures: &[Figure], before: &[Figure]) -> String {
     let mut text = format!("{}  {:>9}  change\n", heading(), "before");

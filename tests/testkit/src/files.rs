@@ -39,7 +39,7 @@ pub fn set_age(path: &Path, seconds: i64) {
     file.and_then(|file| file.set_modified(at)).unwrap_or_else(|e| panic!("date {}: {e}", path.display()));
 }
 
-/// Every file below a folder, in order; links are not followed, and are files themselves.
+/// Returns every file below a folder, in order; links are not followed, and are files themselves.
 pub fn files_below(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
@@ -52,7 +52,7 @@ pub fn files_below(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Every readable file below a folder with its text; links are not followed.
+/// Returns every readable file below a folder with its text; links are not followed.
 pub fn texts_below(dir: &Path) -> BTreeMap<PathBuf, String> {
     let files = files_below(dir).into_iter().filter(|path| path.is_file() && !path.is_symlink());
     let texts = files.map(|path| {

@@ -29,7 +29,7 @@ impl Request {
         self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
     }
 
-    /// The token of `Authorization: Bearer …`.
+    /// Returns the token of `Authorization: Bearer …`.
     pub(crate) fn bearer(&self) -> Option<&str> {
         self.header("authorization")?.strip_prefix("Bearer ")
     }
@@ -111,7 +111,7 @@ impl<'a> Reply<'a> {
         self.keep_alive = false;
     }
 
-    /// The same reply, but what is written to it goes nowhere.
+    /// Returns the same reply, but what is written to it goes nowhere.
     pub(crate) fn muted(&self) -> Reply<'_> {
         Reply { muted: true, last: Vec::new(), ..*self }
     }
@@ -122,7 +122,7 @@ impl<'a> Reply<'a> {
         self.keep_alive = false;
     }
 
-    /// Whether the client closed the connection; looks for up to 20 ms.
+    /// Returns whether the client closed the connection; looks for up to 20 ms.
     pub(crate) fn client_gone(&self) -> bool {
         if self.stream.set_read_timeout(Some(Duration::from_millis(20))).is_err() {
             return true;
@@ -209,7 +209,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
-        // Wakes the accepting thread; if that fails there is nobody to wake.
+        // Wakes the accepting thread; if that fails there is none to wake.
         let _ = TcpStream::connect(self.addr);
         for stream in self.shared.lock().values() {
             let _ = stream.shutdown(Shutdown::Both);

@@ -47,7 +47,7 @@ pub use world::{World, answered, complains, text};
 /// How long to wait for something that happens at once, on a machine that is busy.
 pub const SOON: Duration = Duration::from_secs(60);
 
-/// Unix seconds.
+/// Returns the time in Unix seconds.
 ///
 /// # Panics
 /// If the clock says a time before 1970.
@@ -56,7 +56,7 @@ pub fn now() -> i64 {
     i64::try_from(since.as_secs()).expect("fits")
 }
 
-/// Looks every 5 ms until `look` gives something.
+/// Looks every 5 ms until `look` returns something, and returns that.
 ///
 /// # Panics
 /// If it does not within `limit`; `what` says what was waited for.
@@ -81,7 +81,7 @@ pub fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut() -> bo
     wait_for(what, limit, || condition().then_some(()));
 }
 
-/// The first program of that name on the PATH of the tests themselves.
+/// Returns the first program of that name on the PATH of the tests themselves.
 pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())

@@ -26,7 +26,7 @@ struct Tokens {
 }
 
 impl Mcp {
-    /// Starts one that nobody is logged in to.
+    /// Starts one without logins.
     ///
     /// # Panics
     /// If loopback cannot be listened on.
@@ -37,12 +37,12 @@ impl Mcp {
         Mcp { server: server.expect("listen on 127.0.0.1"), tokens }
     }
 
-    /// What `url` is in `config.toml`.
+    /// Returns the `url` for `config.toml`.
     pub fn url(&self) -> String {
         format!("http://{}/mcp", self.server.addr)
     }
 
-    /// The refresh token that is good now.
+    /// Returns the refresh token that is good now.
     pub fn newest(&self) -> String {
         refresh_token(self.tokens.lock().unwrap_or_else(PoisonError::into_inner).newest)
     }
@@ -53,10 +53,10 @@ impl Mcp {
     }
 }
 
-/// What the browser does after the user has agreed: goes where the page at `url` sends it.
+/// Does what the browser does after the user has agreed: goes where the page at `url` sends it.
 ///
 /// # Panics
-/// If the address names no place on loopback to go to, or nobody listens there.
+/// If the address names no place on loopback, or no server listens there.
 pub fn agree(url: &str) {
     let value = |name: &str| {
         let (_, rest) = url.split_once(&format!("{name}=")).unwrap_or_else(|| panic!("no {name} in {url}"));

@@ -12,7 +12,8 @@ use crate::find_program;
 /// Names of tests by the reason why they were left out.
 static LEFT_OUT: Mutex<BTreeMap<String, BTreeSet<String>>> = Mutex::new(BTreeMap::new());
 
-/// The program of that name on the PATH of the tests. Without it the calling test is left out, and has to return.
+/// Returns the program of that name on the PATH of the tests. Without it the calling test is left out, and has to
+/// return.
 ///
 /// # Panics
 /// If it is not installed and `CODEX_POOL_TEST_ALL` is 1.
@@ -25,8 +26,8 @@ pub fn needs(tool: &str) -> Option<PathBuf> {
     found
 }
 
-/// The program of that name, for a test that takes all of a kind that a machine has. Without it that part of the test is
-/// left out, also if `CODEX_POOL_TEST_ALL` is 1.
+/// Returns the program of that name, for a test that takes all of a kind that a machine has. Without it that part of
+/// the test is left out, also if `CODEX_POOL_TEST_ALL` is 1.
 pub fn takes(tool: &str) -> Option<PathBuf> {
     let found = find_program(tool);
     if found.is_none() {

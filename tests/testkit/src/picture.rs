@@ -108,8 +108,8 @@ fn draw(out: &mut String, cells: &[&Cell], y: f64) {
     }
 }
 
-/// The parts of a text between runs of spaces, each with the number of characters before it. Not every viewer keeps more
-/// than one space.
+/// Returns the parts of a text between runs of spaces, each with the number of characters before it. Not every viewer
+/// keeps more than one space.
 fn words(text: &str) -> Vec<(usize, &str)> {
     let mut found = Vec::new();
     let mut at = 0;
@@ -135,7 +135,7 @@ fn colour(cell: &Cell) -> &'static str {
     }
 }
 
-/// How many eighths of its cell a character of a bar fills from the left; `None` if it is none.
+/// Returns how many eighths of its cell a character of a bar fills from the left; `None` if it is none.
 fn block(text: &str) -> Option<u32> {
     match text.chars().next()? {
         c @ '\u{2588}'..='\u{258f}' => Some(0x2590 - c as u32),

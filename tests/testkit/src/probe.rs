@@ -59,12 +59,12 @@ impl Record {
         serde_json::from_slice(&bytes).expect("a record of the probe")
     }
 
-    /// The arguments as text, where they are UTF-8.
+    /// Returns the arguments as text, where they are UTF-8.
     pub fn args(&self) -> Vec<String> {
         self.argv.iter().map(|a| text(a)).collect()
     }
 
-    /// The value of a variable as text, if it is set.
+    /// Returns the value of a variable as text, if it is set.
     pub fn var(&self, name: &str) -> Option<String> {
         let prefix = format!("{name}=");
         self.env.iter().find_map(|entry| text(entry).strip_prefix(&prefix).map(str::to_owned))
@@ -76,7 +76,7 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// The text behind hexadecimal, with replacement characters where it is not UTF-8.
+/// Returns the text behind hexadecimal, with replacement characters where it is not UTF-8.
 ///
 /// # Panics
 /// If it is not hexadecimal.

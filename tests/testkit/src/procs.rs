@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::unistd::Pid;
 
-/// Programs of ours inherit which signals are ignored. Whoever runs the tests with `nohup` or in the background has
-/// some ignored; the tests begin as at a terminal. Every [`Sandbox`](crate::Sandbox) sees to it; who has none asks for it.
+/// Restores the default actions of the terminal's signals. The programs under test inherit which signals are ignored,
+/// and `nohup` or a start in the background makes some ignored. Every [`Sandbox`](crate::Sandbox) calls it; a test
+/// without one calls it itself.
 ///
 /// # Panics
 /// If the system does not permit it.
@@ -77,12 +78,12 @@ pub(crate) fn processes(root: &Path) -> Vec<Process> {
 /// The number of the user that owns nothing, for programs that are not to run as root.
 pub const NOBODY: u32 = 65_534;
 
-/// Whether the tests run as root.
+/// Returns whether the tests run as root.
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// Whether any thread of a process still works: its first one can be a zombie already while others hold files.
+/// Returns whether any thread of a process still works: its first one can be a zombie already while others hold files.
 pub fn alive(pid: u32) -> bool {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     threads
@@ -99,7 +100,7 @@ pub fn wait_for_end(pid: u32) {
     crate::wait_until(&format!("the end of {pid}"), crate::SOON, || !alive(pid));
 }
 
-/// The children of a process.
+/// Returns the children of a process.
 pub fn children(pid: u32) -> Vec<u32> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()

@@ -128,7 +128,7 @@ impl Pty {
         assert!(self.wait(crate::SOON).success());
     }
 
-    /// The text on the screen now.
+    /// Returns the text on the screen now.
     pub fn screen(&self) -> String {
         self.shared.lock().parser.screen().contents()
     }
@@ -203,7 +203,7 @@ impl Pty {
         assert!(result == 0, "resize the terminal: {}", std::io::Error::last_os_error());
     }
 
-    /// The program's process id; also its process group and session.
+    /// Returns the program's process id; also its process group and session.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -216,7 +216,7 @@ impl Pty {
         kill(self.raw_pid(), signal).unwrap_or_else(|e| panic!("{signal} to the program: {e}"));
     }
 
-    /// Whether the program still runs.
+    /// Returns whether the program still runs.
     pub fn is_running(&mut self) -> bool {
         if self.status.is_none() {
             self.status = self.child.try_wait().expect("wait for a child");

@@ -59,12 +59,12 @@ fn find(version: &str) -> Result<RealCodex, String> {
     look(&prefix, version).or_else(|_| install(&dir, version).and_then(|()| look(&prefix, version)))
 }
 
-/// The version of tests that run one alone: the last of [`versions`].
+/// Returns the version of tests that run one alone: the last of [`versions`].
 pub fn version() -> String {
     versions().pop().unwrap_or_else(|| PINNED.to_owned())
 }
 
-/// Every version named in `CODEX_POOL_TEST_VERSIONS` (separated by spaces or commas; `all` for [`ALL`]), else
+/// Returns every version named in `CODEX_POOL_TEST_VERSIONS` (separated by spaces or commas; `all` for [`ALL`]), else
 /// [`PINNED`] alone.
 pub fn versions() -> Vec<String> {
     let list = std::env::var("CODEX_POOL_TEST_VERSIONS").unwrap_or_default();
@@ -75,17 +75,18 @@ pub fn versions() -> Vec<String> {
     if named.is_empty() { vec![PINNED.to_owned()] } else { named }
 }
 
-/// Whether this version has a background server, and its session logs say whose they are: from 0.159 on.
+/// Returns whether this version has a background server, and its session logs say whose they are: from 0.159 on.
 pub fn has_server(version: &str) -> bool {
     minor(version) >= 159
 }
 
-/// Whether this version revokes a login that it replaces or that is logged out: from 0.140 on.
+/// Returns whether this version revokes a login that it replaces or that is logged out: from 0.140 on.
 pub fn revokes(version: &str) -> bool {
     minor(version) >= 140
 }
 
-/// Whether this version has `archive` and `unarchive`, and tells an editor which hooks there are: from 0.140 on.
+/// Returns whether this version has `archive` and `unarchive`, and tells an editor which hooks there are: from 0.140
+/// on.
 pub fn archives(version: &str) -> bool {
     minor(version) >= 140
 }
@@ -95,7 +96,7 @@ pub fn carried_versions() -> Vec<String> {
     versions().into_iter().filter(|version| minor(version) >= 140).collect()
 }
 
-/// The second number of a version; all of them are 0.x.
+/// Returns the second number of a version; all of them are 0.x.
 fn minor(version: &str) -> u32 {
     version.split('.').nth(1).and_then(|minor| minor.parse().ok()).unwrap_or(0)
 }
@@ -138,7 +139,7 @@ fn look(prefix: &Path, version: &str) -> Result<RealCodex, String> {
     Ok(RealCodex { launcher, native, version: version.to_owned() })
 }
 
-/// `<package>/vendor/<triple>/bin/codex`, or `…/codex/codex` in older packages.
+/// Returns `<package>/vendor/<triple>/bin/codex`, or `…/codex/codex` in older packages.
 fn native(packages: &Path) -> Option<PathBuf> {
     let folders = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path());
     folders(packages)

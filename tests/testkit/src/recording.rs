@@ -48,7 +48,7 @@ impl Recording {
         self.steps.push(Step { line: format!("$ {command}"), typed: true, output: output.to_owned() });
     }
 
-    /// How long it takes, in seconds.
+    /// Returns how long it takes, in seconds.
     pub fn seconds(&self) -> f64 {
         self.steps.iter().map(Step::seconds).sum::<f64>() + LAST
     }

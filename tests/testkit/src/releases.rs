@@ -60,12 +60,12 @@ impl Releases {
         Ok(Releases { server, shared })
     }
 
-    /// The value for `CODEX_POOL_RELEASES`.
+    /// Returns the value for `CODEX_POOL_RELEASES`.
     pub fn base(&self) -> String {
         format!("http://{}/releases", self.server.addr)
     }
 
-    /// Sets the answer at a path below the main home, like `latest/download/version.txt`.
+    /// Sets the answer at a path below [`Releases::base`], like `latest/download/version.txt`.
     pub fn put(&self, path: &str, answer: Answer) {
         lock(&self.shared.answers).insert(format!("/releases/{path}"), answer);
     }
@@ -75,7 +75,7 @@ impl Releases {
         lock(&self.shared.answers).remove(&format!("/releases/{path}"));
     }
 
-    /// The paths that were asked for, in order.
+    /// Returns the paths that were asked for, in order.
     pub fn requests(&self) -> Vec<String> {
         lock(&self.shared.log).clone()
     }
@@ -94,18 +94,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Where an archive lies below the main home.
+/// Returns the path of an archive below [`Releases::base`].
 pub fn archive_path(version: &str, target: &str) -> String {
     format!("download/v{version}/codex-pool-{version}-{target}.tar.gz")
 }
 
-/// The target whose archives run on this machine.
+/// Returns the target whose archives run on this machine.
 pub fn target() -> String {
     let system = if cfg!(target_os = "macos") { "apple-darwin" } else { "unknown-linux-musl" };
     format!("{}-{system}", std::env::consts::ARCH)
 }
 
-/// A `.sha256` file, in the format of `sha256sum`.
+/// Returns a `.sha256` file, in the format of `sha256sum`.
 pub fn checksum_file(bytes: &[u8], name: &str) -> Vec<u8> {
     format!("{}  {name}\n", sha256(bytes)).into_bytes()
 }
@@ -115,7 +115,7 @@ pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A `.tar.gz` of executable files.
+/// Returns a `.tar.gz` of executable files.
 ///
 /// # Panics
 /// Never in practice: it writes to memory only.
@@ -131,7 +131,7 @@ pub fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
     tar.into_inner().and_then(GzEncoder::finish).expect("write to memory")
 }
 
-/// The archive that a release of this version has, with stand-ins for both programs.
+/// Returns the archive that a release of this version has, with stand-ins for both programs.
 pub fn good_archive(version: &str) -> Vec<u8> {
     archive(&[
         ("codex-pool", &tool(version)),
@@ -141,12 +141,12 @@ pub fn good_archive(version: &str) -> Vec<u8> {
     ])
 }
 
-/// A stand-in for `codex-pool`: it knows its version. Big and hard to compress, as programs are.
+/// Returns a stand-in for `codex-pool`: it knows its version. Big and hard to compress, as programs are.
 pub fn tool(version: &str) -> Vec<u8> {
     padded(format!("#!/bin/sh\n[ \"$1\" = --version ] && echo 'codex-pool {version}'\nexit\n"))
 }
 
-/// A stand-in for the shim: it carries the marker and knows its version when asked as the installer asks.
+/// Returns a stand-in for the shim: it carries the marker and knows its version when asked as the installer asks.
 pub fn shim(version: &str) -> Vec<u8> {
     padded(format!(
         "#!/bin/sh\n# codex-pool-shim-marker {version}\n\

@@ -37,13 +37,13 @@ pub enum Codex {
 }
 
 impl Codex {
-    /// The real one of the tests' [`version`]; `None` where there is none: the test is left out then.
+    /// Returns the real one of the tests' [`version`]; `None` where there is none: the test is left out then.
     #[track_caller]
     pub fn real() -> Option<Codex> {
         Codex::real_of(&version())
     }
 
-    /// The real one of a version; `None` where there is none: the test is left out then.
+    /// Returns the real one of a version; `None` where there is none: the test is left out then.
     #[track_caller]
     pub fn real_of(version: &str) -> Option<Codex> {
         real_codex(version).map(Codex::Real)
@@ -128,7 +128,7 @@ impl Builder {
 }
 
 impl Sandbox {
-    /// A world with the stand-in Codex and a service of its own.
+    /// Returns a world with the stand-in Codex and a service of its own.
     pub fn new() -> Sandbox {
         Sandbox::builder().build()
     }
@@ -138,12 +138,12 @@ impl Sandbox {
         Builder { backend: None, codex: Codex::StandIn, pool: true, home: "home".to_owned() }
     }
 
-    /// The stand-in service.
+    /// Returns the stand-in service.
     pub fn backend(&self) -> &Backend {
         &self.backend
     }
 
-    /// The folder that everything is in.
+    /// Returns the folder that everything is in.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -153,17 +153,17 @@ impl Sandbox {
         &self.home
     }
 
-    /// `$HOME/.codex`.
+    /// Returns `$HOME/.codex`.
     pub fn codex_home(&self) -> PathBuf {
         self.home.join(".codex")
     }
 
-    /// `$HOME/.codex-pool`.
+    /// Returns `$HOME/.codex-pool`.
     pub fn pool_home(&self) -> PathBuf {
         self.home.join(".codex-pool")
     }
 
-    /// The login homes in the pool: those of logins that go on, and what killed ones left.
+    /// Returns the login homes in the pool: those of logins that go on, and what killed ones left.
     pub fn login_homes(&self) -> Vec<PathBuf> {
         let entries =
             |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -174,17 +174,17 @@ impl Sandbox {
         homes.filter(is_login).collect()
     }
 
-    /// The installed shim.
+    /// Returns the installed shim.
     pub fn shim(&self) -> PathBuf {
         self.pool_home().join("bin/codex")
     }
 
-    /// The trusted, empty folder that commands run in.
+    /// Returns the trusted, empty folder that commands run in.
     pub fn work(&self) -> PathBuf {
         self.root.join("work")
     }
 
-    /// The `codex` that the shim finds.
+    /// Returns the `codex` that the shim finds.
     ///
     /// # Panics
     /// If the sandbox was made without one.
@@ -196,12 +196,12 @@ impl Sandbox {
         }
     }
 
-    /// What is in Codex's place.
+    /// Returns what is in Codex's place.
     pub fn codex_kind(&self) -> &Codex {
         &self.codex
     }
 
-    /// `PATH`: shim, `codex-pool`, Codex, and the system's folders.
+    /// Returns `PATH`: shim, `codex-pool`, Codex, and the system's folders.
     pub fn path_var(&self) -> OsString {
         let mut folders = vec![self.pool_home().join("bin"), self.home.join(".local/bin")];
         if let Codex::Real(real) = &self.codex {
@@ -211,7 +211,7 @@ impl Sandbox {
         std::env::join_paths(folders).expect("no folder has a colon in its name")
     }
 
-    /// Any program, in this world's environment and its work folder.
+    /// Returns a command that runs a program in this world's environment and its work folder.
     pub fn cmd(&self, program: impl AsRef<std::ffi::OsStr>) -> Cmd {
         Cmd::new(program)
             .env("HOME", &self.home)
@@ -222,33 +222,33 @@ impl Sandbox {
             .env("SHELL", "/bin/sh")
             .env("CODEX_REFRESH_TOKEN_URL_OVERRIDE", self.backend.token_url())
             .env("CODEX_REVOKE_TOKEN_URL_OVERRIDE", self.backend.revoke_url())
-            // Whoever wants to leave loopback asks the stand-in service, which refuses and takes note.
+            // A program that wants to leave loopback asks the stand-in service, which refuses and takes note.
             .env("HTTPS_PROXY", self.backend.url())
             .env("NO_PROXY", "127.0.0.1,localhost")
             .current_dir(self.work())
     }
 
-    /// `codex` as a user types it: the first on PATH, which is the shim.
+    /// Returns `codex` as a user types it: the first on PATH, which is the shim.
     pub fn codex(&self, args: &[&str]) -> Cmd {
         self.cmd("codex").args(args)
     }
 
-    /// `codex-pool` as a user types it.
+    /// Returns `codex-pool` as a user types it.
     pub fn pool(&self, args: &[&str]) -> Cmd {
         self.cmd("codex-pool").args(args)
     }
 
-    /// The Codex behind the shim, by its full path.
+    /// Returns the Codex behind the shim, by its full path.
     pub fn real_codex(&self, args: &[&str]) -> Cmd {
         self.cmd(self.real_path()).args(args)
     }
 
-    /// The live `auth.json`, if there is one.
+    /// Returns the live `auth.json`, if there is one.
     pub fn live(&self) -> Option<String> {
         fs::read_to_string(self.codex_home().join("auth.json")).ok()
     }
 
-    /// Codex's session logs, oldest first.
+    /// Returns Codex's session logs, oldest first.
     pub fn rollouts(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         let mut folders = vec![self.codex_home().join("sessions")];
@@ -311,7 +311,7 @@ impl Sandbox {
         });
     }
 
-    /// The `config.toml` that points Codex at the stand-in service.
+    /// Returns the `config.toml` that points Codex at the stand-in service.
     pub fn codex_config(&self) -> toml::Table {
         let base = self.backend.chatgpt_base_url();
         let mut config: toml::Table = format!(
@@ -377,7 +377,7 @@ impl Drop for Sandbox {
         let left = procs::end_all(&self.root);
         let Some(dir) = self.dir.take() else { return };
         if std::env::var_os("TESTKIT_KEEP").is_some() {
-            // Without it, nobody sweeps the folder.
+            // Without it, the folder is not swept.
             let _ = fs::remove_file(dir.keep().join(OWNED));
             return;
         }
@@ -389,7 +389,7 @@ impl Drop for Sandbox {
     }
 }
 
-/// File in a sandbox that is locked while somebody uses it.
+/// File in a sandbox that is locked while it is in use.
 const OWNED: &str = ".owned";
 
 /// Makes a sandbox's folder in `base`, after clearing away those of tests that were killed.
@@ -406,7 +406,7 @@ fn claim(base: &Path) -> (TempDir, File) {
     (dir, owned)
 }
 
-/// Where sandboxes are: with what was built. Root's own folders are closed to the users as whom some tests run
+/// Returns where sandboxes are: with what was built. Root's own folders are closed to the users as whom some tests run
 /// programs; where it was built in one of those, sandboxes are elsewhere, though not in the system's temporary
 /// folder, which Codex treats differently.
 fn usual_base() -> PathBuf {

@@ -6,7 +6,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 
-/// A server's side of TLS for that host, with a certificate of a private CA; and the CA's own certificate, PEM.
+/// Returns a server's side of TLS for that host, with a certificate of a private CA; and the CA's own certificate, PEM.
 pub fn server(host: &str) -> (Arc<ServerConfig>, String) {
     let ca_key = KeyPair::generate().expect("a key");
     let mut params = CertificateParams::new(Vec::new()).expect("parameters");

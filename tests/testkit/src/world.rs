@@ -1,5 +1,5 @@
-//! A sandbox with a pool, in the words that all suites use: which accounts it holds, who is live, what is known of
-//! their usage, and whether a login was lost. A suite that needs more adds an extension trait.
+//! A sandbox with a pool, in the words that all suites use: the accounts in it, the live one, what is known of their
+//! usage, and whether a login was lost. A suite that needs more adds an extension trait.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -44,8 +44,8 @@ impl World {
         World::with(Codex::Probe, users)
     }
 
-    /// With the real Codex of the tests' [`version`](crate::version), and these accounts in the pool; `None` where there is no such
-    /// Codex: the test is left out then.
+    /// With the real Codex of the tests' [`version`](crate::version), and these accounts in the pool. `None` where
+    /// there is no such Codex: the test is left out then.
     #[track_caller]
     pub fn real(users: &[&str]) -> Option<World> {
         Some(World::with(Codex::real()?, users))
@@ -66,7 +66,7 @@ impl World {
         World::logged_in_with(Codex::StandIn, users)
     }
 
-    /// The same with any Codex.
+    /// Returns the same with any Codex.
     pub fn logged_in_with(codex: Codex, users: &[&str]) -> World {
         let world = World::with(codex, &[]);
         if let Some(live) = users.first() {
@@ -94,7 +94,7 @@ impl World {
         std::os::unix::fs::symlink(self.home().join(".local/bin/codex-pool"), link).expect("link codex-pool");
     }
 
-    /// The version of the real Codex in it.
+    /// Returns the version of the real Codex in it.
     ///
     /// # Panics
     /// If there is another program in Codex's place.
@@ -113,7 +113,7 @@ impl World {
         self.add_as(name, UserSpec::new(name), &LoginSpec::default())
     }
 
-    /// The same of a user and a login to order.
+    /// Makes a user and takes a login into the pool, both to order.
     pub fn add_as(&self, name: &str, user: UserSpec, login: &LoginSpec) -> User {
         let user = self.backend().add_user(name, user);
         self.import(name, &self.backend().auth_json_with(name, login));
@@ -126,14 +126,14 @@ impl World {
         self.pool(&["import", "-", "--label", label]).stdin(auth_json).run().ok();
     }
 
-    /// The accounts of `list --json`, which also brings what all Codex homes hold into the pool.
+    /// Returns the accounts of `list --json`, which also brings what all Codex homes hold into the pool.
     #[track_caller]
     pub fn list(&self) -> Vec<Value> {
         let list = self.pool(&["list", "--json"]).run().ok().json();
         list["accounts"].as_array().expect("accounts").clone()
     }
 
-    /// One of them.
+    /// Returns one of them.
     ///
     /// # Panics
     /// If there is none of that label.
@@ -144,14 +144,14 @@ impl World {
         found.unwrap_or_else(|| panic!("no {label} in {list:#?}")).clone()
     }
 
-    /// The labels in the pool, sorted.
+    /// Returns the labels in the pool, sorted.
     pub fn labels(&self) -> Vec<String> {
         let mut labels: Vec<_> = self.list().iter().map(|account| text(&account["label"])).collect();
         labels.sort();
         labels
     }
 
-    /// The labels in the order of `why --json`: the first is the pick.
+    /// Returns the labels in the order of `why --json`: the first is the pick.
     ///
     /// # Panics
     /// If `why` fails.
@@ -160,7 +160,7 @@ impl World {
         why["accounts"].as_array().expect("accounts").iter().map(|account| text(&account["label"])).collect()
     }
 
-    /// The registry as it is on disk.
+    /// Returns the registry as it is on disk.
     ///
     /// # Panics
     /// If it is not there or not JSON.
@@ -177,7 +177,7 @@ impl World {
         accounts.map(|account| (text(&account["label"]), text(&account["id"]))).collect()
     }
 
-    /// An account's id, from the registry as it is on disk.
+    /// Returns an account's id, from the registry as it is on disk.
     ///
     /// # Panics
     /// If there is none of that label.
@@ -187,13 +187,13 @@ impl World {
         ids.get(label).unwrap_or_else(|| panic!("no {label} in {ids:?}")).clone()
     }
 
-    /// The file of an account's document in the pool.
+    /// Returns the file of an account's document in the pool.
     #[track_caller]
     pub fn stored_path(&self, label: &str) -> PathBuf {
         self.pool_home().join(format!("auth/{}.json", self.id(label)))
     }
 
-    /// An account's document in the pool, after what all Codex homes hold was brought there.
+    /// Returns an account's document in the pool, after what all Codex homes hold was brought there.
     ///
     /// # Panics
     /// If there is none.
@@ -215,22 +215,22 @@ impl World {
         assert_eq!(self.live_owner().as_deref(), Some(label));
     }
 
-    /// Whose login is live.
+    /// Returns whose login is live.
     pub fn live_owner(&self) -> Option<String> {
         self.owner_at(&self.codex_home())
     }
 
-    /// Whose login is in that Codex home.
+    /// Returns whose login is in that Codex home.
     pub fn owner_at(&self, dir: &Path) -> Option<String> {
         self.backend().owner(&fs::read_to_string(dir.join("auth.json")).ok()?)
     }
 
-    /// Whether the live login would still be accepted.
+    /// Returns whether the live login would still be accepted.
     pub fn live_is_good(&self) -> bool {
         self.live().is_some_and(|live| self.backend().is_good(&live))
     }
 
-    /// An account's own home over the main home, whether or not it is there.
+    /// Returns an account's own home over the main home, whether or not it is there.
     #[track_caller]
     pub fn own_home(&self, label: &str) -> PathBuf {
         let folders = fs::read_dir(self.pool_home().join("homes")).into_iter().flatten().flatten();
@@ -355,17 +355,17 @@ impl World {
 
 /// What runs in it.
 impl World {
-    /// `codex exec hi` through the shim.
+    /// Returns `codex exec hi` through the shim.
     pub fn exec(&self) -> Cmd {
         self.codex(&["exec", "--skip-git-repo-check", "hi"])
     }
 
-    /// The same on the account of that label.
+    /// Returns the same on the account of that label.
     pub fn exec_as(&self, label: &str) -> Cmd {
         self.exec().env("CODEX_POOL_ACCOUNT", label)
     }
 
-    /// `codex exec hi` past the shim.
+    /// Returns `codex exec hi` past the shim.
     pub fn foreign_exec(&self) -> Cmd {
         self.real_codex(&["exec", "--skip-git-repo-check", "hi"])
     }
@@ -379,7 +379,7 @@ impl World {
         session
     }
 
-    /// The file that sessions of [`World::hold`] wait for.
+    /// Returns the file that sessions of [`World::hold`] wait for.
     pub fn gate(&self) -> PathBuf {
         self.root().join("gate")
     }
@@ -392,8 +392,8 @@ impl World {
         fs::write(self.gate(), "").expect("open the gate");
     }
 
-    /// `unshare` with these options, for a command in namespaces of its own; with `-m` it can mount there. `None` where
-    /// that is not permitted: the test is left out then.
+    /// Returns `unshare` with these options, for a command in namespaces of its own; with `-m` it can mount there.
+    /// `None` where that is not permitted: the test is left out then.
     pub fn unshare(&self, options: &[&str]) -> Option<Cmd> {
         let user = if is_root() { "-f" } else { "-rf" };
         let cmd = || self.cmd("unshare").arg(user).args(options);
@@ -435,7 +435,7 @@ impl World {
         terminal.wait_for_text(&format!("hello from {user}"), SOON);
     }
 
-    /// The process id of Codex's background server in that Codex home, if one runs.
+    /// Returns the process id of Codex's background server in that Codex home, if one runs.
     pub fn server(&self, dir: &Path) -> Option<u32> {
         let record = fs::read_to_string(dir.join("app-server-daemon/daemon.pid")).ok()?;
         let pid = serde_json::from_str::<Value>(&record).ok()?["pid"].as_u64()?;
@@ -461,7 +461,7 @@ pub fn complains(output: &Output, needle: &str) {
     assert!(output.stderr.contains(needle), "expected {needle:?} on stderr: {output}");
 }
 
-/// A JSON string.
+/// Returns a JSON string.
 ///
 /// # Panics
 /// If it is something else.

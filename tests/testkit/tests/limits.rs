@@ -10,7 +10,7 @@ use testkit::{Codex, Output, Sandbox, carried_versions};
 /// Flags in front of everything else, as `exec resume` needs them, too.
 const FLAGS: [&str; 4] = ["exec", "--skip-git-repo-check", "-s", "danger-full-access"];
 
-/// A world with alice live, bob beside, and a task of four steps; the model thinks.
+/// Returns a world with alice live, bob beside, and a task of four steps; the model thinks.
 fn world(version: &str) -> Option<Sandbox> {
     let sandbox = Sandbox::builder().codex(Codex::real_of(version)?).without_pool().build();
     let backend = sandbox.backend();
@@ -26,13 +26,13 @@ fn exec(sandbox: &Sandbox, args: &[&str]) -> Output {
     sandbox.real_codex(&[&FLAGS, args].concat()).run()
 }
 
-/// The thread of a run with `--json`.
+/// Returns the thread of a run with `--json`.
 fn thread(output: &Output) -> String {
     let first: Value = serde_json::from_str(output.stdout.lines().next().unwrap_or_default()).expect("JSON");
     first["thread_id"].as_str().unwrap_or_else(|| panic!("no thread: {output}")).to_owned()
 }
 
-/// The payloads of the only session log's events.
+/// Returns the payloads of the only session log's events.
 fn events(sandbox: &Sandbox) -> Vec<Value> {
     let [log] = &sandbox.rollouts()[..] else { panic!("not one log: {:?}", sandbox.rollouts()) };
     let text = fs::read_to_string(log).expect("a log");

@@ -2,7 +2,7 @@
 
 use testkit::{Cmd, Output, needs, takes};
 
-/// This test program with one of its ignored tests.
+/// Returns this test program with one of its ignored tests.
 fn run(test: &str, all: &str) -> Output {
     let cmd = Cmd::new(std::env::current_exe().expect("this program")).args(["--exact", "--ignored", test]);
     cmd.env("PATH", "/usr/bin:/bin").env("CODEX_POOL_TEST_ALL", all).run()

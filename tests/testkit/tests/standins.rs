@@ -101,7 +101,7 @@ fn probe_records_closed_descriptors_signals_and_bytes() {
     let record = Record::read(&out);
     assert_eq!(record.argv[1], "61ff62");
     assert_eq!(record.umask, 0o027);
-    // Others may come down from whoever runs the tests.
+    // The program that runs the tests may pass on others.
     let open = |fd| record.descriptors.iter().any(|d| d.fd == fd);
     assert_eq!([0, 1, 2, 7].map(open), [false, false, false, true]);
     assert_eq!(record.ignored, [nix::libc::SIGPIPE]);
@@ -145,15 +145,15 @@ fn standin_service_serves_scripts_too() {
 #[test]
 fn leftovers_of_a_killed_test_are_swept_up() {
     let sandbox = Sandbox::builder().codex(Codex::Missing).build();
-    let base = sandbox.root().join("base");
-    let left = base.join("sleft");
+    let folder = sandbox.root().join("folder");
+    let left = folder.join("sleft");
     fs::create_dir_all(&left).and_then(|()| fs::write(left.join(".owned"), "")).expect("make what is left");
-    let kept = base.join("skept");
+    let kept = folder.join("skept");
     fs::create_dir_all(&kept).expect("make what is kept");
     // A test of its own process, so that TESTKIT_DIR is its own as well.
     let me = std::env::current_exe().expect("this test");
     let run =
-        sandbox.cmd(me).args(["--exact", "probe_dies_by_the_signal_asked_for"]).env("TESTKIT_DIR", &base);
+        sandbox.cmd(me).args(["--exact", "probe_dies_by_the_signal_asked_for"]).env("TESTKIT_DIR", &folder);
     run.run().ok().says("1 passed");
     assert!(!left.exists() && kept.exists());
 }

@@ -42,7 +42,7 @@ pub struct HistoryItem {
     pub text: String,
 }
 
-/// The items of a request.
+/// Returns the items of a request.
 pub(crate) fn history(body: &Value) -> Vec<HistoryItem> {
     items(body).map(summary).collect()
 }
@@ -69,7 +69,7 @@ fn summary(item: &Value) -> HistoryItem {
     }
 }
 
-/// Every sealed string in a value, in order.
+/// Returns every sealed string in a value, in order.
 pub(crate) fn sealed_parts(value: &Value) -> Vec<&str> {
     match value {
         Value::Object(fields) => fields
@@ -84,7 +84,7 @@ pub(crate) fn sealed_parts(value: &Value) -> Vec<&str> {
     }
 }
 
-/// Whether the service takes this history from that account; the error is the answer to give.
+/// Returns whether the service takes this history from that account; the error is the answer to give.
 ///
 /// `needs` has, per item that was given together with reasoning, the id of that reasoning; `code` is what a refusal
 /// of foreign content says.
@@ -136,7 +136,7 @@ pub(crate) fn judge(
     Ok(())
 }
 
-/// Whether this is what came out of a tool call.
+/// Returns whether this is what came out of a tool call.
 pub(crate) fn is_output(item: &Value) -> bool {
     item["type"].as_str().is_some_and(|kind| kind.ends_with("_call_output"))
 }

@@ -8,18 +8,18 @@ use super::state::{Caller, State};
 use super::{bound, work};
 use crate::http::Request;
 
-/// Whether a turn's request asks for a compaction instead of an answer.
+/// Returns whether a turn's request asks for a compaction instead of an answer.
 pub(crate) fn asked(body: &Value) -> bool {
     bound::items(body).last().is_some_and(|item| item["type"] == "compaction_trigger")
 }
 
-/// The item that stands for the whole history of a request.
+/// Returns the item that stands for the whole history of a request.
 pub(crate) fn item(account: &str, body: &Value, number: u64) -> Value {
     let sealed = bound::seal(account, number, &work::note(work::steps_done(body)));
     json!({"type": "compaction", "id": format!("cmp_{number}"), "encrypted_content": sealed})
 }
 
-/// `POST …/responses/compact`.
+/// Answers `POST …/responses/compact`.
 pub(crate) fn answer(state: &mut State, request: &Request) -> (u16, Value) {
     let body = request.json().unwrap_or_default();
     let name = match state.authenticate(request) {

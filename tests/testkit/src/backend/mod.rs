@@ -37,7 +37,7 @@ use crate::http::{self, Reply, Server};
 use faults::FaultRule;
 use state::{Shared, State};
 
-/// Unix seconds now.
+/// Returns the time in Unix seconds.
 pub(crate) fn now() -> i64 {
     jiff::Timestamp::now().as_second()
 }
@@ -78,27 +78,27 @@ impl Backend {
         Backend { shared, server: Arc::new(server) }
     }
 
-    /// The port it listens on.
+    /// Returns the port it listens on.
     pub fn port(&self) -> u16 {
         self.server.addr.port()
     }
 
-    /// `http://127.0.0.1:PORT`, which is also the issuer.
+    /// Returns `http://127.0.0.1:PORT`, which is also the issuer.
     pub fn url(&self) -> String {
         format!("http://{}", self.server.addr)
     }
 
-    /// The `chatgpt_base_url`: `http://127.0.0.1:PORT/backend-api`.
+    /// Returns the `chatgpt_base_url`: `http://127.0.0.1:PORT/backend-api`.
     pub fn chatgpt_base_url(&self) -> String {
         format!("{}/backend-api", self.url())
     }
 
-    /// Where refresh tokens go (`CODEX_REFRESH_TOKEN_URL_OVERRIDE`).
+    /// Returns where refresh tokens go (`CODEX_REFRESH_TOKEN_URL_OVERRIDE`).
     pub fn token_url(&self) -> String {
         format!("{}/oauth/token", self.url())
     }
 
-    /// Where tokens are revoked (`CODEX_REVOKE_TOKEN_URL_OVERRIDE`).
+    /// Returns where tokens are revoked (`CODEX_REVOKE_TOKEN_URL_OVERRIDE`).
     pub fn revoke_url(&self) -> String {
         format!("{}/oauth/revoke", self.url())
     }
@@ -139,7 +139,7 @@ impl Backend {
         (user.usage, user.limit) = (usage, None);
     }
 
-    /// A user's usage now (turns may have used some of it).
+    /// Returns a user's usage now (turns may have used some of it).
     pub fn usage(&self, user: impl AsRef<str>) -> Usage {
         self.state().user_mut(user.as_ref()).usage.clone()
     }
@@ -181,8 +181,8 @@ impl Backend {
         self.state().revoke_all(user.as_ref());
     }
 
-    /// Forgets every login of a user: whoever sends a token of one breaks a rule. Unlike revoked ones they cost no
-    /// time, however many there were.
+    /// Forgets every login of a user: a client that sends a token of one breaks a rule. Unlike revoked ones they cost
+    /// no time, however many there were.
     pub fn forget_logins(&self, user: impl AsRef<str>) {
         self.state().forget_all(user.as_ref());
     }
@@ -269,7 +269,7 @@ impl Backend {
         self.state().report = Report::default();
     }
 
-    /// The refresh token issued last to that user, by a login or a refresh.
+    /// Returns the refresh token issued last to that user, by a login or a refresh.
     ///
     /// # Panics
     /// If there is none.
@@ -278,12 +278,12 @@ impl Backend {
         self.state().newest_refresh(name).unwrap_or_else(|| panic!("{name} has no refresh token"))
     }
 
-    /// The refresh tokens of that user that would still be accepted: one per login.
+    /// Returns the refresh tokens of that user that would still be accepted: one per login.
     pub fn good_refresh_tokens(&self, user: impl AsRef<str>) -> Vec<String> {
         self.state().good_refresh(user.as_ref())
     }
 
-    /// Whose login an `auth.json` is, by its refresh token or API key, whether or not it is still good.
+    /// Returns whose login an `auth.json` is, by its refresh token or API key, whether or not it is still good.
     pub fn owner(&self, auth_json: &str) -> Option<String> {
         let doc: Value = serde_json::from_str(auth_json).ok()?;
         let state = self.state();
@@ -291,14 +291,14 @@ impl Backend {
         by_token.or_else(|| state.keys.get(doc["OPENAI_API_KEY"].as_str()?).cloned())
     }
 
-    /// Whether the refresh token in this `auth.json` would still be accepted.
+    /// Returns whether the refresh token in this `auth.json` would still be accepted.
     pub fn is_good(&self, auth_json: &str) -> bool {
         let doc: Value = serde_json::from_str(auth_json).unwrap_or_default();
         let state = self.state();
         doc["tokens"]["refresh_token"].as_str().is_some_and(|t| state.refresh_is_good(t))
     }
 
-    /// Every secret given out so far: tokens of all kinds and API keys. None may ever be printed.
+    /// Returns every secret given out so far: tokens of all kinds and API keys. None may ever be printed.
     pub fn secrets(&self) -> Vec<String> {
         self.state().secrets()
     }
@@ -403,7 +403,7 @@ fn dispatch(shared: &Shared, route: Route, request: &http::Request, reply: &mut 
         Route::Compact => compact::answer(&mut shared.lock(), request),
         Route::Outside => {
             shared.lock().report.outside.push(request.path.clone());
-            (403, json!({"error": {"message": "stand-in: nobody leaves loopback"}}))
+            (403, json!({"error": {"message": "stand-in: requests stay on loopback"}}))
         }
         Route::Other => (404, json!({"error": {"message": "not here", "code": "not_found"}})),
     };

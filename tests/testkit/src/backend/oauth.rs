@@ -6,7 +6,7 @@ use super::state::{RefreshStatus, State};
 use super::{Refresh, Revocation, Violation};
 use crate::http::Request;
 
-/// `POST /oauth/token`. JSON or form; a refresh token or an authorization code.
+/// Answers `POST /oauth/token`. JSON or form; a refresh token or an authorization code.
 pub(crate) fn token(state: &mut State, request: &Request) -> (u16, Value) {
     let field = fields(request);
     match field("grant_type").as_deref() {
@@ -60,7 +60,7 @@ fn exchange(state: &mut State, code: &str) -> (u16, Value) {
     (200, json!({"id_token": tokens.id, "access_token": tokens.access, "refresh_token": tokens.refresh}))
 }
 
-/// `POST /oauth/revoke`: ends the login that the token belongs to.
+/// Answers `POST /oauth/revoke`: ends the login that the token belongs to.
 pub(crate) fn revoke(state: &mut State, request: &Request) -> (u16, Value) {
     let token = fields(request)("token").unwrap_or_default();
     let known = state.token_login(&token);
@@ -71,7 +71,7 @@ pub(crate) fn revoke(state: &mut State, request: &Request) -> (u16, Value) {
     (200, json!({}))
 }
 
-/// `POST …/deviceauth/usercode`: begins a device login.
+/// Answers `POST …/deviceauth/usercode`: begins a device login.
 pub(crate) fn user_code(state: &mut State) -> (u16, Value) {
     let number = state.count();
     let id = format!("device-{number}");
@@ -79,7 +79,7 @@ pub(crate) fn user_code(state: &mut State) -> (u16, Value) {
     (200, json!({"device_auth_id": id, "user_code": format!("FAKE-{number:04}"), "interval": "1"}))
 }
 
-/// `POST …/deviceauth/token`: 403 while nobody has approved.
+/// Answers `POST …/deviceauth/token`: 403 until it is approved.
 pub(crate) fn device_token(state: &mut State, request: &Request) -> (u16, Value) {
     let id = fields(request)("device_auth_id").unwrap_or_default();
     if !state.device_codes.contains(&id) {

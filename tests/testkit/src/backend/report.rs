@@ -1,5 +1,5 @@
-//! What the stand-in service has seen: one record per request of interest, and every breach of the rules
-//! of codex-facts (reused and revoked tokens, chimeras). Tests judge by it.
+//! What the stand-in service has seen: one record per request of interest, and every breach of the rules of codex-facts
+//! (reused and revoked tokens, documents of two accounts). Tests judge by it.
 
 use std::collections::BTreeMap;
 
@@ -106,7 +106,7 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// The session (older Codex: conversation) that asked.
+    /// Returns the session (older Codex: conversation) that asked.
     pub fn session(&self) -> Option<&str> {
         ["session-id", "session_id", "conversation_id", "thread-id"]
             .iter()

@@ -1,5 +1,5 @@
-//! The model: answers a turn with a stream of events, says who asked, and keeps to the limits. How the events travel
-//! is the [`Sink`]'s: server-sent here, frames in `socket`.
+//! The model: answers a turn with a stream of events, names the user who asked, and keeps to the limits. A [`Sink`]
+//! sends the events: server-sent here, frames in `socket`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,9 +19,9 @@ const TITLE: &str = "Generate a concise, single-line task title";
 pub(crate) trait Sink {
     /// Whether it is a websocket.
     const WEBSOCKET: bool;
-    /// Says no.
+    /// Refuses the turn.
     fn refuse(&mut self, refusal: Refusal);
-    /// Says yes, and how much of the limits is used.
+    /// Accepts the turn, and says how much of the limits is used.
     fn begin(&mut self, headers: Vec<(String, String)>, limits: Option<Value>);
     /// Sends an event.
     fn event(&mut self, event: &Value);
@@ -29,7 +29,7 @@ pub(crate) trait Sink {
     fn end(&mut self, events: &[Value]);
     /// Ends the connection in the middle of the answer, after these events.
     fn cut(&mut self, events: &[Value]);
-    /// Whether the client has gone.
+    /// Returns whether the client has gone.
     fn gone(&self) -> bool;
 }
 
@@ -98,8 +98,8 @@ pub(crate) fn turn<S: Sink>(shared: &Shared, request: &Request, body: &Value, si
     if ending == Ending::Completed { items } else { Vec::new() }
 }
 
-/// The interface (0.150 and later) also asks for a title of each prompt. That is no turn of the user's: it
-/// takes nothing from a script, costs nothing and is never held.
+/// Answers a request for a title of a prompt, which the interface (0.150 and later) also sends. It is no turn of the
+/// user: it takes nothing from a script, costs nothing and is never held.
 fn answer_title<S: Sink>(
     shared: &Shared,
     mut state: std::sync::MutexGuard<'_, State>,
@@ -156,14 +156,14 @@ fn within_limits(state: &mut State, request: &Request, counts: bool) -> Result<(
     Err(Refusal { status: 429, headers: user.usage.headers(), body: json!({"error": error}) })
 }
 
-/// What history is bound to: the account of a user, or an API key.
+/// Returns what history is bound to: the account of a user, or an API key.
 pub(crate) fn account_of(state: &mut State, name: &str) -> String {
     state.find_user(name).map_or_else(|| format!("key-{name}"), |user| user.spec.account_id.clone())
 }
 
 type Answer = (Vec<Value>, Vec<(String, String)>, Option<Value>);
 
-/// The items to answer with, the limit headers, and the same as an event.
+/// Returns the items to answer with, the limit headers, and the same as an event.
 fn next_items(state: &mut State, name: &str, body: &Value, number: u64) -> Answer {
     let account = account_of(state, name);
     let task = state.task.clone();
@@ -198,7 +198,7 @@ fn next_items(state: &mut State, name: &str, body: &Value, number: u64) -> Answe
     (vec![thought, item], headers, limits)
 }
 
-/// Waits until nobody holds this user's turns. False if the client or the service went away.
+/// Waits until this user's turns are not held. Returns false if the client or the service went away.
 fn wait_while_held<S: Sink>(shared: &Shared, name: &str, sink: &S) -> bool {
     loop {
         let state = shared.lock();
@@ -265,7 +265,7 @@ fn note(state: &mut State, index: usize, admitted: &Result<(String, Ending), Ref
         admitted.as_ref().err().and_then(|r| r.body["error"]["message"].as_str()).map(str::to_owned);
 }
 
-/// The last text that the user wrote.
+/// Returns the last text that the user wrote.
 fn prompt(body: &Value) -> Option<String> {
     let last = body["input"].as_array()?.iter().rev().find(|item| item["role"] == "user")?;
     let text = last["content"].as_array()?.iter().filter_map(|part| part["text"].as_str()).next_back()?;

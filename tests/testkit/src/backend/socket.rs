@@ -18,7 +18,7 @@ pub(crate) fn serve(shared: &Shared, request: &Request, reply: &mut Reply<'_>) {
     let Some(key) = request.header("sec-websocket-key") else {
         return reply.json(426, &json!({"error": {"message": "only as a websocket"}}));
     };
-    // Whoever may not ask at all learns it before the first frame.
+    // A client that may not ask at all is refused before the first frame.
     let denied = shared.lock().authenticate(request).err();
     if let Some((status, body)) = denied {
         return reply.json(status, &body);

@@ -1,5 +1,5 @@
-//! What the stand-in service knows, behind one mutex: users, tokens and their standing, orders from the
-//! test, and the report.
+//! What the stand-in service knows, behind one mutex: users, tokens and their states, orders from the test, and the
+//! report.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use super::work::{Pending, Task};
 use super::{LoginSpec, Report, Route, Step, Usage, UsageRequest, UserSpec, Violation, now, report};
 use crate::http;
 
-/// The state and the bell that rings when it changes.
+/// The state, and a condition variable that is notified when it changes.
 pub(crate) struct Shared {
     state: Mutex<State>,
     changed: Condvar,
@@ -38,7 +38,7 @@ impl Shared {
     }
 }
 
-/// Where a refresh token stands.
+/// The state of a refresh token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RefreshStatus {
     Good,
@@ -102,7 +102,7 @@ pub(crate) struct State {
     pub(crate) report: Report,
 }
 
-/// Who asks, by the bearer token.
+/// The sender of a request, by the bearer token.
 pub(crate) enum Caller {
     User(String),
     Key(String),
@@ -214,7 +214,7 @@ impl State {
             answer.as_object_mut().expect("an object").remove(field);
         }
         if self.omitted.contains("refresh_token") {
-            // What is not told was not issued: the sent one stays good.
+            // A token that the answer leaves out was not issued: the sent one stays good.
             self.refresh.remove(&tokens.refresh);
         } else if let Some(token) = self.refresh.get_mut(sent) {
             token.status = RefreshStatus::Consumed;
@@ -324,7 +324,7 @@ impl State {
         }
     }
 
-    /// The user that a request concerns, as far as its token tells.
+    /// Returns the user that a request concerns, as far as its token tells.
     pub(crate) fn user_behind(&self, route: Route, request: &http::Request) -> Option<String> {
         let token = match route {
             Route::Token => request.json()?["refresh_token"].as_str()?.to_owned(),
@@ -365,7 +365,7 @@ impl State {
         Ok(Caller::User(user))
     }
 
-    /// `GET …/wham/usage` and `/api/codex/usage`.
+    /// Answers `GET …/wham/usage` and `/api/codex/usage`.
     pub(crate) fn usage_answer(&mut self, request: &http::Request) -> (u16, Value) {
         let (status, body) = match self.authenticate(request) {
             Ok(Caller::User(name)) => {
@@ -385,7 +385,7 @@ impl State {
         (status, body)
     }
 
-    /// `GET …/wham/accounts/check`, which the interactive interface needs to start.
+    /// Answers `GET …/wham/accounts/check`, which the interactive interface needs to start.
     pub(crate) fn accounts_check(&mut self, request: &http::Request) -> (u16, Value) {
         let name = match self.authenticate(request) {
             Ok(Caller::User(name)) => name,

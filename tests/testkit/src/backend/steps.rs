@@ -15,7 +15,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// The item that Codex gets; `request` is the body of what it asked.
+    /// Returns the item that Codex gets; `request` is the body of what it asked.
     pub(crate) fn item(&self, request: &Value, number: u64) -> Value {
         match self {
             Step::Say(text) => json!({

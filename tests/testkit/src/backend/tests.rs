@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
-/// A client that sees every status as an answer.
+/// Returns a client that sees every status as an answer.
 fn agent() -> ureq::Agent {
     let config = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).max_redirects(0);
     config.timeout_global(Some(Duration::from_secs(10))).build().into()
@@ -165,8 +165,8 @@ fn usage_is_refused_to_expired_tokens_and_removed_members() {
 fn mixed_document_is_noticed() {
     let backend = backend();
     let other = LoginSpec { account_id: Some(account_id("bob")), ..LoginSpec::default() };
-    let chimera = Login::new(&backend.auth_json_with("alice", &other));
-    assert_eq!(chimera.ask(&backend).0, 401);
+    let mixed = Login::new(&backend.auth_json_with("alice", &other));
+    assert_eq!(mixed.ask(&backend).0, 401);
     assert!(matches!(&backend.report().violations[..], [Violation::Chimera { user, .. }] if user == "alice"));
 }
 
@@ -310,10 +310,10 @@ fn last_handle_stops_the_service() {
     assert!(std::net::TcpStream::connect(address).is_ok());
     drop(copy);
     let gone = || std::net::TcpStream::connect(address).is_err();
-    crate::wait_until("nobody listens", Duration::from_secs(10), gone);
+    crate::wait_until("no listener", Duration::from_secs(10), gone);
 }
 
-/// A websocket of that login.
+/// Returns a websocket of that login.
 fn socket(backend: &Backend, login: &Login) -> tungstenite::WebSocket<std::net::TcpStream> {
     use tungstenite::client::IntoClientRequest as _;
     let url = format!("ws://127.0.0.1:{}/backend-api/codex/responses", backend.port());

@@ -1,5 +1,5 @@
-//! Users of the stand-in service, and the tokens and `auth.json` documents that it gives them.
-//! Everything here is plainly fake: nothing is signed, and refresh tokens say whose they are.
+//! Users of the stand-in service, and the tokens and `auth.json` documents that it gives them. Everything here is
+//! plainly fake: nothing is signed, and refresh tokens name their user.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -29,7 +29,7 @@ pub struct UserSpec {
 }
 
 impl UserSpec {
-    /// A Plus user: `<name>@example.com`, person `user-<name>`, and an account id made from the name.
+    /// Returns a Plus user: `<name>@example.com`, person `user-<name>`, and an account id made from the name.
     pub fn new(name: &str) -> UserSpec {
         UserSpec {
             email: format!("{name}@example.com"),
@@ -41,14 +41,14 @@ impl UserSpec {
         }
     }
 
-    /// The same with another plan.
+    /// Returns the same with another plan.
     #[must_use]
     pub fn plan(mut self, plan: &str) -> UserSpec {
         self.plan = plan.to_owned();
         self
     }
 
-    /// The same in the workspace of that account id.
+    /// Returns the same in the workspace of that account id.
     #[must_use]
     pub fn workspace(mut self, account_id: &str) -> UserSpec {
         self.account_id = account_id.to_owned();
@@ -56,7 +56,7 @@ impl UserSpec {
     }
 }
 
-/// An account id (a UUID in form) that depends on `name` only.
+/// Returns an account id (a UUID in form) that depends on `name` only.
 pub fn account_id(name: &str) -> String {
     // FNV-1a, twice: stable between builds, which the standard hasher does not promise.
     let fnv = |seed: u64| name.bytes().fold(seed, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
@@ -75,7 +75,7 @@ pub struct LoginSpec {
     pub refreshed_ago: i64,
     /// Write `auth_mode` into the document.
     pub auth_mode: bool,
-    /// Write this `tokens.account_id` instead of the claim's: a chimera.
+    /// Write this `tokens.account_id` instead of the claim's: a document of two accounts.
     pub account_id: Option<String>,
     /// The refresh token is expired from the start.
     pub refresh_expired: bool,
@@ -98,7 +98,7 @@ impl Default for LoginSpec {
 }
 
 impl LoginSpec {
-    /// A login whose access token expires in that many seconds (negative: has expired).
+    /// Returns a login whose access token expires in that many seconds (negative: has expired).
     pub fn expires_in(seconds: i64) -> LoginSpec {
         LoginSpec { expires_in: seconds, ..LoginSpec::default() }
     }
@@ -123,13 +123,13 @@ pub fn jwt(claims: &Value) -> String {
     )
 }
 
-/// The claims of a token in JWT form, or `None` if it is not one.
+/// Returns the claims of a token in JWT form, or `None` if it is not one.
 pub fn claims(token: &str) -> Option<Value> {
     let payload = token.split('.').nth(1)?;
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
 }
 
-/// The refresh token in an `auth.json`.
+/// Returns the refresh token in an `auth.json`.
 ///
 /// # Panics
 /// If there is none.
@@ -163,7 +163,7 @@ fn auth_object(user: &UserSpec) -> Value {
     })
 }
 
-/// The document as Codex writes it: pretty, and without a newline at the end.
+/// Returns the document as Codex writes it: pretty, and without a newline at the end.
 pub(crate) fn auth_json(tokens: &Tokens, account_id: &str, now: i64, spec: &LoginSpec) -> String {
     let mut doc = serde_json::Map::new();
     if spec.auth_mode {
@@ -182,13 +182,13 @@ pub(crate) fn auth_json(tokens: &Tokens, account_id: &str, now: i64, spec: &Logi
     serde_json::to_string_pretty(&doc).expect("a JSON map can be written")
 }
 
-/// The document of an API-key login, as Codex writes it.
+/// Returns the document of an API-key login, as Codex writes it.
 pub fn api_key_json(key: &str) -> String {
     let doc = json!({"auth_mode": "apikey", "OPENAI_API_KEY": key});
     serde_json::to_string_pretty(&doc).expect("a JSON map can be written")
 }
 
-/// Unix seconds as Codex writes times: UTC with nine digits of fraction.
+/// Returns a time in Unix seconds as Codex writes it: UTC with nine digits of fraction.
 pub fn rfc3339(unix: i64) -> String {
     format!("{:.9}", jiff::Timestamp::from_second(unix).expect("a time within jiff's range"))
 }

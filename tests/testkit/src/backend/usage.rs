@@ -15,24 +15,24 @@ pub struct Window {
 }
 
 impl Window {
-    /// A five-hour window that resets in an hour.
+    /// Returns a five-hour window that resets in an hour.
     pub fn five_hours(used_percent: f64) -> Window {
         Window { used_percent, window_seconds: 5 * 3600, resets_at: super::now() + 3600 }
     }
 
-    /// A week's window that resets in a day.
+    /// Returns a week's window that resets in a day.
     pub fn week(used_percent: f64) -> Window {
         Window { used_percent, window_seconds: 7 * 86_400, resets_at: super::now() + 86_400 }
     }
 
-    /// The same, resetting in that many seconds from now.
+    /// Returns the same, resetting in that many seconds from now.
     #[must_use]
     pub fn resets_in(mut self, seconds: i64) -> Window {
         self.resets_at = super::now() + seconds;
         self
     }
 
-    /// The same, of that length in seconds.
+    /// Returns the same, of that length in seconds.
     #[must_use]
     pub fn lasting(mut self, seconds: i64) -> Window {
         self.window_seconds = seconds;
@@ -77,12 +77,12 @@ impl Default for Usage {
 }
 
 impl Usage {
-    /// A five-hour window as primary and a week as secondary, used that much.
+    /// Returns a five-hour window as primary and a week as secondary, used that much.
     pub fn percent(five_hours: f64, week: f64) -> Usage {
         Usage::windows(Some(Window::five_hours(five_hours)), Some(Window::week(week)))
     }
 
-    /// These windows and nothing else.
+    /// Returns these windows and nothing else.
     pub fn windows(primary: Option<Window>, secondary: Option<Window>) -> Usage {
         Usage {
             primary,
@@ -100,21 +100,21 @@ impl Usage {
         Usage { raw: Some(answer), ..Usage::default() }
     }
 
-    /// The same, where each turn uses that many percent of the primary window.
+    /// Returns the same, where each turn uses that many percent of the primary window.
     #[must_use]
     pub fn costing(mut self, percent_per_turn: f64) -> Usage {
         self.turn_cost = percent_per_turn;
         self
     }
 
-    /// The same with credits: turns are served beyond full windows.
+    /// Returns the same with credits: turns are served beyond full windows.
     #[must_use]
     pub fn with_credits(mut self) -> Usage {
         self.credits = json!({"has_credits": true, "unlimited": false, "balance": "25"});
         self
     }
 
-    /// Whether a turn is refused now.
+    /// Returns whether a turn is refused now.
     pub fn exhausted(&self, now: i64) -> bool {
         (self.limit_reached || self.all().any(|w| w.full(now))) && self.credits["has_credits"] != true
     }
@@ -127,12 +127,12 @@ impl Usage {
         }
     }
 
-    /// When the last of the full windows resets, Unix seconds.
+    /// Returns when the last of the full windows resets, Unix seconds.
     pub(crate) fn resets_at(&self, now: i64) -> i64 {
         self.all().filter(|w| w.full(now)).map(|w| w.resets_at).max().unwrap_or(now + 3600)
     }
 
-    /// The answer of the usage endpoint.
+    /// Returns the answer of the usage endpoint.
     pub(crate) fn json(&self, plan: &str, now: i64) -> Value {
         if let Some(raw) = &self.raw {
             return raw.clone();
@@ -149,7 +149,7 @@ impl Usage {
         })
     }
 
-    /// The rate-limit headers of a turn.
+    /// Returns the rate-limit headers of a turn.
     pub(crate) fn headers(&self) -> Vec<(String, String)> {
         let windows = [("primary", &self.primary), ("secondary", &self.secondary)];
         let windows = windows.iter().filter_map(|(name, window)| window.as_ref().map(|w| (name, w)));
@@ -171,7 +171,7 @@ impl Usage {
         windows.chain(credits).collect()
     }
 
-    /// The same as an event, which goes ahead of an answer on a websocket.
+    /// Returns the same as an event, which goes ahead of an answer on a websocket.
     pub(crate) fn event(&self, plan: &str, now: i64) -> Value {
         let window = |w: &Window| {
             json!({

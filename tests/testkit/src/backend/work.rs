@@ -1,5 +1,5 @@
 //! Work over several steps, and limits in the middle of it. The model goes by the history that it is sent: the next
-//! step is the one after the last whose output it sees, whoever asks.
+//! step is the one after the last whose output it sees, whichever account asks.
 
 use serde_json::Value;
 
@@ -18,17 +18,17 @@ pub struct Task {
 }
 
 impl Task {
-    /// That many steps. Each adds a line `<step> <user>` to `steps.txt` in the working folder.
+    /// Returns that many steps. Each adds a line `<step> <user>` to `steps.txt` in the working folder.
     pub fn new(steps: usize) -> Task {
         Task::running(steps, "echo {step} {user} >> steps.txt")
     }
 
-    /// That many steps, each this command line, in which `{step}` and `{user}` are put in.
+    /// Returns that many steps, each this command line, in which `{step}` and `{user}` are put in.
     pub fn running(steps: usize, command: &str) -> Task {
         Task { steps, command: command.to_owned() }
     }
 
-    /// The command line of the step that follows what a request's history shows; `None` when all are done.
+    /// Returns the command line of the step that follows what a request's history shows; `None` when all are done.
     pub(crate) fn next(&self, body: &Value, user: &str) -> Option<String> {
         let step = steps_done(body) + 1;
         let command = self.command.replace("{step}", &step.to_string()).replace("{user}", user);
@@ -36,7 +36,7 @@ impl Task {
     }
 }
 
-/// How many steps a history shows as done: by their output, or by what a compaction has kept.
+/// Returns how many steps a history shows as done: by their output, or by what a compaction has kept.
 pub(crate) fn steps_done(body: &Value) -> usize {
     items(body)
         .filter_map(|item| if is_output(item) { in_output(item) } else { in_compaction(item) })
@@ -44,7 +44,7 @@ pub(crate) fn steps_done(body: &Value) -> usize {
         .unwrap_or(0)
 }
 
-/// The note of a compaction from which the model goes on.
+/// Returns the note of a compaction from which the model goes on.
 pub(crate) fn note(steps: usize) -> String {
     format!("{DONE}{steps}")
 }
@@ -93,7 +93,7 @@ pub(crate) enum Ending {
 }
 
 impl Backend {
-    /// Gives the model a task; it works on it whoever asks, and says `done by <user>` at the end of it.
+    /// Gives the model a task. It works on it for every user, and says `done by <user>` at the end.
     pub fn give_task(&self, task: Task) {
         self.state().task = Some(task);
     }
@@ -114,7 +114,7 @@ impl Backend {
         self.state().encrypted_code = code.map(str::to_owned);
     }
 
-    /// Something sealed for that user's account, as the service would give it.
+    /// Returns something sealed for that user's account, as the service would give it.
     pub fn sealed_for(&self, user: impl AsRef<str>) -> String {
         let mut state = self.state();
         let (number, account) = (state.count(), state.user_mut(user.as_ref()).spec.account_id.clone());

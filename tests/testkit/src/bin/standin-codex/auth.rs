@@ -91,7 +91,7 @@ impl Auth {
         self.doc["tokens"]["refresh_token"].as_str()
     }
 
-    /// What Codex sends: the field, not the claim.
+    /// Returns what Codex sends: the field, not the claim.
     pub(crate) fn account_id(&self) -> Option<&str> {
         self.doc["tokens"]["account_id"].as_str()
     }
@@ -100,13 +100,13 @@ impl Auth {
         claims(self.doc["tokens"]["id_token"].as_str()?)
     }
 
-    /// The bearer token of a turn.
+    /// Returns the bearer token of a turn.
     pub(crate) fn bearer(&self) -> Result<&str> {
         let key = self.doc["OPENAI_API_KEY"].as_str();
         self.access_token().or(key).ok_or_else(|| "auth.json has no credentials".to_owned())
     }
 
-    /// Whether the access token has expired, or nearly.
+    /// Returns whether the access token has expired, or nearly.
     pub(crate) fn near_end(&self) -> bool {
         let exp = self.access_token().and_then(claims).and_then(|c| c["exp"].as_i64());
         let now =

@@ -1,6 +1,6 @@
-//! A stand-in for the real Codex, for tests and the demo where there is no Node: it treats `auth.json` and the
-//! service as Codex does (reads early, refreshes when under five minutes are left or after a 401, writes in
-//! place, revokes at the start of a login), and a turn is one request. Everything else it leaves out.
+//! A stand-in for the real Codex, for tests and the demo where there is no Node: it treats `auth.json` and the service
+//! as Codex does (reads early, refreshes when under five minutes are left or after a 401, writes in place, revokes at
+//! the start of a login), and a turn is one request. It leaves everything else out.
 //!
 //! Commands: `--version`, `exec [resume ID] PROMPT`, `login [--device-auth | --with-api-key | status]`, `logout`;
 //! without a command the prompt, or each line of stdin, is a turn. Options that Codex has are ignored.
@@ -98,7 +98,7 @@ fn codex_home() -> PathBuf {
     }
 }
 
-/// One turn with that prompt, or one per line of stdin.
+/// Takes one turn with that prompt, or one per line of stdin.
 fn turns(prompt: Option<&str>) -> Result<()> {
     let home = codex_home();
     let service = Service::configured(&home)?;
@@ -136,7 +136,7 @@ fn conversation(service: &Service, auth: &mut Auth) -> Result<()> {
     Ok(())
 }
 
-/// One request; on a 401 the file is looked at again, then the token is refreshed, once.
+/// Sends one request. On a 401 it reads the file again, then refreshes the token, once.
 fn turn(service: &Service, auth: &mut Auth, prompt: &str) -> Result<String> {
     if auth.near_end() {
         renew(service, auth)?;

@@ -37,12 +37,12 @@ impl Service {
         Ok(Service { agent, responses: format!("{base}/responses") })
     }
 
-    /// The issuer that a login without `--experimental_issuer` goes to.
+    /// Returns the issuer that a login without `--experimental_issuer` goes to.
     pub(crate) fn issuer(&self) -> String {
         self.responses.split("/backend-api").next().unwrap_or_default().to_owned()
     }
 
-    /// One turn. `None` is a 401.
+    /// Takes one turn. Returns `None` for a 401.
     pub(crate) fn respond(&self, auth: &Auth, prompt: &str) -> Result<Option<String>> {
         let mut request = self.agent.post(&self.responses);
         request = request.header("authorization", format!("Bearer {}", auth.bearer()?));
@@ -90,7 +90,7 @@ impl Service {
         self.post(&url, &body).map(drop)
     }
 
-    /// The device flow; `show` tells the user the code.
+    /// Runs the device flow. `show` tells the user the code.
     pub(crate) fn device_login(&self, issuer: &str, show: impl Fn(&str)) -> Result<Value> {
         let accounts = format!("{issuer}/api/accounts/deviceauth");
         let (_, begun) = self.post(&format!("{accounts}/usercode"), &json!({"client_id": CLIENT_ID}))?;
@@ -123,7 +123,7 @@ impl Service {
     }
 }
 
-/// The assistant's text, if the stream was complete.
+/// Returns the assistant's text, if the stream was complete.
 fn reply_of(stream: &str) -> Option<String> {
     let events: Vec<Value> = stream
         .lines()

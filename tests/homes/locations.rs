@@ -1,5 +1,5 @@
-//! Where a CODEX_HOME and its pool can be: twice, on another file system, in a temporary folder, in the hands of
-//! root, in two pid namespaces. One account is one chain of tokens all the same.
+//! Places of a CODEX_HOME and its pool: two CODEX_HOMEs, another file system, a temporary folder, root, two pid
+//! namespaces. An account has one chain of tokens in all of them.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
@@ -11,7 +11,7 @@ use testkit::{Cmd, NOBODY, Running, SOON, World, answered, is_root, leave_out, w
 
 use crate::world::{TWO, worlds};
 
-/// A session that runs a tool until it is let go, and then asks once more.
+/// A session whose tool runs until the gate is opened, and which then asks once more.
 struct Session {
     gate: PathBuf,
     running: Running,
@@ -45,7 +45,7 @@ fn one_chain(world: &World, user: &str, refreshes: usize) {
     world.assert_nothing_lost(&TWO);
 }
 
-/// A second CODEX_HOME.
+/// Returns a second CODEX_HOME.
 fn second_base(world: &World) -> PathBuf {
     let second = world.home().join("second");
     world.write_private(&second.join("config.toml"), &world.codex_config().to_string());
@@ -61,7 +61,7 @@ fn two_codex_homes_with_one_account_have_one_login() {
         let files =
             [&world.codex_home(), &second].map(|dir| fs::canonicalize(dir.join("auth.json")).expect("one"));
         assert_eq!(files[0], files[1], "{}: one file", world.version());
-        // Both at work: the first renews, in place, and the other goes on with what it finds.
+        // Both are at work: the first renews in place, and the other goes on with what it finds.
         let first = Session::start(&world, "alice", world.exec_as("alice"));
         let other = Session::start(&world, "alice", there(world.exec_as("alice")));
         world.backend().reject_access_tokens("alice");
@@ -103,13 +103,13 @@ fn account_whose_home_is_in_use_is_made_live_by_a_link() {
         world.pool(&["use", "bob"]).run().ok();
         let (live, home) = (world.codex_home().join("auth.json"), world.own_home("bob"));
         assert_eq!(fs::read_link(&live).expect("a link"), home.join("auth.json"), "{}", world.version());
-        // Whoever reads CODEX_HOME renews the one file, and the session in the home goes on with it.
+        // A Codex that reads CODEX_HOME renews the one file, and the session in the own home goes on with it.
         world.backend().reject_access_tokens("bob");
         answered(world.foreign_exec().run(), "bob");
         assert!(live.is_symlink(), "{}: Codex writes through it", world.version());
         bob.end("bob");
         one_chain(&world, "bob", 1);
-        // Nobody is in the home any more: the next swap ends it.
+        // The own home is free: the next swap ends its use.
         answered(world.exec_as("alice").run(), "alice");
         answered(world.exec_as("bob").run(), "bob");
         assert!(!live.is_symlink() && !home.join("auth.json").exists(), "{}", world.version());
@@ -117,20 +117,20 @@ fn account_whose_home_is_in_use_is_made_live_by_a_link() {
     }
 }
 
-/// While alice is at work bob cannot be had, and everybody is told why.
+/// Requires that bob cannot be used while alice is at work, and that each launch says why. `with` changes the commands.
 #[track_caller]
-fn stays_on_alice(world: &World, dress: impl Fn(Cmd) -> Cmd, why: &str) {
-    let session = Session::start(world, "alice", dress(world.exec_as("alice")));
+fn stays_on_alice(world: &World, with: impl Fn(Cmd) -> Cmd, why: &str) {
+    let session = Session::start(world, "alice", with(world.exec_as("alice")));
     world.rank(&["bob", "alice"]);
-    let output = answered(dress(world.exec()).run(), "alice");
+    let output = answered(with(world.exec()).run(), "alice");
     assert!(output.stderr.contains("staying on alice instead of bob"), "{}: {output}", world.version());
     assert!(output.stderr.contains(why), "{}: {output}", world.version());
-    let output = dress(world.exec_as("bob")).run().expect(4);
+    let output = with(world.exec_as("bob")).run().expect(4);
     assert!(output.stderr.contains("`bob` was asked for, but"), "{}: {output}", world.version());
     world.backend().reject_access_tokens("alice");
     session.end("alice");
-    // With the home free there is nothing that a home would be needed for.
-    answered(dress(world.exec()).run(), "bob");
+    // With the main home free no own home is needed.
+    answered(with(world.exec()).run(), "bob");
     one_chain(world, "alice", 1);
 }
 
@@ -186,7 +186,7 @@ fn give(dir: &Path, uid: u32) {
     }
 }
 
-/// Files and folders of the pool that another user has; what Codex made in a home is Codex's affair.
+/// Returns files and folders of the pool that belong to another user, but for those that Codex makes in a home.
 fn of_others(dir: &Path, uid: u32) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).expect("a folder").flatten() {
@@ -260,7 +260,7 @@ fn two_pid_namespaces_share_a_pool_and_keep_their_homes() {
         world.backend().reject_access_tokens("alice");
         world.backend().reject_access_tokens("bob");
         alice.end("alice");
-        // Seen from outside, bob's is in its home: he is joined there, though the main home is free.
+        // Seen from outside, bob's session is in his own home: he is joined there, though the main home is free.
         bob.end("bob");
         answered(world.exec_as("bob").run(), "bob");
         assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version());
@@ -274,7 +274,8 @@ fn two_pid_namespaces_share_a_pool_and_keep_their_homes() {
 #[cfg(target_os = "linux")]
 #[test]
 fn session_in_a_pid_namespace_without_its_own_proc_keeps_its_home() {
-    // The shim cannot tell who it is there: Codex starts without the pool, as a Codex that we did not launch.
+    // The shim cannot name its own process there: Codex starts without the pool, as one that was not launched through
+    // it.
     for world in worlds(&TWO) {
         let Some(cmd) = world.unshare(&["-p"]) else { return };
         let session =
