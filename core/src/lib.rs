@@ -21,6 +21,7 @@ pub mod removal;
 pub mod renewal;
 pub mod store;
 pub mod text;
+pub mod thread_record;
 pub mod time;
 pub mod usage;
 

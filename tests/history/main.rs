@@ -5,8 +5,10 @@ mod world;
 
 use std::fs;
 use std::io::Write as _;
+use std::path::Path;
 
 use codex_pool_core::codex::rollout::{EndedByLimit, Quiet, Taken, TurnState, WriterLock, blank, last_turn};
+use codex_pool_core::codex::threads;
 use serde_json::{Value, json};
 use testkit::backend::{Limit, Step, Task, Usage, api_key_json};
 use testkit::{carried_versions, has_server, wait_until};
@@ -135,8 +137,13 @@ fn sealed_parts_of_outputs_go_and_the_outputs_stay() {
             json!({"type": "custom_tool_call_output", "call_id": "c2", "output": [text, part]}),
             json!({"type": "agent_message", "author": "/root", "recipient": "/root/a", "content": [part, text]}),
         ]);
+        let message = json!({
+            "author": "/root", "recipient": "/root/b", "other_recipients": [], "content": "heard",
+            "encrypted_content": world.backend().sealed_for("alice"), "trigger_turn": false,
+        });
+        world.append_line("inter_agent_communication", &message);
         let blanked = world.blank(&thread);
-        assert_eq!(blanked.parts, 3, "{version}: {blanked:?}");
+        assert_eq!(blanked.parts, 4, "{version}: {blanked:?}");
         world.log_in("bob");
         world.resume(&thread).ok().says("done by bob");
         let report = world.backend().report();
@@ -147,7 +154,10 @@ fn sealed_parts_of_outputs_go_and_the_outputs_stay() {
         assert!(outputs[1].text.contains("[not available]"), "{version}: {outputs:#?}");
         assert!(outputs[3].text.contains("seen") && outputs[3].text.contains("[not available]"), "{version}");
         let messages = turn.items("agent_message");
-        assert!(messages.len() == 1 && messages[0].text.contains("seen"), "{version}: {messages:#?}");
+        assert!(
+            messages[0].text.contains("seen") && messages[1].text.contains("heard"),
+            "{version}: {messages:#?}"
+        );
         world.assert_whole_history(1, &version);
     }
 }
@@ -233,6 +243,32 @@ fn a_torn_last_line_does_not_stop_the_next_account() {
         world.resume(&thread).ok().says("done by bob");
         world.assert_whole_history(4, &version);
     }
+}
+
+#[test]
+fn a_review_is_a_thread_of_its_own_and_no_thread_of_the_users() {
+    for version in carried_versions() {
+        let Some(world) = World::new(&version) else { return };
+        world.sandbox.cmd("git").args(["init", "--quiet"]).run().ok();
+        fs::write(world.sandbox.work().join("new"), "work").expect("a file to review");
+        world.backend().script("alice", [Step::Say("{}".to_owned())]);
+        world.exec(&["review", "--uncommitted"]);
+        let home = world.sandbox.codex_home();
+        let metas: Vec<_> =
+            world.sandbox.rollouts().iter().filter_map(|log| threads::by_id(&home, id_of(log)?)).collect();
+        let subagents = metas.iter().filter(|meta| meta.subagent).count();
+        assert_eq!((metas.len(), subagents), (2, 1), "{version}: {metas:#?}");
+        assert!(
+            metas.iter().all(|meta| meta.model_provider.as_deref() == Some("lab")),
+            "{version}: {metas:#?}"
+        );
+    }
+}
+
+/// The thread whose log this is, by its name.
+fn id_of(log: &Path) -> Option<&str> {
+    let stem = log.file_stem()?.to_str()?;
+    stem.get(stem.len() - 36..)
 }
 
 /// What is read at the end of a log, and what the log itself says.

@@ -94,16 +94,18 @@ impl World {
 
     /// Adds items to the log's history.
     pub(crate) fn append(&self, items: &[Value]) {
-        let next = self.log().lines().count();
-        let mut log = fs::File::options().append(true).open(self.log_path()).expect("the log");
-        for (ordinal, item) in (next..).zip(items) {
-            let mut line = json!({"timestamp": "2026-11-25T21:08:43.578Z"});
-            if has_server(&self.version) {
-                line["ordinal"] = ordinal.into();
-            }
-            (line["type"], line["payload"]) = ("response_item".into(), item.clone());
-            writeln!(log, "{line}").expect("written");
+        items.iter().for_each(|item| self.append_line("response_item", item));
+    }
+
+    /// Adds a line of that type to the log.
+    pub(crate) fn append_line(&self, kind: &str, payload: &Value) {
+        let mut line = json!({"timestamp": "2026-11-25T21:08:43.578Z"});
+        if has_server(&self.version) {
+            line["ordinal"] = self.log().lines().count().into();
         }
+        (line["type"], line["payload"]) = (kind.into(), payload.clone());
+        let mut log = fs::File::options().append(true).open(self.log_path()).expect("the log");
+        writeln!(log, "{line}").expect("written");
     }
 
     /// The lines that the steps have written.

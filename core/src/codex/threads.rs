@@ -13,6 +13,7 @@ use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::argv::Target;
 use crate::process;
@@ -36,6 +37,10 @@ pub struct ThreadMeta {
     pub creator_user_id: Option<String>,
     /// `chatgpt_account_id` of that login
     pub creator_account_id: Option<String>,
+    /// Whether Codex itself began it for a part of the work (a review, a sub-agent): nothing for the user to go on with
+    pub subagent: bool,
+    /// Who serves the model: `openai`, or a provider that the user has configured
+    pub model_provider: Option<String>,
     /// The log
     pub path: PathBuf,
 }
@@ -140,6 +145,9 @@ fn read_meta(path: PathBuf, id: &str) -> Option<ThreadMeta> {
         cwd: PathBuf,
         creator_user_id: Option<String>,
         creator_account_id: Option<String>,
+        #[serde(default)]
+        source: Value,
+        model_provider: Option<String>,
     }
 
     let mut line = Vec::new();
@@ -150,6 +158,8 @@ fn read_meta(path: PathBuf, id: &str) -> Option<ThreadMeta> {
         cwd: payload.cwd,
         creator_user_id: payload.creator_user_id,
         creator_account_id: payload.creator_account_id,
+        subagent: payload.source.get("subagent").is_some(),
+        model_provider: payload.model_provider,
         path,
     })
 }
@@ -239,12 +249,37 @@ mod tests {
             cwd: "/w/p".into(),
             creator_user_id: Some("user-a".into()),
             creator_account_id: Some("acct-a".into()),
+            subagent: false,
+            model_provider: Some("openai".into()),
             path,
         };
         assert_eq!(meta, want);
         assert_eq!(by_id(home.path(), &ID.to_uppercase()), Some(want));
         let old = by_id(home.path(), OTHER).unwrap();
         assert_eq!((old.cwd, old.creator_user_id, old.creator_account_id), ("/w/old".into(), None, None));
+    }
+
+    #[test]
+    fn a_part_of_the_work_is_no_thread_of_the_users() {
+        for (source, subagent) in [
+            (r#"{"subagent":"review"}"#, true),
+            (r#"{"subagent":{"thread_spawn":{"depth":1}}}"#, true),
+            (r#""exec""#, false),
+            (r#"{"other":1}"#, false),
+        ] {
+            let home = home();
+            put(
+                &home,
+                DAY,
+                ID,
+                &first_line(ID).replace(r#""source":"exec""#, &format!(r#""source":{source}"#)),
+            );
+            assert_eq!(by_id(home.path(), ID).map(|meta| meta.subagent), Some(subagent), "{source}");
+        }
+        let home = home();
+        put(&home, DAY, OTHER, &old_line(OTHER).replace(r#","model_provider":"openai""#, ""));
+        let meta = by_id(home.path(), OTHER).unwrap();
+        assert_eq!((meta.subagent, meta.model_provider), (false, None));
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod writer_lock;
 
 pub use blank::{Blanked, NotBlanked, Quiet, blank, complete, restore};
 pub use end::{EndedByLimit, LastTurn, Reader, TurnState, last_turn};
+pub use record::log_of_blanked;
 pub use writer_lock::{Taken, WriterLock};
 
 #[cfg(test)]

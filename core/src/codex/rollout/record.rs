@@ -15,7 +15,7 @@ use std::fs::{File, FileTimes, Metadata, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -72,6 +72,17 @@ impl Before {
         };
         log.set_times(FileTimes::new().set_accessed(time(self.atime)).set_modified(time(self.mtime)))
     }
+}
+
+/// Where the log of a record was; `None` for what is no record of ours.
+pub fn log_of_blanked(record: &Path) -> Option<PathBuf> {
+    let file =
+        File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(record).ok()?;
+    let mut lines = BufReader::new(file.take(LINE)).split(b'\n');
+    let format = lines.next()?.ok()?;
+    let pass = lines.next()?.ok()?;
+    let before: Before = serde_json::from_slice(pass.strip_prefix(b"pass ")?).ok()?;
+    (FORMAT.strip_suffix(b"\n") == Some(&format)).then(|| before.log.into())
 }
 
 /// The record of one thread, which nobody else writes to meanwhile.

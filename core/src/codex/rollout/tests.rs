@@ -5,7 +5,8 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use serde_json::Value;
+use proptest::prelude::*;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::paths::PoolPaths;
@@ -108,7 +109,7 @@ fn recorded_histories_lose_what_is_sealed_and_nothing_else() {
                 if old["type"] == "compacted" || kind == "reasoning" {
                     assert_eq!(
                         (&new["type"], &new["payload"]),
-                        (&"response_item".into(), &serde_json::json!({"type": "other"}))
+                        (&"response_item".into(), &json!({"type": "other"}))
                     );
                     continue;
                 }
@@ -366,4 +367,90 @@ fn lines_of_many_megabytes_are_blanked() {
     assert_eq!(fs::read_to_string(&log).unwrap(), after);
     restore(&lab.pool, THREAD, &log).unwrap();
     assert_eq!(fs::read_to_string(&log).unwrap(), text);
+}
+
+/// A value such as might stand in a log, made of the words that matter, in right and in wrong places.
+fn anything() -> impl Strategy<Value = Value> {
+    let word = prop_oneof![
+        Just("reasoning"),
+        Just("message"),
+        Just("assistant"),
+        Just("user"),
+        Just("function_call"),
+        Just("compaction"),
+        Just("function_call_output"),
+        Just("encrypted_content"),
+        Just("agent_message"),
+        Just("a \"quoted\" \\ word"),
+        Just("gAAAAABocWl0aCBub3RoaW5nIGluIGl0LCBidXQgbG9uZyBlbm91Z2ggdG8gYmUgcmVhbA=="),
+    ];
+    let leaf = prop_oneof![word.prop_map(Value::from), Just(Value::Null), any::<u8>().prop_map(Value::from)];
+    let name = prop_oneof![
+        Just("type"),
+        Just("id"),
+        Just("role"),
+        Just("output"),
+        Just("content"),
+        Just("encrypted_content"),
+        Just("replacement_history"),
+        Just("encrypted_function_args"),
+        Just("call_id"),
+        Just("text"),
+    ];
+    leaf.prop_recursive(4, 32, 5, move |inner| {
+        let fields = prop::collection::vec((name.clone(), inner.clone()), 0..6);
+        prop_oneof![
+            prop::collection::vec(inner, 0..4).prop_map(Value::from),
+            fields.prop_map(|fields| fields
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect()),
+        ]
+    })
+}
+
+fn any_line() -> impl Strategy<Value = String> {
+    let kind = prop_oneof![
+        6 => Just("response_item"), 2 => Just("compacted"), 1 => Just("event_msg"), 1 => Just("world_state"),
+        1 => Just("inter_agent_communication"),
+    ];
+    let line = (kind, anything(), any::<bool>()).prop_map(|(kind, payload, ordinal)| {
+        let mut line = json!({"timestamp": "2026-11-25T20:35:10.943Z"});
+        if ordinal {
+            line["ordinal"] = 7.into();
+        }
+        (line["type"], line["payload"]) = (kind.into(), payload);
+        line.to_string()
+    });
+    prop_oneof![8 => line, 1 => "[ -~]{0,40}"]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(100) })]
+    #[test]
+    fn whatever_is_in_a_log_only_what_is_bound_changes(lines in prop::collection::vec(any_line(), 1..8)) {
+        let lab = Lab::new();
+        let text = lines.join("\n") + "\n";
+        let log = lab.log(&text);
+        let done = lab.blank(&log);
+        let after = fs::read_to_string(&log).unwrap();
+        prop_assert_eq!(after.len(), text.len());
+        for (old, new) in text.lines().zip(after.lines()) {
+            prop_assert_eq!(old.len(), new.len());
+            let Ok(old) = serde_json::from_str::<Value>(old) else {
+                prop_assert_eq!(old, new);
+                continue;
+            };
+            let new: Value = serde_json::from_str(new).unwrap();
+            prop_assert_eq!(&old["timestamp"], &new["timestamp"]);
+            prop_assert_eq!(&old["ordinal"], &new["ordinal"]);
+            // What is sealed is gone, or told.
+            let sealed = |line: &Value| line["type"] != "event_msg" && line["payload"].to_string().contains("\"encrypted_content\":\"");
+            prop_assert!(!sealed(&new) || !done.unknown.is_empty(), "{}", new);
+        }
+        prop_assert_eq!(lab.blank(&log), Blanked { unknown: done.unknown, ..Blanked::default() });
+        prop_assert_eq!(&fs::read_to_string(&log).unwrap(), &after);
+        restore(&lab.pool, THREAD, &log).unwrap();
+        prop_assert_eq!(fs::read_to_string(&log).unwrap(), text);
+    }
 }
