@@ -202,6 +202,6 @@ fn is_locked(path: &Path) -> bool {
 }
 
 /// Removes a launch that did not happen, or whose end is known.
-pub fn remove(paths: &PoolPaths, process: &ProcessId) {
+pub(crate) fn remove(paths: &PoolPaths, process: &ProcessId) {
     let _ = fs::remove_file(paths.launches().join(process.to_string()));
 }

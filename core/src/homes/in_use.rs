@@ -330,7 +330,7 @@ pub fn account_of_server(record: &HomeRecord, server: &BackgroundServer) -> Opti
 }
 
 /// Returns the processes of a login or logout whose shim, `process`, was killed.
-pub fn auth_commands_of(process: &ProcessId) -> Vec<u32> {
+pub(crate) fn auth_commands_of(process: &ProcessId) -> Vec<u32> {
     process::of_launch(process, &["login", "logout"])
 }
 
@@ -357,12 +357,12 @@ fn known_home(paths: &PoolPaths, pid: u32) -> Option<CodexHome> {
 }
 
 /// Returns the home that a process uses. If that is unknown, it is the main home.
-pub fn home_of(paths: &PoolPaths, main_home: &CodexHome, pid: u32) -> CodexHome {
+pub(crate) fn home_of(paths: &PoolPaths, main_home: &CodexHome, pid: u32) -> CodexHome {
     known_home(paths, pid).unwrap_or_else(|| main_home.clone())
 }
 
 /// Returns the home whose background server this process is, among this main home and those over it.
-pub fn home_served_by(paths: &PoolPaths, main_home: &CodexHome, pid: u32) -> Option<CodexHome> {
+pub(crate) fn home_served_by(paths: &PoolPaths, main_home: &CodexHome, pid: u32) -> Option<CodexHome> {
     let serves = |dir: &Path| BackgroundServer::of_home(dir).is_some_and(|server| server.pid == pid);
     if serves(main_home.dir()) {
         return Some(main_home.clone());

@@ -11,7 +11,7 @@ use crate::pool::Pool;
 use crate::store::path_of_key;
 
 /// Returns the homes that the state remembers, and the own homes with an `auth.json`.
-pub fn known(pool: &Pool) -> Vec<CodexHome> {
+pub(crate) fn known(pool: &Pool) -> Vec<CodexHome> {
     let remembered = pool.state().homes.keys();
     let mut homes: Vec<CodexHome> =
         remembered.filter_map(|key| CodexHome::of_auth_json(&pool.paths, &path_of_key(key))).collect();
@@ -20,7 +20,7 @@ pub fn known(pool: &Pool) -> Vec<CodexHome> {
 }
 
 /// Returns the homes that a launch is in, or was in until just now.
-pub fn in_ledger(paths: &PoolPaths, ledger: &Ledger) -> Vec<CodexHome> {
+pub(crate) fn in_ledger(paths: &PoolPaths, ledger: &Ledger) -> Vec<CodexHome> {
     ledger.auth_jsons().iter().filter_map(|path| CodexHome::of_auth_json(paths, path)).collect()
 }
 

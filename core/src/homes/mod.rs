@@ -13,13 +13,11 @@ mod reconcile;
 
 pub use codex_home::{CodexHome, HomeKind, NoMainHome, main_home_of};
 pub use file::{AuthFile, Link};
-pub use known::{in_ledger, known};
-pub(crate) use put::remove_document;
-pub use put::{being_written, clear_homes, homes_with, put, rewrite, vacate};
-pub(crate) use reconcile::note_logout;
-pub use reconcile::{
-    HomeContent, clear_broken, open_pool, reconcile, reconcile_all, reconcile_whole, wait_until_whole,
-};
+pub(crate) use known::{in_ledger, known};
+pub(crate) use put::{being_written, clear_homes, remove_document, vacate};
+pub use put::{homes_with, put, rewrite};
+pub use reconcile::{HomeContent, clear_broken, open_pool, reconcile, reconcile_all, wait_until_whole};
+pub(crate) use reconcile::{note_logout, reconcile_whole};
 
 #[cfg(test)]
 mod tests;

@@ -183,7 +183,7 @@ fn replace_by_link(path: &Path, target: &Path) -> std::io::Result<()> {
 ///
 /// # Errors
 /// If it cannot be removed.
-pub fn vacate(lock: &PoolLock, pool: &mut Pool, home: &CodexHome, now: i64) -> Result<()> {
+pub(crate) fn vacate(lock: &PoolLock, pool: &mut Pool, home: &CodexHome, now: i64) -> Result<()> {
     let key = path_key(&home.auth_json());
     let seen = pool.state_mut().homes.get_mut(&key).map(|record| {
         record.leaving = true;
@@ -227,7 +227,7 @@ pub(crate) fn remove_document(
 ///
 /// # Errors
 /// If a home cannot be cleared.
-pub fn clear_homes(lock: &PoolLock, pool: &mut Pool, id: &AccountId, now: i64) -> Result<()> {
+pub(crate) fn clear_homes(lock: &PoolLock, pool: &mut Pool, id: &AccountId, now: i64) -> Result<()> {
     for home in homes_with(lock, pool, id, now)? {
         vacate(lock, pool, &home, now)?;
     }
@@ -264,7 +264,7 @@ pub fn homes_with(lock: &PoolLock, pool: &mut Pool, id: &AccountId, now: i64) ->
 }
 
 /// Returns whether a home of this account has a document that is not whole, which Codex may be writing.
-pub fn being_written(pool: &Pool, id: &AccountId) -> bool {
+pub(crate) fn being_written(pool: &Pool, id: &AccountId) -> bool {
     let being_written = |home: &CodexHome| HomeContent::read(&pool.paths, home) == HomeContent::BeingWritten;
     known::of_account(pool, id).iter().any(being_written)
 }

@@ -166,7 +166,12 @@ pub fn reconcile(lock: &PoolLock, pool: &mut Pool, home: &CodexHome, now: i64) -
 ///
 /// # Errors
 /// As [`reconcile`].
-pub fn reconcile_whole(lock: &PoolLock, pool: &mut Pool, home: &CodexHome, now: i64) -> Result<HomeContent> {
+pub(crate) fn reconcile_whole(
+    lock: &PoolLock,
+    pool: &mut Pool,
+    home: &CodexHome,
+    now: i64,
+) -> Result<HomeContent> {
     let mut reads = 0;
     loop {
         let content = reconcile(lock, pool, home, now)?;
