@@ -131,8 +131,8 @@ fn take_pending() -> io::Result<Option<Signal>> {
         // SAFETY: zeroes are a valid set, which sigpending fills.
         #[expect(unsafe_code, reason = "sigpending")]
         let pending = unsafe {
-            let mut set: libc::sigset_t = std::mem::zeroed();
-            libc::sigpending(&mut set);
+            let mut set: nix::libc::sigset_t = std::mem::zeroed();
+            nix::libc::sigpending(&mut set);
             SigSet::from_sigset_t_unchecked(set)
         };
         if !deadly().iter().any(|signal| pending.contains(signal)) {

@@ -15,26 +15,26 @@ use crate::programs::{self, VERSION};
 use crate::{signals, ui};
 
 pub(crate) fn run(ctx: &Context, args: &InitArgs) -> Result<()> {
-    let ask = match (args.yes, ui::interactive()) {
+    let answers = match (args.yes, ui::interactive()) {
         (true, _) => Answers::Default,
         (false, true) => Answers::FromUser,
         (false, false) => Answers::None,
     };
-    all(ctx, ask).map_err(|error| match error.hint {
+    all(ctx, answers).map_err(|error| match error.hint {
         Some(_) => error,
         None => error.hint("what was done so far stays; `codex-pool init` continues"),
     })
 }
 
-fn all(ctx: &Context, ask: Answers) -> Result<()> {
+fn all(ctx: &Context, answers: Answers) -> Result<()> {
     codex(ctx);
     let placed = place_programs(ctx)?;
     if placed {
-        shell::put_on_path(ctx, ask)?;
+        shell::put_on_path(ctx, answers)?;
     }
     live(ctx)?;
-    codex_tools(ctx, ask)?;
-    more_accounts(ctx, ask)?;
+    codex_tools(ctx, answers)?;
+    more_accounts(ctx, answers)?;
     closing();
     if placed {
         Ok(())
@@ -57,7 +57,7 @@ enum Answers {
 
 impl Answers {
     /// Asks whether to do something. `skipped`: what is skipped without a terminal, and how to do it later.
-    fn whether(self, question: &str, default: bool, skipped: &str) -> Result<bool> {
+    fn agree(self, question: &str, default: bool, skipped: &str) -> Result<bool> {
         match self {
             Answers::FromUser => ui::agree(question, default),
             Answers::Default => Ok(default),
@@ -102,7 +102,7 @@ fn place_programs(ctx: &Context) -> Result<bool> {
                 programs::put_shim(&lock, &ctx.paths, &source)?;
                 ui::done(&format!(
                     "{} the shim: {}",
-                    if there { "Renewed" } else { "Installed" },
+                    if there { "Updated" } else { "Installed" },
                     shim.display()
                 ));
                 true
@@ -149,7 +149,7 @@ fn live(ctx: &Context) -> Result<()> {
     }
     let store = ctx.codex.cli_auth_credentials_store;
     if let Some(store @ (CredentialsStore::Keyring | CredentialsStore::Auto)) = store {
-        let store = if store == CredentialsStore::Keyring { "keyring" } else { "auto" };
+        let store = store.as_str();
         ui::note(&format!(
             "Codex keeps its login in the key ring (cli_auth_credentials_store = \"{store}\"), where codex-pool \
              cannot see it; `codex-pool add` logs in once more, into the pool"
@@ -159,7 +159,7 @@ fn live(ctx: &Context) -> Result<()> {
 }
 
 /// Offers to import the accounts of codex-tools that the pool does not have.
-fn codex_tools(ctx: &Context, ask: Answers) -> Result<()> {
+fn codex_tools(ctx: &Context, answers: Answers) -> Result<()> {
     let Ok(store) = import::tool_store(ctx) else { return Ok(()) };
     if !store.exists() {
         return Ok(());
@@ -175,21 +175,21 @@ fn codex_tools(ctx: &Context, ask: Answers) -> Result<()> {
     };
     let question = format!("codex-tools has {accounts} that the pool does not have. Import?");
     let skipped = format!("importing {accounts} from codex-tools (`codex-pool import codex-tools`)");
-    if ask.whether(&question, true, &skipped)? {
+    if answers.agree(&question, true, &skipped)? {
         import::import_all(ctx, &batch, None)?;
     }
     Ok(())
 }
 
 /// Offers logins until the user has enough.
-fn more_accounts(ctx: &Context, ask: Answers) -> Result<()> {
-    const ANSWERS: [&str; 3] =
+fn more_accounts(ctx: &Context, answers: Answers) -> Result<()> {
+    const CHOICES: [&str; 3] =
         ["no, that is all", "yes, with the browser here", "yes, with a code, in a browser elsewhere"];
     loop {
         let count = ctx.open()?.pool.registry().accounts.len();
-        if ask != Answers::FromUser {
+        if answers != Answers::FromUser {
             let what = if count == 0 { "logging in" } else { "logging in to more accounts" };
-            let why = if ask == Answers::None { " without a terminal" } else { "" };
+            let why = if answers == Answers::None { " without a terminal" } else { "" };
             ui::note(&format!("skipped{why}: {what} (`codex-pool add`)"));
             return Ok(());
         }
@@ -198,12 +198,12 @@ fn more_accounts(ctx: &Context, ask: Answers) -> Result<()> {
             1 => "The pool has one account. Log in to another?".to_owned(),
             several => format!("The pool has {several} accounts. Log in to another?"),
         };
-        let device_auth = match ui::choose(&question, &ANSWERS)? {
+        let device_auth = match ui::choose(&question, &CHOICES)? {
             None | Some(0) => return Ok(()),
             Some(answer) => answer == 2,
         };
-        let how = LoginArgs { device_auth, with_api_key: false, login_args: Vec::new() };
-        if let Err(error) = add::add(ctx, &how, None) {
+        let args = LoginArgs { device_auth, with_api_key: false, login_args: Vec::new() };
+        if let Err(error) = add::add(ctx, &args, None) {
             // A login that was cancelled can be tried again.
             ui::error(&error);
         }

@@ -69,7 +69,8 @@ pub(crate) fn run(env: &Env, args: &RunArgs) -> Result<ExitCode> {
         }
         Action::Fail(status, message) => {
             ui::fatal(&message);
-            if let Some(account) = args.account.as_deref().filter(|a| status == 3 && is_command(a)) {
+            let unknown = status == Kind::NoSuchAccount.exit_status();
+            if let Some(account) = args.account.as_deref().filter(|account| unknown && is_command(account)) {
                 ui::fatal(&format!(
                     "if `{account}` is meant for Codex, it goes after `--`: codex-pool run -- {account}"
                 ));

@@ -51,7 +51,7 @@ impl Login<'_> {
     /// # Errors
     /// There is no Codex, or the login was cancelled, failed, or left nothing that the pool can manage.
     pub(crate) fn run(&self, ctx: &Context) -> Result<NewLogin> {
-        let codex = find::find(&ctx.env, &ctx.settings, None).map_err(|e| Error::new(e.to_string()))?;
+        let codex = find::find(&ctx.env, &ctx.settings, None)?;
         let key = self.read_api_key.map(|read| api_key(ctx, read)).transpose()?;
         let config = config(&ctx.main_home.dir().join("config.toml"))?;
         if let Some(key) = &key

@@ -238,7 +238,7 @@ fn init_repairs_missing_and_old_parts_and_leaves_foreign_ones() {
     set_mode(&shim, 0o755);
     fs::remove_file(&link).and_then(|()| symlink("/nowhere", &link)).expect("break it");
     fs::write(world.pool_home().join("env"), "").expect("break it");
-    init(&world, "/bin/bash", &["--yes"]).run().ok().says("Renewed the shim");
+    init(&world, "/bin/bash", &["--yes"]).run().ok().says("Updated the shim");
     assert!(fs::read(&shim).expect("the shim") == good);
     assert!(
         link.canonicalize().is_ok()

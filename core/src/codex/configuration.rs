@@ -61,6 +61,18 @@ pub enum CredentialsStore {
     Ephemeral,
 }
 
+impl CredentialsStore {
+    /// Returns the word in Codex's configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CredentialsStore::File => "file",
+            CredentialsStore::Keyring => "keyring",
+            CredentialsStore::Auto => "auto",
+            CredentialsStore::Ephemeral => "ephemeral",
+        }
+    }
+}
+
 /// `forced_login_method`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoginMethod {

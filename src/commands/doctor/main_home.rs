@@ -123,9 +123,7 @@ fn credential_store(codex: &CodexSettings, dir: &Path) -> Check {
     const ID: &str = "credential-store";
     let name = match codex.cli_auth_credentials_store {
         None | Some(CredentialsStore::File) => return Check::ok(ID, "Codex reads auth.json"),
-        Some(CredentialsStore::Keyring) => "keyring",
-        Some(CredentialsStore::Auto) => "auto",
-        Some(CredentialsStore::Ephemeral) => "ephemeral",
+        Some(store) => store.as_str(),
     };
     if codex.store_is_enforced {
         return Check::fail(
@@ -182,7 +180,7 @@ fn restrictions(folder: &PoolFacts, main_home: &MainHomeFacts) -> Vec<Check> {
     } else if !excluded.is_empty() {
         checks.push(
             Check::warn(ID, format!("{why} forbids {} here, so they are not picked", excluded.join(", ")))
-                .advice("nothing, if that is meant"),
+                .advice("nothing, if that is intended"),
         );
     } else if checks.is_empty() {
         checks.push(Check::ok(ID, "Codex's configuration allows every account"));

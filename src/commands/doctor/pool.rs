@@ -66,18 +66,17 @@ fn permissions(folder: &PoolFacts) -> Check {
     let root = folder.paths.root();
     let me = nix::unistd::geteuid().as_raw();
     let private = private_paths(folder);
-    let foreign = private.iter().find(|(path, _)| {
+    let foreign = private.iter().find(|path| {
         // Root can use the files of all users, and gives what it writes to the folder's owner.
         me != 0 && fs::symlink_metadata(path).is_ok_and(|meta| meta.uid() != me)
     });
-    if let Some((path, _)) = foreign {
+    if let Some(path) = foreign {
         return Check::fail(ID, format!("{} belongs to another user (a `sudo`?)", path.display()))
             .advice(format!("`sudo chown -R \"$(id -u)\" '{}'`", root.display()));
     }
     let open: Vec<PathBuf> = private
         .into_iter()
-        .filter(|(path, _)| fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0))
-        .map(|(path, _)| path)
+        .filter(|path| fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0))
         .collect();
     // In a private folder nothing can be reached.
     let reachable = open.iter().any(|path| path == root || !path.starts_with(root));
@@ -107,35 +106,35 @@ fn writable() -> nix::unistd::AccessFlags {
 }
 
 /// Returns what must be private: the pool's folder, what is directly in it, and every file with credentials, but no
-/// links. With each path whether it is a folder.
-fn private_paths(folder: &PoolFacts) -> Vec<(PathBuf, bool)> {
+/// links.
+fn private_paths(folder: &PoolFacts) -> Vec<PathBuf> {
     let paths = &folder.paths;
-    let mut found = vec![(paths.root().to_owned(), true)];
+    let mut found = vec![paths.root().to_owned()];
     let not_secret = [paths.bin(), paths.config(), paths.root().join("env"), paths.root().join("env.fish")];
     for dir in [paths.root().to_owned(), paths.auth_dir(), paths.lost_found(), paths.launches()] {
-        found.extend(entries(&dir).into_iter().filter(|(path, _)| !not_secret.contains(path)));
+        found.extend(entries(&dir).into_iter().filter(|path| !not_secret.contains(path)));
     }
-    for (base, _) in entries(&paths.homes()) {
-        for (home, _) in entries(&base).into_iter().filter(|(_, is_dir)| *is_dir) {
-            found.push((home.join("auth.json"), false));
-            found.push((home, true));
+    for over in entries(&paths.homes()) {
+        for home in entries(&over).into_iter().filter(|home| is_folder(home)) {
+            found.push(home.join("auth.json"));
+            found.push(home);
         }
     }
     if let Ok(main_home) = &folder.main_home {
         // Codex makes it 0600.
-        found.push((main_home.ctx.main_home.auth_json(), false));
+        found.push(main_home.ctx.main_home.auth_json());
     }
-    found.retain(|(path, _)| path.symlink_metadata().is_ok_and(|meta| meta.is_file() || meta.is_dir()));
+    found.retain(|path| path.symlink_metadata().is_ok_and(|meta| meta.is_file() || meta.is_dir()));
     found
 }
 
-fn entries(dir: &Path) -> Vec<(PathBuf, bool)> {
-    let Ok(read) = fs::read_dir(dir) else { return Vec::new() };
-    read.filter_map(|entry| {
-        let entry = entry.ok()?;
-        Some((entry.path(), entry.file_type().ok()?.is_dir()))
-    })
-    .collect()
+fn entries(dir: &Path) -> Vec<PathBuf> {
+    fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+/// Returns whether a path is a folder, and not a link to one.
+fn is_folder(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|meta| meta.is_dir())
 }
 
 /// Checks the registry, and that it has an account for each document.
@@ -314,7 +313,7 @@ fn leftovers(folder: &PoolFacts, now: i64) -> Check {
         }
     }
     for dir in [paths.root().to_owned(), paths.auth_dir(), paths.lost_found()] {
-        let left = entries(&dir).into_iter().map(|(path, _)| path).filter(|path| is_old_temporary(path));
+        let left = entries(&dir).into_iter().filter(|path| is_old_temporary(path));
         found.extend(left.map(|file| Fix::Remove { file }));
     }
     let old = LostFound::new(paths).entries().into_iter().filter(|(at, _)| now - at > KEPT.as_secs() as i64);

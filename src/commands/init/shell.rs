@@ -12,7 +12,7 @@ use crate::shell_env::{self, EnvFiles, StartLine, UserHome};
 use crate::ui;
 
 /// Writes the env files, and lets new shells read them.
-pub(super) fn put_on_path(ctx: &Context, ask: Answers) -> Result<()> {
+pub(super) fn put_on_path(ctx: &Context, answers: Answers) -> Result<()> {
     let (root, bin) = (ctx.paths.root(), ctx.paths.bin());
     let Some(EnvFiles { sh, fish }) = shell_env::env_files(&bin) else {
         ui::warn(&format!(
@@ -40,10 +40,10 @@ pub(super) fn put_on_path(ctx: &Context, ask: Answers) -> Result<()> {
         zdotdir: ctx.env.get("ZDOTDIR").map(Path::new),
         config: ctx.env.get("XDG_CONFIG_HOME").map(Path::new),
     };
-    start_files(ctx, ask, &shell_env::start_lines(&user, root))
+    start_files(ctx, answers, &shell_env::start_lines(&user, root))
 }
 
-fn start_files(ctx: &Context, ask: Answers, lines: &[StartLine]) -> Result<()> {
+fn start_files(ctx: &Context, answers: Answers, lines: &[StartLine]) -> Result<()> {
     let Some(line) = lines.first().map(|start| &start.line) else { return Ok(()) };
     let missing: Vec<&StartLine> =
         lines.iter().filter(|start| !shell_env::has_line(start).unwrap_or(false)).collect();
@@ -54,7 +54,7 @@ fn start_files(ctx: &Context, ask: Answers, lines: &[StartLine]) -> Result<()> {
         let skipped = format!("adding a line to {files}");
         // As in install.sh, for start files that the user manages elsewhere.
         let no_modify = ctx.env.text("NO_MODIFY_PATH") == Some("1");
-        if no_modify || !ask.whether(&question, true, &skipped)? {
+        if no_modify || !answers.agree(&question, true, &skipped)? {
             ui::line(&format!("`codex` is not the shim yet. Put this line at the end of {files}:\n  {line}"));
             return Ok(());
         }
