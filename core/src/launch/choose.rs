@@ -50,7 +50,7 @@ impl Launch<'_> {
         if let Owner::Holder(home, account) = &owner
             && may_be_used(locked, account.as_ref())
         {
-            let who = account.as_ref().map_or("nobody knows which account", |id| locked.label_of(id));
+            let who = account.as_ref().map_or("an unknown account", |id| locked.label_of(id));
             let there = locked.pool.state().home(&home.auth_json()).map(|record| &record.account);
             let against = account.as_ref().and_then(|id| self.against(locked, id));
             // Another account than the home's, or one that cannot go on for long: that is always said.

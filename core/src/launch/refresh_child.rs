@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_launch_waits_only_if_everything_is_stale_and_nobody_waited_in_vain() {
+    fn a_launch_waits_only_if_all_is_stale_and_no_launch_waited_in_vain() {
         let asks =
             |(registry, usage): &(Registry, UsageCache)| due(registry, usage, &Settings::default(), NOW);
         let mut all = pool([None, Some(1_801)]);

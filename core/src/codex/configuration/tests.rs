@@ -276,7 +276,7 @@ fn settings_of_projects_are_read_up_to_a_megabyte_in_all() {
     let settings = of(both);
     assert!(!settings.allows_chatgpt("me"), "the nearest first");
     assert_eq!(settings.unheeded.len(), 1);
-    // What nobody trusts is no matter.
+    // An untrusted file does not matter.
     assert!(of(World::new().with("proj/.codex/config.toml", &long(1024))).unheeded.is_empty());
 }
 
