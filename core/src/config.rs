@@ -54,6 +54,10 @@ pub struct Settings {
     pub background_refresh: bool,
     /// Whether Codex is started without Node where it is known what its launcher starts.
     pub native_start: bool,
+    /// Whether an `exec` that reaches its account's limit goes on with another account.
+    pub carry_on: bool,
+    /// How long an `exec` waits at the limit for the first reset when no other account can go on.
+    pub carry_wait: Duration,
     /// Hosts other than `auth.openai.com` that may be sent a refresh token.
     pub allowed_issuers: Vec<String>,
 }
@@ -74,6 +78,8 @@ impl Default for Settings {
             min_poll_interval: Duration::from_secs(60),
             background_refresh: true,
             native_start: true,
+            carry_on: true,
+            carry_wait: Duration::ZERO,
             allowed_issuers: Vec::new(),
         }
     }
@@ -167,6 +173,8 @@ impl Settings {
             "api_key_fallback" => self.api_key_fallback = flag()?,
             "background_refresh" => self.background_refresh = flag()?,
             "native_start" => self.native_start = flag()?,
+            "carry_on" => self.carry_on = flag()?,
+            "carry_wait" => self.carry_wait = duration()?,
             "usage_max_age" => self.usage_max_age = duration()?,
             "max_stale" => self.max_stale = duration()?,
             "launch_refresh_timeout" => self.launch_refresh_timeout = duration()?,
@@ -199,7 +207,12 @@ fn parse_duration(value: &toml::Value) -> Option<Duration> {
     if let Some(seconds) = value.as_integer() {
         return u64::try_from(seconds).ok().map(Duration::from_secs);
     }
-    let text = value.as_str()?.trim();
+    parse_duration_text(value.as_str()?)
+}
+
+/// Parses `90s`, `5m` and the like.
+pub fn parse_duration_text(text: &str) -> Option<Duration> {
+    let text = text.trim();
     let split = text.find(|c: char| !c.is_ascii_digit())?;
     let number: u64 = text[..split].parse().ok()?;
     let millis = match text[split..].trim() {

@@ -4,6 +4,7 @@
 
 pub mod account;
 pub mod auth_doc;
+pub mod carry;
 pub mod codex;
 pub mod config;
 pub mod env;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The lowest first. A module may use those before it.
-const LAYERS: [&str; 21] = [
+const LAYERS: [&str; 22] = [
     "error",
     "time",
     "env",
@@ -24,6 +24,7 @@ const LAYERS: [&str; 21] = [
     "ledger",
     "homes",
     "renewal",
+    "carry",
     "launch",
     "removal",
 ];

@@ -89,8 +89,19 @@ pub struct Invocation<'a> {
     pub remote: bool,
     /// Whether `exec --ignore-user-config` is given
     pub ignores_user_config: bool,
+    /// Whether `exec --json` (in the SDKs `--experimental-json`) is given
+    pub json: bool,
+    /// Whether an option is given with which a session cannot be resumed as it was: nothing of it is kept
+    /// (`--ephemeral`), it has a folder of its own (`--worktree`), or needs no account (`--oss`)
+    pub cannot_resume: bool,
     /// Where our options go, see [`Invocation::with_extra`]
     insert_at: usize,
+    /// What belongs to this one run, by position: prompt, session, images, and the words about them
+    once: Vec<usize>,
+    /// Where `resume` stands
+    resume_at: Option<usize>,
+    /// Where `--last` stands
+    last_at: Option<usize>,
 }
 
 impl Invocation<'_> {
@@ -158,6 +169,23 @@ impl Invocation<'_> {
         let (before, after) = argv.split_at(self.insert_at.min(argv.len()));
         [before, extra, after].concat()
     }
+
+    /// Returns the `exec` that goes on with a thread as `argv`, which was parsed, has begun it. Codex remembers nothing
+    /// of the first command line, and takes all its options in front of `resume`. Images are in the thread's history.
+    pub fn resuming(&self, argv: &[OsString], thread: &str) -> Vec<OsString> {
+        let kept =
+            argv.iter().enumerate().filter(|(at, _)| !self.once.contains(at)).map(|(_, arg)| arg.clone());
+        kept.chain(["resume", thread, "continue"].map(OsString::from)).collect()
+    }
+
+    /// Returns `argv`, which was parsed, with the thread in the place of `--last`. `None`: it is no such command.
+    pub fn with_thread(&self, argv: &[OsString], thread: &str) -> Option<Vec<OsString>> {
+        let (resume, last) = (self.resume_at?, self.last_at?);
+        let mut words = argv.to_vec();
+        words.insert(resume + 1, thread.into());
+        words.remove(if last > resume { last + 1 } else { last });
+        Some(words)
+    }
 }
 
 /// What an option means here.
@@ -178,6 +206,10 @@ enum Opt {
     Sandbox,
     Remote,
     Thread,
+    Json,
+    CannotResume,
+    /// Says which sessions `--last` looks at
+    All,
 }
 
 fn long(name: &[u8]) -> Opt {
@@ -194,6 +226,9 @@ fn long(name: &[u8]) -> Opt {
         b"sandbox" => Opt::Sandbox,
         b"remote" => Opt::Remote,
         b"thread" => Opt::Thread,
+        b"json" | b"experimental-json" => Opt::Json,
+        b"ephemeral" | b"worktree" | b"oss" => Opt::CannotResume,
+        b"all" => Opt::All,
         // The UI and exec
         b"enable" | b"disable" | b"remote-auth-token-env" | b"model" | b"local-provider"
         | b"ask-for-approval" | b"color" | b"cyber-access-program" | b"output-last-message"
@@ -273,7 +308,12 @@ pub fn parse(argv: &[OsString]) -> Invocation<'_> {
         no_daemon: false,
         remote: false,
         ignores_user_config: false,
+        json: false,
+        cannot_resume: false,
         insert_at: 0,
+        once: Vec::new(),
+        resume_at: None,
+        last_at: None,
     };
     let mut last = false;
     let mut session: Option<&OsStr> = None;
@@ -283,6 +323,7 @@ pub fn parse(argv: &[OsString]) -> Invocation<'_> {
 
     while let Some(arg) = rest.next() {
         let bytes = arg.as_bytes();
+        let at = argv.len() - rest.len() - 1;
         if only_positionals || !is_option(bytes) {
             // Codex finds a sub-command even after a prompt, but refuses a second prompt.
             if !only_positionals
@@ -291,11 +332,20 @@ pub fn parse(argv: &[OsString]) -> Invocation<'_> {
             {
                 inv.command = command;
                 (session, positionals) = (None, 0);
+                match command {
+                    Command::ExecResume | Command::Resume => {
+                        inv.resume_at = Some(at);
+                        inv.once.push(at);
+                    }
+                    Command::ExecFork | Command::ExecReview => inv.once.push(at),
+                    _ => {}
+                }
                 if command == Command::Local {
                     return inv;
                 }
                 continue;
             }
+            inv.once.push(at);
             positionals += 1;
             if positionals == 1 {
                 session = Some(arg);
@@ -303,6 +353,7 @@ pub fn parse(argv: &[OsString]) -> Invocation<'_> {
             continue;
         }
         if bytes == b"--" {
+            inv.once.push(at);
             only_positionals = true;
             continue;
         }
@@ -323,6 +374,20 @@ pub fn parse(argv: &[OsString]) -> Invocation<'_> {
             }
             Opt::Last => {
                 last = true;
+                inv.last_at = Some(at);
+                inv.once.push(at);
+                continue;
+            }
+            Opt::All => {
+                inv.once.push(at);
+                continue;
+            }
+            Opt::Json => {
+                inv.json = true;
+                continue;
+            }
+            Opt::CannotResume => {
+                inv.cannot_resume = true;
                 continue;
             }
             Opt::NoDaemon => {
@@ -348,7 +413,9 @@ pub fn parse(argv: &[OsString]) -> Invocation<'_> {
                 if attached.is_none() && !matches!(inv.command, Command::ExecResume | Command::ExecFork) =>
             {
                 while next_value(&mut rest).is_some() {}
+                inv.once.extend(at..argv.len() - rest.len());
             }
+            Opt::Image => inv.once.extend(at..argv.len() - rest.len()),
             Opt::Config => {
                 inv.insert_at = argv.len() - rest.len();
                 if let Some((key, value)) = value.to_str().and_then(|pair| pair.split_once('=')) {

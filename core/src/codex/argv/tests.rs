@@ -341,3 +341,63 @@ fn where_a_session_may_write() {
         assert_eq!(parse(&argv).may_change_files(), may, "{words}");
     }
 }
+
+#[test]
+fn exec_goes_on_with_its_options_in_front_and_without_prompt_and_images() {
+    let went_on = |text: &str| {
+        let words = line(text);
+        let again = parse(&words).resuming(&words, ID);
+        let again = again.iter().map(|word| word.to_string_lossy().replace(' ', "~")).collect::<Vec<_>>();
+        again.join(" ").replace(ID, "ID")
+    };
+    for (first, then) in [
+        ("exec hi", "exec resume ID continue"),
+        ("e -s read-only --json -o out - ", "e -s read-only --json -o out resume ID continue"),
+        ("-c a=1 exec -C /x -m gpt hi~there", "-c a=1 exec -C /x -m gpt resume ID continue"),
+        ("exec -i a.png b.png -m gpt hi", "exec -m gpt resume ID continue"),
+        ("exec hi --image=a.png --json", "exec --json resume ID continue"),
+        ("exec -ia.png -- --json", "exec resume ID continue"),
+        ("exec -s read-only resume --json x -i a.png hi", "exec -s read-only --json resume ID continue"),
+        ("exec resume --last --all hi", "exec resume ID continue"),
+        ("exec fork --skip-git-repo-check x hi", "exec --skip-git-repo-check resume ID continue"),
+        ("exec --json resume x continue", "exec --json resume ID continue"),
+    ] {
+        assert_eq!(went_on(first), then, "{first}");
+        let again = went_on(then);
+        assert_eq!(again, then, "once more");
+        let words = line(&then.replace("ID", ID));
+        assert_eq!(parse(&words).target, Target::Thread(ID), "{then}");
+    }
+}
+
+#[test]
+fn last_becomes_a_thread() {
+    let named = |text: &str| {
+        let words = line(text);
+        let named = parse(&words).with_thread(&words, ID)?;
+        Some(named.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" "))
+    };
+    let is = |text: &str, wanted: &str| assert_eq!(named(text).as_deref(), Some(&*wanted.replace("ID", ID)));
+    is("exec resume --last go", "exec resume ID go");
+    is("exec resume go --last --json", "exec resume ID go --json");
+    is("-m gpt resume --last", "-m gpt resume ID");
+    for none in ["exec resume x go", "fork --last", "exec --last", "resume"] {
+        assert_eq!(named(none), None, "{none}");
+    }
+}
+
+#[test]
+fn what_cannot_be_resumed_is_known() {
+    for (text, cannot) in [
+        ("exec hi", false),
+        ("exec --ephemeral hi", true),
+        ("exec resume x hi --worktree", true),
+        ("exec --oss hi", true),
+        ("exec -- --ephemeral", false),
+    ] {
+        assert_eq!(parse(&line(text)).cannot_resume, cannot, "{text}");
+    }
+    for (text, json) in [("exec --json hi", true), ("exec --experimental-json", true), ("exec hi", false)] {
+        assert_eq!(parse(&line(text)).json, json, "{text}");
+    }
+}

@@ -200,6 +200,13 @@ impl Payload {
     }
 }
 
+/// Whether a text has the words of the usage limit.
+pub fn says_limit(text: &[u8]) -> bool {
+    ["usage limit has been reached", "hit your usage limit"]
+        .iter()
+        .any(|words| memmem::find(text, words.as_bytes()).is_some())
+}
+
 impl TurnError {
     fn state(&self) -> TurnState {
         let info = self.codex_error_info.as_ref().and_then(Value::as_str);
@@ -208,8 +215,7 @@ impl TurnError {
             TurnState::Limit
         } else if says("encrypted content") && says("could not be") {
             TurnState::Foreign
-        } else if matches!(info, Some("other" | "rate_limit_exceeded"))
-            && (says("usage limit has been reached") || says("hit your usage limit"))
+        } else if matches!(info, Some("other" | "rate_limit_exceeded")) && says_limit(self.message.as_bytes())
         {
             TurnState::LimitInWords
         } else {

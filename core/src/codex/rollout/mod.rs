@@ -10,7 +10,7 @@ mod scan;
 mod writer_lock;
 
 pub use blank::{Blanked, NotBlanked, Quiet, blank, complete, restore};
-pub use end::{EndedByLimit, LastTurn, Reader, TurnState, last_turn};
+pub use end::{EndedByLimit, LastTurn, Reader, TurnState, last_turn, says_limit};
 pub use record::log_of_blanked;
 pub use writer_lock::{Taken, WriterLock};
 

@@ -1,0 +1,118 @@
+//! Who goes on when an account has reached its limit. Pure.
+
+use crate::account::AccountId;
+use crate::config::Settings;
+use crate::pick::{Candidate, Reason, Tier, pick};
+
+/// Who goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// This account.
+    Account(AccountId),
+    /// None can. The first reset, if it is known when.
+    None(Option<FirstReset>),
+}
+
+/// The account that can work again first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirstReset {
+    /// When, Unix seconds.
+    pub at: i64,
+    /// Its label.
+    pub label: String,
+}
+
+/// Returns the best account that may be picked, has not reached its limit, and is none of `done`, which have had their
+/// turn.
+pub fn next(candidates: &[Candidate<'_>], done: &[AccountId], now: i64, settings: &Settings) -> Next {
+    let ranking = pick(candidates, now, settings);
+    let eligible = || ranking.iter().filter(|ranked| ranked.eligible());
+    let id = |index: usize| &candidates[index].account.id;
+    let can = eligible().find(|ranked| ranked.tier != Tier::Exhausted && !done.contains(id(ranked.index)));
+    if let Some(next) = can {
+        return Next::Account(id(next.index).clone());
+    }
+    let resets = eligible().filter_map(|ranked| match ranked.reason {
+        Reason::Exhausted(Some(at)) => Some((at, &candidates[ranked.index].account.label)),
+        _ => None,
+    });
+    Next::None(resets.min().map(|(at, label)| FirstReset { at, label: label.clone() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::{Account, AccountKind, AuthStatus};
+    use crate::usage::{Source, Usage, Window};
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn account(label: &str) -> Account {
+        Account {
+            id: AccountId::of_chatgpt(label, "w"),
+            label: label.to_owned(),
+            kind: AccountKind::Chatgpt,
+            email: None,
+            user_id: None,
+            account_id: None,
+            plan: None,
+            enabled: label != "disabled",
+            added_at: 0,
+            updated_at: 0,
+            auth: AuthStatus::default(),
+            former_ids: Vec::new(),
+        }
+    }
+
+    fn usage(used_percent: f64, resets_in: i64) -> Usage {
+        let window = Window { window_seconds: 18_000, used_percent, resets_at: Some(NOW + resets_in) };
+        Usage {
+            fetched_at: NOW,
+            source: Source::Api,
+            limit_reached: used_percent >= 100.0,
+            windows: vec![window],
+            credits: None,
+            plan: None,
+            extra: Vec::new(),
+        }
+    }
+
+    /// Label, percent used, seconds to the reset.
+    fn of(accounts: &[(&str, f64, i64)], done: &[&str]) -> Next {
+        let known: Vec<(Account, Usage)> =
+            accounts.iter().map(|(label, used, left)| (account(label), usage(*used, *left))).collect();
+        let candidate = |(account, usage)| Candidate {
+            account,
+            usage: Some(usage),
+            has_credentials: account.label != "gone",
+            allowed: account.label != "forbidden",
+            sessions: 0,
+            live: false,
+        };
+        let candidates: Vec<_> = known.iter().map(|(a, u)| candidate((a, u))).collect();
+        let done: Vec<_> = done.iter().map(|label| AccountId::of_chatgpt(label, "w")).collect();
+        next(&candidates, &done, NOW, &Settings::default())
+    }
+
+    fn goes(label: &str) -> Next {
+        Next::Account(AccountId::of_chatgpt(label, "w"))
+    }
+
+    #[test]
+    fn best_of_those_that_have_not_had_their_turn_goes_on() {
+        let all = [("alice", 100.0, 60), ("bob", 50.0, 60), ("carol", 95.0, 60)];
+        assert_eq!(of(&all, &["alice"]), goes("bob"));
+        assert_eq!(of(&all, &["alice", "bob"]), goes("carol"));
+        let none = Some(FirstReset { at: NOW + 60, label: "alice".to_owned() });
+        assert_eq!(of(&all, &["alice", "bob", "carol"]), Next::None(none));
+    }
+
+    #[test]
+    fn account_that_may_not_be_picked_goes_not_on_and_is_not_waited_for() {
+        for label in ["disabled", "gone", "forbidden"] {
+            let all = [("alice", 100.0, 600), (label, 0.0, 60)];
+            let first = FirstReset { at: NOW + 600, label: "alice".to_owned() };
+            assert_eq!(of(&all, &["alice"]), Next::None(Some(first)), "{label}");
+        }
+    }
+}
