@@ -32,13 +32,13 @@ pub mod names {
     pub const CODEX_POOL_LAUNCH: &str = "CODEX_POOL_LAUNCH";
     /// Where releases of codex-pool are, instead of the place that was built in.
     pub const CODEX_POOL_RELEASES: &str = "CODEX_POOL_RELEASES";
-    /// Makes the shim, called without arguments, print its own version and exit (asked by installers, never by Codex).
     /// `0`: this `exec` ends at the limit; `1`: it goes on, whatever the settings say.
     pub const CODEX_POOL_CARRY_ON: &str = "CODEX_POOL_CARRY_ON";
     /// How long this `exec` waits for a reset (`6h`).
     pub const CODEX_POOL_CARRY_WAIT: &str = "CODEX_POOL_CARRY_WAIT";
     /// What a shim that executes itself tells itself about the `exec` that goes on (see `carry::Round`).
     pub const CODEX_POOL_CARRIED: &str = "CODEX_POOL_CARRIED";
+    /// Makes the shim, called without arguments, print its own version and exit (asked by installers, never by Codex).
     pub const CODEX_POOL_SHIM_VERSION: &str = "CODEX_POOL_SHIM_VERSION";
 }
 
