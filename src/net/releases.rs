@@ -110,8 +110,8 @@ impl Source {
         let actual: String = Sha256::digest(&archive).iter().map(|byte| format!("{byte:02x}")).collect();
         if actual != expected {
             return Err(Error::new(format!(
-                "{name} is damaged or not the published one: its SHA-256 is {actual} instead of {expected}; nothing was \
-                 changed"
+                "{name} is damaged or not the published one: its SHA-256 is {actual} instead of {expected}; nothing \
+                 was changed"
             )));
         }
         unpack(&archive).map_err(|why| Error::new(format!("{name} cannot be used: {why}")))
