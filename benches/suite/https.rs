@@ -1,15 +1,12 @@
 //! A service behind TLS that answers every request after a while, with a private CA.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
-
-const ANSWER: &str = r#"{"plan_type":"plus","rate_limit":{"allowed":true,"limit_reached":false,"primary_window":{"used_percent":12,"limit_window_seconds":18000,"reset_after_seconds":60},"secondary_window":null}}"#;
+use testkit::tls;
 
 /// The service.
 pub(crate) struct Service {
@@ -40,41 +37,16 @@ impl Service {
 
 /// Starts it.
 pub(crate) fn start(latency: Duration) -> Service {
-    let (config, ca) = testkit::tls::server("127.0.0.1");
-    let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
-    let address = listener.local_addr().expect("an address");
+    let (config, ca) = tls::server("127.0.0.1");
     let seen = Arc::new(Seen::default());
     let shared = Arc::clone(&seen);
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let (config, seen) = (Arc::clone(&config), Arc::clone(&shared));
-            // A client that has all it wants hangs up.
-            thread::spawn(move || serve(stream, &config, &seen, latency).is_err());
-        }
-    });
-    Service { address, ca, seen }
-}
-
-fn serve(
-    stream: TcpStream,
-    config: &Arc<ServerConfig>,
-    seen: &Seen,
-    latency: Duration,
-) -> std::io::Result<()> {
-    let tls = ServerConnection::new(Arc::clone(config)).map_err(std::io::Error::other)?;
-    let mut stream = StreamOwned::new(tls, stream);
-    loop {
-        let (mut head, mut byte) = (Vec::new(), [0]);
-        while !head.ends_with(b"\r\n\r\n") {
-            stream.read_exact(&mut byte)?;
-            head.push(byte[0]);
-        }
-        seen.count.fetch_add(1, Ordering::SeqCst);
-        let now = seen.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
-        seen.most.fetch_max(now, Ordering::SeqCst);
+    let answer = move |_head: String| {
+        shared.count.fetch_add(1, Ordering::SeqCst);
+        let now = shared.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
+        shared.most.fetch_max(now, Ordering::SeqCst);
         thread::sleep(latency);
-        seen.in_flight.fetch_sub(1, Ordering::SeqCst);
-        write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{ANSWER}", ANSWER.len())?;
-        stream.flush()?;
-    }
+        shared.in_flight.fetch_sub(1, Ordering::SeqCst);
+    };
+    let address = tls::listen(move |stream| tls::serve(stream, &config, &answer));
+    Service { address, ca, seen }
 }

@@ -3,14 +3,14 @@
 
 use std::ops::Range;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
 use testkit::figures::{Figure, Limit, median};
 use testkit::{find_program, real_codex, version, wait_for};
 
 use crate::pool::Pool;
-use crate::programs::Programs;
+use crate::programs::{Programs, timed};
 
 /// Counted runs of each kind, after warming up.
 const RUNS: usize = 120;
@@ -98,12 +98,9 @@ fn with_codex(mut command: Command, launcher: &Path) -> Command {
     command
 }
 
-/// Runs a command to its end, without its output and whatever its status.
+/// Runs a command to its end, which may be a usage error. Returns the time that it took.
 fn time(command: &mut Command) -> Duration {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let start = Instant::now();
-    let status = command.status().expect("it starts");
-    let took = start.elapsed();
+    let (took, status) = timed(command);
     assert!(status.code().is_some_and(|code| code == 0 || code == 2), "{command:?}: {status}");
     took
 }

@@ -28,23 +28,14 @@ impl Pool {
         };
         std::fs::create_dir_all(home.join(".codex")).expect("a home");
         let backend = Backend::start();
-        let list: Vec<_> = (0..accounts)
-            .map(|i| {
-                let name = format!("user{i}");
-                backend.add(&name);
-                let auth: serde_json::Value = serde_json::from_str(&backend.auth_json(&name)).expect("JSON");
-                json!({ "id": format!("old-{i}"), "label": name, "authJson": auth })
-            })
-            .collect();
-        let store = home.join("store.json");
-        std::fs::write(&store, json!({ "version": 1, "accounts": list }).to_string()).expect("a store");
+        let names: Vec<String> = (0..accounts).map(|number| format!("user{number}")).collect();
+        std::fs::write(home.join("store.json"), backend.store(&names)).expect("a store");
         let status =
             pool.admin(&["import", "store.json"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
         assert!(status.expect("codex-pool starts").success());
         let listed = pool.admin(&["list", "--json"]).output().expect("codex-pool starts");
         let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).expect("JSON");
-        let now =
-            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock").as_secs();
+        let now = testkit::now();
         let usage: serde_json::Map<_, _> = listed["accounts"]
             .as_array()
             .expect("accounts")

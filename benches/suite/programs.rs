@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -82,14 +82,19 @@ impl Programs {
     }
 }
 
-/// Runs a command to its end, without its output. Returns the time that it took.
+/// Runs a command to its end, without its output, and requires that it succeeds. Returns the time that it took.
 pub(crate) fn time(command: &mut Command) -> Duration {
+    let (took, status) = timed(command);
+    assert!(status.success(), "{command:?}: {status}");
+    took
+}
+
+/// Runs a command to its end, without its output. Returns the time that it took, and its status.
+pub(crate) fn timed(command: &mut Command) -> (Duration, ExitStatus) {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let start = Instant::now();
     let status = command.status().expect("it starts");
-    let took = start.elapsed();
-    assert!(status.success(), "{command:?}: {status}");
-    took
+    (start.elapsed(), status)
 }
 
 /// Compiles one of the C programs, static.

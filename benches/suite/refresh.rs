@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::process::Command;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use testkit::backend::{Route, Usage};
 use testkit::figures::{Figure, Limit, median};
 use testkit::{Cmd, World};
@@ -123,17 +123,12 @@ fn launches() -> Vec<Figure> {
 fn pool_of(accounts: usize) -> World {
     let world = World::new(&[]);
     world.settings("min_poll_interval = \"0s\"\n");
-    let list: Vec<Value> = (0..accounts)
-        .map(|n| {
-            let name = format!("user{n}");
-            world.backend().add(&name);
-            world.backend().set_usage(&name, Usage::percent(n as f64, 10.0));
-            let auth: Value = serde_json::from_str(&world.backend().auth_json(&name)).expect("JSON");
-            json!({ "id": format!("old-{n}"), "label": name, "authJson": auth })
-        })
-        .collect();
+    let names: Vec<String> = (0..accounts).map(|number| format!("user{number}")).collect();
     let store = world.root().join("store.json");
-    world.write_private(&store, &json!({ "version": 1, "accounts": list }).to_string());
+    world.write_private(&store, &world.backend().store(&names));
+    for (number, name) in names.iter().enumerate() {
+        world.backend().set_usage(name, Usage::percent(number as f64, 10.0));
+    }
     world.pool(&["import", &store.to_string_lossy()]).run().ok();
     world
 }

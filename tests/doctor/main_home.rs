@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::process::{Child, Command};
 
 use serde_json::json;
-use testkit::World;
 use testkit::backend::{LoginSpec, UserSpec, account_id};
 use testkit::files::set_age;
+use testkit::{Running, World};
 
 use super::clinic::{diagnose, doctor, edit_json, healthy};
 
@@ -84,31 +83,20 @@ fn codex_home_that_is_not_there_is_named() {
     diagnosis.well("registry");
 }
 
-/// A process that lives as long as the test.
-struct Server(Child);
-
-impl Server {
-    fn start(world: &World) -> Server {
-        let child = Command::new("sleep").arg("600").spawn().expect("start a process");
-        let file = world.codex_home().join("app-server-daemon/daemon.pid");
-        world.write_private(&file, &json!({"pid": child.id()}).to_string());
-        Server(child)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// Makes a process that lives as long as the test the main home's background server.
+fn start_server(world: &World) -> Running {
+    let server = world.cmd("sleep").arg("600").spawn();
+    let file = world.codex_home().join("app-server-daemon/daemon.pid");
+    world.write_private(&file, &json!({"pid": server.pid()}).to_string());
+    server
 }
 
 #[test]
 fn background_server_of_another_account_is_named() {
     let world = healthy();
     doctor(&world, &[]).has("background-server", "ok", "none runs");
-    let server = Server::start(&world);
-    let pid = server.0.id();
+    let server = start_server(&world);
+    let pid = server.pid();
     let state = world.pool_home().join("state.json");
     let codex_home = world.codex_home().join("auth.json").to_string_lossy().into_owned();
     let with_home = |since: i64| edit_json(&state, |json| json["homes"][&codex_home]["since"] = since.into());

@@ -1,7 +1,7 @@
 //! A thread goes from one account to another and back, with the real Codex: its log is blanked by the library, since no
 //! command does only that.
 
-mod world;
+mod job;
 
 use std::fs;
 use std::io::Write as _;
@@ -11,12 +11,12 @@ use codex_pool_core::codex::rollout::{EndedByLimit, Quiet, Taken, TurnState, Wri
 use codex_pool_core::codex::threads;
 use serde_json::{Value, json};
 use testkit::backend::{Limit, Step, Task, Usage, api_key_json};
-use testkit::{carried_versions, has_server, wait_until};
+use testkit::{SOON, carried_versions, has_server, wait_until};
 
-use world::{SOON, World};
+use job::Job;
 
 #[test]
-fn the_next_account_finishes_the_task_and_the_first_one_can_go_on() {
+fn next_account_finishes_the_task_and_the_first_one_can_go_on() {
     let once = || Limit::InStreamOnce("usage_limit_reached".into());
     let cases = [
         ("at the first request", 0, Limit::Refuse, false, 0),
@@ -28,14 +28,14 @@ fn the_next_account_finishes_the_task_and_the_first_one_can_go_on() {
     for version in carried_versions() {
         for (case, answers, limit, socket, done) in cases.clone() {
             let what = format!("{version}, {case}");
-            let Some(world) = World::new(&version) else { return };
+            let Some(world) = Job::new(&version) else { return };
             let backend = world.backend();
             if socket {
-                world.sandbox.use_websockets();
+                world.use_websockets();
             }
             backend.limit_after("alice", answers, limit);
             let thread = world.begin("do the task", 1);
-            assert_eq!(world.steps(), world::steps(&[("alice", done)]), "{what}");
+            assert_eq!(world.steps(), job::steps(&[("alice", done)]), "{what}");
             world.assert_limit(&what);
 
             // Bob comes as far as the step before the last.
@@ -44,7 +44,7 @@ fn the_next_account_finishes_the_task_and_the_first_one_can_go_on() {
             backend.limit_after("bob", 3 - done, Limit::Refuse);
             world.resume(&thread).expect(1);
             world.assert_limit(&what);
-            assert_eq!(world.steps(), world::steps(&[("alice", done), ("bob", 3 - done)]), "{what}");
+            assert_eq!(world.steps(), job::steps(&[("alice", done), ("bob", 3 - done)]), "{what}");
 
             // And back.
             world.blank(&thread);
@@ -54,20 +54,20 @@ fn the_next_account_finishes_the_task_and_the_first_one_can_go_on() {
             assert_eq!(output.stdout.trim(), "done by alice", "{what}");
             assert_eq!(
                 world.steps(),
-                world::steps(&[("alice", done), ("bob", 3 - done), ("alice", 1)]),
+                job::steps(&[("alice", done), ("bob", 3 - done), ("alice", 1)]),
                 "{what}"
             );
             world.assert_whole_history(4, &what);
-            assert_eq!(world.sandbox.rollouts().len(), 1, "{what}: one thread");
+            assert_eq!(world.rollouts().len(), 1, "{what}: one thread");
             backend.assert_clean();
         }
     }
 }
 
 #[test]
-fn without_blanking_nothing_of_this_works() {
+fn history_without_blanking_is_refused() {
     for version in carried_versions() {
-        let Some(world) = World::new(&version) else { return };
+        let Some(world) = Job::new(&version) else { return };
         world.backend().limit_after("alice", 2, Limit::Refuse);
         let thread = world.begin("do the task", 1);
         world.log_in("bob");
@@ -87,13 +87,13 @@ fn without_blanking_nothing_of_this_works() {
 /// Only Codex's own provider asks the service for compactions, and with a ChatGPT login it insists on https; so the
 /// logins are API keys.
 #[test]
-fn a_compacted_thread_gets_its_whole_history_back() {
+fn compacted_thread_gets_its_whole_history_back() {
     for version in carried_versions() {
-        let Some(world) = World::new(&version) else { return };
+        let Some(world) = Job::new(&version) else { return };
         let backend = world.backend();
-        world.sandbox.set_provider("name", "OpenAI");
+        world.set_provider("name", "OpenAI");
         let compact_at = |tokens: i64| {
-            world.sandbox.edit_config(|config| {
+            world.edit_config(|config| {
                 config.insert("model_auto_compact_token_limit".into(), tokens.into());
             });
         };
@@ -101,7 +101,7 @@ fn a_compacted_thread_gets_its_whole_history_back() {
         for name in ["alice", "bob"] {
             backend.add_api_key(name, &format!("sk-test-{name}"));
         }
-        world.sandbox.write_live(&api_key_json("sk-test-alice"));
+        world.write_live(&api_key_json("sk-test-alice"));
         backend.give_task(Task::new(2));
         let thread = world.begin("do the task", 0);
         let compactions = world.log().matches(r#""type":"compacted""#).count();
@@ -111,7 +111,7 @@ fn a_compacted_thread_gets_its_whole_history_back() {
         for (task, name, compacted) in [(3, "bob", compactions), (4, "alice", 0)] {
             let blanked = world.blank(&thread);
             assert!(blanked.lines > compacted, "{version}: {blanked:?}");
-            world.sandbox.write_live(&api_key_json(&format!("sk-test-{name}")));
+            world.write_live(&api_key_json(&format!("sk-test-{name}")));
             backend.give_task(Task::new(task));
             world.resume(&thread).ok().says(&format!("done by {name}"));
             world.assert_whole_history(task, &format!("{version}, {name}"));
@@ -124,7 +124,7 @@ fn a_compacted_thread_gets_its_whole_history_back() {
 #[test]
 fn sealed_parts_of_outputs_go_and_the_outputs_stay() {
     for version in carried_versions() {
-        let Some(world) = World::new(&version) else { return };
+        let Some(world) = Job::new(&version) else { return };
         world.backend().give_task(Task::new(1));
         let thread = world.begin("do the task", 0);
         let part =
@@ -163,15 +163,15 @@ fn sealed_parts_of_outputs_go_and_the_outputs_stay() {
 }
 
 #[test]
-fn a_fork_of_a_blanked_thread_goes_on_as_well() {
+fn fork_of_a_blanked_thread_goes_on_as_well() {
     for version in carried_versions().into_iter().filter(|version| has_server(version)) {
-        let Some(world) = World::new(&version) else { return };
+        let Some(world) = Job::new(&version) else { return };
         world.backend().limit_after("alice", 2, Limit::Refuse);
         let thread = world.begin("do the task", 1);
         world.blank(&thread);
         world.log_in("bob");
         world.exec(&["fork", &thread, "continue"]).ok().says("done by bob");
-        assert_eq!(world.steps(), world::steps(&[("alice", 2), ("bob", 2)]), "{version}");
+        assert_eq!(world.steps(), job::steps(&[("alice", 2), ("bob", 2)]), "{version}");
         world.assert_whole_history(4, &version);
     }
 }
@@ -179,8 +179,8 @@ fn a_fork_of_a_blanked_thread_goes_on_as_well() {
 #[test]
 fn codex_and_we_respect_each_others_lock_of_a_thread() {
     for version in carried_versions().into_iter().filter(|version| has_server(version)) {
-        let Some(world) = World::new(&version) else { return };
-        let (home, backend) = (world.sandbox.codex_home(), world.backend());
+        let Some(world) = Job::new(&version) else { return };
+        let (home, backend) = (world.codex_home(), world.backend());
         backend.script("alice", [Step::Say("hello".to_owned())]);
         let thread = world.begin("hi", 0);
 
@@ -188,7 +188,7 @@ fn codex_and_we_respect_each_others_lock_of_a_thread() {
         let output = world.resume(&thread).expect(1);
         assert!(backend.report().turns.len() == 1, "{version}: {output}");
         let log = world.log_path();
-        blank(&world.pool(), &thread, &log, Quiet::Locked(&ours)).expect("blanked under the lock");
+        blank(&world.pool_paths(), &thread, &log, Quiet::Locked(&ours)).expect("blanked under the lock");
         drop(ours);
         let locks = home.join("thread-writer-locks").join(format!("{thread}.lock"));
         assert!(!locks.exists(), "{version}");
@@ -206,17 +206,17 @@ fn codex_and_we_respect_each_others_lock_of_a_thread() {
 }
 
 #[test]
-fn a_killed_run_is_in_flight_for_ever_and_can_be_carried_on_all_the_same() {
+fn killed_run_stays_in_flight_and_can_be_carried_on() {
     for version in carried_versions() {
-        let Some(world) = World::new(&version) else { return };
+        let Some(world) = Job::new(&version) else { return };
         let backend = world.backend();
         backend.script("alice", [Step::Shell("echo 1 alice >> steps.txt; echo finished step 1".to_owned())]);
         let running = world.exec_cmd(&["--json", "do the task"]).spawn();
         backend.wait_for("a tool's output", SOON, |report| report.turns.len() == 2);
         // The launcher and the native program.
         running.signal_group(nix::sys::signal::Signal::SIGKILL);
-        let thread = world::thread(&running.wait().stdout);
-        wait_until("nobody left", SOON, || world.sandbox.processes().is_empty());
+        let thread = job::thread(&running.wait().stdout);
+        wait_until("nobody left", SOON, || world.processes().is_empty());
         assert_eq!(world.last_turn().state, TurnState::InFlight, "{version}");
         world.blank(&thread);
         world.log_in("bob");
@@ -228,9 +228,9 @@ fn a_killed_run_is_in_flight_for_ever_and_can_be_carried_on_all_the_same() {
 
 /// The last line of a log is often the one that somebody was writing when the machine went down.
 #[test]
-fn a_torn_last_line_does_not_stop_the_next_account() {
+fn torn_last_line_does_not_stop_the_next_account() {
     for version in carried_versions() {
-        let Some(world) = World::new(&version) else { return };
+        let Some(world) = Job::new(&version) else { return };
         world.backend().limit_after("alice", 2, Limit::Refuse);
         let thread = world.begin("do the task", 1);
         let mut log = fs::File::options().append(true).open(world.log_path()).expect("the log");
@@ -246,16 +246,16 @@ fn a_torn_last_line_does_not_stop_the_next_account() {
 }
 
 #[test]
-fn a_review_is_a_thread_of_its_own_and_no_thread_of_the_users() {
+fn review_is_a_thread_of_its_own_and_no_thread_of_the_users() {
     for version in carried_versions() {
-        let Some(world) = World::new(&version) else { return };
-        world.sandbox.cmd("git").args(["init", "--quiet"]).run().ok();
-        fs::write(world.sandbox.work().join("new"), "work").expect("a file to review");
+        let Some(world) = Job::new(&version) else { return };
+        world.cmd("git").args(["init", "--quiet"]).run().ok();
+        fs::write(world.work().join("new"), "work").expect("a file to review");
         world.backend().script("alice", [Step::Say("{}".to_owned())]);
         world.exec(&["review", "--uncommitted"]);
-        let home = world.sandbox.codex_home();
+        let home = world.codex_home();
         let metas: Vec<_> =
-            world.sandbox.rollouts().iter().filter_map(|log| threads::by_id(&home, id_of(log)?)).collect();
+            world.rollouts().iter().filter_map(|log| threads::by_id(&home, id_of(log)?)).collect();
         let subagents = metas.iter().filter(|meta| meta.subagent).count();
         assert_eq!((metas.len(), subagents), (2, 1), "{version}: {metas:#?}");
         assert!(
@@ -273,9 +273,9 @@ fn id_of(log: &Path) -> Option<&str> {
 
 /// What is read at the end of a log, and what the log itself says.
 #[test]
-fn the_end_of_every_log_is_read_right() {
+fn end_of_every_log_is_read_right() {
     for version in carried_versions() {
-        let Some(world) = World::new(&version) else { return };
+        let Some(world) = Job::new(&version) else { return };
         world.backend().script("alice", [Step::Say("hello".to_owned())]);
         world.begin("hi", 0);
         let file = fs::File::open(world.log_path()).expect("the log");

@@ -4,28 +4,23 @@
 use std::fs;
 
 use testkit::backend::Step;
-use testkit::{SOON, World, answered};
+use testkit::{SOON, answered};
 
 use crate::rpc::Editor;
-use crate::world::{Homes as _, TWO, worlds};
-
-#[track_caller]
-fn bob_goes_elsewhere(world: &World) {
-    let output = answered(world.verbose_exec_as("bob").run(), "bob");
-    assert!(output.stderr.contains("not started through codex-pool"), "{output}");
-    assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version());
-}
+use crate::world::{TWO, bob_goes_elsewhere, worlds};
 
 #[test]
 fn editor_keeps_its_account_and_what_it_rotates_is_kept() {
     for world in worlds(&TWO) {
         let mut editor = Editor::open(world.real_codex(&["app-server"]));
-        bob_goes_elsewhere(&world);
+        let output = bob_goes_elsewhere(&world);
+        assert!(output.stderr.contains("not started through codex-pool"), "{output}");
         editor.ask(&world, "hello from alice");
         editor.rotate();
         editor.rotate();
         assert_eq!(world.backend().report().refreshes_of("alice").len(), 2, "{}", world.version());
-        bob_goes_elsewhere(&world);
+        let output = bob_goes_elsewhere(&world);
+        assert!(output.stderr.contains("not started through codex-pool"), "{output}");
         editor.ask(&world, "hello from alice");
         editor.close();
         answered(world.exec_as("bob").run(), "bob");
@@ -58,7 +53,8 @@ fn codex_by_its_full_path_is_not_swapped_away() {
         let hold = backend.hold("alice");
         let foreign = world.foreign_exec().spawn();
         hold.wait_for(1, SOON);
-        bob_goes_elsewhere(&world);
+        let output = bob_goes_elsewhere(&world);
+        assert!(output.stderr.contains("not started through codex-pool"), "{output}");
         backend.reject_access_tokens("alice");
         drop(hold);
         answered(foreign.wait(), "alice");

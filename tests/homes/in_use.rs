@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use testkit::backend::Step;
 use testkit::{Cmd, SOON, World, alive, answered, children, now, wait_for_end, wait_until};
 
-use crate::world::{TWO, native_of, worlds};
+use crate::world::{TWO, bob_goes_elsewhere, native_of, worlds};
 
 /// A session of two turns. The test holds the first; before the second, Codex must renew its token.
 struct Session {
@@ -32,14 +32,6 @@ impl Session {
         drop(self.hold);
         self.running
     }
-}
-
-/// Launches bob while alice's session is there, and requires that he gets his own home.
-#[track_caller]
-fn bob_goes_elsewhere(world: &World) {
-    answered(world.exec_as("bob").run(), "bob");
-    assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version());
-    assert_eq!(world.owner_at(&world.own_home("bob")).as_deref(), Some("bob"), "{}", world.version());
 }
 
 /// Requires that bob takes the main home after alice's session, and that no rotated token is missing.

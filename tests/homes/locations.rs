@@ -2,11 +2,12 @@
 //! namespaces. An account has one chain of tokens in all of them.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
+use std::os::unix::fs::{MetadataExt as _, chown, symlink};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 
 use testkit::backend::Step;
+use testkit::files::give;
 use testkit::{Cmd, NOBODY, Running, SOON, World, answered, is_root, leave_out, wait_until};
 
 use crate::world::{TWO, worlds};
@@ -169,20 +170,6 @@ fn launch_with_the_pool_on_another_file_system_stays_live() {
         fs::remove_dir_all(&pool).expect("remove the old one");
         symlink(elsewhere.path(), &pool).expect("link the pool");
         stays_on_alice(&world, |cmd| cmd, "on different file systems");
-    }
-}
-
-/// Gives everything below a folder to a user, but for programs, whose file is not the sandbox's alone.
-fn give(dir: &Path, uid: u32) {
-    chown(dir, Some(uid), Some(uid)).expect("chown");
-    for entry in fs::read_dir(dir).expect("a folder").flatten() {
-        match entry.file_type().expect("its kind") {
-            kind if kind.is_dir() => give(&entry.path(), uid),
-            kind if kind.is_file() && entry.metadata().expect("it").permissions().mode() & 0o111 == 0 => {
-                chown(entry.path(), Some(uid), Some(uid)).expect("chown");
-            }
-            _ => {}
-        }
     }
 }
 

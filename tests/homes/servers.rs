@@ -11,7 +11,7 @@ use testkit::backend::Step;
 use testkit::{SOON, World, answered, wait_for_end, wait_until};
 
 use crate::rpc::Editor;
-use crate::world::{Homes as _, TWO, worlds, worlds_with_server};
+use crate::world::{Homes as _, TWO, bob_goes_elsewhere, worlds, worlds_with_server};
 
 fn pid(pid: u32) -> Pid {
     Pid::from_raw(i32::try_from(pid).expect("a pid fits"))
@@ -33,13 +33,6 @@ fn threads_of(world: &World, holder: Option<u32>) -> usize {
         words[1] == "FLOCK" && words[4] == holder && inodes.iter().any(|inode| words[5].ends_with(inode))
     };
     locks.lines().filter(held).count()
-}
-
-/// Launches bob while a server of alice's is in the way.
-#[track_caller]
-fn bob_goes_elsewhere(world: &World) {
-    answered(world.exec_as("bob").run(), "bob");
-    assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version());
 }
 
 #[track_caller]

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
-use testkit::{Cmd, Codex, Pty, Running, SOON, Sandbox, World, children, has_server};
+use testkit::{Cmd, Codex, Output, Pty, Running, SOON, Sandbox, World, answered, children, has_server};
 
 /// Who is in most of the pools.
 pub(crate) const TWO: [&str; 2] = ["alice", "bob"];
@@ -107,4 +107,13 @@ impl Homes for World {
 #[track_caller]
 pub(crate) fn native_of(launcher: &Running) -> u32 {
     testkit::wait_for("the native Codex", SOON, || children(launcher.pid()).first().copied())
+}
+
+/// Launches bob, and requires that he gets his own home since alice has the main home. Returns what it wrote.
+#[track_caller]
+pub(crate) fn bob_goes_elsewhere(world: &World) -> Output {
+    let output = answered(world.verbose_exec_as("bob").run(), "bob");
+    assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version());
+    assert_eq!(world.owner_at(&world.own_home("bob")).as_deref(), Some("bob"), "{}", world.version());
+    output
 }

@@ -3,28 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use testkit::backend::{LoginSpec, Step};
+use testkit::files::files_below;
 use testkit::{Running, SOON, World, answered};
 
 use crate::ALL;
-
-/// Returns the session logs below a CODEX_HOME.
-fn rollouts(codex_home: &Path) -> Vec<PathBuf> {
-    let (mut folders, mut found) = (vec![codex_home.join("sessions")], Vec::new());
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                found.push(path);
-            }
-        }
-    }
-    found
-}
 
 /// Requires that each turn of a session came from one user, and gives them by prompt.
 #[track_caller]
@@ -88,7 +73,7 @@ fn sessions_on_three_accounts_stay_on_their_own_and_share_history() {
     ] {
         assert_eq!(by_prompt.get(prompt).map(String::as_str), Some(user), "{prompt}");
     }
-    assert_eq!(rollouts(&world.codex_home()).len(), 5, "one shared history");
+    assert_eq!(world.rollouts().len(), 5, "one shared history");
     world.assert_nothing_lost(&ALL);
 }
 
@@ -139,7 +124,8 @@ fn twenty_at_once(world: &World, codex_home: Option<&Path>) {
     }
     let turns = world.backend().report().turns.len();
     assert_eq!(turns, 40, "seed {seed}");
-    assert_eq!(rollouts(codex_home.unwrap_or(&world.codex_home())).len(), 20, "one shared history");
+    let sessions = codex_home.unwrap_or(&world.codex_home()).join("sessions");
+    assert_eq!(files_below(&sessions).len(), 20, "one shared history");
     world.assert_nothing_lost(&ALL);
 }
 
@@ -147,7 +133,7 @@ fn twenty_at_once(world: &World, codex_home: Option<&Path>) {
 fn twenty_launches_at_once_are_each_answered_by_the_account_they_chose() {
     let Some(world) = World::real(&ALL) else { return };
     answered(world.exec_as("alice").run(), "alice");
-    for path in rollouts(&world.codex_home()) {
+    for path in world.rollouts() {
         fs::remove_file(path).expect("forget the session");
     }
     world.backend().clear_report();

@@ -1,13 +1,11 @@
 //! A small model of the protocol of pool lock, refresh lock, ledger and homes, and an enumerator of everything that can
 //! happen in it: launches, renewals, a Codex that renews its own token and writes in two steps, and a crash of one of
-//! the programs, in every order. It shows that the rules suffice, and that each of them is needed: without any one of
-//! them a login is lost, a token is sent twice, or a home changes hands under a session.
+//! the programs, in every order. It shows that the rules suffice, and that without any one of them a login is lost, a
+//! token is sent twice, or a home changes hands.
 //!
-//! It models the rules, not the code: `place`, `reconcile`, `renewal` and `take_home` in the core are where they are
-//! kept, and the other proofs run that code.
+//! It models the rules, not the code, which `place`, `reconcile`, `renewal` and `take_home` in the core keep.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::hash_map::{Entry, HashMap};
 
 /// The two accounts, and the homes: the shared one and each account's own home.
 const ACCOUNTS: [usize; 2] = [0, 1];
@@ -142,7 +140,6 @@ const RULES: [Rule; 9] = [
 struct Model {
     without: Option<Rule>,
 }
-
 /// What happened, to which launch or renewal, and what is then.
 type Step = (&'static str, usize, State);
 
@@ -491,7 +488,7 @@ impl Model {
 fn protocol_holds_in_every_order_of_events() {
     let states = Model { without: None }.explore().unwrap_or_else(|way| panic!("{way}"));
     println!("{states} states");
-    assert!(states > 10_000, "{states} are too few to mean anything");
+    assert!(states > 10_000, "{states} are too few");
 }
 
 #[test]

@@ -1,17 +1,15 @@
 //! https through a proxy, with a private CA, as in a company's network.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
-use testkit::World;
+use testkit::{World, tls};
 
 use super::{account, pool_of, refresh};
 
 const HOST: &str = "chatgpt.example";
-const ANSWER: &str = r#"{"plan_type":"plus","rate_limit":{"primary_window":{"used_percent":12,"limit_window_seconds":18000,"reset_after_seconds":60}}}"#;
 
 /// What was seen, in order.
 type Log = Arc<Mutex<Vec<String>>>;
@@ -28,52 +26,19 @@ struct Company {
 }
 
 fn company() -> Company {
-    let (config, ca) = testkit::tls::server(HOST);
+    let (config, ca) = tls::server(HOST);
     let (requests, connects) = (Log::default(), Log::default());
     let seen = Arc::clone(&requests);
-    let service = listen(move |stream| serve(stream, &config, &seen));
+    let service = tls::listen(move |stream| {
+        tls::serve(stream, &config, |request| seen.lock().expect("the log").push(request))
+    });
     let seen = Arc::clone(&connects);
-    let proxy = listen(move |stream| tunnel(stream, service, &seen));
+    let proxy = tls::listen(move |stream| tunnel(stream, service, &seen));
     Company { ca, proxy, connects, requests }
 }
 
-fn listen(handle: impl Fn(TcpStream) -> std::io::Result<()> + Send + 'static) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
-    let address = listener.local_addr().expect("an address");
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            // A client that hangs up, as one that does not trust the certificate does, is ignored.
-            let _ = handle(stream);
-        }
-    });
-    address
-}
-
-/// Reads up to the empty line.
-fn head(stream: &mut impl Read) -> std::io::Result<String> {
-    let (mut head, mut byte) = (Vec::new(), [0]);
-    while !head.ends_with(b"\r\n\r\n") {
-        stream.read_exact(&mut byte)?;
-        head.push(byte[0]);
-    }
-    Ok(String::from_utf8_lossy(&head).into_owned())
-}
-
-fn serve(stream: TcpStream, config: &Arc<ServerConfig>, seen: &Log) -> std::io::Result<()> {
-    let tls = ServerConnection::new(Arc::clone(config)).expect("a connection");
-    let mut stream = StreamOwned::new(tls, stream);
-    let request = head(&mut stream)?;
-    seen.lock().expect("the log").push(request);
-    write!(
-        stream,
-        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{ANSWER}",
-        ANSWER.len()
-    )?;
-    stream.flush()
-}
-
 fn tunnel(mut client: TcpStream, service: SocketAddr, seen: &Log) -> std::io::Result<()> {
-    let request = head(&mut client)?;
+    let request = tls::head(&mut client)?;
     seen.lock().expect("the log").push(request.lines().next().unwrap_or_default().to_owned());
     let mut server = TcpStream::connect(service)?;
     client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;

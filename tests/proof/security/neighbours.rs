@@ -179,7 +179,7 @@ fn codex_starts_wherever_the_pool_is_said_to_be() {
 }
 
 #[test]
-fn the_question_for_the_shims_version_does_not_replace_a_command() {
+fn question_for_the_shims_version_does_not_replace_a_command() {
     let world = World::logged_in(&["alice"]);
     answered(world.exec().env("CODEX_POOL_SHIM_VERSION", "1").run(), "alice");
     let review = world.codex(&["exec", "review"]).env("CODEX_POOL_SHIM_VERSION", "1").run();
@@ -189,7 +189,7 @@ fn the_question_for_the_shims_version_does_not_replace_a_command() {
 
 /// Codex's sandbox keeps tools from `.codex` in their working root, but knows nothing of the pool.
 #[test]
-fn whoever_lets_tools_write_where_the_pool_is_is_told() {
+fn tools_that_may_write_in_the_pool_are_reported() {
     let world = World::logged_in(&["alice"]);
     let home = world.home();
     let line = "contains the pool";

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use serde_json::json;
 use testkit::backend::LoginSpec;
-use testkit::files::{files_below, set_mode};
+use testkit::files::{files_below, give, set_mode};
 use testkit::{Cmd, Output, Running, is_root, leave_out, now};
 
 use super::Stop;
@@ -144,20 +144,6 @@ fn as_user(mut cmd: Cmd) -> Cmd {
     cmd
 }
 
-/// Gives everything of the world to the user, but for programs, whose file is not the world's alone.
-fn give(dir: &Path) {
-    chown(dir, Some(USER), Some(USER)).expect("chown");
-    for entry in fs::read_dir(dir).expect("a folder").flatten() {
-        match entry.file_type().expect("its kind") {
-            kind if kind.is_dir() => give(&entry.path()),
-            kind if kind.is_file() && entry.metadata().expect("it").permissions().mode() & 0o111 == 0 => {
-                chown(entry.path(), Some(USER), Some(USER)).expect("chown");
-            }
-            _ => {}
-        }
-    }
-}
-
 fn world() -> Lab {
     let world = Lab::new(&["alice", "bob"], "background_refresh = false\n");
     world.reset(&LoginSpec::default());
@@ -166,7 +152,7 @@ fn world() -> Lab {
     fs::create_dir(&kept).expect("make lost+found");
     set_mode(&kept, 0o700);
     if is_root() {
-        give(world.root());
+        give(world.root(), USER);
     }
     world
 }

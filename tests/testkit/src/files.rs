@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -60,6 +60,23 @@ pub fn texts_below(dir: &Path) -> BTreeMap<PathBuf, String> {
         (path, String::from_utf8_lossy(&bytes).into_owned())
     });
     texts.collect()
+}
+
+/// Gives everything below a folder to a user, but for programs, which a sandbox shares with others.
+///
+/// # Panics
+/// If that fails.
+pub fn give(dir: &Path, uid: u32) {
+    chown(dir, Some(uid), Some(uid)).expect("chown");
+    for entry in fs::read_dir(dir).expect("a folder").flatten() {
+        match entry.file_type().expect("its kind") {
+            kind if kind.is_dir() => give(&entry.path(), uid),
+            kind if kind.is_file() && mode(&entry.path()) & 0o111 == 0 => {
+                chown(entry.path(), Some(uid), Some(uid)).expect("chown");
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Puts a shell script there, in place of what there is.

@@ -250,13 +250,7 @@ impl Sandbox {
 
     /// Returns Codex's session logs, oldest first.
     pub fn rollouts(&self) -> Vec<PathBuf> {
-        let mut found = Vec::new();
-        let mut folders = vec![self.codex_home().join("sessions")];
-        while let Some(folder) = folders.pop() {
-            for path in fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
-                if path.is_dir() { folders.push(path) } else { found.push(path) }
-            }
-        }
+        let mut found = files::files_below(&self.codex_home().join("sessions"));
         // Their names begin with a time.
         found.sort_by_key(|path| path.file_name().map(ToOwned::to_owned));
         found

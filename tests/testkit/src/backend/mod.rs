@@ -37,11 +37,6 @@ use crate::http::{self, Reply, Server};
 use faults::FaultRule;
 use state::{Shared, State};
 
-/// Returns the time in Unix seconds.
-pub(crate) fn now() -> i64 {
-    jiff::Timestamp::now().as_second()
-}
-
 /// A user of the service: the name it is known by here, and what is in its tokens.
 #[derive(Clone, Debug)]
 pub struct User {
@@ -130,6 +125,18 @@ impl Backend {
     /// If there is no such user.
     pub fn auth_json_with(&self, user: impl AsRef<str>, spec: &LoginSpec) -> String {
         self.state().mint_login(user.as_ref(), spec)
+    }
+
+    /// Adds users and returns a store of the earlier codex-pool (version 1) with a new login of each, for one `import`.
+    ///
+    /// # Panics
+    /// Never: the kit's own documents are JSON.
+    pub fn store(&self, names: &[String]) -> String {
+        let accounts = names.iter().map(|name| {
+            let auth: Value = serde_json::from_str(&self.auth_json(self.add(name))).expect("JSON");
+            json!({"id": format!("old-{name}"), "label": name, "authJson": auth})
+        });
+        json!({"version": 1, "accounts": accounts.collect::<Vec<_>>()}).to_string()
     }
 
     /// Sets a user's usage; a limit that was ordered is forgotten.

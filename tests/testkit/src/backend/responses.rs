@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use super::state::{Caller, Shared, State};
 use super::steps::Step;
 use super::work::{self, Ending};
-use super::{Route, Turn, bound, compact, now};
+use super::{Route, Turn, bound, compact};
 use crate::http::{Reply, Request};
+use crate::now;
 
 /// How Codex begins its request for a title.
 const TITLE: &str = "Generate a concise, single-line task title";

@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 use super::faults::FaultRule;
 use super::tokens::{self, ACCESS_LIFETIME, Tokens};
 use super::work::{Pending, Task};
-use super::{LoginSpec, Report, Route, Step, Usage, UsageRequest, UserSpec, Violation, now, report};
+use super::{LoginSpec, Report, Route, Step, Usage, UsageRequest, UserSpec, Violation, report};
 use crate::http;
+use crate::now;
 
 /// The state, and a condition variable that is notified when it changes.
 pub(crate) struct Shared {

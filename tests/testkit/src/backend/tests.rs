@@ -387,7 +387,7 @@ fn limits_come_as_ordered() {
     backend.set_usage("alice", Usage::default());
     backend.limit_after("alice", 0, Limit::InStream("rate_limit_exceeded".into()));
     assert!((0..3).all(|_| ask().1.as_str().is_some_and(|text| text.contains("rate_limit_exceeded"))));
-    assert!(backend.usage("alice").exhausted(now()));
+    assert!(backend.usage("alice").exhausted(crate::now()));
     backend.set_usage("alice", Usage::percent(100.0, 0.0).with_credits());
     assert_eq!(ask().0, 200, "credits are spent beyond the limit");
 }

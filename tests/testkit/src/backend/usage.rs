@@ -17,18 +17,18 @@ pub struct Window {
 impl Window {
     /// Returns a five-hour window that resets in an hour.
     pub fn five_hours(used_percent: f64) -> Window {
-        Window { used_percent, window_seconds: 5 * 3600, resets_at: super::now() + 3600 }
+        Window { used_percent, window_seconds: 5 * 3600, resets_at: crate::now() + 3600 }
     }
 
     /// Returns a week's window that resets in a day.
     pub fn week(used_percent: f64) -> Window {
-        Window { used_percent, window_seconds: 7 * 86_400, resets_at: super::now() + 86_400 }
+        Window { used_percent, window_seconds: 7 * 86_400, resets_at: crate::now() + 86_400 }
     }
 
     /// Returns the same, resetting in that many seconds from now.
     #[must_use]
     pub fn resets_in(mut self, seconds: i64) -> Window {
-        self.resets_at = super::now() + seconds;
+        self.resets_at = crate::now() + seconds;
         self
     }
 
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn full_window_is_a_limit_until_it_resets() {
         let usage = Usage::percent(100.0, 20.0);
-        let now = super::super::now();
+        let now = crate::now();
         assert!(usage.exhausted(now));
         assert!(!usage.exhausted(now + 4000));
         assert_eq!(usage.json("plus", now)["rate_limit"]["limit_reached"], true);
@@ -229,6 +229,6 @@ mod tests {
         assert_eq!(usage.primary.as_ref().map(|w| w.used_percent), Some(92.0));
         assert_eq!(usage.secondary.as_ref().map(|w| w.used_percent), Some(12.0));
         usage.charge();
-        assert!(usage.exhausted(super::super::now()));
+        assert!(usage.exhausted(crate::now()));
     }
 }

@@ -1,29 +1,33 @@
-//! A world with the real Codex, alice live and bob beside, and a model that thinks and has a task of four steps.
+//! Work with the real Codex, alice live and bob beside, and a model that thinks and has a task of four steps.
 
 use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use codex_pool_core::codex::rollout::{Blanked, EndedByLimit, LastTurn, Quiet, blank, last_turn};
 use codex_pool_core::paths::PoolPaths;
 use serde_json::{Value, json};
-use testkit::backend::{Backend, Task};
-use testkit::{Cmd, Codex, Output, Sandbox, has_server};
-
-pub(crate) const SOON: Duration = Duration::from_secs(60);
+use testkit::backend::Task;
+use testkit::{Cmd, Codex, Output, Sandbox, World, has_server};
 
 /// Flags in front of everything else, as `exec resume` needs them, too.
 const FLAGS: [&str; 4] = ["exec", "--skip-git-repo-check", "-s", "danger-full-access"];
 
-pub(crate) struct World {
-    pub(crate) sandbox: Sandbox,
-    version: String,
+/// A world in the middle of its work.
+pub(crate) struct Job {
+    world: World,
 }
 
-impl World {
-    /// `None` where that Codex is not to be had.
-    pub(crate) fn new(version: &str) -> Option<World> {
+impl std::ops::Deref for Job {
+    type Target = World;
+    fn deref(&self) -> &World {
+        &self.world
+    }
+}
+
+impl Job {
+    /// Starts with that version of Codex. `None` where there is none: the test is left out then.
+    pub(crate) fn new(version: &str) -> Option<Job> {
         let sandbox = Sandbox::builder().codex(Codex::real_of(version)?).without_pool().build();
         let backend = sandbox.backend();
         backend.add("alice");
@@ -31,20 +35,16 @@ impl World {
         backend.think();
         backend.give_task(Task::new(4));
         sandbox.write_live(&backend.auth_json("alice"));
-        Some(World { sandbox, version: version.to_owned() })
-    }
-
-    pub(crate) fn backend(&self) -> &Backend {
-        self.sandbox.backend()
+        Some(Job { world: World::from(sandbox) })
     }
 
     /// Puts a login of that user in the place of the live one.
     pub(crate) fn log_in(&self, name: &str) {
-        self.sandbox.write_live(&self.backend().auth_json(name));
+        self.write_live(&self.backend().auth_json(name));
     }
 
     pub(crate) fn exec_cmd(&self, args: &[&str]) -> Cmd {
-        self.sandbox.real_codex(&[&FLAGS, args].concat())
+        self.real_codex(&[&FLAGS, args].concat())
     }
 
     pub(crate) fn exec(&self, args: &[&str]) -> Output {
@@ -60,13 +60,13 @@ impl World {
         self.exec(&["resume", thread, "continue"])
     }
 
-    pub(crate) fn pool(&self) -> PoolPaths {
-        PoolPaths::new(self.sandbox.pool_home())
+    pub(crate) fn pool_paths(&self) -> PoolPaths {
+        PoolPaths::new(self.pool_home())
     }
 
     /// The log of the oldest thread.
     pub(crate) fn log_path(&self) -> PathBuf {
-        self.sandbox.rollouts().into_iter().next().expect("a log")
+        self.rollouts().into_iter().next().expect("a log")
     }
 
     pub(crate) fn log(&self) -> String {
@@ -75,8 +75,8 @@ impl World {
 
     /// Takes out of the log what is bound to the account. Nothing in it is unknown.
     pub(crate) fn blank(&self, thread: &str) -> Blanked {
-        let blanked = blank(&self.pool(), thread, &self.log_path(), Quiet::Stopped).expect("blanked");
-        assert_eq!(blanked.unknown, Vec::<String>::new(), "{}", self.version);
+        let blanked = blank(&self.pool_paths(), thread, &self.log_path(), Quiet::Stopped).expect("blanked");
+        assert_eq!(blanked.unknown, Vec::<String>::new(), "{}", self.version());
         blanked
     }
 
@@ -87,7 +87,7 @@ impl World {
 
     /// The log says that the last turn ended with the limit; 0.140 leaves it to the service to say so.
     pub(crate) fn assert_limit(&self, what: &str) {
-        let expected = if has_server(&self.version) { EndedByLimit::Yes } else { EndedByLimit::Confirm };
+        let expected = if has_server(self.version()) { EndedByLimit::Yes } else { EndedByLimit::Confirm };
         let turn = self.last_turn();
         assert_eq!(turn.ended_by_limit(true), expected, "{what}: {turn:?}");
     }
@@ -100,7 +100,7 @@ impl World {
     /// Adds a line of that type to the log.
     pub(crate) fn append_line(&self, kind: &str, payload: &Value) {
         let mut line = json!({"timestamp": "2026-11-25T21:08:43.578Z"});
-        if has_server(&self.version) {
+        if has_server(self.version()) {
             line["ordinal"] = self.log().lines().count().into();
         }
         (line["type"], line["payload"]) = (kind.into(), payload.clone());
@@ -110,7 +110,7 @@ impl World {
 
     /// The lines that the steps have written.
     pub(crate) fn steps(&self) -> String {
-        fs::read_to_string(self.sandbox.work().join("steps.txt")).unwrap_or_default()
+        fs::read_to_string(self.work().join("steps.txt")).unwrap_or_default()
     }
 
     /// The last request came with every step's call and output, in order, and with nothing of another account.
