@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The lowest first. A module may use those before it.
-const LAYERS: [&str; 22] = [
+const LAYERS: [&str; 23] = [
     "error",
     "time",
     "env",
@@ -19,6 +19,7 @@ const LAYERS: [&str; 22] = [
     "usage",
     "codex",
     "store",
+    "thread_record",
     "pick",
     "pool",
     "ledger",
