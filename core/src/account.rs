@@ -1,4 +1,4 @@
-//! An account: who a login belongs to, and what the registry knows of it. No credentials here.
+//! An account: the user and workspace of a login, and what the registry knows of it. It has no credentials.
 
 use std::fmt;
 
@@ -7,31 +7,30 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, ErrorKind};
 
-/// 10 lower-case base32 characters of SHA-256 over (user id, account id), or over the API key:
-/// the same login has the same id on every machine.
-// Not `Copy`: that it is handed on stays visible.
+/// 10 lower-case base32 characters of SHA-256 over user id and account id, or over the API key. A login has the same id
+/// on every machine.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AccountId([u8; 10]);
 
 impl AccountId {
-    /// The id of a ChatGPT login.
+    /// Returns the id of a ChatGPT login.
     pub fn of_chatgpt(user_id: &str, account_id: &str) -> Self {
         AccountId(short_hash(&[b"chatgpt\0", user_id.as_bytes(), b"\0", account_id.as_bytes()]))
     }
 
-    /// The id of an API key.
+    /// Returns the id of an API key.
     pub fn of_api_key(key: &str) -> Self {
         AccountId(short_hash(&[b"api_key\0", key.as_bytes()]))
     }
 
-    /// An id as written in a file name or document; `None` if it has not an id's form.
+    /// Returns the id with this text; `None` if it does not have the form of an id.
     pub fn parse(text: &str) -> Option<Self> {
         let ok = |b: &u8| b.is_ascii_lowercase() || (b'2'..=b'7').contains(b);
         let bytes: [u8; 10] = text.as_bytes().try_into().ok()?;
         bytes.iter().all(ok).then_some(AccountId(bytes))
     }
 
-    /// As text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
@@ -72,12 +71,11 @@ impl<'de> Deserialize<'de> for AccountId {
     }
 }
 
-/// [`short_hash`] as text.
+/// Returns 10 lower-case base32 characters (50 bits) of SHA-256 over the parts.
 pub(crate) fn short_hash_text(parts: &[&[u8]]) -> String {
     short_hash(parts).iter().map(|&b| char::from(b)).collect()
 }
 
-/// 10 lower-case base32 characters (50 bits) of SHA-256 over the parts.
 fn short_hash(parts: &[&[u8]]) -> [u8; 10] {
     let mut hasher = Sha256::new();
     for part in parts {
@@ -88,7 +86,7 @@ fn short_hash(parts: &[&[u8]]) -> [u8; 10] {
     std::array::from_fn(|i| b"abcdefghijklmnopqrstuvwxyz234567"[(top >> (59 - 5 * i) & 31) as usize])
 }
 
-/// What kind of login an account is.
+/// The kind of a login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AccountKind {
@@ -98,18 +96,18 @@ pub enum AccountKind {
     ApiKey,
 }
 
-/// What is known of a login's credentials.
+/// The state of an account's credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AuthState {
-    /// Nothing speaks against it.
+    /// They are good as far as is known.
     #[default]
     Ok,
-    /// The access token is no longer accepted; a refresh may help.
+    /// The service does not accept the access token. A renewal may help.
     Expired,
-    /// Only a login helps.
+    /// Only a new login helps.
     ReauthRequired,
-    /// The workspace is gone, or the user was removed from it.
+    /// The workspace does not exist any more, or the user was removed from it.
     WorkspaceRemoved,
 }
 
@@ -138,13 +136,13 @@ pub enum AuthReason {
     Other(String),
 }
 
-/// [`AuthState`] with why and since when.
+/// An [`AuthState`] with its reason and time.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuthStatus {
     /// The state.
     #[serde(default)]
     pub state: AuthState,
-    /// Why.
+    /// The reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<AuthReason>,
     /// Since when, Unix seconds.
@@ -153,7 +151,7 @@ pub struct AuthStatus {
 }
 
 impl AuthStatus {
-    /// What is wrong, as a sentence's end; `None` if nothing is.
+    /// Returns what is wrong, as the end of a sentence; `None` if nothing is.
     pub fn explain(&self) -> Option<&'static str> {
         Some(match (self.state, &self.reason) {
             (AuthState::Ok, _) => return None,
@@ -175,16 +173,16 @@ impl AuthStatus {
     }
 }
 
-/// One account of the registry.
+/// An account of the registry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Account {
     /// The id.
     pub id: AccountId,
-    /// The user's name for it; unique in the pool.
+    /// The user's name for it, unique in the pool.
     pub label: String,
     /// ChatGPT login or API key.
     pub kind: AccountKind,
-    /// From the id token.
+    /// The email in the id token.
     #[serde(default)]
     pub email: Option<String>,
     /// `chatgpt_user_id` of the token.
@@ -205,10 +203,10 @@ pub struct Account {
     /// Unix seconds.
     #[serde(default)]
     pub updated_at: i64,
-    /// What is known of its credentials.
+    /// The state of its credentials.
     #[serde(default)]
     pub auth: AuthStatus,
-    /// Ids that a version-1 store had for it; still good as references.
+    /// Its ids in version-1 stores, which are still references to it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub former_ids: Vec<String>,
 }
@@ -218,7 +216,7 @@ fn yes() -> bool {
 }
 
 impl Account {
-    /// The account's name for messages: label, and email where that says more.
+    /// Returns the account's name for messages: the label, and the email if that differs.
     pub fn display(&self) -> String {
         match &self.email {
             Some(email) if *email != self.label => format!("{} <{email}>", self.label),
@@ -226,7 +224,7 @@ impl Account {
         }
     }
 
-    /// What is wrong with its credentials and what to do about it; `None` if nothing is.
+    /// Returns what is wrong with its credentials and what to do; `None` if nothing is.
     pub fn trouble(&self) -> Option<Error> {
         let kind = match self.auth.state {
             AuthState::ReauthRequired => ErrorKind::LoginNeeded,
@@ -236,7 +234,7 @@ impl Account {
         Some(Error::of(kind, message).hint(self.remedy()?))
     }
 
-    /// What to do about its credentials; `None` if nothing is wrong with them.
+    /// Returns what to do about its credentials; `None` if nothing is wrong with them.
     pub fn remedy(&self) -> Option<String> {
         let name = self.shell_ref();
         Some(match self.auth.state {
@@ -251,7 +249,7 @@ impl Account {
         })
     }
 
-    /// A reference to it that can be typed as it is: its label, or its id where a shell would need quotes.
+    /// Returns a reference that needs no quotes in a shell: the label if possible, else the id.
     pub fn shell_ref(&self) -> &str {
         let plain = |c: char| c.is_ascii_alphanumeric() || "._@+-".contains(c);
         let typeable =

@@ -1,5 +1,5 @@
-//! An `auth.json` document: its bytes, kept as they are, and what can be read from them (whose it
-//! is, how new, until when). Knows nothing of files or homes. Secrets never reach `Debug`.
+//! An `auth.json` document: its bytes, kept as they are, and what they say (the account, the age, the expiry). It knows
+//! nothing of files or homes. Secrets never reach `Debug`.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::account::{AccountId, AccountKind};
 use crate::time;
 
-/// Larger documents are refused: Codex's own are about 5 KB.
+/// The size of the largest document, bytes. Codex's are about 5 KB.
 pub const MAX_BYTES: u64 = 1 << 20;
 
 /// A string that must not be shown.
@@ -23,11 +23,11 @@ pub const MAX_BYTES: u64 = 1 << 20;
 pub struct Secret(String);
 
 impl Secret {
-    /// Wraps a secret.
+    /// Returns the text as a secret.
     pub fn new(text: impl Into<String>) -> Self {
         Secret(text.into())
     }
-    /// The secret itself: for the request that needs it, never for text.
+    /// Returns the secret, for the request that needs it and never for output.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -39,26 +39,27 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// SHA-256 of a document, as 64 hexadecimal characters: what a home remembers.
+/// The SHA-256 of a document as 64 hexadecimal characters, by which the state remembers what a home had.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub struct DocHash(String);
 
 impl DocHash {
-    /// The hash of these bytes.
+    /// Returns the hash of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
-        let digest = Sha256::digest(bytes);
-        let mut hex = String::with_capacity(64);
-        for byte in digest.iter() {
-            hex.push(char::from(b"0123456789abcdef"[usize::from(byte >> 4)]));
-            hex.push(char::from(b"0123456789abcdef"[usize::from(byte & 15)]));
-        }
-        DocHash(hex)
+        DocHash(hex(&Sha256::digest(bytes)))
     }
 }
 
-/// Whose login it is: the pair of user and workspace. The account id alone is not enough, since
-/// all members of a workspace share it.
+/// Returns bytes as hexadecimal characters in lower case.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _ = fmt::Write::write_fmt(&mut text, format_args!("{byte:02x}"));
+        text
+    })
+}
+
+/// The user and the workspace of a login. The members of a workspace have the same account id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// `chatgpt_user_id` (older tokens: `user_id`).
@@ -67,18 +68,18 @@ pub struct Identity {
     pub account_id: String,
 }
 
-/// Why a document cannot be taken into the pool.
+/// Why a document cannot be adopted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DocError {
-    /// Empty, cut off, or not JSON at all: perhaps Codex is writing it just now.
+    /// It is empty, cut off, or not JSON. Codex may be writing it.
     NotJson,
-    /// JSON, but not an `auth.json`.
+    /// It is JSON, but not an `auth.json`.
     NotAuth,
-    /// Neither tokens nor an API key.
+    /// It has neither tokens nor an API key.
     NoTokens,
-    /// Tokens that do not say whose they are.
+    /// Its tokens do not name user and account.
     NoIdentity,
-    /// A kind of login that the pool cannot manage and never overwrites.
+    /// It is a login of a kind that the pool cannot manage and never overwrites.
     Unmanaged(&'static str),
 }
 
@@ -98,7 +99,7 @@ impl fmt::Display for DocError {
 
 impl std::error::Error for DocError {}
 
-/// A whole, understood `auth.json`.
+/// A whole `auth.json` that is understood.
 #[derive(Clone)]
 pub struct AuthDoc {
     bytes: Vec<u8>,
@@ -106,7 +107,7 @@ pub struct AuthDoc {
     facts: Facts,
 }
 
-/// What a document says, beside its secrets.
+/// What a document says.
 #[derive(Debug, Clone)]
 struct Facts {
     kind: AccountKind,
@@ -155,16 +156,16 @@ struct RawTokens<'a> {
     account_id: Option<Cow<'a, str>>,
 }
 
-/// The claims that matter, of an id token or an access token.
+/// The claims of an id token or an access token that are used.
 #[derive(Debug, Default, Deserialize)]
 pub struct Claims {
     /// The issuer's URL.
     pub iss: Option<String>,
-    /// Unix seconds.
+    /// The expiry, Unix seconds.
     pub exp: Option<f64>,
-    /// Unix seconds.
+    /// The time of issue, Unix seconds.
     pub iat: Option<f64>,
-    /// Of id tokens.
+    /// The user's email, in id tokens.
     pub email: Option<String>,
     #[serde(rename = "https://api.openai.com/auth")]
     auth: Option<AuthClaims>,
@@ -186,7 +187,7 @@ struct ProfileClaims {
 }
 
 impl Claims {
-    /// Reads a JWT's payload, without verifying it: only its owner's service can. `None` if it is no JWT.
+    /// Returns the claims of a JWT, unverified; `None` if it is no JWT.
     pub fn of_jwt(token: &str) -> Option<Claims> {
         const LENIENT: GeneralPurpose = GeneralPurpose::new(
             &base64::alphabet::URL_SAFE,
@@ -208,7 +209,10 @@ impl Claims {
 }
 
 impl AuthDoc {
-    /// Understands a document, or says why not.
+    /// Returns the document of these bytes.
+    ///
+    /// # Errors
+    /// They are no document that can be adopted.
     pub fn parse(bytes: Vec<u8>) -> Result<AuthDoc, DocError> {
         let facts = Facts::read(&bytes)?;
         let id = match (&facts.identity, facts.kind) {
@@ -218,67 +222,67 @@ impl AuthDoc {
         Ok(AuthDoc { bytes, id, facts })
     }
 
-    /// The document, byte for byte.
+    /// Returns the document, byte for byte.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
-    /// Hash of the bytes.
+    /// Returns the hash of the bytes.
     pub fn hash(&self) -> DocHash {
         DocHash::of(&self.bytes)
     }
-    /// The account it belongs to.
+    /// Returns the id of its account.
     pub fn id(&self) -> &AccountId {
         &self.id
     }
-    /// ChatGPT login or API key.
+    /// Returns whether it is a ChatGPT login or an API key.
     pub fn kind(&self) -> AccountKind {
         self.facts.kind
     }
-    /// User and workspace, of ChatGPT logins.
+    /// Returns user and workspace of a ChatGPT login.
     pub fn identity(&self) -> Option<&Identity> {
         self.facts.identity.as_ref()
     }
-    /// From the tokens.
+    /// Returns the email in the tokens.
     pub fn email(&self) -> Option<&str> {
         self.facts.email.as_deref()
     }
-    /// `chatgpt_plan_type` of the tokens.
+    /// Returns `chatgpt_plan_type` of the tokens.
     pub fn plan(&self) -> Option<&str> {
         self.facts.plan.as_deref()
     }
-    /// `iss` of the tokens.
+    /// Returns `iss` of the tokens, the issuer's URL.
     pub fn issuer(&self) -> Option<&str> {
         self.facts.issuer.as_deref()
     }
-    /// `iat` of the access token, Unix seconds by the issuer's clock.
+    /// Returns `iat` of the access token, Unix seconds by the issuer's clock.
     pub fn issued_at(&self) -> Option<i64> {
         self.facts.issued_at
     }
-    /// `exp` of the access token, Unix seconds by the issuer's clock.
+    /// Returns `exp` of the access token, Unix seconds by the issuer's clock.
     pub fn expires_at(&self) -> Option<i64> {
         self.facts.expires_at
     }
-    /// When the tokens were last refreshed, Unix seconds by the clock of whoever did it.
+    /// Returns when the tokens were last renewed, Unix seconds by the clock of the machine that did it.
     pub fn last_refresh(&self) -> Option<i64> {
         self.facts.last_refresh.map(|ns| ns.div_euclid(1_000_000_000))
     }
-    /// The access token, or the API key.
+    /// Returns the access token, or the API key.
     pub fn access_token(&self) -> Option<&Secret> {
         self.facts.access_token.as_ref()
     }
-    /// The refresh token.
+    /// Returns the refresh token.
     pub fn refresh_token(&self) -> Option<&Secret> {
         self.facts.refresh_token.as_ref()
     }
 
-    /// Which of two documents of one account is newer: by the access token's `iat`, then `exp` (both
-    /// the issuer's clock), then `last_refresh` (a local clock). `Equal` is a tie.
+    /// Returns which of two documents of one account is newer: by the access token's `iat` and `exp`, which are times
+    /// of the issuer's clock, then by `last_refresh`, a time of a local clock. `Equal` is a tie.
     pub fn compare_age(&self, other: &AuthDoc) -> Ordering {
         let key = |d: &AuthDoc| (d.facts.issued_at, d.facts.expires_at, d.facts.last_refresh);
         key(self).cmp(&key(other))
     }
 
-    /// Whether the two hold the same credentials, however they are written.
+    /// Returns whether both have the same credentials, however they are written.
     pub fn same_credentials(&self, other: &AuthDoc) -> bool {
         self.id == other.id
             && self.facts.access_token == other.facts.access_token
@@ -297,13 +301,13 @@ impl AuthDoc {
         self.edited(|doc| set(doc, &["tokens", "account_id"], account_id)).unwrap_or(self)
     }
 
-    /// The document after a token refresh. Fields that the issuer's answer lacks stay as they are,
-    /// as does everything that we do not know. `now` in Unix seconds becomes `last_refresh`.
+    /// Returns the document with renewed tokens. Tokens that the issuer's answer lacks stay, and so do unknown fields.
+    /// `now`, in Unix seconds, becomes `last_refresh`.
     ///
     /// # Errors
-    /// If the new tokens belong to someone else, or to nobody; with the document all the same, as bytes.
+    /// The tokens belong to another account, or to none. The error is the document as bytes.
     pub fn renewed(&self, fresh: &FreshTokens, now: i64) -> Result<AuthDoc, Vec<u8>> {
-        // Newer than this one also when both were issued within one second: what it replaces is used up.
+        // It must be newer even if both were issued within one second, since the old token is used up.
         let just_before = self.last_refresh().filter(|at| (0..60).contains(&at.saturating_sub(now)));
         let now = just_before.map_or(now, |at| at + 1);
         let bytes = self.edited_bytes(|doc| {
@@ -325,7 +329,7 @@ impl AuthDoc {
         }
     }
 
-    /// Rewrites the document through a JSON tree that keeps unknown fields and their order.
+    /// Edits the document as a JSON tree, which keeps unknown fields and the order.
     fn edited(&self, edit: impl FnOnce(&mut serde_json::Value)) -> Result<AuthDoc, DocError> {
         AuthDoc::parse(self.edited_bytes(edit)?)
     }
@@ -337,8 +341,8 @@ impl AuthDoc {
         serde_json::to_vec_pretty(&tree).map_err(|_| DocError::NotJson)
     }
 
-    /// Understands what other tools export, too: tokens at the top level (flat), or the document
-    /// under `auth` or `authJson`. The result is a standard document.
+    /// As [`AuthDoc::parse`], and also for what other tools export: tokens at the top level, or a document below
+    /// `auth` or `authJson`.
     pub fn parse_foreign(bytes: &[u8]) -> Result<AuthDoc, DocError> {
         let standard = AuthDoc::parse(bytes.to_vec());
         if !matches!(standard, Err(DocError::NoTokens | DocError::NotAuth)) {
@@ -369,14 +373,14 @@ impl AuthDoc {
         Ok(doc.corrected())
     }
 
-    /// The document of an API key, as Codex would write it.
+    /// Returns the document of an API key, as Codex writes it.
     pub fn of_api_key(key: &Secret) -> Result<AuthDoc, DocError> {
         let doc = serde_json::json!({ "auth_mode": "apikey", "OPENAI_API_KEY": key.expose() });
         AuthDoc::parse(serde_json::to_vec_pretty(&doc).map_err(|_| DocError::NotJson)?)
     }
 }
 
-/// The tokens of an issuer's answer; each may be absent.
+/// The tokens of an issuer's answer. Each may be absent.
 #[derive(Debug, Clone, Default)]
 pub struct FreshTokens {
     /// `id_token`
@@ -442,7 +446,7 @@ impl Facts {
         let text = |t: &Option<Cow<'_, str>>| t.as_deref().filter(|s| !s.is_empty()).map(str::to_owned);
         let access_token = text(&tokens.access_token).ok_or(DocError::NoTokens)?;
         let written_account_id = text(&tokens.account_id);
-        // The access token is what the service sees, so its claims decide; the id token fills the gaps.
+        // The service sees the access token, so its claims decide. The id token fills the gaps.
         let access = Claims::of_jwt(&access_token).unwrap_or_default();
         let id = tokens.id_token.as_deref().and_then(Claims::of_jwt).unwrap_or_default();
         let user_id = access.user_id().or(id.user_id()).ok_or(DocError::NoIdentity)?.to_owned();

@@ -1,5 +1,4 @@
-//! `config.toml` of the pool: settings with their defaults. A bad value never stops anything: it is
-//! reported, and the default is used.
+//! `config.toml` of the pool: the settings and their defaults. A wrong value is reported and its default used.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,12 +6,12 @@ use std::time::Duration;
 use crate::error::os_text;
 use crate::files;
 
-/// Which order the pick uses inside its tiers.
+/// The order of the pick inside its tiers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Policy {
-    /// Room first, then what is lost soonest.
+    /// The quota that is lost soonest comes first, among accounts with room.
     Room,
-    /// Most left in the week, then in 5 hours.
+    /// The most that is left in the week comes first, then in 5 hours.
     Balanced,
 }
 
@@ -25,40 +24,52 @@ pub enum Parallel {
     Off,
 }
 
+/// What is wrong with a setting.
+enum Problem {
+    UnknownKey,
+    MustBe(&'static str),
+}
+
+impl From<&'static str> for Problem {
+    fn from(what: &'static str) -> Problem {
+        Problem::MustBe(what)
+    }
+}
+
 /// The settings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// The real Codex, when it is not the first on PATH.
+    /// The real Codex, if it is not the first on PATH.
     pub codex_path: Option<PathBuf>,
-    /// Order of the pick.
+    /// The order of the pick.
     pub policy: Policy,
-    /// Room that a session is likely to need, percent of one Plus account's 5h window.
+    /// The room that a session is likely to need, percent of one Plus account's 5h window.
     pub session_room: f64,
-    /// How many times more urgent another account must be before the live one loses its place.
+    /// How many times as urgent another account must be to replace the live one.
     pub switch_margin: f64,
-    /// Size of a plan in Plus accounts, by plan name; overrides of the defaults.
+    /// The size of a plan in Plus accounts, by its lower-case name, where it differs from the default.
     pub weights: Vec<(String, f64)>,
-    /// Whether API keys may be picked when nothing else can be used.
+    /// Whether API keys are picked when no other account can be used.
     pub api_key_fallback: bool,
     /// Usage older than this is refreshed in the background.
     pub usage_max_age: Duration,
-    /// When all usage is older than this, a launch waits for a refresh.
+    /// A launch waits for a refresh if all usage is older than this.
     pub max_stale: Duration,
-    /// How long it waits at most.
+    /// The longest such wait.
     pub launch_refresh_timeout: Duration,
-    /// What to do when the main home is in use.
+    /// What happens when the main home is in use.
     pub parallel: Parallel,
-    /// Least time between two usage requests for one account.
+    /// The shortest time between two usage requests for one account.
     pub min_poll_interval: Duration,
     /// Whether launches start background refreshes.
     pub background_refresh: bool,
-    /// Whether Codex is started without Node where it is known what its launcher starts.
+    /// Whether Codex is started without Node if it is known what its launcher starts.
     pub native_start: bool,
     /// Whether an `exec` that reaches its account's limit goes on with another account.
     pub carry_on: bool,
     /// How long an `exec` waits at the limit for the first reset when no other account can go on.
     pub carry_wait: Duration,
-    /// Hosts other than `auth.openai.com` that may be sent a refresh token.
+    /// Hosts beside `auth.openai.com` that refresh tokens may be sent to, in lower case.
     pub allowed_issuers: Vec<String>,
 }
 
@@ -86,7 +97,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Reads `config.toml`; what is wrong with it comes back as sentences.
+    /// Reads `config.toml`. Returns the settings, and what is wrong with the file as sentences.
     pub fn load(path: &Path) -> (Settings, Vec<String>) {
         match files::read_small(path, 1 << 20) {
             Ok(None) => (Settings::default(), Vec::new()),
@@ -104,7 +115,7 @@ impl Settings {
         }
     }
 
-    /// Understands the file's text.
+    /// Reads the text of the file, as [`Settings::load`] does.
     pub fn parse(text: &str) -> (Settings, Vec<String>) {
         let mut settings = Settings::default();
         let table: toml::Table = match text.parse() {
@@ -116,18 +127,18 @@ impl Settings {
         };
         let mut problems = Vec::new();
         for (key, value) in &table {
-            if let Err(expected) = settings.set(key, value) {
-                problems.push(match expected {
-                    "" => format!("unknown setting `{key}`"),
-                    expected => format!("`{key}` must be {expected}; its default is used"),
-                });
+            match settings.set(key, value) {
+                Ok(()) => {}
+                Err(Problem::UnknownKey) => problems.push(format!("unknown setting `{key}`")),
+                Err(Problem::MustBe(what)) => {
+                    problems.push(format!("`{key}` must be {what}; its default is used"));
+                }
             }
         }
         (settings, problems)
     }
 
-    /// Sets one key; `Err("")` for an unknown one, else what its value must be.
-    fn set(&mut self, key: &str, value: &toml::Value) -> Result<(), &'static str> {
+    fn set(&mut self, key: &str, value: &toml::Value) -> Result<(), Problem> {
         const DURATION: &str = "a duration such as \"90s\", \"5m\" or \"1500ms\"";
         let duration = || parse_duration(value).ok_or(DURATION);
         let flag = || value.as_bool().ok_or("true or false");
@@ -147,14 +158,14 @@ impl Settings {
                 self.policy = match value.as_str() {
                     Some("room") => Policy::Room,
                     Some("balanced") => Policy::Balanced,
-                    _ => return Err("\"room\" or \"balanced\""),
+                    _ => return Err(Problem::MustBe("\"room\" or \"balanced\"")),
                 };
             }
             "parallel" => {
                 self.parallel = match value.as_str() {
                     Some("home") => Parallel::Home,
                     Some("off") => Parallel::Off,
-                    _ => return Err("\"home\" or \"off\""),
+                    _ => return Err(Problem::MustBe("\"home\" or \"off\"")),
                 };
             }
             "session_room" => self.session_room = number(0.0, "a number of percent, 0 or more")?,
@@ -188,12 +199,12 @@ impl Settings {
                     .collect::<Option<_>>()
                     .ok_or(EXPECTED)?;
             }
-            _ => return Err(""),
+            _ => return Err(Problem::UnknownKey),
         }
         Ok(())
     }
 
-    /// How many Plus accounts this plan is worth.
+    /// Returns how many Plus accounts a plan is worth.
     pub fn weight(&self, plan: Option<&str>) -> f64 {
         const BUILT_IN: [(&str, f64); 3] = [("free", 0.1), ("go", 0.3), ("pro", 10.0)];
         let named = |name: &str| plan.unwrap_or_default().eq_ignore_ascii_case(name);
@@ -202,7 +213,7 @@ impl Settings {
     }
 }
 
-/// `"1500ms"`, `"60s"`, `"5m"`, `"2h"`, `"1d"`, or whole seconds as a number.
+/// Reads `"1500ms"`, `"60s"`, `"5m"`, `"2h"`, `"1d"`, or whole seconds as a number.
 fn parse_duration(value: &toml::Value) -> Option<Duration> {
     if let Some(seconds) = value.as_integer() {
         return u64::try_from(seconds).ok().map(Duration::from_secs);

@@ -1,16 +1,16 @@
-//! The one error type: what failed, where, and what to type next. Never holds a secret.
+//! The error type: what failed, where, and what to type next. It never contains a secret.
 
 use std::fmt;
 use std::path::Path;
 
-/// What kind of failure it is; the exit status of `codex-pool` follows from it.
+/// The kind of a failure. It decides the exit status of `codex-pool`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
     /// Something failed (exit status 1).
     Failed,
     /// A file of the pool is corrupt (exit status 1).
     Corrupt,
-    /// The command line makes no sense (exit status 2).
+    /// The command line is wrong (exit status 2).
     Usage,
     /// No such account, or several match (exit status 3).
     NoSuchAccount,
@@ -21,7 +21,7 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// The process exit status for this kind.
+    /// Returns the exit status of a process that fails in this way.
     pub fn exit_status(self) -> u8 {
         match self {
             ErrorKind::Failed | ErrorKind::Corrupt => 1,
@@ -33,10 +33,10 @@ impl ErrorKind {
     }
 }
 
-/// An error for a person: one sentence, and the next step when there is one.
+/// An error: one sentence, and the next step if there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
-    /// What kind of failure it is.
+    /// The kind of failure.
     pub kind: ErrorKind,
     /// What failed, and on which path.
     pub message: String,
@@ -44,21 +44,21 @@ pub struct Error {
     pub hint: Option<String>,
 }
 
-/// Result with [`Error`].
+/// A result with [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// A plain failure.
+    /// Returns an error of the kind [`ErrorKind::Failed`].
     pub fn new(message: impl Into<String>) -> Self {
         Error { kind: ErrorKind::Failed, message: message.into(), hint: None }
     }
 
-    /// A failure of the given kind.
+    /// Returns an error of this kind.
     pub fn of(kind: ErrorKind, message: impl Into<String>) -> Self {
         Error { kind, message: message.into(), hint: None }
     }
 
-    /// An I/O failure on `path`, as in "cannot read /x/y: permission denied".
+    /// Returns the error of an operation on a file, such as "cannot read /x/y: permission denied". `what` is the verb.
     pub fn io(what: &str, path: &Path, error: &std::io::Error) -> Self {
         Error::new(format!("cannot {what} {}: {}", path.display(), os_text(error)))
     }
@@ -71,7 +71,7 @@ impl Error {
     }
 }
 
-/// An OS error without Rust's "(os error 13)" tail.
+/// Returns the text of a system error without Rust's "(os error 13)".
 pub fn os_text(error: &std::io::Error) -> String {
     let text = error.to_string();
     match text.find(" (os error") {

@@ -1,17 +1,17 @@
-//! Every path of the pool, declared once. Touches nothing on disk.
+//! Every path of the pool, declared once. Reads and writes nothing.
 
 use std::path::{Path, PathBuf};
 
 use crate::account::AccountId;
 
-/// The pool's folder and what is in it (`~/.codex-pool`, mode 0700; files 0600).
+/// The paths in the pool's folder (`~/.codex-pool`, mode 0700; files 0600).
 #[derive(Debug, Clone)]
 pub struct PoolPaths {
     root: PathBuf,
 }
 
 impl PoolPaths {
-    /// Paths under this folder.
+    /// Returns the paths of the pool in this folder.
     pub fn new(root: PathBuf) -> Self {
         PoolPaths { root }
     }
@@ -23,7 +23,7 @@ impl PoolPaths {
     pub fn registry(&self) -> PathBuf {
         self.root.join("accounts.json")
     }
-    /// What a version-1 registry was kept as.
+    /// The version-1 registry that was migrated.
     pub fn registry_v1(&self) -> PathBuf {
         self.root.join("accounts.v1.json")
     }
@@ -31,7 +31,7 @@ impl PoolPaths {
     pub fn auth_dir(&self) -> PathBuf {
         self.root.join("auth")
     }
-    /// One account's `auth.json`.
+    /// The credentials of one account.
     pub fn auth(&self, id: &AccountId) -> PathBuf {
         self.root.join("auth").join(format!("{id}.json"))
     }
@@ -39,27 +39,27 @@ impl PoolPaths {
     pub fn usage(&self) -> PathBuf {
         self.root.join("usage.json")
     }
-    /// Pin, homes, marks.
+    /// The state: the pin, homes, marks.
     pub fn state(&self) -> PathBuf {
         self.root.join("state.json")
     }
-    /// What the launchers of installed Codexes start.
+    /// The folder of what the Node launchers of Codex start.
     pub fn native_dir(&self) -> PathBuf {
         self.root.join("native")
     }
-    /// What one of them starts.
+    /// What one Node launcher starts.
     pub fn native_start(&self, key: &str) -> PathBuf {
         self.root.join("native").join(format!("{key}.json"))
     }
-    /// That one of them was looked at.
+    /// The file that exists once a Node launcher was examined.
     pub fn native_tried(&self, key: &str) -> PathBuf {
         self.root.join("native").join(format!("{key}.tried"))
     }
-    /// What was blanked in the logs of threads, a file for each.
+    /// The folder of what was blanked in session logs, one file per thread.
     pub fn blanked(&self) -> PathBuf {
         self.root.join("blanked")
     }
-    /// Who ran each thread last, a file for each.
+    /// The folder of the accounts that ran threads last, one file per thread.
     pub fn threads(&self) -> PathBuf {
         self.root.join("threads")
     }
@@ -67,19 +67,19 @@ impl PoolPaths {
     pub fn launches(&self) -> PathBuf {
         self.root.join("launches")
     }
-    /// Documents that were replaced or could not be understood.
+    /// The folder of documents that were replaced or not understood.
     pub fn lost_found(&self) -> PathBuf {
         self.root.join("lost+found")
     }
-    /// Settings.
+    /// The settings.
     pub fn config(&self) -> PathBuf {
         self.root.join("config.toml")
     }
-    /// Lock of everything on disk.
+    /// The lock of everything in the pool.
     pub fn pool_lock(&self) -> PathBuf {
         self.root.join("pool.lock")
     }
-    /// Lock of token refreshes.
+    /// The lock of token renewals.
     pub fn refresh_lock(&self) -> PathBuf {
         self.root.join("refresh.lock")
     }
@@ -95,11 +95,11 @@ impl PoolPaths {
     pub fn shim(&self) -> PathBuf {
         self.root.join("bin/codex")
     }
-    /// How codex-pool was installed (written by the installer).
+    /// How codex-pool was installed, written by the installer.
     pub fn receipt(&self) -> PathBuf {
         self.root.join("receipt.json")
     }
-    /// A link to the admin command, made at install: what the shim starts for a refresh.
+    /// The installer's link to the admin command, which the shim starts for a refresh.
     pub fn admin_link(&self) -> PathBuf {
         self.root.join("bin/codex-pool")
     }

@@ -1,5 +1,5 @@
-//! The pick: a pure function of accounts, usage, now and settings to the whole ranking, each
-//! account with its reason. Touches nothing.
+//! The pick: a pure function from accounts, usage, time and settings to the ranking of all accounts, each with its
+//! reason.
 
 use std::cmp::Ordering;
 
@@ -8,56 +8,56 @@ use crate::config::{Policy, Settings};
 use crate::time::human_duration;
 use crate::usage::{FIVE_HOURS, Usage, WEEK, longest, of_length};
 
-/// How many 5-hour windows a week holds: about 6, as seen on Plus accounts.
+/// How many 5-hour windows a week contains: about 6, as seen on Plus accounts.
 const WINDOWS_PER_WEEK: f64 = 6.0;
-/// Percent of a 5h window set aside for each running session.
+/// The percent of a 5h window that each running session counts for.
 const PER_SESSION: f64 = 10.0;
 
-/// One account as the pick sees it.
+/// An account as the pick sees it.
 #[derive(Debug, Clone)]
 pub struct Candidate<'a> {
     /// What the registry says of it.
     pub account: &'a Account,
-    /// Its newest usage, if any.
+    /// Its newest usage.
     pub usage: Option<&'a Usage>,
-    /// Whether the pool (or its home) holds its credentials.
+    /// Whether the pool has its credentials.
     pub has_credentials: bool,
-    /// Whether Codex's own restrictions allow it here.
+    /// Whether Codex's restrictions allow it here.
     pub allowed: bool,
-    /// Its running sessions.
+    /// The number of its running sessions.
     pub sessions: usize,
-    /// Whether it holds the main home.
+    /// Whether it is in the main home.
     pub live: bool,
 }
 
 impl Candidate<'_> {
-    /// Its plan: the usage answer's, else the token's.
+    /// Returns its plan: that of the usage answer, else that of the token.
     fn plan(&self) -> Option<&str> {
         self.usage.and_then(|usage| usage.plan.as_deref()).or(self.account.plan.as_deref())
     }
 }
 
-/// How good an account is, best first.
+/// The class of an account, the best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tier {
     /// Room for a session, or unlimited.
     Room,
-    /// Something left, but less than a session is likely to need.
+    /// Less room than a session is likely to need.
     LessRoom,
-    /// The windows are used up; paid credits go on.
+    /// The windows are used up, and paid credits are left.
     Credits,
-    /// Usage never fetched, or too old to say anything.
+    /// Its usage was never fetched, or is too old to mean anything.
     Unknown,
-    /// An API key, where settings allow it.
+    /// An API key, if the settings allow it.
     ApiKey,
     /// At its limit.
     Exhausted,
-    /// Cannot be picked at all.
+    /// It cannot be picked.
     Excluded,
 }
 
 impl Tier {
-    /// The word used in JSON.
+    /// Returns the name in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Tier::Room => "room",
@@ -71,75 +71,75 @@ impl Tier {
     }
 }
 
-/// Why an account stands where it stands.
+/// Why an account has its place in the ranking.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Reason {
-    /// Live, and no other is so much more urgent that switching pays.
+    /// It is live, and no other is so much more urgent that a switch pays.
     StaysLive,
-    /// Its 5h window is not running: using it starts the clock.
+    /// Its 5h window is not running, and use starts it.
     StartsWindow,
-    /// Its quota is lost soonest if nobody uses it.
+    /// Its quota is lost soonest if it is not used.
     Urgent,
-    /// Unlimited.
+    /// It has no limit.
     Unlimited,
-    /// Less left than a session is likely to need.
+    /// Less is left than a session is likely to need.
     LessRoom,
     /// Only credits are left.
     Credits,
-    /// Usage was never fetched.
+    /// Its usage was never fetched.
     NeverFetched,
-    /// Usage is too old to say anything.
+    /// Its usage is too old to mean anything.
     Stale,
-    /// The last resort.
+    /// It is an API key, the last resort.
     ApiKey,
-    /// At its limit until then (Unix seconds, `None`: nobody said).
+    /// It is at its limit until then (Unix seconds; `None`: not known).
     Exhausted(Option<i64>),
-    /// Switched off by the user.
+    /// The user has disabled it.
     Disabled,
-    /// A login is needed.
+    /// It needs a login.
     ReauthRequired,
-    /// Removed from its workspace.
+    /// It was removed from its workspace.
     WorkspaceRemoved,
-    /// The pool has no credentials for it.
+    /// The pool has no credentials of it.
     NoCredentials,
-    /// Codex's own restrictions forbid it here.
+    /// Codex's restrictions forbid it here.
     Forbidden,
     /// API keys are not picked (`api_key_fallback = false`).
     ApiKeyNotPicked,
 }
 
-/// An account with its place.
+/// An account with its place in the ranking.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ranked {
-    /// Index into the candidates.
+    /// Its index among the candidates.
     pub index: usize,
     /// Its tier.
     pub tier: Tier,
-    /// Room in percent of one Plus account's 5h window; infinite if unlimited, `None` if unknown.
+    /// Its room in percent of one Plus account's 5h window: infinite if it has no limit, `None` if unknown.
     pub room: Option<f64>,
-    /// Share of the longest window that is left, per second until it resets (0..; 0 if unlimited or unknown).
+    /// The share of its longest window that is left, per second until the reset. 0 if it has no limit, or if unknown.
     pub urgency: f64,
-    /// Percent left in the longest window and in the 5h one (for the policy `balanced`).
+    /// The percent left in the longest window and in the 5h window, for [`Policy::Balanced`].
     left: (f64, f64),
     starts_window: bool,
     reset: i64,
-    /// Why.
+    /// The reason of its place.
     pub reason: Reason,
 }
 
 impl Ranked {
-    /// Whether a launch may use it.
+    /// Returns whether a launch may use it.
     pub fn eligible(&self) -> bool {
         self.tier != Tier::Excluded
     }
 
-    /// Whether a launch may use it when it is pinned or named: that overrules what only speaks against
-    /// picking.
+    /// Returns whether a launch may use it if it is pinned or named, which overrides what only excludes it from the
+    /// pick.
     pub fn usable(&self) -> bool {
         self.eligible() || matches!(self.reason, Reason::Disabled | Reason::ApiKeyNotPicked)
     }
 
-    /// The reason as a sentence with its numbers.
+    /// Returns the reason as text with its numbers. `now`: Unix seconds.
     pub fn explain(&self, now: i64) -> String {
         let room = match self.room {
             Some(room) if room.is_finite() => format!("room {:.0} %", room.max(0.0)),
@@ -169,7 +169,7 @@ impl Ranked {
     }
 }
 
-/// Ranks all accounts, the one to use first. Those that cannot be picked come last.
+/// Returns all accounts, the one to use first. Those that cannot be picked come last. `now`: Unix seconds.
 pub fn pick(candidates: &[Candidate<'_>], now: i64, settings: &Settings) -> Vec<Ranked> {
     let mut ranking: Vec<Ranked> =
         candidates.iter().enumerate().map(|(index, c)| assess(index, c, now, settings)).collect();
@@ -197,14 +197,14 @@ fn inside_tier(a: &Ranked, b: &Ranked, policy: Policy, a_live: bool, b_live: boo
             b.starts_window.cmp(&a.starts_window).then_with(|| high_first(a.urgency, b.urgency))
         }
         (Tier::LessRoom, Policy::Room) => high_first(a.room.unwrap_or(0.0), b.room.unwrap_or(0.0)),
-        // Nobody can work: stay where we are, else where work goes on first.
+        // None can work: the live one stays, else the one whose reset comes first.
         (Tier::Exhausted, _) => b_live.cmp(&a_live).then_with(|| a.reset.cmp(&b.reset)),
         _ => Ordering::Equal,
     }
 }
 
-/// The live account keeps its place while it has room and no other is more urgent by the margin:
-/// every switch costs the user a warm session.
+/// Lets the live account keep its place while it has room and no other is more urgent by the margin. A switch costs the
+/// user a warm session.
 fn keep_live(ranking: &mut [Ranked], candidates: &[Candidate<'_>], settings: &Settings) {
     let Some(at) = ranking.iter().position(|r| candidates[r.index].live && r.tier == Tier::Room) else {
         return;
@@ -225,7 +225,7 @@ fn assess(index: usize, c: &Candidate<'_>, now: i64, settings: &Settings) -> Ran
         tier: Tier::Excluded,
         room: None,
         urgency: 0.0,
-        // A window that an account does not have does not count against it.
+        // A window that the account does not have does not count against it.
         left: (100.0, 100.0),
         starts_window: false,
         reset: i64::MAX,
@@ -250,7 +250,7 @@ fn assess(index: usize, c: &Candidate<'_>, now: i64, settings: &Settings) -> Ran
 }
 
 fn excluded(c: &Candidate<'_>, settings: &Settings) -> Option<Reason> {
-    // What a name or a pin overrules comes last: it must not hide what they cannot.
+    // What a name or a pin overrides comes last, since it must not hide the rest.
     match c.account.auth.state {
         AuthState::ReauthRequired => Some(Reason::ReauthRequired),
         AuthState::WorkspaceRemoved => Some(Reason::WorkspaceRemoved),
@@ -264,7 +264,7 @@ fn excluded(c: &Candidate<'_>, settings: &Settings) -> Option<Reason> {
     }
 }
 
-/// Room and urgency, as far as usage tells.
+/// Sets room and urgency.
 fn measure(ranked: &mut Ranked, usage: &Usage, c: &Candidate<'_>, now: i64, settings: &Settings) {
     let least = usage
         .windows

@@ -1,5 +1,5 @@
-//! The pool, loaded: registry, usage and state, with what was changed written back in one go. Opening it
-//! migrates a version-1 registry.
+//! The pool in memory: registry, usage and state, and writing back what was changed. Opening it migrates a version-1
+//! registry.
 
 use crate::account::{AccountId, AuthReason, AuthState, AuthStatus};
 use crate::auth_doc::AuthDoc;
@@ -9,15 +9,15 @@ use crate::paths::PoolPaths;
 use crate::store::{Adoption, Credentials, FolderRecord, Migration, Registry, State, migrate_if_v1};
 use crate::usage::UsageCache;
 
-/// How many folders are remembered.
+/// The most folders whose last launch is remembered.
 const MOST_FOLDERS: usize = 200;
-/// How exactly their times are, seconds.
+/// How exact their times are, seconds.
 const FOLDER_HOUR: i64 = 3_600;
 
-/// Registry, usage and state as loaded, plus what was changed since.
+/// Registry, usage and state, as loaded and changed since.
 #[derive(Debug)]
 pub struct Pool {
-    /// Where it is.
+    /// The paths of its files.
     pub paths: PoolPaths,
     registry: Registry,
     usage: UsageCache,
@@ -25,18 +25,18 @@ pub struct Pool {
     registry_changed: bool,
     usage_changed: bool,
     state_changed: bool,
-    /// Accounts that were adopted since it was opened, for a message.
+    /// The accounts that were adopted since it was opened, for a message.
     pub adopted: Vec<AccountId>,
-    /// What a migration did, if there was one.
+    /// What the migration did, if there was one.
     pub migrated: Option<Migration>,
 }
 
 impl Pool {
-    /// Loads the pool to change it. Of a state that was lost, the homes are to be found again: see
+    /// Loads the pool to change it. Without a state, the caller must find the homes again: see
     /// [`crate::homes::open_pool`].
     ///
     /// # Errors
-    /// The registry cannot be used (see [`Registry::load`]), or a migration failed. Nothing was changed then.
+    /// The registry cannot be used (see [`Registry::load`]), or a migration failed. Nothing has changed then.
     pub(crate) fn open(lock: &PoolLock, paths: &PoolPaths, now: i64) -> Result<Pool> {
         let mut migrated = None;
         let registry = match Registry::load(paths) {
@@ -52,7 +52,7 @@ impl Pool {
         Ok(Pool { migrated, ..Pool::load(Some(lock), paths, registry) })
     }
 
-    /// Loads the pool only to look, without the lock: whole files, though perhaps of different moments.
+    /// Loads the pool to read it, without the lock. Each file is whole, though they may be of different moments.
     ///
     /// # Errors
     /// The registry cannot be used.
@@ -79,18 +79,18 @@ impl Pool {
         &self.registry
     }
 
-    /// The registry, to change it.
+    /// The registry, to be changed.
     pub fn registry_mut(&mut self) -> &mut Registry {
         self.registry_changed = true;
         &mut self.registry
     }
 
-    /// What is known of the accounts' usage.
+    /// The cached usage.
     pub fn usage(&self) -> &UsageCache {
         &self.usage
     }
 
-    /// The same, to change it.
+    /// The cached usage, to be changed.
     pub fn usage_mut(&mut self) -> &mut UsageCache {
         self.usage_changed = true;
         &mut self.usage
@@ -101,22 +101,22 @@ impl Pool {
         &self.state
     }
 
-    /// The state, to change it.
+    /// The state, to be changed.
     pub fn state_mut(&mut self) -> &mut State {
         self.state_changed = true;
         &mut self.state
     }
 
-    /// The durable documents.
+    /// The stored credentials.
     pub fn credentials(&self) -> Credentials<'_> {
         Credentials::new(&self.paths)
     }
 
-    /// Adopts a document: the durable copy first, then the registry. `label` is for a new account; `stored_unchanged`:
-    /// see [`Credentials::put_newer`].
+    /// Adopts a document: the durable copy first, then the registry. `label` is for a new account. For
+    /// `stored_unchanged` see [`Credentials::put_newer`].
     ///
     /// # Errors
-    /// It could not be made durable.
+    /// The document could not be made durable.
     pub fn adopt(
         &mut self,
         lock: &PoolLock,
@@ -138,10 +138,10 @@ impl Pool {
         })
     }
 
-    /// Sets what is known of an account's credentials, if that is news. `now`: Unix seconds.
+    /// Sets the state of an account's credentials, if it differs. `now`: Unix seconds.
     pub fn set_auth(&mut self, id: &AccountId, state: AuthState, reason: Option<AuthReason>, now: i64) {
-        let is_news = |auth: &AuthStatus| auth.state != state || auth.reason != reason;
-        if self.registry.get(id).is_some_and(|account| is_news(&account.auth))
+        let differs = |auth: &AuthStatus| auth.state != state || auth.reason != reason;
+        if self.registry.get(id).is_some_and(|account| differs(&account.auth))
             && let Some(account) = self.registry_mut().get_mut(id)
         {
             let since = (state != AuthState::Ok).then_some(now);
@@ -149,19 +149,24 @@ impl Pool {
         }
     }
 
-    /// Remembers who launched in a folder. Writes nothing when that is known already.
+    /// Remembers the account of a launch in a folder. Writes nothing if that is known already.
     pub fn remember_folder(&mut self, folder: &str, account: &AccountId, interactive: bool, now_ms: i64) {
-        let lately = |m: &FolderRecord| (now_ms / 1000).saturating_sub(m.at) < FOLDER_HOUR;
-        if self.state.folders.get(folder).is_some_and(|m| m.says(account, interactive) && lately(m)) {
+        let lately = |record: &FolderRecord| (now_ms / 1000).saturating_sub(record.at) < FOLDER_HOUR;
+        if self
+            .state
+            .folders
+            .get(folder)
+            .is_some_and(|record| record.says(account, interactive) && lately(record))
+        {
             return;
         }
         let folders = &mut self.state_mut().folders;
         match folders.get_mut(folder) {
-            Some(memory) => memory.launched(account, interactive, now_ms),
+            Some(record) => record.launched(account, interactive, now_ms),
             None => drop(folders.insert(folder.to_owned(), FolderRecord::new(account, interactive, now_ms))),
         }
         if folders.len() > MOST_FOLDERS {
-            let oldest = folders.iter().min_by_key(|(_, m)| m.at).map(|(folder, _)| folder.clone());
+            let oldest = folders.iter().min_by_key(|(_, record)| record.at).map(|(folder, _)| folder.clone());
             oldest.and_then(|folder| folders.remove(&folder));
         }
     }
@@ -169,15 +174,15 @@ impl Pool {
     /// Writes back what was changed.
     ///
     /// # Errors
-    /// If a file cannot be written.
+    /// A file cannot be written.
     pub fn commit(&mut self, lock: &PoolLock) -> Result<()> {
         self.commit_with(lock, Durability::Fast)
     }
 
-    /// The same; `durability`: whether the state must survive a power cut, too (a mark must).
+    /// As [`Pool::commit`]. `durability` is that of the state, since a mark must survive a power failure.
     ///
     /// # Errors
-    /// If a file cannot be written.
+    /// A file cannot be written.
     pub fn commit_with(&mut self, lock: &PoolLock, durability: Durability) -> Result<()> {
         if self.registry_changed {
             self.registry.save(lock, &self.paths)?;
@@ -190,10 +195,10 @@ impl Pool {
         self.save_usage(lock)
     }
 
-    /// Writes back what was changed of the usage.
+    /// Writes back the usage if it was changed.
     ///
     /// # Errors
-    /// If the file cannot be written.
+    /// The file cannot be written.
     pub fn save_usage(&mut self, lock: &PoolLock) -> Result<()> {
         if std::mem::take(&mut self.usage_changed) {
             self.usage.save(lock, &self.paths)?;

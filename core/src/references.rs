@@ -1,14 +1,14 @@
-//! References: how a person names an account. Pure.
+//! References: the names by which a user means an account. Pure functions.
 
 use crate::account::Account;
 use crate::error::{Error, ErrorKind, Result};
 use crate::text::is_deceptive;
 
-/// Finds the account that `reference` means: exact id (a former one, too), account id, label or email, in this order,
-/// else a unique prefix of one of them.
+/// Returns the account that `reference` means: by id (a former one, too), account id, label or email, in this order,
+/// else by a prefix of one of them that only one account has.
 ///
 /// # Errors
-/// None matches, or several do; the error lists them.
+/// No account matches, or several do. Then the error lists them.
 pub fn resolve<'a>(accounts: &'a [Account], reference: &str) -> Result<&'a Account> {
     let reference = reference.trim();
     if reference.is_empty() {
@@ -17,7 +17,7 @@ pub fn resolve<'a>(accounts: &'a [Account], reference: &str) -> Result<&'a Accou
     for field in FIELDS {
         let exact: Vec<&Account> =
             accounts.iter().filter(|a| field(a).iter().any(|v| v.eq_ignore_ascii_case(reference))).collect();
-        // Labels may differ in case alone; then the exact spelling decides.
+        // Labels may differ in case alone. Then the exact spelling decides.
         let spelled: Vec<&Account> =
             exact.iter().copied().filter(|a| field(a).contains(&reference)).collect();
         match (spelled.as_slice(), exact.as_slice()) {
@@ -63,7 +63,7 @@ fn ambiguous(reference: &str, matches: &[&Account]) -> Error {
     .hint("use a longer reference or the id in parentheses")
 }
 
-/// What was typed, without what could deceive on a terminal.
+/// Returns what was typed without deceptive characters.
 fn printable(text: &str) -> String {
     text.chars().filter(|c| !is_deceptive(*c)).take(80).collect()
 }

@@ -1,6 +1,6 @@
-//! What a renewal of an account's tokens does on disk: which token is sent, where the answer is kept, and how a crash in
-//! between is known. The caller makes the request between [`begin`] and one of [`finish`], [`reject`] and [`abandon`],
-//! with the renewal lock held and the pool's lock released.
+//! What a renewal of an account's tokens does on disk: which token is sent, where the answer is kept, and how a crash
+//! in between is known. The caller makes the request between [`begin`] and one of [`finish`], [`reject`] and
+//! [`abandon`], with the renewal lock held and the pool's lock released.
 
 use crate::account::{AccountId, AuthReason, AuthState};
 use crate::auth_doc::{AuthDoc, MAX_BYTES, Secret};

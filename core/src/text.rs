@@ -1,14 +1,14 @@
-//! Foreign text made safe to show and to store.
+//! Text from outside, made safe to show and to store.
 
 use crate::auth_doc::Secret;
 
-/// Longest text that is kept of what a service says, characters.
+/// The longest text that is kept, characters.
 const MAX_CHARS: usize = 160;
-/// A run of this many token characters is taken for a credential.
+/// A run of this many characters that tokens consist of counts as a credential.
 const LONG_RUN: usize = 32;
 
-/// One line without control or direction characters, at most 160 characters, and without anything
-/// that is one of `secrets` or looks like a credential.
+/// Returns text as one line of at most 160 characters, without deceptive characters, without any of `secrets`, and
+/// without what looks like a credential.
 pub fn clean(text: &str, secrets: &[&Secret]) -> String {
     let mut text = text.to_owned();
     for secret in secrets.iter().map(|s| s.expose()).filter(|s| !s.is_empty()) {
@@ -32,8 +32,8 @@ fn token_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || "-_+=~".contains(c)
 }
 
-/// Whether a character moves the cursor, changes colours, turns the line around or hides in it on a terminal:
-/// control characters, the marks that change the direction of text, and invisible ones.
+/// Returns whether a character makes a terminal show something else than the text: control characters, invisible
+/// characters, and those that change the direction of text.
 pub fn is_deceptive(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'

@@ -1,23 +1,23 @@
-//! Writing: a temporary file in the same folder, then a rename. Callers hold the pool's lock, so a
-//! fixed temporary name is safe and a crash leaves at most one, which the next write removes.
+//! Writing: a temporary file in the same folder, then a rename. Callers hold the pool's lock, so a fixed temporary name
+//! is safe. A crash leaves at most one such file, which the next write removes.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-/// Whether a write must survive a power cut before it counts.
+/// Whether a write must survive a power failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// File and folder are synced before and after the rename.
+    /// The file is synced before the rename, and the folder after it.
     Durable,
-    /// Whole or old after a crash of the process; a power cut may lose it (a cache, or a copy of
-    /// what the pool holds durably).
+    /// The file is the old or the new one after a crash of the process. A power failure may lose it: for a cache, or a
+    /// copy of what the pool has durably.
     Fast,
 }
 
-/// Who must own what we write. It matters to root alone: `sudo codex` must not leave a user's
-/// files in root's hands.
+/// The owner that a file must get. It matters to root alone, since `sudo codex` must not leave root's files in a user's
+/// folders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
     uid: u32,
@@ -25,7 +25,7 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// The owner of an existing file or folder, if we are root and would have to give it away.
+    /// Returns the owner of a file or folder; `None` unless root writes for another owner.
     fn of_existing(path: &Path) -> Option<Owner> {
         let root = nix::unistd::geteuid().is_root();
         if !root {
@@ -35,16 +35,15 @@ impl Owner {
         (meta.uid() != 0 || meta.gid() != 0).then(|| Owner { uid: meta.uid(), gid: meta.gid() })
     }
 
-    /// Gives an open file to this owner.
     fn give(self, file: &File) -> io::Result<()> {
         fchown(file, Some(self.uid), Some(self.gid))
     }
 }
 
-/// Writes `bytes` to `path`, mode 0600: afterwards the file is the old one or the new one, never a mix.
+/// Writes a file of mode 0600. Afterwards it is the old one or the new one, never a mix.
 ///
 /// # Errors
-/// What the system says; the old file is then still there and the temporary one removed.
+/// What the system says. The old file is still there then, and the temporary one is removed.
 pub fn write_whole(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
     let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     if path.file_name().is_none() {
@@ -75,29 +74,29 @@ pub fn write_whole(path: &Path, bytes: &[u8], durability: Durability) -> io::Res
     written
 }
 
-/// Puts `temp` in the place of `path` by exchanging the two: as atomic as a rename, which ext4 makes wait
-/// for the data to be laid out on disk (twice the time of all the rest of a small write).
+/// Puts `temp` in the place of `path` by exchanging the two. That is as atomic as a rename, but ext4 lets a rename wait
+/// until the data has its place on disk, which takes twice the time of all else.
 fn replace(temp: &Path, path: &Path) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
         const RENAME_EXCHANGE: libc::c_uint = 2;
-        // A folder could be exchanged, too, and must not be.
+        // A folder must not be exchanged.
         let exchangeable = std::fs::symlink_metadata(path).is_ok_and(|m| !m.is_dir());
         if exchangeable && rename_with(temp, path, RENAME_EXCHANGE).is_ok() {
-            // What is left of the old file under the temporary name is of no more use.
+            // The old file has the temporary name now.
             let _ = std::fs::remove_file(temp);
             return Ok(());
         }
     }
-    // There is no old file yet, or the file system cannot exchange.
+    // There is no old file, or the file system cannot exchange.
     std::fs::rename(temp, path)
 }
 
-/// Refuses a folder or file of the pool if it is a symbolic link by which a user leads root (`sudo codex`) to what
-/// another user has. Anybody else cannot do there what its owner does not permit.
+/// Refuses a folder or file of the pool that is a symbolic link by which a user leads root (`sudo codex`) to a file of
+/// another user. Other users than root get only where they may.
 ///
 /// # Errors
-/// It is such a link. Nothing at all is fine.
+/// It is such a link.
 pub(crate) fn refuse_leading_root_astray(path: &Path) -> io::Result<()> {
     if !nix::unistd::geteuid().is_root() || !path.is_symlink() {
         return Ok(());
@@ -105,16 +104,16 @@ pub(crate) fn refuse_leading_root_astray(path: &Path) -> io::Result<()> {
     refuse_target_of_others(path, &std::fs::canonicalize(path)?)
 }
 
-/// The same of a link that is known to be one and was found to lead to `target`, a path without further links.
+/// As [`refuse_leading_root_astray`], for a link that leads to `target`, a path without links.
 ///
 /// # Errors
-/// It is such a link, or no link any more.
+/// It is such a link, or no longer a link.
 pub(crate) fn refuse_target_of_others(link: &Path, target: &Path) -> io::Result<()> {
     if !nix::unistd::geteuid().is_root() {
         return Ok(());
     }
     let by = std::fs::symlink_metadata(link)?;
-    // Where there is nothing, something could be made.
+    // A file could be made where there is none.
     let to = std::fs::symlink_metadata(target)
         .or_else(|_| std::fs::symlink_metadata(target.parent().unwrap_or(Path::new("/"))))?;
     if by.is_symlink() && (by.uid() == 0 || by.uid() == to.uid()) {
@@ -123,7 +122,7 @@ pub(crate) fn refuse_target_of_others(link: &Path, target: &Path) -> io::Result<
     Err(io::Error::new(io::ErrorKind::PermissionDenied, "a user's link to what another user has"))
 }
 
-/// Gives a file that we just made to its folder's owner, if we are root.
+/// Gives a new file to its folder's owner, if root made it.
 pub(crate) fn adopt_owner(path: &Path) -> io::Result<()> {
     match path.parent().and_then(Owner::of_existing) {
         Some(owner) => owner.give(&File::open(path)?),
@@ -131,7 +130,7 @@ pub(crate) fn adopt_owner(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The file that a write to `path` makes first.
+/// Returns the temporary file of a write to `path`.
 pub fn temp_name(path: &Path) -> PathBuf {
     let mut temp = std::ffi::OsString::from(".");
     temp.push(path.file_name().unwrap_or_default());
@@ -144,7 +143,7 @@ fn create_new(path: &Path) -> io::Result<File> {
     options.write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
     match options.open(path) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-            // Left by a crash.
+            // A crash left it.
             std::fs::remove_file(path)?;
             options.open(path)
         }
@@ -157,7 +156,7 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Removes a file; one that is not there is fine.
+/// Removes a file if it is there.
 pub fn remove_file(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -165,10 +164,10 @@ pub fn remove_file(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Renames without ever replacing something.
+/// Renames a file without replacing another one.
 ///
 /// # Errors
-/// `AlreadyExists` if the new name is taken; else what the system says.
+/// `AlreadyExists` if there is a file of the new name; else what the system says.
 pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     const EXCLUSIVE: libc::c_uint = 1;
@@ -177,14 +176,12 @@ pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     rename_with(from, to, EXCLUSIVE)
 }
 
-/// The rename that takes flags.
 fn rename_with(from: &Path, to: &Path, flags: libc::c_uint) -> io::Result<()> {
     use std::os::unix::ffi::OsStrExt;
     let c = |path: &Path| std::ffi::CString::new(path.as_os_str().as_bytes());
     let (from, to) = (c(from)?, c(to)?);
     #[cfg(target_os = "linux")]
-    // SAFETY: both are C strings that live until the call returns. The call itself, since not every C
-    // library has a function for it.
+    // SAFETY: both are C strings that live until the call returns. Not every C library has a function for this call.
     #[expect(unsafe_code, reason = "renameat2")]
     let result = unsafe {
         let here = libc::AT_FDCWD;
@@ -197,14 +194,13 @@ fn rename_with(from: &Path, to: &Path, flags: libc::c_uint) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Makes a folder of mode 0700, parents too, with the owner of the nearest existing one; one that
-/// is there is fine.
+/// Makes a folder of mode 0700 and its parents, with the owner of the nearest folder that is there.
 pub fn create_private_dir(dir: &Path) -> io::Result<()> {
     match create_private_dir_in_parent(dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             let parent = dir.parent().filter(|p| !p.as_os_str().is_empty() && !p.is_dir()).ok_or(e)?;
             create_private_dir(parent)?;
-            // Where nothing can be made, as in `/proc`, it is not found again.
+            // Where no folder can be made, as in `/proc`, this fails again.
             create_private_dir_in_parent(dir)
         }
         result => result,
@@ -214,7 +210,7 @@ pub fn create_private_dir(dir: &Path) -> io::Result<()> {
 fn create_private_dir_in_parent(dir: &Path) -> io::Result<()> {
     match std::fs::DirBuilder::new().mode(0o700).create(dir) {
         Ok(()) => {
-            // Whatever the umask, its owner can use it.
+            // The umask may have taken the owner's access away.
             std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))?;
             if let Some(owner) = dir.parent().and_then(Owner::of_existing) {
                 owner.give(&File::open(dir)?)?;
@@ -226,10 +222,10 @@ fn create_private_dir_in_parent(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Takes everybody else's access to a folder away.
+/// Takes the access of other users to a folder away.
 ///
 /// # Errors
-/// It is not there, or not ours.
+/// The folder is not there, or belongs to another user.
 pub fn make_private(dir: &Path) -> io::Result<()> {
     let mode = std::fs::metadata(dir)?.permissions().mode();
     if mode & 0o077 == 0 {

@@ -1,5 +1,5 @@
-//! The two locks: flock on dedicated files that are never renamed or deleted. A guard is an
-//! argument of every function that writes, so that the compiler proves the lock is held.
+//! The locks: flock on dedicated files that are never renamed or removed. Every function that writes takes a guard as
+//! an argument, so the compiler proves that the lock is held.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -13,30 +13,30 @@ use fs2::FileExt;
 use super::atomic::create_private_dir;
 use crate::paths::PoolPaths;
 
-/// The waiting thread needs next to none, bytes.
+/// The stack of a waiting thread, bytes.
 const STACK: usize = 64 << 10;
 
-/// A held flock, released on drop.
+/// A flock that is held, and released on drop.
 #[derive(Debug)]
 pub struct FileLock {
     _file: File,
 }
 
-/// The pool is ours: nobody else changes anything on its disk. No network meanwhile.
+/// The lock of everything in the pool. No request is made while it is held.
 #[derive(Debug)]
 pub struct PoolLock(#[expect(dead_code, reason = "held, not read")] FileLock);
 
-/// Nobody else on this machine refreshes a token.
+/// The lock of token renewals. One process of the machine renews at a time.
 #[derive(Debug)]
 pub struct RenewalLock(#[expect(dead_code, reason = "held, not read")] FileLock);
 
 impl FileLock {
-    /// Takes the lock, waiting at most `wait`; `Ok(None)` if somebody else held it all the time.
+    /// Takes the lock, waiting at most `wait`; `None` if another process held it all the time.
     pub fn acquire(path: &Path, wait: Duration) -> io::Result<Option<FileLock>> {
         FileLock::of(open(path)?, wait)
     }
 
-    /// The same for a file that is open already.
+    /// As [`FileLock::acquire`], for an open file.
     pub(crate) fn of(file: File, wait: Duration) -> io::Result<Option<FileLock>> {
         let until = Instant::now() + wait;
         if try_lock(&file)? {
@@ -63,9 +63,8 @@ fn try_lock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Waits in the kernel's queue, first come, first served, and costs nothing meanwhile: dozens of launches that
-/// poll take each other's time. A thread waits for us, since a time limit would need a signal, and those are
-/// Codex's. `None` if the system gives no thread.
+/// Waits in the kernel's queue, which costs no time of the launches that wait. A thread does the waiting, since a time
+/// limit would need a signal, and signals are Codex's. `None` if the system gives no thread.
 fn queue(file: &File, until: Instant) -> Option<io::Result<Option<File>>> {
     let waiting = file.try_clone().ok()?;
     let (locked, answer) = mpsc::channel();
@@ -76,7 +75,7 @@ fn queue(file: &File, until: Instant) -> Option<io::Result<Option<File>>> {
                 result => break result,
             }
         };
-        // If nobody waits any more, the lock goes with what could not be sent.
+        // After the time limit it cannot be sent, and dropping it releases the lock.
         let _ = locked.send(result.map(|()| waiting));
     };
     std::thread::Builder::new().stack_size(STACK).spawn(wait_for_it).ok()?;
@@ -86,7 +85,7 @@ fn queue(file: &File, until: Instant) -> Option<io::Result<Option<File>>> {
     }
 }
 
-/// Looks again and again. Whether the lock was had.
+/// Tries again and again. Returns whether the lock was taken.
 fn poll(file: &File, until: Instant) -> io::Result<bool> {
     let mut pause = Duration::from_micros(200);
     loop {
@@ -109,13 +108,13 @@ fn open(path: &Path) -> io::Result<File> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
         other => return other,
     }
-    // Not there yet. Whoever makes it owns it like its folder, so that a first `sudo` locks nobody out.
+    // It is made with the owner of its folder, so that a first `sudo codex` does not lock the user out.
     if let Some(dir) = path.parent() {
         create_private_dir(dir)?;
     }
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(file) => {
-            // A lock that the umask closes for its owner would lock everybody out for good.
+            // A umask that takes the owner's access away would lock everyone out for good.
             file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
             super::atomic::adopt_owner(path)?;
         }
@@ -126,14 +125,14 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 impl PoolLock {
-    /// Takes the pool's lock, waiting at most `wait`.
+    /// Takes the pool's lock, waiting at most `wait`; `None` if another process held it all the time.
     pub fn acquire(paths: &PoolPaths, wait: Duration) -> io::Result<Option<PoolLock>> {
         Ok(FileLock::acquire(&paths.pool_lock(), wait)?.map(PoolLock))
     }
 }
 
 impl RenewalLock {
-    /// Takes the lock of token refreshes, waiting at most `wait`.
+    /// Takes the lock of renewals, waiting at most `wait`; `None` if another process held it all the time.
     pub fn acquire(paths: &PoolPaths, wait: Duration) -> io::Result<Option<RenewalLock>> {
         Ok(FileLock::acquire(&paths.refresh_lock(), wait)?.map(RenewalLock))
     }
@@ -166,7 +165,7 @@ mod tests {
             assert!(wait(3).unwrap().is_none());
             std::thread::scope(|scope| {
                 let waiter = scope.spawn(|| wait(60_000).unwrap().is_some());
-                // Whether it waits already or comes later: it gets it.
+                // It gets the lock whether it waits already or not.
                 drop(held);
                 assert!(waiter.join().unwrap());
             });

@@ -1,4 +1,4 @@
-//! Files as the pool needs them: written whole or not at all, private, owner kept, and locked.
+//! Files as the pool needs them: written whole or not at all, private, with their owner kept, and locked.
 
 mod atomic;
 mod lock;
@@ -17,11 +17,10 @@ use std::io::{self, Read, Seek};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Reads a file of at most `limit` bytes; `Ok(None)` if it is not there.
+/// Reads a file of at most `limit` bytes; `None` if it is not there.
 ///
 /// # Errors
-/// What the system says; `FileTooLarge` beyond the limit. A FIFO or device does not block: it is
-/// opened non-blocking and refused.
+/// What the system says; `FileTooLarge` beyond the limit. A FIFO or device is refused, and does not block.
 pub fn read_small(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
     let open = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
     let file = match open {

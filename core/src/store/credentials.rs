@@ -1,5 +1,5 @@
-//! `auth/<id>.json`: the durable copy of each account's document, byte for byte. Only forward: an
-//! older document never replaces a newer one, and what is replaced goes to `lost+found/`.
+//! `auth/<id>.json`: the durable copy of each account's document, byte for byte. An older document never replaces a
+//! newer one, and what is replaced goes to `lost+found/`.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::files::{self, Durability, PoolLock};
 use crate::paths::PoolPaths;
 
-/// The store of documents.
+/// The stored documents.
 #[derive(Debug, Clone, Copy)]
 pub struct Credentials<'a> {
     paths: &'a PoolPaths,
@@ -30,12 +30,15 @@ pub enum Adoption {
 }
 
 impl<'a> Credentials<'a> {
-    /// The store under these paths.
+    /// Returns the documents in this pool.
     pub fn new(paths: &'a PoolPaths) -> Self {
         Credentials { paths }
     }
 
-    /// The raw bytes of an account's document; `None` if there is none, or a link to what is somebody else's.
+    /// Returns the bytes of an account's document; `None` if there is none, or a link to a file of another user.
+    ///
+    /// # Errors
+    /// The file cannot be read.
     pub fn bytes(&self, id: &AccountId) -> Result<Option<Vec<u8>>> {
         let path = self.paths.auth(id);
         if files::refuse_leading_root_astray(&path).is_err() {
@@ -44,10 +47,10 @@ impl<'a> Credentials<'a> {
         files::read_small(&path, MAX_BYTES).map_err(|e| Error::io("read", &path, &e))
     }
 
-    /// An account's document; `None` if there is none.
+    /// Returns an account's document; `None` if there is none.
     ///
     /// # Errors
-    /// Unreadable, not understood, or another account's.
+    /// The document cannot be read, is not understood, or belongs to another account.
     pub fn load(&self, id: &AccountId) -> Result<Option<AuthDoc>> {
         let path = self.paths.auth(id);
         let Some(bytes) = self.bytes(id)? else { return Ok(None) };
@@ -61,12 +64,15 @@ impl<'a> Credentials<'a> {
         Ok(Some(doc))
     }
 
-    /// Whether there is a document (not whether it is good).
+    /// Returns whether there is a document, good or not.
     pub fn has(&self, id: &AccountId) -> bool {
         self.paths.auth(id).exists()
     }
 
-    /// Puts a document into the pool, durably, in place of any older one.
+    /// Puts a document into the pool, durably, in place of the one that is there.
+    ///
+    /// # Errors
+    /// The file cannot be written. The old one is still there then.
     pub fn put(&self, lock: &PoolLock, doc: &AuthDoc) -> Result<()> {
         let dir = self.paths.auth_dir();
         files::create_private_dir(&dir).map_err(|e| Error::io("create", &dir, &e))?;
@@ -124,19 +130,22 @@ impl<'a> Credentials<'a> {
         Ok(if same && stored.plan() == doc.plan() { Adoption::Unchanged } else { Adoption::Updated })
     }
 
-    /// Removes an account's document for good.
+    /// Removes an account's document.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
     pub fn remove(&self, lock: &PoolLock, id: &AccountId) -> Result<()> {
         let _ = lock;
         let path = self.paths.auth(id);
         files::remove_file(&path).map_err(|e| Error::io("remove", &path, &e))
     }
 
-    /// Where an account's document is.
+    /// Returns the path of an account's document.
     pub fn path(&self, id: &AccountId) -> PathBuf {
         self.paths.auth(id)
     }
 
-    /// Every account that has a document.
+    /// Returns the accounts that have a document.
     pub fn ids(&self) -> Vec<AccountId> {
         let Ok(entries) = std::fs::read_dir(self.paths.auth_dir()) else { return Vec::new() };
         let names = entries.filter_map(|e| e.ok()?.file_name().into_string().ok());

@@ -1,5 +1,5 @@
-//! Forgetting an account for good (`rm`): no copy of its credentials stays in the pool, wherever one
-//! was kept for safety. Homes and registry are the caller's.
+//! Removing every copy of an account's credentials from the pool, for `rm`. The caller removes it from homes and
+//! registry.
 
 use crate::account::AccountId;
 use crate::auth_doc::{AuthDoc, Secret};
@@ -10,10 +10,10 @@ use crate::usage::UsageCache;
 
 use super::{Credentials, LostFound, v1};
 
-/// Removes every document of an account, and what is known of its usage.
+/// Removes every document of an account, and its usage.
 ///
 /// # Errors
-/// If something cannot be removed; the account can then be removed again.
+/// Something cannot be removed. The account can be removed again then.
 pub fn erase(lock: &PoolLock, paths: &PoolPaths, id: &AccountId) -> Result<()> {
     let lost = LostFound::new(paths);
     let secrets = secrets(paths, id);
@@ -39,14 +39,14 @@ pub fn erase(lock: &PoolLock, paths: &PoolPaths, id: &AccountId) -> Result<()> {
     files::sync_dir(paths.root()).map_err(|e| Error::io("write", paths.root(), &e))
 }
 
-/// Whether a document that could not be understood when it was kept has this account's credentials.
+/// Returns whether a document that was not understood when it was kept has this account's credentials.
 fn is_of(bytes: &[u8], id: &AccountId, secrets: &[Secret]) -> bool {
     let holds =
         |secret: &Secret| bytes.windows(secret.expose().len()).any(|w| w == secret.expose().as_bytes());
     AuthDoc::parse_foreign(bytes).is_ok_and(|doc| doc.id() == id) || secrets.iter().any(holds)
 }
 
-/// The tokens, or the key, of every document that the pool has of an account.
+/// Returns the tokens, or the key, of every document that the pool has of an account.
 fn secrets(paths: &PoolPaths, id: &AccountId) -> Vec<Secret> {
     let stored = Credentials::new(paths).load(id).ok().flatten();
     let mark = format!("-{id}-");
@@ -69,7 +69,7 @@ mod tests {
         AuthDoc::of_api_key(&Secret::new(key)).unwrap()
     }
 
-    /// Every file below a folder that holds `needle`.
+    /// Returns every file below a folder that contains `needle`.
     fn holders(dir: &std::path::Path, needle: &str) -> Vec<String> {
         let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
         let below = entries.flat_map(|entry| match entry.path() {

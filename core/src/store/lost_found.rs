@@ -1,5 +1,4 @@
-//! `lost+found/`: documents that were replaced or could not be understood, 0600, kept 30 days. The
-//! last net under "nothing is lost".
+//! `lost+found/`: documents that were replaced or not understood, mode 0600, kept for 30 days.
 
 use std::path::PathBuf;
 
@@ -12,16 +11,16 @@ use crate::paths::PoolPaths;
 /// How long a document is kept, seconds.
 const KEPT: i64 = 30 * 86_400;
 
-/// Why a document is there; part of its file name.
+/// Why a document was kept. It is part of the file's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
-    /// A newer one took its place.
+    /// A newer one has its place.
     Replaced,
-    /// As new as the one that was kept: only a refresh can tell which one is good.
+    /// It is as new as the one that has its place. Only a renewal can tell which one is good.
     Tie,
-    /// It could not be understood.
+    /// It was not understood.
     Broken,
-    /// The answer of a token refresh that could not be put into its place.
+    /// It is the answer of a renewal that could not be stored.
     Renewed,
 }
 
@@ -43,12 +42,15 @@ pub struct LostFound<'a> {
 }
 
 impl<'a> LostFound<'a> {
-    /// The folder under these paths.
+    /// Returns the folder of this pool.
     pub fn new(paths: &'a PoolPaths) -> Self {
         LostFound { paths }
     }
 
-    /// Keeps a copy, durably, and removes what is older than 30 days. The same bytes are kept once.
+    /// Keeps a copy, durably, and removes documents after 30 days. The same bytes are kept once. Returns the file.
+    ///
+    /// # Errors
+    /// The copy cannot be written.
     pub fn keep(
         &self,
         _lock: &PoolLock,
@@ -80,7 +82,7 @@ impl<'a> LostFound<'a> {
         Ok(path)
     }
 
-    /// What is kept: since when (Unix seconds) and where.
+    /// Returns the files, each with the time it was kept, Unix seconds, the oldest first.
     pub fn entries(&self) -> Vec<(i64, PathBuf)> {
         let dir = self.paths.lost_found();
         let dir = files::refuse_leading_root_astray(&dir).and_then(|()| std::fs::read_dir(&dir));
@@ -96,14 +98,17 @@ impl<'a> LostFound<'a> {
         found
     }
 
-    /// The newest document kept as a tie with the pool's own, for a refresh that found the pool's rejected.
+    /// Returns the newest document of an account that is as new as the pool's, for a renewal whose token was rejected.
     pub fn tie(&self, id: &AccountId) -> Option<PathBuf> {
         let mark = format!("-{id}-tie-");
         self.entries().into_iter().rev().map(|(_, p)| p).find(|p| p.to_string_lossy().contains(&mark))
     }
 
-    /// Keeps the answer of a token refresh when the pool's lock cannot be had: it is the only copy.
-    /// Needs no lock, since the name is the document's own and the holder of the refresh lock is alone.
+    /// Keeps the answer of a renewal that could not be stored. It needs no pool lock, since the name contains the
+    /// account and one process renews at a time. Returns the file.
+    ///
+    /// # Errors
+    /// It cannot be written.
     pub fn rescue(&self, _lock: &RenewalLock, doc: &AuthDoc, now: i64) -> Result<PathBuf> {
         let dir = self.paths.lost_found();
         files::create_private_dir(&dir).map_err(|e| Error::io("create", &dir, &e))?;
@@ -113,7 +118,7 @@ impl<'a> LostFound<'a> {
         Ok(path)
     }
 
-    /// What [`LostFound::rescue`] kept and nobody has put into its place yet.
+    /// Returns the files of [`LostFound::rescue`] that were not stored since.
     pub fn rescued(&self) -> Vec<PathBuf> {
         let tail = format!("-{}.json", Why::Renewed.as_str());
         let mut found = self.entries();

@@ -1,5 +1,5 @@
-//! What the pool keeps on disk: the registry, each account's credentials, the caches, and what was
-//! replaced. Knows documents and files; knows nothing of homes or launches.
+//! What the pool has on disk: the registry, each account's credentials, the caches, and what was replaced. It knows
+//! documents and files, and nothing of homes or launches.
 
 mod credentials;
 mod erase;
@@ -23,10 +23,10 @@ use crate::files::{self, Durability, PoolLock};
 use crate::paths::PoolPaths;
 use crate::usage::UsageCache;
 
-/// Larger registries and caches are refused.
+/// The size of the largest registry or cache, bytes.
 const MAX_JSON: u64 = 64 << 20;
 
-/// Loads a cache file. A corrupt one is set aside (`<name>.corrupt`) when the lock is held, and counts as empty.
+/// Loads a cache. A missing or corrupt one is empty; a corrupt one is set aside (`<name>.corrupt`) if the lock is held.
 fn load_cache<T: DeserializeOwned + Default>(lock: Option<&PoolLock>, path: &std::path::Path) -> T {
     let Ok(Some(bytes)) = files::read_small(path, MAX_JSON) else { return T::default() };
     match from_json(&bytes) {
@@ -40,7 +40,7 @@ fn load_cache<T: DeserializeOwned + Default>(lock: Option<&PoolLock>, path: &std
     }
 }
 
-/// Reads JSON. Whether it is UTF-8 is asked once for the whole, not for each string.
+/// Reads JSON. The text is checked to be UTF-8 once, not string by string.
 fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> std::result::Result<T, serde_json::Error> {
     let text = std::str::from_utf8(bytes).map_err(serde::de::Error::custom)?;
     serde_json::from_str(text)
@@ -57,7 +57,7 @@ fn save_json<T: Serialize>(
 }
 
 impl UsageCache {
-    /// Loads `usage.json`; missing and corrupt are empty (a corrupt one is set aside under the lock).
+    /// Loads `usage.json`. A missing or corrupt one is empty; a corrupt one is set aside if the lock is held.
     pub fn load(lock: Option<&PoolLock>, paths: &PoolPaths) -> UsageCache {
         load_cache(lock, &paths.usage())
     }
@@ -65,7 +65,7 @@ impl UsageCache {
     /// Writes `usage.json`.
     ///
     /// # Errors
-    /// If it cannot be written; the old one is then still there.
+    /// The file cannot be written. The old one is still there then.
     pub fn save(&mut self, lock: &PoolLock, paths: &PoolPaths) -> Result<()> {
         self.version = 1;
         save_json(lock, &paths.usage(), self, Durability::Fast)

@@ -1,5 +1,5 @@
-//! `accounts.json`: the accounts without their secrets. A newer version or a corrupt file is an
-//! error that changes nothing.
+//! `accounts.json`: the accounts without their secrets. A corrupt file or one of a newer version is an error that
+//! changes nothing.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ use crate::files::{self, Durability, PoolLock};
 use crate::paths::PoolPaths;
 use crate::text::is_deceptive;
 
-/// The registry version that we read and write.
+/// The version of the registry that is read and written.
 pub const REGISTRY_VERSION: u64 = 2;
 
 /// The registry.
@@ -30,10 +30,10 @@ impl Default for Registry {
 }
 
 impl Registry {
-    /// Loads the registry; a missing file is an empty one.
+    /// Loads the registry. A missing file is an empty one.
     ///
     /// # Errors
-    /// Unreadable, corrupt, of a newer version, or still of version 1 (see [`super::migrate_if_v1`]).
+    /// The file cannot be read, is corrupt, or has another version (for version 1 see [`super::migrate_if_v1`]).
     pub fn load(paths: &PoolPaths) -> Result<Registry> {
         let path = paths.registry();
         let bytes = files::read_small(&path, MAX_JSON).map_err(|e| Error::io("read", &path, &e))?;
@@ -44,7 +44,7 @@ impl Registry {
         }
     }
 
-    /// Why a file is not a registry of ours.
+    /// Returns why a file is no registry of this version.
     fn explain(path: &std::path::Path, bytes: &[u8]) -> Error {
         #[derive(Deserialize)]
         struct Version {
@@ -77,23 +77,23 @@ impl Registry {
     /// Writes the registry durably.
     ///
     /// # Errors
-    /// If it cannot be written; the old one is then still there.
+    /// The file cannot be written. The old one is still there then.
     pub fn save(&self, lock: &PoolLock, paths: &PoolPaths) -> Result<()> {
         super::save_json(lock, &paths.registry(), self, Durability::Durable)
     }
 
-    /// The account with this id.
+    /// Returns the account with this id.
     pub fn get(&self, id: &AccountId) -> Option<&Account> {
         self.accounts.iter().find(|a| a.id == *id)
     }
 
-    /// The account with this id, to change it.
+    /// Returns the account with this id, to be changed.
     pub fn get_mut(&mut self, id: &AccountId) -> Option<&mut Account> {
         self.accounts.iter_mut().find(|a| a.id == *id)
     }
 
-    /// Enters the account of a document, or brings its entry up to date. New credentials lift the
-    /// need for a login. Says whether the account is new.
+    /// Adds the account of a document, or brings it up to date: new credentials end the need for a login. Returns
+    /// whether the account is new.
     pub fn upsert(&mut self, doc: &AuthDoc, label: Option<&str>, now: i64) -> bool {
         if let Some(account) = self.get_mut(doc.id()) {
             account.email = doc.email().map(str::to_owned).or(account.email.take());
@@ -125,7 +125,7 @@ impl Registry {
         true
     }
 
-    /// Gives an account another label.
+    /// Changes the label of an account.
     ///
     /// # Errors
     /// As [`Registry::check_label`].
@@ -137,11 +137,10 @@ impl Registry {
         Ok(())
     }
 
-    /// A label as it would be stored, if it can be had. `owner`: the account that is to have it.
+    /// Returns a label in the form that is stored. `owner`: the account that is to have it.
     ///
     /// # Errors
-    /// It has no visible character, or it names another account already: its label, or an id or email
-    /// that would then mean somebody else.
+    /// It has no visible character, or it is the label, an id or the email of another account.
     pub fn check_label(&self, label: &str, owner: Option<&AccountId>) -> Result<String> {
         let label = clean_label(label);
         if label.is_empty() {
@@ -166,8 +165,8 @@ impl Registry {
         Ok(label)
     }
 
-    /// A label for a document, made of its email's first part. Where that is somebody's already: another
-    /// login of the same email is told by its plan or its workspace, another email by the whole of it.
+    /// Returns a label for a document: the first part of its email. If another account has that, a login of the same
+    /// email gets its plan or workspace added, and a login of another email gets the whole email.
     fn propose_label(&self, doc: &AuthDoc) -> String {
         let (Some(email), AccountKind::Chatgpt) = (doc.email(), doc.kind()) else {
             return self.unique_label(if doc.kind() == AccountKind::ApiKey { "api-key" } else { "account" });
@@ -191,7 +190,7 @@ impl Registry {
         self.accounts.iter().any(|a| a.label.to_lowercase() == label.to_lowercase())
     }
 
-    /// `label`, or with a number behind it.
+    /// Returns the label, with a number if another account has it.
     fn unique_label(&self, label: &str) -> String {
         let label = clean_label(label);
         let label = if label.is_empty() { "account".to_owned() } else { label };
@@ -202,8 +201,7 @@ impl Registry {
     }
 }
 
-/// A label without what could deceive on a terminal (control and bidirectional characters) or a
-/// shell, at most 64 characters.
+/// Returns a label without deceptive characters, at most 64 characters.
 pub(super) fn clean_label(text: &str) -> String {
     text.chars().filter(|c| !is_deceptive(*c)).take(64).collect::<String>().trim().to_owned()
 }

@@ -1,6 +1,6 @@
-//! `state.json`: the pin, what each home held when last seen, marks of unfinished operations, and
-//! what the installed Codex supports. A cache: when it is corrupt it is set aside and rebuilt, and
-//! everything it said can be found out again or is a preference.
+//! `state.json`: the pin, what each home had when last seen, marks of unfinished operations, and what the installed
+//! Codex supports. It is a cache: a corrupt one is set aside, and what it said is a preference or can be found out
+//! again.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -10,28 +10,28 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::account::AccountId;
-use crate::auth_doc::{AuthDoc, DocHash};
+use crate::auth_doc::{AuthDoc, DocHash, hex};
 use crate::codex::probe::Capabilities;
 use crate::error::Result;
 use crate::files::{Durability, PoolLock};
 use crate::paths::PoolPaths;
 
-/// The file's content.
+/// The contents of the file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
-    /// Format version (1).
+    /// The version of the format (1; 0 if there was no file).
     #[serde(default)]
     pub version: u32,
     /// The account that every launch uses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pin: Option<AccountId>,
-    /// By the path of the home's `auth.json` (see [`path_key`]).
+    /// The homes, by the path of their `auth.json` (see [`path_key`]).
     #[serde(default)]
     pub homes: BTreeMap<String, HomeRecord>,
-    /// Operations that were begun and not ended.
+    /// The operations that were begun and have not ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub marks: Vec<Mark>,
-    /// Who launched in each folder (see [`path_key`]), the newest 200.
+    /// The last launches in each folder (see [`path_key`]), of the newest 200 folders.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub folders: BTreeMap<String, FolderRecord>,
     /// What Codex supports, by the identity of its package and native binary.
@@ -39,65 +39,65 @@ pub struct State {
     pub codex: BTreeMap<String, Capabilities>,
 }
 
-/// What a home held when it was last written or read.
+/// What a home had when it was last written or read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HomeRecord {
-    /// Whose document.
+    /// The account of its document.
     pub account: AccountId,
-    /// Its hash.
+    /// The hash of its document.
     pub hash: DocHash,
-    /// Since when this account is there, Unix seconds.
+    /// Since when the account is there, Unix seconds.
     pub since: i64,
-    /// When its access token runs out, Unix seconds by the issuer's clock: so that a launch need not read
-    /// the document again to know that there is time.
+    /// When the access token expires, Unix seconds by the issuer's clock. A launch need not read the document for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<i64>,
-    /// The same by the clock of process starts (see [`crate::process::ticks_now`]), if we put it there.
+    /// The same by the clock of process starts (see [`crate::process::ticks_now`]), if codex-pool put the account
+    /// there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since_ticks: Option<u64>,
-    /// A background server that was alive when the account changed, and the account it started with.
+    /// A background server that ran when the account changed, and the account that it started with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerRecord>,
-    /// We are taking the document away: if it is gone, that is no logout.
+    /// codex-pool is removing the document, so its absence is no logout.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub leaving: bool,
 }
 
-/// Who launched in a folder: the last one, and before.
+/// The accounts of the launches in a folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FolderRecord {
-    /// Who launched last.
+    /// The account of the last launch.
     pub account: AccountId,
-    /// When, Unix seconds (to the hour: it only decides what is forgotten first).
+    /// When that was, Unix seconds, exact to the hour. It decides which folder is forgotten first.
     pub at: i64,
-    /// The first of the launches that were all this account's, Unix milliseconds.
+    /// The first of the launches since which all were of this account, Unix milliseconds.
     #[serde(default)]
     pub since_ms: i64,
-    /// Others before it, the latest first, each with the first of its launches, Unix milliseconds.
+    /// The accounts before it, the latest first, each with its first launch, Unix milliseconds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub before: Vec<(AccountId, i64)>,
-    /// Who launched Codex's interface last: it goes on with sessions of its own kind.
+    /// The account of the last launch of Codex's interface, which goes on with sessions of its own kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface: Option<AccountId>,
 }
 
-/// How many changes of account are remembered of a folder.
+/// The most changes of account that are remembered of a folder.
 const MOST_BEFORE: usize = 7;
 
 impl FolderRecord {
-    /// After the first launch in a folder.
+    /// Returns the record of a first launch.
     pub fn new(account: &AccountId, interactive: bool, now_ms: i64) -> FolderRecord {
         let interface = interactive.then(|| account.clone());
         let (at, since_ms) = (now_ms / 1000, now_ms);
         FolderRecord { account: account.clone(), at, since_ms, before: Vec::new(), interface }
     }
 
-    /// Whether another launch would change nothing but the time.
+    /// Returns whether another launch changes nothing but the time.
     pub fn says(&self, account: &AccountId, interactive: bool) -> bool {
         self.account == *account && (!interactive || self.interface.as_ref() == Some(account))
     }
 
-    /// After another launch.
+    /// Records another launch.
     pub fn launched(&mut self, account: &AccountId, interactive: bool, now_ms: i64) {
         self.at = now_ms / 1000;
         if interactive {
@@ -111,7 +111,7 @@ impl FolderRecord {
         }
     }
 
-    /// Who had launched last at that time (Unix milliseconds); `None` if nobody knows.
+    /// Returns the account of the last launch before that time (Unix milliseconds); `None` if it is not known.
     pub fn account_at(&self, time_ms: i64) -> Option<&AccountId> {
         let last = (&self.account, self.since_ms);
         let all = std::iter::once(last).chain(self.before.iter().map(|(account, since)| (account, *since)));
@@ -126,41 +126,41 @@ pub struct ServerRecord {
     pub pid: u32,
     /// Its start, in clock ticks since boot.
     pub start_ticks: u64,
-    /// The account that it read; `None` if nobody knows.
+    /// The account that it has read; `None` if not known.
     pub account: Option<AccountId>,
 }
 
-/// What was begun.
+/// The kind of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MarkKind {
-    /// `codex login`: the home's document was moved aside.
+    /// `codex login`, before which the home's document was moved aside.
     Login,
     /// `codex logout`.
     Logout,
-    /// A refresh token was sent; its answer is not stored yet.
+    /// A refresh token was sent, and its answer is not stored yet.
     Renewal,
 }
 
-/// An unfinished operation. One whose process is gone was interrupted.
+/// An unfinished operation. If its process has ended, it was interrupted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Mark {
-    /// What was begun.
+    /// Its kind.
     pub kind: MarkKind,
-    /// Whose credentials are concerned, if anybody's.
+    /// The account concerned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<AccountId>,
     /// The home concerned (see [`path_key`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub home: Option<String>,
-    /// Who began it: `<boot>-<pidns>-<pid>-<ticks>`.
+    /// The process that began it: `<boot>-<pidns>-<pid>-<ticks>`.
     pub process: String,
-    /// When, Unix seconds.
+    /// When it was begun, Unix seconds.
     pub at: i64,
 }
 
 impl State {
-    /// Loads `state.json`; missing and corrupt are empty (a corrupt one is set aside under the lock).
+    /// Loads `state.json`. A missing or corrupt one is empty; a corrupt one is set aside if the lock is held.
     pub fn load(lock: Option<&PoolLock>, paths: &PoolPaths) -> State {
         super::load_cache(lock, &paths.state())
     }
@@ -168,19 +168,19 @@ impl State {
     /// Writes `state.json`.
     ///
     /// # Errors
-    /// If it cannot be written; the old one is then still there.
+    /// The file cannot be written. The old one is still there then.
     pub fn save(&mut self, lock: &PoolLock, paths: &PoolPaths, durability: Durability) -> Result<()> {
         self.version = 1;
         super::save_json(lock, &paths.state(), self, durability)
     }
 
-    /// What the home at this path held.
+    /// Returns the record of the home with this `auth.json`.
     pub fn home(&self, auth_json: &Path) -> Option<&HomeRecord> {
         self.homes.get(&path_key(auth_json))
     }
 
-    /// Remembers what a home holds now. `hash`: of the bytes that are there, which are not the document's
-    /// own where it had to be put right. If it is another account than before, it is there since `since`.
+    /// Records what a home has. `hash` is that of the bytes in the home, which differ from the document's if that had
+    /// to be corrected. `since`: when the account came there, if it is another one than before.
     pub fn remember(&mut self, auth_json: &Path, doc: &AuthDoc, hash: DocHash, since: i64) {
         let key = path_key(auth_json);
         let (expires_at, account) = (doc.expires_at(), doc.id());
@@ -199,7 +199,7 @@ impl State {
         self.homes.insert(key, memory);
     }
 
-    /// Remembers exactly when we put the account there that a home holds now.
+    /// Records when codex-pool put the account of a home there.
     pub fn changed_hands(&mut self, auth_json: &Path, ticks: Option<u64>) {
         if let Some(memory) = self.homes.get_mut(&path_key(auth_json)) {
             memory.since_ticks = memory.since_ticks.or(ticks);
@@ -207,22 +207,15 @@ impl State {
     }
 }
 
-/// A path as a JSON key: itself if it is UTF-8, else `hex:` and its bytes.
+/// Returns a path as a JSON key: the path itself if it is UTF-8, else `hex:` and its bytes.
 pub fn path_key(path: &Path) -> String {
     match path.to_str() {
         Some(text) if !text.starts_with("hex:") => text.to_owned(),
-        _ => {
-            let bytes = path.as_os_str().as_bytes();
-            bytes.iter().fold("hex:".to_owned(), |mut key, b| {
-                use std::fmt::Write;
-                let _ = write!(key, "{b:02x}");
-                key
-            })
-        }
+        _ => format!("hex:{}", hex(path.as_os_str().as_bytes())),
     }
 }
 
-/// The path of a key made by [`path_key`].
+/// Returns the path of a key that [`path_key`] made.
 pub fn path_of_key(key: &str) -> PathBuf {
     let Some(hex) = key.strip_prefix("hex:") else { return PathBuf::from(key) };
     let digit = |i: usize| hex.get(i..i + 2).and_then(|h| u8::from_str_radix(h, 16).ok());

@@ -1,5 +1,5 @@
-//! Version 1 of the registry (camelCase, credentials inline under `authJson`), which is also the
-//! shape of codex-tools' store: reading it, and migrating ours in place.
+//! Version 1 of the registry (camelCase, credentials inline as `authJson`), which is also the format of codex-tools'
+//! store: reading it, and migrating the pool's in place.
 
 use serde_json::Value;
 
@@ -14,21 +14,21 @@ use crate::files::{self, Durability, PoolLock};
 use crate::paths::PoolPaths;
 use crate::time;
 
-/// One account of such a store.
+/// An account of such a store.
 pub struct ForeignAccount {
-    /// Its id there.
+    /// Its id in the store.
     pub id: Option<String>,
-    /// Its label there.
+    /// Its label in the store.
     pub label: Option<String>,
-    /// Unix seconds.
+    /// When it was added, Unix seconds.
     pub added_at: Option<i64>,
-    /// Whether it was enabled.
+    /// Whether it may be picked.
     pub enabled: bool,
-    /// Its document, or the bytes and what is wrong with them.
+    /// Its document, or the bytes and why they are none.
     pub doc: std::result::Result<AuthDoc, (Vec<u8>, DocError)>,
 }
 
-/// Whether these bytes are such a store: an object with accounts that hold `authJson`, or of version 1.
+/// Returns whether these bytes are such a store: an object with accounts that have `authJson`, or of version 1.
 pub(super) fn is_v1(bytes: &[u8]) -> bool {
     let Ok(tree) = serde_json::from_slice::<Value>(bytes) else { return false };
     let accounts = tree.get("accounts").and_then(Value::as_array);
@@ -36,7 +36,7 @@ pub(super) fn is_v1(bytes: &[u8]) -> bool {
     inline || accounts.is_some() && tree.get("version").and_then(Value::as_u64) == Some(1)
 }
 
-/// Whether these bytes are a registry of ours, of whatever version, without credentials.
+/// Returns whether these bytes are a registry of any version without credentials.
 pub fn is_registry(bytes: &[u8]) -> bool {
     let tree = serde_json::from_slice::<Value>(bytes).unwrap_or_default();
     !is_v1(bytes)
@@ -44,7 +44,7 @@ pub fn is_registry(bytes: &[u8]) -> bool {
         && tree.get("accounts").is_some_and(Value::is_array)
 }
 
-/// Reads such a store; `None` if these bytes are none.
+/// Returns the accounts of such a store; `None` if these bytes are none.
 pub fn parse_foreign_store(bytes: &[u8]) -> Option<Vec<ForeignAccount>> {
     if !is_v1(bytes) {
         return None;
@@ -63,7 +63,7 @@ fn foreign_account(entry: &Value) -> ForeignAccount {
     };
     let doc = AuthDoc::parse_foreign(&bytes).map(AuthDoc::corrected).map_err(|e| (bytes, e));
     let added_at = entry.get("addedAt").and_then(|v| match v {
-        // Some stores count milliseconds.
+        // Some stores have milliseconds.
         Value::Number(n) => n.as_f64().map(|n| if n > 1e11 { n / 1000.0 } else { n } as i64),
         Value::String(s) => time::parse_rfc3339(s),
         _ => None,
@@ -75,18 +75,17 @@ fn foreign_account(entry: &Value) -> ForeignAccount {
 /// What a migration did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Migration {
-    /// How many accounts the registry has now.
+    /// The number of accounts in the registry now.
     pub accounts: usize,
-    /// What could not be understood and is in `lost+found/`: its name and why.
+    /// The names of the documents that were not understood, which are in `lost+found/`, and why.
     pub set_aside: Vec<(String, DocError)>,
 }
 
-/// Migrates a version-1 registry in place, if there is one. The old file is kept as
-/// `accounts.v1.json`; documents that cannot be understood go to `lost+found/`. Interrupted at any
-/// point it starts again: the registry is replaced last.
+/// Migrates a version-1 registry in place, if there is one. The old file is kept as `accounts.v1.json`. Documents that
+/// are not understood go to `lost+found/`. The registry is replaced last, so an interrupted migration starts again.
 ///
 /// # Errors
-/// If something cannot be read or written; the old registry is then still in place.
+/// Something cannot be read or written. The old registry is still in place then.
 pub fn migrate_if_v1(lock: &PoolLock, paths: &PoolPaths, now: i64) -> Result<Option<Migration>> {
     let path = paths.registry();
     let bytes = files::read_small(&path, MAX_JSON).map_err(|e| Error::io("read", &path, &e))?;
@@ -124,10 +123,10 @@ pub fn migrate_if_v1(lock: &PoolLock, paths: &PoolPaths, now: i64) -> Result<Opt
     Ok(Some(Migration { accounts: registry.accounts.len(), set_aside }))
 }
 
-/// Takes an account's credentials out of the file that a migration kept. Without any left, the file goes.
+/// Removes an account's credentials from the file that a migration kept, and an empty one with them.
 ///
 /// # Errors
-/// If the file cannot be read or written; one that makes no sense is left alone.
+/// The file cannot be read or written. One that is not understood is left alone.
 pub(super) fn forget(_lock: &PoolLock, paths: &PoolPaths, id: &AccountId) -> Result<()> {
     let path = paths.registry_v1();
     let bytes = files::read_small(&path, MAX_JSON).map_err(|e| Error::io("read", &path, &e))?;
