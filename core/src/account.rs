@@ -216,6 +216,24 @@ fn yes() -> bool {
 }
 
 impl Account {
+    /// Returns an enabled account of which nothing else is known. `added_at`: Unix seconds.
+    pub fn new(id: AccountId, label: impl Into<String>, kind: AccountKind, added_at: i64) -> Account {
+        Account {
+            id,
+            label: label.into(),
+            kind,
+            email: None,
+            user_id: None,
+            account_id: None,
+            plan: None,
+            enabled: true,
+            added_at,
+            updated_at: added_at,
+            auth: AuthStatus::default(),
+            former_ids: Vec::new(),
+        }
+    }
+
     /// Returns the account's name for messages: the label, and the email if that differs.
     pub fn display(&self) -> String {
         match &self.email {

@@ -75,18 +75,11 @@ mod tests {
 
     fn account(user: &str, workspace: &str, label: &str, email: &str) -> Account {
         Account {
-            id: AccountId::of_chatgpt(user, workspace),
-            label: label.into(),
-            kind: AccountKind::Chatgpt,
             email: Some(email.into()),
             user_id: Some(user.into()),
             account_id: Some(workspace.into()),
-            plan: None,
-            enabled: true,
-            added_at: 0,
-            updated_at: 0,
-            auth: Default::default(),
             former_ids: vec![format!("old-{label}")],
+            ..Account::new(AccountId::of_chatgpt(user, workspace), label, AccountKind::Chatgpt, 0)
         }
     }
 

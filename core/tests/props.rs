@@ -272,19 +272,11 @@ proptest! {
 }
 
 fn account(at: usize, label: &str, email: &str) -> Account {
+    let id = AccountId::of_chatgpt(&format!("user {at}"), "space");
     Account {
-        id: AccountId::of_chatgpt(&format!("user {at}"), "space"),
-        label: label.to_owned(),
-        kind: AccountKind::Chatgpt,
         email: Some(email.to_owned()),
-        user_id: None,
         account_id: Some("space".to_owned()),
-        plan: None,
-        enabled: true,
-        added_at: 0,
-        updated_at: 0,
-        auth: Default::default(),
-        former_ids: Vec::new(),
+        ..Account::new(id, label, AccountKind::Chatgpt, 0)
     }
 }
 
@@ -311,13 +303,8 @@ fn usage() -> impl Strategy<Value = Usage> {
             resets_at,
         });
     (a_time(), any::<bool>(), vec(window, 0..4)).prop_map(|(fetched_at, limit_reached, windows)| Usage {
-        fetched_at,
-        source: Source::Api,
         limit_reached,
-        windows,
-        credits: None,
-        plan: None,
-        extra: Vec::new(),
+        ..Usage::new(Source::Api, fetched_at, windows)
     })
 }
 

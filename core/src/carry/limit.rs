@@ -29,15 +29,7 @@ pub fn at_limit(usage: Option<&Usage>, since: i64, now: i64) -> bool {
 /// Returns what is known of an account that has just reached its limit. `known`: what was known before, or what its
 /// session log says.
 pub fn exhaust(known: Option<&Usage>, now: i64) -> Usage {
-    let mut usage = known.cloned().unwrap_or(Usage {
-        fetched_at: now,
-        source: Source::SessionLog,
-        limit_reached: true,
-        windows: Vec::new(),
-        credits: None,
-        plan: None,
-        extra: Vec::new(),
-    });
+    let mut usage = known.cloned().unwrap_or(Usage::new(Source::SessionLog, now, Vec::new()));
     (usage.limit_reached, usage.fetched_at) = (true, now);
     // Only a window that is running can be full.
     usage.windows.retain(|window| window.running(now));

@@ -42,39 +42,19 @@ pub fn next(candidates: &[Candidate<'_>], done: &[AccountId], now: i64, settings
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::account::{Account, AccountKind, AuthStatus};
+    use crate::account::{Account, AccountKind};
     use crate::usage::{Source, Usage, Window};
 
     const NOW: i64 = 1_800_000_000;
 
     fn account(label: &str) -> Account {
-        Account {
-            id: AccountId::of_chatgpt(label, "w"),
-            label: label.to_owned(),
-            kind: AccountKind::Chatgpt,
-            email: None,
-            user_id: None,
-            account_id: None,
-            plan: None,
-            enabled: label != "disabled",
-            added_at: 0,
-            updated_at: 0,
-            auth: AuthStatus::default(),
-            former_ids: Vec::new(),
-        }
+        let account = Account::new(AccountId::of_chatgpt(label, "w"), label, AccountKind::Chatgpt, 0);
+        Account { enabled: label != "disabled", ..account }
     }
 
     fn usage(used_percent: f64, resets_in: i64) -> Usage {
         let window = Window { window_seconds: 18_000, used_percent, resets_at: Some(NOW + resets_in) };
-        Usage {
-            fetched_at: NOW,
-            source: Source::Api,
-            limit_reached: used_percent >= 100.0,
-            windows: vec![window],
-            credits: None,
-            plan: None,
-            extra: Vec::new(),
-        }
+        Usage { limit_reached: used_percent >= 100.0, ..Usage::new(Source::Api, NOW, vec![window]) }
     }
 
     /// Label, percent used, seconds to the reset.

@@ -22,8 +22,8 @@ pub fn learn_from_logs(pool: &mut Pool, lock: &PoolLock, ledger: &Ledger, main_h
     if ledger.unreadable || spans.is_empty() {
         return;
     }
-    let accounts = || pool.registry().accounts.as_slice();
-    let news = learn(main_home, &spans, accounts, |id| pool.usage().usage(id), ledger.changed_at, now);
+    let accounts = &pool.registry().accounts;
+    let news = learn(main_home, &spans, accounts, pool.usage(), ledger.changed_at, now);
     if news.is_empty() {
         return;
     }

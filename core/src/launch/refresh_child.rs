@@ -100,7 +100,7 @@ pub(super) fn run_admin(env: &Env, paths: &PoolPaths, args: &[&OsStr], limit: Op
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::account::{AccountId, AuthStatus};
+    use crate::account::AccountId;
     use crate::usage::{Source, Usage, UsageEntry};
 
     const NOW: i64 = 1_000_000;
@@ -110,29 +110,8 @@ mod tests {
         let (mut registry, mut usage) = (Registry::default(), UsageCache::default());
         for (label, ago) in ["a", "b"].into_iter().zip(fetched_ago) {
             let id = AccountId::of_chatgpt(label, "w");
-            registry.accounts.push(Account {
-                id: id.clone(),
-                label: label.to_owned(),
-                kind: AccountKind::Chatgpt,
-                email: None,
-                user_id: None,
-                account_id: None,
-                plan: None,
-                enabled: true,
-                added_at: 0,
-                updated_at: 0,
-                auth: AuthStatus::default(),
-                former_ids: Vec::new(),
-            });
-            let fetched = ago.map(|ago| Usage {
-                fetched_at: NOW - ago,
-                source: Source::Api,
-                limit_reached: false,
-                windows: Vec::new(),
-                credits: None,
-                plan: None,
-                extra: Vec::new(),
-            });
+            registry.accounts.push(Account::new(id.clone(), label, AccountKind::Chatgpt, 0));
+            let fetched = ago.map(|ago| Usage::new(Source::Api, NOW - ago, Vec::new()));
             usage.accounts.insert(id, UsageEntry { usage: fetched, ..UsageEntry::default() });
         }
         (registry, usage)

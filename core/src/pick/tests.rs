@@ -1,7 +1,7 @@
 //! The rules of the pick, sentence by sentence, and what holds for any accounts whatever.
 
 use super::*;
-use crate::account::{AccountId, AuthStatus};
+use crate::account::AccountId;
 use crate::usage::{Credits, Source, Window};
 
 const NOW: i64 = 1_000_000;
@@ -21,18 +21,8 @@ struct Given {
 
 fn given(label: &str) -> Given {
     let account = Account {
-        id: AccountId::of_chatgpt(label, "w"),
-        label: label.to_owned(),
-        kind: AccountKind::Chatgpt,
-        email: None,
-        user_id: None,
-        account_id: None,
         plan: Some("plus".to_owned()),
-        enabled: true,
-        added_at: 0,
-        updated_at: 0,
-        auth: AuthStatus::default(),
-        former_ids: Vec::new(),
+        ..Account::new(AccountId::of_chatgpt(label, "w"), label, AccountKind::Chatgpt, 0)
     };
     Given { account, usage: None, has_credentials: true, allowed: true, sessions: 0, live: false }
 }
@@ -51,15 +41,7 @@ impl Given {
             resets_at: Some(NOW + reset),
         };
         self.with(|g| {
-            g.usage = Some(Usage {
-                fetched_at: NOW,
-                source: Source::Api,
-                limit_reached: false,
-                windows: windows.iter().map(window).collect(),
-                credits: None,
-                plan: None,
-                extra: Vec::new(),
-            });
+            g.usage = Some(Usage::new(Source::Api, NOW, windows.iter().map(window).collect()));
         })
     }
 

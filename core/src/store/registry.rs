@@ -109,18 +109,11 @@ impl Registry {
             None => self.propose_label(doc),
         };
         self.accounts.push(Account {
-            id: doc.id().clone(),
-            label,
-            kind: doc.kind(),
             email: doc.email().map(str::to_owned),
             user_id: doc.identity().map(|i| i.user_id.clone()),
             account_id: doc.identity().map(|i| i.account_id.clone()),
             plan: doc.plan().map(str::to_owned),
-            enabled: true,
-            added_at: now,
-            updated_at: now,
-            auth: AuthStatus::default(),
-            former_ids: Vec::new(),
+            ..Account::new(doc.id().clone(), label, doc.kind(), now)
         });
         true
     }

@@ -1,18 +1,18 @@
-//! An answer of the usage endpoint as [`Usage`]. Windows are recognised by their length, never by position;
-//! whatever else an answer holds is left alone. No requests here.
+//! The usage in an answer of the usage endpoint. Windows are identified by their length, not by their position, and
+//! unknown fields are ignored. It makes no requests.
 
 use serde_json::Value;
 
 use super::window::{Credits, ExtraLimit, Source, Usage, Window};
 use crate::text::clean;
 
-/// More limits of single models than this are not kept.
+/// The most limits of single models that are kept.
 const MAX_EXTRA: usize = 32;
-/// No window is longer than this: a year, seconds.
+/// The longest window, seconds: a year.
 const MAX_WINDOW: i64 = 366 * 86_400;
 
-/// Understands an answer of the usage endpoint, received at `now` (Unix seconds, our clock).
-/// `None` if it is something else altogether.
+/// Returns the usage in an answer of the usage endpoint that came at `now` (Unix seconds by the local clock); `None` if
+/// it is no such answer.
 pub fn parse(answer: &Value, now: i64) -> Option<Usage> {
     let limit = answer.get("rate_limit");
     if limit.is_none() && answer.get("plan_type").is_none() && answer.get("credits").is_none() {
@@ -31,7 +31,7 @@ pub fn parse(answer: &Value, now: i64) -> Option<Usage> {
     })
 }
 
-/// The windows of a `rate_limit` object, shortest first, one of each length.
+/// Returns the windows of a `rate_limit` object, the shortest first, one of each length.
 fn windows(limit: &Value, now: i64) -> Vec<Window> {
     let both = ["primary_window", "secondary_window"];
     let mut windows: Vec<Window> = both.iter().filter_map(|name| window(limit.get(name)?, now)).collect();
@@ -46,7 +46,7 @@ fn window(value: &Value, now: i64) -> Option<Window> {
     let seconds = |name: &str| value.get(name).and_then(Value::as_f64).map(|s| s as i64);
     let window_seconds = seconds("limit_window_seconds").filter(|s| (1..=MAX_WINDOW).contains(s))?;
     let used_percent = value.get("used_percent").and_then(Value::as_f64)?.clamp(0.0, 100.0);
-    // By our own clock, so that a wrong one does no harm.
+    // A time of the local clock, so that a wrong clock does no harm.
     let after = seconds("reset_after_seconds").map(|after| now.saturating_add(after.clamp(0, MAX_WINDOW)));
     Some(Window { window_seconds, used_percent, resets_at: after.or(seconds("reset_at")) })
 }

@@ -1,5 +1,5 @@
-//! `usage.json`: what was last known of each account, how the last attempt went, and when the next
-//! one is due. A cache: when it is corrupt it is set aside and rebuilt.
+//! `usage.json`: the newest usage of each account, how the last requests ended, and when the next ones are due. It is a
+//! cache: a corrupt one is set aside and rebuilt.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,74 +11,74 @@ use crate::account::AccountId;
 use crate::config::Settings;
 use crate::process::{Liveness, ProcessId};
 
-/// A request that was begun this long ago has failed, whoever began it, seconds.
+/// A request that was begun this long ago has failed, seconds.
 const REQUEST_ENDS: i64 = 20;
-/// After a launch waited in vain, none waits for this long, seconds.
+/// For this long after a launch that waited in vain, no launch waits, seconds.
 pub const NO_WAIT: i64 = 300;
-/// First and longest pause after failures, seconds. They double in between.
+/// The first and the longest pause after failures, seconds. Each is twice the one before.
 const PAUSE: (i64, i64) = (30, 900);
-/// The same when the service asks for fewer requests.
+/// The same if the service asks for fewer requests.
 const THROTTLED_PAUSE: (i64, i64) = (60, 3_600);
 
-/// The file's content.
+/// The contents of the file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct UsageCache {
-    /// Format version (1).
+    /// The version of the format (1).
     #[serde(default)]
     pub version: u32,
-    /// By account.
+    /// The accounts.
     #[serde(default)]
     pub accounts: BTreeMap<AccountId, UsageEntry>,
-    /// Until when no launch waits for a refresh, Unix seconds: set when requests are begun, gone when
-    /// one succeeds.
+    /// Until when no launch waits for a refresh, Unix seconds. It is set when requests begin, and removed when one
+    /// succeeds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_wait_until: Option<i64>,
 }
 
-/// One account's usage and last attempts.
+/// The usage of one account, and the last requests for it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct UsageEntry {
-    /// The newest data.
+    /// The newest usage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
-    /// How the last request for it went.
+    /// The last request for its usage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<Box<Attempt>>,
-    /// How the last renewal of its tokens went.
+    /// The last renewal of its tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewal: Option<Box<Attempt>>,
 }
 
-/// What kind of failure a request had, as far as the next one depends on it.
+/// The kind of a failure, as far as the next request depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Failure {
-    /// No connection: the service never saw the request.
+    /// There was no connection, so the service did not see the request.
     Offline,
     /// The service asks for fewer requests.
     Throttled,
-    /// Anything else.
+    /// It failed in another way.
     Other,
 }
 
-/// A request for an account, or a renewal of its tokens.
+/// A request for the usage of an account, or a renewal of its tokens.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Attempt {
     /// When it was begun, Unix seconds.
     pub at: i64,
-    /// Who waits for its answer (`<boot>-<pidns>-<pid>-<ticks>`), until it has come.
+    /// The process that waits for its answer (`<boot>-<pidns>-<pid>-<ticks>`), until it has come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending: Option<String>,
-    /// What went wrong, for a person; `None` if nothing did.
+    /// What went wrong, for the user; `None` if nothing did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// What kind of failure that was.
+    /// The kind of that failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
-    /// No request in the background before this time, Unix seconds.
+    /// The earliest time of the next request in the background, Unix seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<i64>,
-    /// Failures in a row.
+    /// The number of failures in a row.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failures: u32,
 }
@@ -87,8 +87,8 @@ fn is_zero(n: &u32) -> bool {
     *n == 0
 }
 
-/// Whether `at` lies less than `span` seconds back. A time in the future is no evidence of anything, the
-/// clock was turned back; but for a moment, since clocks are set right now and then.
+/// Returns whether a time is less than `span` seconds ago. After a clock was set back, a time in the future means
+/// nothing, except that clocks are corrected by some seconds now and then.
 fn recent(at: i64, span: i64, now: i64) -> bool {
     (-60..span).contains(&now.saturating_sub(at))
 }
@@ -98,18 +98,17 @@ fn seconds(duration: Duration) -> i64 {
 }
 
 impl Attempt {
-    /// One that process `by` begins now. What is known of earlier failures stays until it ends.
+    /// Returns one that process `by` begins now. It has the failures of the one before until it ends.
     pub fn begun(before: Option<&Attempt>, by: &str, now: i64) -> Attempt {
         Attempt { at: now, pending: Some(by.to_owned()), ..before.cloned().unwrap_or_default() }
     }
 
-    /// One that succeeded.
+    /// Returns one that succeeded.
     pub fn succeeded(at: i64) -> Attempt {
         Attempt { at, ..Attempt::default() }
     }
 
-    /// One that failed, after the one `before` it. Pauses double with every failure; `wish` is how
-    /// long the service asks to be left alone, seconds.
+    /// Returns one that failed, after the one `before` it. `wish`: how long the service asks for a pause, seconds.
     pub fn failed(
         before: Option<&Attempt>,
         failure: Failure,
@@ -130,24 +129,24 @@ impl Attempt {
         }
     }
 
-    /// Whether its answer may still come.
+    /// Returns whether its answer may still come.
     pub fn in_flight(&self, now: i64) -> bool {
         self.timing().in_flight(now)
     }
 
-    /// Whether whoever began it is gone without having entered an answer, as seen from `me`.
+    /// Returns whether the process that began it has ended without an answer, as seen from `me`.
     pub fn abandoned(&self, me: &ProcessId) -> bool {
         let process = self.pending.as_deref().map(ProcessId::parse);
         process.is_some_and(|process| process.is_none_or(|p| p.liveness(me) == Liveness::Dead))
     }
 
-    /// Until when even the user's own command does not repeat it, Unix seconds; `None`: it may.
+    /// Returns until when even the user's own command does not repeat it, Unix seconds; `None`: it may.
     pub fn blocks_until(&self, min_poll_interval: Duration, now: i64) -> Option<i64> {
         let pause = self.not_before.filter(|_| self.failure == Some(Failure::Throttled));
         let reached = self.failure != Some(Failure::Offline);
         let poll = self.at.saturating_add(seconds(min_poll_interval));
         let poll = (reached && recent(self.at, seconds(min_poll_interval), now)).then_some(poll);
-        // A longer pause than the service may ask for is a clock that was turned back.
+        // A pause that is longer than any is the work of a clock that was set back.
         let pause = pause.filter(|until| (1..=THROTTLED_PAUSE.1).contains(&(until.saturating_sub(now))));
         poll.max(pause)
     }
@@ -157,14 +156,14 @@ impl Attempt {
     }
 }
 
-/// When an attempt was made, as far as the next one depends on it.
+/// The times of an attempt, as far as the next one depends on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Timing {
     /// When it was begun, Unix seconds.
     at: i64,
-    /// Somebody waits for its answer.
+    /// Whether a process waits for its answer.
     pending: bool,
-    /// No request in the background before this time, Unix seconds.
+    /// The earliest time of the next request in the background, Unix seconds.
     not_before: Option<i64>,
 }
 
@@ -173,7 +172,7 @@ impl Timing {
         self.pending && recent(self.at, REQUEST_ENDS, now)
     }
 
-    /// Until when nothing in the background repeats it, Unix seconds; `None`: it may.
+    /// Returns until when nothing in the background repeats it, Unix seconds; `None`: it may.
     fn holds_off_until(&self, min_poll_interval: Duration, now: i64) -> Option<i64> {
         let pause =
             self.not_before.filter(|until| (1..=THROTTLED_PAUSE.1).contains(&(until.saturating_sub(now))));
@@ -183,24 +182,24 @@ impl Timing {
     }
 }
 
-/// What decides when an account's usage is asked for.
+/// What decides when the usage of an account is requested.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Poll {
-    /// When the newest data was fetched, Unix seconds.
+    /// When the newest usage was fetched, Unix seconds.
     fetched_at: Option<i64>,
     /// The last request for it.
     attempt: Option<Timing>,
 }
 
 impl Poll {
-    /// Whether the data is older than that, or there is none.
+    /// Returns whether the usage is older than that, or there is none.
     pub fn older_than(&self, age: Duration, now: i64) -> bool {
-        // Fetched in the future: the clock was turned back, and its windows' resets are wrong, too.
+        // After a clock was set back the time is in the future, and the resets are wrong as well.
         self.fetched_at.is_none_or(|at| !recent(at, seconds(age).saturating_add(1), now))
     }
 
-    /// When a request in the background is due, Unix seconds: when the data is old, and no request was
-    /// made lately.
+    /// Returns when a request in the background is due, Unix seconds: when the usage is old, and no request was made
+    /// lately.
     pub fn due_at(&self, settings: &Settings, now: i64) -> i64 {
         if let Some(attempt) = self.attempt.filter(|a| a.in_flight(now)) {
             return attempt.at.saturating_add(REQUEST_ENDS);
@@ -213,14 +212,14 @@ impl Poll {
         old.max(rested.unwrap_or(now))
     }
 
-    /// Whether that is now.
+    /// Returns whether a request in the background is due.
     pub fn due(&self, settings: &Settings, now: i64) -> bool {
         self.due_at(settings, now) <= now
     }
 }
 
 impl UsageEntry {
-    /// What decides when its usage is asked for.
+    /// Returns what decides when its usage is requested.
     pub fn poll(&self) -> Poll {
         Poll {
             fetched_at: self.usage.as_ref().map(|usage| usage.fetched_at),
@@ -228,14 +227,14 @@ impl UsageEntry {
         }
     }
 
-    /// Whether a renewal in the background may be tried (again).
+    /// Returns whether a renewal in the background may be tried.
     pub fn may_renew(&self, settings: &Settings, now: i64) -> bool {
         self.renewal
             .as_ref()
             .is_none_or(|a| a.timing().holds_off_until(settings.min_poll_interval, now).is_none())
     }
 
-    /// The newest error, if the last attempt failed: its time (Unix seconds) and text.
+    /// Returns the newest error of the last attempts: its time (Unix seconds) and text.
     pub fn error(&self) -> Option<(i64, &str)> {
         let attempts = [&self.attempt, &self.renewal].into_iter().flatten();
         attempts.filter_map(|a| Some((a.at, a.error.as_deref()?))).max_by_key(|(at, _)| *at)
@@ -243,12 +242,12 @@ impl UsageEntry {
 }
 
 impl UsageCache {
-    /// What is known of an account.
+    /// Returns the usage of an account.
     pub fn usage(&self, id: &AccountId) -> Option<&Usage> {
         self.accounts.get(id)?.usage.as_ref()
     }
 
-    /// What decides when an account's usage is asked for.
+    /// What decides when the usage of an account is requested.
     pub fn poll(&self, id: &AccountId) -> Poll {
         self.accounts.get(id).map(UsageEntry::poll).unwrap_or_default()
     }

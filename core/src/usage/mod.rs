@@ -1,4 +1,4 @@
-//! What an account has left: rate-limit windows as data, and their cache on disk. No requests here.
+//! What an account has left: rate-limit windows as data, and their cache. It makes no requests.
 
 pub mod answer;
 mod cache;

@@ -1,26 +1,26 @@
-//! Rate-limit windows and what follows from them at a given time. Plain data; pure functions of `now`.
+//! Rate-limit windows, and what follows from them at a given time. Plain data and pure functions.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// Length of the 5-hour window, seconds.
+/// The length of the 5-hour window, seconds.
 pub const FIVE_HOURS: i64 = 18_000;
-/// Length of the weekly window, seconds.
+/// The length of the weekly window, seconds.
 pub const WEEK: i64 = 604_800;
 
-/// One rate-limit window.
+/// A rate-limit window.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Window {
-    /// Its length in seconds, by which it is recognised (never by its position in an answer).
+    /// Its length in seconds, which identifies it. Its position in an answer does not.
     pub window_seconds: i64,
-    /// Percent used, 0 to 100.
+    /// How much is used, percent from 0 to 100.
     pub used_percent: f64,
-    /// When it resets, Unix seconds by our clock: `fetched_at + reset_after_seconds`. `None`: not started.
+    /// When it resets, Unix seconds by the local clock: `fetched_at + reset_after_seconds`. `None`: it has not started.
     #[serde(default)]
     pub resets_at: Option<i64>,
 }
 
 impl Window {
-    /// `5h`, `1week`, `1day`, `30day`; others by their length (`90m`, `12h`, `3day`).
+    /// Returns its name: `5h`, `1week`, `1day`, `30day`, and by the length for others (`90m`, `12h`, `3day`).
     pub fn name(&self) -> String {
         match self.window_seconds {
             WEEK => "1week".to_owned(),
@@ -31,12 +31,12 @@ impl Window {
         }
     }
 
-    /// Whether it is running: started, and its reset is still to come.
+    /// Returns whether it has started and not reset.
     pub fn running(&self, now: i64) -> bool {
         self.resets_at.is_some_and(|at| at > now) && self.used_percent > 0.0
     }
 
-    /// Percent left at `now`, 0 to 100. A window whose reset has passed counts as unused.
+    /// Returns how much is left, percent from 0 to 100. A window whose reset has passed counts as unused.
     pub fn left_percent(&self, now: i64) -> f64 {
         if self.resets_at.is_some_and(|at| at <= now) {
             100.0
@@ -48,23 +48,23 @@ impl Window {
     }
 }
 
-/// The longest of these windows.
+/// Returns the longest of these windows.
 pub fn longest(windows: &[Window]) -> Option<&Window> {
     windows.iter().max_by_key(|w| w.window_seconds)
 }
 
-/// The window of this length.
+/// Returns the window of this length, seconds.
 pub fn of_length(windows: &[Window], seconds: i64) -> Option<&Window> {
     windows.iter().find(|w| w.window_seconds == seconds)
 }
 
-/// Where a usage record came from.
+/// The source of usage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
     /// The usage endpoint.
     Api,
-    /// Codex's own session logs.
+    /// Codex's session logs.
     SessionLog,
 }
 
@@ -74,48 +74,48 @@ pub struct Credits {
     /// Whether there are any.
     #[serde(default)]
     pub has_credits: bool,
-    /// Whether they never end.
+    /// Whether there is no limit.
     #[serde(default)]
     pub unlimited: bool,
-    /// As the service writes it.
+    /// How many there are, as the service writes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub balance: Option<String>,
 }
 
-/// A limit of a single model: shown, never used for picking.
+/// The limit of a single model. It is shown, and not used for the pick.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExtraLimit {
-    /// The service's name for it.
+    /// The service's name of it.
     pub name: String,
     /// Its windows.
     pub windows: Vec<Window>,
 }
 
-/// One account's usage as fetched.
+/// The usage of an account.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Usage {
     /// When it was fetched, Unix seconds.
     pub fetched_at: i64,
-    /// Where it came from.
+    /// Its source.
     pub source: Source,
-    /// The service says that the limit is reached.
+    /// Whether the service says that the limit is reached.
     #[serde(default)]
     pub limit_reached: bool,
     /// The account's windows, shortest first.
     #[serde(default, deserialize_with = "exactly")]
     pub windows: Vec<Window>,
-    /// Credits, if the answer had them.
+    /// Paid credits, if the answer had them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credits: Option<Credits>,
-    /// `plan_type` of the answer.
+    /// The plan: `plan_type` of the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<String>,
-    /// Limits of single models.
+    /// The limits of single models.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub extra: Vec<ExtraLimit>,
 }
 
-/// Without the room for more that a growing list has: a launch reads those of every account.
+/// Reads windows into no more memory than they need, since a launch reads those of every account.
 fn exactly<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Window>, D::Error> {
     let mut windows = Vec::deserialize(deserializer)?;
     windows.shrink_to_fit();
@@ -123,25 +123,38 @@ fn exactly<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Window>, D:
 }
 
 impl Usage {
-    /// Whether paid credits go on after the windows are used up.
+    /// Returns usage of which only the windows are known. `fetched_at`: Unix seconds.
+    pub fn new(source: Source, fetched_at: i64, windows: Vec<Window>) -> Usage {
+        Usage {
+            fetched_at,
+            source,
+            limit_reached: false,
+            windows,
+            credits: None,
+            plan: None,
+            extra: Vec::new(),
+        }
+    }
+
+    /// Returns whether paid credits are left when the windows are used up.
     pub fn has_credits(&self) -> bool {
         self.credits.as_ref().is_some_and(|credits| credits.has_credits)
     }
 
-    /// Whether there is no limit.
+    /// Returns whether there is no limit.
     pub fn unlimited(&self) -> bool {
         self.credits.as_ref().is_some_and(|credits| credits.unlimited)
     }
 
-    /// Whether the data still says something: at most a day old, and not past its longest reset.
+    /// Returns whether the usage still means something: it is at most a day old, and its longest window has not reset.
     pub fn known(&self, now: i64) -> bool {
         now.saturating_sub(self.fetched_at) <= 86_400
             && longest(&self.windows).is_none_or(|w| w.resets_at.is_none_or(|at| at > now))
     }
 
-    /// When an exhausted account can work again (`Some(None)`: nobody said); `None` if it is not exhausted at
-    /// `now`. A window at 100 % counts until its reset; so does the service's word, until the reset of the
-    /// fullest window, which is the likely cause.
+    /// Returns when an exhausted account can work again (`Some(None)`: not known); `None` if it is not exhausted. A
+    /// window at 100 % counts until its reset. So does a limit that the service reports, until the reset of the fullest
+    /// window, which is the likely cause.
     pub fn exhausted_until(&self, now: i64) -> Option<Option<i64>> {
         let full = || self.windows.iter().filter(|w| w.used_percent >= 100.0);
         let fullest = || self.windows.iter().max_by(|a, b| a.used_percent.total_cmp(&b.used_percent));
@@ -152,7 +165,7 @@ impl Usage {
             None => fullest().into_iter().collect(),
         };
         let lasting = causes.into_iter().filter(|w| w.resets_at.is_none_or(|at| at > now));
-        // One without a known reset may be the last.
+        // A window without a known reset may be the last.
         lasting.map(|w| w.resets_at).reduce(|a, b| Some(a?.max(b?)))
     }
 }
