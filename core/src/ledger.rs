@@ -6,11 +6,11 @@ use std::io::Write;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use fs2::FileExt;
 use serde::{Deserialize, Serialize};
 
 use crate::account::AccountId;
 use crate::error::{Error, Result};
+use crate::files::record_lock::{self, Kind};
 use crate::files::{self, PoolLock};
 use crate::paths::PoolPaths;
 use crate::process::{Liveness, ProcessId};
@@ -192,13 +192,15 @@ pub fn record(paths: &PoolPaths, process: &ProcessId, entry: &LaunchEntry) -> Re
 /// Locks a launch's entry, so that it stays while the file is open here or in a child that has not executed another
 /// program yet: until then, a child cannot be told from others. `None`: it cannot be locked.
 pub(crate) fn lock_entry(paths: &PoolPaths, process: &ProcessId) -> Option<fs::File> {
-    let file = fs::File::open(paths.launches().join(process.to_string())).ok()?;
-    FileExt::try_lock_exclusive(&file).is_ok().then_some(file)
+    let path = paths.launches().join(process.to_string());
+    let file = fs::OpenOptions::new().read(true).write(true).open(path).ok()?;
+    record_lock::try_write_lock(&file).is_ok_and(|locked| locked).then_some(file)
 }
 
+/// Returns whether a process that may write the pool has locked an entry.
 fn is_locked(path: &Path) -> bool {
-    let held = |file: fs::File| FileExt::try_lock_shared(&file).is_err();
-    fs::File::open(path).is_ok_and(held)
+    let in_the_way = |file: fs::File| record_lock::in_the_way(&file, Kind::Read);
+    fs::File::open(path).and_then(in_the_way).is_ok_and(|found| found.is_some())
 }
 
 /// Removes a launch that did not happen, or whose end is known.

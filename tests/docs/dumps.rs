@@ -58,10 +58,9 @@ fn programs_cannot_be_dumped() {
     let admin = Waiting::start(sandbox.pool(&["import", "-"]));
     wait_until("codex-pool to protect itself", Duration::from_secs(10), || admin.cannot_be_dumped());
     // It waits for the lock.
-    let lock = fs::File::create(sandbox.pool_home().join("pool.lock")).expect("the lock");
-    fs::set_permissions(sandbox.pool_home().join("pool.lock"), fs::Permissions::from_mode(0o644))
-        .expect("set a mode");
-    lock.lock().expect("take the lock");
+    let path = sandbox.pool_home().join("pool.lock");
+    let _lock = testkit::files::lock(&path);
+    fs::set_permissions(path, fs::Permissions::from_mode(0o666)).expect("set a mode");
     let shim = Waiting::start(sandbox.codex(&["exec", "hi"]));
     wait_until("the shim to protect itself", Duration::from_secs(10), || shim.cannot_be_dumped());
 }

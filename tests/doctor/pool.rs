@@ -143,9 +143,7 @@ fn process_that_holds_a_lock_is_named() {
     let world = healthy();
     doctor(&world, &[]).well("lock");
     for name in ["pool.lock", "refresh.lock"] {
-        let lock =
-            fs::File::options().create(true).append(true).open(world.pool_home().join(name)).expect(name);
-        lock.lock().expect("take the lock");
+        let _lock = testkit::files::lock(&world.pool_home().join(name));
         let fix = doctor(&world, &[]).has("lock", "warn", &format!("{name} is held by"));
         if cfg!(target_os = "linux") {
             assert!(fix.contains(&format!("kill {}", std::process::id())), "{fix}");

@@ -1,7 +1,7 @@
 //! Whatever is wrong with the pool, Codex starts untouched with one line on stderr, and the pool stays as it was. Only
 //! an account asked for by name fails the launch.
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
@@ -175,10 +175,9 @@ fn lock_held_by_a_stopped_process_delays_codex_by_two_seconds_at_most() {
 #[test]
 fn launch_that_went_on_without_the_lock_is_not_swapped_away() {
     let world = world();
-    let lock = File::open(world.pool_home().join("pool.lock")).expect("the lock");
-    lock.lock().expect("take it");
+    let lock = testkit::files::lock(&world.pool_home().join("pool.lock"));
     let session = world.hold(world.exec().env("STANDIN_REREAD", "1"));
-    lock.unlock().expect("let it go");
+    drop(lock);
     answered(world.exec().run(), "bob");
     assert_eq!(world.live_owner().as_deref(), Some("alice"));
     world.open_gate();

@@ -117,8 +117,7 @@ fn login_that_cannot_be_taken_in_is_kept() {
     world.backend().add("bob");
     let login = world.login_cmd(&["add"]).spawn();
     world.wait_for_login();
-    let lock = fs::File::open(world.pool_home().join("pool.lock")).expect("the lock");
-    lock.lock().expect("take the lock");
+    let lock = testkit::files::lock(&world.pool_home().join("pool.lock"));
     world.backend().approve_login("bob");
     let output = login.wait().expect(1);
     drop(lock);

@@ -124,8 +124,7 @@ fn native_start_needs_neither_the_pool_nor_its_lock() {
         assert_eq!(world.tried().len(), 0, "these start no learning");
     }
     world.learn(&bin);
-    let lock = fs::File::open(world.pool_home().join("pool.lock")).expect("the lock");
-    lock.lock().expect("lock");
+    let _lock = testkit::files::lock(&world.pool_home().join("pool.lock"));
     for cmd in [off(), version(), world.exec_in(&bin)] {
         world.launch(cmd).natively();
     }

@@ -2,7 +2,6 @@
 //! writes `auth.json` in place, in slow motion. No token is reused, no login lost, every session stays on one account
 //! from beginning to end, and no command waits for the lock in vain.
 
-use std::fs::File;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -143,8 +142,7 @@ impl Race {
             for name in RENEWED {
                 self.world.backend().set_access_lifetime_of(name, lifetime);
             }
-            let lock = File::open(self.world.pool_home().join("pool.lock")).expect("the pool's lock");
-            lock.lock().expect("lock the pool");
+            let _lock = testkit::files::lock(&self.world.pool_home().join("pool.lock"));
             self.world.forget_renewals();
         }
     }

@@ -234,8 +234,7 @@ fn answer_survives_a_pool_that_is_locked_by_a_stopped_process() {
     world.backend().set_latency(Route::Token, Duration::from_millis(300));
     let running = world.pool(&["refresh"]).spawn();
     world.backend().wait_for("a refresh", Duration::from_secs(10), |r| !r.refreshes.is_empty());
-    let lock = std::fs::File::open(world.pool_home().join("pool.lock")).expect("the lock's file");
-    lock.lock().expect("lock it");
+    let lock = testkit::files::lock(&world.pool_home().join("pool.lock"));
     // The lock is held longer than any try; then the answer goes to a place that needs no lock.
     let rescued = || {
         let entries = std::fs::read_dir(world.pool_home().join("lost+found")).into_iter().flatten();

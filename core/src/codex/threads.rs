@@ -166,10 +166,16 @@ fn read_meta(path: PathBuf, id: &str) -> Option<ThreadMeta> {
 
 /// Returns the process that has a thread open for writing.
 pub fn writer(codex_home: &Path, id: &str) -> Option<u32> {
-    let of_thread = |name: &OsStr| name.to_str().is_some_and(|name| name.contains(id));
-    let locks = read_dir(writer_locks(codex_home)).ok()?;
-    let lock = locks.flatten().find(|entry| of_thread(&entry.file_name()))?;
-    process::flock_holders(&lock.path()).pids.first().copied()
+    let of_thread =
+        |path: &PathBuf| path.file_name().and_then(OsStr::to_str).is_some_and(|name| name.contains(id));
+    let lock = writer_lock_files(codex_home).into_iter().find(of_thread)?;
+    process::flock_holders(&lock).pids.first().copied()
+}
+
+/// Returns the files that are locked by processes which have a thread open for writing.
+pub(crate) fn writer_lock_files(codex_home: &Path) -> Vec<PathBuf> {
+    let entries = read_dir(writer_locks(codex_home)).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
 }
 
 /// Returns whether a process has any thread open for writing. `None`: unknown.

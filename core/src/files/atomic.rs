@@ -79,10 +79,9 @@ pub fn write_whole(path: &Path, bytes: &[u8], durability: Durability) -> io::Res
 fn replace(temp: &Path, path: &Path) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
-        const RENAME_EXCHANGE: libc::c_uint = 2;
         // A folder must not be exchanged.
         let exchangeable = std::fs::symlink_metadata(path).is_ok_and(|m| !m.is_dir());
-        if exchangeable && rename_with(temp, path, RENAME_EXCHANGE).is_ok() {
+        if exchangeable && exchange(temp, path).is_ok() {
             // The old file has the temporary name now.
             let _ = std::fs::remove_file(temp);
             return Ok(());
@@ -174,6 +173,18 @@ pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     #[cfg(not(target_os = "linux"))]
     const EXCLUSIVE: libc::c_uint = libc::RENAME_EXCL;
     rename_with(from, to, EXCLUSIVE)
+}
+
+/// Exchanges two files.
+///
+/// # Errors
+/// What the system says: not every file system can.
+pub(super) fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    const EXCHANGE: libc::c_uint = libc::RENAME_EXCHANGE;
+    #[cfg(not(target_os = "linux"))]
+    const EXCHANGE: libc::c_uint = libc::RENAME_SWAP;
+    rename_with(one, other, EXCHANGE)
 }
 
 fn rename_with(from: &Path, to: &Path, flags: libc::c_uint) -> io::Result<()> {

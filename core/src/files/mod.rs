@@ -2,14 +2,19 @@
 
 mod atomic;
 mod lock;
+mod open;
 mod owner;
+pub(crate) mod record_lock;
 
 pub use atomic::{
     Durability, Owner, create_private_dir, make_private, remove_file, rename_new, sync_dir, temp_name,
     write_whole,
 };
 pub(crate) use atomic::{adopt_owner, refuse_leading_root_astray, refuse_target_of_others};
-pub use lock::{FileLock, PoolLock, RenewalLock};
+pub(crate) use lock::FileLock;
+pub use lock::{PoolLock, RenewalLock};
+pub use open::{open, open_with};
+pub(crate) use owner::is_another_user;
 pub use owner::is_of_another_user;
 
 use std::fs::File;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::{AuthFile, CodexHome, Link, known};
 use crate::account::AccountId;
 use crate::codex::background_server::{self, BackgroundServer};
+use crate::codex::threads;
 use crate::env::{self, names};
 use crate::files::PoolLock;
 use crate::ledger::{LaunchKind, Ledger, RecordedLaunch};
@@ -309,6 +310,15 @@ impl Processes {
             _ => true,
         })
     }
+}
+
+/// Returns whether a process of another user, who is not root, holds a lock that would count if it were ours.
+/// `databases`: the folder of the SQLite files of the home.
+pub fn strangers_lock(home: &CodexHome, databases: &Path) -> bool {
+    let flocked = |path: &Path| process::flock_holders(path).strangers;
+    state_shm_files(databases).iter().any(|shm| process::sqlite_users(shm).strangers)
+        || flocked(&background_server::start_lock(home.dir()))
+        || threads::writer_lock_files(home.dir()).iter().any(|lock| flocked(lock))
 }
 
 /// Returns the account that a background server read when it started. `None`: unknown. `record`: of its home.

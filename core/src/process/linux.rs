@@ -11,6 +11,8 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
 
 use super::{LockHolders, Stat};
+use crate::files;
+use crate::files::record_lock::{self, Owner};
 
 /// The inode of the first pid namespace (`PROC_PID_INIT_INO`), from which all processes can be seen.
 const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
@@ -127,24 +129,53 @@ pub(super) fn terminal(pid: u32) -> Option<String> {
     )
 }
 
+/// Returns the user of a process. It is the real one, which a program with another user's rights keeps, and which the
+/// process cannot hide, unlike the owner of its folder in `/proc`.
+pub(super) fn user(pid: u32) -> Option<u32> {
+    let text = String::from_utf8(read_proc(&format!("/proc/{pid}/status")).ok()?).ok()?;
+    let ids = text.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    ids.split_ascii_whitespace().next()?.parse().ok()
+}
+
 pub(super) fn sqlite_users(shm: &Path) -> LockHolders {
-    let unknown = LockHolders { pids: Vec::new(), others: true };
-    let file = match File::open(shm) {
+    let unknown = LockHolders { others: true, ..LockHolders::default() };
+    let file = match files::open(shm) {
         Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return LockHolders::default(),
+        // What is no regular file is no database.
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => {
+            return LockHolders::default();
+        }
         Err(_) => return unknown,
     };
-    match super::record_lock_holder(&file, 128, 1) {
-        Ok(None) => LockHolders::default(),
-        Ok(Some(_)) => {
-            let Ok(meta) = file.metadata() else { return unknown };
-            let mut holders = holders_of(&meta, "POSIX");
-            // The table leaves out processes of pid namespaces that cannot be seen from here.
-            holders.others |= holders.pids.is_empty() || pid_namespace().ok() != Some(FIRST_PID_NAMESPACE);
-            holders
-        }
-        Err(_) => unknown,
-    }
+    let found = match record_lock::on_byte(&file, 128) {
+        Ok(None) => return LockHolders::default(),
+        Ok(Some(found)) => found,
+        Err(_) => return unknown,
+    };
+    let Ok(meta) = file.metadata() else { return unknown };
+    let mut holders = holders_of(&meta, "POSIX");
+    // SQLite takes locks of its process, which have a pid unless they are of a pid namespace that cannot be seen.
+    let strangers = found.owner == Owner::OpenFile || found.pid().is_some_and(|pid| !super::counts(pid));
+    // The table leaves out processes of pid namespaces that cannot be seen from here.
+    holders.others |=
+        !strangers && (holders.pids.is_empty() || pid_namespace().ok() != Some(FIRST_PID_NAMESPACE));
+    holders.strangers |= strangers;
+    holders
+}
+
+/// Returns the processes that have a locked open file description of a file, as far as they may be inspected.
+pub(super) fn ofd_lock_holders(file: &File) -> Vec<u32> {
+    let Ok(meta) = file.metadata() else { return Vec::new() };
+    let inode = format!(":{} ", meta.ino());
+    let holds = |pid: &u32| {
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fdinfo")).into_iter().flatten().flatten();
+        descriptors.filter_map(|entry| read_proc(entry.path().to_str()?).ok()).any(|bytes| {
+            let text = String::from_utf8_lossy(&bytes);
+            let locks = text.lines().filter(|line| line.starts_with("lock:") && line.contains("OFDLCK"));
+            locks.into_iter().any(|line| line.contains(&inode))
+        })
+    };
+    pids().into_iter().flatten().filter(holds).collect()
 }
 
 pub(super) fn flock_holders(path: &Path) -> LockHolders {
@@ -195,8 +226,10 @@ fn holders_of(meta: &fs::Metadata, kind: &str) -> LockHolders {
     let here = |l: &Lock| l.inode == meta.ino() && (l.device == meta.dev() || libc::major(meta.dev()) == 0);
     for lock in locks.into_iter().filter(here) {
         match lock.pid {
-            Some(pid) if !holders.pids.contains(&pid) => holders.pids.push(pid),
-            Some(_) => {}
+            // A flock stays with the children of a process that has ended. Codex leaves none.
+            Some(pid) if !super::exists(pid) || !super::counts(pid) => holders.strangers = true,
+            Some(pid) if holders.pids.contains(&pid) => {}
+            Some(pid) => holders.pids.push(pid),
             None => holders.others = true,
         }
     }

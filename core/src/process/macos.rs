@@ -6,6 +6,8 @@ use std::io;
 use std::path::Path;
 
 use super::{LockHolders, Stat};
+use crate::files;
+use crate::files::record_lock;
 
 pub(super) fn boot_id() -> io::Result<String> {
     // Unlike the time of the boot, it does not change when the clock is set.
@@ -91,25 +93,39 @@ pub(super) fn terminal(_pid: u32) -> Option<String> {
     None
 }
 
+pub(super) fn user(pid: u32) -> Option<u32> {
+    Some(bsd_info(pid)?.pbi_ruid)
+}
+
 pub(super) fn sqlite_users(shm: &Path) -> LockHolders {
-    let unknown = LockHolders { pids: Vec::new(), others: true };
-    let file = match std::fs::File::open(shm) {
+    let unknown = LockHolders { others: true, ..LockHolders::default() };
+    let file = match files::open(shm) {
         Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return LockHolders::default(),
+        // What is no regular file is no database.
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => {
+            return LockHolders::default();
+        }
         Err(_) => return unknown,
     };
-    match super::record_lock_holder(&file, 128, 1) {
+    match record_lock::on_byte(&file, 128) {
         Ok(None) => LockHolders::default(),
+        Ok(Some(found)) if found.pid().is_some_and(|pid| !super::counts(pid)) => {
+            LockHolders { strangers: true, ..LockHolders::default() }
+        }
         // One pid is known, but not whether it is the only one.
         _ => unknown,
     }
 }
 
+pub(super) fn ofd_lock_holders(_file: &std::fs::File) -> Vec<u32> {
+    Vec::new()
+}
+
 pub(super) fn flock_holders(path: &Path) -> LockHolders {
     use fs2::FileExt;
-    let Ok(file) = std::fs::File::open(path) else { return LockHolders::default() };
+    let Ok(file) = files::open(path) else { return LockHolders::default() };
     let held = FileExt::try_lock_shared(&file).is_err();
-    LockHolders { pids: Vec::new(), others: held }
+    LockHolders { others: held, ..LockHolders::default() }
 }
 
 pub(super) fn holds_flock_in(_pid: u32, dir: &Path) -> Option<bool> {

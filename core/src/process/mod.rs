@@ -17,11 +17,12 @@ use std::fmt;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
 use crate::env::{self, names};
+use crate::files;
+use crate::files::record_lock::{self, Kind};
 
 /// A process, which cannot be confused with a later one of the same pid.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,6 +176,8 @@ pub struct LockHolders {
     pub pids: Vec<u32>,
     /// Whether there are, or may be, others.
     pub others: bool,
+    /// Whether other users than ours and root hold one, too. They are not among the holders.
+    pub strangers: bool,
 }
 
 /// Returns the processes that hold SQLite's shared lock (byte 128) on this `-shm` file.
@@ -199,18 +202,25 @@ pub fn ancestors(pid: u32) -> impl Iterator<Item = u32> {
     std::iter::successors(Some(pid), above).take(64)
 }
 
-/// Returns the pid of another process that holds a record lock on the byte range (0: of another pid namespace).
-/// `Ok(None)`: there is none.
-fn record_lock_holder(file: &std::fs::File, start: i64, len: i64) -> std::io::Result<Option<i32>> {
-    let mut lock = libc::flock {
-        l_type: libc::F_WRLCK as _,
-        l_whence: libc::SEEK_SET as _,
-        l_start: start,
-        l_len: len,
-        l_pid: 0,
+/// Returns the processes that hold the write lock of a file of ours, such as the pool's.
+pub fn write_lock_holders(path: &Path) -> LockHolders {
+    let unknown = LockHolders { others: true, ..LockHolders::default() };
+    let file = match files::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return LockHolders::default(),
+        Err(_) => return unknown,
     };
-    fcntl(file, FcntlArg::F_GETLK(&mut lock))?;
-    Ok((lock.l_type != libc::F_UNLCK as libc::c_short).then_some(lock.l_pid))
+    let Ok(found) = record_lock::in_the_way(&file, Kind::Read) else { return unknown };
+    let Some(found) = found else { return LockHolders::default() };
+    let signed = || record_lock::holder(&file).ok().flatten();
+    let pids = found.pid().or_else(signed).map_or_else(|| system::ofd_lock_holders(&file), |pid| vec![pid]);
+    LockHolders { others: pids.is_empty(), pids, strangers: false }
+}
+
+/// Returns whether the locks of this process count: of the user's own processes and root's. Other users can lock what
+/// they can read, which means nothing.
+fn counts(pid: u32) -> bool {
+    !system::user(pid).is_some_and(files::is_another_user)
 }
 
 #[cfg(test)]

@@ -1,15 +1,16 @@
 //! The main home: what its `auth.json` contains, what Codex's settings forbid, which account the background server
 //! answers as, and whether sessions of two accounts can run side by side.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use codex_pool_core::auth_doc::AuthDoc;
 use codex_pool_core::codex::background_server::BackgroundServer;
 use codex_pool_core::codex::configuration::{CodexSettings, CredentialsStore, Unheeded};
 use codex_pool_core::config::Parallel;
-use codex_pool_core::homes::in_use::account_of_server;
+use codex_pool_core::homes::in_use::{self, account_of_server};
 use codex_pool_core::homes::{AuthFile, HomeContent, NoMainHome, own_home};
-use codex_pool_core::launch::candidates;
+use codex_pool_core::launch::{candidates, databases};
 use nix::unistd::{AccessFlags, access};
 
 use super::Check;
@@ -52,12 +53,30 @@ pub(super) fn checks(facts: &Facts<'_>) -> Vec<Check> {
     } else {
         checks.push(Check::ok(ID, dir.display().to_string()));
     }
+    checks.extend(neighbours(main_home));
     checks.push(auth_json(folder, main_home));
     checks.push(credential_store(&main_home.ctx.codex, dir));
     checks.extend(restrictions(folder, main_home));
     checks.extend(server(folder, main_home));
     checks.push(parallel(facts, main_home));
     checks
+}
+
+/// Checks whether other users lock files in the home, or may write there. Their locks do not count, but Codex's own
+/// databases may have to wait for them.
+fn neighbours(main_home: &MainHomeFacts) -> Option<Check> {
+    let ctx = &main_home.ctx;
+    let dir = ctx.main_home.dir();
+    let writable = std::fs::metadata(dir).is_ok_and(|meta| meta.permissions().mode() & 0o022 != 0);
+    let what = if in_use::strangers_lock(&ctx.main_home, &databases(&ctx.env, &ctx.codex, &ctx.main_home)) {
+        "another user holds locks in"
+    } else if writable {
+        "other users may write in"
+    } else {
+        return None;
+    };
+    let check = Check::warn("codex-home", format!("{what} {}", dir.display()));
+    Some(check.advice(format!("`chmod 700 '{}'`", dir.display())))
 }
 
 fn auth_json(folder: &PoolFacts, main_home: &MainHomeFacts) -> Check {

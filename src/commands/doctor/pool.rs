@@ -228,7 +228,7 @@ fn locks(folder: &PoolFacts) -> Vec<Check> {
 fn held_for_long(file: &Path) -> Option<LockHolders> {
     let start = Instant::now();
     loop {
-        let holders = process::flock_holders(file);
+        let holders = process::write_lock_holders(file);
         if holders == LockHolders::default() {
             return None;
         }

@@ -2,7 +2,10 @@
 
 mod hostile;
 mod intruders;
-mod neighbours;
+mod locks;
+mod neighbour;
+mod places;
+mod projects;
 mod secrets;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod swapped;

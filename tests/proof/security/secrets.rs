@@ -287,8 +287,7 @@ fn logins_that_fail(world: &Lab) {
     login.signal(Signal::SIGTERM);
     assert_added(world, "cancelled", &login.wait().expect(1));
     let login = start();
-    let lock = fs::File::open(world.pool_home().join("pool.lock")).expect("the lock");
-    lock.lock().expect("take the lock");
+    let lock = testkit::files::lock(&world.pool_home().join("pool.lock"));
     backend.approve_login("new");
     let output = login.wait().expect(1);
     drop(lock);

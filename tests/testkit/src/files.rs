@@ -1,7 +1,8 @@
 //! Files as tests look at them and lay them out.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -77,6 +78,57 @@ pub fn give(dir: &Path, uid: u32) {
             _ => {}
         }
     }
+}
+
+/// Takes the lock of a file as the pool's programs do, at once: an `fcntl` lock of the open file, for writing. It ends
+/// when the answer is closed. `None`: it is taken.
+///
+/// # Panics
+/// If the file cannot be opened, or the system has no such locks.
+#[track_caller]
+pub fn try_lock(path: &Path) -> Option<File> {
+    let file = File::options().read(true).write(true).create(true).truncate(false).open(path);
+    let file = file.unwrap_or_else(|e| panic!("open {}: {e}", path.display()));
+    fcntl_lock(&file, libc::F_WRLCK as libc::c_short).then_some(file)
+}
+
+/// Waits for the lock of a file, see [`try_lock`].
+///
+/// # Panics
+/// If it is not free soon, and as [`try_lock`].
+#[track_caller]
+pub fn lock(path: &Path) -> File {
+    crate::wait_for("a lock", crate::SOON, || try_lock(path))
+}
+
+/// Takes what a program that can only read a file can hold on it: a flock, and an `fcntl` lock for reading. `None`: the
+/// lock is taken.
+///
+/// # Panics
+/// As [`try_lock`].
+#[track_caller]
+pub fn lock_as_reader(path: &Path) -> Option<File> {
+    let file = File::open(path).unwrap_or_else(|e| panic!("open {}: {e}", path.display()));
+    file.try_lock().ok()?;
+    fcntl_lock(&file, libc::F_RDLCK as libc::c_short).then_some(file)
+}
+
+/// Returns whether the file has that lock now, all of it.
+fn fcntl_lock(file: &File, kind: libc::c_short) -> bool {
+    // SAFETY: `flock` is plain data, for which zeroes are valid.
+    #[expect(unsafe_code, reason = "a C struct")]
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = kind;
+    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    // SAFETY: the descriptor is open, and the pointer is to a live `flock`.
+    #[expect(unsafe_code, reason = "nix knows these locks on Linux alone")]
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
+    let error = std::io::Error::last_os_error();
+    assert!(
+        result == 0 || matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)),
+        "lock: {error}"
+    );
+    result == 0
 }
 
 /// Puts a shell script there, in place of what there is.

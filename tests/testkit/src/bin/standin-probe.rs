@@ -52,11 +52,7 @@ extern "C" fn main(_argc: c_int, argv: *const *const c_char) -> c_int {
         foreground: unsafe { libc::tcgetpgrp(0) },
         limits: limits(),
     };
-    let lock =
-        var("PROBE_LOCK").map(|path| std::fs::File::open(path).and_then(|file| file.lock().map(|()| file)));
-    if let Some(Err(_)) = lock {
-        return 122;
-    }
+    let _lock = var("PROBE_LOCK").map(|path| testkit::files::lock(Path::new(&path)));
     if let Some(out) = var("PROBE_OUT") {
         let path = out.to_string_lossy().replace("{pid}", &record.pid.to_string());
         if write(Path::new(&path), &record).is_err() {

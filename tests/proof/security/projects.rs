@@ -1,52 +1,18 @@
-//! Another user of the machine and a stranger's folder cannot affect a launch.
+//! A folder with a stranger's or a neighbour's files does not decide about a launch there.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, lchown, symlink};
-use std::os::unix::process::CommandExt as _;
+use std::os::unix::fs::{MetadataExt as _, lchown};
 use std::path::{Path, PathBuf};
 
 use testkit::backend::account_id;
 use testkit::files::set_mode;
-use testkit::{Cmd, World, answered, is_root, leave_out, needs};
+use testkit::{World, answered, needs};
 
-/// The number of the neighbour, a user id that is not taken here.
-const NEIGHBOUR: u32 = 4243;
-
-/// Another user of the machine. Only root can be one.
-struct Neighbour;
-
-impl Neighbour {
-    /// Returns `None` if the tests cannot be two users: the test is left out then.
-    fn new() -> Option<Neighbour> {
-        if !is_root() {
-            leave_out("only root can run programs as a second user");
-        }
-        is_root().then_some(Neighbour)
-    }
-
-    /// Makes a command the neighbour's.
-    fn runs(&self, mut cmd: Cmd) -> Cmd {
-        cmd.inner().uid(NEIGHBOUR).gid(NEIGHBOUR);
-        cmd
-    }
-
-    /// Makes a file or folder the neighbour's, and what is in it.
-    fn takes(&self, path: &Path) {
-        lchown(path, Some(NEIGHBOUR), Some(NEIGHBOUR)).expect("chown");
-        if path.is_dir() && !path.is_symlink() {
-            fs::read_dir(path).expect("a folder").flatten().for_each(|entry| self.takes(&entry.path()));
-        }
-    }
-}
+use super::neighbour::{NEIGHBOUR, Neighbour, write};
 
 /// Settings that only bob may be used with.
 fn only_bob() -> String {
     format!("forced_chatgpt_workspace_id = \"{}\"\n", account_id("bob"))
-}
-
-fn write(path: &Path, text: &str) {
-    fs::create_dir_all(path.parent().expect("a folder")).expect("make a folder");
-    fs::write(path, text).unwrap_or_else(|e| panic!("write {}: {e}", path.display()));
 }
 
 /// Returns a world in which alice is picked, and whose work folder is a repository that the user trusts.
@@ -65,7 +31,7 @@ fn record_worktree(world: &World, name: &str, dot_git: &Path) -> PathBuf {
     record
 }
 
-/// A worktree at `dir` that restricts its launches to bob. `record`: what its `.git` names.
+/// Plants a worktree at `dir` that restricts its launches to bob. `record`: what its `.git` names.
 fn plant_worktree(dir: &Path, record: &Path) {
     write(&dir.join(".git"), &format!("gitdir: {}\n", record.display()));
     write(&dir.join(".codex/config.toml"), &only_bob());
@@ -158,60 +124,4 @@ fn chain_of_folders_with_large_settings_is_not_read() {
     let read = text.lines().filter_map(|line| line.rsplit_once(" = ")?.1.parse::<u64>().ok());
     let large: Vec<u64> = read.filter(|size| *size >= 1 << 19).collect();
     assert_eq!(large.len(), 1, "{large:?}");
-}
-
-/// Folders in which nothing can be made, and what is no folder.
-#[test]
-fn codex_starts_wherever_the_pool_is_said_to_be() {
-    let world = World::probe(&["alice"]);
-    let file = world.root().join("file");
-    write(&file, "");
-    let places = ["/proc", "/proc/self", "/proc/self/fd", "/proc/self/fd/0", "/proc/none/pool", "/dev/null"];
-    for place in places.iter().map(Path::new).chain([file.as_path(), &file.join("pool")]) {
-        let codex = world.codex(&["exec", "hi"]).env("CODEX_POOL_HOME", place).run();
-        assert_eq!(codex.code(), Some(0), "{}: {codex}", place.display());
-        assert!(codex.stderr.contains("Codex starts without the pool"), "{}: {codex}", place.display());
-        for command in ["list", "doctor"] {
-            let output = world.pool(&[command]).env("CODEX_POOL_HOME", place).run();
-            assert_eq!(output.code(), Some(1), "{}: {output}", place.display());
-        }
-    }
-}
-
-#[test]
-fn question_for_the_shims_version_does_not_replace_a_command() {
-    let world = World::logged_in(&["alice"]);
-    answered(world.exec().env("CODEX_POOL_SHIM_VERSION", "1").run(), "alice");
-    let review = world.codex(&["exec", "review"]).env("CODEX_POOL_SHIM_VERSION", "1").run();
-    assert!(!review.stdout.contains("codex-shim"), "{review}");
-    world.codex(&[]).env("CODEX_POOL_SHIM_VERSION", "1").run().ok().says("codex-shim ");
-}
-
-/// Codex's sandbox keeps tools from `.codex` in their working root, but knows nothing of the pool.
-#[test]
-fn tools_that_may_write_in_the_pool_are_reported() {
-    let world = World::logged_in(&["alice"]);
-    let home = world.home();
-    let line = "contains the pool";
-    let told = |args: &[&str], dir: &Path| {
-        let output = answered(world.codex(args).current_dir(dir).run(), "alice");
-        let lines = output.stderr.matches(line).count();
-        assert!(lines < 2, "{output}");
-        lines == 1
-    };
-    let exec = ["exec", "--skip-git-repo-check", "hi"];
-    let with = |options: &[&'static str]| [options, &exec].concat();
-    assert!(!told(&exec, &world.work()));
-    assert!(told(&exec, home));
-    assert!(told(&exec, world.root()), "above HOME");
-    assert!(told(&with(&["-s", "workspace-write"]), home));
-    assert!(!told(&with(&["-s", "read-only"]), home));
-    assert!(told(&with(&["-C", "../home"]), &world.work()));
-    assert!(!told(&with(&["-C", "../work"]), home));
-    assert!(told(&with(&["--add-dir", "../home"]), &world.work()));
-    let linked = world.root().join("linked");
-    symlink(home, &linked).expect("make a link");
-    assert!(told(&exec, &linked));
-    let quiet = world.exec().current_dir(home).env("CODEX_POOL_QUIET", "1").run();
-    assert!(!quiet.stderr.contains(line), "{quiet}");
 }
