@@ -364,12 +364,20 @@ pub(crate) struct RunArgs {
     /// The best account, whatever is pinned
     #[arg(long)]
     pub(crate) best: bool,
+    /// At the limit, let `exec` wait this long for the first reset (6h, 90m)
+    #[arg(long, value_name = "TIME", value_parser = carry_wait)]
+    pub(crate) carry_wait: Option<String>,
     /// Run this program instead of Codex
     #[arg(long, value_name = "P")]
     pub(crate) program: Option<OsString>,
     /// Arguments of the program, after `--`
     #[arg(last = true, value_name = "ARGS")]
     pub(crate) args: Vec<OsString>,
+}
+
+fn carry_wait(text: &str) -> Result<String, &'static str> {
+    let known = codex_pool_core::config::parse_duration_text(text).is_some();
+    known.then(|| text.to_owned()).ok_or("a time such as 90s, 30m or 6h")
 }
 
 /// `doctor`

@@ -67,6 +67,11 @@ pub fn clock() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64)
 }
 
+/// Returns Unix milliseconds.
+pub fn clock_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+}
+
 impl Env {
     /// Returns the snapshot of this process.
     pub fn of_process() -> Self {

@@ -18,6 +18,7 @@ const LAYERS: [&str; 23] = [
     "references",
     "usage",
     "codex",
+    "thread_record",
     "store",
     "thread_record",
     "pick",

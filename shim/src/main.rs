@@ -15,7 +15,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use codex_pool_core::env::{Env, names};
-use codex_pool_core::launch::{self, Action, Line, Request};
+use codex_pool_core::launch::{self, Action, Again, Line, Request};
 use codex_pool_core::text::is_deceptive;
 
 /// How `find` knows a copy of this program, wherever it is: an ELF note (size of name, size of text, type,
@@ -87,6 +87,7 @@ fn run(args: &[OsString]) -> c_int {
         own: own.as_deref(),
         named: None,
         best: false,
+        again: Again { argv0, args: &[] },
         program: None,
     };
     match launch::prepare(&request) {
@@ -99,6 +100,10 @@ fn run(args: &[OsString]) -> c_int {
         Action::Child(command, program, lines) => {
             say(&env, &lines);
             c_int::from(command.run(&program, |lines| say(&env, lines)))
+        }
+        Action::Carried(exec, program, lines) => {
+            say(&env, &lines);
+            c_int::from(exec.run(&program, |lines| say(&env, lines)))
         }
         Action::Fail(status, message) => {
             complain(&message);

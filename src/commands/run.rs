@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue};
 use codex_pool_core::codex::argv;
 use codex_pool_core::env::{Env, names};
-use codex_pool_core::launch::{self, Action, Line, Request};
+use codex_pool_core::launch::{self, Action, Again, Line, Request};
 use codex_pool_core::pool::Pool;
 use codex_pool_core::references;
 use codex_pool_core::{Error, ErrorKind as Kind, Result};
@@ -42,6 +42,14 @@ pub(crate) fn run(env: &Env, args: &RunArgs) -> Result<ExitCode> {
         }
     };
     let argv0 = args.program.clone().unwrap_or_else(|| OsString::from("codex"));
+    let mut again = vec![OsString::from("run"), OsString::from("--")];
+    if args.best {
+        again.insert(1, "--best".into());
+    }
+    let env = &match &args.carry_wait {
+        Some(wait) => env.clone().with(names::CODEX_POOL_CARRY_WAIT, Some(wait.as_ref())),
+        None => env.clone(),
+    };
     let request = Request {
         env,
         argv0: &argv0,
@@ -49,6 +57,7 @@ pub(crate) fn run(env: &Env, args: &RunArgs) -> Result<ExitCode> {
         own: None,
         named: args.account.as_deref(),
         best: args.best,
+        again: Again { argv0: OsStr::new("codex-pool"), args: &again },
         program,
     };
     let say = |lines: &[Line]| {
@@ -59,6 +68,11 @@ pub(crate) fn run(env: &Env, args: &RunArgs) -> Result<ExitCode> {
             say(&lines);
             inherited::restore();
             Ok(ExitCode::from(command.run(&program, say)))
+        }
+        Action::Carried(exec, program, lines) => {
+            say(&lines);
+            inherited::restore();
+            Ok(ExitCode::from(exec.run(&program, say)))
         }
         Action::Exec(program, lines) => {
             say(&lines);

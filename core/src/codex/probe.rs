@@ -22,6 +22,9 @@ pub struct Capabilities {
     /// `--no-daemon`
     #[serde(default)]
     pub no_daemon: bool,
+    /// Whether only the account that began a thread may go on with it (`cli_resume_account_check`). `None`: not asked yet
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checks_account: Option<bool>,
 }
 
 /// Returns the identity of an installation: of the launcher, its package and its native binary. The launcher alone
@@ -79,7 +82,18 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
 /// Asks the installed Codex. `None`: it did not answer within 5 seconds.
 pub fn ask(codex: &Path) -> Option<Capabilities> {
     let help = answer(Command::new(codex).arg("--help"), ANSWER)?;
-    Some(Capabilities { no_daemon: help.contains("--no-daemon") })
+    Some(Capabilities { no_daemon: help.contains("--no-daemon"), checks_account: None })
+}
+
+/// Returns whether Codex lets only the account that began a thread go on with it. `None`: it does not answer within 5
+/// seconds. Versions that do not know the feature have no such check.
+pub fn checks_account(codex: &Path, codex_home: &Path) -> Option<bool> {
+    let features =
+        answer(Command::new(codex).args(["features", "list"]).env("CODEX_HOME", codex_home), ANSWER)?;
+    let mut words = features.lines().map(str::split_ascii_whitespace);
+    let feature =
+        words.find_map(|mut words| (words.next() == Some("cli_resume_account_check")).then(|| words.last()));
+    Some(feature.flatten() == Some("true"))
 }
 
 /// Returns what `codex --version` prints, without the name: `0.169.0`.

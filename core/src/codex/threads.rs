@@ -25,6 +25,8 @@ const FIRST_LINE_MAX: u64 = 4 << 20;
 const INDEX_MAX: u64 = 4 << 20;
 /// How many directory entries are read when a log is not where its id says.
 const SEARCH_MAX: usize = 5_000;
+/// Among how many logs, and the rest of their day, the last one is looked for.
+const NEWEST: usize = 500;
 
 /// What the first line of a log says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +41,8 @@ pub struct ThreadMeta {
     pub creator_account_id: Option<String>,
     /// Whether Codex itself began it for a part of the work (a review, a sub-agent): nothing for the user to go on with
     pub subagent: bool,
+    /// Whether it was begun in an interface, not by `exec`
+    pub interactive: bool,
     /// Who serves the model: `openai`, or a provider that the user has configured
     pub model_provider: Option<String>,
     /// The log
@@ -159,9 +163,65 @@ fn read_meta(path: PathBuf, id: &str) -> Option<ThreadMeta> {
         creator_user_id: payload.creator_user_id,
         creator_account_id: payload.creator_account_id,
         subagent: payload.source.get("subagent").is_some(),
+        interactive: matches!(payload.source.as_str(), Some("cli" | "vscode")),
         model_provider: payload.model_provider,
         path,
     })
+}
+
+/// Returns the thread of a log, by its file.
+pub fn of_log(log: &Path) -> Option<ThreadMeta> {
+    let stem = log.file_name()?.to_str()?.strip_prefix("rollout-")?.strip_suffix(".jsonl")?;
+    let id = stem.get(stem.len().checked_sub(36)?..)?.to_ascii_lowercase();
+    read_meta(log.to_owned(), &id)
+}
+
+/// Returns the thread in a folder that was written last, as `--last` means it: sub-agents' never, and for an interface
+/// only its own.
+pub fn newest_in(codex_home: &Path, folder: &Path, interactive: bool) -> Option<ThreadMeta> {
+    let here = |log: &PathBuf| {
+        of_log(log).filter(|t| t.cwd == folder && !t.subagent && (t.interactive || !interactive))
+    };
+    newest_logs(codex_home).iter().find_map(here)
+}
+
+/// Returns the threads of sub-agents that a thread has begun, of those written since then (Unix milliseconds).
+pub fn parts_of(codex_home: &Path, thread: &str, since_ms: i64) -> Vec<ThreadMeta> {
+    let since = |log: &&PathBuf| written_at(log).is_some_and(|at| at >= since_ms);
+    let begun_by_it = |log: &PathBuf| {
+        let mut line = Vec::new();
+        let read = BufReader::new(File::open(log).ok()?.take(FIRST_LINE_MAX)).read_until(b'\n', &mut line);
+        read.ok().filter(|_| memchr::memmem::find(&line, thread.as_bytes()).is_some())?;
+        of_log(log).filter(|part| part.subagent && part.id != thread)
+    };
+    newest_logs(codex_home).iter().take_while(since).filter_map(begun_by_it).collect()
+}
+
+/// Returns the logs of the last days with any, the last written first.
+fn newest_logs(codex_home: &Path) -> Vec<PathBuf> {
+    let mut folders = vec![codex_home.join("sessions")];
+    for _ in 0..3 {
+        let inside =
+            |folder: PathBuf| read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        folders = folders.into_iter().flat_map(inside).collect();
+        folders.sort_unstable_by(|a, b| b.cmp(a));
+    }
+    let mut logs = Vec::new();
+    for folder in folders {
+        if logs.len() >= NEWEST {
+            break;
+        }
+        let files = read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        logs.extend(files.filter_map(|log| Some((written_at(&log)?, log))));
+    }
+    logs.sort_unstable_by(|a, b| b.cmp(a));
+    logs.into_iter().map(|(_, log)| log).collect()
+}
+
+/// Returns when a file was written last, Unix milliseconds.
+fn written_at(path: &Path) -> Option<i64> {
+    let at = path.metadata().ok()?.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+    i64::try_from(at.as_millis()).ok()
 }
 
 /// Returns the process that has a thread open for writing.
@@ -256,6 +316,7 @@ mod tests {
             creator_user_id: Some("user-a".into()),
             creator_account_id: Some("acct-a".into()),
             subagent: false,
+            interactive: false,
             model_provider: Some("openai".into()),
             path,
         };
@@ -263,6 +324,43 @@ mod tests {
         assert_eq!(by_id(home.path(), &ID.to_uppercase()), Some(want));
         let old = by_id(home.path(), OTHER).unwrap();
         assert_eq!((old.cwd, old.creator_user_id, old.creator_account_id), ("/w/old".into(), None, None));
+    }
+
+    #[test]
+    fn the_last_thread_of_a_folder_is_the_one_written_last() {
+        let home = home();
+        let third = "01a20398-0000-7000-8000-000000000000";
+        let fourth = "01a20398-0000-7000-8000-000000000001";
+        let cli = first_line(ID).replace(r#""source":"exec""#, r#""source":"cli""#);
+        let paths = [
+            put(&home, "sessions/2026/11/20", ID, &cli),
+            put(&home, DAY, OTHER, &first_line(OTHER)),
+            put(&home, DAY, third, &first_line(third).replace("/w/p", "/w/other")),
+            put(
+                &home,
+                DAY,
+                fourth,
+                &first_line(fourth).replace(
+                    r#""source":"exec""#,
+                    &format!(
+                        r#""source":{{"subagent":{{"thread_spawn":{{"parent_thread_id":"{OTHER}"}}}}}}"#
+                    ),
+                ),
+            ),
+        ];
+        for (log, at) in paths.iter().zip([2_000, 1_000, 3_000, 4_000]) {
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(at);
+            File::options().append(true).open(log).unwrap().set_modified(time).unwrap();
+        }
+        let last =
+            |folder: &str, interactive| newest_in(home.path(), folder.as_ref(), interactive).map(|t| t.id);
+        assert_eq!(last("/w/p", false).as_deref(), Some(ID));
+        assert_eq!(last("/w/p", true).as_deref(), Some(ID));
+        assert_eq!(last("/w/other", false).as_deref(), Some(third));
+        assert_eq!(last("/w/other", true), None, "none of an interface");
+        let parts = |since| parts_of(home.path(), OTHER, since).into_iter().map(|t| t.id).collect::<Vec<_>>();
+        assert_eq!(parts(4_000), [fourth]);
+        assert!(parts(4_001).is_empty());
     }
 
     #[test]

@@ -34,6 +34,14 @@ impl Launch<'_> {
         if let Some(name) = self.named() {
             return named(locked, name).map(Choice::Account).map_err(Trouble::Named);
         }
+        if let Some(to) = self.round.as_ref().and_then(|round| round.to.as_ref())
+            && locked.pool.registry().get(to).is_some()
+            && locked.pool.credentials().has(to)
+            && may_be_used(locked, Some(to))
+        {
+            lines.push(Line::Verbose(format!("{} goes on", locked.label_of(to))));
+            return Ok(Choice::Account(to.clone()));
+        }
         if let Some((home, account)) = nested::session(self.env(), locked)
             && may_be_used(locked, account.as_ref())
         {

@@ -55,6 +55,25 @@ impl Program {
         self.native.as_ref()
     }
 
+    /// Returns this program, to be executed anew with these arguments and that variable.
+    pub(super) fn anew(
+        path: PathBuf,
+        argv0: &OsStr,
+        args: Vec<OsString>,
+        env: &Env,
+        variable: (&str, &OsStr),
+    ) -> Self {
+        let mut program = Program::new(path, argv0, &[], env);
+        program.args = args;
+        program.set_env(variable.0, Some(variable.1));
+        program
+    }
+
+    /// Returns whether Codex itself is executed, not a launcher of which it would be a child.
+    pub(super) fn is_native(&self) -> bool {
+        self.native.is_some() || is_executable_code(&self.path)
+    }
+
     /// Returns the file.
     pub fn path(&self) -> &Path {
         &self.path
@@ -73,6 +92,11 @@ impl Program {
     /// Sets or removes a variable. One that is set already keeps its place.
     pub(super) fn set_env(&mut self, name: &str, value: Option<&OsStr>) {
         env::set(&mut self.env, name, value);
+    }
+
+    /// Replaces the arguments.
+    pub(super) fn set_args(&mut self, args: Vec<OsString>) {
+        self.args = args;
     }
 
     /// Adds our options where this command line takes them.
@@ -143,6 +167,14 @@ fn raise_descriptor_limit() {
             }
         }
     }
+}
+
+/// Returns whether a file is a program for the system itself (ELF, Mach-O), by its first bytes.
+fn is_executable_code(path: &Path) -> bool {
+    const MAGIC: [[u8; 4]; 4] =
+        [*b"\x7fELF", [0xcf, 0xfa, 0xed, 0xfe], [0xfe, 0xed, 0xfa, 0xcf], [0xca, 0xfe, 0xba, 0xbe]];
+    let mut head = [0; 4];
+    File::open(path).and_then(|mut file| file.read_exact(&mut head)).is_ok() && MAGIC.contains(&head)
 }
 
 /// Returns whether a file looks like a script rather than a damaged program, by its first bytes as in bash.

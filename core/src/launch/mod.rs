@@ -2,8 +2,10 @@
 //! prints the lines and becomes the program. Whatever is wrong with the pool, Codex starts: only an account that was
 //! asked for by name may fail a launch. Prints nothing and uses no network.
 
+mod carried;
 mod choose;
 mod exec;
+mod handover;
 mod instructions;
 mod learn;
 pub mod login;
@@ -21,11 +23,13 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use carried::CarriedExec;
 pub use choose::{candidates, databases, usable_by_name};
 pub use exec::{Program, become_program};
 pub use learn::learn_from_logs;
 
 use crate::account::{Account, AccountId};
+use crate::carry::Round;
 use crate::codex::argv::{self, Invocation};
 use crate::codex::configuration::{CodexSettings, SYSTEM_DIR, Surroundings};
 use crate::codex::find::{self, NoCodex};
@@ -62,8 +66,19 @@ pub struct Request<'a> {
     pub named: Option<&'a str>,
     /// `run --best`: the pick, whatever is pinned.
     pub best: bool,
+    /// How this program was called, up to the arguments that are Codex's: an `exec` that is carried on executes it anew.
+    pub again: Again<'a>,
     /// `run --program`: the program that runs instead of Codex.
     pub program: Option<PathBuf>,
+}
+
+/// The beginning of this program's own command line.
+#[derive(Debug, Clone, Copy)]
+pub struct Again<'a> {
+    /// argv[0]
+    pub argv0: &'a OsStr,
+    /// The arguments in front of Codex's.
+    pub args: &'a [OsString],
 }
 
 /// What the caller of [`prepare`] must do.
@@ -73,6 +88,9 @@ pub enum Action {
     Exec(Program, Vec<Line>),
     /// Print the lines and run this program as a child (see [`login::AuthCommand::run`]).
     Child(Box<login::AuthCommand>, Program, Vec<Line>),
+    /// Print the lines and run this program as a child that is carried on at its account's limit (see
+    /// [`CarriedExec::run`]).
+    Carried(Box<CarriedExec>, Program, Vec<Line>),
     /// Print the error and exit with this status.
     Fail(u8, String),
 }
@@ -86,6 +104,13 @@ pub enum Line {
     Switched(String),
     /// About the pick. It is printed on request.
     Verbose(String),
+}
+
+/// How a launch that was prepared is to run.
+enum Outcome {
+    Exec,
+    Child(login::AuthCommand),
+    Carried(CarriedExec),
 }
 
 /// The reason why a launch goes on without the pool, or fails.
@@ -140,6 +165,10 @@ pub fn prepare(request: &Request<'_>) -> Action {
     }
     let mut untouched = Program::new(program, request.argv0, request.args, env);
     untouched.set_env(names::CODEX_POOL_DEPTH, Some(nested::depth_value(depth + 1, thread).as_ref()));
+    let round = Round::of_env(env);
+    if env.is_set(names::CODEX_POOL_CARRIED) {
+        untouched.set_env(names::CODEX_POOL_CARRIED, None);
+    }
     let call = argv::parse(request.args);
     let is_codex = request.program.is_none();
     let unknown = paths
@@ -150,11 +179,12 @@ pub fn prepare(request: &Request<'_>) -> Action {
         return Action::Exec(untouched, Vec::new());
     }
     let mut lines: Vec<Line> = problems.into_iter().map(Line::Wrong).collect();
-    let launch = Launch { request, settings: &settings, call: &call, is_codex, codex, unknown };
+    let launch = Launch { request, settings: &settings, call: &call, is_codex, codex, unknown, round };
     let mut program = untouched.clone();
     match launch.prepare(paths.as_ref(), &mut program, &mut lines) {
-        Ok(None) => Action::Exec(program, lines),
-        Ok(Some(auth_command)) => Action::Child(Box::new(auth_command), program, lines),
+        Ok(Outcome::Exec) => Action::Exec(program, lines),
+        Ok(Outcome::Child(auth_command)) => Action::Child(Box::new(auth_command), program, lines),
+        Ok(Outcome::Carried(exec)) => Action::Carried(Box::new(exec), program, lines),
         Err(Trouble::Named(error)) => Action::Fail(error.kind.exit_status(), error.to_string()),
         Err(Trouble::Codex) => Action::Exec(untouched, lines),
         Err(Trouble::Pool(why)) => {
@@ -201,6 +231,8 @@ struct Launch<'a> {
     codex: OnceCell<Option<PathBuf>>,
     /// Its launcher, if it is not known what that starts.
     unknown: Option<Unknown>,
+    /// The runs before, of an `exec` that is carried on.
+    round: Option<Round>,
 }
 
 /// The pool while a launch has it locked.
@@ -227,14 +259,13 @@ impl Launch<'_> {
         self.codex.get_or_init(|| find::find(self.env(), self.settings, None).ok()).as_deref()
     }
 
-    /// Chooses the account, places it in a home, records the launch, and tells the program its home. Returns a login or
-    /// logout, which is to be run as a child.
+    /// Chooses the account, places it in a home, records the launch, and tells the program its home.
     fn prepare(
         &self,
         paths: Option<&PoolPaths>,
         program: &mut Program,
         lines: &mut Vec<Line>,
-    ) -> Result<Option<login::AuthCommand>, Trouble> {
+    ) -> Result<Outcome, Trouble> {
         let env = self.env();
         let paths = paths.ok_or_else(|| Trouble::Pool("HOME is not set".to_owned()))?;
         if !paths.root().is_dir() {
@@ -265,12 +296,18 @@ impl Launch<'_> {
         if self.is_codex && (self.call.is_login() || self.call.is_logout()) {
             let auth_command = self.begin(&mut locked, program)?;
             locked.pool.commit(&locked.lock)?;
-            return Ok(auth_command);
+            return Ok(auth_command.map_or(Outcome::Exec, Outcome::Child));
         }
         let choice = self.choose(&locked, lines)?;
+        let picked = matches!(choice, choose::Choice::Account(_));
         let placement = self.place(&mut locked, choice, lines);
+        let mut outcome = Outcome::Exec;
         if let Ok(placement) = &placement {
             self.instruct(&mut locked, placement, program);
+            self.hand_over(&locked, placement, program, lines);
+            if picked && let Some(exec) = self.carried(&locked, placement, program) {
+                outcome = Outcome::Carried(exec);
+            }
             if let Some(account) = &placement.account {
                 self.remember_folder(&mut locked, account);
             }
@@ -292,7 +329,7 @@ impl Launch<'_> {
         if learn {
             native::learn_in_background(env, paths, program);
         }
-        Ok(None)
+        Ok(outcome)
     }
 
     /// Locks the pool and brings it up to date: interrupted logins are undone, and what the homes in use hold is taken
@@ -400,12 +437,27 @@ mod tests {
         std::fs::set_permissions(&codex, std::fs::Permissions::from_mode(0o755)).unwrap();
         let env = Env::of(&[("PATH", dir.path().to_str().unwrap())], dir.path(), 0);
         let (argv0, args, settings) = (OsStr::new("codex"), Vec::new(), Settings::default());
-        let request =
-            Request { env: &env, argv0, args: &args, own: None, named: None, best: false, program: None };
+        let request = Request {
+            env: &env,
+            argv0,
+            args: &args,
+            own: None,
+            named: None,
+            best: false,
+            again: Again { argv0, args: &[] },
+            program: None,
+        };
         let call = argv::parse(&args);
         let (request, settings, call) = (&request, &settings, &call);
-        let launch =
-            Launch { request, settings, call, is_codex: true, codex: OnceCell::new(), unknown: None };
+        let launch = Launch {
+            request,
+            settings,
+            call,
+            is_codex: true,
+            codex: OnceCell::new(),
+            unknown: None,
+            round: None,
+        };
         assert_eq!(launch.codex(), Some(&*codex));
         std::fs::remove_file(&codex).unwrap();
         assert_eq!(launch.codex(), Some(&*codex), "it is not looked for again");

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use super::spawn;
-use crate::account::{Account, AccountKind, AuthState};
+use crate::account::{Account, AccountId, AccountKind, AuthState};
 use crate::auth_doc::AuthDoc;
 use crate::config::Settings;
 use crate::env::{Env, names};
@@ -75,6 +75,13 @@ pub(super) fn renew_tokens(env: &Env, paths: &PoolPaths, account: &Account) {
     start(env, paths, Some(account.id.as_str()), Some(TOKEN_WAIT));
 }
 
+/// Asks the service for the usage of an account, or of all, and waits at most `limit` for the answer.
+pub(super) fn ask_service(env: &Env, paths: &PoolPaths, account: Option<&AccountId>, limit: Duration) {
+    let mut args = vec![OsStr::new("refresh")];
+    args.extend(account.map(|id| OsStr::new(id.as_str())));
+    run_admin(env, paths, &args, Some(limit));
+}
+
 fn start(env: &Env, paths: &PoolPaths, account: Option<&str>, limit: Option<Duration>) {
     let mut args = vec![OsStr::new("refresh"), OsStr::new("--background")];
     args.extend(account.map(OsStr::new));
@@ -88,7 +95,12 @@ pub(super) fn run_admin(env: &Env, paths: &PoolPaths, args: &[&OsStr], limit: Op
         return;
     }
     // It belongs to no session.
-    let foreign = [names::CODEX_POOL_LAUNCH, names::CODEX_POOL_ACCOUNT, names::CODEX_POOL_DEPTH];
+    let foreign = [
+        names::CODEX_POOL_LAUNCH,
+        names::CODEX_POOL_ACCOUNT,
+        names::CODEX_POOL_DEPTH,
+        names::CODEX_POOL_CARRIED,
+    ];
     let vars: Vec<(CString, CString)> = env
         .vars()
         .filter(|(name, _)| !foreign.iter().any(|f| name == f))

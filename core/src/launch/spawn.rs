@@ -12,13 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::exec::{Program, become_program};
-
-/// How a child ended: with an exit status, or by a signal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
-    Exited(u8),
-    Killed(i32),
-}
+pub(super) use crate::carry::exec::End;
 
 static CHILD: AtomicI32 = AtomicI32::new(0);
 
@@ -192,6 +186,14 @@ fn exit_child(status: libc::c_int) -> ! {
     }
 }
 
+/// Returns the status with which a shell tells of an end.
+pub(super) fn end_as_status(end: End) -> u8 {
+    match end {
+        End::Exited(status) => status,
+        End::Killed(signal) => u8::try_from(128 + signal).unwrap_or(255),
+    }
+}
+
 /// Ends this process by the signal that killed the child. Returns the status to exit with otherwise.
 pub(super) fn end_as(end: End) -> u8 {
     match end {
@@ -211,7 +213,7 @@ pub(super) fn end_as(end: End) -> u8 {
                 libc::kill(libc::getpid(), signal);
             }
             // The signal does not kill, as SIGCHLD. This is the status that shells give.
-            u8::try_from(128 + signal).unwrap_or(255)
+            end_as_status(end)
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::codex::background_server::BackgroundServer;
 use crate::codex::threads::{self, ThreadMeta};
 use crate::homes::{CodexHome, in_use};
 use crate::store::path_key;
+use crate::thread_record::ThreadRecord;
 
 /// The owner of the session that a command goes on with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,9 +75,14 @@ impl Launch<'_> {
     }
 }
 
-/// Returns the account that created the thread, as its log says. Logs of older versions do not: then the launches in
+/// Returns the account that ran the thread last, as far as the pool knows, else the one that created it, as its log says. Logs of older versions do not: then the launches in
 /// its folder decide.
-fn creator(locked: &Locked<'_>, thread: &ThreadMeta) -> Owner {
+pub(super) fn creator(locked: &Locked<'_>, thread: &ThreadMeta) -> Owner {
+    if let Ok(Some(record)) = ThreadRecord::read(&locked.pool.paths, &thread.id)
+        && let Some(account) = known(locked, &record.account)
+    {
+        return Owner::Account(account);
+    }
     let (Some(user), Some(account)) = (&thread.creator_user_id, &thread.creator_account_id) else {
         let began_at = threads::began_at(&thread.id).unwrap_or(0);
         let folder = locked.pool.state().folders.get(&path_key(&thread.cwd));

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{DirEntryExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
@@ -116,6 +116,11 @@ pub(super) fn program_name(pid: u32) -> Option<String> {
     let bytes = read_proc(&format!("/proc/{pid}/comm")).ok()?;
     let name: String = String::from_utf8_lossy(&bytes).chars().filter(|c| !c.is_control()).collect();
     (!name.is_empty()).then_some(name)
+}
+
+pub(super) fn open_files(pid: u32) -> Vec<PathBuf> {
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    open.filter_map(|entry| fs::read_link(entry.path()).ok()).collect()
 }
 
 pub(super) fn terminal(pid: u32) -> Option<String> {

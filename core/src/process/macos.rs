@@ -1,9 +1,10 @@
 //! macOS, and in part other Unix: libproc and sysctl. The holders of a lock cannot be listed here, so that a held lock
 //! means unknown holders.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use super::{LockHolders, Stat};
 use crate::files;
@@ -87,6 +88,33 @@ pub(super) fn program_name(pid: u32) -> Option<String> {
     let bytes: Vec<u8> = info.pbi_comm.iter().take_while(|c| **c != 0).map(|c| *c as u8).collect();
     let name: String = String::from_utf8_lossy(&bytes).chars().filter(|c| !c.is_control()).collect();
     (!name.is_empty()).then_some(name)
+}
+
+pub(super) fn open_files(pid: u32) -> Vec<PathBuf> {
+    const FILE: u32 = 1;
+    const WITH_PATH: libc::c_int = 2;
+    /// `struct vnode_fdinfowithpath`, which ends with the path.
+    const INFO: usize = 1200;
+    const PATH: usize = 1024;
+    let Ok(pid) = libc::c_int::try_from(pid) else { return Vec::new() };
+    let mut open = vec![libc::proc_fdinfo { proc_fd: 0, proc_fdtype: 0 }; 1024];
+    let size = size_of::<libc::proc_fdinfo>();
+    let room = libc::c_int::try_from(open.len() * size).unwrap_or(0);
+    // SAFETY: `open` is as large as `room` says.
+    #[expect(unsafe_code, reason = "proc_pidinfo")]
+    let filled = unsafe { libc::proc_pidinfo(pid, libc::PROC_PIDLISTFDS, 0, open.as_mut_ptr().cast(), room) };
+    open.truncate(usize::try_from(filled).unwrap_or(0) / size);
+    let path_of = |fd: &libc::proc_fdinfo| {
+        let mut info = [0u8; INFO];
+        // SAFETY: `info` is as large as we say.
+        #[expect(unsafe_code, reason = "proc_pidfdinfo")]
+        let filled = unsafe {
+            libc::proc_pidfdinfo(pid, fd.proc_fd, WITH_PATH, info.as_mut_ptr().cast(), INFO as libc::c_int)
+        };
+        let path = info[INFO - PATH..].split(|byte| *byte == 0).next()?;
+        (filled == INFO as libc::c_int && !path.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(path)))
+    };
+    open.iter().filter(|fd| fd.proc_fdtype == FILE).filter_map(path_of).collect()
 }
 
 pub(super) fn terminal(_pid: u32) -> Option<String> {

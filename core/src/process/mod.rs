@@ -14,7 +14,7 @@ use macos as system;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::signal::kill;
@@ -157,6 +157,11 @@ fn exists(pid: u32) -> bool {
     let Ok(pid) = i32::try_from(pid) else { return false };
     // Without a signal, only the permission to send one is checked.
     matches!(kill(Pid::from_raw(pid), None), Ok(()) | Err(Errno::EPERM))
+}
+
+/// Returns the files that a process has open, as far as that can be seen.
+pub fn open_files(pid: u32) -> Vec<PathBuf> {
+    system::open_files(pid)
 }
 
 /// Returns the name of the program that a process runs, for messages.

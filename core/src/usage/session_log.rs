@@ -177,7 +177,7 @@ fn read_part(mut file: &File, start: u64, size: u64) -> Option<Vec<u8>> {
 impl Usage {
     /// Returns what is known with this report added. Windows that it does not name, credits and limits of single models
     /// stay. `None`: what is known is as new.
-    fn over(mut self, known: Option<&Usage>) -> Option<Usage> {
+    pub(crate) fn over(mut self, known: Option<&Usage>) -> Option<Usage> {
         let Some(known) = known else { return Some(self) };
         // Within one second usage only grows, so the fuller report is the later one.
         let fuller = |w: &Window| {
