@@ -11,13 +11,15 @@ use crate::cli::{Cli, ManArgs};
 use crate::ui;
 
 /// The variables that the programs read.
-const ENVIRONMENT: [(&str, &str); 10] = [
+const ENVIRONMENT: [(&str, &str); 12] = [
     ("CODEX_HOME", "Codex's folder; its auth.json is the main home. Default: ~/.codex."),
     ("CODEX_POOL_HOME", "The pool's folder. Default: ~/.codex-pool."),
     ("CODEX_POOL=off", "The shim steps aside: Codex starts with what is there."),
     ("CODEX_POOL_ACCOUNT", "The account that a launch must use, named as for `codex-pool use`."),
     ("CODEX_POOL_CODEX", "The real Codex, instead of the first one on PATH."),
     ("CODEX_POOL_VERBOSE=1", "One line on stderr about the pick."),
+    ("CODEX_POOL_CARRY_ON=0", "An `exec` ends at its account's limit; 1: it goes on with another account."),
+    ("CODEX_POOL_CARRY_WAIT=6h", "How long an `exec` waits for a reset when no other account can go on."),
     ("CODEX_POOL_QUIET=1", "No line on stderr unless the launch fails."),
     ("CODEX_POOL_RELEASES", "Where `codex-pool update` finds releases (https, or http on this machine)."),
     ("CODEX_CA_CERTIFICATE, SSL_CERT_FILE", "More certificates to trust, in PEM."),

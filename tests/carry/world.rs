@@ -34,6 +34,9 @@ pub(crate) trait Carry {
     /// `codex exec` through the shim with these arguments.
     fn exec_with(&self, args: &[&str]) -> Cmd;
 
+    /// Forgets all sessions, with what their logs say of limits.
+    fn forget(&self);
+
     /// Who has done the steps, in order.
     fn steps(&self) -> String;
 
@@ -47,6 +50,12 @@ pub(crate) trait Carry {
 impl Carry for World {
     fn exec_with(&self, args: &[&str]) -> Cmd {
         self.codex(&[&FLAGS, args].concat())
+    }
+
+    fn forget(&self) {
+        let _ = fs::remove_file(self.work().join("steps.txt"));
+        let _ = fs::remove_dir_all(self.codex_home().join("sessions"));
+        self.backend().clear_report();
     }
 
     fn steps(&self) -> String {
@@ -106,4 +115,9 @@ pub(crate) fn assert_one_conversation(output: &Output, what: &str) {
         "{what}: none left out: {}",
         output.stdout
     );
+}
+
+/// The thread that a run with `--json` names.
+pub(crate) fn thread_of(stdout: &str) -> String {
+    events(stdout)[0]["thread_id"].as_str().unwrap_or_else(|| panic!("no thread: {stdout}")).to_owned()
 }

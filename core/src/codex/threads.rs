@@ -41,6 +41,8 @@ pub struct ThreadMeta {
     pub creator_account_id: Option<String>,
     /// Whether Codex itself began it for a part of the work (a review, a sub-agent): nothing for the user to go on with
     pub subagent: bool,
+    /// The thread that it is a fork of (0.169 reads the history up to there in that one's log)
+    pub forked_from: Option<String>,
     /// Whether it was begun in an interface, not by `exec`
     pub interactive: bool,
     /// Who serves the model: `openai`, or a provider that the user has configured
@@ -152,6 +154,7 @@ fn read_meta(path: PathBuf, id: &str) -> Option<ThreadMeta> {
         #[serde(default)]
         source: Value,
         model_provider: Option<String>,
+        forked_from_id: Option<String>,
     }
 
     let mut line = Vec::new();
@@ -163,6 +166,7 @@ fn read_meta(path: PathBuf, id: &str) -> Option<ThreadMeta> {
         creator_user_id: payload.creator_user_id,
         creator_account_id: payload.creator_account_id,
         subagent: payload.source.get("subagent").is_some(),
+        forked_from: payload.forked_from_id,
         interactive: matches!(payload.source.as_str(), Some("cli" | "vscode")),
         model_provider: payload.model_provider,
         path,
@@ -316,6 +320,7 @@ mod tests {
             creator_user_id: Some("user-a".into()),
             creator_account_id: Some("acct-a".into()),
             subagent: false,
+            forked_from: None,
             interactive: false,
             model_provider: Some("openai".into()),
             path,

@@ -446,7 +446,8 @@ impl CarriedExec {
         let codex_home = self.main_home.dir();
         let parts = threads::parts_of(codex_home, &run.thread.id, run.began_ms);
         for thread in parts.iter().chain([&run.thread]) {
-            handover::fit(lock, &self.paths, codex_home, thread, to, now())?;
+            handover::fit(&self.paths, codex_home, thread, to)?;
+            handover::note(lock, &self.paths, thread, to, now())?;
         }
         Ok(())
     }

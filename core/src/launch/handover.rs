@@ -1,6 +1,7 @@
 //! A thread that another account ran before: what in its history is bound to that one is taken out, or the service would
 //! refuse it. And `--last`, which Codex looks up among the account's own threads, becomes the folder's last thread.
 
+use std::fs::File;
 use std::path::Path;
 
 use super::placement::Placement;
@@ -14,6 +15,9 @@ use crate::error::os_text;
 use crate::files::PoolLock;
 use crate::paths::PoolPaths;
 use crate::thread_record::ThreadRecord;
+
+/// How long a chain of forks may be.
+const MOST_FORKS: usize = 16;
 
 impl Launch<'_> {
     /// Makes the thread that this launch goes on with fit for its account.
@@ -53,7 +57,14 @@ impl Launch<'_> {
             return;
         }
         let before = before.as_ref().map_or("another account", |id| locked.label_of(id));
-        match fit(&locked.lock, &locked.pool.paths, codex_home, &thread, account, self.env().now) {
+        let paths = &locked.pool.paths;
+        let fitted = fit(paths, codex_home, &thread, account).and_then(|blanked| {
+            if matches!(self.call.command, C::Resume | C::ExecResume) {
+                note(&locked.lock, paths, &thread, account, self.env().now)?;
+            }
+            Ok(blanked)
+        });
+        match fitted {
             Ok(blanked) => {
                 for unknown in &blanked.unknown {
                     lines.push(Line::Wrong(format!(
@@ -80,20 +91,32 @@ fn created_by(thread: &ThreadMeta, account: &AccountId) -> bool {
     }
 }
 
-/// Takes out of a thread's history what is bound to another account, and records that this one has it now.
+/// Takes out of a thread's history what is bound to another account than this one, also where it is read in the log of
+/// the thread that it is a fork of.
 ///
 /// # Errors
 /// Why the history stays as it is.
 pub(super) fn fit(
-    lock: &PoolLock,
     paths: &PoolPaths,
     codex_home: &Path,
     thread: &ThreadMeta,
     account: &AccountId,
-    now: i64,
 ) -> Result<Blanked, String> {
-    let taken = WriterLock::take(codex_home, &thread.id).map_err(|e| os_text(&e))?;
-    let held = match taken {
+    let blanked = blank_one(paths, codex_home, thread)?;
+    let mut origin = thread.forked_from.clone();
+    for _ in 0..MOST_FORKS {
+        let Some(thread) = origin.and_then(|id| threads::by_id(codex_home, &id)) else { break };
+        let record = ThreadRecord::read(paths, &thread.id).ok().flatten();
+        if record.is_none_or(|record| record.account != *account) {
+            blank_one(paths, codex_home, &thread)?;
+        }
+        origin = thread.forked_from;
+    }
+    Ok(blanked)
+}
+
+fn blank_one(paths: &PoolPaths, codex_home: &Path, thread: &ThreadMeta) -> Result<Blanked, String> {
+    let held = match WriterLock::take(codex_home, &thread.id).map_err(|e| os_text(&e))? {
         Taken::Held(lock) => Some(lock),
         Taken::InUse => return Err("it is open in a running Codex".to_owned()),
         Taken::NoLocks => None,
@@ -101,17 +124,14 @@ pub(super) fn fit(
     let quiet = match &held {
         Some(lock) => Quiet::Locked(lock),
         None => {
-            let turn =
-                std::fs::File::open(&thread.path).and_then(|log| last_turn(&log)).map_err(|e| os_text(&e))?;
+            let turn = File::open(&thread.path).and_then(|log| last_turn(&log)).map_err(|e| os_text(&e))?;
             if turn.is_some_and(|turn| turn.state == TurnState::InFlight) {
                 return Err("it may be open in a running Codex".to_owned());
             }
             Quiet::Stopped
         }
     };
-    let blanked = blank(paths, &thread.id, &thread.path, quiet).map_err(|e| e.to_string())?;
-    note(lock, paths, thread, account, now)?;
-    Ok(blanked)
+    blank(paths, &thread.id, &thread.path, quiet).map_err(|e| e.to_string())
 }
 
 /// Records that this account has the thread.
