@@ -126,7 +126,7 @@ fn exec_resume_and_fork_finish_on_the_next_account() {
 #[test]
 fn limit_is_passed_wherever_it_comes() {
     let in_stream = || Limit::InStreamOnce("usage_limit_reached".to_owned());
-    let cases: [(&str, usize, Limit, [(&str, usize); 2]); 4] = [
+    let cases = [
         ("at the first request", 0, Limit::Refuse, [("alice", 0), ("bob", 4)]),
         ("before the answer", 4, Limit::Refuse, [("alice", 4), ("bob", 0)]),
         // Codex still runs the call that was cut off.

@@ -110,7 +110,7 @@ pub enum Line {
 enum Outcome {
     Exec,
     Child(login::AuthCommand),
-    Carried(CarriedExec),
+    Carried(Box<CarriedExec>),
 }
 
 /// The reason why a launch goes on without the pool, or fails.
@@ -184,7 +184,7 @@ pub fn prepare(request: &Request<'_>) -> Action {
     match launch.prepare(paths.as_ref(), &mut program, &mut lines) {
         Ok(Outcome::Exec) => Action::Exec(program, lines),
         Ok(Outcome::Child(auth_command)) => Action::Child(Box::new(auth_command), program, lines),
-        Ok(Outcome::Carried(exec)) => Action::Carried(Box::new(exec), program, lines),
+        Ok(Outcome::Carried(exec)) => Action::Carried(exec, program, lines),
         Err(Trouble::Named(error)) => Action::Fail(error.kind.exit_status(), error.to_string()),
         Err(Trouble::Codex) => Action::Exec(untouched, lines),
         Err(Trouble::Pool(why)) => {
@@ -306,7 +306,7 @@ impl Launch<'_> {
             self.instruct(&mut locked, placement, program);
             self.hand_over(&locked, placement, program, lines);
             if picked && let Some(exec) = self.carried(&locked, placement, program) {
-                outcome = Outcome::Carried(exec);
+                outcome = Outcome::Carried(Box::new(exec));
             }
             if let Some(account) = &placement.account {
                 self.remember_folder(&mut locked, account);
