@@ -20,7 +20,6 @@ const LAYERS: [&str; 23] = [
     "codex",
     "thread_record",
     "store",
-    "thread_record",
     "pick",
     "pool",
     "ledger",
