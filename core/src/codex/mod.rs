@@ -5,6 +5,7 @@ pub mod argv;
 pub mod background_server;
 pub mod configuration;
 pub mod find;
+pub(crate) mod lock_file;
 pub mod native_start;
 pub mod probe;
 pub mod rollout;

@@ -46,6 +46,24 @@ impl Owner {
 /// What the system says. The old file is still there then, and the temporary one is removed.
 pub fn write_whole(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
     let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let temp = write_beside(path, bytes, durability)?;
+    let written = match durability {
+        Durability::Durable => std::fs::rename(&temp, path).and_then(|()| sync_dir(dir)),
+        Durability::Fast => replace(&temp, path),
+    };
+    if written.is_err() {
+        let _ = std::fs::remove_file(&temp);
+    }
+    written
+}
+
+/// Writes what is to become `path` to [`temp_name`] beside it, with the owner that the file has or would get.
+/// [`Durability::Durable`]: its content is synced. Returns where it is.
+///
+/// # Errors
+/// What the system says. The temporary file is removed then.
+pub(crate) fn write_beside(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<PathBuf> {
+    let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     if path.file_name().is_none() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
@@ -58,34 +76,23 @@ pub fn write_whole(path: &Path, bytes: &[u8], durability: Durability) -> io::Res
             owner.give(&file)?;
         }
         file.write_all(bytes)?;
-        if durability == Durability::Durable {
-            file.sync_all()?;
-        }
-        drop(file);
-        match durability {
-            Durability::Durable => std::fs::rename(&temp, path)?,
-            Durability::Fast => replace(&temp, path)?,
-        }
-        if durability == Durability::Durable { sync_dir(dir) } else { Ok(()) }
+        if durability == Durability::Durable { file.sync_all() } else { Ok(()) }
     })();
     if written.is_err() {
         let _ = std::fs::remove_file(&temp);
     }
-    written
+    written.map(|()| temp)
 }
 
 /// Puts `temp` in the place of `path` by exchanging the two. That is as atomic as a rename, but ext4 lets a rename wait
 /// until the data has its place on disk, which takes twice the time of all else.
 fn replace(temp: &Path, path: &Path) -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    {
-        // A folder must not be exchanged.
-        let exchangeable = std::fs::symlink_metadata(path).is_ok_and(|m| !m.is_dir());
-        if exchangeable && exchange(temp, path).is_ok() {
-            // The old file has the temporary name now.
-            let _ = std::fs::remove_file(temp);
-            return Ok(());
-        }
+    // A folder must not be exchanged.
+    let exchangeable = std::fs::symlink_metadata(path).is_ok_and(|m| !m.is_dir());
+    if exchangeable && exchange(temp, path).is_ok() {
+        // The old file has the temporary name now.
+        let _ = std::fs::remove_file(temp);
+        return Ok(());
     }
     // There is no old file, or the file system cannot exchange.
     std::fs::rename(temp, path)
@@ -179,7 +186,7 @@ pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// What the system says: not every file system can.
-pub(super) fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+pub(crate) fn exchange(one: &Path, other: &Path) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     const EXCHANGE: libc::c_uint = libc::RENAME_EXCHANGE;
     #[cfg(not(target_os = "linux"))]

@@ -10,7 +10,9 @@ pub use atomic::{
     Durability, Owner, create_private_dir, make_private, remove_file, rename_new, sync_dir, temp_name,
     write_whole,
 };
-pub(crate) use atomic::{adopt_owner, refuse_leading_root_astray, refuse_target_of_others};
+pub(crate) use atomic::{
+    adopt_owner, exchange, refuse_leading_root_astray, refuse_target_of_others, write_beside,
+};
 pub(crate) use lock::FileLock;
 pub use lock::{PoolLock, RenewalLock};
 pub use open::{open, open_with};

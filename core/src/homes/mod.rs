@@ -2,16 +2,20 @@
 //! CODEX_HOME. Over it, each account can have a home of its own. Starts no program and prints nothing.
 
 mod codex_home;
+mod codex_locks;
+mod exchange;
 mod file;
 pub mod in_use;
 mod known;
 pub mod login_home;
 pub(crate) mod mcp_logins;
+mod names;
 pub mod own_home;
 mod put;
 mod reconcile;
 
 pub use codex_home::{CodexHome, HomeKind, NoMainHome, main_home_of};
+pub use codex_locks::unusable_lock;
 pub use file::{AuthFile, Link};
 pub(crate) use known::{in_ledger, known};
 pub(crate) use put::{being_written, clear_homes, remove_document, vacate};

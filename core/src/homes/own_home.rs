@@ -10,53 +10,12 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 use super::codex_home::{MAIN_HOME_FILE, main_home_of};
+use super::names::{KEPT_LINKS, Place, SHARED_DIRS, SHARED_FILES, place};
 use super::{CodexHome, mcp_logins};
 use crate::account::AccountId;
 use crate::error::{Error, Result};
 use crate::files::{self, Durability, PoolLock};
 use crate::paths::PoolPaths;
-
-/// Names that each home has for itself.
-const PRIVATE: [&str; 9] = [
-    "auth.json",
-    ".auth.json.codex-pool.tmp",
-    ".auth.json.codex-pool.link",
-    "app-server-control",
-    "app-server-daemon",
-    "tmp",
-    ".tmp",
-    "shell_snapshots",
-    "models_cache.json",
-];
-
-/// Folders that Codex would otherwise create in the own home, out of the main home's sight.
-const SHARED_DIRS: [&str; 11] = [
-    "sessions",
-    "archived_sessions",
-    "skills",
-    "prompts",
-    "rules",
-    "memories",
-    "plugins",
-    "packages",
-    "thread-writer-locks",
-    "mcp-oauth-locks",
-    "log",
-];
-
-/// Files that are linked even while they do not exist, so that Codex creates them in the main home.
-const SHARED_FILES: [&str; 7] = [
-    "config.toml",
-    "history.jsonl",
-    "installation_id",
-    "AGENTS.md",
-    "version.json",
-    "session_index.jsonl",
-    "session_index.jsonl.lock",
-];
-
-/// Links that stay in the home of a removed account: Codex's database refers to old sessions through them.
-const KEPT_LINKS: [&str; 2] = ["sessions", "archived_sessions"];
 
 /// Creates the folder of a home and notes its main home. [`update`] fills it.
 ///
@@ -152,8 +111,26 @@ fn link_shared(
         move_new_names(main_home, home, &in_main_home, &in_home)?;
     }
     for (name, kind) in &in_main_home {
-        if *kind != FileKind::Socket && !is_private(name) && !in_home.contains_key(name) {
+        if *kind != FileKind::Socket && is_shared(name) && !in_home.contains_key(name) {
             link(main_home.dir(), home.dir(), name)?;
+        }
+    }
+    unlink_private(main_home, home, &in_home)
+}
+
+/// Removes the links to what the main home has for itself. Earlier versions of this program made some: one home's lock
+/// was every home's then.
+fn unlink_private(
+    main_home: &CodexHome,
+    home: &CodexHome,
+    in_home: &BTreeMap<OsString, FileKind>,
+) -> Result<()> {
+    let links = in_home.iter().filter(|(name, kind)| **kind == FileKind::Link && !is_shared(name));
+    for (name, _) in links {
+        let path = home.dir().join(name);
+        // An `auth.json` that is a link leads to the file of its account, wherever that is.
+        if name != "auth.json" && fs::read_link(&path).is_ok_and(|to| to == main_home.dir().join(name)) {
+            files::remove_file(&path).map_err(|e| Error::io("remove", &path, &e))?;
         }
     }
     Ok(())
@@ -175,7 +152,7 @@ fn move_new_names(
 ) -> Result<()> {
     let new =
         in_home.iter().filter(|(name, kind)| **kind == FileKind::Other && !in_main_home.contains_key(*name));
-    for (name, _) in new.filter(|(name, _)| !stays(name)) {
+    for (name, _) in new.filter(|(name, _)| is_shared(name)) {
         move_to_main_home(main_home.dir(), home.dir(), name)?;
     }
     Ok(())
@@ -191,7 +168,7 @@ pub fn retire(_lock: &PoolLock, paths: &PoolPaths, id: &AccountId) -> Result<()>
         let Some(main_home) = main_home_of(paths, &home) else { continue };
         for (name, kind) in names(&home)? {
             let path = home.join(&name);
-            let private = PRIVATE.iter().any(|private| *private == name);
+            let private = place(&name.to_string_lossy()) == Place::Private;
             let result = match kind {
                 FileKind::Link if KEPT_LINKS.iter().any(|kept| *kept == name) => continue,
                 FileKind::Link
@@ -247,17 +224,8 @@ fn names(dir: &Path) -> Result<BTreeMap<OsString, FileKind>> {
     read().map_err(|e: io::Error| Error::io("read", dir, &e))
 }
 
-/// Returns whether a name is not linked: it is one of [`PRIVATE`], or a database. Databases stay in the main home
-/// (CODEX_SQLITE_HOME), since a linked one would get its `-wal` and `-shm` beside the link.
-fn is_private(name: &OsStr) -> bool {
-    let text = name.to_string_lossy();
-    PRIVATE.contains(&&*text) || text == mcp_logins::NAME || text.contains(".sqlite")
-}
-
-/// Returns whether a name is not moved to the main home: a running program may rely on where it is.
-fn stays(name: &OsStr) -> bool {
-    let text = name.to_string_lossy();
-    is_private(name) || text.ends_with(".pid") || text.ends_with(".lock")
+fn is_shared(name: &OsStr) -> bool {
+    place(&name.to_string_lossy()) == Place::Shared
 }
 
 fn link(main_home: &Path, home: &Path, name: &OsStr) -> Result<()> {

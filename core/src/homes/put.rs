@@ -2,17 +2,17 @@
 //! account that has one elsewhere (invariant 3). The caller has reconciled the home, and knows that it may change
 //! hands or holds this account already.
 
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use super::exchange::{New, Out, exchange};
 use super::in_use::{Processes, account_of_server};
-use super::reconcile::{adopt_late_write, reconcile_whole};
+use super::reconcile::reconcile_whole;
 use super::{AuthFile, CodexHome, HomeContent, Link, known, own_home, reconcile};
 use crate::account::AccountId;
 use crate::auth_doc::{AuthDoc, DocHash};
 use crate::codex::background_server::BackgroundServer;
 use crate::error::{Error, Result};
-use crate::files::{self, Durability, PoolLock};
+use crate::files::{self, PoolLock};
 use crate::pool::Pool;
 use crate::process;
 use crate::store::{ServerRecord, path_key, path_of_key};
@@ -33,22 +33,22 @@ pub fn put(
     let target = file_elsewhere(lock, pool, processes, home, id, now)?;
     let doc = stored(pool, id)?;
     let file = find(pool, &path, "use")?;
-    let old = file.open().ok().flatten();
     let seen = pool.state().home(&path).map(|record| record.hash.clone());
-    note_server(pool, home, id);
     // Through the user's link, even when a link of ours is put there: one file per account is what counts.
     let at = if file.link == Link::Users { &file.real } else { &path };
     if let Some(dir) = at.parent() {
         files::create_private_dir(dir).map_err(|e| Error::io("create", dir, &e))?;
     }
-    let written = match target {
-        Some(target) => replace_by_link(at, &target),
-        None => files::write_whole(at, doc.bytes(), Durability::Fast),
-    };
-    written.map_err(|e| Error::io("write", at, &e))?;
+    let new = target.as_deref().map_or(New::Document(&doc), New::Link);
+    let out = exchange(lock, home, &file, at, new, None)?;
+    note_server(pool, home, id);
     pool.state_mut().remember(&path, &doc, doc.hash(), now);
     pool.state_mut().changed_hands(&path, process::ticks_now());
-    adopt_late_write(lock, pool, old, seen.as_ref(), now)
+    adopt(lock, pool, out, seen.as_ref(), now)
+}
+
+fn adopt(lock: &PoolLock, pool: &mut Pool, out: Option<Out>, seen: Option<&DocHash>, now: i64) -> Result<()> {
+    out.map_or(Ok(()), |out| out.adopt(lock, pool, seen, now))
 }
 
 fn stored(pool: &Pool, id: &AccountId) -> Result<AuthDoc> {
@@ -155,27 +155,17 @@ fn move_into_pool(
         return Err(Error::new(format!("{} holds another login", target.display())));
     }
     let doc = stored(pool, id)?;
-    files::write_whole(&target, doc.bytes(), Durability::Fast)
-        .map_err(|e| Error::io("write", &target, &e))?;
+    let file = find(pool, &target, "write")?;
+    let out = exchange(lock, &own, &file, &target, New::Document(&doc), None)?;
+    let seen = pool.state().home(&target).map(|record| record.hash.clone());
+    pool.state_mut().remember(&target, &doc, doc.hash(), now);
+    adopt(lock, pool, out, seen.as_ref(), now)?;
     let path = main_home.auth_json();
     let file = find(pool, &path, "read")?;
-    let old = file.open().ok().flatten();
-    replace_by_link(&file.real, &target).map_err(|e| Error::io("write", &path, &e))?;
-    pool.state_mut().remember(&target, &doc, doc.hash(), now);
+    let out = exchange(lock, main_home, &file, &file.real, New::Link(&target), None)?;
     pool.state_mut().remember(&path, &doc, doc.hash(), now);
-    adopt_late_write(lock, pool, old, Some(&doc.hash()), now)?;
+    adopt(lock, pool, out, Some(&doc.hash()), now)?;
     Ok(target)
-}
-
-/// Puts a symbolic link at `path`, by rename.
-fn replace_by_link(path: &Path, target: &Path) -> std::io::Result<()> {
-    let dir = path.parent().ok_or(std::io::ErrorKind::InvalidInput)?;
-    let temp = dir.join(".auth.json.codex-pool.link");
-    files::remove_file(&temp)?;
-    symlink(target, &temp)?;
-    std::fs::rename(&temp, path).inspect_err(|_| {
-        let _ = std::fs::remove_file(&temp);
-    })
 }
 
 /// Takes the document out of a home that is not in use. The pool holds it already. Behind the user's own link, the
@@ -212,15 +202,9 @@ pub(crate) fn remove_document(
     let path = home.auth_json();
     let file = find(pool, &path, "use")?;
     // Of a link of ours, the file stays.
-    let (at, old) = match file.link {
-        Link::Ours => (&path, None),
-        Link::Users | Link::None => (&file.real, file.open().ok().flatten()),
-    };
-    files::remove_file(at).map_err(|e| Error::io("remove", at, &e))?;
-    match seen {
-        Some(_) => adopt_late_write(lock, pool, old, seen, now),
-        None => Ok(()),
-    }
+    let at = if file.link == Link::Ours { &path } else { &file.real };
+    let out = exchange(lock, home, &file, at, New::Nothing, None)?;
+    adopt(lock, pool, out, seen, now)
 }
 
 /// Takes an account's document out of every home.
@@ -241,12 +225,13 @@ pub(crate) fn clear_homes(lock: &PoolLock, pool: &mut Pool, id: &AccountId, now:
 pub fn rewrite(lock: &PoolLock, pool: &mut Pool, home: &CodexHome, doc: &AuthDoc, now: i64) -> Result<()> {
     let path = home.auth_json();
     let file = find(pool, &path, "use")?;
-    let old = file.open().ok().flatten();
     let seen = pool.state().home(&path).map(|record| record.hash.clone());
-    files::write_whole(&file.real, doc.bytes(), Durability::Fast)
-        .map_err(|e| Error::io("write", &path, &e))?;
+    let Some(out) = exchange(lock, home, &file, &file.real, New::Document(doc), seen.as_ref())? else {
+        // A session has rotated the tokens at this moment, or the user has logged in.
+        return reconcile(lock, pool, home, now).map(drop);
+    };
     pool.state_mut().remember(&path, doc, doc.hash(), now);
-    adopt_late_write(lock, pool, old, seen.as_ref(), now)
+    out.adopt(lock, pool, seen.as_ref(), now)
 }
 
 /// Returns the homes that hold this account, after reconciling them.

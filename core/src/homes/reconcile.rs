@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::exchange::{New, exchange, take_in_leftovers};
 use super::{AuthFile, CodexHome, known};
 use crate::account::{AccountId, AuthReason, AuthState, AuthStatus};
 use crate::auth_doc::{AuthDoc, DocError, DocHash, MAX_BYTES};
@@ -80,17 +81,19 @@ impl HomeContent {
         if let DocError::Unmanaged(kind) = error {
             return HomeContent::Unmanaged(kind);
         }
-        let modified = std::fs::metadata(file).and_then(|m| m.modified());
-        // A time far in the future does not mean that the file is being written either.
-        let age = modified.map(|at| match SystemTime::now().duration_since(at) {
-            Ok(age) => age,
-            Err(ahead) => ahead.duration(),
-        });
-        match age {
-            Ok(age) if age >= BROKEN_AFTER => HomeContent::Broken,
-            _ => HomeContent::BeingWritten,
-        }
+        if is_abandoned(file) { HomeContent::Broken } else { HomeContent::BeingWritten }
     }
+}
+
+/// Returns whether a file has not been written for so long that no Codex is writing it.
+pub(super) fn is_abandoned(file: &Path) -> bool {
+    let modified = std::fs::metadata(file).and_then(|m| m.modified());
+    // A time far in the future does not mean that the file is being written either.
+    let age = modified.map(|at| match SystemTime::now().duration_since(at) {
+        Ok(age) => age,
+        Err(ahead) => ahead.duration(),
+    });
+    age.is_ok_and(|age| age >= BROKEN_AFTER)
 }
 
 /// Waits while Codex is writing the document: until it is whole, or abandoned. The caller does not hold the lock.
@@ -111,6 +114,7 @@ pub fn reconcile(lock: &PoolLock, pool: &mut Pool, home: &CodexHome, now: i64) -
         Ok(file) => file,
         Err(e) => return Ok(HomeContent::Unreadable(os_text(&e))),
     };
+    take_in_leftovers(lock, pool, home, &file, now)?;
     let bytes = match file.read() {
         Ok(Some(bytes)) => bytes,
         Ok(None) => {
@@ -214,13 +218,12 @@ pub(crate) fn note_logout(pool: &mut Pool, id: &AccountId, now: i64) {
 pub fn clear_broken(lock: &PoolLock, pool: &mut Pool, home: &CodexHome, now: i64) -> Result<()> {
     let path = home.auth_json();
     let file = AuthFile::find(&pool.paths, path.clone()).map_err(|e| Error::io("read", &path, &e))?;
-    let old = file.open().map_err(|e| Error::io("read", &path, &e))?;
     let Some(bytes) = file.read().map_err(|e| Error::io("read", &path, &e))? else { return Ok(()) };
     if !bytes.is_empty() {
         LostFound::new(&pool.paths).keep(lock, &bytes, Why::Broken, None, now)?;
     }
-    files::remove_file(&file.real).map_err(|e| Error::io("remove", &path, &e))?;
-    adopt_late_write(lock, pool, old, Some(&DocHash::of(&bytes)), now)
+    let out = exchange(lock, home, &file, &file.real, New::Nothing, None)?;
+    out.map_or(Ok(()), |out| out.adopt(lock, pool, Some(&DocHash::of(&bytes)), now))
 }
 
 /// Adopts what was written into a file that is replaced or removed by now. Codex writes in place: it may have done so

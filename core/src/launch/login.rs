@@ -54,32 +54,64 @@ impl Launch<'_> {
         }
         let now = self.env().now;
         let main_home = locked.main_home;
-        let (kind, home) = if self.call.is_logout() {
+        let private = |locked: &Locked<'_>| {
+            login_home::create_linked(&locked.lock, &locked.pool.paths, main_home, &me, now)
+        };
+        let (kind, mut home) = if self.call.is_logout() {
             (MarkKind::Logout, self.home_to_log_out(locked)?)
         } else if self.free_main_home(locked)?.is_some() {
-            let paths = &locked.pool.paths;
-            (MarkKind::Login, login_home::create_linked(&locked.lock, paths, main_home, &me, now)?)
+            (MarkKind::Login, private(locked)?)
         } else {
             (MarkKind::Login, main_home.clone())
         };
-        self.set_codex_home(locked, &home, program);
-        let key = path_key(&home.auth_json());
-        let account = locked.pool.state().homes.get(&key).map(|record| record.account.clone());
-        self.record(locked, &home, account.as_ref())?;
-        let state = locked.pool.state_mut();
-        // From here on, a change of the file is our doing.
-        let record = state.homes.remove(&key);
-        state.marks.push(Mark { kind, account, home: Some(key), process: me.to_string(), at: now });
-        locked.pool.commit_with(&locked.lock, Durability::Durable)?;
-        let private = *home.kind() == HomeKind::Login;
-        if kind == MarkKind::Login && !private {
-            move_aside(locked, record.as_ref().map(|record| &record.hash), now)?;
+        self.record(locked, &home, account_in(locked, &home).as_ref())?;
+        if let Err(error) = self.clear_for(locked, kind, &home, &me) {
+            if error.kind != ErrorKind::LockedByCodex {
+                return Err(error.into());
+            }
+            // A Codex is writing there: the home is in use after all.
+            home = private(locked)?;
+            self.record(locked, &home, None)?;
+            self.clear_for(locked, kind, &home, &me)?;
         }
+        self.set_codex_home(locked, &home, program);
+        let private = *home.kind() == HomeKind::Login;
         let placement = Placement { home, account: None, attaches: false };
         let extra = self.extra_args(locked, &placement);
         program.insert_args(self.call, self.request.args, &extra);
         let paths = locked.pool.paths.clone();
         Ok(Some(AuthCommand { paths, main_home: main_home.clone(), kind, private, me }))
+    }
+
+    /// Leaves a mark for a login or logout in this home. The main home is cleared for a login. If that fails, there is
+    /// no mark.
+    fn clear_for(
+        &self,
+        locked: &mut Locked<'_>,
+        kind: MarkKind,
+        home: &CodexHome,
+        me: &ProcessId,
+    ) -> Result<()> {
+        let now = self.env().now;
+        let key = path_key(&home.auth_json());
+        let state = locked.pool.state_mut();
+        // From here on, a change of the file is our doing.
+        let record = state.homes.remove(&key);
+        let account = record.as_ref().map(|record| record.account.clone());
+        let mark = Mark { kind, account, home: Some(key.clone()), process: me.to_string(), at: now };
+        state.marks.push(mark.clone());
+        locked.pool.commit_with(&locked.lock, Durability::Durable)?;
+        if kind != MarkKind::Login || *home.kind() == HomeKind::Login {
+            return Ok(());
+        }
+        let moved = move_aside(locked, record.as_ref().map(|record| &record.hash), now);
+        if moved.is_err() {
+            let state = locked.pool.state_mut();
+            state.marks.retain(|other| *other != mark);
+            state.homes.extend(record.map(|record| (key, record)));
+            locked.pool.commit_with(&locked.lock, Durability::Durable)?;
+        }
+        moved
     }
 
     /// Returns the home that a logout concerns: that of the account that was named, of the session that we are inside,
@@ -112,6 +144,11 @@ impl Launch<'_> {
         }
         Ok(own)
     }
+}
+
+/// Returns the account that a home held when it was last seen.
+fn account_in(locked: &Locked<'_>, home: &CodexHome) -> Option<AccountId> {
+    locked.pool.state().home(&home.auth_json()).map(|record| record.account.clone())
 }
 
 /// Removes the live document, which the pool has. `seen`: the document when it was taken into the pool.

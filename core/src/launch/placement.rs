@@ -6,7 +6,7 @@ use super::{Launch, Line, Locked, Trouble, databases};
 use crate::account::AccountId;
 use crate::codex::background_server::BackgroundServer;
 use crate::config::Parallel;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::homes::in_use::{HomeUser, UserKind};
 use crate::homes::{self, CodexHome, HomeContent, own_home};
 
@@ -57,9 +57,7 @@ impl Launch<'_> {
         };
         if locked.live() == Some(&id) {
             self.record(locked, main_home, Some(&id))?;
-            if matches!(locked.content, HomeContent::Account { stale: true, .. }) {
-                self.put_in_main_home(locked, &id)?;
-            }
+            self.renew_main_home(locked)?;
             return Ok(Placement::new(main_home.clone(), Some(id)));
         }
         let own = main_home.own(&locked.pool.paths, &id);
@@ -82,18 +80,12 @@ impl Launch<'_> {
                 possible = Err("a session in its own home has another login now".to_owned());
             }
         }
-        let Some(in_the_way) = self.free_main_home(locked)? else {
-            let before = locked.live().cloned();
-            self.record(locked, main_home, Some(&id))?;
-            if let Err(trouble) = self.put_in_main_home(locked, &id) {
-                self.record(locked, main_home, before.as_ref())?;
-                return Err(trouble);
-            }
-            lines.push(Line::Switched(match &before {
-                Some(before) => format!("{} (was {})", locked.label_of(&id), locked.label_of(before)),
-                None => locked.label_of(&id).to_owned(),
-            }));
-            return Ok(Placement::new(main_home.clone(), Some(id)));
+        let in_the_way = match self.free_main_home(locked)? {
+            Some(in_the_way) => in_the_way,
+            None => match self.swap_main_home(locked, &id, lines)? {
+                Ok(placement) => return Ok(placement),
+                Err(in_the_way) => in_the_way,
+            },
         };
         match possible {
             Ok(()) => {
@@ -105,6 +97,41 @@ impl Launch<'_> {
                 let refusal = Refusal { account: &id, in_the_way: Some(in_the_way), why };
                 self.stay(locked, Some(refusal), lines)
             }
+        }
+    }
+
+    /// Puts the account into the main home, which is free. The error is what keeps the home from changing hands all the
+    /// same: a Codex that has locked its `auth.json`.
+    fn swap_main_home(
+        &self,
+        locked: &mut Locked<'_>,
+        id: &AccountId,
+        lines: &mut Vec<Line>,
+    ) -> Result<Result<Placement, String>, Trouble> {
+        let main_home = locked.main_home;
+        let before = locked.live().cloned();
+        self.record(locked, main_home, Some(id))?;
+        if let Err(error) = self.put_in_main_home(locked, id) {
+            self.record(locked, main_home, before.as_ref())?;
+            return match error.kind {
+                ErrorKind::LockedByCodex => Ok(Err(error.message)),
+                _ => Err(error.into()),
+            };
+        }
+        lines.push(Line::Switched(match &before {
+            Some(before) => format!("{} (was {})", locked.label_of(id), locked.label_of(before)),
+            None => locked.label_of(id).to_owned(),
+        }));
+        Ok(Ok(Placement::new(main_home.clone(), Some(id.clone()))))
+    }
+
+    /// Gives the main home the pool's newer document of the account that it holds. If a Codex has locked the file, it is
+    /// about to write a newer one.
+    fn renew_main_home(&self, locked: &mut Locked<'_>) -> Result<(), Trouble> {
+        let HomeContent::Account { id, stale: true } = locked.content.clone() else { return Ok(()) };
+        match self.put_in_main_home(locked, &id) {
+            Err(error) if error.kind != ErrorKind::LockedByCodex => Err(error.into()),
+            _ => Ok(()),
         }
     }
 
@@ -218,9 +245,7 @@ impl Launch<'_> {
             lines.push(Line::Wrong(format!("staying on {who} instead of {wanted}: {detail}")));
         }
         self.record(locked, main_home, live.as_ref())?;
-        if let (Some(id), HomeContent::Account { stale: true, .. }) = (&live, &locked.content) {
-            self.put_in_main_home(locked, id)?;
-        }
+        self.renew_main_home(locked)?;
         Ok(Placement::new(main_home.clone(), live))
     }
 
@@ -258,12 +283,12 @@ impl Launch<'_> {
         Ok(Placement::new(home, None))
     }
 
-    fn put_in_main_home(&self, locked: &mut Locked<'_>, id: &AccountId) -> Result<(), Trouble> {
+    fn put_in_main_home(&self, locked: &mut Locked<'_>, id: &AccountId) -> Result<(), Error> {
         let (now, main_home) = (self.env().now, locked.main_home);
         let (lock, pool) = (&locked.lock, &mut locked.pool);
         if locked.content.is_partial() {
             homes::clear_broken(lock, pool, main_home, now)?;
         }
-        Ok(homes::put(lock, pool, &locked.processes, main_home, id, now)?)
+        homes::put(lock, pool, &locked.processes, main_home, id, now)
     }
 }

@@ -2,14 +2,13 @@
 //! 0.159 on). Taken and given back in Codex's own way, as seen with strace on 0.159.3 and 0.169.0: opening and removing
 //! the file happens under a flock on `.coordination.lock` beside it, and the file is gone once nobody holds it.
 
-use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::codex::argv::is_uuid;
-use crate::files::{FileLock, adopt_owner};
+use crate::codex::lock_file::take;
+use crate::files::FileLock;
 
 /// How long it may take until the lock of the locks is free; Codex holds it for microseconds.
 const COORDINATION: Duration = Duration::from_millis(500);
@@ -76,30 +75,10 @@ fn coordinate(folder: &Path) -> io::Result<Option<FileLock>> {
     take(&folder.join(".coordination.lock"), COORDINATION)
 }
 
-/// Locks a file, made if need be for the owner of the folder and nobody else.
-fn take(path: &Path, wait: Duration) -> io::Result<Option<FileLock>> {
-    let options = |new| {
-        let mut options = OpenOptions::new();
-        options
-            .read(true)
-            .write(true)
-            .create_new(new)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-        options
-    };
-    match options(true).open(path) {
-        Ok(_) => adopt_owner(path)?,
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(e) => return Err(e),
-    }
-    FileLock::of(options(false).open(path)?, wait)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::File;
+    use std::fs::{File, OpenOptions};
 
     use fs2::FileExt;
     use std::os::unix::fs::PermissionsExt as _;
