@@ -48,6 +48,20 @@ fn broken_unmanaged_or_unreadable_document_is_named() {
 }
 
 #[test]
+fn lock_that_codex_cannot_take_is_named() {
+    let world = healthy();
+    doctor(&world, &[]).well("codex-locks");
+    let lock = world.codex_home().join("auth.lock");
+    fs::create_dir(&lock).expect("put something in its place");
+    let fix = doctor(&world, &[]).has("codex-locks", "fail", "loses its login");
+    // The pool does without.
+    world.codex(&["exec", "--skip-git-repo-check", "hi"]).env("CODEX_POOL_ACCOUNT", "bob").run().ok();
+    assert_eq!(world.live_owner().as_deref(), Some("bob"));
+    world.cmd("sh").args(["-c", fix.split('`').nth(1).expect("a command")]).run().ok();
+    doctor(&world, &[]).well("codex-locks");
+}
+
+#[test]
 fn credential_store_other_than_the_file_is_named() {
     let world = healthy();
     for store in ["keyring", "auto", "ephemeral"] {

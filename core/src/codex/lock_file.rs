@@ -7,27 +7,18 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::files::{FileLock, adopt_owner};
+use crate::files::{FileLock, adopt_owner, open_with};
 
 /// Takes a lock, and makes its file if need be. `Ok(None)`: another process held it all the time.
 ///
 /// # Errors
 /// What the system says; a file system without locks is one.
 pub(crate) fn take(path: &Path, wait: Duration) -> io::Result<Option<FileLock>> {
-    let options = |new| {
-        let mut options = OpenOptions::new();
-        options
-            .read(true)
-            .write(true)
-            .create_new(new)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-        options
-    };
-    match options(true).open(path) {
+    match OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path) {
         Ok(_) => adopt_owner(path)?,
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
         Err(e) => return Err(e),
     }
-    FileLock::of(options(false).open(path)?, wait)
+    let file = open_with(OpenOptions::new().read(true).write(true), libc::O_NOFOLLOW, path)?;
+    FileLock::of(file, wait)
 }

@@ -18,8 +18,8 @@ const WAIT: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct CodexLocks {
     held: Vec<FileLock>,
-    /// The reason why one cannot be had, though no process holds it.
-    trouble: Option<String>,
+    /// Whether one cannot be had, though no process holds it.
+    incomplete: bool,
 }
 
 impl CodexLocks {
@@ -43,18 +43,18 @@ impl CodexLocks {
 
     /// Returns whether both are held by this process.
     pub(super) fn exclude_codex(&self) -> bool {
-        self.trouble.is_none()
+        !self.incomplete
     }
 
     /// The error is the lock that another process holds.
     fn within(home: &CodexHome, real: &Path, wait: Duration) -> Result<CodexLocks, PathBuf> {
         let until = Instant::now() + wait;
-        let mut locks = CodexLocks { held: Vec::new(), trouble: None };
+        let mut locks = CodexLocks { held: Vec::new(), incomplete: false };
         for path in paths(home, real) {
             match lock_file::take(&path, until.saturating_duration_since(Instant::now())) {
                 Ok(Some(lock)) => locks.held.push(lock),
                 Ok(None) => return Err(path),
-                Err(e) => locks.trouble = Some(format!("{} ({})", path.display(), os_text(&e))),
+                Err(_) => locks.incomplete = true,
             }
         }
         Ok(locks)
@@ -68,10 +68,13 @@ fn paths(home: &CodexHome, real: &Path) -> [PathBuf; 2] {
     [home.dir().join("auth.lock"), real.with_file_name(name)]
 }
 
-/// Returns the lock of a home that cannot be had at all, with the reason, for the doctor. Codex needs it: it loses a
-/// login when it renews tokens there.
-pub fn unusable_lock(paths: &PoolPaths, home: &CodexHome) -> Option<String> {
-    let file = AuthFile::find(paths, home.auth_json()).ok()?;
-    file.open().ok().flatten()?;
-    CodexLocks::try_take(home, &file)?.trouble
+/// Returns a lock of a home's file that no process holds and that cannot be had all the same, with the reason, for the
+/// doctor. Makes none.
+pub fn unusable_lock(pool: &PoolPaths, home: &CodexHome) -> Option<(PathBuf, String)> {
+    let file = AuthFile::find(pool, home.auth_json()).ok()?;
+    let mut there = paths(home, &file.real).into_iter().filter(|path| path.symlink_metadata().is_ok());
+    there.find_map(|path| {
+        let error = lock_file::take(&path, Duration::ZERO).err()?;
+        Some((path, os_text(&error)))
+    })
 }

@@ -4,7 +4,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use super::codex_locks::CodexLocks;
@@ -110,8 +110,7 @@ fn swap(temp: &Path, at: &Path, remove: bool) -> io::Result<Option<File>> {
 
 /// Opens what is at a path. `Ok(None)`: nothing, or a link.
 fn open(path: &Path) -> io::Result<Option<File>> {
-    let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
-    match fs::OpenOptions::new().read(true).custom_flags(flags).open(path) {
+    match files::open_with(fs::OpenOptions::new().read(true), libc::O_NOFOLLOW, path) {
         Ok(file) => Ok(Some(file)),
         Err(e) if e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(libc::ELOOP) => Ok(None),
         Err(e) => Err(e),

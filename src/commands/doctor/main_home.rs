@@ -9,7 +9,7 @@ use codex_pool_core::codex::background_server::BackgroundServer;
 use codex_pool_core::codex::configuration::{CodexSettings, CredentialsStore, Unheeded};
 use codex_pool_core::config::Parallel;
 use codex_pool_core::homes::in_use::{self, account_of_server};
-use codex_pool_core::homes::{AuthFile, HomeContent, NoMainHome, own_home};
+use codex_pool_core::homes::{AuthFile, HomeContent, NoMainHome, own_home, unusable_lock};
 use codex_pool_core::launch::{candidates, databases};
 use nix::unistd::{AccessFlags, access};
 
@@ -55,6 +55,7 @@ pub(super) fn checks(facts: &Facts<'_>) -> Vec<Check> {
     }
     checks.extend(neighbours(main_home));
     checks.push(auth_json(folder, main_home));
+    checks.push(locks(main_home));
     checks.push(credential_store(&main_home.ctx.codex, dir));
     checks.extend(restrictions(folder, main_home));
     checks.extend(server(folder, main_home));
@@ -134,6 +135,24 @@ fn auth_json(folder: &PoolFacts, main_home: &MainHomeFacts) -> Check {
         .advice("start `codex`, or `codex-pool use --best`"),
         HomeContent::Unreadable(why) => {
             Check::fail(ID, format!("{file} cannot be read ({why})")).advice(format!("see `ls -ld '{file}'`"))
+        }
+    }
+}
+
+/// Returns whether Codex can take its own locks.
+fn locks(main_home: &MainHomeFacts) -> Check {
+    const ID: &str = "codex-locks";
+    match unusable_lock(&main_home.ctx.paths, &main_home.ctx.main_home) {
+        None => Check::ok(ID, "Codex can lock auth.json"),
+        Some((path, why)) => {
+            let path = path.display();
+            Check::fail(
+                ID,
+                format!(
+                    "{path} cannot be locked ({why}): a Codex that renews its tokens loses its login here"
+                ),
+            )
+            .advice(format!("end all sessions, then `rm -rf '{path}'`; or move CODEX_HOME to a local disk"))
         }
     }
 }
