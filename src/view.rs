@@ -55,6 +55,10 @@ pub(crate) enum State {
     ReauthRequired,
     /// It was removed from its workspace.
     WorkspaceRemoved,
+    /// The service has deactivated it.
+    Deactivated,
+    /// The service refuses it.
+    Refused,
 }
 
 impl State {
@@ -68,6 +72,8 @@ impl State {
             State::Expired => "expired",
             State::ReauthRequired => "reauth_required",
             State::WorkspaceRemoved => "workspace_removed",
+            State::Deactivated => "deactivated",
+            State::Refused => "refused",
         }
     }
 
@@ -84,6 +90,8 @@ impl State {
         match account.auth.state {
             AuthState::ReauthRequired => return State::ReauthRequired,
             AuthState::WorkspaceRemoved => return State::WorkspaceRemoved,
+            AuthState::Deactivated => return State::Deactivated,
+            AuthState::Refused => return State::Refused,
             AuthState::Expired => return State::Expired,
             AuthState::Ok => {}
         }
@@ -246,6 +254,10 @@ fn home_json(in_use: &HomeInUse) -> Value {
 /// Returns what is wrong with an account, in words: why it needs a login, or what failed the last time.
 pub(crate) fn problem(view: &AccountView) -> Option<String> {
     match (view.account.auth.explain(), view.account.remedy()) {
+        // The service's own words say more.
+        (Some(what), Some(remedy)) if view.account.auth.state == AuthState::Refused => {
+            Some(format!("{}; {remedy}", view.error.as_deref().unwrap_or(what)))
+        }
         (Some(what), Some(remedy)) => Some(format!("{what}; {remedy}")),
         _ if view.interrupted => Some(format!(
             "a token renewal was interrupted; `codex-pool refresh {}` finds out whether a login is needed",
@@ -266,7 +278,7 @@ fn usage_json(usage: &Usage, now: i64) -> Value {
     };
     json!({
         "fetched_at": usage.fetched_at, "source": usage.source, "limit_reached": usage.limit_reached,
-        "windows": usage.windows.iter().map(window).collect::<Vec<_>>(),
+        "windows": usage.windows.iter().map(window).collect::<Vec<_>>(), "banked_resets": usage.banked_resets,
     })
 }
 

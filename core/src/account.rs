@@ -109,6 +109,18 @@ pub enum AuthState {
     ReauthRequired,
     /// The workspace does not exist any more, or the user was removed from it.
     WorkspaceRemoved,
+    /// The service has deactivated the account.
+    Deactivated,
+    /// The service refuses the account although its login is good.
+    Refused,
+}
+
+impl AuthState {
+    /// Whether the service has said that the account cannot be used, whatever its login. Only the service's next
+    /// answer, or a login by the user, changes that: new tokens do not.
+    pub fn is_refusal(self) -> bool {
+        matches!(self, AuthState::WorkspaceRemoved | AuthState::Deactivated | AuthState::Refused)
+    }
 }
 
 /// Why an account is in its [`AuthState`].
@@ -157,6 +169,8 @@ impl AuthStatus {
             (AuthState::Ok, _) => return None,
             (AuthState::Expired, _) => "the service does not accept its access token any more",
             (AuthState::WorkspaceRemoved, _) => "it was removed from its workspace",
+            (AuthState::Deactivated, _) => "the service has deactivated it",
+            (AuthState::Refused, _) => "the service refuses it",
             (AuthState::ReauthRequired, reason) => match reason {
                 Some(AuthReason::Reused) => "its refresh token was used by another copy of this login",
                 Some(AuthReason::Expired) => "its login is too old to be renewed",
@@ -262,6 +276,18 @@ impl Account {
             AuthState::WorkspaceRemoved => {
                 format!(
                     "ask the workspace's owner, then `codex-pool refresh {name}`; or `codex-pool rm {name}`"
+                )
+            }
+            AuthState::Deactivated => {
+                format!(
+                    "ask the service's support or the workspace's owner, then `codex-pool refresh {name}`; or \
+                     `codex-pool rm {name}`"
+                )
+            }
+            AuthState::Refused => {
+                format!(
+                    "`codex-pool refresh {name}` asks again; if it stays so, `codex-pool reauth {name}`, or \
+                     `codex-pool doctor --online` for the way to the service"
                 )
             }
         })

@@ -204,9 +204,38 @@ impl Settings {
         Ok(())
     }
 
+    /// Returns whether the size of a plan is known, from the settings or by its name.
+    pub fn knows_plan(&self, plan: &str) -> bool {
+        const KNOWN: [&str; 13] = [
+            "free",
+            "go",
+            "plus",
+            "team",
+            "prolite",
+            "pro",
+            "promax",
+            "business",
+            "enterprise",
+            "edu",
+            "edu_pro",
+            "edu_plus",
+            "education",
+        ];
+        let plan = plan.to_ascii_lowercase();
+        let own = self.weights.iter().any(|(name, _)| name.eq_ignore_ascii_case(&plan));
+        own || KNOWN.contains(&plan.as_str()) || plan.starts_with("self_serve_business_")
+    }
+
     /// Returns how many Plus accounts a plan is worth.
     pub fn weight(&self, plan: Option<&str>) -> f64 {
-        const BUILT_IN: [(&str, f64); 3] = [("free", 0.1), ("go", 0.3), ("pro", 10.0)];
+        const BUILT_IN: [(&str, f64); 6] = [
+            ("free", 0.1),
+            ("go", 0.3),
+            ("prolite", 5.0),
+            ("pro", 10.0),
+            ("edu_pro", 10.0),
+            ("promax", 20.0),
+        ];
         let named = |name: &str| plan.unwrap_or_default().eq_ignore_ascii_case(name);
         let own = self.weights.iter().map(|(name, weight)| (name.as_str(), *weight));
         own.chain(BUILT_IN).find(|(name, _)| named(name)).map_or(1.0, |(_, weight)| weight)
@@ -252,6 +281,15 @@ mod tests {
         assert_eq!((settings.policy, settings.switch_margin), (Policy::Room, 1.1));
         assert_eq!((settings.weight(Some("pro")), settings.weight(Some("free"))), (20.0, 0.1));
         assert_eq!(problems.len(), 3, "{problems:?}");
+    }
+
+    #[test]
+    fn plans_weigh_what_they_hold() {
+        let settings = Settings::default();
+        let weights = ["prolite", "promax", "edu_pro", "Pro", "self_serve_business_x", "new"];
+        assert_eq!(weights.map(|plan| settings.weight(Some(plan))), [5.0, 20.0, 10.0, 10.0, 1.0, 1.0]);
+        assert!(settings.knows_plan("self_serve_business_x") && !settings.knows_plan("new"));
+        assert!(Settings::parse("weights = { new = 2 }").0.knows_plan("New"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use crate::account::{Account, AccountKind, AuthState};
 use crate::config::{Policy, Settings};
 use crate::time::human_duration;
-use crate::usage::{FIVE_HOURS, Usage, WEEK, longest, of_length};
+use crate::usage::{FIVE_HOURS, Usage, WEEK, latest, longest, of_length};
 
 /// How many 5-hour windows a week contains: about 6, as seen on Plus accounts.
 const WINDOWS_PER_WEEK: f64 = 6.0;
@@ -20,6 +20,10 @@ pub struct Candidate<'a> {
     pub account: &'a Account,
     /// Its newest usage.
     pub usage: Option<&'a Usage>,
+    /// Whether the last request for it was answered with a failure, so that the usage may say nothing any more.
+    pub failed: bool,
+    /// The model that is going to be used, if that is known. It may have a limit of its own.
+    pub model: Option<&'a str>,
     /// Whether the pool has its credentials.
     pub has_credentials: bool,
     /// Whether Codex's restrictions allow it here.
@@ -86,6 +90,14 @@ pub enum Reason {
     LessRoom,
     /// Only credits are left.
     Credits,
+    /// There are no windows. Each use is paid for.
+    PaidByUse,
+    /// The last request for its usage failed.
+    Failed,
+    /// The service's answer names no limit, or one that is not understood.
+    Unclear,
+    /// The limit of the model is reached until then (Unix seconds, `None`: not known).
+    ModelExhausted(Option<i64>),
     /// Its usage was never fetched.
     NeverFetched,
     /// Its usage is too old to mean anything.
@@ -100,6 +112,10 @@ pub enum Reason {
     ReauthRequired,
     /// It was removed from its workspace.
     WorkspaceRemoved,
+    /// Deactivated by the service.
+    Deactivated,
+    /// Refused by the service.
+    Refused,
     /// The pool has no credentials of it.
     NoCredentials,
     /// Codex's restrictions forbid it here.
@@ -123,6 +139,10 @@ pub struct Ranked {
     left: (f64, f64),
     starts_window: bool,
     reset: i64,
+    /// The tier without the failure of the last request.
+    before_failure: Tier,
+    /// Resets in the bank.
+    banked_resets: u32,
     /// The reason of its place.
     pub reason: Reason,
 }
@@ -136,7 +156,16 @@ impl Ranked {
     /// Returns whether a launch may use it if it is pinned or named, which overrides what only excludes it from the
     /// pick.
     pub fn usable(&self) -> bool {
-        self.eligible() || matches!(self.reason, Reason::Disabled | Reason::ApiKeyNotPicked)
+        self.eligible() || matches!(self.reason, Reason::Disabled | Reason::ApiKeyNotPicked | Reason::Refused)
+    }
+
+    /// What is in the bank, as the end of a sentence.
+    fn banked(&self) -> String {
+        match self.banked_resets {
+            0 => String::new(),
+            1 => "; 1 banked reset can be used".to_owned(),
+            n => format!("; {n} banked resets can be used"),
+        }
     }
 
     /// Returns the reason as text with its numbers. `now`: Unix seconds.
@@ -144,6 +173,10 @@ impl Ranked {
         let room = match self.room {
             Some(room) if room.is_finite() => format!("room {:.0} %", room.max(0.0)),
             _ => "unlimited".to_owned(),
+        };
+        let until = |at: Option<i64>| match at {
+            Some(at) => format!(", resets in {}", human_duration(at.saturating_sub(now))),
+            None => String::new(),
         };
         match self.reason {
             Reason::StaysLive => format!("live, {room}, and no other is urgent enough to switch"),
@@ -155,13 +188,18 @@ impl Ranked {
             Reason::NeverFetched => "usage never fetched".to_owned(),
             Reason::Stale => "usage too old to tell".to_owned(),
             Reason::ApiKey => "API key, the last resort".to_owned(),
-            Reason::Exhausted(Some(at)) => {
-                format!("at its limit, resets in {}", human_duration(at.saturating_sub(now)))
+            Reason::PaidByUse => "no windows; each use is paid for".to_owned(),
+            Reason::Failed => "the last request for its usage failed".to_owned(),
+            Reason::Unclear => "what the service says of its limit is not understood".to_owned(),
+            Reason::Exhausted(at) => format!("at its limit{}{}", until(at), self.banked()),
+            Reason::ModelExhausted(at) => {
+                format!("at its limit for this model{}{}", until(at), self.banked())
             }
-            Reason::Exhausted(None) => "at its limit".to_owned(),
             Reason::Disabled => "disabled".to_owned(),
             Reason::ReauthRequired => "needs a login".to_owned(),
             Reason::WorkspaceRemoved => "removed from its workspace".to_owned(),
+            Reason::Deactivated => "deactivated by the service".to_owned(),
+            Reason::Refused => "refused by the service".to_owned(),
             Reason::NoCredentials => "no credentials in the pool".to_owned(),
             Reason::Forbidden => "forbidden here by Codex's configuration".to_owned(),
             Reason::ApiKeyNotPicked => "API keys are not picked (api_key_fallback = false)".to_owned(),
@@ -197,6 +235,12 @@ fn inside_tier(a: &Ranked, b: &Ranked, policy: Policy, a_live: bool, b_live: boo
             b.starts_window.cmp(&a.starts_window).then_with(|| high_first(a.urgency, b.urgency))
         }
         (Tier::LessRoom, Policy::Room) => high_first(a.room.unwrap_or(0.0), b.room.unwrap_or(0.0)),
+        // Old data is better than none. The live account keeps its place, since nothing speaks for another.
+        (Tier::Unknown, _) => a
+            .before_failure
+            .cmp(&b.before_failure)
+            .then_with(|| b_live.cmp(&a_live))
+            .then_with(|| high_first(a.urgency, b.urgency)),
         // None can work: the live one stays, else the one whose reset comes first.
         (Tier::Exhausted, _) => b_live.cmp(&a_live).then_with(|| a.reset.cmp(&b.reset)),
         _ => Ordering::Equal,
@@ -229,6 +273,8 @@ fn assess(index: usize, c: &Candidate<'_>, now: i64, settings: &Settings) -> Ran
         left: (100.0, 100.0),
         starts_window: false,
         reset: i64::MAX,
+        before_failure: Tier::Unknown,
+        banked_resets: c.usage.map_or(0, |usage| usage.banked_resets),
         reason: Reason::Disabled,
     };
     let known = c.usage.filter(|usage| usage.known(now));
@@ -240,7 +286,12 @@ fn assess(index: usize, c: &Candidate<'_>, now: i64, settings: &Settings) -> Ran
     } else if c.account.kind == AccountKind::ApiKey {
         (Tier::ApiKey, Reason::ApiKey)
     } else if let Some(usage) = known {
-        tier(&mut ranked, usage, now, settings)
+        let (tier, reason) = tier(&mut ranked, usage, c.model, now, settings);
+        ranked.before_failure = tier;
+        match c.failed && tier < Tier::Unknown {
+            true => (Tier::Unknown, Reason::Failed),
+            false => (tier, reason),
+        }
     } else if c.usage.is_some() {
         (Tier::Unknown, Reason::Stale)
     } else {
@@ -254,8 +305,10 @@ fn excluded(c: &Candidate<'_>, settings: &Settings) -> Option<Reason> {
     match c.account.auth.state {
         AuthState::ReauthRequired => Some(Reason::ReauthRequired),
         AuthState::WorkspaceRemoved => Some(Reason::WorkspaceRemoved),
+        AuthState::Deactivated => Some(Reason::Deactivated),
         _ if !c.has_credentials => Some(Reason::NoCredentials),
         _ if !c.allowed => Some(Reason::Forbidden),
+        AuthState::Refused => Some(Reason::Refused),
         _ if !c.account.enabled => Some(Reason::Disabled),
         _ if c.account.kind == AccountKind::ApiKey && !settings.api_key_fallback => {
             Some(Reason::ApiKeyNotPicked)
@@ -266,16 +319,21 @@ fn excluded(c: &Candidate<'_>, settings: &Settings) -> Option<Reason> {
 
 /// Sets room and urgency.
 fn measure(ranked: &mut Ranked, usage: &Usage, c: &Candidate<'_>, now: i64, settings: &Settings) {
+    let model = c.model.and_then(|model| usage.limit_of(model));
     let least = usage
         .windows
         .iter()
+        .chain(model.into_iter().flat_map(|limit| &limit.windows))
         .map(|w| w.left_percent(now) * (WINDOWS_PER_WEEK * w.window_seconds as f64 / WEEK as f64).max(1.0))
         .fold(f64::INFINITY, f64::min);
-    ranked.room = Some(if usage.unlimited() {
-        f64::INFINITY
+    ranked.room = if usage.unlimited() {
+        Some(f64::INFINITY)
+    } else if least.is_infinite() || usage.unclear {
+        // What is absent or not understood is no room.
+        None
     } else {
-        least * settings.weight(c.plan()) - PER_SESSION * c.sessions as f64
-    });
+        Some(least * settings.weight(c.plan()) - PER_SESSION * c.sessions as f64)
+    };
     if let Some(longest) = longest(&usage.windows) {
         let left = longest.left_percent(now);
         let until_reset = match longest.resets_at {
@@ -291,8 +349,19 @@ fn measure(ranked: &mut Ranked, usage: &Usage, c: &Candidate<'_>, now: i64, sett
     }
 }
 
-fn tier(ranked: &mut Ranked, usage: &Usage, now: i64, settings: &Settings) -> (Tier, Reason) {
-    let room = ranked.room.unwrap_or(0.0);
+fn tier(
+    ranked: &mut Ranked,
+    usage: &Usage,
+    model: Option<&str>,
+    now: i64,
+    settings: &Settings,
+) -> (Tier, Reason) {
+    let of_model = model.and_then(|model| usage.limit_of(model)).and_then(|limit| limit.exhausted_until(now));
+    if let Some(until) = of_model {
+        let until = latest(Some(until), usage.exhausted_until(now)).flatten();
+        ranked.reset = until.unwrap_or(i64::MAX);
+        return (Tier::Exhausted, Reason::ModelExhausted(until));
+    }
     if usage.unlimited() {
         return (Tier::Room, Reason::Unlimited);
     }
@@ -303,14 +372,14 @@ fn tier(ranked: &mut Ranked, usage: &Usage, now: i64, settings: &Settings) -> (T
         ranked.reset = until.unwrap_or(i64::MAX);
         return (Tier::Exhausted, Reason::Exhausted(until));
     }
+    if usage.paid_by_use() {
+        return (Tier::Credits, Reason::PaidByUse);
+    }
+    let Some(room) = ranked.room else { return (Tier::Unknown, Reason::Unclear) };
     if room < settings.session_room {
         return (Tier::LessRoom, Reason::LessRoom);
     }
-    let reason = match (room.is_infinite(), ranked.starts_window) {
-        (true, _) => Reason::Unlimited,
-        (_, true) => Reason::StartsWindow,
-        _ => Reason::Urgent,
-    };
+    let reason = if ranked.starts_window { Reason::StartsWindow } else { Reason::Urgent };
     (Tier::Room, reason)
 }
 

@@ -96,9 +96,11 @@ fn verdict(account: &Account, outcome: &Outcome) -> Result<ExitCode> {
             Err(Error::new(format!("{} is an API key, which has no usage to ask for", account.label)))
         }
         Outcome::NeedsLogin => Err(account.trouble().unwrap_or_else(login)),
-        Outcome::Failed(_) if account.auth.state == AuthState::WorkspaceRemoved => {
-            Err(account.trouble().unwrap_or_else(login))
+        Outcome::Failed(text) if account.auth.state == AuthState::Refused => {
+            let error = Error::new(format!("{}: {text}", account.label));
+            Err(account.remedy().map_or_else(login, |remedy| error.hint(remedy)))
         }
+        Outcome::Failed(_) if account.auth.state.is_refusal() => Err(account.trouble().unwrap_or_else(login)),
         Outcome::Failed(text) => Err(Error::new(format!("{}: {text}", account.label)).hint(format!(
             "try again with `codex-pool refresh {word}`, or see `codex-pool doctor --online`"
         ))),

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use codex_pool_core::account::AuthState;
 use codex_pool_core::auth_doc::Secret;
 use codex_pool_core::text::clean;
 use serde_json::Value;
@@ -58,12 +59,36 @@ impl NetError {
 
     /// Returns whether the service does not accept the access token.
     pub(crate) fn is_token_rejected(&self) -> bool {
+        // A new token does not help an account that is gone.
         matches!(self, NetError::Service(e) if e.status == 401)
+            && !self.is_deactivated()
+            && !self.is_workspace_removed()
     }
 
     /// Returns whether the account was removed from its workspace.
     pub(crate) fn is_workspace_removed(&self) -> bool {
-        matches!(self, NetError::Service(e) if matches!(e.status, 402 | 403) && e.names("deactivated_workspace"))
+        matches!(self, NetError::Service(e) if (401..=403).contains(&e.status) && e.names("deactivated_workspace"))
+    }
+
+    /// Returns whether the service has deactivated the account.
+    pub(crate) fn is_deactivated(&self) -> bool {
+        matches!(self, NetError::Service(e) if (400..=403).contains(&e.status) && e.names("account_deactivated"))
+    }
+
+    /// Returns whether the service refuses the account, or something on the way to it does.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, NetError::Service(e) if matches!(e.status, 401 | 403))
+    }
+
+    /// Returns the state that this answer of the service means for an account whose tokens were renewed, if the token
+    /// was the trouble.
+    pub(crate) fn verdict(&self) -> Option<AuthState> {
+        match self {
+            error if error.is_workspace_removed() => Some(AuthState::WorkspaceRemoved),
+            error if error.is_deactivated() => Some(AuthState::Deactivated),
+            error if error.is_refusal() => Some(AuthState::Refused),
+            _ => None,
+        }
     }
 
     /// Converts an error of ureq. Its text may contain a URL, and URLs of ours contain no secrets.

@@ -1,7 +1,7 @@
 //! The token endpoint: one request that renews tokens, and what its answer means. A refresh token can be used once, so
 //! the caller must keep the answer.
 
-use codex_pool_core::account::AuthReason;
+use codex_pool_core::account::{AuthReason, AuthState};
 use codex_pool_core::auth_doc::{FreshTokens, Secret};
 use serde_json::{Value, json};
 use ureq::http;
@@ -17,6 +17,8 @@ const CLIENT_ID: &str = "app_EMoamEEZ73f0CkXaXp7hrann";
 pub(crate) enum RenewalError {
     /// The issuer rejected the refresh token, for this reason. Only a new login helps.
     Rejected(AuthReason),
+    /// The issuer refuses the account, or something on the way to it does. The token may still be good.
+    Refused(AuthState, NetError),
     /// Anything else. The token may still be good.
     Net(NetError),
 }
@@ -62,6 +64,9 @@ fn classify(error: NetError) -> RenewalError {
     if !matches!(answer.status, 400 | 401 | 403) {
         return RenewalError::Net(error);
     }
+    if let Some(verdict @ (AuthState::WorkspaceRemoved | AuthState::Deactivated)) = error.verdict() {
+        return RenewalError::Refused(verdict, error);
+    }
     let rejection = match answer.code.as_deref() {
         Some("refresh_token_reused") => AuthReason::Reused,
         Some("refresh_token_expired") => AuthReason::Expired,
@@ -69,6 +74,7 @@ fn classify(error: NetError) -> RenewalError {
         Some("invalid_grant") => AuthReason::Rejected,
         // With 401 the issuer rejects the token. Any other refusal may be a firewall's.
         _ if answer.status == 401 => AuthReason::Rejected,
+        _ if answer.status == 403 => return RenewalError::Refused(AuthState::Refused, error),
         _ => return RenewalError::Net(error),
     };
     RenewalError::Rejected(rejection)
@@ -91,8 +97,18 @@ mod tests {
         assert_eq!(answered(401, "refresh_token_invalidated"), RenewalError::Rejected(AuthReason::Revoked));
         assert_eq!(answered(400, "invalid_grant"), RenewalError::Rejected(AuthReason::Rejected));
         assert_eq!(answered(401, "something_new"), RenewalError::Rejected(AuthReason::Rejected));
-        for (status, code) in [(403, "blocked"), (400, "bad_request"), (429, "slow_down"), (500, "oops")] {
+        for (status, code) in [(400, "bad_request"), (429, "slow_down"), (500, "oops")] {
             assert!(matches!(answered(status, code), RenewalError::Net(_)), "{status} {code}");
+        }
+        for (status, code, state) in [
+            (401, "account_deactivated", AuthState::Deactivated),
+            (403, "account_deactivated", AuthState::Deactivated),
+            (403, "blocked", AuthState::Refused),
+        ] {
+            assert!(
+                matches!(answered(status, code), RenewalError::Refused(s, _) if s == state),
+                "{status} {code}"
+            );
         }
     }
 

@@ -6,11 +6,11 @@ use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
 use std::thread;
 
 use codex_pool_core::Result;
-use codex_pool_core::account::AccountId;
+use codex_pool_core::account::{AccountId, AuthState};
 use codex_pool_core::auth_doc::{AuthDoc, Secret};
 use codex_pool_core::env;
 use codex_pool_core::renewal::Cause;
-use codex_pool_core::usage::{Usage, answer};
+use codex_pool_core::usage::{Attempt, Usage, answer};
 
 use super::plan::{Plan, Task};
 use super::renew::Renewed;
@@ -19,6 +19,8 @@ use crate::net::NetError;
 
 /// Requests at once. The service takes bursts badly.
 const AT_ONCE: usize = 4;
+/// The pause between two renewals of an account that the service refuses with new tokens, too, seconds.
+const REFUSED_PAUSE: i64 = 86_400;
 
 /// The answer to one request.
 pub(super) struct Fetched {
@@ -32,7 +34,7 @@ impl Refresher<'_> {
     /// Fetches the usage of the tasks, and records answers as they come. Accounts whose token was rejected are renewed
     /// afterwards, one by one, and tried once more.
     pub(super) fn fetch(&self, tasks: Vec<Task>, plan: &mut Plan, meter: &mut Meter<'_>) -> Result<()> {
-        let mut rejected: Vec<(AccountId, Secret)> = Vec::new();
+        let mut rejected: Vec<(Fetched, Secret)> = Vec::new();
         let queue: Mutex<VecDeque<Task>> = Mutex::new(tasks.into());
         let workers = AT_ONCE.min(queue.lock().unwrap_or_else(PoisonError::into_inner).len());
         let offline: OnceLock<NetError> = OnceLock::new();
@@ -71,7 +73,11 @@ impl Refresher<'_> {
                 for (task, result) in std::iter::once(first).chain(receiver.try_iter()) {
                     match (&result, task.doc.access_token()) {
                         (Err(error), Some(token)) if error.is_token_rejected() => {
-                            rejected.push((task.id, token.clone()));
+                            let token = token.clone();
+                            rejected.push((
+                                Fetched { id: task.id, expires_at: task.doc.expires_at(), result },
+                                token,
+                            ));
                         }
                         _ => batch.push(Fetched { id: task.id, expires_at: task.doc.expires_at(), result }),
                     }
@@ -83,7 +89,12 @@ impl Refresher<'_> {
             }
             Ok(())
         })?;
-        for (id, token) in rejected {
+        for (fetched, token) in rejected {
+            let id = fetched.id.clone();
+            if self.renewal_did_not_help(&id)? {
+                self.record(vec![fetched], plan, meter)?;
+                continue;
+            }
             match self.renew_and_retry(&id, &token) {
                 Some(fetched) => self.record(vec![fetched], plan, meter)?,
                 None => {
@@ -94,6 +105,16 @@ impl Refresher<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Returns whether the service refused the account with new tokens, and that was lately: each renewal uses a refresh
+    /// token up, and the next one would not help either.
+    fn renewal_did_not_help(&self, id: &AccountId) -> Result<bool> {
+        let (_lock, pool) = self.open()?;
+        let refused = pool.registry().get(id).is_some_and(|account| account.auth.state == AuthState::Refused);
+        let renewal = pool.usage().accounts.get(id).and_then(|entry| entry.renewal.as_ref());
+        let lately = |a: &Attempt| a.error.is_none() && (0..REFUSED_PAUSE).contains(&(env::clock() - a.at));
+        Ok(refused && renewal.is_some_and(|attempt| lately(attempt)))
     }
 
     /// Renews the tokens after the access token was rejected, and fetches once more. `None`: only a login helps.

@@ -11,7 +11,7 @@ use super::plan::{Plan, Task};
 use super::{Meter, Outcome, Refresher};
 use crate::net::NetError;
 
-/// The pause before the next request for an account that was removed from its workspace, seconds.
+/// The pause before the next request for an account that was removed from its workspace or deactivated, seconds.
 const REMOVED_PAUSE: i64 = 3_600;
 
 impl Refresher<'_> {
@@ -70,7 +70,7 @@ fn apply(pool: &mut Pool, fetched: Fetched, now: i64) {
             if let (Some(plan), Some(account)) = (plan, pool.registry_mut().get_mut(&id)) {
                 account.plan = Some(plan);
             }
-            if matches!(state, AuthState::Expired | AuthState::WorkspaceRemoved) {
+            if state == AuthState::Expired || state.is_refusal() {
                 pool.set_auth(&id, AuthState::Ok, None, now);
             }
             let cache = pool.usage_mut();
@@ -81,9 +81,9 @@ fn apply(pool: &mut Pool, fetched: Fetched, now: i64) {
         }
         Err(error) => {
             let ended = expires_at.is_some_and(|at| at <= now);
-            if error.is_workspace_removed() {
-                pool.set_auth(&id, AuthState::WorkspaceRemoved, None, now);
-            } else if error.is_token_rejected() || ended && state == AuthState::Ok {
+            if let Some(verdict) = error.verdict() {
+                pool.set_auth(&id, verdict, None, now);
+            } else if ended && state == AuthState::Ok {
                 pool.set_auth(&id, AuthState::Expired, Some(AuthReason::Rejected), now);
             }
             let (failure, pause) = classify(&error);
@@ -99,7 +99,7 @@ pub(super) fn classify(error: &NetError) -> (Failure, Option<i64>) {
     match error {
         error if error.is_offline() => (Failure::Offline, None),
         NetError::Service(e) if e.status == 429 => (Failure::Throttled, e.retry_after),
-        NetError::Service(e) if error.is_workspace_removed() => {
+        NetError::Service(e) if error.verdict().is_some_and(|verdict| verdict != AuthState::Refused) => {
             (Failure::Other, e.retry_after.or(Some(REMOVED_PAUSE)))
         }
         NetError::Service(e) => (Failure::Other, e.retry_after),

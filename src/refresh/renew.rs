@@ -130,6 +130,10 @@ impl Refresher<'_> {
             from = tie;
             answer = self.send(endpoint, from);
         }
+        let refusal = match &answer {
+            Err(RenewalError::Refused(state, _)) => Some(*state),
+            _ => None,
+        };
         match answer {
             Ok(tokens) => self.store(&alone, &pending, from, &tokens),
             Err(RenewalError::Rejected(reason)) => {
@@ -137,10 +141,12 @@ impl Refresher<'_> {
                 let newer = renewal::reject(&alone, &lock, &mut pool, &pending, reason, env::clock())?;
                 Ok(newer.map_or(Renewed::NeedsLogin, |doc| Renewed::Fresh(Box::new(doc))))
             }
-            Err(RenewalError::Net(error)) => {
+            Err(RenewalError::Refused(_, error) | RenewalError::Net(error)) => {
                 let (lock, mut pool) = self.open()?;
                 renewal::abandon(&alone, &lock, &mut pool, &pending, error.outcome_unknown())?;
-                if pending.doc.expires_at().is_some_and(|at| at <= env::clock()) {
+                if let Some(refusal) = refusal {
+                    pool.set_auth(id, refusal, None, env::clock());
+                } else if pending.doc.expires_at().is_some_and(|at| at <= env::clock()) {
                     pool.set_auth(id, AuthState::Expired, None, env::clock());
                 }
                 let entry = pool.usage_mut().accounts.entry(id.clone()).or_default();

@@ -180,11 +180,16 @@ fn state_cell(view: &AccountView, brief: bool) -> Cell {
     let colour = match view.state {
         State::Ready => Color::Green,
         State::Unknown | State::Disabled | State::Expired => Color::Yellow,
-        State::Exhausted | State::ReauthRequired | State::WorkspaceRemoved => Color::Red,
+        State::Exhausted
+        | State::ReauthRequired
+        | State::WorkspaceRemoved
+        | State::Deactivated
+        | State::Refused => Color::Red,
     };
     let words = match view.state {
         State::ReauthRequired if brief => "login".to_owned(),
         State::WorkspaceRemoved if brief => "removed".to_owned(),
+        State::Deactivated if brief => "off".to_owned(),
         state => state.words(),
     };
     Cell::new(words).fg(colour)

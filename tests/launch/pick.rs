@@ -50,6 +50,25 @@ fn named_account_beats_run_that_beats_the_pin_that_beats_the_pick() {
 }
 
 #[test]
+fn launch_with_a_model_whose_own_limit_is_reached_goes_to_another_account() {
+    let world = World::new(&["alice", "bob"]);
+    world.rank(&["alice", "bob"]);
+    let mut usage = testkit::backend::Usage::percent(0.0, 0.0);
+    usage.additional = serde_json::json!([{"limit_name": "tiny-model", "rate_limit": {"allowed": false,
+        "primary_window": {"used_percent": 100, "limit_window_seconds": 18_000, "reset_after_seconds": 3600}}}]);
+    world.backend().set_usage("alice", usage);
+    world.pool(&["refresh", "alice"]).run().ok();
+    answered(world.exec().run(), "alice");
+    answered(world.exec().args(["-m", "tiny-model"]).run(), "bob");
+    answered(world.exec().run(), "alice");
+    world.edit_config(|config| {
+        config.insert("model".into(), "tiny-model".into());
+    });
+    answered(world.exec().run(), "bob");
+    answered(world.exec().args(["-m", "big-model"]).run(), "alice");
+}
+
+#[test]
 fn run_exports_the_account_so_that_the_programs_own_codex_stays_on_it() {
     let world = World::new(&ALL);
     world.usage(&BOB_FIRST);

@@ -98,6 +98,87 @@ fn account_that_was_removed_from_its_workspace_says_so_and_may_come_back() {
 }
 
 #[test]
+fn account_that_the_service_refuses_is_not_picked_and_says_so() {
+    let html =
+        || Fault::Raw(403, vec![("content-type".to_owned(), "text/html".to_owned())], b"<html>no".to_vec());
+    let gone =
+        |status| Fault::Status(status, json!({"error": {"code": "account_deactivated", "message": "gone"}}));
+    for (fault, state, words) in [
+        (gone(401), "deactivated", "support"),
+        (gone(403), "deactivated", "codex-pool rm alice"),
+        (html(), "refused", "(403)"),
+    ] {
+        let world = pool_of(&["alice", "bob"]);
+        world.rank(&["alice", "bob"]);
+        world.backend().inject_times(Route::Usage, Some("alice"), fault.clone(), 1);
+        let failed = world.pool(&["refresh", "alice"]).run().expect(1);
+        assert!(failed.stderr.contains(words), "{fault:?}: {failed}");
+        let alice = world.account("alice");
+        assert_eq!((alice["state"].as_str(), alice["rank"].is_null()), (Some(state), true), "{fault:?}");
+        assert_eq!(world.why()[0], "bob", "{fault:?}");
+        assert!(world.backend().report().refreshes_of("alice").is_empty(), "{fault:?}: no token is used up");
+        let doctor = world.pool(&["doctor", "--json"]).run().json();
+        let checks = doctor["checks"].as_array().expect("checks");
+        let login = checks.iter().find(|c| c["id"] == "login").expect("a check of the login");
+        assert!(login["fix"].as_str().is_some_and(|fix| fix.contains("codex-pool refresh alice")), "{login}");
+        world.pool(&["refresh", "alice"]).run().ok();
+        assert_eq!(world.account("alice")["state"], "ready", "{fault:?}");
+    }
+}
+
+#[test]
+fn issuer_that_refuses_the_account_means_the_same() {
+    for (status, body, state) in [
+        (401, json!({"error": {"code": "account_deactivated"}}), "deactivated"),
+        (403, json!({"error": {"code": "account_deactivated"}}), "deactivated"),
+        (403, json!("<html>"), "refused"),
+    ] {
+        let world = pool_of(&["bob"]);
+        world.add_as("alice", UserSpec::new("alice"), &LoginSpec::expires_in(-60));
+        world.backend().inject_times(Route::Token, Some("alice"), Fault::Status(status, body.clone()), 1);
+        world.pool(&["refresh"]).run();
+        let alice = world.account("alice");
+        assert_eq!(
+            (alice["state"].as_str(), alice["rank"].is_null()),
+            (Some(state), true),
+            "{status} {body}"
+        );
+        world.pool(&["refresh"]).run().ok();
+        assert_eq!(world.account("alice")["state"], "ready", "the token was not used up");
+    }
+}
+
+#[test]
+fn token_that_stays_rejected_is_renewed_once_and_not_at_every_refresh() {
+    let world = pool_of(&["alice", "bob"]);
+    let rejected = Fault::Status(401, json!({"error": {"message": "no"}}));
+    world.backend().inject_times(Route::Usage, Some("alice"), rejected, 100);
+    for _ in 0..4 {
+        world.pool(&["refresh"]).run().ok();
+        assert_eq!(world.account("alice")["state"], "refused");
+    }
+    assert_eq!(world.backend().report().refreshes_of("alice").len(), 1);
+    world.backend().clear_faults();
+    world.pool(&["refresh"]).run().ok();
+    assert_eq!(world.account("alice")["state"], "ready");
+}
+
+#[test]
+fn account_whose_usage_cannot_be_fetched_ranks_behind_those_with_data() {
+    let world = pool_of(&["alice", "bob"]);
+    world.rank(&["alice", "bob"]);
+    world.backend().inject_times(Route::Usage, Some("alice"), Fault::Status(500, json!({})), 1);
+    let answer = refresh(&world);
+    assert_eq!((account(&answer, "bob")["rank"].as_u64(), world.why()[0].as_str()), (Some(1), "bob"));
+    assert!(
+        account(&answer, "alice")["reason"].as_str().is_some_and(|why| why.contains("failed")),
+        "{answer}"
+    );
+    world.pool(&["refresh"]).run().ok();
+    assert_eq!(world.why()[0], "alice");
+}
+
+#[test]
 fn rejected_login_says_why_and_how_to_go_on() {
     type Spoil = fn(&testkit::backend::Backend);
     let cases: [(&str, &str, Spoil); 2] = [

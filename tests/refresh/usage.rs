@@ -39,7 +39,7 @@ fn windows_are_shown_by_their_length_whatever_their_position() {
 }
 
 #[test]
-fn limits_of_single_models_are_shown_on_demand_and_never_picked_by() {
+fn limits_of_single_models_are_shown_on_demand_and_do_not_count_for_other_models() {
     let world = pool_of(&["alice"]);
     let mut usage = Usage::percent(10.0, 10.0);
     usage.additional = json!([{"limit_name": "tiny-model", "rate_limit": {"allowed": false, "limit_reached": true,
@@ -50,6 +50,59 @@ fn limits_of_single_models_are_shown_on_demand_and_never_picked_by() {
     let plain = world.pool(&["list"]).run().ok();
     assert!(!plain.stdout.contains("tiny-model"), "{}", plain.stdout);
     assert_eq!(world.account("alice")["state"], "ready");
+}
+
+#[test]
+fn no_limit_needs_an_explicit_word_and_a_reached_spending_limit_is_one() {
+    let world = pool_of(&["spent", "text", "empty", "free", "seat", "banked"]);
+    let set = |name: &str, answer| world.backend().set_usage(name, Usage::raw(answer));
+    set(
+        "spent",
+        json!({"plan_type": "self_serve_business_usage", "rate_limit": null, "credits": null,
+        "spend_control": {"reached": true, "individual_limit": {"limit": "25", "reset_after_seconds": 7_200}}}),
+    );
+    set(
+        "text",
+        json!({"plan_type": "plus", "rate_limit": {"allowed": true, "limit_reached": false,
+        "primary_window": {"used_percent": "97", "limit_window_seconds": "18000", "reset_after_seconds": "600"},
+        "secondary_window": null}}),
+    );
+    set("empty", json!({"plan_type": "plus"}));
+    set("free", json!({"plan_type": "plus", "rate_limit": null, "credits": {"unlimited": true}}));
+    set("seat", json!({"plan_type": "plus", "rate_limit": null, "spend_control": {"reached": false}}));
+    set(
+        "banked",
+        json!({"plan_type": "plus", "rate_limit_reset_credits": {"available_count": 2}, "rate_limit": {
+        "primary_window": {"used_percent": 100, "limit_window_seconds": 18_000, "reset_after_seconds": 600}}}),
+    );
+    let answer = refresh(&world);
+    let of = |label: &str| account(&answer, label).clone();
+    assert_eq!(world.why(), ["free", "text", "seat", "empty", "banked", "spent"]);
+    assert_eq!(of("spent")["state"], "exhausted");
+    assert_eq!(of("text")["usage"]["windows"][0]["remaining_percent"], 3.0);
+    assert_eq!(
+        (of("empty")["state"].as_str(), of("free")["state"].as_str()),
+        (Some("unknown"), Some("ready"))
+    );
+    assert!(of("banked")["reason"].as_str().is_some_and(|why| why.contains("2 banked resets")), "{answer}");
+    assert_eq!(of("banked")["usage"]["banked_resets"], 2);
+    let doctor = world.pool(&["doctor", "--json"]).run().json().to_string();
+    assert!(!doctor.contains("is not known"), "{doctor}");
+}
+
+#[test]
+fn doctor_names_a_plan_whose_size_is_not_known() {
+    let world = pool_of(&["alice"]);
+    world.backend().set_usage(
+        "alice",
+        Usage::raw(json!({"plan_type": "ultra", "rate_limit": {
+        "primary_window": {"used_percent": 1, "limit_window_seconds": 18_000, "reset_after_seconds": 600}}})),
+    );
+    refresh(&world);
+    let doctor = || world.pool(&["doctor", "--json"]).run().json().to_string();
+    assert!(doctor().contains("the size of the plan `ultra` (alice) is not known"), "{}", doctor());
+    world.settings("weights = { ultra = 3 }\n");
+    assert!(!doctor().contains("is not known"), "{}", doctor());
 }
 
 #[test]

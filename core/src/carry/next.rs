@@ -62,6 +62,8 @@ mod tests {
         let known: Vec<(Account, Usage)> =
             accounts.iter().map(|(label, used, left)| (account(label), usage(*used, *left))).collect();
         let candidate = |(account, usage)| Candidate {
+            failed: false,
+            model: None,
             account,
             usage: Some(usage),
             has_credentials: account.label != "gone",

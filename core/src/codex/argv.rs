@@ -75,6 +75,8 @@ pub struct Invocation<'a> {
     /// All `-c key=value` in order, both sides trimmed as in Codex. Up to 0.159, Codex drops those before the
     /// sub-command if there are others after it; 0.169 keeps all.
     pub overrides: Vec<(&'a str, &'a str)>,
+    /// The last `-m`/`--model`
+    pub model: Option<&'a str>,
     /// The last `-p`/`--profile`
     pub profile: Option<&'a str>,
     /// The last `-C`/`--cd`, as typed (relative to the working directory)
@@ -201,6 +203,7 @@ enum Opt {
     Image,
     Config,
     Profile,
+    Model,
     Cd,
     AddDir,
     Sandbox,
@@ -221,6 +224,7 @@ fn long(name: &[u8]) -> Opt {
         b"image" => Opt::Image,
         b"config" => Opt::Config,
         b"profile" => Opt::Profile,
+        b"model" => Opt::Model,
         b"cd" => Opt::Cd,
         b"add-dir" => Opt::AddDir,
         b"sandbox" => Opt::Sandbox,
@@ -230,7 +234,7 @@ fn long(name: &[u8]) -> Opt {
         b"ephemeral" | b"worktree" | b"oss" => Opt::CannotResume,
         b"all" => Opt::All,
         // The UI and exec
-        b"enable" | b"disable" | b"remote-auth-token-env" | b"model" | b"local-provider"
+        b"enable" | b"disable" | b"remote-auth-token-env" | b"local-provider"
         | b"ask-for-approval" | b"color" | b"cyber-access-program" | b"output-last-message"
         | b"output-schema" | b"thread-source"
         // review, queue
@@ -255,7 +259,8 @@ fn short(letter: u8) -> Opt {
         b'p' => Opt::Profile,
         b'C' => Opt::Cd,
         b's' => Opt::Sandbox,
-        b'm' | b'a' | b'o' => Opt::Value,
+        b'm' => Opt::Model,
+        b'a' | b'o' => Opt::Value,
         _ => Opt::Flag,
     }
 }
@@ -301,6 +306,7 @@ pub fn parse(argv: &[OsString]) -> Invocation<'_> {
         command: Command::Interactive,
         target: Target::None,
         overrides: Vec::new(),
+        model: None,
         profile: None,
         cd: None,
         added_dirs: Vec::new(),
@@ -423,6 +429,7 @@ pub fn parse(argv: &[OsString]) -> Invocation<'_> {
                 }
             }
             Opt::Profile => inv.profile = value.to_str(),
+            Opt::Model => inv.model = value.to_str(),
             Opt::AddDir => inv.added_dirs.push(value),
             Opt::Sandbox => inv.sandbox = value.to_str(),
             Opt::Cd => inv.cd = Some(value),

@@ -107,6 +107,8 @@ pub struct CodexSettings {
     pub forced_login_method: Option<LoginMethod>,
     /// The base of ChatGPT's own endpoints, if it is set. A project cannot set it.
     pub chatgpt_base_url: Option<String>,
+    /// The model, if it is set
+    pub model: Option<String>,
     /// The folder of the databases, if it is set
     pub sqlite_home: Option<PathBuf>,
     /// `hooks.state` of the user, the profile and `-c`
@@ -190,6 +192,10 @@ impl CodexSettings {
             settings.file(Layer::Managed, around.system_dir.join("managed_config.toml"), around);
             settings.requirements(around);
         }
+        // `-m` is above all layers.
+        if let Some(model) = call.model {
+            settings.model = Some(model.to_owned());
+        }
         settings
     }
 
@@ -245,6 +251,8 @@ impl CodexSettings {
         let file = scan::File::read(path, &mut self.unreadable)?;
         if let Some(table) = file.table_of_interest(&mut self.unreadable) {
             self.file_table(layer, &file.path, &table, around);
+        } else if let Some(model) = file.model() {
+            self.model = Some(model);
         }
         Some(file)
     }
@@ -288,6 +296,10 @@ impl CodexSettings {
                 Some(url) => self.chatgpt_base_url = Some(url.to_owned()),
                 None => odd = true,
             }
+        }
+        // One that is no text is Codex's affair.
+        if let Some(model) = table.get("model").and_then(Value::as_str) {
+            self.model = Some(model.to_owned());
         }
         if let Some(value) = table.get("sqlite_home") {
             match value.as_str() {

@@ -15,6 +15,7 @@ use crate::ledger::Ledger;
 use crate::pick::{Candidate, Ranked, Reason, Tier, pick};
 use crate::pool::Pool;
 use crate::references;
+use crate::usage::UsageEntry;
 
 /// The account and the home that were chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,7 +192,7 @@ impl Launch<'_> {
         };
         if best.tier == Tier::Exhausted {
             let first = ranking.iter().filter_map(|r| match r.reason {
-                Reason::Exhausted(Some(at)) => Some((at, label(r))),
+                Reason::Exhausted(Some(at)) | Reason::ModelExhausted(Some(at)) => Some((at, label(r))),
                 _ => None,
             });
             let when = first.min().map_or_else(String::new, |(at, label)| {
@@ -252,7 +253,9 @@ pub fn usable_by_name(pool: &Pool, codex: &CodexSettings, account: &Account) -> 
             return Err(refuse("needs a login").hint(format!("`codex-pool reauth {}`", account.label)));
         }
         AuthState::WorkspaceRemoved => return Err(refuse("was removed from its workspace")),
-        AuthState::Ok | AuthState::Expired => {}
+        AuthState::Deactivated => return Err(refuse("was deactivated by the service")),
+        // A firewall's word may be behind a refusal. Codex finds out.
+        AuthState::Ok | AuthState::Expired | AuthState::Refused => {}
     }
     if !pool.credentials().has(&account.id) {
         return Err(
@@ -281,12 +284,14 @@ pub fn candidates<'a>(
     pool: &'a Pool,
     ledger: &Ledger,
     live: Option<&AccountId>,
-    codex: &CodexSettings,
+    codex: &'a CodexSettings,
     has_credentials: impl Fn(&AccountId) -> bool,
 ) -> Vec<Candidate<'a>> {
     let candidate = |account: &'a Account| Candidate {
         account,
         usage: pool.usage().usage(&account.id),
+        failed: pool.usage().accounts.get(&account.id).is_some_and(UsageEntry::last_answer_failed),
+        model: codex.model.as_deref(),
         has_credentials: has_credentials(&account.id),
         allowed: allowed(codex, account),
         sessions: ledger.sessions(&account.id),

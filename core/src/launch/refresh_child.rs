@@ -35,7 +35,10 @@ pub(super) fn due(registry: &Registry, usage: &UsageCache, settings: &Settings, 
     let pickable = |account: &&Account| {
         account.enabled
             && account.kind == AccountKind::Chatgpt
-            && !matches!(account.auth.state, AuthState::ReauthRequired | AuthState::WorkspaceRemoved)
+            && !matches!(
+                account.auth.state,
+                AuthState::ReauthRequired | AuthState::WorkspaceRemoved | AuthState::Deactivated
+            )
     };
     let mut polls = registry.accounts.iter().filter(pickable).map(|account| usage.poll(&account.id));
     let waited =

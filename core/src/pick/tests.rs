@@ -17,6 +17,8 @@ struct Given {
     allowed: bool,
     sessions: usize,
     live: bool,
+    failed: bool,
+    model: Option<&'static str>,
 }
 
 fn given(label: &str) -> Given {
@@ -24,7 +26,16 @@ fn given(label: &str) -> Given {
         plan: Some("plus".to_owned()),
         ..Account::new(AccountId::of_chatgpt(label, "w"), label, AccountKind::Chatgpt, 0)
     };
-    Given { account, usage: None, has_credentials: true, allowed: true, sessions: 0, live: false }
+    Given {
+        account,
+        usage: None,
+        has_credentials: true,
+        allowed: true,
+        sessions: 0,
+        live: false,
+        failed: false,
+        model: None,
+    }
 }
 
 impl Given {
@@ -68,6 +79,8 @@ impl Given {
 
     fn candidate(&self) -> Candidate<'_> {
         Candidate {
+            failed: self.failed,
+            model: self.model,
             account: &self.account,
             usage: self.usage.as_ref(),
             has_credentials: self.has_credentials,
@@ -106,13 +119,82 @@ fn assert_close(a: f64, b: f64) {
 }
 
 #[test]
+fn account_whose_last_answer_was_a_failure_ranks_behind_those_with_data() {
+    let failed = |given: Given| given.with(|g| g.failed = true);
+    let accounts = [
+        failed(given("full").used(100.0, 10.0)),
+        failed(given("most").used(0.0, 0.0).live()),
+        given("never"),
+        given("little").used(70.0, 70.0),
+        given("credits").used(100.0, 10.0).credits(true, false),
+    ];
+    assert_eq!(order(&accounts), ["little", "credits", "most", "never", "full"]);
+    assert_eq!(one(failed(given("a").used(0.0, 0.0))).reason, Reason::Failed);
+    // When all fail, old data decides, and the live account keeps its place.
+    let all = [failed(given("a").used(0.0, 0.0)), failed(given("b").used(10.0, 50.0).live())];
+    assert_eq!(order(&all), ["b", "a"]);
+}
+
+#[test]
+fn what_is_absent_or_not_understood_is_no_room() {
+    let empty = |given: Given| given.windows(&[]);
+    assert_eq!(one(empty(given("a"))).reason, Reason::Unclear);
+    assert_eq!(one(empty(given("a")).credits(false, false)).tier, Tier::Unknown);
+    assert_eq!(one(empty(given("a")).credits(false, true)).reason, Reason::Unlimited);
+    assert_eq!(one(given("a").used(10.0, 10.0).usage(|u| u.unclear = true)).reason, Reason::Unclear);
+    let spent = |reached, resets_at| {
+        let spending = crate::usage::Spending { reached, resets_at };
+        one(empty(given("a")).credits(true, false).usage(|u| u.spending = Some(spending)))
+    };
+    assert_eq!(spent(true, None).reason, Reason::Exhausted(None));
+    assert_eq!(spent(true, Some(NOW + 60)).reason, Reason::Exhausted(Some(NOW + 60)));
+    assert_eq!(spent(true, Some(NOW)).reason, Reason::Unclear);
+    assert_eq!((spent(false, None).tier, spent(false, None).reason), (Tier::Credits, Reason::PaidByUse));
+    assert_eq!(
+        order(&[empty(given("a")).credits(true, false), given("b").used(70.0, 70.0), empty(given("c"))]),
+        ["b", "a", "c"]
+    );
+}
+
+#[test]
+fn limit_of_the_model_counts_for_launches_with_that_model() {
+    let limited = |name: &str, used: f64, model| {
+        let limit = crate::usage::ExtraLimit {
+            name: "GPT-7 Tiny".to_owned(),
+            windows: vec![Window {
+                window_seconds: FIVE_HOURS,
+                used_percent: used,
+                resets_at: Some(NOW + 60),
+            }],
+            limit_reached: false,
+        };
+        given(name).used(10.0, 10.0).usage(|u| u.extra = vec![limit]).with(|g| g.model = model)
+    };
+    let tiny = Some("gpt-7-tiny");
+    assert_eq!(one(limited("a", 100.0, tiny)).reason, Reason::ModelExhausted(Some(NOW + 60)));
+    assert_eq!(one(limited("a", 100.0, Some("gpt-7"))).tier, Tier::Room);
+    assert_eq!(one(limited("a", 100.0, None)).tier, Tier::Room);
+    assert_close(room(limited("a", 80.0, tiny)), 20.0);
+    assert_eq!(order(&[limited("a", 100.0, tiny), given("b").used(70.0, 70.0)]), ["b", "a"]);
+}
+
+#[test]
+fn banked_resets_are_named_where_an_account_is_exhausted() {
+    let banked = |used| one(given("a").used(used, 10.0).usage(|u| u.banked_resets = 2)).explain(NOW);
+    assert_eq!(banked(100.0), "at its limit, resets in 1h; 2 banked resets can be used");
+    assert!(!banked(10.0).contains("banked"));
+}
+
+#[test]
 fn who_is_not_eligible_comes_last_and_says_why() {
     type Spoil = fn(&mut Given);
-    let cases: [(Reason, Spoil); 6] = [
+    let cases: [(Reason, Spoil); 8] = [
         (Reason::Disabled, |g| g.account.enabled = false),
         (Reason::NoCredentials, |g| g.has_credentials = false),
         (Reason::ReauthRequired, |g| g.account.auth.state = AuthState::ReauthRequired),
         (Reason::WorkspaceRemoved, |g| g.account.auth.state = AuthState::WorkspaceRemoved),
+        (Reason::Deactivated, |g| g.account.auth.state = AuthState::Deactivated),
+        (Reason::Refused, |g| g.account.auth.state = AuthState::Refused),
         (Reason::Forbidden, |g| g.allowed = false),
         (Reason::ApiKeyNotPicked, |g| g.account.kind = AccountKind::ApiKey),
     ];
@@ -148,7 +230,7 @@ fn a_window_whose_reset_has_passed_counts_as_unused() {
 fn a_window_that_an_account_does_not_have_does_not_count_against_it() {
     assert_close(room(given("a").windows(&[(WEEK, 50.0, DAY)])), 300.0);
     assert_close(room(given("a").windows(&[(FIVE_HOURS, 20.0, HOUR)])), 80.0);
-    assert_eq!(one(given("a").windows(&[])).tier, Tier::Room);
+    assert_eq!(one(given("a").windows(&[])).tier, Tier::Unknown, "none at all is no sign of room");
     let balanced = Settings { policy: Policy::Balanced, ..Settings::default() };
     let accounts = [given("a").used(10.0, 30.0), given("b").windows(&[(WEEK, 30.0, DAY)])];
     assert_eq!(order_by(&accounts, &balanced), ["b", "a"]);
@@ -316,7 +398,7 @@ fn every_reason_is_a_sentence_with_its_numbers() {
     assert_eq!(explain(given("a").used(100.0, 0.0)), "at its limit, resets in 1h");
     assert_eq!(explain(given("a").used(70.0, 0.0)), "only room 30 %");
     assert_eq!(explain(given("a").used(20.0, 25.0)), "room 80 %; 75 % of its longest window left");
-    assert_eq!(explain(given("a").windows(&[])), "no limit");
+    assert_eq!(explain(given("a").windows(&[]).credits(false, true)), "no limit");
 }
 
 /// Deterministic, and good enough to mix.

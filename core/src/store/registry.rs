@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{MAX_JSON, v1};
-use crate::account::{Account, AccountId, AccountKind, AuthState, AuthStatus};
+use crate::account::{Account, AccountId, AccountKind, AuthStatus};
 use crate::auth_doc::AuthDoc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{self, Durability, PoolLock};
@@ -99,7 +99,7 @@ impl Registry {
             account.email = doc.email().map(str::to_owned).or(account.email.take());
             account.plan = doc.plan().map(str::to_owned).or(account.plan.take());
             account.updated_at = now;
-            if account.auth.state != AuthState::WorkspaceRemoved {
+            if !account.auth.state.is_refusal() {
                 account.auth = AuthStatus::default();
             }
             return false;

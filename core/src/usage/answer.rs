@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::window::{Credits, ExtraLimit, Source, Usage, Window};
+use super::window::{Credits, ExtraLimit, Source, Spending, Usage, Window};
 use crate::text::clean;
 
 /// The most limits of single models that are kept.
@@ -19,40 +19,77 @@ pub fn parse(answer: &Value, now: i64) -> Option<Usage> {
         return None;
     }
     let limit = limit.unwrap_or(&Value::Null);
-    let flag = |name: &str| limit.get(name).and_then(Value::as_bool);
+    let (windows, unclear) = windows(limit, now);
+    let banked = answer.pointer("/rate_limit_reset_credits/available_count").and_then(number);
     Some(Usage {
         fetched_at: now,
         source: Source::Api,
-        limit_reached: flag("limit_reached") == Some(true) || flag("allowed") == Some(false),
-        windows: windows(limit, now),
+        limit_reached: reached(limit),
+        windows,
         credits: answer.get("credits").filter(|c| c.is_object()).map(credits),
         plan: answer.get("plan_type").and_then(Value::as_str).map(|plan| clean(plan, &[])),
         extra: extra(answer, now),
+        spending: answer.get("spend_control").filter(|s| s.is_object()).map(|s| spending(s, now)),
+        banked_resets: banked.map_or(0, |count| count.clamp(0.0, 1_000.0) as u32),
+        unclear,
     })
 }
 
-/// Returns the windows of a `rate_limit` object, the shortest first, one of each length.
-fn windows(limit: &Value, now: i64) -> Vec<Window> {
-    let both = ["primary_window", "secondary_window"];
-    let mut windows: Vec<Window> = both.iter().filter_map(|name| window(limit.get(name)?, now)).collect();
+/// A number, which may come as text.
+fn number(value: &Value) -> Option<f64> {
+    let number = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok());
+    number.filter(|n| n.is_finite())
+}
+
+/// Yes or no, which may come as text.
+fn flag(object: &Value, name: &str) -> Option<bool> {
+    let value = object.get(name)?;
+    value.as_bool().or_else(|| value.as_str()?.trim().to_ascii_lowercase().parse().ok())
+}
+
+/// Whether a `rate_limit` object says that its limit is reached.
+fn reached(limit: &Value) -> bool {
+    flag(limit, "limit_reached") == Some(true) || flag(limit, "allowed") == Some(false)
+}
+
+fn spending(value: &Value, now: i64) -> Spending {
+    let resets = |place: &Value| {
+        let seconds = |name: &str| place.get(name).and_then(number).map(|s| s as i64);
+        after(seconds("reset_after_seconds"), now).or(seconds("reset_at")).or(seconds("resets_at"))
+    };
+    let resets_at = value.get("individual_limit").and_then(resets).or_else(|| resets(value));
+    Spending { reached: flag(value, "reached") == Some(true), resets_at }
+}
+
+/// A time from the seconds until then, by our own clock, so that a wrong one does no harm.
+fn after(seconds: Option<i64>, now: i64) -> Option<i64> {
+    seconds.map(|after| now.saturating_add(after.clamp(0, MAX_WINDOW)))
+}
+
+/// The windows of a `rate_limit` object, shortest first, one of each length, and whether one of them was not
+/// understood.
+fn windows(limit: &Value, now: i64) -> (Vec<Window>, bool) {
+    let both = || ["primary_window", "secondary_window"].iter().filter_map(|name| limit.get(name));
+    let there = |value: &&Value| value.as_object().map_or(!value.is_null(), |object| !object.is_empty());
+    let mut windows: Vec<Window> = both().filter_map(|value| window(value, now)).collect();
+    let unclear = both().filter(there).count() > windows.len();
     windows.sort_by(|a, b| {
         a.window_seconds.cmp(&b.window_seconds).then(b.used_percent.total_cmp(&a.used_percent))
     });
     windows.dedup_by_key(|w| w.window_seconds);
-    windows
+    (windows, unclear)
 }
 
 fn window(value: &Value, now: i64) -> Option<Window> {
-    let seconds = |name: &str| value.get(name).and_then(Value::as_f64).map(|s| s as i64);
+    let seconds = |name: &str| value.get(name).and_then(number).map(|s| s as i64);
     let window_seconds = seconds("limit_window_seconds").filter(|s| (1..=MAX_WINDOW).contains(s))?;
-    let used_percent = value.get("used_percent").and_then(Value::as_f64)?.clamp(0.0, 100.0);
-    // A time of the local clock, so that a wrong clock does no harm.
-    let after = seconds("reset_after_seconds").map(|after| now.saturating_add(after.clamp(0, MAX_WINDOW)));
-    Some(Window { window_seconds, used_percent, resets_at: after.or(seconds("reset_at")) })
+    let used_percent = value.get("used_percent").and_then(number)?.clamp(0.0, 100.0);
+    let resets_at = after(seconds("reset_after_seconds"), now).or(seconds("reset_at"));
+    Some(Window { window_seconds, used_percent, resets_at })
 }
 
 fn credits(value: &Value) -> Credits {
-    let flag = |name: &str| value.get(name).and_then(Value::as_bool).unwrap_or(false);
+    let flag = |name: &str| flag(value, name).unwrap_or(false);
     let balance = match value.get("balance") {
         Some(Value::String(text)) => Some(clean(text, &[])),
         Some(Value::Number(number)) => Some(number.to_string()),
@@ -66,7 +103,8 @@ fn extra(answer: &Value, now: i64) -> Vec<ExtraLimit> {
     let list = answer.get("additional_rate_limits").and_then(Value::as_array);
     let limit = |entry: &Value| {
         let name = clean(entry.get("limit_name")?.as_str()?, &[]);
-        Some(ExtraLimit { name, windows: windows(entry.get("rate_limit")?, now) })
+        let limit = entry.get("rate_limit")?;
+        Some(ExtraLimit { name, windows: windows(limit, now).0, limit_reached: reached(limit) })
     };
     list.into_iter().flatten().filter_map(limit).take(MAX_EXTRA).collect()
 }
@@ -122,6 +160,33 @@ mod tests {
         assert_eq!(usage.windows[0].used_percent, 1.0);
         assert_eq!((usage.extra.len(), usage.extra[0].name.as_str()), (1, "tiny [2J"));
         assert_eq!(usage.extra[0].windows[0].used_percent, 100.0);
+    }
+
+    #[test]
+    fn numbers_may_come_as_text_and_what_is_not_understood_is_said() {
+        let limit = |used: Value| {
+            json!({"rate_limit": {"allowed": "true", "primary_window":
+                {"used_percent": used, "limit_window_seconds": "18000", "reset_after_seconds": " 60 "}}})
+        };
+        let usage = parse(&limit(json!("93.5")), 1_000).unwrap();
+        assert_eq!((usage.windows[0].used_percent, usage.windows[0].resets_at), (93.5, Some(1_060)));
+        assert!(!usage.unclear);
+        for odd in [json!("much"), json!("NaN"), Value::Null] {
+            let usage = parse(&limit(odd), 1_000).unwrap();
+            assert!(usage.windows.is_empty() && usage.unclear);
+        }
+    }
+
+    #[test]
+    fn spending_limits_and_banked_resets_are_read() {
+        let answer = json!({"rate_limit": null, "rate_limit_reset_credits": {"available_count": "2"},
+            "spend_control": {"reached": true, "individual_limit": {"reset_after_seconds": 60}}});
+        let usage = parse(&answer, 1_000).unwrap();
+        assert_eq!(usage.banked_resets, 2);
+        assert_eq!(usage.exhausted_until(1_000), Some(Some(1_060)));
+        assert_eq!(usage.exhausted_until(1_060), None);
+        let unsaid = parse(&json!({"spend_control": {"reached": true}, "plan_type": "x"}), 1_000).unwrap();
+        assert_eq!(unsaid.exhausted_until(9_000_000), Some(None));
     }
 
     #[test]

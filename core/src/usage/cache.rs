@@ -234,6 +234,12 @@ impl UsageEntry {
             .is_none_or(|a| a.timing().holds_off_until(settings.min_poll_interval, now).is_none())
     }
 
+    /// Returns whether the last request for its usage was answered with a failure. Without a connection there was no answer.
+    pub fn last_answer_failed(&self) -> bool {
+        let failed = |a: &Attempt| a.error.is_some() && a.failure != Some(Failure::Offline);
+        self.attempt.as_ref().is_some_and(|attempt| failed(attempt))
+    }
+
     /// Returns the newest error of the last attempts: its time (Unix seconds) and text.
     pub fn error(&self) -> Option<(i64, &str)> {
         let attempts = [&self.attempt, &self.renewal].into_iter().flatten();

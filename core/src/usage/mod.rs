@@ -6,4 +6,6 @@ pub mod session_log;
 mod window;
 
 pub use cache::{Attempt, Failure, NO_WAIT, Poll, UsageCache, UsageEntry};
-pub use window::{Credits, ExtraLimit, FIVE_HOURS, Source, Usage, WEEK, Window, longest, of_length};
+pub use window::{
+    Credits, ExtraLimit, FIVE_HOURS, Source, Spending, Usage, WEEK, Window, latest, longest, of_length,
+};

@@ -197,6 +197,8 @@ impl Usage {
         self.credits = self.credits.or_else(|| known.credits.clone());
         self.plan = self.plan.or_else(|| known.plan.clone());
         self.extra.clone_from(&known.extra);
+        self.spending = known.spending;
+        self.banked_resets = known.banked_resets;
         Some(self)
     }
 }

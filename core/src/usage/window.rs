@@ -82,13 +82,34 @@ pub struct Credits {
     pub balance: Option<String>,
 }
 
-/// The limit of a single model. It is shown, and not used for the pick.
+/// A limit of a single model. It counts for launches with that model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExtraLimit {
     /// The service's name of it.
     pub name: String,
     /// Its windows.
     pub windows: Vec<Window>,
+    /// The service says that the limit is reached.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub limit_reached: bool,
+}
+
+/// The spending limit of an account that is paid by use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spending {
+    /// Whether it is reached.
+    pub reached: bool,
+    /// When it begins anew, Unix seconds by the local clock; `None`: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resets_at: Option<i64>,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+fn is_none_left(count: &u32) -> bool {
+    *count == 0
 }
 
 /// The usage of an account.
@@ -113,6 +134,15 @@ pub struct Usage {
     /// The limits of single models.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub extra: Vec<ExtraLimit>,
+    /// The spending limit, if the answer had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spending: Option<Spending>,
+    /// Resets that the user has in the bank.
+    #[serde(default, skip_serializing_if = "is_none_left")]
+    pub banked_resets: u32,
+    /// The answer had a window that was not understood, so nothing of it is room.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unclear: bool,
 }
 
 /// Reads windows into no more memory than they need, since a launch reads those of every account.
@@ -133,12 +163,30 @@ impl Usage {
             credits: None,
             plan: None,
             extra: Vec::new(),
+            spending: None,
+            banked_resets: 0,
+            unclear: false,
         }
     }
 
     /// Returns whether paid credits are left when the windows are used up.
     pub fn has_credits(&self) -> bool {
         self.credits.as_ref().is_some_and(|credits| credits.has_credits)
+            && self.spending.is_none_or(|spending| !spending.reached)
+    }
+
+    /// Whether an answer without windows says that each use is paid for.
+    pub fn paid_by_use(&self) -> bool {
+        self.windows.is_empty() && (self.has_credits() || self.spending.is_some_and(|s| !s.reached))
+    }
+
+    /// The limit of a single model. Names are compared without regard to case and punctuation.
+    pub fn limit_of(&self, model: &str) -> Option<&ExtraLimit> {
+        let plain = |name: &str| -> String {
+            name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+        };
+        let model = plain(model);
+        self.extra.iter().find(|limit| !model.is_empty() && plain(&limit.name) == model)
     }
 
     /// Returns whether there is no limit.
@@ -156,16 +204,36 @@ impl Usage {
     /// window at 100 % counts until its reset. So does a limit that the service reports, until the reset of the fullest
     /// window, which is the likely cause.
     pub fn exhausted_until(&self, now: i64) -> Option<Option<i64>> {
-        let full = || self.windows.iter().filter(|w| w.used_percent >= 100.0);
-        let fullest = || self.windows.iter().max_by(|a, b| a.used_percent.total_cmp(&b.used_percent));
-        let causes: Vec<&Window> = match full().next() {
-            Some(_) => full().collect(),
-            None if !self.limit_reached => return None,
-            None if self.windows.is_empty() => return Some(None),
-            None => fullest().into_iter().collect(),
-        };
-        let lasting = causes.into_iter().filter(|w| w.resets_at.is_none_or(|at| at > now));
-        // A window without a known reset may be the last.
-        lasting.map(|w| w.resets_at).reduce(|a, b| Some(a?.max(b?)))
+        let spent = self.spending.filter(|s| s.reached && s.resets_at.is_none_or(|at| at > now));
+        latest(exhausted_until(&self.windows, self.limit_reached, now), spent.map(|s| s.resets_at))
+    }
+}
+
+impl ExtraLimit {
+    /// As [`Usage::exhausted_until`], for the model of this limit.
+    pub fn exhausted_until(&self, now: i64) -> Option<Option<i64>> {
+        exhausted_until(&self.windows, self.limit_reached, now)
+    }
+}
+
+fn exhausted_until(windows: &[Window], limit_reached: bool, now: i64) -> Option<Option<i64>> {
+    let full = || windows.iter().filter(|w| w.used_percent >= 100.0);
+    let fullest = || windows.iter().max_by(|a, b| a.used_percent.total_cmp(&b.used_percent));
+    let causes: Vec<&Window> = match full().next() {
+        Some(_) => full().collect(),
+        None if !limit_reached => return None,
+        None if windows.is_empty() => return Some(None),
+        None => fullest().into_iter().collect(),
+    };
+    let lasting = causes.into_iter().filter(|w| w.resets_at.is_none_or(|at| at > now));
+    // One without a known reset may be the last.
+    lasting.map(|w| w.resets_at).reduce(|a, b| Some(a?.max(b?)))
+}
+
+/// The later of two ends. One that is not known may be the last.
+pub fn latest(a: Option<Option<i64>>, b: Option<Option<i64>>) -> Option<Option<i64>> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.zip(b).map(|(a, b)| a.max(b))),
+        (end, None) | (None, end) => end,
     }
 }

@@ -26,8 +26,22 @@ pub(super) fn checks(facts: &Facts<'_>) -> Vec<Check> {
         checks.push(Check::ok(ID, "no account needs a login"));
     }
     checks.extend(usage(folder, facts.env.now));
+    checks.extend(plans(folder));
     checks.extend(pick(folder, facts.env.now));
     checks
+}
+
+/// Returns the plans whose size is not known, so that their accounts count as one Plus account each.
+fn plans(folder: &PoolFacts) -> Vec<Check> {
+    let Ok(main_home) = &folder.main_home else { return Vec::new() };
+    let settings = &main_home.ctx.settings;
+    let unknown = |account: &Account| {
+        let plan = account.plan.as_deref().filter(|plan| !settings.knows_plan(plan))?;
+        let message =
+            format!("the size of the plan `{plan}` ({}) is not known; it counts as Plus", account.label);
+        Some(Check::warn("plan", message).advice(format!("`weights = {{ {plan} = … }}` in config.toml")))
+    };
+    folder.accounts().iter().filter_map(unknown).collect()
 }
 
 /// Returns what is wrong with the credentials of an account.

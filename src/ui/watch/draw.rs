@@ -87,7 +87,11 @@ impl Paint {
         self.style(match state {
             State::Ready => Color::Green,
             State::Unknown | State::Disabled | State::Expired => Color::Yellow,
-            State::Exhausted | State::ReauthRequired | State::WorkspaceRemoved => Color::Red,
+            State::Exhausted
+            | State::ReauthRequired
+            | State::WorkspaceRemoved
+            | State::Deactivated
+            | State::Refused => Color::Red,
         })
     }
 }

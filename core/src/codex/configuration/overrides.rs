@@ -15,6 +15,7 @@ pub(super) fn table(overrides: &[(&str, &str)]) -> Table {
                     | "forced_login_method"
                     | "chatgpt_base_url"
                     | "sqlite_home"
+                    | "model"
                     | "hooks"
                     | "projects"
                     | "project_root_markers"

@@ -72,7 +72,23 @@ impl File {
 
     /// See [`mentions_a_key`].
     pub(super) fn is_of_interest(&self) -> bool {
-        mentions_a_key(&self.text)
+        mentions_a_key(&self.text) || self.model().is_some()
+    }
+
+    /// Returns the `model` of a file that is not parsed. Nearly every file has one, on a line of its own.
+    pub(super) fn model(&self) -> Option<String> {
+        let text = self.text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.text);
+        let lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+        let mut top = lines.take_while(|line| !line.starts_with(b"["));
+        top.find_map(|line| {
+            let key =
+                [&b"model"[..], b"\"model\"", b"'model'"].into_iter().find(|key| line.starts_with(key))?;
+            if !line[key.len()..].trim_ascii_start().starts_with(b"=") {
+                return None;
+            }
+            let table: Table = std::str::from_utf8(line).ok()?.parse().ok()?;
+            Some(table.get("model")?.as_str()?.to_owned())
+        })
     }
 }
 

@@ -65,8 +65,39 @@ fn nothing_set_is_nothing() {
     let settings = World::new().read("proj", &[]);
     assert_eq!(settings, CodexSettings::default());
     assert!(settings.allows_chatgpt("me") && settings.allows_api_key());
-    let world = World::new().with("home/config.toml", "model = \"o3\"\n[features]\nx = true\n");
+    let world = World::new().with("home/config.toml", "model_x = \"o3\"\n[features]\nx = true\n");
     assert_eq!(world.read("proj", &[]), CodexSettings::default());
+}
+
+#[test]
+fn model_is_known_from_every_layer() {
+    let trust = "[projects.\"@/proj\"]\ntrust_level = \"trusted\"\n";
+    let (low, high) = ("model = \"low\" # a comment\nforced = 1\n", "x = 1\n  'model' = 'high'\r\n");
+    let no_args: &[&str] = &[];
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], Option<&'a str>);
+    let cases: &[Case<'_>] = &[
+        (&[("home/config.toml", low)], no_args, Some("low")),
+        (&[("home/config.toml", "[x]\nmodel = 'inner'\n")], no_args, None),
+        (
+            &[("home/config.toml", "model_provider = 'x'\nsqlite_home = '/x'\nmodel = 'parsed'")],
+            no_args,
+            Some("parsed"),
+        ),
+        (&[("home/config.toml", low), ("home/x.config.toml", high)], &["-p", "x"], Some("high")),
+        (
+            &[("home/config.toml", &format!("{low}{trust}")), ("proj/.codex/config.toml", high)],
+            no_args,
+            Some("high"),
+        ),
+        (&[("home/config.toml", low), ("proj/.codex/config.toml", high)], no_args, Some("low")),
+        (&[("home/config.toml", low)], &["-c", "model=high"], Some("high")),
+        (&[("home/config.toml", low)], &["-c", "model=other", "exec", "--model=high", "hi"], Some("high")),
+        (&[("home/config.toml", low)], &["-m", "high"], Some("high")),
+    ];
+    for (files, args, model) in cases {
+        let world = files.iter().fold(World::new(), |world, (path, text)| world.with(path, text));
+        assert_eq!(world.read("proj", args).model.as_deref(), *model, "{files:?} {args:?}");
+    }
 }
 
 #[test]
