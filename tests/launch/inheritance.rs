@@ -107,7 +107,7 @@ fn terminal_stays_with_the_program_in_its_foreground() {
 #[test]
 fn exit_status_and_killing_signal_are_codexs_own() {
     let world = world();
-    for kind in [Kind::PassThrough, Kind::Stay] {
+    for kind in [Kind::PassThrough, Kind::Stay, Kind::Waiting] {
         for code in [0, 1, 2, 42, 126, 127, 255] {
             let (_, status) = same(&world, kind, &|command| {
                 command.env("PROBE_EXIT", code.to_string());

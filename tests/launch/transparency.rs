@@ -27,9 +27,12 @@ pub(crate) enum Kind {
     Switch,
     /// The pool cannot be used, which is said on stderr.
     Trouble,
+    /// An `exec` that could be carried on: the shim waits for it. Only the parent differs.
+    Waiting,
 }
 
-pub(crate) const KINDS: [Kind; 4] = [Kind::PassThrough, Kind::Stay, Kind::Switch, Kind::Trouble];
+pub(crate) const KINDS: [Kind; 5] =
+    [Kind::PassThrough, Kind::Stay, Kind::Switch, Kind::Trouble, Kind::Waiting];
 
 pub(crate) fn world() -> World {
     let world = World::probe(&["alice", "bob"]);
@@ -45,7 +48,9 @@ pub(crate) fn same(world: &World, kind: Kind, change: &dyn Fn(&mut Command)) -> 
     match kind {
         Kind::Trouble => fs::write(&registry, "{ broken").expect("break the registry"),
         Kind::Switch => world.write_live(&fs::read_to_string(world.stored_path("alice")).expect("alice")),
-        Kind::Stay => world.write_live(&fs::read_to_string(world.stored_path("bob")).expect("bob")),
+        Kind::Stay | Kind::Waiting => {
+            world.write_live(&fs::read_to_string(world.stored_path("bob")).expect("bob"))
+        }
         Kind::PassThrough => {}
     }
     let (direct, direct_status) = record(world, &world.real_path(), kind, change);
@@ -69,18 +74,27 @@ pub(crate) fn record(
     let _ = fs::remove_file(&out);
     let mut command = world.cmd(program).env("PROBE_OUT", &out).into_inner();
     command.arg0("codex");
-    if kind == Kind::PassThrough {
-        command.arg("--version");
+    match kind {
+        Kind::PassThrough => drop(command.arg("--version")),
+        Kind::Waiting => drop(command.arg("exec")),
+        _ => {}
     }
     command.stdin(Stdio::null()).stdout(log(world, "stdout")).stderr(log(world, "stderr"));
     change(&mut command);
     let mut child = command.spawn().expect("start the program");
     let status = child.wait().expect("wait for it");
     let mut record = Record::read(&out);
-    assert_eq!(record.pid, child.id().cast_signed(), "the process is the one that was started");
+    let started = child.id().cast_signed();
+    if kind == Kind::Waiting && program == world.shim() {
+        assert_ne!(record.pid, started, "the shim waits");
+        assert_eq!(record.ppid, started);
+        record.ppid = std::process::id().cast_signed();
+    } else {
+        assert_eq!(record.pid, started, "the process is the one that was started");
+    }
     assert_eq!(record.ppid, std::process::id().cast_signed());
     for id in [&mut record.pgid, &mut record.sid] {
-        *id = i32::from(*id == record.pid);
+        *id = i32::from(*id == started);
     }
     record.pid = 0;
     record.env.retain(|entry| !text(entry).starts_with("CODEX_POOL_"));
@@ -231,7 +245,7 @@ fn working_directory_stays_even_an_odd_or_deleted_one() {
 #[test]
 fn umask_stays() {
     let world = world();
-    for (kind, mask) in KINDS.into_iter().zip([0o000_u32, 0o027, 0o077, 0o022]) {
+    for (kind, mask) in KINDS.into_iter().zip([0o000_u32, 0o027, 0o077, 0o022, 0o007]) {
         let (record, _) = same(&world, kind, &|command| {
             in_child(command, move || {
                 umask(Mode::from_bits_truncate(mask as libc::mode_t));

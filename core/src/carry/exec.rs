@@ -146,11 +146,7 @@ impl Signals {
                 libc::sigaction(*signal, old, std::ptr::null_mut());
             }
         }
-        // SAFETY: `mask` is what sigprocmask gave us.
-        #[expect(unsafe_code, reason = "sigprocmask")]
-        unsafe {
-            libc::sigprocmask(libc::SIG_SETMASK, &self.mask, std::ptr::null_mut());
-        }
+        set_mask(&self.mask);
         asked_to_end()
     }
 
@@ -191,11 +187,17 @@ impl<'a> Child<'a> {
         // SAFETY: these have no preconditions.
         #[expect(unsafe_code, reason = "getpid")]
         let parent = unsafe { libc::getpid() };
+        // A signal waits until it is known whom it is passed on to; in the child, until its dispositions are there.
+        let mask = block_all();
         // SAFETY: this program has one thread.
         #[expect(unsafe_code, reason = "fork")]
         let pid = unsafe { libc::fork() };
         match pid {
-            -1 => return Err(io::Error::last_os_error()),
+            -1 => {
+                let error = io::Error::last_os_error();
+                set_mask(&mask);
+                return Err(error);
+            }
             0 => {
                 if let Some((_, write)) = &pipe {
                     // SAFETY: two open descriptors.
@@ -217,6 +219,15 @@ impl<'a> Child<'a> {
             _ => {}
         }
         CHILD.store(pid, Relaxed);
+        set_mask(&mask);
+        if let Some(signal) = asked_to_end() {
+            // It came before there was a child to pass it on to.
+            // SAFETY: a child of ours.
+            #[expect(unsafe_code, reason = "kill")]
+            unsafe {
+                libc::kill(pid, signal);
+            }
+        }
         let lines = pipe.map(|(read, _)| read);
         if let Some(lines) = &lines {
             set_nonblocking(lines.as_raw_fd())?;
@@ -377,6 +388,26 @@ impl<'a> Child<'a> {
             // Whoever has continued this process meant the child.
             libc::kill(self.pid, libc::SIGCONT);
         }
+    }
+}
+
+/// Blocks all signals. Returns the mask that was.
+fn block_all() -> libc::sigset_t {
+    // SAFETY: structures of ours.
+    #[expect(unsafe_code, reason = "sigprocmask")]
+    unsafe {
+        let (mut all, mut before) = (std::mem::zeroed(), std::mem::zeroed());
+        libc::sigfillset(&mut all);
+        libc::sigprocmask(libc::SIG_SETMASK, &all, &mut before);
+        before
+    }
+}
+
+fn set_mask(mask: &libc::sigset_t) {
+    // SAFETY: a mask that sigprocmask gave us.
+    #[expect(unsafe_code, reason = "sigprocmask")]
+    unsafe {
+        libc::sigprocmask(libc::SIG_SETMASK, mask, std::ptr::null_mut());
     }
 }
 
