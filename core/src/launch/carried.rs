@@ -318,7 +318,10 @@ impl CarriedExec {
         match first {
             Some(first) if !self.wait.is_zero() && left(&first) <= wait => {
                 let time = human_duration(left(&first));
-                lines.push(Line::Wrong(format!("{at_limit}; waiting for {}, in {time}", first.label)));
+                lines.push(Line::Wrong(format!(
+                    "{at_limit}; waiting for {}, who resets in {time}",
+                    first.label
+                )));
                 self.leave(&lock, &mut pool);
                 After::Waits(first)
             }
