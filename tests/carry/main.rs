@@ -4,5 +4,6 @@
 mod by_hand;
 mod forms;
 mod parent;
+mod sdk;
 mod waiting;
 mod world;

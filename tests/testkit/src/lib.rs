@@ -39,7 +39,8 @@ pub use needs::{leave_out, needs, takes};
 pub use procs::{NOBODY, Process, alive, children, heed_the_terminal, is_root, wait_for_end};
 pub use pty::Pty;
 pub use real_codex::{
-    ALL, PINNED, RealCodex, archives, carried_versions, has_server, real_codex, revokes, version, versions,
+    ALL, PINNED, RealCodex, archives, carried_versions, codex_sdk, has_server, real_codex, revokes, version,
+    versions,
 };
 pub use sandbox::{Builder, Codex, Sandbox};
 pub use world::{World, answered, complains, text};

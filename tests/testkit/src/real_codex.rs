@@ -56,7 +56,9 @@ fn find(version: &str) -> Result<RealCodex, String> {
     fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
     let lock = File::create(dir.join(".lock")).and_then(|lock| lock.lock().map(|()| lock));
     let _lock = lock.map_err(|e| format!("lock in {}: {e}", dir.display()))?;
-    look(&prefix, version).or_else(|_| install(&dir, version).and_then(|()| look(&prefix, version)))
+    look(&prefix, version).or_else(|_| {
+        install(&dir, version, &format!("@openai/codex@{version}"), &[]).and_then(|()| look(&prefix, version))
+    })
 }
 
 /// Returns the version of tests that run one alone: the last of [`versions`].
@@ -112,21 +114,48 @@ fn note_use() {
     noted.unwrap_or_else(|e| panic!("{}: {e}", Path::new(&file).display()));
 }
 
-/// Installs under a temporary name, then renames: what is at `<dir>/<version>` is whole.
-fn install(dir: &Path, version: &str) -> Result<(), String> {
-    let staged = dir.join(format!(".{version}.part"));
+/// The version of the official TypeScript SDK that the tests use.
+const SDK: &str = "0.163.0";
+
+/// Returns the module of the official TypeScript SDK (`@openai/codex-sdk`), below `target/codex`, where npm installs it
+/// the first time, without the Codex that it would bring. `None` as for [`real_codex`].
+#[track_caller]
+pub fn codex_sdk() -> Option<PathBuf> {
+    needs("node")?;
+    let dir = bins::target_dir().join("codex");
+    let name = format!("sdk-{SDK}");
+    let module = dir.join(&name).join("node_modules/@openai/codex-sdk/dist/index.js");
+    let lock = fs::create_dir_all(&dir).and_then(|()| File::create(dir.join(".lock")));
+    let lock = lock.and_then(|lock| lock.lock().map(|()| lock));
+    let made = lock.map_err(|e| e.to_string()).and_then(|_lock| {
+        if module.exists() {
+            return Ok(());
+        }
+        let package = format!("@openai/codex-sdk@{SDK}");
+        install(&dir, &name, &package, &["--omit=optional", "--ignore-scripts"])
+    });
+    if let Err(error) = made {
+        missing(&format!("no Codex SDK {SDK}: {error}"));
+        return None;
+    }
+    Some(module)
+}
+
+/// Installs under a temporary name, then renames: what is at `<dir>/<name>` is whole.
+fn install(dir: &Path, name: &str, package: &str, options: &[&str]) -> Result<(), String> {
+    let staged = dir.join(format!(".{name}.part"));
     let clean = || fs::remove_dir_all(&staged);
     // Left by an installation that was killed.
     let _ = clean();
     let mut npm = Command::new("npm");
-    npm.args(["install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix"]).arg(&staged);
-    npm.arg(format!("@openai/codex@{version}")).stdin(Stdio::null());
+    npm.args(["install", "--no-audit", "--no-fund", "--loglevel=error"]).args(options);
+    npm.arg("--prefix").arg(&staged).arg(package).stdin(Stdio::null());
     let output = npm.output().map_err(|e| format!("npm does not run: {e}"))?;
     if !output.status.success() {
         let _ = clean();
-        return Err(format!("npm install of Codex {version}: {}", String::from_utf8_lossy(&output.stderr)));
+        return Err(format!("npm install of {package}: {}", String::from_utf8_lossy(&output.stderr)));
     }
-    fs::rename(&staged, dir.join(version)).map_err(|e| format!("{}: {e}", staged.display()))
+    fs::rename(&staged, dir.join(name)).map_err(|e| format!("{}: {e}", staged.display()))
 }
 
 fn look(prefix: &Path, version: &str) -> Result<RealCodex, String> {
