@@ -4,6 +4,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark reports")]
 
+mod carry;
 mod https;
 mod launch;
 mod list;
@@ -19,14 +20,16 @@ use testkit::figures::{self, Figure};
 
 use programs::Programs;
 
-const USAGE: &str = "cargo bench -- [--save FILE] [--against FILE] [launch] [list] [refresh] [native]";
+const USAGE: &str =
+    "cargo bench -- [--save FILE] [--against FILE] [launch] [list] [refresh] [native] [carry]";
 
 type Part = (&'static str, fn(&Programs) -> Vec<Figure>);
-const PARTS: [Part; 4] = [
+const PARTS: [Part; 5] = [
     ("launch", launch::figures),
     ("list", list::figures),
     ("refresh", refresh::figures),
     ("native", native::figures),
+    ("carry", carry::figures),
 ];
 
 /// What was asked for.

@@ -7,9 +7,10 @@
 //!
 //! For tests: `STANDIN_HOLD=<file>` waits between reading `auth.json` and the first turn until the file is there
 //! (`holding` goes to stderr first), `STANDIN_REREAD=1` reads again afterwards, `STANDIN_TURNS=<n>` takes n turns,
-//! `STANDIN_SLOW_WRITE=<ms>` pauses that long in the middle of writing `auth.json`.
+//! `STANDIN_LOG=1` writes a session log, in which `exec resume` goes on, `STANDIN_SLOW_WRITE=<ms>` pauses that long in the middle of writing `auth.json`.
 
 mod auth;
+mod log;
 mod service;
 
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
@@ -60,7 +61,8 @@ fn main() -> ExitCode {
             }
         },
         ["logout", ..] => logout(),
-        ["exec" | "e", "resume", _, prompt] | ["exec" | "e", prompt] => turns(Some(prompt)),
+        ["exec" | "e", "resume", thread, prompt] => logged(Some(thread), prompt),
+        ["exec" | "e", prompt] => logged(None, prompt),
         ["exec" | "e", ..] => Err("no prompt".to_owned()),
         [prompt, ..] => turns(Some(prompt)),
         [] => turns(None),
@@ -96,6 +98,17 @@ fn codex_home() -> PathBuf {
         Some(home) if !home.is_empty() => PathBuf::from(home),
         _ => PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".codex"),
     }
+}
+
+/// Takes turns of an `exec`, with a session log if that is asked for.
+fn logged(thread: Option<&str>, prompt: &str) -> Result<()> {
+    if std::env::var_os("STANDIN_LOG").is_none() {
+        return turns(Some(prompt));
+    }
+    let mut log = log::Log::open(&codex_home(), thread).map_err(text)?;
+    let done = turns(Some(prompt));
+    log.end(done.as_ref().err().map(String::as_str)).map_err(text)?;
+    done
 }
 
 /// Takes one turn with that prompt, or one per line of stdin.
