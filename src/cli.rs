@@ -173,6 +173,9 @@ Examples:
     /// Learn what Codex's launcher starts; launches run it in the background
     #[command(hide = true)]
     LearnStart(LearnStartArgs),
+    /// Look after running sessions; launches start it in the background
+    #[command(hide = true)]
+    Attend,
     /// Labels for shell completions
     #[command(name = "__complete-refs", hide = true)]
     CompleteRefs,
@@ -326,6 +329,9 @@ pub(crate) struct RefreshArgs {
     /// Quietly, and only what is due (what the shim starts)
     #[arg(long)]
     pub(crate) background: bool,
+    /// With --background and an account: its usage, too, if that is due
+    #[arg(long, hide = true, requires_all = ["background", "account"])]
+    pub(crate) usage: bool,
     /// Show limits of single models, too
     #[arg(long, short)]
     pub(crate) verbose: bool,

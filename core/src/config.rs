@@ -63,6 +63,8 @@ pub struct Settings {
     pub min_poll_interval: Duration,
     /// Whether launches start background refreshes.
     pub background_refresh: bool,
+    /// Whether launches start the attendant, which looks after sessions while they run.
+    pub attend: bool,
     /// Whether Codex is started without Node if it is known what its launcher starts.
     pub native_start: bool,
     /// Whether an `exec` that reaches its account's limit goes on with another account.
@@ -88,6 +90,7 @@ impl Default for Settings {
             parallel: Parallel::Home,
             min_poll_interval: Duration::from_secs(60),
             background_refresh: true,
+            attend: true,
             native_start: true,
             carry_on: true,
             carry_wait: Duration::ZERO,
@@ -183,6 +186,7 @@ impl Settings {
             }
             "api_key_fallback" => self.api_key_fallback = flag()?,
             "background_refresh" => self.background_refresh = flag()?,
+            "attend" => self.attend = flag()?,
             "native_start" => self.native_start = flag()?,
             "carry_on" => self.carry_on = flag()?,
             "carry_wait" => self.carry_wait = duration()?,

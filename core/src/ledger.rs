@@ -1,6 +1,7 @@
 //! The launch ledger: one small file per launch, named after its process and written before exec. It says which launch
 //! uses which home, without a server and without the pool's lock. Knows homes only by the paths of their `auth.json`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::account::AccountId;
+use crate::env::names;
 use crate::error::{Error, Result};
 use crate::files::record_lock::{self, Kind};
 use crate::files::{self, PoolLock};
@@ -59,7 +61,31 @@ pub struct LaunchEntry {
     /// Its interface attaches to the background server of its home, and moves with it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub attached: bool,
+    /// What its environment says about requests and carrying on (see [`KEPT_VARIABLES`]). It holds for this launch
+    /// alone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
 }
+
+/// The variables of a launch that its entry keeps, for what is done for the launch by another process.
+pub const KEPT_VARIABLES: [&str; 16] = [
+    names::CODEX_POOL_CARRY_ON,
+    names::CODEX_POOL_CARRY_WAIT,
+    names::CODEX_SQLITE_HOME,
+    "CODEX_REFRESH_TOKEN_URL_OVERRIDE",
+    "CODEX_REVOKE_TOKEN_URL_OVERRIDE",
+    "CODEX_CA_CERTIFICATE",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+    "NO_PROXY",
+    "no_proxy",
+];
 
 /// A launch of the ledger.
 #[derive(Debug, Clone)]
@@ -102,10 +128,7 @@ impl Ledger {
                 continue;
             };
             let Some(process) = file.file_name().to_str().and_then(ProcessId::parse) else { continue };
-            let liveness = match process.liveness(me) {
-                Liveness::Dead if is_locked(&file.path()) => Liveness::Unknown,
-                liveness => liveness,
-            };
+            let liveness = liveness(&file.path(), &process, me);
             let entry = read_entry(&file.path());
             let too_old = liveness == Liveness::Unknown
                 && entry
@@ -146,6 +169,24 @@ impl Ledger {
     pub fn find(&self, name: &str) -> Option<&RecordedLaunch> {
         let process = ProcessId::parse(name)?;
         self.launches.iter().find(|l| l.process == process)
+    }
+}
+
+/// Returns a launch of the ledger as it is now; `None` if its entry is gone.
+pub(crate) fn launch(paths: &PoolPaths, process: ProcessId, me: &ProcessId) -> Option<RecordedLaunch> {
+    let path = paths.launches().join(process.to_string());
+    let entry = read_entry(&path);
+    if entry.is_none() && path.symlink_metadata().is_err() {
+        return None;
+    }
+    Some(RecordedLaunch { liveness: liveness(&path, &process, me), process, entry })
+}
+
+/// Returns whether the launch with this entry runs.
+pub(crate) fn liveness(path: &Path, process: &ProcessId, me: &ProcessId) -> Liveness {
+    match process.liveness(me) {
+        Liveness::Dead if is_locked(path) => Liveness::Unknown,
+        liveness => liveness,
     }
 }
 

@@ -3,6 +3,7 @@
 //! command. The shim links this crate alone.
 
 pub mod account;
+pub mod attend;
 pub mod auth_doc;
 pub mod carry;
 pub mod codex;

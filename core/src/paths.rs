@@ -83,6 +83,10 @@ impl PoolPaths {
     pub fn refresh_lock(&self) -> PathBuf {
         self.root.join("refresh.lock")
     }
+    /// The lock of the attendant of this boot and pid namespace.
+    pub fn attend_lock(&self, boot: &str, pid_namespace: u64) -> PathBuf {
+        self.root.join(format!("attend-{boot}-{pid_namespace}.lock"))
+    }
     /// The accounts' own homes.
     pub fn homes(&self) -> PathBuf {
         self.root.join("homes")

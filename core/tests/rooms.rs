@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The lowest first. A module may use those before it.
-const LAYERS: [&str; 23] = [
+const LAYERS: [&str; 24] = [
     "error",
     "time",
     "env",
@@ -27,6 +27,7 @@ const LAYERS: [&str; 23] = [
     "renewal",
     "carry",
     "launch",
+    "attend",
     "removal",
 ];
 

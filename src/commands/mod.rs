@@ -2,6 +2,7 @@
 //! through `refresh` and `net`, and prints nothing itself. `login` is the one file that is no verb: two verbs share it.
 
 mod add;
+mod attend;
 mod completions;
 mod disable;
 mod doctor;
@@ -59,6 +60,7 @@ pub(crate) fn run(command: Command, env: &Env) -> Result<ExitCode> {
         Command::Man(args) => done(man::run(&args)),
         Command::Why(args) => done(why::run(&ctx()?, &args)),
         Command::LearnStart(args) => done(learn_start::run(env, &args)),
+        Command::Attend => done(attend::run(env)),
         Command::CompleteRefs => done(list::complete_refs(&ctx()?)),
         Command::Watch(args) => watch::run(&ctx()?, &args),
     }

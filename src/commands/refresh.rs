@@ -17,7 +17,7 @@ pub(crate) fn run(ctx: &Context, args: &RefreshArgs) -> Result<ExitCode> {
         None => Scope::All,
     };
     if args.background {
-        return background(ctx, &scope);
+        return background(ctx, &scope, args.usage);
     }
     let outcomes = fetch(ctx, &scope)?;
     let open = ctx.open()?;
@@ -54,9 +54,10 @@ pub(crate) fn fetch(ctx: &Context, scope: &Scope) -> Result<Vec<(AccountId, Outc
     Refresher::new(ctx)?.run(scope, Mode::Asked, &mut |p| progress.set(p.done, p.total))
 }
 
-/// Refreshes silently what is due, for launches. For one account it renews the tokens, for which a launch waits.
-fn background(ctx: &Context, scope: &Scope) -> Result<ExitCode> {
-    let mode = if matches!(scope, Scope::One(_)) { Mode::TokenOnly } else { Mode::Due };
+/// Refreshes silently what is due, for launches and the attendant. For one account it renews the tokens, for which a
+/// launch waits, and fetches usage only on request.
+fn background(ctx: &Context, scope: &Scope, usage: bool) -> Result<ExitCode> {
+    let mode = if matches!(scope, Scope::One(_)) && !usage { Mode::TokenOnly } else { Mode::Due };
     let outcomes = Refresher::new(ctx).and_then(|r| r.run(scope, mode, &mut |_| {}));
     let fine = outcomes.is_ok_and(|all| all.iter().all(|(_, o)| !matches!(o, Outcome::Failed(_))));
     Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -60,6 +60,39 @@ impl PoolLock {
     pub fn acquire(paths: &PoolPaths, wait: Duration) -> io::Result<Option<PoolLock>> {
         Ok(WriteLock::acquire(&paths.pool_lock(), wait)?.map(PoolLock))
     }
+
+    /// Takes the pool's lock if it is free and its file is there. Makes nothing, so that a pool that was removed stays
+    /// removed.
+    ///
+    /// # Errors
+    /// The file cannot be opened or locked.
+    pub(crate) fn try_existing(paths: &PoolPaths) -> io::Result<Option<PoolLock>> {
+        let path = paths.pool_lock();
+        let file = open_existing(&path)?;
+        if !record_lock::try_write_lock(&file)? || !is_at(&path, &file) {
+            return Ok(None);
+        }
+        record_lock::sign(&file);
+        Ok(Some(PoolLock(WriteLock { _file: file })))
+    }
+}
+
+/// Returns whether a process holds an exclusive flock on the file at this path. Holds it shared for a moment, and does
+/// not wait.
+///
+/// # Errors
+/// The file cannot be opened, other than that it is not there, or the system gives no locks.
+pub(crate) fn is_flocked(path: &Path) -> io::Result<bool> {
+    let file = match open_with(OpenOptions::new().read(true), libc::O_NOFOLLOW, path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(e) => return Err(e),
+    };
+    match FileExt::try_lock_shared(&file) {
+        Ok(()) => Ok(false),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(true),
+        Err(e) => Err(e),
+    }
 }
 
 /// The lock of token renewals. One process of the machine renews at a time.

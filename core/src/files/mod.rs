@@ -13,7 +13,7 @@ pub use atomic::{
 pub(crate) use atomic::{
     adopt_owner, exchange, refuse_leading_root_astray, refuse_target_of_others, write_beside,
 };
-pub(crate) use lock::FileLock;
+pub(crate) use lock::{FileLock, is_flocked};
 pub use lock::{PoolLock, RenewalLock};
 pub use open::{open, open_with};
 pub(crate) use owner::is_another_user;

@@ -322,6 +322,7 @@ fn a_launch_is_a_login_by_its_kind_and_not_by_its_name() {
     let pid = std::os::unix::process::parent_id();
     let start_ticks = crate::process::stat(pid).unwrap().start_ticks;
     let entry = LaunchEntry {
+        env: std::collections::BTreeMap::new(),
         account: None,
         home: path_key(&lab.main_home.auth_json()),
         cwd: None,

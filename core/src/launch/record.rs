@@ -9,7 +9,7 @@ use crate::account::AccountId;
 use crate::codex::argv::Command;
 use crate::env::names;
 use crate::homes::{self, CodexHome};
-use crate::ledger::{self, LaunchEntry, LaunchKind};
+use crate::ledger::{self, KEPT_VARIABLES, LaunchEntry, LaunchKind};
 use crate::paths::PoolPaths;
 use crate::process::ProcessId;
 use crate::store::path_key;
@@ -68,6 +68,10 @@ impl Launch<'_> {
                 _ => LaunchKind::Session,
             },
             attached: self.is_codex && self.call.attaches(),
+            env: KEPT_VARIABLES
+                .iter()
+                .filter_map(|name| Some(((*name).to_owned(), self.env().text(name)?.to_owned())))
+                .collect(),
         }
     }
 }

@@ -23,7 +23,7 @@ pub fn heed_the_terminal() {
     });
 }
 
-/// A process that has a sandbox's path in its environment, or runs in it or from it.
+/// A process that has a sandbox's path in its environment or arguments, or runs in it or from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
     /// Its id.
@@ -46,7 +46,9 @@ pub(crate) fn processes(root: &Path) -> Vec<Process> {
         .filter(|pid| {
             let proc = PathBuf::from(format!("/proc/{pid}"));
             let environ = fs::read(proc.join("environ")).unwrap_or_default();
-            environ.windows(needle.len()).any(|w| w == needle)
+            // `codex-pool` shows other users' processes, and even its own user's, its arguments alone.
+            let cmdline = fs::read(proc.join("cmdline")).unwrap_or_default();
+            [environ, cmdline].iter().any(|text| text.windows(needle.len()).any(|w| w == needle))
                 || in_root(proc.join("cwd"))
                 || in_root(proc.join("exe"))
         })

@@ -1,0 +1,17 @@
+//! `attend`: what a launch starts in the background to look after running sessions.
+
+use std::path::Path;
+
+use codex_pool_core::attend::{self, Pace};
+use codex_pool_core::env::Env;
+use codex_pool_core::{Error, Result};
+
+use crate::context;
+
+pub(crate) fn run(env: &Env) -> Result<()> {
+    let paths = context::paths(env)?;
+    // No folder of the user's stays busy because of it.
+    let root = Path::new("/");
+    std::env::set_current_dir(root).map_err(|e| Error::io("enter", root, &e))?;
+    attend::run(env, &paths, &Pace::default()).map(drop)
+}
