@@ -82,7 +82,7 @@ impl PoolLock {
 ///
 /// # Errors
 /// The file cannot be opened, other than that it is not there, or the system gives no locks.
-pub(crate) fn is_flocked(path: &Path) -> io::Result<bool> {
+pub fn is_flocked(path: &Path) -> io::Result<bool> {
     let file = match open_with(OpenOptions::new().read(true), libc::O_NOFOLLOW, path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),

@@ -13,8 +13,8 @@ pub use atomic::{
 pub(crate) use atomic::{
     adopt_owner, exchange, refuse_leading_root_astray, refuse_target_of_others, write_beside,
 };
-pub(crate) use lock::{FileLock, is_flocked};
-pub use lock::{PoolLock, RenewalLock};
+pub(crate) use lock::FileLock;
+pub use lock::{PoolLock, RenewalLock, is_flocked};
 pub use open::{open, open_with};
 pub(crate) use owner::is_another_user;
 pub use owner::is_of_another_user;
