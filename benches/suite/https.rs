@@ -1,4 +1,4 @@
-//! A service behind TLS that answers every request after a while, with a private CA.
+//! A service behind TLS, with a private CA, that answers every request after a pause.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,7 +35,6 @@ impl Service {
     }
 }
 
-/// Starts it.
 pub(crate) fn start(latency: Duration) -> Service {
     let (config, ca) = tls::server("127.0.0.1");
     let seen = Arc::new(Seen::default());

@@ -1,5 +1,5 @@
-//! What a launch costs: the shim's added time over running the target directly, as a multiple of what
-//! a static C program adds that only execs. All in one run, interleaved. Also the shim's size and peak memory.
+//! What a launch costs: the time that the shim adds to its target, in the unit of what a static C program adds that
+//! only execs. All runs are interleaved. Also the size of the shim and its peak memory.
 
 use std::ops::Range;
 use std::process::Command;
@@ -8,24 +8,24 @@ use testkit::figures::{Figure, Limit, median};
 
 use crate::programs::{Programs, time};
 
-/// Counted runs of each kind, after warming up.
+/// The counted runs of each kind, after the warm-up.
 const RUNS: usize = 400;
 const WARM_UP: usize = 30;
-/// Runs of a block, whose ratio counts for the spread: that of single runs is mostly noise.
+/// The runs of a block, whose ratio counts for the spread. That of single runs is mostly noise.
 const BLOCK: usize = 20;
 const PEAKS: usize = 20;
 
-/// Limits of the shim's size and its peak memory, in MB.
+/// The limits of the shim's size and peak memory, MB.
 const SIZE: f64 = 1.5;
 const MEMORY: f64 = 4.0;
 
-/// One way to start the target.
+/// A way to start the target.
 struct Kind {
     name: &'static str,
-    /// The ratio that this should stay below; `None` for the two that the ratio is made of.
+    /// The largest ratio allowed; `None` for the two kinds that ratios are made of.
     limit: Option<f64>,
     command: Box<dyn FnMut() -> Command>,
-    /// Microseconds.
+    /// The times of the runs, microseconds.
     times: Vec<f64>,
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn figures(programs: &Programs) -> Vec<Figure> {
     figures
 }
 
-/// Runs them all, round by round.
+/// Runs all kinds, round by round.
 fn measure(programs: &Programs) -> Vec<Kind> {
     let (ten, thousand) = (programs.ten().clone(), programs.thousand().clone());
     let hundred = programs.pool("hundred", 100);

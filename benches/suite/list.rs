@@ -1,4 +1,4 @@
-//! What `codex-pool list` costs beside `codex-pool --version`, which only starts; in the same rounds.
+//! What `codex-pool list` costs, compared in the same rounds with `codex-pool --version`, which only starts.
 
 use std::ops::Range;
 
@@ -6,10 +6,10 @@ use testkit::figures::{Figure, median};
 
 use crate::programs::{Programs, time};
 
-/// Counted rounds, after warming up.
+/// The counted rounds, after the warm-up.
 const ROUNDS: usize = 100;
 const WARM_UP: usize = 5;
-/// Rounds of a block, whose ratio counts for the spread.
+/// The rounds of a block, whose ratio counts for the spread.
 const BLOCK: usize = 10;
 const PEAKS: usize = 20;
 

@@ -1,6 +1,6 @@
-//! The benchmarks, as one command: what a launch, `list` and a refresh cost in time and memory. `cargo bench`
-//! prints a line per number, with its spread and limit; `-- --save FILE` keeps them, `-- --against FILE` compares.
-//! Ends with 1 if a limit is missed.
+//! The benchmarks as one command: what a launch, `list` and a refresh cost in time and memory. `cargo bench` prints one
+//! line per number, with its spread and limit. `-- --save FILE` keeps the lines, `-- --against FILE` compares with
+//! them. The exit status is 1 if a limit is missed.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark reports")]
 
@@ -32,12 +32,12 @@ const PARTS: [Part; 5] = [
     ("carry", carry::figures),
 ];
 
-/// What was asked for.
+/// The arguments.
 #[derive(Default)]
 struct Args {
     save: Option<PathBuf>,
     against: Option<PathBuf>,
-    /// All, if there are none.
+    /// The parts to measure. None means all.
     parts: Vec<String>,
 }
 
@@ -95,7 +95,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
         let mut file =
             || words.next().map(PathBuf::from).ok_or_else(|| format!("{word} needs a file\n{USAGE}"));
         match word.as_str() {
-            // From cargo, always.
+            // cargo passes it always.
             "--bench" => {}
             "--save" => args.save = Some(file()?),
             "--against" => args.against = Some(file()?),
@@ -106,7 +106,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
     Ok(args)
 }
 
-/// Returns what was measured and where, as a comment: numbers of a busy machine are worth less.
+/// Returns what was measured and where, as a comment. The numbers of a busy machine mean less.
 fn setting() -> String {
     let git = |args: &[&str]| {
         let output = Command::new("git").args(args).current_dir(env!("CARGO_MANIFEST_DIR")).output().ok();

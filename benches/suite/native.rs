@@ -1,5 +1,5 @@
 //! What the start of an npm-installed Codex costs: the native program alone, the Node launcher alone, and the shim in
-//! front of it, once it knows what the launcher starts. With the real Codex, all in one run, interleaved.
+//! front of it once it knows what the launcher starts. It runs the real Codex, and all runs are interleaved.
 
 use std::ops::Range;
 use std::path::Path;
@@ -12,20 +12,20 @@ use testkit::{find_program, real_codex, version, wait_for};
 use crate::pool::Pool;
 use crate::programs::{Programs, timed};
 
-/// Counted runs of each kind, after warming up.
+/// The counted runs of each kind, after the warm-up.
 const RUNS: usize = 120;
 const WARM_UP: usize = 10;
-/// Runs of a block, whose ratio counts for the spread.
+/// The runs of a block, whose ratio counts for the spread.
 const BLOCK: usize = 12;
-/// What a launch through the shim may cost, as a multiple of the native program's own time.
+/// The largest cost of a launch through the shim, as a multiple of the native program's time.
 const GOAL: f64 = 1.3;
 const SOON: Duration = Duration::from_secs(60);
 
-/// One way to start Codex.
+/// A way to start Codex.
 struct Kind {
     name: &'static str,
     command: Command,
-    /// Milliseconds.
+    /// The times of the runs, milliseconds.
     times: Vec<f64>,
 }
 
@@ -33,8 +33,8 @@ pub(crate) fn figures(programs: &Programs) -> Vec<Figure> {
     let Some(codex) = real_codex(&version()) else { return Vec::new() };
     let pool = programs.pool("native", 10);
     learn(&pool, &codex.launcher);
-    // The first three need no account. The others are picks, with an option that Codex does not
-    // know, so that it ends at once, too.
+    // The first three need no account. The others pick one, and have an option that Codex does not know, so that it
+    // ends at once.
     let pick = ["exec", "--no-such-option"];
     let in_pool = |program: &Path, args: &[&str]| with_codex(pool.run(program, args), &codex.launcher);
     let mut kinds = [
@@ -47,7 +47,7 @@ pub(crate) fn figures(programs: &Programs) -> Vec<Figure> {
     ]
     .map(|(name, command)| Kind { name, command, times: Vec::new() });
     for round in 0..WARM_UP + RUNS {
-        // To and fro, so that none always runs after the same other one.
+        // Forwards and backwards, so that no kind always runs after the same other one.
         let last = kinds.len() - 1;
         for i in 0..=last {
             let kind = &mut kinds[if round % 2 == 0 { i } else { last - i }];
@@ -89,7 +89,7 @@ fn learn(pool: &Pool, launcher: &Path) {
     });
 }
 
-/// With this launcher as the real Codex, and Node on PATH.
+/// Sets this launcher as the real Codex, and puts Node on PATH.
 fn with_codex(mut command: Command, launcher: &Path) -> Command {
     let node = find_program("node").expect("Node");
     let node = node.parent().expect("a folder");

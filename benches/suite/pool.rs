@@ -1,4 +1,4 @@
-//! A pool to launch from, in a folder of its own.
+//! A pool to launch from, in its own folder.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -52,7 +52,7 @@ impl Pool {
             .collect();
         let file = home.join(".codex-pool/usage.json");
         std::fs::write(file, json!({ "version": 1, "accounts": usage }).to_string()).expect("usage");
-        // The first launch makes what later ones find.
+        // The first launch writes what later ones read.
         assert!(pool.launch(&["exec", "hi"]).status().expect("it starts").success());
         pool
     }
@@ -65,7 +65,7 @@ impl Pool {
             .env("HOME", &self.home)
             .env("TMPDIR", "/nonexistent")
             .current_dir(&self.home);
-        // Nothing here asks the service; a request all the same would find no listener.
+        // Nothing here makes requests. One that is made all the same finds no listener.
         command.env("HTTPS_PROXY", "http://127.0.0.1:9");
         command.env("PATH", "/usr/bin:/bin").env("CODEX_POOL_CODEX", &self.target);
         command
@@ -96,7 +96,7 @@ impl Pool {
         &self.codex_pool
     }
 
-    /// Returns a launch that stays.
+    /// Returns a launch that runs until it is killed.
     pub(crate) fn sleeper(&self) -> std::process::Child {
         let mut command = self.launch(&["600"]);
         command.env("CODEX_POOL_CODEX", "/bin/sleep").env("CODEX_POOL_ACCOUNT", "user0");

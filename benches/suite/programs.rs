@@ -1,4 +1,4 @@
-//! The programs that are measured, built as they are installed, and the small C ones they are measured with.
+//! The programs that are measured, built as they are installed, and the C programs that they are compared with.
 
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
@@ -12,9 +12,9 @@ use crate::pool::Pool;
 /// What a measurement needs.
 pub(crate) struct Programs {
     dir: TempDir,
-    /// Stands for Codex: ends at once.
+    /// A program in Codex's place that ends at once.
     pub(crate) target: PathBuf,
-    /// Becomes the target and does nothing else.
+    /// A program that only execs the target.
     pub(crate) exec: PathBuf,
     peak: PathBuf,
     pub(crate) shim: PathBuf,
@@ -24,7 +24,7 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
-    /// Builds them all.
+    /// Builds all programs.
     pub(crate) fn build() -> Programs {
         let target_dir = testkit::bins::target_dir();
         let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(&target_dir).expect("a folder");
@@ -60,8 +60,8 @@ impl Programs {
         self.thousand.get_or_init(|| self.pool("thousand", 1000))
     }
 
-    /// Runs a command to its end: how long that took, its peak memory in MB (10^6 bytes), and its output.
-    /// The environment is only what the command sets.
+    /// Runs a command to its end, in an environment of what it sets alone. Returns its time, its peak memory in MB
+    /// (10^6 bytes) and its output.
     pub(crate) fn peak(&self, command: &Command) -> (Duration, f64, Vec<u8>) {
         let file = self.dir.path().join("peak.kib");
         let mut measured = Command::new(&self.peak);
@@ -97,7 +97,7 @@ pub(crate) fn timed(command: &mut Command) -> (Duration, ExitStatus) {
     (start.elapsed(), status)
 }
 
-/// Compiles one of the C programs, static.
+/// Compiles a C program of the suite as a static one.
 fn compile(dir: &Path, source: &str, target: Option<&Path>) -> PathBuf {
     let out = dir.join(source.trim_end_matches(".c"));
     let mut cc = Command::new("cc");

@@ -1,6 +1,5 @@
-//! What asking for usage costs, against services that answer after 100 ms: 50 accounts at once, in time,
-//! requests in flight and memory, over http and https; and how much sooner Codex starts than in a launch that
-//! asks for all usage first.
+//! What a refresh costs against services that answer after 100 ms: 50 accounts, in time, requests in flight and memory,
+//! over http and https. Also how much sooner Codex starts than in a launch that refreshes all usage first.
 
 use std::ops::Range;
 use std::process::Command;
@@ -18,14 +17,14 @@ const LATENCY: Duration = Duration::from_millis(100);
 const ACCOUNTS: usize = 50;
 const REFRESHES: usize = 10;
 const LAUNCHES: usize = 20;
-/// Launches of a block, whose ratio counts for the spread.
+/// The launches of a block, whose ratio counts for the spread.
 const BLOCK: usize = 4;
 
-/// Limits of a refresh: milliseconds, requests in flight, MB.
+/// The limits of a refresh: milliseconds, requests in flight, MB.
 const TIME: f64 = 2_500.0;
 const IN_FLIGHT: f64 = 4.0;
 const MEMORY: f64 = 20.0;
-/// How many times sooner Codex must start.
+/// How many times as soon Codex must start.
 const SOONER: f64 = 50.0;
 
 pub(crate) fn figures(programs: &Programs) -> Vec<Figure> {
@@ -69,7 +68,7 @@ fn of_service(scheme: &str, times: &[f64], peaks: &[f64], in_flight: usize) -> V
     ]
 }
 
-/// Refreshes everything some times: milliseconds and peak memory in MB of each.
+/// Refreshes all accounts some times. Returns milliseconds and peak memory in MB of each refresh.
 fn refreshes(programs: &Programs, command: impl Fn() -> Cmd) -> (Vec<f64>, Vec<f64>) {
     let one = || {
         let (took, peak, output) = programs.peak(&command().into_inner());
@@ -79,30 +78,30 @@ fn refreshes(programs: &Programs, command: impl Fn() -> Cmd) -> (Vec<f64>, Vec<f
     (0..REFRESHES).map(|_| one()).unzip()
 }
 
-/// Requires the usage of every account.
+/// Requires that the usage of every account is there.
 fn check(answer: &Value) {
     let all = answer["accounts"].as_array().expect("accounts");
     assert!(all.iter().all(|a| a["error"].is_null() && a["usage"].is_object()), "{answer}");
 }
 
-/// Launches with five accounts: through the shim, whose data is old enough to be refreshed in the background
-/// each time, and through a script that refreshes first.
+/// Launches with five accounts: through the shim, with usage so old that each launch refreshes it in the background,
+/// and through a script that refreshes first.
 fn launches() -> Vec<Figure> {
     let world = pool_of(5);
     world.backend().set_latency(Route::Usage, LATENCY);
     check(&world.pool(&["refresh", "--json"]).run().ok().json());
     world.link_admin();
-    // In Codex's place something that ends at once.
+    // A program that ends at once is in Codex's place.
     let codex = |cmd: Cmd| -> Command { cmd.env("CODEX_POOL_CODEX", "/bin/true").into_inner() };
     let milliseconds = |cmd: Cmd| time(&mut codex(cmd)).as_secs_f64() * 1e3;
     let mut shim = Vec::new();
     let mut asking = Vec::new();
     for _ in 0..LAUNCHES {
         let before = world.backend().report().usage.len();
-        // Old enough for a refresh in the background, but not so old that a launch waits.
+        // The usage is old enough for a refresh in the background, and not so old that a launch waits.
         world.age_usage(400);
         shim.push(milliseconds(world.codex(&["exec", "hi"])));
-        // The refresh that it began goes on beside it; its end is awaited so that the next round is alone.
+        // The refresh that it began still runs. The next round must not run beside it.
         world
             .backend()
             .wait_for("the background refresh", Duration::from_secs(10), |r| r.usage.len() >= before + 5);

@@ -1,4 +1,4 @@
-//! The inputs that fuzzing begins with, and those that once broke something (`fuzz/corpus`), on stable Rust.
+//! The inputs that fuzzing begins with, and those that once broke something (`fuzz/corpus`), run by stable Rust.
 
 use std::ffi::OsString;
 use std::fs;
@@ -16,7 +16,7 @@ use codex_pool_core::text::is_deceptive;
 use codex_pool_core::usage::session_log::newest_limits;
 use codex_pool_core::usage::{UsageCache, answer};
 
-/// The inputs of a target; there must be some.
+/// Returns the inputs of a target, of which there must be some.
 fn inputs(target: &str) -> Vec<Vec<u8>> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
     let files = fs::read_dir(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));

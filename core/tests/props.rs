@@ -1,5 +1,5 @@
-//! Properties that hold for every input: nothing panics, and a few laws. The cases are random; one that fails is
-//! printed small, and `PROPTEST_CASES` asks for more of them.
+//! Properties of every input: nothing panics, and a few laws. The cases are random. One that fails is reduced and
+//! printed. `PROPTEST_CASES` sets their number.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -31,13 +31,13 @@ fn jwt(claims: &Value) -> String {
     format!("h.{}.s", URL_SAFE_NO_PAD.encode(claims.to_string()))
 }
 
-/// Any JSON, not too deep.
+/// Returns any JSON of a limited depth.
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
-        // Of fractions, JSON keeps the first 15 digits.
+        // JSON keeps the first 15 digits of a fraction.
         any::<f32>().prop_map(|f| Value::from(f64::from((f / 8.0).clamp(-1e6, 1e6).trunc()))),
         ".{0,12}".prop_map(Value::from),
     ];
@@ -58,7 +58,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A good document of one user: issued and expiring at these times, with fields that nobody knows.
+/// Returns a good document of one user, issued and expiring at these times, with unknown fields.
 fn document(issued: i64, token: &str, unknown: &Value) -> Vec<u8> {
     let claims = json!({"iat": issued, "exp": issued + 864_000, "iss": "https://issuer.example",
         "https://api.openai.com/auth": {"chatgpt_user_id": "alice", "chatgpt_account_id": "space"}});
@@ -71,7 +71,7 @@ fn a_document() -> impl Strategy<Value = Vec<u8>> {
         .prop_map(|(at, token, unknown)| document(at, &token, &unknown))
 }
 
-/// A document that something happened to.
+/// Returns a document that was damaged.
 fn damaged() -> impl Strategy<Value = Vec<u8>> {
     (
         a_document(),
@@ -196,7 +196,7 @@ proptest! {
     }
 }
 
-/// Words of Codex's command line, and others.
+/// Returns words of Codex's command line, and others.
 fn words() -> impl Strategy<Value = Vec<OsString>> {
     let known = prop::sample::select(vec![
         "exec",
@@ -344,7 +344,7 @@ proptest! {
     }
 }
 
-/// A lock and a pool in a folder of its own.
+/// Returns the folder, the paths and the lock of a new pool.
 fn lab() -> (tempfile::TempDir, PoolPaths, PoolLock) {
     let dir = tempfile::tempdir().unwrap();
     let paths = PoolPaths::new(dir.path().join("pool"));

@@ -31,7 +31,7 @@ const LAYERS: [&str; 24] = [
     "removal",
 ];
 
-/// The modules that a text uses, without its comments and its unit tests.
+/// Returns the modules that a text uses outside comments and unit tests.
 fn used(text: &str) -> Vec<&str> {
     let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
@@ -68,7 +68,7 @@ fn no_module_uses_one_that_is_above_it() {
         let own = layer(&module).unwrap_or_else(|| panic!("{module} is in no layer"));
         let text = fs::read_to_string(&path).expect("a source");
         for name in used(&text).into_iter().filter(|name| *name != module) {
-            // What is no module is an item of the crate's root.
+            // A name that is no module is an item of the crate's root.
             let Some(other) = layer(name) else { continue };
             assert!(other < own, "{} uses {name}, which is above {module}", path.display());
             checked += 1;

@@ -1,4 +1,4 @@
-//! Any answer of the usage endpoint is understood or refused, and its numbers can be reckoned with.
+//! Any answer of the usage endpoint is understood or refused, and its numbers are sane.
 #![no_main]
 
 use codex_pool_core::text::is_deceptive;

@@ -1,4 +1,4 @@
-//! Any bytes are a document or an error; a document stays the same account when it is put right.
+//! Any bytes are a document or an error, and a document that is corrected stays that of its account.
 #![no_main]
 
 use codex_pool_core::auth_doc::AuthDoc;

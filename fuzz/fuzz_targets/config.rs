@@ -1,4 +1,4 @@
-//! Any text is settings, with complaints.
+//! Any text is settings and a list of problems.
 #![no_main]
 
 use codex_pool_core::config::Settings;

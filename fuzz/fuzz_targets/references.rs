@@ -1,4 +1,4 @@
-//! Any reference names an account or is an error that is_deceptive nobody.
+//! Any reference names an account or is an error without deceptive characters.
 #![no_main]
 
 use codex_pool_core::text::is_deceptive;

@@ -1,4 +1,4 @@
-//! Any `accounts.json` and `state.json` is understood or refused, and what is refused stays as it is.
+//! Any `accounts.json` and `state.json` is understood or refused, and what is refused does not change.
 #![no_main]
 
 use codex_pool_core::paths::PoolPaths;

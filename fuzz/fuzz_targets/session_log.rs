@@ -1,4 +1,4 @@
-//! Any session log says something or nothing.
+//! Any session log can be read.
 #![no_main]
 
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! Any `usage.json` is understood or forgotten, and whatever it says, its numbers can be reckoned with.
+//! Any `usage.json` is understood or counts as empty, and no number in it makes a function panic.
 #![no_main]
 
 use codex_pool_core::config::Settings;

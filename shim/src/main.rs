@@ -1,9 +1,8 @@
-//! The program `codex` of codex-pool: picks the account, then becomes the real Codex. It stays thin
-//! and fast: all decisions are in `codex_pool_core::launch`; here are only the process's edges. Its
-//! standard output is Codex's alone.
+//! The program `codex` of codex-pool: picks the account, then becomes the real Codex. All decisions are in
+//! `codex_pool_core::launch`; here are only the edges of the process. Standard output is Codex's alone.
 //!
-//! It has no Rust `main`, since the runtime's start changes SIGPIPE and opens closed descriptors,
-//! both of which Codex must find as they came.
+//! It has no Rust `main`, since the start of the runtime changes SIGPIPE and opens closed descriptors, and Codex must
+//! find both as they were.
 
 #![no_main]
 
@@ -18,8 +17,8 @@ use codex_pool_core::env::{Env, names};
 use codex_pool_core::launch::{self, Action, Again, Line, Request};
 use codex_pool_core::text::is_deceptive;
 
-/// How `find` knows a copy of this program, wherever it is: an ELF note (size of name, size of text, type,
-/// name, text), which is found without reading the whole program. Elsewhere it is plain bytes.
+/// The mark by which `find` knows a copy of this program. On Linux it is an ELF note (size of name, size of text, type,
+/// name, text), which is found without reading the whole program. Elsewhere it is bytes in the program.
 #[repr(C)]
 struct Marker {
     name_size: u32,
@@ -49,10 +48,10 @@ static MARKER: Marker = Marker {
     },
 };
 
-/// The process's entry.
+/// The entry of the process.
 ///
 /// # Safety
-/// Called by the C runtime with `argc` valid C strings in `argv`.
+/// The C runtime calls it with `argc` valid C strings in `argv`.
 #[expect(unsafe_code, reason = "the C entry point")]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
@@ -112,8 +111,8 @@ fn run(args: &[OsString]) -> c_int {
     }
 }
 
-/// A bug of ours, or a standard library that gives up on a broken disk, is no reason for Codex not to
-/// start: it does so untouched, from inside the panic, since this program does not unwind.
+/// Lets a panic start Codex without the pool. A bug, or a standard library that gives up on a broken disk, must not
+/// keep Codex from starting. It starts inside the panic, since this program does not unwind.
 #[expect(clippy::exit, reason = "a panic hook cannot return a status")]
 fn survive_panics(args: Vec<OsString>) {
     std::panic::set_hook(Box::new(move |panic| {
@@ -129,12 +128,12 @@ fn survive_panics(args: Vec<OsString>) {
             }
             Err(why) => complain(&format!("internal error{place}, and {why}")),
         }
-        // As for an account that cannot be had; without unwinding there is no other way out.
+        // The status of a launch that has no account. Without unwinding there is no other way out.
         std::process::exit(4);
     }));
 }
 
-/// This program's own file: the kernel's word, else argv[0] as the shell found it.
+/// Returns this program's own file: from the kernel, else from argv[0].
 fn own_file(env: &Env, argv0: &OsStr) -> Option<PathBuf> {
     if cfg!(target_os = "linux") {
         return Some(PathBuf::from("/proc/self/exe"));
@@ -145,7 +144,7 @@ fn own_file(env: &Env, argv0: &OsStr) -> Option<PathBuf> {
     std::env::current_exe().ok()
 }
 
-/// By default a line only if the account changed and somebody is there to read it, or if something is wrong.
+/// Prints what is wrong, and on a terminal that the account changed.
 fn say(env: &Env, lines: &[Line]) {
     if env.flag(names::CODEX_POOL_QUIET) {
         return;
@@ -161,12 +160,12 @@ fn say(env: &Env, lines: &[Line]) {
     }
 }
 
-/// One line on stderr, in one write; a closed or broken stderr is nobody's problem.
+/// Prints one line on stderr, in one write. A closed or broken stderr does not matter.
 fn complain(text: &str) {
     let line: String = text.chars().map(|c| if is_deceptive(c) { ' ' } else { c }).collect();
-    // A pipe that nobody reads must not end us before Codex has started.
+    // A pipe without a reader must not end this process before Codex has started.
     let on_broken_pipe = |handler| {
-        // SAFETY: one of the two constants, or what signal itself gave; no handler of ours.
+        // SAFETY: one of the two constants, or what signal itself returned.
         #[expect(unsafe_code, reason = "signal")]
         unsafe {
             libc::signal(libc::SIGPIPE, handler)
@@ -179,15 +178,14 @@ fn complain(text: &str) {
     }
 }
 
-/// Takes the places of closed standard descriptors while we work, so that no file of ours, a lock or a
-/// document, becomes somebody's stdout. They close again at exec.
+/// Opens closed standard descriptors until exec, so that no lock or document becomes a standard descriptor.
 fn hold_closed_descriptors() {
     loop {
         // SAFETY: a constant C string.
         #[expect(unsafe_code, reason = "open")]
         let fd = unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) };
         if fd > 2 {
-            // SAFETY: we opened it just now.
+            // SAFETY: it was opened just now, and is used by nothing else.
             #[expect(unsafe_code, reason = "close")]
             unsafe {
                 libc::close(fd);
@@ -199,8 +197,8 @@ fn hold_closed_descriptors() {
     }
 }
 
-/// Credentials pass through our memory: no core dump of ours, and no other process of this user may read
-/// it. The flag ends with exec, so that Codex is not concerned.
+/// Keeps the memory, which has credentials, out of core dumps and from other processes of this user. It ends with exec,
+/// so it does not concern Codex.
 fn keep_secrets_out_of_core_dumps() {
     #[cfg(target_os = "linux")]
     // SAFETY: prctl with constants.

@@ -1,35 +1,43 @@
-//! The shim's memory: an arena that only grows. A launch makes some thousand small strings and is gone after a
-//! millisecond, most of which a general allocator would spend on giving them back.
+//! The shim's allocator: an arena that only grows. A launch makes some thousand small strings and ends after a
+//! millisecond, so what a general allocator does to reuse memory is wasted.
 //!
-//! It belongs to the thread that called [`Arena::take`]; other threads, and blocks that are large or do not fit any
-//! more, get the system's.
+//! The added time of a launch in the unit of `cargo bench -- launch`, one exec of a static C program. Medians of three
+//! times 400 runs, interleaved, of the static shim with musl, with this allocator and with musl's:
+//!
+//! | accounts | arena | musl |
+//! |---|---|---|
+//! | 10 | 1.6 | 1.8 |
+//! | 100 | 2.0 | 2.6 |
+//! | 1,000 | 6.9 | 9.1 |
+//!
+//! The arena belongs to the thread that calls [`Arena::take`]. Other threads get the system's memory, and so do large
+//! blocks and those that do not fit any more.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, UnsafeCell};
 use std::ptr;
 
-/// Untouched pages of it cost nothing.
+/// The size of the arena, bytes. Pages that are not used cost nothing.
 const SIZE: usize = 1 << 20;
-/// Blocks above this are the system's.
+/// Larger blocks are the system's, bytes.
 const LARGE: usize = 32 << 10;
 
 thread_local! {
-    /// Whether the arena is this thread's.
+    /// Whether the arena belongs to this thread.
     static MINE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The allocator.
 #[repr(C, align(4096))]
 pub(crate) struct Arena {
     bytes: UnsafeCell<[u8; SIZE]>,
-    /// How many of them are taken.
+    /// How many bytes are taken.
     taken: Cell<usize>,
-    /// The last large block that was given back, and its size: one file is read after the other, and fresh pages
-    /// cost more than reading.
+    /// The last large block that was freed, and its size. Files are read one after the other, and fresh pages cost more
+    /// than reading.
     spare: Cell<(*mut u8, usize)>,
 }
 
-// SAFETY: only the one thread that took it touches its cells.
+// SAFETY: only the thread that took it uses its cells.
 #[expect(unsafe_code, reason = "an allocator is a static")]
 unsafe impl Sync for Arena {}
 
@@ -42,7 +50,7 @@ impl Arena {
         }
     }
 
-    /// Makes the arena this thread's. Once, before there are others.
+    /// Gives the arena to this thread. It is called once, before there are other threads.
     pub(crate) fn take() {
         MINE.set(true);
     }
@@ -55,12 +63,12 @@ impl Arena {
         (block as usize).wrapping_sub(self.start() as usize) < SIZE
     }
 
-    /// Where a block ends, counted from the arena's start.
+    /// Returns where a block ends, counted from the arena's start.
     fn end_of(&self, block: *mut u8, size: usize) -> usize {
         block as usize - self.start() as usize + size
     }
 
-    /// Takes everything up to there, if that fits.
+    /// Takes all bytes up to `end`. Returns whether they fit.
     fn take_up_to(&self, end: usize) -> bool {
         let fits = end <= SIZE;
         if fits {
@@ -70,9 +78,10 @@ impl Arena {
     }
 }
 
-// SAFETY: blocks of the arena do not overlap, since `taken` only falls when the last of them is given back, are
-// aligned, and never reach another thread's `alloc`; the others are the system's, which gets back what it gave. It
-// looks at nothing of a layout but a large alignment, so a block may come back with another size than it was given with.
+// SAFETY: blocks of the arena are aligned. They do not overlap, since `taken` falls only when the last of them is
+// freed, and another thread's `alloc` never returns one. All others are the system's, which gets back what it returned.
+// It uses nothing of a layout but a large alignment, so a block may be freed with another size than it was allocated
+// with.
 #[expect(unsafe_code, reason = "an allocator hands out raw memory")]
 unsafe impl GlobalAlloc for Arena {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

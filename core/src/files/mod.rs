@@ -29,13 +29,11 @@ use std::path::Path;
 /// # Errors
 /// What the system says; `FileTooLarge` beyond the limit. A FIFO or device is refused, and does not block.
 pub fn read_small(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
-    let open = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
-    let file = match open {
-        Ok(file) => file,
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound) => return Ok(None),
-        Err(e) => return Err(e),
+    let file = match File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
     };
-    read_open(&file, limit).map(Some)
+    read_into(room_for(&file, limit)?, file, limit).map(Some)
 }
 
 /// Reads an open file of at most `limit` bytes from its start.
@@ -43,6 +41,13 @@ pub fn read_small(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
 /// # Errors
 /// As [`read_small`].
 pub fn read_open(mut file: &File, limit: u64) -> io::Result<Vec<u8>> {
+    let room = room_for(file, limit)?;
+    file.rewind()?;
+    read_into(room, file, limit)
+}
+
+/// Returns memory for a regular file of at most `limit` bytes.
+fn room_for(file: &File, limit: u64) -> io::Result<Vec<u8>> {
     let meta = file.metadata()?;
     if !meta.is_file() {
         return Err(io::Error::other("not a regular file"));
@@ -50,8 +55,7 @@ pub fn read_open(mut file: &File, limit: u64) -> io::Result<Vec<u8>> {
     if meta.len() > limit {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
-    file.rewind()?;
-    read_into(Vec::with_capacity(meta.len() as usize + 1), file, limit)
+    Ok(Vec::with_capacity(meta.len() as usize + 1))
 }
 
 /// Reads all of a stream up to `limit` bytes.

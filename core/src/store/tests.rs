@@ -173,7 +173,7 @@ fn the_same_bytes_are_kept_once_and_for_30_days_from_the_last_time() {
     keep(b"three", NOW + 51 * day);
     let left: Vec<_> = lost.entries().iter().map(|(_, p)| std::fs::read(p).unwrap()).collect();
     assert_eq!(left, [&b"two"[..], b"three"]);
-    // Whatever else lies there is nobody's.
+    // Other files in the folder are left alone.
     std::fs::write(lab.paths.lost_found().join("note"), "").unwrap();
     keep(b"four", NOW + 200 * day);
     assert!(lab.paths.lost_found().join("note").exists());
