@@ -273,3 +273,60 @@ fn run_without_a_name_goes_on_as_well() {
         world.assert_done(&[("alice", 2), ("bob", 2)], version);
     });
 }
+
+#[test]
+fn codex_that_checks_who_began_a_session_is_left_alone_and_that_is_said_once() {
+    each(&["alice", "bob"], |version, world| {
+        if version != testkit::PINNED {
+            return;
+        }
+        world.edit_config(|config| {
+            let features = toml::Table::from_iter([("cli_resume_account_check".to_owned(), true.into())]);
+            config.insert("features".to_owned(), features.into());
+        });
+        for said in [true, false] {
+            world.forget();
+            world.rank(&["alice", "bob"]);
+            world.limit("alice", 2);
+            let output = world.exec_with(&["do the task"]).run().expect(1);
+            assert_eq!(output.stderr.contains("(cli_resume_account_check)"), said, "{output}");
+            world.assert_done(&[("alice", 2)], version);
+        }
+    });
+}
+
+#[test]
+fn what_can_be_read_only_once_runs_as_ever() {
+    each(&["alice", "bob"], |version, world| {
+        world.limit("alice", 2);
+        let schema = r#"{"type":"object","properties":{},"required":[],"additionalProperties":false}"#;
+        let script = format!("exec \"$@\" --output-schema <(echo '{schema}') 'do the task'");
+        let output = world.cmd("bash").args(["-c", &script, "bash", "codex"]).args(FLAGS).run().expect(1);
+        assert!(!output.stderr.contains("codex-pool: alice is at its limit"), "{version}: {output}");
+        world.assert_done(&[("alice", 2)], version);
+    });
+}
+
+#[test]
+fn sub_agents_review_and_failures_are_no_limit() {
+    each(&["alice", "bob"], |version, world| {
+        world.limit("alice", 2);
+        let review = world.exec_with(&["review", "--uncommitted"]).run();
+        assert!(!review.stderr.contains("goes on"), "{version}: {review}");
+        world.forget();
+        world.rank(&["alice", "bob"]);
+        world.backend().set_usage("alice", Usage::percent(10.0, 10.0));
+        world.backend().inject(
+            testkit::backend::Route::Responses,
+            testkit::backend::Fault::Status(500, serde_json::json!({"error": {"message": "broken"}})),
+        );
+        world.set_provider("request_max_retries", 0);
+        world.set_provider("stream_max_retries", 0);
+        let output = world.exec_with(&["--json", "do the task"]).run().expect(1);
+        assert!(!output.stderr.contains("goes on"), "{version}: {output}");
+        assert!(
+            output.stdout.lines().last().is_some_and(|line| line.contains("turn.failed")),
+            "{version}: {output}"
+        );
+    });
+}

@@ -23,7 +23,7 @@ fn single_account_goes_on_after_its_reset() {
         for json in [false, true] {
             world.forget();
             world.rank(&["alice"]);
-            limit_for(&world, 8);
+            limit_for(&world, 20);
             let mode: &[&str] = if json { &["--json"] } else { &[] };
             let running = world
                 .exec_with(&[mode, &["do the task"]].concat())
