@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
 use std::thread;
 
-use nix::sys::pthread::{pthread_kill, pthread_self};
+use nix::sys::pthread::{Pthread, pthread_kill, pthread_self};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill};
 use nix::unistd::Pid;
 
@@ -69,18 +69,34 @@ impl Held {
     }
 }
 
+/// The thread that waits, for another thread to wake.
+struct Waiting(Pthread);
+
+// SAFETY: POSIX lets every thread of the process signal this one, as long as it lives. Only musl's `pthread_t` is a
+// pointer, which is why the compiler has to be told.
+#[expect(unsafe_code, reason = "a thread's id is a pointer in musl")]
+unsafe impl Send for Waiting {}
+
+impl Waiting {
+    fn wake(&self) {
+        // It is waiting for this very signal; there is nothing to do about a failure.
+        let _ = pthread_kill(self.0, Signal::SIGCHLD);
+    }
+}
+
 fn run(command: &mut Command, input: Option<&[u8]>, awaited: &SigSet) -> io::Result<Ended> {
     if input.is_some() {
         command.stdin(Stdio::piped());
     }
-    let (us, (sender, receiver), (children, started)) = (pthread_self(), mpsc::channel(), mpsc::channel());
+    let (us, (sender, receiver), (children, started)) =
+        (Waiting(pthread_self()), mpsc::channel(), mpsc::channel());
     // Before the child is started: a child without a waiting thread must not run.
-    thread::Builder::new().spawn(move || {
+    let waiter = thread::Builder::new().spawn(move || {
         let Ok(mut child): Result<Child, _> = started.recv() else { return };
         // The receiver waits for this.
         let _ = sender.send(child.wait());
         // SIGCHLD itself may have gone to any thread.
-        let _ = pthread_kill(us, Signal::SIGCHLD);
+        us.wake();
     })?;
     let mut child = command.spawn()?;
     if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
@@ -93,6 +109,8 @@ fn run(command: &mut Command, input: Option<&[u8]>, awaited: &SigSet) -> io::Res
     loop {
         let came = awaited.wait()?;
         if let Ok(status) = receiver.try_recv() {
+            // That thread may still have to wake this one, and must not find it gone.
+            let _ = waiter.join();
             // A signal that ended the child came to this process, too, and must not end it later.
             let last = (came != Signal::SIGCHLD).then_some(came);
             let signal = take_pending()?.or(last).or(signal);

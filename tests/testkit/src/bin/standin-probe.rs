@@ -149,9 +149,12 @@ fn limits() -> BTreeMap<String, (u64, u64)> {
         ("cpu", Resource::RLIMIT_CPU),
         ("data", Resource::RLIMIT_DATA),
         ("fsize", Resource::RLIMIT_FSIZE),
+        // nix does not know these two on macOS.
+        #[cfg(target_os = "linux")]
         ("memlock", Resource::RLIMIT_MEMLOCK),
-        ("nofile", Resource::RLIMIT_NOFILE),
+        #[cfg(target_os = "linux")]
         ("nproc", Resource::RLIMIT_NPROC),
+        ("nofile", Resource::RLIMIT_NOFILE),
         ("stack", Resource::RLIMIT_STACK),
     ];
     all.into_iter().filter_map(|(name, which)| Some((name.to_owned(), getrlimit(which).ok()?))).collect()
