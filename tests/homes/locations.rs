@@ -2,7 +2,7 @@
 //! namespaces. An account has one chain of tokens in all of them.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, chown, symlink};
+use std::os::unix::fs::{MetadataExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 
@@ -161,14 +161,14 @@ fn launch_with_the_pool_on_another_file_system_stays_live() {
             if entry.file_name() == "bin" {
                 // Programs may not run from there.
                 fs::rename(entry.path(), world.root().join("pool-bin")).expect("move the shim");
-                symlink(world.root().join("pool-bin"), to).expect("link the shim");
+                std::os::unix::fs::symlink(world.root().join("pool-bin"), to).expect("link the shim");
             } else {
                 let copied = world.cmd("cp").arg("-a").arg(entry.path()).arg(to).run();
                 copied.ok();
             }
         }
         fs::remove_dir_all(&pool).expect("remove the old one");
-        symlink(elsewhere.path(), &pool).expect("link the pool");
+        std::os::unix::fs::symlink(elsewhere.path(), &pool).expect("link the pool");
         stays_on_alice(&world, |cmd| cmd, "on different file systems");
     }
 }

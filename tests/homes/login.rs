@@ -4,13 +4,9 @@
 use std::fs;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use testkit::pty::CTRL_C;
-use testkit::{
-    Cmd, Codex, Pty, Running, SOON, World, alive, answered, children, needs, revokes, wait_for, wait_for_end,
-    wait_until,
-};
+use testkit::{Cmd, Pty, Running, SOON, World, alive, answered, children, revokes, wait_for_end, wait_until};
 
 use crate::rpc::Editor;
 use crate::world::{Homes as _, TWO, worlds};
@@ -219,6 +215,10 @@ fn login_whose_shim_alone_was_killed_keeps_its_home_until_it_ends() {
 #[cfg(target_os = "linux")]
 #[test]
 fn login_whose_shim_was_killed_before_codex_began_keeps_its_home() {
+    use nix::sys::signal::kill;
+    use nix::unistd::Pid;
+    use testkit::{Codex, needs, wait_for};
+
     let Some(strace) = needs("strace") else { return };
     for world in worlds(&TWO) {
         world.backend().add("carol");

@@ -43,7 +43,8 @@ impl Random {
         Duration::from_micros(self.next() % u64::try_from(most.as_micros()).expect("fits").max(1))
     }
 
-    /// In a random order.
+    /// In a random order. Only the tests that are Linux's need it.
+    #[cfg(target_os = "linux")]
     pub(crate) fn shuffle<T>(&mut self, of: &mut [T]) {
         for last in (1..of.len()).rev() {
             of.swap(last, self.below(last + 1));

@@ -1,6 +1,6 @@
 //! Processes that belong to a sandbox: found by their environment, working folder or program, and ended.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigHandler, Signal, kill, signal};
@@ -37,6 +37,7 @@ pub struct Process {
 pub(crate) fn processes(root: &Path) -> Vec<Process> {
     use std::fs;
     use std::os::unix::ffi::OsStrExt as _;
+    use std::path::PathBuf;
 
     let needle = root.as_os_str().as_bytes();
     let in_root = |link: PathBuf| fs::read_link(link).is_ok_and(|to| to.starts_with(root));
