@@ -15,8 +15,12 @@ use super::{Net, NetError};
 
 /// `OWNER/NAME`, set by the release workflow. A build from source has none.
 const REPOSITORY: Option<&str> = option_env!("CODEX_POOL_RELEASE_REPOSITORY");
-/// An archive, and each program in it, is smaller than this, bytes. It has about 10 MB.
-const MAX_ARCHIVE: u64 = 256 << 20;
+/// An archive is smaller than this, bytes. It has about 10 MB.
+const MAX_ARCHIVE: u64 = 64 << 20;
+/// Each program in it is smaller than this, bytes. It has about 10 MB.
+const MAX_PROGRAM: u64 = 64 << 20;
+/// All that is in it is smaller than this, bytes.
+const MAX_UNPACKED: u64 = 256 << 20;
 /// A checksum or a version is smaller than this, bytes.
 const MAX_TEXT: u64 = 4 << 10;
 /// The time limit of a download, for slow lines.
@@ -182,10 +186,11 @@ fn checksum_of(text: &str, name: &str) -> Option<String> {
 
 /// Returns the two programs of an archive, and ignores everything else in it.
 fn unpack(archive: &[u8]) -> Result<Programs, String> {
-    let mut tar = tar::Archive::new(GzDecoder::new(archive));
+    let mut tar = tar::Archive::new(GzDecoder::new(archive).take(MAX_UNPACKED));
     let (mut tool, mut shim) = (None, None);
-    for entry in tar.entries().map_err(|e| e.to_string())? {
-        let entry = entry.map_err(|e| e.to_string())?;
+    // Raw: else entries that only hold a long name for the next one are read into memory, whatever their size.
+    for entry in tar.entries().map_err(|e| e.to_string())?.raw(true) {
+        let mut entry = entry.map_err(|e| e.to_string())?;
         let program = match &*entry.path_bytes() {
             b"codex-pool" => &mut tool,
             b"codex" => &mut shim,
@@ -194,8 +199,14 @@ fn unpack(archive: &[u8]) -> Result<Programs, String> {
         if !entry.header().entry_type().is_file() || program.is_some() {
             return Err("a program in it is not a file, or is there twice".to_owned());
         }
+        if entry.size() > MAX_PROGRAM {
+            return Err("a program in it is too large".to_owned());
+        }
         let mut bytes = Vec::new();
-        entry.take(MAX_ARCHIVE).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+        entry.read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+        if bytes.len() as u64 != entry.size() {
+            return Err("a program in it is cut short".to_owned());
+        }
         *program = Some(bytes);
     }
     match (tool, shim) {
@@ -250,5 +261,8 @@ mod tests {
         assert!(unpack(&archive(&[("codex-pool", b"tool")])).is_err());
         assert!(unpack(&archive(&[("codex-pool", b"t"), ("codex", b"s"), ("codex", b"other")])).is_err());
         assert!(unpack(b"no archive").is_err());
+        let mut cut = archive(&[("codex", b"shim"), ("codex-pool", &[7; 4000])]);
+        cut.truncate(cut.len() - 30);
+        assert!(unpack(&cut).is_err());
     }
 }

@@ -259,3 +259,37 @@ fn folder_that_cannot_be_written_is_named() {
     update(&place, "--yes").fails_with(".local/bin/.codex-pool.codex-pool.new");
     assert!(before == programs(&place));
 }
+
+#[test]
+fn small_archive_does_not_fill_the_memory() {
+    use tar::EntryType;
+    for (name, kind, message) in [
+        ("././@LongLink", EntryType::GNULongName, "cannot be used"),
+        ("pax", EntryType::XHeader, "cannot be used"),
+        ("codex-pool", EntryType::Regular, "is too large"),
+        ("something", EntryType::Regular, "cannot be used"),
+    ] {
+        let server = server();
+        let bomb = releases::bomb(name, kind, 2 << 30);
+        assert!(bomb.len() < 20 << 20, "{name}: {}", bomb.len());
+        server.publish(NEW, &releases::target(), bomb);
+        let place = installed(&server);
+        let before = programs(&place);
+        let line = format!("ulimit -v 400000; exec '{}' update --yes", place.tool().display());
+        let said = place.sh(&line).fails_with(message);
+        assert!(!said.err.contains("memory"), "{name}: {said:?}");
+        assert!(before == programs(&place), "{name}: {said:?}");
+    }
+}
+
+#[test]
+fn download_without_end_is_given_up() {
+    for path in ["latest/download/version.txt".to_owned(), releases::archive_path(NEW, &releases::target())] {
+        let server = server();
+        server.put(&path, Answer::Flood);
+        let place = installed(&server);
+        let before = programs(&place);
+        let said = update(&place, "--yes").fails_with("cannot download");
+        assert!(before == programs(&place), "{path}: {said:?}");
+    }
+}

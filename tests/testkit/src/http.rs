@@ -122,6 +122,15 @@ impl<'a> Reply<'a> {
         self.keep_alive = false;
     }
 
+    /// Sends this over and over until the client gives up or the server stops, with a pause of up to 20 ms.
+    pub(crate) fn repeat(&mut self, chunk: &str) {
+        self.start(200, &[]);
+        while !self.stopping.load(Ordering::SeqCst) && !self.client_gone() {
+            self.chunk(chunk);
+        }
+        self.keep_alive = false;
+    }
+
     /// Returns whether the client closed the connection; looks for up to 20 ms.
     pub(crate) fn client_gone(&self) -> bool {
         if self.stream.set_read_timeout(Some(Duration::from_millis(20))).is_err() {

@@ -2,7 +2,7 @@
 //! whole or broken on purpose. The programs in its archives are small scripts that answer as the real ones do.
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine;
@@ -24,6 +24,10 @@ pub enum Answer {
     Redirect(String),
     /// Nothing, until the client gives up
     Hang,
+    /// Megabytes without end
+    Flood,
+    /// A byte now and then, without end
+    Drip,
 }
 
 /// A running release server.
@@ -54,6 +58,8 @@ impl Releases {
                 Some(Answer::Truncated(body)) => reply.truncated(200, &body),
                 Some(Answer::Redirect(to)) => reply.send(302, &[("location", &to)], b"moved"),
                 Some(Answer::Hang) => reply.hang(),
+                Some(Answer::Flood) => reply.repeat(&"flood\n".repeat(200_000)),
+                Some(Answer::Drip) => reply.repeat("."),
                 None => reply.send(404, &[], b"Not Found"),
             }
         })?;
@@ -115,6 +121,62 @@ pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// A good archive with one file more that holds so many zeros: small to send, large to unpack.
+///
+/// # Panics
+/// Never in practice: it writes to memory only.
+pub fn large_archive(version: &str, size: usize) -> Vec<u8> {
+    let pack = |bytes: &[u8]| {
+        let mut gz = GzEncoder::new(Vec::new(), Compression::fast());
+        gz.write_all(bytes).expect("write to memory");
+        gz.finish().expect("write to memory")
+    };
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, bytes) in [("codex-pool", tool(version)), ("codex", shim(version))] {
+        tar.append(&header(name, tar::EntryType::Regular, bytes.len() as u64), &*bytes)
+            .expect("write to memory");
+    }
+    let mut first = tar.into_inner().expect("write to memory");
+    // Its end comes later.
+    first.truncate(first.len() - 1024);
+    first.extend(header("zeros", tar::EntryType::Regular, size as u64).as_bytes());
+    // Packed files one after another are packed as well as one.
+    let zeros = pack(&vec![0; 1 << 20]);
+    [pack(&first), zeros.repeat(size >> 20), pack(&[0; 1024])].concat()
+}
+
+fn header(name: &str, kind: tar::EntryType, size: u64) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_path(name).expect("a short name");
+    header.set_entry_type(kind);
+    header.set_size(size);
+    header.set_mode(0o755);
+    header.set_cksum();
+    header
+}
+
+/// The beginning of a `.tar.gz` of one file with this name that holds so many zeros: small to send, large to unpack.
+///
+/// # Panics
+/// Never in practice: it writes to memory only.
+pub fn bomb(name: &str, kind: tar::EntryType, size: u64) -> Vec<u8> {
+    let header = header(name, kind, size);
+    // A megabyte of zeros behind a megabyte of zeros is always packed alike, so it is packed once and repeated.
+    let zeros = vec![0; 1 << 20];
+    let mut packed = Vec::new();
+    let mut gz = GzEncoder::new(&mut packed, Compression::fast());
+    gz.write_all(header.as_bytes()).and_then(|()| gz.write_all(&zeros)).expect("write to memory");
+    gz.flush().expect("write to memory");
+    let before = gz.get_ref().len();
+    gz.write_all(&zeros).and_then(|()| gz.flush()).expect("write to memory");
+    let again = gz.get_ref()[before..].to_vec();
+    drop(gz);
+    // Without the end, which nobody may reach.
+    packed.truncate(before);
+    packed.extend(again.repeat(usize::try_from(size >> 20).expect("fits")));
+    packed
+}
+
 /// Returns a `.tar.gz` of executable files.
 ///
 /// # Panics
@@ -169,4 +231,19 @@ fn padded(script: String) -> Vec<u8> {
         bytes.extend(format!("# {}\n", STANDARD.encode(line)).bytes());
     }
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_small_to_send_is_large_to_unpack() {
+        let small = bomb("x", tar::EntryType::Regular, 8 << 20);
+        let unpacked = io::copy(&mut flate2::read::GzDecoder::new(&*small), &mut io::sink());
+        assert!(unpacked.is_err(), "it has an end");
+        let large = large_archive("1.2.3", 8 << 20);
+        let unpacked = io::copy(&mut flate2::read::MultiGzDecoder::new(&*large), &mut io::sink());
+        assert!(unpacked.expect("an archive") > 8 << 20 && large.len() < 1 << 20);
+    }
 }
