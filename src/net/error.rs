@@ -113,8 +113,7 @@ impl NetError {
             }
             ureq::Error::Protocol(_)
             | ureq::Error::LargeResponseHeader(..)
-            | ureq::Error::BodyExceedsLimit(_)
-            | ureq::Error::Decompress(..) => NetError::Garbled,
+            | ureq::Error::BodyExceedsLimit(_) => NetError::Garbled,
             _ => NetError::Broken(host),
         }
     }

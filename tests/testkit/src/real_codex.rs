@@ -148,7 +148,7 @@ fn install(dir: &Path, name: &str, package: &str, options: &[&str]) -> Result<()
     // Left by an installation that was killed.
     let _ = clean();
     let mut npm = Command::new("npm");
-    npm.args(["install", "--no-audit", "--no-fund", "--loglevel=error"]).args(options);
+    npm.args(["install", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]).args(options);
     npm.arg("--prefix").arg(&staged).arg(package).stdin(Stdio::null());
     let output = npm.output().map_err(|e| format!("npm does not run: {e}"))?;
     if !output.status.success() {
