@@ -5,12 +5,22 @@
 #
 # shellcheck disable=SC2016  # `$HOME` in single quotes is meant for the shell that reads the line later
 # shellcheck disable=SC2015  # in `A && B || die` it does not matter which of them failed
+# shellcheck disable=SC3013  # every shell knows `-ef`, though POSIX does not
 
 # The release workflow writes OWNER/NAME here. Empty: this copy has no release source.
 RELEASE_REPOSITORY=""
 
 # What every shim carries (core writes it there) and no other `codex` does.
 MARKER="codex-pool-shim-marker"
+
+# A release has about 10 MB, and 20 MB unpacked. Checksums and version names have less than 100 bytes.
+ARCHIVE_KB=65536
+UNPACKED_KB=262144
+TEXT_KB=64
+
+# What the pool puts into its folder; `bin` is looked at by itself.
+POOL_NAMES="accounts.json accounts.v1.json auth usage.json standings state.json launches lost+found config.toml
+pool.lock refresh.lock homes logins threads moving blanked history share.toml"
 
 usage() {
     cat <<'EOF'
@@ -30,6 +40,7 @@ Environment:
   CODEX_POOL_HOME=DIR      where the pool and the shim live (default: ~/.codex-pool)
   NO_MODIFY_PATH=1         leave the shell's start files (and GITHUB_PATH) alone
   CODEX_POOL_RELEASES=URL  where releases are (https, or http on this machine), instead of the built-in place
+  DOWNLOAD_SECONDS=900     how long a download may take
 EOF
 }
 
@@ -39,6 +50,8 @@ die() {
     printf 'error: %s\n' "$*" >&2
     exit 1
 }
+# What others say, for a terminal: its first line, without what is no plain character.
+plain() { printf '%s\n' "$1" | head -n 1 | LC_ALL=C sed 's/[^ -~]/?/g' | cut -c 1-80; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
 main() {
@@ -46,6 +59,10 @@ main() {
     [ -z "${ZSH_VERSION:-}" ] || emulate sh
     set -u
     umask 022
+    newline='
+'
+    # With it, `cd` speaks.
+    unset CDPATH
     action=install data=ask
     while [ $# -gt 0 ]; do
         case $1 in
@@ -86,6 +103,36 @@ find_places() {
     esac
     home_line=''
     [ "$pool" != "$HOME/.codex-pool" ] || home_line=1
+    check_pool
+    refuse_other_users
+}
+
+# The pool's folder gets closed to others, and its files are removed one day: it is to hold nothing but the pool.
+check_pool() {
+    place=$pool
+    # What `..` means behind a folder that is not there cannot be known yet.
+    while [ ! -e "${place:-/}" ]; do
+        [ "${place##*/}" != .. ] || die "$place is not there. Name the pool's folder without '..'"
+        place=${place%/*}
+    done
+    for place in "$HOME" "$PWD" "${CODEX_HOME:-$HOME/.codex}" /; do
+        place=$(cd "$place" 2>/dev/null && pwd -P) || continue
+        while :; do
+            [ ! "$pool" -ef "${place:-/}" ] || die "CODEX_POOL_HOME is $pool, which is the home folder, the current folder,
+Codex's own or a folder above one of them. The pool needs a folder of its own."
+            [ -n "$place" ] || break
+            place=${place%/*}
+        done
+    done
+}
+
+# Root would write through the links of whoever has the home.
+refuse_other_users() {
+    [ "$(id -u 2>/dev/null)" = 0 ] || return 0
+    for place in "$HOME" "$pool" "$tool_dir"; do
+        [ -z "$(find "$place/." -prune ! -user 0 2>/dev/null)" ] ||
+            die "$place belongs to another user. Run this as that user, without sudo, or with HOME=/root"
+    done
 }
 
 absolute() {
@@ -94,7 +141,7 @@ absolute() {
         *) path=$PWD/$1 ;;
     esac
     while [ "$path" != "${path%/}" ]; do path=${path%/}; done
-    printf '%s\n' "$path"
+    printf '%s\n' "${path:-/}"
 }
 
 # The string at one key of the receipt; nothing if there is none. We write one key per line.
@@ -102,13 +149,12 @@ receipt_value() {
     [ ! -f "$receipt" ] || sed -n 's/^ *"'"$1"'": "\(.*\)",*$/\1/p' "$receipt" | sed 's/\\\(["\\]\)/\1/g'
 }
 
-is_shim() { LC_ALL=C grep -a -q "$MARKER" "$1" 2>/dev/null; }
+is_shim() { [ -f "$1" ] && LC_ALL=C grep -a -q "$MARKER" "$1" 2>/dev/null; }
 
 refuse_foreign_shim() {
     if [ -e "$shim" ] || [ -L "$shim" ]; then
-        if [ -d "$shim" ] || ! is_shim "$shim"; then
+        is_shim "$shim" ||
             die "$shim is not codex-pool's shim, so it stays as it is. Move it away and try again."
-        fi
     fi
 }
 
@@ -116,7 +162,7 @@ refuse_other_installer() {
     owner=$(receipt_value installer)
     case $owner in
         '' | install.sh) ;;
-        *) die "codex-pool was installed by $owner; use that to update or remove it" ;;
+        *) die "codex-pool was installed by $(plain "$owner"); use that to update or remove it" ;;
     esac
 }
 
@@ -125,29 +171,35 @@ install() {
     refuse_foreign_shim
     [ ! -d "$tool" ] || die "$tool is a folder"
     find_source
+    before=$(receipt_value version)
+    is_version "$before" && [ "$before" != "$version" ] || before=''
     make_stages
     if [ "$method" = source ]; then build; else download; fi
     check_new
     write_companions
     put_in_place
-    say "Installed codex-pool $version: $tool"
+    say "Installed codex-pool $version${before:+ (it was $before)}: $tool"
     say "and the codex shim: $shim"
     set_path
     say 'Next: codex-pool init'
 }
 
-# From a checkout if that is where this file lies, unless a release is asked for.
+# From a checkout if that is where this file lies, unless a release is asked for. A published copy never builds: what
+# lies beside it, in a folder of downloads, can be anybody's.
 find_source() {
     method=release version=${VERSION:-} checkout=''
     case $0 in
         */install.sh) checkout=${0%/*} ;;
         install.sh) checkout=. ;;
     esac
-    if [ -n "$checkout" ] && [ -z "$version${CODEX_POOL_RELEASES:-}" ] &&
-        [ -f "$checkout/shim/Cargo.toml" ] && grep -q '^name = "codex-pool"' "$checkout/Cargo.toml" 2>/dev/null; then
+    if [ -n "$checkout" ] && [ -z "$version${CODEX_POOL_RELEASES:-}$RELEASE_REPOSITORY" ] &&
+        [ -f "$checkout/shim/Cargo.toml" ] && [ -f "$checkout/Cargo.toml" ] &&
+        grep -q '^name = "codex-pool"' "$checkout/Cargo.toml"; then
         method=source
-        checkout=$(cd "$checkout" && pwd) || die "cannot enter $checkout"
+        checkout=$(cd "$checkout" && pwd -P) || die "cannot enter $checkout"
+        check_checkout
         version=$(sh "$checkout/scripts/version.sh")
+        check_version "$version"
         return 0
     fi
     releases=${CODEX_POOL_RELEASES:-}
@@ -158,12 +210,35 @@ Run it from a checkout to build codex-pool, or set CODEX_POOL_RELEASES=https://g
     fi
     releases=${releases%/}
     check_url "$releases"
+    seconds=${DOWNLOAD_SECONDS:-900}
+    case $seconds in 0* | *[!0-9]*) die "DOWNLOAD_SECONDS is '$seconds', which is no number of seconds" ;; esac
     target=$(platform) || exit 1
-    find_checksum_tool
+    find_checksum_tool || die 'no tool to verify the download (sha256sum, shasum or openssl), so nothing was downloaded'
     if [ -n "$version" ]; then
         version=${version#v}
         check_version "$version"
     fi
+}
+
+# What lies in a checkout is run. So nobody but the caller or root may have written it, or put another folder in its
+# place. A group that is the user's alone, as many systems have it, is nobody else.
+check_checkout() {
+    uid=$(id -u 2>/dev/null) || uid=0
+    writable='-perm -0002 -o -perm -0020'
+    [ -z "$(id -un 2>/dev/null)" ] || [ "$(id -un)" != "$(id -gn)" ] || writable="$writable ! -group $(id -g)"
+    # shellcheck disable=SC2086  # to be split
+    exposed=$(find "$checkout" \( -name .git -o -name target \) -prune -o ! -type l \( $writable \) -print \
+        -o ! -user 0 ! -user "$uid" -print | head -n 1)
+    place=$checkout
+    while [ -n "$place" ] && [ -z "$exposed" ]; do
+        place=${place%/*}
+        # What is in a sticky folder only its owner can rename; and whom root lets into its folders is root's affair.
+        # shellcheck disable=SC2086
+        exposed=$(find "${place:-/}" -prune \( ! -perm -1000 -perm -0002 -o \
+            ! -perm -1000 ! -user 0 \( $writable \) -o ! -user 0 ! -user "$uid" \) -print)
+    done
+    [ -z "$exposed" ] || die "$exposed belongs to another user, or others can write to it. So $checkout is not built.
+Take a checkout that is yours alone (chmod -R go-w), or install a release: CODEX_POOL_RELEASES=URL"
 }
 
 # The platform's name in the archives.
@@ -185,23 +260,56 @@ platform() {
     printf '%s\n' "$cpu-$system"
 }
 
-check_version() {
-    printf '%s\n' "$1" | LC_ALL=C grep -Eq '^[0-9]+\.[0-9]+\.[0-9]+([-+][0-9A-Za-z.-]+)?$' ||
-        die "'$1' is not a version like 1.2.3"
+check_version() { is_version "$1" || die "'$(plain "$1")' is not a version like 1.2.3"; }
+
+is_version() {
+    case $1 in
+        *[!0-9A-Za-z.+-]*) return 1 ;;
+    esac
+    printf '%s\n' "$1" | LC_ALL=C grep -Eq '^[0-9]+\.[0-9]+\.[0-9]+([-+][0-9A-Za-z.-]+)?$'
+}
+
+# Whether version $1 comes before $2. Of two with a dash and the same numbers neither does.
+is_older() {
+    dashes=''
+    case ${1%%+*} in *-*) dashes=1 ;; esac
+    case ${2%%+*} in *-*) dashes=${dashes}2 ;; esac
+    old_ifs=$IFS
+    IFS=.
+    # shellcheck disable=SC2086  # to be split at the dots
+    set -- ${1%%[-+]*} ${2%%[-+]*}
+    IFS=$old_ifs
+    [ "$1" -eq "$4" ] || { [ "$1" -lt "$4" ] && return 0 || return 1; }
+    [ "$2" -eq "$5" ] || { [ "$2" -lt "$5" ] && return 0 || return 1; }
+    [ "$3" -eq "$6" ] || { [ "$3" -lt "$6" ] && return 0 || return 1; }
+    [ "$dashes" = 1 ]
+}
+
+# The newest release may be older than what is here, by a mistake or by malice.
+check_downgrade() {
+    [ -n "$before" ] && is_older "$version" "$before" || return 0
+    [ -n "${VERSION:-}" ] || [ "$method" = source ] ||
+        die "codex-pool $before is installed, and newer than the newest release. VERSION=$version goes back to that one"
+    warn "this goes back from codex-pool $before to $version"
 }
 
 # Both folders get a place of their own for new files: a rename inside one file system is all or nothing.
 make_stages() {
     tool_stage='' shim_stage=''
     trap remove_stages EXIT
-    trap 'exit 129' HUP
-    trap 'exit 130' INT
-    trap 'exit 143' TERM
+    end_on_signals
     mkdir -p "$tool_dir" && tool_stage=$(mktemp -d "$tool_dir/.codex-pool-install.XXXXXX") ||
         die "cannot write to $tool_dir. Choose another folder with INSTALL_DIR=…"
     # The pool will contain credentials: no other user may read it.
     mkdir -p "$shim_dir" && chmod 700 "$pool" && shim_stage=$(mktemp -d "$shim_dir/.codex-pool-install.XXXXXX") ||
         die "cannot write to $pool. Choose another folder with CODEX_POOL_HOME=…"
+}
+
+# By `exit`, so that what was begun is cleared away.
+end_on_signals() {
+    trap 'exit 129' HUP
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
 }
 
 remove_stages() {
@@ -213,15 +321,25 @@ remove_stages() {
 # environment: a program that is not our shim must not find a Codex to start.
 check_new() {
     for name in codex-pool codex; do
-        [ -f "$tool_stage/$name" ] && [ ! -L "$tool_stage/$name" ] || die "the new $name is no file"
+        [ -s "$tool_stage/$name" ] && [ ! -L "$tool_stage/$name" ] || die "the new $name is no file"
     done
     mv "$tool_stage/codex" "$shim_stage/codex" || die "cannot write to $shim_dir"
     chmod 755 "$tool_stage/codex-pool" "$shim_stage/codex" || die "cannot make the new programs executable"
+    sign "$tool_stage/codex-pool"
+    sign "$shim_stage/codex"
     answer=$("$tool_stage/codex-pool" --version </dev/null) || die "the new codex-pool does not run here"
-    [ "$answer" = "codex-pool $version" ] || die "the new codex-pool says '$answer', not 'codex-pool $version'"
+    [ "$answer" = "codex-pool $version" ] || die "the new codex-pool says '$(plain "$answer")', not 'codex-pool $version'"
     is_shim "$shim_stage/codex" || die "the new codex is not codex-pool's shim"
     answer=$(env -i CODEX_POOL_SHIM_VERSION=1 "$shim_stage/codex" </dev/null) || die "the new shim does not run here"
-    [ "$answer" = "codex-shim $version" ] || die "the new shim says '$answer', not 'codex-shim $version'"
+    [ "$answer" = "codex-shim $version" ] || die "the new shim says '$(plain "$answer")', not 'codex-shim $version'"
+}
+
+# macOS wants every program signed, be it by nobody, and asks about those that came from elsewhere. It looks once: so
+# this comes before a program first runs.
+sign() { # FILE
+    [ "$(uname -s)" = Darwin ] || return 0
+    ! have xattr || xattr -d com.apple.quarantine "$1" 2>/dev/null || :
+    ! have codesign || codesign --force --sign - "$1" 2>/dev/null || warn "cannot sign $1"
 }
 
 # The files that go with the programs are written before anything is replaced, too: a full disk shows now.
@@ -272,6 +390,7 @@ put_in_place() {
 }
 
 build() {
+    check_downgrade
     have cargo && have rustc || die 'Rust is needed to build codex-pool: https://rustup.rs'
     say "Building codex-pool $version in $checkout"
     sh "$checkout/scripts/build.sh" "$tool_stage" || die "the build failed"
@@ -279,17 +398,38 @@ build() {
 
 download() {
     if [ -z "$version" ]; then
-        fetch "$releases/latest/download/version.txt" "$tool_stage/version.txt"
+        fetch "$releases/latest/download/version.txt" "$tool_stage/version.txt" "$TEXT_KB"
         read -r version <"$tool_stage/version.txt" || [ -n "$version" ] || die "$releases names no newest version"
         check_version "$version"
+        [ "$before" != "$version" ] || before=''
     fi
+    check_downgrade
     archive=codex-pool-$version-$target.tar.gz
     from=$releases/download/v$version/$archive
     say "Downloading $from"
-    fetch "$from.sha256" "$tool_stage/$archive.sha256"
-    fetch "$from" "$tool_stage/$archive"
+    fetch "$from.sha256" "$tool_stage/$archive.sha256" "$TEXT_KB"
+    fetch "$from" "$tool_stage/$archive" "$ARCHIVE_KB"
     verify
-    (cd "$tool_stage" && tar -xzf "$archive" codex-pool codex) || die "cannot unpack $archive"
+    unpack
+}
+
+# Only what is in the two programs is taken: not the owner, the rights and the names that an archive gives them. Root's
+# tar would take over all of that.
+unpack() {
+    limited "$UNPACKED_KB" gzip -dc <"$tool_stage/$archive" >"$tool_stage/tar" || die "cannot unpack $archive"
+    for name in codex-pool codex; do
+        limited "$UNPACKED_KB" tar -xOf "$tool_stage/tar" "$name" >"$tool_stage/$name" || die "cannot unpack $archive"
+    done
+}
+
+# Runs a command that can write no file larger than this. If the user's own limit is lower, that one stays.
+limited() { # KILOBYTES COMMAND…
+    (
+        # In blocks of 512 bytes; some shells have larger ones.
+        ulimit -f $(($1 * 2)) 2>/dev/null || :
+        shift
+        "$@"
+    )
 }
 
 # https anywhere, plain http only to this machine. No user name: it would end up in the receipt.
@@ -311,15 +451,15 @@ check_url() {
         *) place=bad ;;
     esac
     case $place in
-        bad | *@*) die "releases come over https, or http from this machine, not from '$1'" ;;
+        bad | *@*) die "releases come over https, or http from this machine, not from '$(plain "$1")'" ;;
     esac
 }
 
-fetch() { # URL FILE
+fetch() { # URL FILE KILOBYTES
     if have curl; then
-        fetch_curl "$1" "$2" || die "cannot download $1"
+        limited "$3" fetch_curl "$1" "$2" || die "cannot download $1 (in $seconds s, and up to $3 kB)"
     elif have wget; then
-        fetch_wget "$1" "$2" || die "cannot download $1"
+        limited "$3" fetch_wget "$1" "$2" || die "cannot download $1 (in $seconds s, and up to $3 kB)"
     else
         die 'curl or wget is needed to download a release'
     fi
@@ -329,22 +469,24 @@ fetch() { # URL FILE
 # hidden folders themselves.
 fetch_curl() {
     if [ "$scheme" = http ]; then
-        (no_proxy && curl -fsS --proto '=http' --connect-timeout 30 "$1" >"$2")
+        no_proxy
+        curl -fsS --proto '=http' --connect-timeout 30 --max-time "$seconds" "$1" >"$2"
     else
-        curl -fsSL --proto '=https' --tlsv1.2 --connect-timeout 30 --retry 3 "$1" >"$2"
+        curl -fsSL --proto '=https' --tlsv1.2 --connect-timeout 30 --max-time "$seconds" --retry 3 \
+            --retry-max-time "$seconds" "$1" >"$2"
     fi
 }
 
 # wget cannot be told to stay on https, so the headers tell where it has been; nothing was used until then.
 fetch_wget() {
-    tries=''
+    [ "$scheme" = https ] || no_proxy
+    tries='' limit=''
     ! wget --help 2>&1 | grep -q -e --tries || tries=--tries=3
-    (
-        [ "$scheme" = https ] || no_proxy
-        # shellcheck disable=SC2086  # nothing, or one option
-        LC_ALL=C wget -q -S $tries -O - "$1" >"$2" 2>"$2.headers"
-    ) || {
-        cat "$2.headers" >&2
+    # A server that sends a byte now and then keeps within every limit of wget's own.
+    ! have timeout || limit="timeout $seconds"
+    # shellcheck disable=SC2086  # nothing, or a few words
+    LC_ALL=C $limit wget -q -S $tries -O - "$1" >"$2" 2>"$2.headers" || {
+        LC_ALL=C sed 's/[^ -~]/?/g' "$2.headers" >&2
         return 1
     }
     moved=$(sed -n 's/^ *[Ll]ocation: *//p' "$2.headers")
@@ -358,14 +500,15 @@ find_checksum_tool() {
     for hasher in sha256sum shasum openssl; do
         ! have "$hasher" || return 0
     done
-    die 'no tool to verify the download (sha256sum, shasum or openssl), so nothing was downloaded'
+    return 1
 }
 
+# Of what it reads.
 checksum() {
     case $hasher in
-        sha256sum) sha256sum <"$1" ;;
-        shasum) shasum -a 256 <"$1" ;;
-        openssl) openssl dgst -sha256 -r <"$1" ;;
+        sha256sum) sha256sum ;;
+        shasum) shasum -a 256 ;;
+        openssl) openssl dgst -sha256 -r ;;
     esac | cut -d ' ' -f 1
 }
 
@@ -376,7 +519,7 @@ verify() {
         *[!0-9a-f]*) expected='' ;;
     esac
     [ ${#expected} -eq 64 ] && [ "${file#\*}" = "$archive" ] || die "$archive.sha256 is not a checksum of $archive"
-    actual=$(checksum "$tool_stage/$archive") || die "cannot read $archive"
+    actual=$(checksum <"$tool_stage/$archive") || die "cannot read $archive"
     [ "$actual" = "$expected" ] ||
         die "$archive is damaged or not the published one: SHA-256 is $actual, should be $expected. Nothing was installed."
 }
@@ -451,14 +594,17 @@ set_path() {
 }
 
 add_line() { # FILE
-    if [ -f "$1" ] && grep -qxF -e "$line" "$1"; then
+    if [ -e "$1" ] && [ ! -f "$1" ]; then
+        warn "$1 is no file, so it stays as it is"
+        return 0
+    fi
+    if has_line "$1"; then
         changed=1
         return 0
     fi
     gap=''
     # A last line without its line break must not swallow ours.
-    [ ! -s "$1" ] || [ -z "$(tail -c 1 "$1")" ] || gap='
-'
+    [ ! -s "$1" ] || [ "$(tail -c 1 "$1" && echo x)" = "${newline}x" ] || gap=$newline
     if mkdir -p "${1%/*}" && printf '%s%s\n' "$gap" "$line" >>"$1"; then
         changed=1
         say "Added to $1: $line"
@@ -466,6 +612,8 @@ add_line() { # FILE
         warn "cannot write to $1"
     fi
 }
+
+has_line() { [ -f "$1" ] && LC_ALL=C grep -a -q -x -F -e "$line" "$1"; }
 
 tell_about_path() {
     now=$(command -v codex 2>/dev/null) || now=''
@@ -485,18 +633,23 @@ tell_about_path() {
 
 uninstall() {
     refuse_other_installer
+    is_pool=''
+    [ ! -f "$receipt" ] && [ ! -f "$pool/accounts.json" ] || is_pool=1
     removed=''
     if [ -f "$tool" ] || [ -L "$tool" ]; then
         rm -f "$tool" || die "cannot remove $tool"
         removed="$tool"
     fi
-    if [ -f "$shim" ] && is_shim "$shim"; then
+    if is_shim "$shim"; then
         rm -f "$shim" || die "cannot remove $shim"
         removed="$removed${removed:+ and }$shim"
     fi
     say "Removed ${removed:-nothing: codex-pool is not installed in $tool_dir or $pool}"
     [ ! -L "$shim_dir/codex-pool" ] || rm -f "$shim_dir/codex-pool"
-    rm -f "$pool/env" "$pool/env.fish" "$receipt"
+    for file in "$pool/env" "$pool/env.fish"; do
+        [ ! -f "$file" ] || ! grep -q '^# Written by codex-pool' "$file" || rm -f "$file"
+    done
+    [ "$owner" != install.sh ] || rm -f "$receipt"
     rmdir "$shim_dir" 2>/dev/null || :
     line=$(source_line sh)
     for file in .bashrc .bash_profile .bash_login .profile; do drop_line "$HOME/$file"; done
@@ -506,13 +659,56 @@ uninstall() {
     remove_data
 }
 
+# Takes our line out of a start file. Where that is not certain, the file stays: the line does nothing any more.
 drop_line() { # FILE
-    if [ -f "$1" ] && grep -qxF -e "$line" "$1"; then
-        # Through the file, not over it: it may be a link, and its mode is the user's.
-        kept=$(grep -vxF -e "$line" "$1")
-        if [ -n "$kept" ]; then printf '%s\n' "$kept" >"$1"; else : >"$1"; fi || warn "cannot write to $1"
-        say "Removed our line from $1"
-    fi
+    start_copy=''
+    trap '[ -z "$start_copy" ] || rm -f "$start_copy"' EXIT
+    end_on_signals
+    while has_line "$1"; do
+        if write_without_line "$1"; then
+            say "Removed our line from $1"
+        else
+            [ -z "$start_copy" ] || rm -f "$start_copy"
+            warn "$1 stays as it is. This line can be removed from it: $line"
+            return 0
+        fi
+    done
+}
+
+# Puts a copy without our line in the file's place. The copy has the file's mode, and with the line it is, byte for byte,
+# what the file is. What has other names, is somebody else's or is not to be written cannot be replaced so.
+write_without_line() { # FILE
+    file=$(end_of_links "$1") && [ -w "$file" ] && find_checksum_tool || return 1
+    [ -z "$(find "$file" -prune \( -links +1 -o ! -user "$(id -u)" \))" ] || return 1
+    number=$(LC_ALL=C grep -a -n -x -F -e "$line" "$file" | head -n 1 | cut -d : -f 1)
+    now=$(checksum <"$file")
+    start_copy=$(mktemp "${file%/*}/.codex-pool-uninstall.XXXXXX") && cp -p "$file" "$start_copy" &&
+        {
+            lines_before "$file"
+            tail -n "+$((number + 1))" "$file"
+        } >"$start_copy" || return 1
+    again=$({
+        lines_before "$start_copy"
+        printf '%s\n' "$line"
+        tail -n "+$number" "$start_copy"
+    } | checksum)
+    [ -n "$now" ] && [ "$again" = "$now" ] && [ "$(checksum <"$file")" = "$now" ] && mv -f "$start_copy" "$file"
+}
+
+lines_before() { [ "$number" -eq 1 ] || head -n "$((number - 1))" "$1"; }
+
+# The file that a link leads to in the end.
+end_of_links() { # FILE
+    end=$1 steps=0
+    while [ -L "$end" ]; do
+        to=$(readlink "$end") && [ "$steps" -lt 40 ] || return 1
+        case $to in
+            /*) end=$to ;;
+            *) end=${end%/*}/$to ;;
+        esac
+        steps=$((steps + 1))
+    done
+    printf '%s\n' "$end"
 }
 
 remove_data() {
@@ -530,18 +726,26 @@ remove_data() {
         say "The accounts stay in $pool"
         return 0
     fi
+    [ -n "$is_pool" ] || die "$pool has neither a registry nor a receipt of codex-pool, so nothing in it was removed"
     keep_live_login
     # Codex's database names sessions through the links in the homes; the sessions lie in the Codex home.
     (
         cd "$pool" || exit
-        find . ! -type d ! -path './homes/*sessions' ! -path './homes/*sessions/*' ! -path './bin/*' -exec rm -f {} +
-        find . -depth -type d -exec rmdir {} + 2>/dev/null
+        set --
+        # shellcheck disable=SC2086  # names to be split
+        for name in $POOL_NAMES attend-*.lock .*.codex-pool.tmp; do
+            [ ! -e "$name" ] && [ ! -L "$name" ] || set -- "$@" "./$name"
+        done
+        [ $# -gt 0 ] || exit
+        find "$@" ! -type d ! -path './homes/*sessions' ! -path './homes/*sessions/*' -exec rm -f {} +
+        find "$@" -depth -type d -exec rmdir {} + 2>/dev/null
     )
-    rmdir "$pool" 2>/dev/null || :
-    if [ -d "$pool" ]; then
+    if rmdir "$pool" 2>/dev/null; then
+        say "Removed $pool"
+    elif [ -d "$pool/homes" ]; then
         say "Removed the accounts. What Codex needs to find old sessions stays in $pool/homes"
     else
-        say "Removed $pool"
+        say "Removed the accounts. What is not codex-pool's stays in $pool"
     fi
 }
 

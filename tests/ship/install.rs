@@ -272,7 +272,15 @@ fn install_says_whether_this_shell_already_uses_the_shim() {
 fn checkout_builds_and_installs_itself() {
     let mut place = Place::new();
     let checkout = place.beside("a checkout");
-    for file in ["install.sh", "scripts/build.sh", "scripts/version.sh", "Cargo.toml", "shim/Cargo.toml"] {
+    for file in [
+        "install.sh",
+        "rust-toolchain.toml",
+        "scripts/build.sh",
+        "scripts/toolchain.sh",
+        "scripts/version.sh",
+        "Cargo.toml",
+        "shim/Cargo.toml",
+    ] {
         let to = checkout.join(file);
         fs::create_dir_all(to.parent().expect("folder")).expect("folder");
         fs::copy(repository().join(file), to).expect("copy");
@@ -281,14 +289,15 @@ fn checkout_builds_and_installs_itself() {
     let made = place.beside("made");
     write_program(&made.join("codex-pool"), &releases::tool(version));
     write_program(&made.join("codex"), &releases::shim(version));
-    place.fake_tool("rustc", "echo host: some-unknown-linux-gnu");
+    place.fake_tool("rustc", "[ \"$PWD\" = / ] && echo host: some-unknown-linux-gnu");
     place.fake_tool(
         "cargo",
         &format!(
-            "echo \"$PWD: $*\" >>'{made}/log'\nmkdir -p target/some-unknown-linux-gnu/release\n\
+            "echo \"$PWD: $*\" >>'{made}/log'\nmkdir -p '{checkout}/target/some-unknown-linux-gnu/release'\n\
              case $* in *crt-static*) exit 1 ;; esac\n\
-             cp '{made}/codex-pool' '{made}/codex' target/some-unknown-linux-gnu/release/",
-            made = made.display()
+             cp '{made}/codex-pool' '{made}/codex' '{checkout}/target/some-unknown-linux-gnu/release/'",
+            made = made.display(),
+            checkout = checkout.display()
         ),
     );
     // No musl to be had, and a glibc that says it is static, and then is not: the plain build has to do.
@@ -301,11 +310,19 @@ fn checkout_builds_and_installs_itself() {
     assert_eq!(receipt(&place)["method"], "source");
     assert_eq!(receipt(&place)["releases"], Value::Null);
     let log = fs::read_to_string(made.join("log")).expect("log");
-    assert!(log.lines().all(|line| line.starts_with(&format!("{}: ", checkout.display()))), "{log}");
+    // Not in the checkout: cargo and rustup would read the settings of every folder above it.
+    let manifest = format!("/: rustc --manifest-path {}/Cargo.toml ", checkout.display());
+    assert!(log.lines().all(|line| line.starts_with(&manifest)), "{log}");
     assert!(log.lines().all(|line| line.contains(" --release --locked ")), "{log}");
     assert_eq!(log.matches("crt-static").count(), 1, "{log}");
     let asked = fs::read_to_string(made.join("asked")).expect("rustup was asked");
-    assert_eq!(asked, format!("{}: target add some-unknown-linux-musl\n", checkout.display()));
+    let toolchain =
+        fs::read_to_string(repository().join("rust-toolchain.toml")).expect("rust-toolchain.toml");
+    let toolchain = toolchain.split('"').nth(1).expect("a version");
+    let run = format!("/: run {toolchain} rustc --version");
+    let install = format!("/: toolchain install {toolchain} --profile minimal");
+    let target = "/: target add some-unknown-linux-musl".to_owned();
+    assert_eq!(asked.lines().collect::<Vec<_>>(), [run, install, target]);
 
     // A release asked for by version is not built.
     let server = server();
@@ -317,9 +334,7 @@ fn checkout_builds_and_installs_itself() {
 #[test]
 fn pipe_does_not_build_what_happens_to_lie_here() {
     let mut place = Place::new();
-    let script = fs::read_to_string(repository().join("install.sh")).expect("install.sh");
-    let published = script.replace("RELEASE_REPOSITORY=\"\"\n", "RELEASE_REPOSITORY=\"some/fork\"\n");
-    fs::write(place.home.join("published.sh"), published).expect("write");
+    fs::write(place.home.join("published.sh"), Place::published("some/fork")).expect("write");
     place.fake_tool("curl", "exit 22").fake_tool("cargo", "exit 1").fake_tool("rustc", "exit 1");
     let said = place.sh(&format!("cd '{}' && sh <~/published.sh", repository().display()));
     said.fails_with("cannot download https://github.com/some/fork/releases/");

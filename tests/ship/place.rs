@@ -9,14 +9,17 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 use testkit::{find_program, takes};
 
 /// What install.sh may use, besides a downloader and a checksum tool.
 const TOOLS: &[&str] = &[
-    "sh", "cat", "chmod", "cp", "cut", "date", "dirname", "env", "find", "grep", "gzip", "head", "ln",
-    "mkdir", "mktemp", "mv", "rm", "rmdir", "sed", "sysctl", "tail", "tar", "uname",
+    "sh", "cat", "chmod", "cp", "cut", "date", "dirname", "env", "find", "grep", "gzip", "head", "id", "ln",
+    "mkdir", "mktemp", "mv", "readlink", "rm", "rmdir", "sed", "sysctl", "tail", "tar", "uname",
 ];
 
 /// How a script ended, and what it said.
@@ -84,6 +87,11 @@ impl Place {
         self
     }
 
+    pub(crate) fn unset(&mut self, name: &str) -> &mut Place {
+        self.env.remove(OsStr::new(name));
+        self
+    }
+
     /// Uses this shell instead of /bin/sh.
     pub(crate) fn shell(&mut self, shell: &[&OsStr]) -> &mut Place {
         self.shell = shell.iter().map(|&word| word.to_owned()).collect();
@@ -134,6 +142,15 @@ impl Place {
     /// Runs install.sh as `curl … | sh` does: read from standard input.
     pub(crate) fn install(&self, args: &[&str]) -> Said {
         self.pipe(&fs::read(repository().join("install.sh")).expect("install.sh"), args)
+    }
+
+    /// install.sh as a release has it, which knows this repository.
+    pub(crate) fn published(repository_name: &str) -> String {
+        let script = fs::read_to_string(repository().join("install.sh")).expect("install.sh");
+        let filled = format!("\nRELEASE_REPOSITORY=\"{repository_name}\"\n");
+        let published = script.replace("\nRELEASE_REPOSITORY=\"\"\n", &filled);
+        assert_ne!(script, published);
+        published
     }
 
     /// Runs a script from standard input.
@@ -218,6 +235,38 @@ pub(crate) fn finish(mut child: Child, input: &[u8]) -> Said {
     let code = status.code().or(status.signal().map(|signal| 128 + signal)).expect("a status");
     Said { code, out, err: errors.join().expect("read errors") }
 }
+
+/// The same, with a limit for what may hang: it is killed then, and the test fails.
+#[track_caller]
+pub(crate) fn finish_soon(child: Child) -> Said {
+    let group = Pid::from_raw(child.id().cast_signed());
+    let (sender, ended) = std::sync::mpsc::channel();
+    let waiting = std::thread::spawn(move || {
+        let said = finish(child, b"");
+        // Nobody listens after the limit.
+        let _ = sender.send(());
+        said
+    });
+    let in_time = ended.recv_timeout(Duration::from_secs(60)).is_ok();
+    if !in_time {
+        // It may just have ended.
+        let _ = killpg(group, Signal::SIGKILL);
+    }
+    let said = waiting.join().expect("wait for a script");
+    assert!(in_time, "it hangs: {said:?}");
+    said
+}
+
+/// Whether the tests run as root, and so can play another user; a test is left out where not.
+pub(crate) fn plays_others() -> bool {
+    if !testkit::is_root() {
+        testkit::leave_out("only root can be another user");
+    }
+    testkit::is_root()
+}
+
+/// Another user of this machine.
+pub(crate) const NEIGHBOUR: u32 = 65_533;
 
 /// The root of the repository.
 pub(crate) fn repository() -> PathBuf {

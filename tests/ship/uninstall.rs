@@ -16,7 +16,7 @@ fn installed() -> Place {
     let mut place = fresh(&server);
     place.env("SHELL", "/bin/bash").install(&[]).ok();
     let pool = place.pool();
-    for (file, text) in [("accounts.json", "{}"), ("auth/a.json", "secret"), (".hidden", "x")] {
+    for (file, text) in [("accounts.json", "{}"), ("auth/a.json", "secret"), ("config.toml", "")] {
         let file = pool.join(file);
         fs::create_dir_all(file.parent().expect("folder")).expect("folder");
         fs::write(file, text).expect("write");
@@ -33,7 +33,7 @@ fn programs_go_and_the_accounts_stay() {
     let mut left: Vec<_> =
         fs::read_dir(place.pool()).expect("pool").map(|e| e.expect("entry").file_name()).collect();
     left.sort();
-    assert_eq!(left, [".hidden", "accounts.json", "auth"]);
+    assert_eq!(left, ["accounts.json", "auth", "config.toml"]);
     for file in [".bashrc", ".profile"] {
         assert_eq!(fs::read_to_string(place.home.join(file)).expect("start file"), "", "{file}");
     }

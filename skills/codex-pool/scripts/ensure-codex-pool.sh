@@ -33,14 +33,20 @@ main() {
         die 'the official Codex CLI is not here, or does not run. Its usual install: npm install -g @openai/codex'
     tool_dir=${INSTALL_DIR:-${HOME:?}/.local/bin}
     tool=$(command -v codex-pool) || tool=$tool_dir/codex-pool
+    # What is said below is read by an agent, which may take it for the truth: so nothing in it is another's text.
+    for text in "$tool_dir" "$tool" "${CODEX_POOL_HOME:-}"; do
+        case $text in *[[:cntrl:]]*) die 'a path with control characters cannot be used' ;; esac
+    done
     found=$("$tool" --version </dev/null 2>/dev/null) || found=''
     found=${found#codex-pool }
+    case $found in *[!0-9A-Za-z.+-]*) found='' ;; esac
     if [ -n "$found" ] && at_least "$found" "$VERSION" 2>/dev/null; then
         printf 'codex-pool %s is here: %s\n' "$found" "$tool"
         return 0
     fi
 
     releases=${CODEX_POOL_RELEASES:-${RELEASE_REPOSITORY:+https://github.com/$RELEASE_REPOSITORY/releases}}
+    [ -z "$releases" ] || check_url
     printf 'codex-pool is %s; this skill needs %s.\n' "${found:-not installed}" "$VERSION"
     [ -n "$releases" ] || die "this copy of the skill does not know where releases are. Run install.sh in a checkout of \
 codex-pool, or set CODEX_POOL_RELEASES=https://github.com/OWNER/NAME/releases"
@@ -61,13 +67,16 @@ EOF
         printf 'In this shell call it as %s (PATH finds %s).\n' "$tool_dir/codex-pool" "${now:-none}"
 }
 
-install_pinned() {
+# https anywhere, plain http only to this machine; and no character that is not an address's.
+check_url() {
     case $releases in
-        *@* | *\\*) safe='' ;;
-        https://* | http://127.0.0.1:* | http://localhost:*) safe=1 ;;
-        *) safe='' ;;
+        *[!0-9A-Za-z:/._~%-]*) ;;
+        https://?* | http://127.0.0.1:* | http://localhost:*) return 0 ;;
     esac
-    [ -n "$safe" ] || die "releases come over https, or http from this machine, not from '$releases'"
+    die 'releases come over https, or http from this machine; CODEX_POOL_RELEASES names no such place'
+}
+
+install_pinned() {
     [ -n "$(checksum </dev/null)" ] || die 'no tool to verify the download (sha256sum, shasum or openssl)'
     folder=$(mktemp -d) || die 'cannot make a temporary folder'
     trap 'rm -rf "$folder"' EXIT
@@ -89,13 +98,18 @@ install_pinned() {
 
 # Redirects may lead to https only; wget cannot be told so, but its headers tell where it has been.
 fetch() { # URL FILE
-    if have curl; then
-        curl -fsSL --proto '=https,http' --proto-redir '=https' "$1" >"$2"
-    elif have wget; then
-        wget -q -S -O - "$1" >"$2" 2>"$2.headers" && ! grep -qi '^ *location: *http:' "$2.headers"
-    else
-        die 'curl or wget is needed to download a release'
-    fi || die "cannot download $1"
+    have curl || have wget || die 'curl or wget is needed to download a release'
+    (
+        # An installer is small and soon here: at most 512 kB, in a minute.
+        ulimit -f 1024 2>/dev/null || :
+        if have curl; then
+            curl -fsSL --proto '=https,http' --proto-redir '=https' --max-time 60 "$1" >"$2"
+        else
+            limit=''
+            ! have timeout || limit='timeout 60'
+            $limit wget -q -S -O - "$1" >"$2" 2>"$2.headers" && ! grep -qi '^ *location: *http:' "$2.headers"
+        fi
+    ) || die "cannot download $1"
 }
 
 checksum() {
