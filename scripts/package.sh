@@ -13,6 +13,6 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 sh "$here/build.sh" "$folder" "$target"
 cp "$here/../LICENSE-MIT" "$here/../LICENSE-APACHE" "$folder"
-# COPYFILE_DISABLE: macOS's tar would add a `._` file beside each.
-COPYFILE_DISABLE=1 tar -czf "$dist/$archive" -C "$folder" codex-pool codex LICENSE-MIT LICENSE-APACHE
+sh "$here/install-notes.sh" "${CODEX_POOL_RELEASE_REPOSITORY:-OWNER/NAME}" >"$folder/INSTALL.md"
+sh "$here/pack.sh" "$dist/$archive" "$folder" codex-pool codex INSTALL.md LICENSE-MIT LICENSE-APACHE
 sh "$here/checksum.sh" "$dist/$archive"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Adds to DIST what a release has beside the archives: install.sh and the skill, which both learn here where releases
-# are, and version.txt, by which the newest version is found: sh scripts/release-files.sh OWNER/NAME DIST
+# are, a Homebrew formula, and version.txt, by which the newest version is found: sh scripts/release-files.sh OWNER/NAME DIST
 set -eu
 
 repository=$1
@@ -28,7 +28,9 @@ script=scripts/ensure-codex-pool.sh
 fill "$here/../skills/codex-pool/$script" "$folder/half-filled" RELEASE_REPOSITORY "$repository"
 fill "$folder/half-filled" "$folder/codex-pool/$script" INSTALLER_SHA256 "$installer"
 skill=codex-pool-skill-$version.tar.gz
-COPYFILE_DISABLE=1 tar -czf "$dist/$skill" -C "$folder" codex-pool
+sh "$here/pack.sh" "$dist/$skill" "$folder" codex-pool
 sh "$here/checksum.sh" "$dist/$skill"
+
+sh "$here/formula.sh" "$repository" "$dist" >"$dist/codex-pool.rb"
 
 printf '%s\n' "$version" >"$dist/version.txt"

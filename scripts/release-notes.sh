@@ -18,7 +18,8 @@ cat <<EOT
     curl -fsSLO https://github.com/$repository/releases/download/v$version/install.sh
     VERSION=$version sh install.sh
 
-The installer verifies the SHA-256 of what it downloads. To check from which commit a file was built:
+The installer verifies the SHA-256 of what it downloads. \`INSTALL.md\` in each archive has the other ways: Homebrew,
+cargo, a container, GitHub Actions. To check from which commit a file was built:
 
     gh attestation verify install.sh --repo $repository
 

@@ -2,13 +2,17 @@
 //! steps, `update`, completions. Everything runs in a home of its own against a release server on loopback.
 
 mod completions;
+mod hostile;
+mod hostile_removal;
 mod install;
 mod newest;
 mod place;
 mod refusals;
 mod runner;
 mod skill;
+mod targets;
 mod uninstall;
 mod update;
+mod ways;
 mod whole;
 mod workflows;

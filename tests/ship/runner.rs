@@ -15,11 +15,12 @@ use crate::place::{Place, Said, repository, write_program};
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What the steps use of the repository.
-const COPIED: [&str; 10] = [
+const COPIED: [&str; 11] = [
     "CHANGELOG.md",
     "Cargo.toml",
     "LICENSE-APACHE",
     "LICENSE-MIT",
+    "action.yml",
     "docs",
     "install.sh",
     "rust-toolchain.toml",
@@ -36,6 +37,10 @@ pub(crate) struct Workflow {
 
 #[derive(Deserialize)]
 pub(crate) struct Job {
+    #[serde(default)]
+    pub(crate) needs: Option<String>,
+    #[serde(default)]
+    pub(crate) environment: Option<String>,
     #[serde(default)]
     pub(crate) permissions: BTreeMap<String, String>,
     #[serde(default)]
@@ -151,6 +156,15 @@ impl Runner {
             let said = self.step(step, &workflow.jobs[job], target);
             assert_eq!(said.code, 0, "{run}: {said:?}");
         }
+    }
+
+    /// Makes a release in `dist`: every target, then what belongs to all of them.
+    pub(crate) fn release(&mut self, workflow: &Workflow) {
+        let matrix = &workflow.jobs["build"].strategy.as_ref().expect("strategy").matrix;
+        for entry in &matrix.include {
+            self.job(workflow, "build", &entry["target"]);
+        }
+        self.job(workflow, "publish", "");
     }
 
     pub(crate) fn log(&self) -> String {

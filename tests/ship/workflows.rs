@@ -60,11 +60,15 @@ fn ci_checks_what_it_should_on_both_systems() {
     let run = repository().join(".ci/run");
     assert_eq!(mode(&run) & 0o111, 0o111);
     let text = fs::read_to_string(&run).expect(".ci/run");
-    for wanted in
-        ["cargo fmt --all --check", "cargo clippy ", " -D warnings", "CODEX_POOL_TEST_ALL=1 cargo test "]
-    {
+    let checks =
+        ["cargo fmt --all --check", "cargo clippy ", " -D warnings", "CODEX_POOL_TEST_ALL=1 cargo test "];
+    for wanted in checks.into_iter().chain(["--offline check "]) {
         assert!(text.contains(wanted), "{wanted}");
     }
+    // What npm brings does not run while it is installed.
+    let kit = repository().join("tests/testkit/src/real_codex.rs");
+    assert!(text.contains("npm install --silent --ignore-scripts "));
+    assert!(fs::read_to_string(kit).expect("real_codex.rs").contains("\"install\", \"--ignore-scripts\", "));
     let text = fs::read_to_string(repository().join(".github/workflows/ci.yml")).expect("ci.yml");
     assert!(text.contains("os: [ubuntu-24.04, macos-15]"));
 }
@@ -100,8 +104,7 @@ fn release_has_four_targets_and_its_rights_only_where_it_publishes() {
 fn release_archives_can_be_installed() {
     let workflow = workflow("release.yml");
     let mut runner = Runner::new();
-    runner.job(&workflow, "build", &releases::target());
-    runner.job(&workflow, "publish", "");
+    runner.release(&workflow);
     let log = runner.log();
     assert!(log.contains("repository: some/fork") && !log.contains("repository: none"), "{log}");
     let published: Vec<_> = log.lines().filter(|line| line.starts_with("gh ")).collect();
@@ -126,7 +129,10 @@ fn release_archives_can_be_installed() {
     }
     let dist = runner.checkout.join("dist");
     let list = format!("tar -tzf '{}'/codex-pool-{VERSION}-{}.tar.gz", dist.display(), releases::target());
-    assert_eq!(runner.place.sh(&list).ok().out, "codex-pool\ncodex\nLICENSE-MIT\nLICENSE-APACHE\n");
+    assert_eq!(
+        runner.place.sh(&list).ok().out,
+        "codex-pool\ncodex\nINSTALL.md\nLICENSE-MIT\nLICENSE-APACHE\n"
+    );
     let installer = fs::read(dist.join("install.sh")).expect("install.sh");
     assert!(String::from_utf8_lossy(&installer).contains("\nRELEASE_REPOSITORY=\"some/fork\"\n"));
     let mut place = Place::new();
@@ -158,9 +164,48 @@ fn tag_that_is_not_the_version_releases_nothing() {
     let workflow = workflow("release.yml");
     let mut runner = Runner::new();
     runner.reference = "v9.9.9".to_owned();
-    let (first, _) = steps(&workflow, "build").next().expect("a step");
-    assert_ne!(runner.step(first, &workflow.jobs["build"], "").code, 0);
+    let (first, _) = steps(&workflow, "check").next().expect("a step");
+    assert_ne!(runner.step(first, &workflow.jobs["check"], "").code, 0);
     assert!(runner.log().is_empty());
+}
+
+#[test]
+fn release_is_from_main_with_green_ci_and_somebodys_agreement() {
+    let workflow = workflow("release.yml");
+    let job = &workflow.jobs["check"];
+    assert_eq!(workflow.jobs["build"].needs.as_deref(), Some("check"));
+    assert_eq!(workflow.jobs["publish"].needs.as_deref(), Some("build"));
+    assert_eq!(workflow.jobs["publish"].environment.as_deref(), Some("release"));
+    assert!(job.permissions.values().all(|right| right == "read"), "{:?}", job.permissions);
+    let Some(git) = needs("git") else { return };
+
+    let mut runner = Runner::new();
+    let git = |runner: &mut Runner, arguments: &str| -> String {
+        let script = format!(
+            "cd '{}' && '{}' -c user.name=x -c user.email=x@example.com {arguments}",
+            runner.checkout.display(),
+            git.display()
+        );
+        runner.place.sh(&script).ok().out.trim().to_owned()
+    };
+    runner.place.add_tool("git");
+    git(&mut runner, "init -q -b main");
+    git(&mut runner, "commit -q --allow-empty -m main");
+    git(&mut runner, "update-ref refs/remotes/origin/main HEAD");
+    let on_main = git(&mut runner, "rev-parse HEAD");
+    git(&mut runner, "commit -q --allow-empty -m aside");
+    let aside = git(&mut runner, "rev-parse HEAD");
+
+    // The service: how many runs of CI were green for which commit.
+    for (commit, green, released) in [(&on_main, "1", true), (&on_main, "0", false), (&aside, "1", false)] {
+        let answer = format!(
+            "case \"$*\" in *'--workflow ci.yml --branch main --event push --commit {commit} --status success'*) echo {green} ;; \
+             *) exit 1 ;; esac"
+        );
+        runner.place.fake_tool("gh", &answer).env("GITHUB_SHA", commit);
+        let all_well = steps(&workflow, "check").all(|(step, _)| runner.step(step, job, "").code == 0);
+        assert_eq!(all_well, released, "{commit}, {green} green");
+    }
 }
 
 #[test]
