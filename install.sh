@@ -20,7 +20,7 @@ TEXT_KB=64
 
 # What the pool puts into its folder; `bin` is looked at by itself.
 POOL_NAMES="accounts.json accounts.v1.json auth usage.json standings state.json launches lost+found config.toml
-pool.lock refresh.lock homes logins threads moving blanked history share.toml"
+pool.lock refresh.lock homes logins native threads moving blanked history share.toml"
 
 usage() {
     cat <<'EOF'

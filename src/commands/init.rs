@@ -2,6 +2,10 @@
 
 mod shell;
 
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
 use codex_pool_core::codex::configuration::CredentialsStore;
 use codex_pool_core::codex::{find, probe};
 use codex_pool_core::files;
@@ -27,6 +31,7 @@ pub(crate) fn run(ctx: &Context, args: &InitArgs) -> Result<()> {
 }
 
 fn all(ctx: &Context, answers: Answers) -> Result<()> {
+    check_folder(ctx)?;
     codex(ctx);
     let placed = place_programs(ctx)?;
     if placed {
@@ -42,6 +47,27 @@ fn all(ctx: &Context, answers: Answers) -> Result<()> {
         Err(Error::new("the shim is not in place, so `codex` does not use the pool")
             .hint("install codex-pool with install.sh, then `codex-pool init` again"))
     }
+}
+
+/// Checks that the pool has a folder of its own, because that is closed to other users, and its files are removed one
+/// day.
+///
+/// # Errors
+/// It is the home folder, the current folder, Codex's, or a folder above one of them.
+fn check_folder(ctx: &Context) -> Result<()> {
+    let identity = |path: &Path| fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
+    let root = ctx.paths.root();
+    let Some(pool) = identity(root) else { return Ok(()) };
+    let places = [ctx.env.home(), ctx.env.cwd.as_deref(), Some(ctx.main_home.dir())];
+    let mut places = places.into_iter().flatten().filter_map(|place| place.canonicalize().ok());
+    if places.any(|place| place.ancestors().any(|folder| identity(folder) == Some(pool))) {
+        return Err(Error::new(format!(
+            "{} is the home folder, the current folder, Codex's own, or a folder above one of them",
+            root.display()
+        ))
+        .hint("name a folder for the pool alone in CODEX_POOL_HOME"));
+    }
+    Ok(())
 }
 
 /// Where answers come from.

@@ -276,3 +276,29 @@ fn pool_whose_name_cannot_be_on_path_is_reported() {
     complains(&output, "cannot be on PATH");
     assert!(pool.join("bin/codex").exists() && !Path::new(&world.home().join(".bashrc")).exists());
 }
+
+#[test]
+fn init_makes_no_pool_of_the_home_folder_or_what_is_above() {
+    let world = fresh(Codex::StandIn);
+    let folder = world.home().join("project/deep");
+    fs::create_dir_all(&folder).expect("a folder");
+    set_mode(world.home(), 0o755);
+    let before = texts_below(world.home());
+    let above = world.home().parent().expect("a parent").to_owned();
+    let pools = [
+        world.home().to_owned(),
+        above,
+        folder.clone(),
+        folder.join("../.."),
+        "/".into(),
+        world.codex_home(),
+    ];
+    for pool in pools {
+        let init = init(&world, "/bin/sh", &["--yes"]).env("CODEX_POOL_HOME", &pool).current_dir(&folder);
+        let output = init.run().expect(1);
+        complains(&output, "a folder above one of them");
+        complains(&output, "CODEX_POOL_HOME");
+        assert_eq!(texts_below(world.home()), before, "{}", pool.display());
+        assert_eq!(mode(world.home()), 0o755, "{}", pool.display());
+    }
+}
