@@ -55,7 +55,7 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, _context: 
     let errno = Errno::last_raw();
     // SAFETY: the kernel's own structure.
     #[expect(unsafe_code, reason = "siginfo")]
-    let by_a_process = matches!(unsafe { (*info).si_code }, libc::SI_USER | libc::SI_QUEUE | TKILL);
+    let by_a_process = BY_A_PROCESS.contains(unsafe { &(*info).si_code });
     if ENDING.contains(&signal) {
         ASKED.store(signal, Relaxed);
     }
@@ -75,10 +75,12 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, _context: 
     Errno::set_raw(errno);
 }
 
+/// What `si_code` says of a signal that a process sent.
 #[cfg(target_os = "linux")]
-const TKILL: libc::c_int = libc::SI_TKILL;
+const BY_A_PROCESS: [libc::c_int; 3] = [libc::SI_USER, libc::SI_QUEUE, libc::SI_TKILL];
+/// The same, from macOS's `sys/signal.h`: `SI_USER` and `SI_QUEUE`, which libc does not know there.
 #[cfg(not(target_os = "linux"))]
-const TKILL: libc::c_int = libc::SI_USER;
+const BY_A_PROCESS: [libc::c_int; 2] = [0x1_0001, 0x1_0002];
 
 /// The signals of a process that waits, until they are given back.
 #[derive(Debug)]
