@@ -2,9 +2,13 @@
 //! comes out of an exchange, or was left by a killed Codex, reaches the pool.
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+#[cfg(target_os = "linux")]
+use std::path::PathBuf;
 
-use testkit::{Running, SOON, World, answered, needs, wait_until};
+#[cfg(target_os = "linux")]
+use testkit::{Running, needs, wait_until};
+use testkit::{SOON, World, answered};
 
 use crate::world::{TWO, worlds};
 
@@ -106,6 +110,7 @@ fn login_that_a_killed_codex_left_beside_the_file_is_taken_in() {
 
 /// Starts a launch as bob whose renames are slow, and returns it when bob's document is about to be put into the main
 /// home.
+#[cfg(target_os = "linux")]
 fn slow_swap(world: &World, strace: &Path) -> (Running, PathBuf) {
     let slowly =
         ["-o", "/dev/null", "-e", "trace=renameat2,rename", "-e", "inject=renameat2,rename:delay_enter=1s"];
