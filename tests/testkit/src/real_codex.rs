@@ -132,7 +132,7 @@ pub fn codex_sdk() -> Option<PathBuf> {
             return Ok(());
         }
         let package = format!("@openai/codex-sdk@{SDK}");
-        install(&dir, &name, &package, &["--omit=optional", "--ignore-scripts"])
+        install(&dir, &name, &package, &["--omit=optional"])
     });
     if let Err(error) = made {
         missing(&format!("no Codex SDK {SDK}: {error}"));
