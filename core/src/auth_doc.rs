@@ -15,6 +15,9 @@ use sha2::{Digest, Sha256};
 use crate::account::{AccountId, AccountKind};
 use crate::time;
 
+/// How far the local clock may be behind the issuer's, seconds.
+const CLOCK_ERROR: i64 = 600;
+
 /// The size of the largest document, bytes. Codex's are about 5 KB.
 pub const MAX_BYTES: u64 = 1 << 20;
 
@@ -280,6 +283,12 @@ impl AuthDoc {
     pub fn compare_age(&self, other: &AuthDoc) -> Ordering {
         let key = |d: &AuthDoc| (d.facts.issued_at, d.facts.expires_at, d.facts.last_refresh);
         key(self).cmp(&key(other))
+    }
+
+    /// Returns whether it was issued later than the local clock and its error permit. A time that is invented, or seen
+    /// with a clock that is wrong, says nothing about its age. `now`: Unix seconds.
+    pub fn is_from_the_future(&self, now: i64) -> bool {
+        self.facts.issued_at.is_some_and(|at| at > now.saturating_add(CLOCK_ERROR))
     }
 
     /// Returns whether both have the same credentials, however they are written.

@@ -135,7 +135,7 @@ impl Ledger {
                     .as_ref()
                     .map(|e| e.started_at)
                     .or_else(|| modified(&file.path()))
-                    .is_none_or(|at| now.saturating_sub(at) > UNSEEN_COUNTS);
+                    .is_none_or(|at| now.abs_diff(at) > UNSEEN_COUNTS.unsigned_abs());
             if liveness == Liveness::Dead || too_old {
                 if lock.is_some() {
                     let _ = fs::remove_file(file.path());

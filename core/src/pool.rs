@@ -6,7 +6,7 @@ use crate::auth_doc::AuthDoc;
 use crate::error::Result;
 use crate::files::{Durability, PoolLock};
 use crate::paths::PoolPaths;
-use crate::store::{Adoption, Credentials, FolderRecord, Migration, Registry, State, migrate_if_v1};
+use crate::store::{Adoption, Credentials, FolderRecord, Migration, Origin, Registry, State, migrate_if_v1};
 use crate::usage::UsageCache;
 
 /// The most folders whose last launch is remembered.
@@ -112,8 +112,7 @@ impl Pool {
         Credentials::new(&self.paths)
     }
 
-    /// Adopts a document: the durable copy first, then the registry. `label` is for a new account. For
-    /// `stored_unchanged` see [`Credentials::put_newer`].
+    /// Adopts a document: the durable copy first, then the registry. `label` is for a new account.
     ///
     /// # Errors
     /// The document could not be made durable.
@@ -122,11 +121,11 @@ impl Pool {
         lock: &PoolLock,
         doc: &AuthDoc,
         label: Option<&str>,
-        stored_unchanged: bool,
+        origin: Origin,
         now: i64,
     ) -> Result<Adoption> {
         let known = self.registry.get(doc.id()).is_some();
-        let adoption = self.credentials().put_newer(lock, doc, stored_unchanged, now)?;
+        let adoption = self.credentials().put_newer(lock, doc, origin, now)?;
         let changed = matches!(adoption, Adoption::New | Adoption::Updated);
         if (changed || !known) && self.registry_mut().upsert(doc, label, now) {
             self.adopted.push(doc.id().clone());

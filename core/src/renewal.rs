@@ -10,7 +10,7 @@ use crate::homes::in_use::Processes;
 use crate::homes::{self, HomeContent};
 use crate::pool::Pool;
 use crate::process::{Liveness, ProcessId};
-use crate::store::{LostFound, Mark, MarkKind, Why};
+use crate::store::{LostFound, Mark, MarkKind, Origin, Why};
 
 /// Tokens are renewed when less than this is left, so that Codex never has to, seconds.
 pub const EARLY: i64 = 86_400;
@@ -111,7 +111,7 @@ fn recover_answers(lock: &PoolLock, pool: &mut Pool, now: i64) -> Result<()> {
     for path in LostFound::new(&pool.paths).rescued() {
         let Ok(Some(bytes)) = files::read_small(&path, MAX_BYTES) else { continue };
         if let Ok(doc) = AuthDoc::parse(bytes) {
-            pool.adopt(lock, &doc, None, true, now)?;
+            pool.adopt(lock, &doc, None, Origin::Answer, now)?;
             unmark(pool, doc.id());
         }
         files::remove_file(&path).map_err(|e| Error::io("remove", &path, &e))?;
@@ -213,7 +213,7 @@ pub fn finish(
         pool.credentials().put(lock, renewed)?;
         pool.registry_mut().upsert(renewed, None, now);
     } else {
-        pool.adopt(lock, renewed, None, true, now)?;
+        pool.adopt(lock, renewed, None, Origin::Answer, now)?;
     }
     let mut problems = Vec::new();
     let homes = homes::homes_with(lock, pool, id, now).unwrap_or_else(|e| {

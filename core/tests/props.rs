@@ -19,7 +19,7 @@ use codex_pool_core::paths::PoolPaths;
 use codex_pool_core::pick::{Candidate, pick};
 use codex_pool_core::process::ProcessId;
 use codex_pool_core::references;
-use codex_pool_core::store::{Credentials, Registry, State, path_key, path_of_key};
+use codex_pool_core::store::{Credentials, Origin, Registry, State, path_key, path_of_key};
 use codex_pool_core::text::is_deceptive;
 use codex_pool_core::usage::session_log::newest_limits;
 use codex_pool_core::usage::{Source, Usage, UsageCache, Window};
@@ -363,9 +363,10 @@ proptest! {
         let count = times.len();
         times.rotate_left(usize::try_from(seed % 5).unwrap() % count);
         let store = Credentials::new(&paths);
+        let origin = if seed % 2 == 0 { Origin::Found } else { Origin::Successor };
         for at in &times {
             let doc = AuthDoc::parse(document(1_800_000_000 + at, &format!("t{at}"), &Value::Null)).unwrap();
-            store.put_newer(&lock, &doc, seed % 2 == 0, 0).unwrap();
+            store.put_newer(&lock, &doc, origin, 1_800_000_000 + newest).unwrap();
         }
         let id = AccountId::of_chatgpt("alice", "space");
         let kept = store.load(&id).unwrap().unwrap();

@@ -47,7 +47,7 @@ fn adopt(ctx: &Context, doc: &AuthDoc, label: Option<&str>) -> Result<()> {
     {
         ui::warn(&error.to_string());
     }
-    open.commit()?;
+    adopt::commit_login(&mut open, doc)?;
     let Some(account) = open.pool.registry().get(doc.id()) else { return Ok(()) };
     let (name, word) = (account.display(), account.shell_ref());
     ui::done(&match adoption {

@@ -60,7 +60,7 @@ fn adopt(ctx: &Context, account: &Account, doc: &AuthDoc) -> Result<bool> {
         ));
     }
     adopt::adopt_login(&mut open, doc, None)?;
-    open.commit()?;
+    adopt::commit_login(&mut open, doc)?;
     Ok(open.live() == Some(&account.id))
 }
 

@@ -6,7 +6,7 @@ use codex_pool_core::auth_doc::AuthDoc;
 use codex_pool_core::files::{self, Durability};
 use codex_pool_core::homes;
 use codex_pool_core::renewal;
-use codex_pool_core::store::Adoption;
+use codex_pool_core::store::{Adoption, Origin};
 use codex_pool_core::{Error, Result, env};
 
 use super::{Context, Notice, OpenPool};
@@ -16,7 +16,7 @@ use super::{Context, Notice, OpenPool};
 /// # Errors
 /// The document could not be made durable; nothing has changed then.
 pub(crate) fn adopt(open: &mut OpenPool, doc: &AuthDoc, label: Option<&str>) -> Result<Adoption> {
-    let adoption = open.pool.adopt(&open.lock, doc, label, false, open.now)?;
+    let adoption = open.pool.adopt(&open.lock, doc, label, Origin::Found, open.now)?;
     // The command tells what it adopted.
     open.pool.adopted.clear();
     if adoption != Adoption::Unchanged {
@@ -30,19 +30,24 @@ fn update_homes(open: &mut OpenPool, id: &AccountId) -> Result<()> {
     for home in homes::homes_with(&open.lock, &mut open.pool, id, open.now)? {
         let Some(newest) = open.pool.credentials().load(id)? else { continue };
         if let Err(error) = homes::rewrite(&open.lock, &mut open.pool, &home, &newest, open.now) {
-            let text = format!("{error}; the next launch there tries again");
-            (open.tell)(&Notice::Warning(text));
+            warn(open, &error);
         }
     }
     Ok(())
 }
 
-/// Adopts the result of a login that was made just now: whatever was wrong with the account is over.
+fn warn(open: &OpenPool, error: &Error) {
+    (open.tell)(&Notice::Warning(format!("{error}; the next launch there tries again")));
+}
+
+/// Adopts the result of a login that was made just now, whatever the pool has. What was wrong with the account is over.
 ///
 /// # Errors
 /// As [`adopt`].
 pub(crate) fn adopt_login(open: &mut OpenPool, doc: &AuthDoc, label: Option<&str>) -> Result<Adoption> {
-    let adoption = adopt(open, doc, label)?;
+    let (adoption, problems) = homes::adopt_login(&open.lock, &mut open.pool, doc, label, open.now)?;
+    open.pool.adopted.clear();
+    problems.iter().for_each(|error| warn(open, error));
     renewal::forget_before_login(&mut open.pool, doc.id());
     // The cache need not be written for an account that is not in it.
     if open.pool.usage().accounts.contains_key(doc.id())
@@ -51,6 +56,18 @@ pub(crate) fn adopt_login(open: &mut OpenPool, doc: &AuthDoc, label: Option<&str
         (entry.attempt, entry.renewal) = (None, None);
     }
     Ok(adoption)
+}
+
+/// Commits an adopted login, and requires that it is what the pool has.
+///
+/// # Errors
+/// The pool could not be written, or has another login of the account.
+pub(crate) fn commit_login(open: &mut OpenPool, doc: &AuthDoc) -> Result<()> {
+    open.commit()?;
+    if open.pool.credentials().holds(doc)? {
+        return Ok(());
+    }
+    Err(Error::new("the pool has another login of this account than the one that was made just now"))
 }
 
 /// Keeps a login that was made just now and could not be adopted, so that the user need not make it again. Works

@@ -14,7 +14,7 @@ use crate::auth_doc::{AuthDoc, DocError, DocHash, MAX_BYTES};
 use crate::error::{Error, Result};
 use crate::files::{self, Durability, PoolLock};
 use crate::pool::Pool;
-use crate::store::{LostFound, Why};
+use crate::store::{LostFound, Origin, Why};
 
 /// The beginning of the name of Codex's own temporary file.
 pub(super) const CODEX_TEMP: &str = ".auth-";
@@ -172,7 +172,7 @@ pub(super) fn take_in_leftovers(
         }
         let Ok(bytes) = files::read_open(&left, MAX_BYTES) else { continue };
         match AuthDoc::parse(bytes.clone()) {
-            Ok(doc) => drop(pool.adopt(lock, &doc.corrected(), None, false, now)?),
+            Ok(doc) => drop(pool.adopt(lock, &doc.corrected(), None, Origin::Found, now)?),
             Err(DocError::Unmanaged(_)) => continue,
             Err(_) if path != ours && !is_abandoned(&path) => continue,
             Err(_) if bytes.is_empty() => {}

@@ -7,15 +7,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::in_use::{self, Processes};
-use super::{CodexHome, HomeKind, homes_with, own_home, rewrite};
-use crate::account::AccountId;
+use super::{CodexHome, HomeKind, adopt_login, homes_with, own_home, rewrite};
 use crate::auth_doc::{AuthDoc, MAX_BYTES};
 use crate::error::{Error, Result};
 use crate::files::{self, PoolLock};
 use crate::paths::PoolPaths;
 use crate::pool::Pool;
 use crate::process::{Liveness, ProcessId};
-use crate::store::{LostFound, Mark, Why, path_key};
+use crate::store::{LostFound, Mark, Origin, Why, path_key};
 
 /// How long a home counts as used if its process cannot be seen from here.
 const UNSEEN: Duration = Duration::from_secs(86_400);
@@ -52,12 +51,18 @@ pub(crate) fn create_linked(
 }
 
 /// Takes the login that was made in a login home into the pool and into every home of its account, and commits.
-/// Returns the account. `None`: there was no login, or none that the pool can manage, which is kept in `lost+found/`.
-/// The home can be removed then.
+/// Returns it. `None`: there was no login, or none that the pool can manage, which is kept in `lost+found/`. The home can
+/// be removed then. `made_now`: the user has just made it, so it is newer than what the pool has.
 ///
 /// # Errors
 /// The login cannot be read or stored.
-pub fn adopt(lock: &PoolLock, pool: &mut Pool, home: &CodexHome, now: i64) -> Result<Option<AccountId>> {
+pub fn adopt(
+    lock: &PoolLock,
+    pool: &mut Pool,
+    home: &CodexHome,
+    made_now: bool,
+    now: i64,
+) -> Result<Option<AuthDoc>> {
     let path = home.auth_json();
     let bytes = files::read_small(&path, MAX_BYTES).map_err(|e| Error::io("read", &path, &e))?;
     let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) else { return Ok(None) };
@@ -65,15 +70,19 @@ pub fn adopt(lock: &PoolLock, pool: &mut Pool, home: &CodexHome, now: i64) -> Re
         LostFound::new(&pool.paths).keep(lock, &bytes, Why::Broken, None, now)?;
         return Ok(None);
     };
-    pool.adopt(lock, &doc, None, false, now)?;
-    let id = doc.id().clone();
-    for other in homes_with(lock, pool, &id, now)? {
-        if let Some(newest) = pool.credentials().load(&id)? {
-            rewrite(lock, pool, &other, &newest, now)?;
+    if made_now {
+        let (_, problems) = adopt_login(lock, pool, &doc, None, now)?;
+        problems.into_iter().next().map_or(Ok(()), Err)?;
+    } else {
+        pool.adopt(lock, &doc, None, Origin::Found, now)?;
+        for other in homes_with(lock, pool, doc.id(), now)? {
+            if let Some(newest) = pool.credentials().load(doc.id())? {
+                rewrite(lock, pool, &other, &newest, now)?;
+            }
         }
     }
     pool.commit(lock)?;
-    Ok(Some(id))
+    Ok(Some(doc))
 }
 
 /// Removes a login home with everything in it.
@@ -121,6 +130,6 @@ fn is_abandoned(home: &CodexHome, processes: &Processes) -> bool {
 /// Adopts what is in the abandoned login homes, and removes them. One for which that fails stays for the next time.
 pub fn clear_abandoned(lock: &PoolLock, pool: &mut Pool, processes: &Processes, now: i64) {
     for home in abandoned(&pool.paths, &pool.state().marks, processes) {
-        let _ = adopt(lock, pool, &home, now).and_then(|_| remove(&home));
+        let _ = adopt(lock, pool, &home, false, now).and_then(|_| remove(&home));
     }
 }

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::files::{self, PoolLock};
 use crate::pool::Pool;
 use crate::process;
-use crate::store::{ServerRecord, path_key, path_of_key};
+use crate::store::{Adoption, Origin, ServerRecord, path_key, path_of_key};
 
 /// Puts the account into the home.
 ///
@@ -252,4 +252,24 @@ pub fn homes_with(lock: &PoolLock, pool: &mut Pool, id: &AccountId, now: i64) ->
 pub(crate) fn being_written(pool: &Pool, id: &AccountId) -> bool {
     let being_written = |home: &CodexHome| HomeContent::read(&pool.paths, home) == HomeContent::BeingWritten;
     known::of_account(pool, id).iter().any(being_written)
+}
+
+/// Adopts a login that the user made just now, and writes it into every home of its account, whatever pool and homes
+/// have. What they have is kept in `lost+found/`. Returns what it changed, and why homes could not be written.
+///
+/// # Errors
+/// The login could not be made durable.
+pub fn adopt_login(
+    lock: &PoolLock,
+    pool: &mut Pool,
+    doc: &AuthDoc,
+    label: Option<&str>,
+    now: i64,
+) -> Result<(Adoption, Vec<Error>)> {
+    // Before the login is there, so that it need not compete with them.
+    let homes = homes_with(lock, pool, doc.id(), now)?;
+    let adoption = pool.adopt(lock, doc, label, Origin::Login, now)?;
+    let written = homes.iter().map(|home| rewrite(lock, pool, home, doc, now));
+    let problems = written.filter_map(Result::err).collect();
+    Ok((adoption, problems))
 }

@@ -15,7 +15,7 @@ use crate::files::{self, PoolLock};
 use crate::ledger::Ledger;
 use crate::paths::PoolPaths;
 use crate::pool::Pool;
-use crate::store::{Adoption, LostFound, Why, path_key};
+use crate::store::{Adoption, LostFound, Origin, Why, path_key};
 
 /// How often a document that is not whole is read, and how long apart. Codex writes it in one go.
 const READS: u32 = 10;
@@ -158,7 +158,8 @@ pub fn reconcile(lock: &PoolLock, pool: &mut Pool, home: &CodexHome, now: i64) -
         }
     }
     let stored_unchanged = ours.is_some() && ours == stored.as_deref().map(DocHash::of);
-    let adoption = pool.adopt(lock, &doc, None, stored_unchanged, now)?;
+    let origin = if stored_unchanged { Origin::Successor } else { Origin::Found };
+    let adoption = pool.adopt(lock, &doc, None, origin, now)?;
     // The time of the last change of the file; unlike the time of modification, it cannot be set.
     let since = std::fs::metadata(&file.real).map_or(now, |meta| meta.ctime().min(now));
     pool.state_mut().remember(&path, &doc, hash, since);
@@ -243,7 +244,7 @@ pub(super) fn adopt_late_write(
             return Ok(());
         }
         match AuthDoc::parse(bytes.clone()) {
-            Ok(doc) => return pool.adopt(lock, &doc.corrected(), None, false, now).map(|_| ()),
+            Ok(doc) => return pool.adopt(lock, &doc.corrected(), None, Origin::Found, now).map(|_| ()),
             Err(DocError::NotJson) if reads < READS => {
                 reads += 1;
                 std::thread::sleep(PAUSE);

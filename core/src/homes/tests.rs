@@ -20,7 +20,7 @@ use crate::ledger::{self, LaunchEntry, LaunchKind, Ledger};
 use crate::paths::PoolPaths;
 use crate::pool::Pool;
 use crate::process::ProcessId;
-use crate::store::{LostFound, path_key};
+use crate::store::{LostFound, Origin, path_key};
 
 const NOW: i64 = 1_800_000_000;
 
@@ -62,7 +62,7 @@ impl Lab {
     }
 
     fn adopt(&mut self, login: &Login) {
-        self.pool.adopt(&self.lock, &login.doc(), None, false, NOW).unwrap();
+        self.pool.adopt(&self.lock, &login.doc(), None, Origin::Found, NOW).unwrap();
     }
 
     fn reconcile(&mut self) -> HomeContent {

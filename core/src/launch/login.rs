@@ -10,12 +10,12 @@ use super::placement::Placement;
 use super::spawn::{self, End};
 use super::{Launch, Line, Locked, Trouble, nested};
 use crate::account::AccountId;
-use crate::auth_doc::DocHash;
+use crate::auth_doc::{AuthDoc, DocHash};
 use crate::env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{Durability, PoolLock};
 use crate::homes::in_use::{self, Processes};
-use crate::homes::{self, CodexHome, HomeContent, HomeKind, login_home, own_home};
+use crate::homes::{self, AuthFile, CodexHome, HomeContent, HomeKind, login_home, own_home};
 use crate::ledger;
 use crate::paths::PoolPaths;
 use crate::pool::Pool;
@@ -204,21 +204,29 @@ impl AuthCommand {
         let mark = pool.state().marks.iter().find(|m| m.process == me && m.kind == self.kind).cloned();
         let Some(mark) = mark else { return Ok(()) };
         let succeeded = end == End::Exited(0);
-        let account = conclude(&lock, &mut pool, &processes, &mark, succeeded, now)?;
-        let new_login = account.as_ref().filter(|_| self.kind == MarkKind::Login && succeeded);
-        if let Some(id) = new_login {
-            renewal::forget_before_login(&mut pool, id);
+        let document = conclude(&lock, &mut pool, &processes, &mark, succeeded, now)?;
+        let new_login = document.as_ref().filter(|_| self.kind == MarkKind::Login && succeeded);
+        if let Some(doc) = new_login {
+            renewal::forget_before_login(&mut pool, doc.id());
         }
         // By value, since that may have removed marks before it.
         pool.state_mut().marks.retain(|other| *other != mark);
         pool.commit(&lock)?;
-        if self.private && succeeded && account.is_none() {
+        if self.private && succeeded && document.is_none() {
             lines.push(Line::Wrong(format!(
                 "the new login is none that codex-pool can manage; what Codex left of it is in {}",
                 pool.paths.lost_found().display()
             )));
         }
-        if let Some(account) = new_login.and_then(|id| pool.registry().get(id)) {
+        if let Some(doc) = new_login
+            && let Some(account) = pool.registry().get(doc.id())
+        {
+            if !pool.credentials().holds(doc)? {
+                return Err(Error::new(format!(
+                    "the pool has another login of `{}` than the one that was made just now",
+                    account.label
+                )));
+            }
             let sessions = if self.private {
                 format!("; the sessions in {} go on as they are", self.main_home.dir().display())
             } else {
@@ -236,7 +244,7 @@ fn exit(status: u8) -> ! {
     std::process::exit(i32::from(status))
 }
 
-/// Brings the pool up to date after a login or logout has ended or was interrupted. Returns the account in its home.
+/// Brings the pool up to date after a login or logout has ended or was interrupted. Returns the document in its home.
 fn conclude(
     lock: &PoolLock,
     pool: &mut Pool,
@@ -244,23 +252,31 @@ fn conclude(
     mark: &Mark,
     succeeded: bool,
     now: i64,
-) -> Result<Option<AccountId>> {
+) -> Result<Option<AuthDoc>> {
     let home = mark.home.as_deref().map(path_of_key);
     let home = home.and_then(|auth_json| CodexHome::of_auth_json(&pool.paths, &auth_json));
     let Some(home) = home else { return Ok(None) };
     if *home.kind() == HomeKind::Login {
-        let id = login_home::adopt(lock, pool, &home, now)?;
+        let doc = login_home::adopt(lock, pool, &home, succeeded, now)?;
         // If it cannot be removed now, a later command does it.
         let _ = login_home::remove(&home);
-        return Ok(id);
+        return Ok(doc);
+    }
+    if mark.kind == MarkKind::Login
+        && succeeded
+        && let Some(doc) = document_in(pool, &home)
+    {
+        // What cannot be written now is at the next launch there.
+        homes::adopt_login(lock, pool, &doc, None, now)?;
     }
     match (homes::reconcile(lock, pool, &home, now)?, &mark.account) {
         (HomeContent::Account { id, .. }, _) => {
+            let doc = pool.credentials().load(&id)?;
             if mark.kind == MarkKind::Login {
                 // The account may have its file in another home: there must be one file.
                 homes::put(lock, pool, processes, &home, &id, now)?;
             }
-            Ok(Some(id))
+            Ok(doc)
         }
         (HomeContent::Empty | HomeContent::BeingWritten | HomeContent::Broken, Some(before))
             if mark.kind == MarkKind::Login =>
@@ -275,6 +291,12 @@ fn conclude(
         }
         _ => Ok(None),
     }
+}
+
+/// Returns the document in a home, if it is one that the pool can manage.
+fn document_in(pool: &Pool, home: &CodexHome) -> Option<AuthDoc> {
+    let bytes = AuthFile::find(&pool.paths, home.auth_json()).ok()?.read().ok()??;
+    AuthDoc::parse(bytes).ok().map(AuthDoc::corrected)
 }
 
 /// Notes a logout: the file is gone. If Codex said that it succeeded, the login is revoked, and its credentials are of
@@ -299,7 +321,7 @@ pub fn undo_interrupted(lock: &PoolLock, pool: &mut Pool, processes: &Processes,
         mark.kind != MarkKind::Renewal
             && process.is_none_or(|process| match process.liveness(me) {
                 Liveness::Alive => false,
-                Liveness::Unknown => now - mark.at > ledger::UNSEEN_COUNTS,
+                Liveness::Unknown => now.abs_diff(mark.at) > ledger::UNSEEN_COUNTS.unsigned_abs(),
                 // If only the shim was killed, Codex may still run, or be about to start.
                 Liveness::Dead => {
                     !processes.ledger.launches.iter().any(|launch| launch.process == process)

@@ -29,6 +29,45 @@ pub enum Adoption {
     KeptNewer,
 }
 
+/// The origin of a document that is adopted. It decides which one is kept, this one or the pool's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// It was found in a home, or in a file that the user names.
+    Found,
+    /// It was found where the pool's copy was before. Of two that were issued in the same second it is the newer.
+    Successor,
+    /// The issuer's answer to a renewal of the pool's copy.
+    Answer,
+    /// A login that the user made just now. It always wins.
+    Login,
+}
+
+/// Which of two documents is kept.
+struct Verdict {
+    /// The offered one is newer.
+    newer: bool,
+    /// If not, only the issuer can tell which one is good.
+    certain: bool,
+}
+
+impl Verdict {
+    /// Compares a document with the stored one.
+    fn of(doc: &AuthDoc, stored: &AuthDoc, origin: Origin, now: i64) -> Verdict {
+        if origin == Origin::Login {
+            return Verdict { newer: true, certain: true };
+        }
+        let from_the_future = (doc.is_from_the_future(now), stored.is_from_the_future(now));
+        if origin != Origin::Answer && from_the_future.0 != from_the_future.1 {
+            return Verdict { newer: from_the_future.1, certain: false };
+        }
+        let age = doc.compare_age(stored);
+        let grew = origin != Origin::Found;
+        // A tie is the same tokens in another layout, or a renewal within one second.
+        let newer = age.is_ge() || grew && doc.issued_at() == stored.issued_at();
+        Verdict { newer, certain: age.is_ne() || grew }
+    }
+}
+
 impl<'a> Credentials<'a> {
     /// Returns the documents in this pool.
     pub fn new(paths: &'a PoolPaths) -> Self {
@@ -82,18 +121,11 @@ impl<'a> Credentials<'a> {
     }
 
     /// Puts a document into the pool unless the one that is there is newer. The older one goes to `lost+found/` if it
-    /// has other credentials. `stored_unchanged`: the document grew from the pool's copy, so of two that were issued in
-    /// the same second it is the newer.
+    /// has other credentials.
     ///
     /// # Errors
     /// The pool's copy cannot be read, or something could not be made durable.
-    pub fn put_newer(
-        &self,
-        lock: &PoolLock,
-        doc: &AuthDoc,
-        stored_unchanged: bool,
-        now: i64,
-    ) -> Result<Adoption> {
+    pub fn put_newer(&self, lock: &PoolLock, doc: &AuthDoc, origin: Origin, now: i64) -> Result<Adoption> {
         let id = doc.id();
         let lost = LostFound::new(self.paths);
         let Some(bytes) = self.bytes(id)? else {
@@ -114,12 +146,10 @@ impl<'a> Credentials<'a> {
                 return Ok(Adoption::New);
             }
         };
-        let age = doc.compare_age(&stored);
-        // A tie is the same tokens in another layout, or a renewal within one second.
-        let newer = age.is_ge() || stored_unchanged && doc.issued_at() == stored.issued_at();
+        let Verdict { newer, certain } = Verdict::of(doc, &stored, origin, now);
         let same = stored.same_credentials(doc);
         if !same {
-            let why = if age.is_eq() && !stored_unchanged { Why::Tie } else { Why::Replaced };
+            let why = if certain { Why::Replaced } else { Why::Tie };
             let older = if newer { &stored } else { doc };
             lost.keep(lock, older.bytes(), why, Some(id), now)?;
         }
@@ -128,6 +158,14 @@ impl<'a> Credentials<'a> {
         }
         self.put(lock, doc)?;
         Ok(if same && stored.plan() == doc.plan() { Adoption::Unchanged } else { Adoption::Updated })
+    }
+
+    /// Returns whether the pool has these credentials.
+    ///
+    /// # Errors
+    /// As [`Credentials::load`].
+    pub fn holds(&self, doc: &AuthDoc) -> Result<bool> {
+        Ok(self.load(doc.id())?.is_some_and(|stored| stored.same_credentials(doc)))
     }
 
     /// Removes an account's document.

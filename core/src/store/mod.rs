@@ -8,7 +8,7 @@ mod registry;
 mod state;
 mod v1;
 
-pub use credentials::{Adoption, Credentials};
+pub use credentials::{Adoption, Credentials, Origin};
 pub use erase::erase;
 pub use lost_found::{LostFound, Why};
 pub use registry::{REGISTRY_VERSION, Registry};

@@ -26,8 +26,8 @@ impl Lab {
         Lab { _dir: dir, paths, lock }
     }
 
-    fn put_newer(&self, doc: &AuthDoc, stored_unchanged: bool) -> Adoption {
-        Credentials::new(&self.paths).put_newer(&self.lock, doc, stored_unchanged, NOW).unwrap()
+    fn put_newer(&self, doc: &AuthDoc, origin: Origin) -> Adoption {
+        Credentials::new(&self.paths).put_newer(&self.lock, doc, origin, NOW).unwrap()
     }
 
     fn stored(&self, doc: &AuthDoc) -> Vec<u8> {
@@ -57,8 +57,8 @@ impl Lab {
 fn the_first_document_is_taken_and_the_same_one_changes_nothing() {
     let lab = Lab::new();
     let doc = login("alice").doc();
-    assert_eq!(lab.put_newer(&doc, false), Adoption::New);
-    assert_eq!(lab.put_newer(&doc, false), Adoption::Unchanged);
+    assert_eq!(lab.put_newer(&doc, Origin::Found), Adoption::New);
+    assert_eq!(lab.put_newer(&doc, Origin::Found), Adoption::Unchanged);
     assert_eq!(lab.stored(&doc), doc.bytes());
     assert!(lab.lost().is_empty());
 }
@@ -67,21 +67,67 @@ fn the_first_document_is_taken_and_the_same_one_changes_nothing() {
 fn a_newer_document_replaces_the_older_one_which_is_kept_aside() {
     let lab = Lab::new();
     let (old, new) = (login("alice").doc(), login("alice").issued(1500).refresh("rt-2").doc());
-    lab.put_newer(&old, false);
-    assert_eq!(lab.put_newer(&new, true), Adoption::Updated);
+    lab.put_newer(&old, Origin::Found);
+    assert_eq!(lab.put_newer(&new, Origin::Successor), Adoption::Updated);
     assert_eq!(lab.stored(&new), new.bytes());
     lab.assert_lost("replaced", old.bytes());
 }
 
 #[test]
 fn an_older_document_never_replaces_a_newer_one_and_is_kept_aside() {
-    for stored_unchanged in [false, true] {
+    for origin in [Origin::Found, Origin::Successor, Origin::Answer] {
         let lab = Lab::new();
         let (old, new) = (login("alice").doc(), login("alice").issued(1500).refresh("rt-2").doc());
-        lab.put_newer(&new, false);
-        assert_eq!(lab.put_newer(&old, stored_unchanged), Adoption::KeptNewer);
+        lab.put_newer(&new, Origin::Found);
+        assert_eq!(lab.put_newer(&old, origin), Adoption::KeptNewer);
         assert_eq!(lab.stored(&new), new.bytes());
         lab.assert_lost("replaced", old.bytes());
+    }
+}
+
+#[test]
+fn document_from_the_future_is_not_newer_and_the_issuer_decides() {
+    const YEARS: i64 = 75 * 365 * 86_400;
+    for ahead in [601, 86_400, YEARS, i64::MAX - NOW] {
+        for origin in [Origin::Found, Origin::Successor] {
+            let now = login("alice").issued(NOW).doc();
+            let forged = login("alice").issued(NOW + ahead).refresh("forged").doc();
+            let lab = Lab::new();
+            lab.put_newer(&now, Origin::Found);
+            assert_eq!(lab.put_newer(&forged, origin), Adoption::KeptNewer);
+            assert_eq!(lab.stored(&now), now.bytes());
+            lab.assert_lost("tie", forged.bytes());
+
+            let lab = Lab::new();
+            lab.put_newer(&forged, Origin::Found);
+            assert_eq!(lab.put_newer(&now, origin), Adoption::Updated);
+            assert_eq!(lab.stored(&now), now.bytes());
+            lab.assert_lost("tie", forged.bytes());
+        }
+    }
+    // The clock of this machine may be behind: by less than ten minutes, or for all documents.
+    for (one, other) in [(0, 600), (86_400, 86_401)] {
+        let lab = Lab::new();
+        let at = |ahead, token| login("alice").issued(NOW + ahead).refresh(token).doc();
+        lab.put_newer(&at(one, "rt-1"), Origin::Found);
+        assert_eq!(lab.put_newer(&at(other, "rt-2"), Origin::Found), Adoption::Updated);
+    }
+    let lab = Lab::new();
+    lab.put_newer(&login("alice").doc(), Origin::Found);
+    let answer = login("alice").issued(NOW + 86_400).refresh("rt-2").doc();
+    assert_eq!(lab.put_newer(&answer, Origin::Answer), Adoption::Updated);
+}
+
+#[test]
+fn login_that_the_user_makes_wins_whatever_the_pool_has() {
+    for stored in [NOW + 500, NOW + 86_400, i64::MAX] {
+        let lab = Lab::new();
+        let stored = login("alice").issued(stored).refresh("forged").doc();
+        lab.put_newer(&stored, Origin::Found);
+        let made = login("alice").issued(NOW - 60).doc();
+        assert_eq!(lab.put_newer(&made, Origin::Login), Adoption::Updated);
+        assert_eq!(lab.stored(&made), made.bytes());
+        lab.assert_lost("replaced", stored.bytes());
     }
 }
 
@@ -90,13 +136,13 @@ fn document_of_the_home_wins_a_tie_if_the_stored_one_did_not_change() {
     let earlier = Login { last_refresh: "2026-01-01T00:00:00Z", ..login("alice").refresh("rt-2") }.doc();
     let lab = Lab::new();
     let stored = login("alice").doc();
-    lab.put_newer(&stored, false);
+    lab.put_newer(&stored, Origin::Found);
     // A local clock that went backwards decides nothing.
-    assert_eq!(lab.put_newer(&earlier, true), Adoption::Updated);
+    assert_eq!(lab.put_newer(&earlier, Origin::Successor), Adoption::Updated);
     lab.assert_lost("replaced", stored.bytes());
     let lab = Lab::new();
-    lab.put_newer(&stored, false);
-    assert_eq!(lab.put_newer(&earlier, false), Adoption::KeptNewer);
+    lab.put_newer(&stored, Origin::Found);
+    assert_eq!(lab.put_newer(&earlier, Origin::Found), Adoption::KeptNewer);
     lab.assert_lost("replaced", earlier.bytes());
 }
 
@@ -104,8 +150,8 @@ fn document_of_the_home_wins_a_tie_if_the_stored_one_did_not_change() {
 fn a_tie_keeps_both_until_a_renewal_decides() {
     let lab = Lab::new();
     let (one, other) = (login("alice").doc(), login("alice").refresh("rt-2").doc());
-    lab.put_newer(&one, false);
-    assert_eq!(lab.put_newer(&other, false), Adoption::Updated);
+    lab.put_newer(&one, Origin::Found);
+    assert_eq!(lab.put_newer(&other, Origin::Found), Adoption::Updated);
     lab.assert_lost("tie", one.bytes());
     let tie = LostFound::new(&lab.paths).tie(one.id()).unwrap();
     assert_eq!(std::fs::read(tie).unwrap(), one.bytes());
@@ -116,9 +162,9 @@ fn a_tie_keeps_both_until_a_renewal_decides() {
 fn the_same_credentials_in_another_layout_are_nothing_to_keep_aside() {
     let lab = Lab::new();
     let doc = login("alice").doc();
-    lab.put_newer(&doc, false);
+    lab.put_newer(&doc, Origin::Found);
     let compact = AuthDoc::parse(login("alice").tree().to_string().into_bytes()).unwrap();
-    assert_eq!(lab.put_newer(&compact, true), Adoption::Unchanged);
+    assert_eq!(lab.put_newer(&compact, Origin::Successor), Adoption::Unchanged);
     assert_eq!(lab.stored(&doc), compact.bytes());
     assert!(lab.lost().is_empty());
 }
@@ -127,14 +173,14 @@ fn the_same_credentials_in_another_layout_are_nothing_to_keep_aside() {
 fn a_broken_copy_does_not_stand_in_the_way_of_a_good_one_but_is_kept() {
     let lab = Lab::new();
     let doc = login("alice").doc();
-    lab.put_newer(&doc, false);
+    lab.put_newer(&doc, Origin::Found);
     for broken in [&b"{ broken"[..], login("bob").doc().bytes()] {
         let lab = Lab::new();
-        lab.put_newer(&doc, false);
+        lab.put_newer(&doc, Origin::Found);
         std::fs::write(lab.paths.auth(doc.id()), broken).unwrap();
         let error = Credentials::new(&lab.paths).load(doc.id()).unwrap_err();
         assert!(error.to_string().contains("codex-pool reauth"), "{error}");
-        assert_eq!(lab.put_newer(&doc, false), Adoption::New);
+        assert_eq!(lab.put_newer(&doc, Origin::Found), Adoption::New);
         assert_eq!(lab.stored(&doc), doc.bytes());
         lab.assert_lost("broken", broken);
     }
@@ -146,8 +192,8 @@ fn documents_are_listed_by_their_names() {
     let credentials = Credentials::new(&lab.paths);
     assert!(credentials.ids().is_empty());
     let (alice, bob) = (login("alice").doc(), login("bob").doc());
-    lab.put_newer(&alice, false);
-    lab.put_newer(&bob, false);
+    lab.put_newer(&alice, Origin::Found);
+    lab.put_newer(&bob, Origin::Found);
     for foreign in ["README", "toolongforanid.json", ".abcdefghij.json.codex-pool.tmp"] {
         std::fs::write(lab.paths.auth_dir().join(foreign), "").unwrap();
     }

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::credentials::Credentials;
+use super::credentials::{Credentials, Origin};
 use super::lost_found::{LostFound, Why};
 use super::{MAX_JSON, registry::Registry};
 
@@ -103,7 +103,7 @@ pub fn migrate_if_v1(lock: &PoolLock, paths: &PoolPaths, now: i64) -> Result<Opt
     for account in accounts {
         match account.doc {
             Ok(doc) => {
-                credentials.put_newer(lock, &doc, false, now)?;
+                credentials.put_newer(lock, &doc, Origin::Found, now)?;
                 registry.upsert(&doc, account.label.as_deref(), now);
                 if let Some(entry) = registry.get_mut(doc.id()) {
                     entry.added_at = account.added_at.unwrap_or(now);

@@ -196,7 +196,7 @@ impl Usage {
 
     /// Returns whether the usage still means something: it is at most a day old, and its longest window has not reset.
     pub fn known(&self, now: i64) -> bool {
-        now.saturating_sub(self.fetched_at) <= 86_400
+        now.abs_diff(self.fetched_at) <= 86_400
             && longest(&self.windows).is_none_or(|w| w.resets_at.is_none_or(|at| at > now))
     }
 

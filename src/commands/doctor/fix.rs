@@ -131,7 +131,7 @@ fn in_pool(env: &Env, lock: &PoolLock, pool: &mut Pool, fix: &Fix) -> Result<Str
             Ok("stored the answer of a token renewal".to_owned())
         }
         Fix::ClearLoginHome { home } => {
-            login_home::adopt(lock, pool, home, env.now)?;
+            login_home::adopt(lock, pool, home, false, env.now)?;
             login_home::remove(home)?;
             Ok(format!("removed {}", home.dir().display()))
         }

@@ -1,5 +1,6 @@
 //! Secrets stay where they belong, and files that others plant in a folder have no effect.
 
+mod future;
 mod hostile;
 mod intruders;
 mod locks;
