@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use codex_pool_core::account::{Account, AccountId, AccountKind, AuthState};
-use codex_pool_core::env;
+use codex_pool_core::env::{self, Env};
 use codex_pool_core::homes::in_use::{HomeInUse, HomeUser, UserKind};
 use codex_pool_core::homes::{self, CodexHome, HomeKind};
 use codex_pool_core::launch::{candidates, databases};
@@ -205,8 +205,36 @@ pub(crate) fn of_pool(
     ranking.into_iter().enumerate().map(view).collect()
 }
 
-/// Returns `{"schema":1,"accounts":[…],"homes":[…]}`. `detail` adds what `why` shows.
-pub(crate) fn json(views: &[AccountView], homes: &[HomeView], now: i64, detail: bool) -> Value {
+/// The environment variable that says who Codex is, instead of the pool.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Identity {
+    variable: Option<&'static str>,
+    /// Whether it counts for interfaces, too.
+    everywhere: bool,
+}
+
+impl Identity {
+    pub(crate) fn of(env: &Env) -> Identity {
+        Identity { variable: env.identity(true), everywhere: env.identity(false).is_some() }
+    }
+
+    /// Returns a line for people.
+    pub(crate) fn line(self) -> Option<String> {
+        let (variable, what) = (self.variable?, if self.everywhere { "Codex" } else { "`codex exec`" });
+        Some(format!(
+            "{variable} is set: {what} takes its login from there, and no account of the pool answers."
+        ))
+    }
+}
+
+/// Returns `{"schema":1,"identity_from":…,"accounts":[…],"homes":[…]}`. `detail` adds what `why` shows.
+pub(crate) fn json(
+    views: &[AccountView],
+    homes: &[HomeView],
+    identity: Identity,
+    now: i64,
+    detail: bool,
+) -> Value {
     let account = |view: &AccountView| {
         let a = &view.account;
         let mut entry = json!({
@@ -226,7 +254,7 @@ pub(crate) fn json(views: &[AccountView], homes: &[HomeView], now: i64, detail: 
         entry
     };
     json!({
-        "schema": 1,
+        "schema": 1, "identity_from": identity.variable,
         "accounts": views.iter().map(account).collect::<Vec<_>>(),
         "homes": homes.iter().map(|view| home_json(&view.in_use)).collect::<Vec<_>>(),
     })

@@ -12,6 +12,12 @@ pub mod names {
     pub const CODEX_HOME: &str = "CODEX_HOME";
     /// Where Codex keeps its databases (default: `CODEX_HOME`).
     pub const CODEX_SQLITE_HOME: &str = "CODEX_SQLITE_HOME";
+    /// An API key that `codex exec` uses instead of `auth.json`. Interfaces ignore it.
+    pub const CODEX_API_KEY: &str = "CODEX_API_KEY";
+    /// An access token that Codex uses instead of `auth.json`.
+    pub const CODEX_ACCESS_TOKEN: &str = "CODEX_ACCESS_TOKEN";
+    /// A file with a token that Codex exchanges for an identity, where OPENAI_FEDERATION_RULE_ID is set, too.
+    pub const OPENAI_IDENTITY_TOKEN_FILE: &str = "OPENAI_IDENTITY_TOKEN_FILE";
     /// Set by Codex in the commands that a session runs.
     pub const CODEX_THREAD_ID: &str = "CODEX_THREAD_ID";
     /// The pool's folder (default `~/.codex-pool`).
@@ -89,6 +95,19 @@ impl Env {
     /// Returns a variable's value; `None` if it is unset or empty.
     pub fn get(&self, name: &str) -> Option<&OsStr> {
         self.entries.iter().find_map(|entry| value_of(entry, name)).filter(|v| !v.is_empty())
+    }
+
+    /// Returns the variable that says who Codex is, above `auth.json`. `exec`: the command is `exec`; only there
+    /// CODEX_API_KEY counts.
+    pub fn identity(&self, exec: bool) -> Option<&'static str> {
+        const FEDERATION: &str = "OPENAI_FEDERATION_RULE_ID";
+        let counts = |name: &&str| match *name {
+            names::CODEX_API_KEY => exec && self.get(name).is_some(),
+            names::OPENAI_IDENTITY_TOKEN_FILE => self.get(name).is_some() && self.get(FEDERATION).is_some(),
+            name => self.get(name).is_some(),
+        };
+        let all = [names::CODEX_API_KEY, names::CODEX_ACCESS_TOKEN, names::OPENAI_IDENTITY_TOKEN_FILE];
+        all.into_iter().find(counts)
     }
 
     /// Returns whether a variable is set, even if it is empty.

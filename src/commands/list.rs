@@ -16,10 +16,13 @@ pub(crate) fn run(ctx: &Context, args: &ListArgs) -> Result<()> {
     // The pool is not locked while a pipe is slow.
     drop(open);
     if args.json {
-        ui::json(&view::json(&views, &homes, ctx.env.now, false));
+        ui::json(&view::json(&views, &homes, view::Identity::of(&ctx.env), ctx.env.now, false));
     } else {
         ui::table::accounts(&views, ctx.env.now, args.verbose);
         ui::table::homes(&homes);
+        if let Some(line) = view::Identity::of(&ctx.env).line() {
+            ui::line(&line);
+        }
     }
     Ok(())
 }

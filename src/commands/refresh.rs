@@ -27,12 +27,18 @@ pub(crate) fn run(ctx: &Context, args: &RefreshArgs) -> Result<ExitCode> {
     }
     let now = codex_pool_core::env::clock();
     if args.json {
-        ui::json(&view::json(&views, &view::homes(ctx, &open), now, false));
+        ui::json(&view::json(&views, &view::homes(ctx, &open), view::Identity::of(&ctx.env), now, false));
     } else {
         ui::table::accounts(&views, now, args.verbose);
         if let Some(text) = recent(&outcomes, now) {
             ui::note(&text);
         }
+    }
+    if let Some(ahead) = open.pool.usage().clock_ahead(now) {
+        ui::warn(&format!(
+            "the clock of this machine is ahead of the service's by {} or more; `codex-pool doctor` says more",
+            human_duration(ahead)
+        ));
     }
     match &scope {
         Scope::One(id) => match (open.pool.registry().get(id), outcomes.first()) {

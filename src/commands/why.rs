@@ -12,11 +12,14 @@ pub(crate) fn run(ctx: &Context, args: &JsonArg) -> Result<()> {
     // The pool is not locked while a pipe is slow.
     drop(open);
     if args.json {
-        ui::json(&view::json(&views, &homes, ctx.env.now, true));
+        ui::json(&view::json(&views, &homes, view::Identity::of(&ctx.env), ctx.env.now, true));
         return Ok(());
     }
     ui::table::ranking(&views);
     ui::table::homes(&homes);
+    if let Some(line) = view::Identity::of(&ctx.env).line() {
+        ui::line(&line);
+    }
     if let Some(pinned) = views.iter().find(|v| v.pinned) {
         ui::line(&format!(
             "{} is pinned: launches use it regardless of the ranking. `codex-pool use --auto` unpins.",

@@ -14,6 +14,9 @@ use codex_pool_core::usage::{Attempt, NO_WAIT, UsageEntry};
 
 use super::{Mode, Outcome, Refresher, Scope};
 
+/// The age from which the end of a token may be an error of the local clock, seconds.
+const ENDED_LONG_AGO: i64 = 86_400;
+
 /// The requests for one account.
 pub(super) struct Task {
     pub(super) id: AccountId,
@@ -98,7 +101,8 @@ impl Refresher<'_> {
                 // The process of that attempt was killed. A person who asks again need not wait for it.
                 entry.attempt = None;
             }
-            match self.decide(account, &doc, &entry, mode, now) {
+            let clock_ahead = pool.usage().clock_ahead(now).is_some();
+            match self.decide(account, &doc, &entry, clock_ahead, mode, now) {
                 Decision::Skip(outcome) => {
                     plan.outcomes.insert(id, outcome);
                 }
@@ -121,7 +125,15 @@ impl Refresher<'_> {
         Ok(plan)
     }
 
-    fn decide(&self, account: &Account, doc: &AuthDoc, entry: &UsageEntry, mode: Mode, now: i64) -> Decision {
+    fn decide(
+        &self,
+        account: &Account,
+        doc: &AuthDoc,
+        entry: &UsageEntry,
+        clock_ahead: bool,
+        mode: Mode,
+        now: i64,
+    ) -> Decision {
         if account.kind == AccountKind::ApiKey {
             return Decision::Skip(Outcome::NotApplicable);
         }
@@ -136,7 +148,9 @@ impl Refresher<'_> {
             Mode::Asked => ended || entry.may_renew(&self.ctx.settings, now),
             Mode::TokenOnly => true,
         };
-        let renew = match (logged_out, renewal::is_due(doc, now)) {
+        // With a clock that is ahead, every token looks old. Only the service can say which is.
+        let due = renewal::is_due(doc, now) && !clock_ahead;
+        let renew = match (logged_out, due) {
             (true, _) if may_renew => Some(RenewReason::Proof),
             (false, true) if may_renew => Some(RenewReason::Early),
             _ => None,
@@ -149,6 +163,10 @@ impl Refresher<'_> {
             Mode::Due => account.enabled && entry.poll().due(&self.ctx.settings, now),
             Mode::Asked => !in_flight && blocked.is_none(),
         };
+        // A token that ended long ago, or so the local clock says. The usage request finds out, and renews it if it is
+        // rejected.
+        let long_ago = doc.expires_at().is_some_and(|at| at.saturating_add(ENDED_LONG_AGO) <= now);
+        let renew = renew.filter(|reason| !(usage && long_ago && *reason == RenewReason::Early));
         match (renew, usage) {
             (None, false) if mode == Mode::Asked && in_flight => Decision::Await,
             (None, false) => Decision::Skip(Outcome::Recent(blocked)),

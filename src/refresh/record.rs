@@ -75,6 +75,12 @@ fn apply(pool: &mut Pool, fetched: Fetched, now: i64) {
             }
             let cache = pool.usage_mut();
             cache.no_wait_until = None;
+            match expires_at {
+                // The service accepts a token that has ended by the local clock.
+                Some(at) if at <= now && cache.clock_ahead(now).is_none() => cache.note_clock(now - at, now),
+                Some(at) if at > now => cache.clock_ahead = None,
+                _ => {}
+            }
             let entry = cache.accounts.entry(id).or_default();
             entry.usage = Some(usage);
             entry.attempt = Some(Attempt::succeeded(now).into());

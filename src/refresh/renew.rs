@@ -223,6 +223,11 @@ impl Refresher<'_> {
                 let entry = pool.usage_mut().accounts.entry(fresh.id().clone()).or_default();
                 entry.renewal =
                     Some(Attempt { not_before: Some(now + PAUSE), ..Attempt::succeeded(now) }.into());
+                if let Some(issued_at) = fresh.issued_at().filter(|_| tokens.access_token.is_some()) {
+                    // A new token that is due at once.
+                    let ahead = if renewal::is_due(&fresh, now) { now - issued_at } else { 0 };
+                    pool.usage_mut().note_clock(ahead, now);
+                }
                 // It is only a cache.
                 let _ = pool.save_usage(&lock);
                 Ok(())

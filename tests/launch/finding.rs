@@ -108,6 +108,76 @@ fn wrapper_that_calls_the_real_codex_works_with_one_switch() {
     answered(exec.run(), "bob");
 }
 
+/// Returns the text of a wrapper of another tool, which runs a `codex` on PATH in one of the usual ways, as its child or
+/// in its place.
+fn wrapper(way: &str, run: &str) -> String {
+    let others = "me=$(readlink -f \"$0\"); dir=$(dirname \"$me\"); IFS=:; rest=; past=";
+    let find = match way {
+        "the first that is not me" => {
+            "for d in $PATH; do [ -x \"$d/codex\" ] && [ \"$(readlink -f \"$d/codex\")\" != \"$me\" ] && \
+             { next=$d/codex; break; }; done"
+        }
+        "the next after my place" => {
+            "for d in $PATH; do [ -n \"$past\" ] && [ -x \"$d/codex\" ] && { next=$d/codex; break; }; \
+             [ \"$d\" = \"$dir\" ] && past=1; done"
+        }
+        _ => "for d in $PATH; do [ \"$d\" = \"$dir\" ] || rest=$rest:$d; done; PATH=${rest#:}; next=codex",
+    };
+    format!("{others}; {find}; unset IFS; export PATH\n{run} \"$next\" \"$@\"")
+}
+
+#[test]
+fn wrappers_of_other_tools_work_before_and_behind_the_shim() {
+    for way in ["the first that is not me", "the next after my place", "without my folder"] {
+        for run in ["exec", ""] {
+            for behind in [false, true] {
+                let world = World::new(&["alice", "bob"]);
+                let tool = write_script(&world.root().join("tool/codex"), &wrapper(way, run));
+                let folder = tool.parent().expect("a folder").to_owned();
+                let mut folders = vec![folder, world.pool_home().join("bin")];
+                let first = if behind { world.shim() } else { tool };
+                if behind {
+                    folders.reverse();
+                }
+                let cmd = world.cmd(&first).args(["exec", "hi"]).env("PATH", path_with(&world, &folders));
+                let output = cmd.env("CODEX_POOL_ACCOUNT", "bob").run();
+                assert_eq!(output.stdout, "hello from bob\n", "{way}, {run:?}, behind: {behind}: {output}");
+            }
+        }
+    }
+}
+
+#[test]
+fn wrapper_that_renamed_the_real_codex_works_before_and_behind_the_shim() {
+    for behind in [false, true] {
+        let world = World::new(&["alice"]);
+        let tool =
+            write_script(&world.root().join("tool/codex"), "exec \"$(dirname \"$0\")/codex.real\" \"$@\"");
+        copy_program(&world.real_path(), &tool.with_file_name("codex.real"));
+        let mut folders = vec![tool.parent().expect("a folder").to_owned(), world.pool_home().join("bin")];
+        if behind {
+            folders.reverse();
+        }
+        world.make_live("alice");
+        let cmd = world.cmd("codex").args(["exec", "hi"]).env("PATH", path_with(&world, &folders));
+        answered(cmd.run(), "alice");
+    }
+}
+
+#[test]
+fn two_wrappers_that_call_codex_again_lead_to_the_real_one() {
+    let world = World::new(&["alice"]);
+    for name in ["one", "two"] {
+        write_script(&world.root().join(name).join("codex"), "codex \"$@\"");
+    }
+    let bin = world.pool_home().join("bin");
+    let path = path_with(&world, &[bin, world.root().join("one"), world.root().join("two")]);
+    answered(world.exec().env("PATH", &path).run(), "alice");
+    // One that the settings name is a wrapper, too.
+    let named = world.exec().env("PATH", &path).env("CODEX_POOL_CODEX", world.root().join("two/codex"));
+    answered(named.run(), "alice");
+}
+
 #[test]
 fn depth_starts_again_in_a_new_thread() {
     let world = World::new(&["alice"]);

@@ -34,6 +34,41 @@ fn starts_untouched(world: &World, why: &str) {
 }
 
 #[test]
+fn login_from_the_environment_touches_no_home_and_is_said() {
+    let world = World::new(&["alice", "bob"]);
+    world.rank(&["bob", "alice"]);
+    world.make_live("alice");
+    let key = |cmd: testkit::Cmd| cmd.env("CODEX_API_KEY", "sk-from-the-environment");
+    let before = world.live();
+    let output = key(world.exec()).env("CODEX_POOL_VERBOSE", "1").run();
+    assert!(output.stderr.contains("takes its login from CODEX_API_KEY"), "{output}");
+    assert!(!output.stderr.contains("bob"), "{output}");
+    assert_eq!(world.live(), before, "the home is as it was");
+    for (name, value) in [("CODEX_ACCESS_TOKEN", "x"), ("OPENAI_IDENTITY_TOKEN_FILE", "/x")] {
+        world.exec().env(name, value).env("OPENAI_FEDERATION_RULE_ID", "r").run();
+        assert_eq!(world.live(), before, "{name}");
+    }
+    for command in ["list", "why"] {
+        let shown = key(world.pool(&[command])).run().ok();
+        assert!(
+            shown.stdout.contains("CODEX_API_KEY is set: `codex exec` takes its login from there"),
+            "{shown}"
+        );
+        assert_eq!(key(world.pool(&[command, "--json"])).run().ok().json()["identity_from"], "CODEX_API_KEY");
+    }
+    assert!(world.pool(&["list", "--json"]).run().ok().json()["identity_from"].is_null());
+    // Interfaces ignore the key, and so does the shim for them. A file alone is no identity.
+    let file = world.exec().env("OPENAI_IDENTITY_TOKEN_FILE", "/x").run();
+    answered(file, "bob");
+    world.make_live("alice");
+    key(world.codex(&["hi"])).run();
+    assert_eq!(world.live_owner().as_deref(), Some("bob"));
+    // An account that was asked for by name cannot answer.
+    let named = key(world.exec_as("alice")).run().expect(4);
+    assert!(named.stderr.contains("CODEX_API_KEY"), "{named}");
+}
+
+#[test]
 fn corrupt_registry_is_named_with_the_repair_and_never_replaced() {
     for text in ["{ broken", "", "[]", "{\"version\": 2, \"accounts\": [{}]}", "\u{0}\u{0}\u{0}"] {
         let world = world();

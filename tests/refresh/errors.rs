@@ -164,6 +164,42 @@ fn token_that_stays_rejected_is_renewed_once_and_not_at_every_refresh() {
 }
 
 #[test]
+fn clock_that_is_ahead_is_named_and_rotates_no_account() {
+    let world = pool_of(&[]);
+    world.backend().set_clock_behind(400 * 86_400);
+    for name in ["alice", "bob"] {
+        world.add_as(name, UserSpec::new(name), &LoginSpec::default());
+    }
+    let rotations = || world.backend().report().refreshes.len();
+    for _ in 0..3 {
+        let shown = world.pool(&["refresh"]).run().ok();
+        assert!(shown.stderr.contains("clock") && shown.stderr.contains("ahead"), "{shown}");
+        assert_eq!(world.account("alice")["state"], "ready");
+    }
+    assert_eq!(rotations(), 0);
+    let doctor = world.pool(&["doctor", "--json"]).run().expect(1).json();
+    let clock = doctor["checks"].as_array().expect("checks").iter().find(|c| c["id"] == "clock").cloned();
+    assert!(clock.is_some_and(|c| c["message"].as_str().is_some_and(|m| m.contains("39"))), "{doctor}");
+    // A token that the service rejects is renewed all the same.
+    let rejected = Fault::Status(401, json!({"error": {"message": "no"}}));
+    world.backend().inject_times(Route::Usage, Some("bob"), rejected, 1);
+    world.pool(&["refresh"]).run().ok();
+    assert_eq!(rotations(), 1);
+}
+
+#[test]
+fn clock_that_is_ahead_costs_launches_one_renewal() {
+    let world = pool_of(&[]);
+    world.backend().set_clock_behind(400 * 86_400);
+    world.add_as("alice", UserSpec::new("alice"), &LoginSpec::default());
+    for _ in 0..3 {
+        // What a launch starts for a token that is about to end.
+        world.pool(&["refresh", "--background", "alice"]).run().ok();
+    }
+    assert_eq!(world.backend().report().refreshes.len(), 1);
+}
+
+#[test]
 fn account_whose_usage_cannot_be_fetched_ranks_behind_those_with_data() {
     let world = pool_of(&["alice", "bob"]);
     world.rank(&["alice", "bob"]);

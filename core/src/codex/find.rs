@@ -67,29 +67,61 @@ impl std::fmt::Display for NoCodex {
 /// # Errors
 /// See [`NoCodex`].
 pub fn find(env: &Env, settings: &Settings, own: Option<&Path>) -> Result<PathBuf, NoCodex> {
-    let own = own.and_then(|p| fs::metadata(p).ok()).map(|m| (m.dev(), m.ino()));
+    find_beyond(env, settings, own, &[])
+}
+
+/// Finds the real Codex beyond the programs that were tried: wrappers of other tools, which called the shim again. A
+/// named one that was tried is passed over, too.
+///
+/// # Errors
+/// See [`NoCodex`].
+pub fn find_beyond(
+    env: &Env,
+    settings: &Settings,
+    own: Option<&Path>,
+    tried: &[PathBuf],
+) -> Result<PathBuf, NoCodex> {
+    let tried: Vec<(u64, u64)> = tried.iter().filter_map(|path| identity(path)).collect();
+    let own = own.and_then(identity);
     let named = env.get(names::CODEX_POOL_CODEX).map(|p| (PathBuf::from(p), names::CODEX_POOL_CODEX));
     let named = named.or_else(|| settings.codex_path.clone().map(|p| (p, "codex_path in config.toml")));
+    let mut fallback = None;
     if let Some((path, by)) = named {
         // A bare name is looked for on PATH.
         let path = if path.as_os_str().as_bytes().contains(&b'/') {
             path
         } else {
-            on_path(env, path.as_os_str(), own).ok_or(NoCodex::Named(path, by))?
+            on_path(env, path.as_os_str(), own, &[]).ok_or(NoCodex::Named(path, by))?
         };
-        return match candidate(&path, own) {
-            Candidate::Program => Ok(path),
-            Candidate::Shim => Err(NoCodex::Shim(path, by)),
-            Candidate::No => Err(NoCodex::Named(path, by)),
-        };
+        match candidate(&path, own) {
+            Candidate::Program
+                if tried.is_empty() || !identity(&path).is_some_and(|id| tried.contains(&id)) =>
+            {
+                return Ok(path);
+            }
+            Candidate::Program => fallback = Some(path),
+            Candidate::Shim => return Err(NoCodex::Shim(path, by)),
+            Candidate::No => return Err(NoCodex::Named(path, by)),
+        }
     }
-    on_path(env, OsStr::new("codex"), own).ok_or(NoCodex::NotFound)
+    // If none is left, the first one may be a Codex that is not known as one, and runs a session.
+    let codex = OsStr::new("codex");
+    let fallback = || fallback.or_else(|| on_path(env, codex, own, &[]));
+    on_path(env, codex, own, &tried).or_else(fallback).ok_or(NoCodex::NotFound)
 }
 
-/// Returns the first program of this name on PATH that is not a copy of the shim.
-fn on_path(env: &Env, name: &OsStr, own: Option<(u64, u64)>) -> Option<PathBuf> {
+/// Returns device and inode of a file.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|m| (m.dev(), m.ino()))
+}
+
+/// Returns the first program of this name on PATH that is not a copy of the shim and was not tried.
+fn on_path(env: &Env, name: &OsStr, own: Option<(u64, u64)>, tried: &[(u64, u64)]) -> Option<PathBuf> {
     let path = env.get("PATH")?;
-    std::env::split_paths(path).map(|dir| dir.join(name)).find(|p| candidate(p, own) == Candidate::Program)
+    let is_new = |p: &Path| tried.is_empty() || !identity(p).is_some_and(|id| tried.contains(&id));
+    std::env::split_paths(path)
+        .map(|dir| dir.join(name))
+        .find(|p| candidate(p, own) == Candidate::Program && is_new(p))
 }
 
 /// Returns every `codex` on PATH, in order, with whether it is a shim: for the doctor.
@@ -120,6 +152,13 @@ fn candidate(path: &Path, own: Option<(u64, u64)>) -> Candidate {
         return Candidate::Shim;
     }
     Candidate::Program
+}
+
+/// Returns whether the program of a process is a native Codex, by its name. It may have been replaced since it started.
+pub fn is_native_codex(program: &Path) -> bool {
+    let name = program.file_name().unwrap_or_default().as_bytes();
+    let name = name.strip_suffix(b" (deleted)").unwrap_or(name);
+    name.starts_with(b"codex") && !name.starts_with(b"codex-pool") && !is_shim(program)
 }
 
 /// Returns whether a file is a copy of the shim.

@@ -30,7 +30,7 @@ pub use learn::learn_from_logs;
 
 use crate::account::{Account, AccountId};
 use crate::carry::Round;
-use crate::codex::argv::{self, Invocation};
+use crate::codex::argv::{self, Command, Invocation};
 use crate::codex::configuration::{CodexSettings, SYSTEM_DIR, Surroundings};
 use crate::codex::find::{self, NoCodex};
 use crate::codex::native_start::{self, Unknown};
@@ -138,9 +138,10 @@ pub fn prepare(request: &Request<'_>) -> Action {
         None => (Settings::default(), Vec::new()),
     };
     let codex = OnceCell::new();
+    let tried = nested::tried(env.get(names::CODEX_POOL_DEPTH));
     let program = match &request.program {
         Some(program) => program.clone(),
-        None => match find::find(env, &settings, request.own) {
+        None => match find::find_beyond(env, &settings, request.own, &tried) {
             Ok(path) => {
                 let _ = codex.set(Some(path.clone()));
                 path
@@ -154,17 +155,11 @@ pub fn prepare(request: &Request<'_>) -> Action {
     let thread = env.text(names::CODEX_THREAD_ID);
     let depth = nested::depth(env.text(names::CODEX_POOL_DEPTH), thread);
     if depth >= DEEPEST {
-        return Action::Fail(
-            126,
-            format!(
-                "{} calls `codex`, which is codex-pool's shim, which calls it again; name the real Codex in \
-                 CODEX_POOL_CODEX or as codex_path in config.toml",
-                program.display()
-            ),
-        );
+        return calls_itself(&program);
     }
+    let next = nested::depth_value(depth + 1, thread, &tried, &program);
     let mut untouched = Program::new(program, request.argv0, request.args, env);
-    untouched.set_env(names::CODEX_POOL_DEPTH, Some(nested::depth_value(depth + 1, thread).as_ref()));
+    untouched.set_env(names::CODEX_POOL_DEPTH, Some(&next));
     let round = Round::of_env(env);
     if env.is_set(names::CODEX_POOL_CARRIED) {
         untouched.set_env(names::CODEX_POOL_CARRIED, None);
@@ -177,6 +172,25 @@ pub fn prepare(request: &Request<'_>) -> Action {
         .and_then(|paths| native::use_known(env, &settings, paths, &mut untouched));
     if env.text(names::CODEX_POOL) == Some("off") || is_codex && !call.needs_account() {
         return Action::Exec(untouched, Vec::new());
+    }
+    let exec =
+        matches!(call.command, Command::Exec | Command::ExecResume | Command::ExecFork | Command::ExecReview);
+    if is_codex
+        && !call.is_login()
+        && !call.is_logout()
+        && let Some(variable) = env.identity(exec)
+    {
+        // No account of the pool answers, so no home is touched for one.
+        let named = request.named.or_else(|| env.text(names::CODEX_POOL_ACCOUNT));
+        return match named {
+            Some(name) => Action::Fail(
+                ErrorKind::NoUsableAccount.exit_status(),
+                format!("account `{name}` was asked for, but Codex takes its login from {variable}"),
+            ),
+            None => {
+                Action::Exec(untouched, vec![Line::Verbose(format!("Codex takes its login from {variable}"))])
+            }
+        };
     }
     let mut lines: Vec<Line> = problems.into_iter().map(Line::Wrong).collect();
     let launch = Launch { request, settings: &settings, call: &call, is_codex, codex, unknown, round };
@@ -203,6 +217,18 @@ pub fn prepare(request: &Request<'_>) -> Action {
     }
 }
 
+/// Returns the end of a launch whose program calls the shim again.
+fn calls_itself(program: &Path) -> Action {
+    Action::Fail(
+        126,
+        format!(
+            "{} calls `codex`, which is codex-pool's shim, which calls it again; name the real Codex in \
+             CODEX_POOL_CODEX or as codex_path in config.toml",
+            program.display()
+        ),
+    )
+}
+
 /// Returns the real Codex as it runs without the pool, for a launch that failed half-way.
 ///
 /// # Errors
@@ -212,11 +238,14 @@ pub fn untouched(env: &Env, argv0: &OsStr, args: &[OsString], own: Option<&Path>
         return Err(format!("account `{name}` was asked for"));
     }
     let settings = env.pool_home().map(PoolPaths::new).map(|paths| Settings::load(&paths.config()).0);
-    let codex = find::find(env, &settings.unwrap_or_default(), own).map_err(|e| e.to_string())?;
-    let mut program = Program::new(codex, argv0, args, env);
+    let tried = nested::tried(env.get(names::CODEX_POOL_DEPTH));
+    let codex =
+        find::find_beyond(env, &settings.unwrap_or_default(), own, &tried).map_err(|e| e.to_string())?;
     let thread = env.text(names::CODEX_THREAD_ID);
     let depth = nested::depth(env.text(names::CODEX_POOL_DEPTH), thread);
-    program.set_env(names::CODEX_POOL_DEPTH, Some(nested::depth_value(depth + 1, thread).as_ref()));
+    let next = nested::depth_value(depth + 1, thread, &tried, &codex);
+    let mut program = Program::new(codex, argv0, args, env);
+    program.set_env(names::CODEX_POOL_DEPTH, Some(&next));
     Ok(program)
 }
 

@@ -1,31 +1,54 @@
 //! A `codex` inside a session of `codex`: how many shims deep it is, and which session that is. Writes nothing.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use super::Locked;
 use crate::account::AccountId;
+use crate::codex::find;
 use crate::env::{Env, names};
 use crate::homes::{CodexHome, in_use};
-use crate::process::{self, Liveness};
+use crate::process::{self, Liveness, ProcessId};
 use crate::store::path_of_key;
 
 /// Returns how many shims deep this process is. The count belongs to a thread: a new thread is a new session, not a
 /// loop.
 pub(super) fn depth(value: Option<&str>, thread: Option<&str>) -> u32 {
     let Some(value) = value else { return 0 };
-    let (count, counted_in) = match value.split_once(':') {
-        Some((count, counted_in)) => (count, Some(counted_in)),
-        None => (value, None),
-    };
+    let mut parts = value.split(':');
+    let (count, counted_in) = (parts.next().unwrap_or_default(), parts.next());
     if thread.is_some() && thread != counted_in { 0 } else { count.parse().unwrap_or(0) }
 }
 
-/// Returns the value of the variable for the next level.
-pub(super) fn depth_value(depth: u32, thread: Option<&str>) -> OsString {
-    match thread {
-        Some(thread) => format!("{depth}:{thread}").into(),
-        None => depth.to_string().into(),
+/// Returns the programs that shims above this process have tried for Codex, if this process is still part of what the
+/// last of them started. Below a native Codex it is not: that is a session which starts another one.
+pub(super) fn tried(value: Option<&OsStr>) -> Vec<PathBuf> {
+    let mut parts = value.unwrap_or_default().as_bytes().split(|byte| *byte == b':').skip(2);
+    let process = parts.next().and_then(|part| ProcessId::parse(std::str::from_utf8(part).ok()?));
+    let (Some(process), Ok(me)) = (process, ProcessId::of_self()) else { return Vec::new() };
+    let is_native = |pid: &u32| process::program(*pid).is_some_and(|program| find::is_native_codex(&program));
+    // What executed this program is gone: only those above can be a native Codex.
+    let mut above = process::ancestors(me.pid);
+    let mut inside = above.next().into_iter().chain(above.take_while(|pid| !is_native(pid)));
+    if process.liveness(&me) == Liveness::Dead || !inside.any(|pid| pid == process.pid) {
+        return Vec::new();
     }
+    parts.map(|part| PathBuf::from(OsStr::from_bytes(part))).collect()
+}
+
+/// Returns the value of the variable for the next level: the depth, the thread, the process, and the programs that were
+/// tried, with the one that is about to start as the last.
+pub(super) fn depth_value(depth: u32, thread: Option<&str>, tried: &[PathBuf], program: &Path) -> OsString {
+    let mut value: OsString = format!("{depth}:{}", thread.unwrap_or_default()).into();
+    if let Ok(me) = ProcessId::of_self() {
+        value.push(format!(":{me}"));
+        for path in tried.iter().map(PathBuf::as_path).chain([program]) {
+            value.push(":");
+            value.push(path);
+        }
+    }
+    value
 }
 
 /// Returns the home of the session that this process runs inside, and its account if that is known.
@@ -77,6 +100,15 @@ mod tests {
         assert_eq!(depth(Some("3:t1"), Some("t1")), 3);
         assert_eq!(depth(Some("3:t1"), Some("t2")), 0);
         assert_eq!(depth(Some("rubbish"), None), 0);
-        assert_eq!(depth_value(4, Some("t1")), "4:t1");
+        assert_eq!(depth(Some("3::process:/a/codex"), None), 3);
+        let value = depth_value(4, Some("t1"), &[PathBuf::from("/a")], Path::new("/b"));
+        assert_eq!(depth(value.to_str(), Some("t1")), 4);
+        assert_eq!(tried(Some(&value)), [PathBuf::from("/a"), PathBuf::from("/b")]);
+        let me = ProcessId::of_self().unwrap().to_string();
+        let (boot, _) = me.rsplit_once('-').unwrap();
+        assert!(
+            tried(Some(OsStr::new(&format!("4:t1:{boot}-1:/a")))).is_empty(),
+            "an earlier process of that pid"
+        );
     }
 }

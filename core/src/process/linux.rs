@@ -118,6 +118,10 @@ pub(super) fn program_name(pid: u32) -> Option<String> {
     (!name.is_empty()).then_some(name)
 }
 
+pub(super) fn program(pid: u32) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/exe")).ok()
+}
+
 pub(super) fn open_files(pid: u32) -> Vec<PathBuf> {
     let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     open.filter_map(|entry| fs::read_link(entry.path()).ok()).collect()

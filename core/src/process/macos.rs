@@ -90,6 +90,15 @@ pub(super) fn program_name(pid: u32) -> Option<String> {
     (!name.is_empty()).then_some(name)
 }
 
+pub(super) fn program(pid: u32) -> Option<PathBuf> {
+    let mut path = vec![0u8; libc::PROC_PIDPATHINFO_MAXSIZE as usize];
+    let (pid, room) = (i32::try_from(pid).ok()?, u32::try_from(path.len()).ok()?);
+    #[expect(unsafe_code, reason = "proc_pidpath")]
+    let filled = unsafe { libc::proc_pidpath(pid, path.as_mut_ptr().cast(), room) };
+    path.truncate(usize::try_from(filled).ok().filter(|filled| *filled > 0)?);
+    Some(PathBuf::from(OsStr::from_bytes(&path)))
+}
+
 pub(super) fn open_files(pid: u32) -> Vec<PathBuf> {
     const FILE: u32 = 1;
     const WITH_PATH: libc::c_int = 2;

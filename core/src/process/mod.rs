@@ -200,6 +200,11 @@ pub fn holds_flock_in(pid: u32, dir: &Path) -> Option<bool> {
     system::holds_flock_in(pid, dir)
 }
 
+/// Returns the file that a process executes. `None`: unknown.
+pub fn program(pid: u32) -> Option<std::path::PathBuf> {
+    system::program(pid)
+}
+
 /// Returns a process and its ancestors, the nearest first, without init.
 pub fn ancestors(pid: u32) -> impl Iterator<Item = u32> {
     let above = |pid: &u32| stat(*pid).map(|stat| stat.parent).filter(|parent| *parent > 1);

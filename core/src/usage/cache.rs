@@ -13,6 +13,8 @@ use crate::process::{Liveness, ProcessId};
 
 /// A request that was begun this long ago has failed, seconds.
 const REQUEST_ENDS: i64 = 20;
+/// A clock that is ahead by less than this is right enough, seconds.
+const CLOCK_TOLERANCE: i64 = 3_600;
 /// For this long after a launch that waited in vain, no launch waits, seconds.
 pub const NO_WAIT: i64 = 300;
 /// The first and the longest pause after failures, seconds. Each is twice the one before.
@@ -33,6 +35,18 @@ pub struct UsageCache {
     /// succeeds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_wait_until: Option<i64>,
+    /// How far the local clock is ahead of the service's, if that was noticed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_ahead: Option<ClockAhead>,
+}
+
+/// A local clock that is ahead. With it, every token looks old.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockAhead {
+    /// By how much at least, seconds.
+    pub by: i64,
+    /// When that was noticed, Unix seconds by this clock.
+    pub at: i64,
 }
 
 /// The usage of one account, and the last requests for it.
@@ -248,6 +262,16 @@ impl UsageEntry {
 }
 
 impl UsageCache {
+    /// Notes how far the local clock is ahead, seconds; what a slow answer may explain is nothing.
+    pub fn note_clock(&mut self, ahead: i64, now: i64) {
+        self.clock_ahead = (ahead > CLOCK_TOLERANCE).then_some(ClockAhead { by: ahead, at: now });
+    }
+
+    /// Returns by how much the local clock is ahead, seconds, if it was and has not been set back since.
+    pub fn clock_ahead(&self, now: i64) -> Option<i64> {
+        self.clock_ahead.filter(|clock| now >= clock.at - 60).map(|clock| clock.by)
+    }
+
     /// Returns the usage of an account.
     pub fn usage(&self, id: &AccountId) -> Option<&Usage> {
         self.accounts.get(id)?.usage.as_ref()

@@ -5,7 +5,7 @@ mod cache;
 pub mod session_log;
 mod window;
 
-pub use cache::{Attempt, Failure, NO_WAIT, Poll, UsageCache, UsageEntry};
+pub use cache::{Attempt, ClockAhead, Failure, NO_WAIT, Poll, UsageCache, UsageEntry};
 pub use window::{
     Credits, ExtraLimit, FIVE_HOURS, Source, Spending, Usage, WEEK, Window, latest, longest, of_length,
 };

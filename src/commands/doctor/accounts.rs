@@ -26,9 +26,21 @@ pub(super) fn checks(facts: &Facts<'_>) -> Vec<Check> {
         checks.push(Check::ok(ID, "no account needs a login"));
     }
     checks.extend(usage(folder, facts.env.now));
+    checks.extend(clock(folder, facts.env.now));
     checks.extend(plans(folder));
     checks.extend(pick(folder, facts.env.now));
     checks
+}
+
+/// Returns whether the clock is wrong.
+fn clock(folder: &PoolFacts, now: i64) -> Option<Check> {
+    let ahead = folder.pool.as_ref().ok()?.usage().clock_ahead(now)?;
+    let message = format!(
+        "the clock of this machine is ahead of the service's by {} or more, so every token looks old; none is \
+         renewed before the service rejects it",
+        human_duration(ahead)
+    );
+    Some(Check::fail("clock", message).advice("set the clock, for example with `timedatectl set-ntp true`"))
 }
 
 /// Returns the plans whose size is not known, so that their accounts count as one Plus account each.

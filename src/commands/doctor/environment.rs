@@ -6,9 +6,6 @@ use codex_pool_core::references;
 use super::Check;
 use super::facts::Facts;
 
-/// A login in one of these variables takes precedence over `auth.json`.
-const BYPASS: [&str; 2] = ["CODEX_API_KEY", "CODEX_ACCESS_TOKEN"];
-
 pub(super) fn checks(facts: &Facts<'_>) -> Vec<Check> {
     let mut checks = settings(facts);
     checks.extend(variables(facts));
@@ -34,9 +31,10 @@ fn settings(facts: &Facts<'_>) -> Vec<Check> {
 fn variables(facts: &Facts<'_>) -> Vec<Check> {
     const ID: &str = "environment";
     let mut checks = Vec::new();
-    for name in BYPASS.into_iter().filter(|name| facts.env.get(name).is_some()) {
+    if let Some(name) = facts.env.identity(true) {
+        let what = if facts.env.identity(false).is_some() { "Codex" } else { "`codex exec`" };
         checks.push(
-            Check::warn(ID, format!("{name} is set: Codex uses it, and no account of the pool"))
+            Check::warn(ID, format!("{name} is set: {what} uses it, and no account of the pool"))
                 .advice(format!("`unset {name}`")),
         );
     }

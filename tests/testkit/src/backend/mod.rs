@@ -157,6 +157,11 @@ impl Backend {
         self.state().user_mut(user.as_ref()).deactivated = status;
     }
 
+    /// Sets the clock of the service behind the local one, as seen from a machine whose clock is ahead.
+    pub fn set_clock_behind(&self, seconds: i64) {
+        self.state().clock_behind = seconds;
+    }
+
     /// Lifetime of access tokens given from now on, in seconds (default: ten days).
     pub fn set_access_lifetime(&self, seconds: i64) {
         self.state().access_lifetime = seconds;

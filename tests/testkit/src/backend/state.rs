@@ -86,6 +86,8 @@ pub(crate) struct State {
     pub(crate) approvals: VecDeque<String>,
     pub(crate) codes: HashMap<String, String>,
     pub(crate) access_lifetime: i64,
+    /// How far the service's clock is behind the local one, seconds.
+    pub(crate) clock_behind: i64,
     /// Of these users, another one.
     pub(crate) lifetimes: BTreeMap<String, i64>,
     pub(crate) reuse_revokes: bool,
@@ -124,6 +126,7 @@ impl State {
             approvals: VecDeque::new(),
             codes: HashMap::new(),
             access_lifetime: ACCESS_LIFETIME,
+            clock_behind: 0,
             lifetimes: BTreeMap::new(),
             reuse_revokes: true,
             omitted: BTreeSet::new(),
@@ -179,7 +182,7 @@ impl State {
     pub(crate) fn mint(&mut self, name: &str, family: Option<u64>, spec: &LoginSpec) -> Tokens {
         let number = self.count();
         let family = family.unwrap_or(number);
-        let (now, lifetime, base) = (now(), self.lifetime_of(name), self.base.clone());
+        let (now, lifetime, base) = (now() - self.clock_behind, self.lifetime_of(name), self.base.clone());
         let user = self.user_mut(name).spec.clone();
         let issuer = user.issuer.clone().unwrap_or(base);
         let exp = now + spec.expires_in;
@@ -356,7 +359,7 @@ impl State {
         if token.rejected {
             return denied("token_invalidated");
         }
-        if token.exp <= now() {
+        if token.exp <= now() - self.clock_behind {
             return denied("token_expired");
         }
         let user = token.user.clone();
