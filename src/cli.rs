@@ -173,7 +173,7 @@ Examples:
     /// Learn what Codex's launcher starts; launches run it in the background
     #[command(hide = true)]
     LearnStart(LearnStartArgs),
-    /// Look after running sessions; launches start it in the background
+    /// Look after running sessions
     #[command(hide = true)]
     Attend,
     /// Labels for shell completions

@@ -63,7 +63,7 @@ pub struct Settings {
     pub min_poll_interval: Duration,
     /// Whether launches start background refreshes.
     pub background_refresh: bool,
-    /// Whether launches start the attendant, which looks after sessions while they run.
+    /// Whether an attendant may look after sessions while they run.
     pub attend: bool,
     /// Whether Codex is started without Node if it is known what its launcher starts.
     pub native_start: bool,

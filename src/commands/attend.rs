@@ -1,4 +1,4 @@
-//! `attend`: what a launch starts in the background to look after running sessions.
+//! `attend`: looks after running sessions until none is left.
 
 use std::path::Path;
 

@@ -36,6 +36,8 @@ fn launch(world: &World) -> (Record, impl Fn() -> Option<Record>) {
     fs::create_dir(&out).expect("make a folder");
     // As inside a session that has ended.
     let exec = world.exec().env("CODEX_POOL_LAUNCH", "0-0-1-1").env("CODEX_POOL_DEPTH", "1");
+    // Codex keeps the pid of the launch, so that its record is found.
+    let exec = exec.env("CODEX_POOL_CARRY_ON", "0");
     let running = exec.env("PROBE_OUT", out.join("{pid}")).spawn();
     let codex = out.join(running.pid().to_string());
     running.wait().ok();

@@ -87,7 +87,8 @@ fn launch_starts_a_refresh_beside_codex_and_leaves_no_trace() {
     world.backend().set_latency(Route::Usage, Duration::from_millis(700));
     let hold = world.backend().hold("alice");
     let hold_bob = world.backend().hold("bob");
-    let codex = world.codex(&["exec", "hi"]).spawn();
+    // An exec that could be carried on has a parent, and its Codex another pid.
+    let codex = world.codex(&["exec", "hi"]).env("CODEX_POOL_CARRY_ON", "0").spawn();
     world.backend().wait_for("usage requests", SOON, |r| r.max_usage_in_flight == 2);
     let refresh = world.processes().into_iter().find(|p| p.argv.iter().any(|a| a == "--background"));
     let refresh = refresh.expect("a refresh").pid;

@@ -70,7 +70,7 @@ impl Duty for Requests {
             learn(view)?;
             pool = Pool::peek(view.paths)?;
         }
-        let newest = view.launches.iter().filter_map(|launch| launch.entry.as_ref());
+        let newest = view.launches.iter().filter_map(|launch| launch.entry.as_ref()).chain(&view.ended);
         let newest = newest.max_by_key(|entry| entry.started_at);
         for due in due(view, &pool, &in_use) {
             match &due {

@@ -115,9 +115,12 @@ fn only_its_own_boot_and_pid_namespace_count() {
     assert_eq!(end, (End::NothingLeft, 1));
     // A launch that has ended is told once, though its entry stays.
     lab.record(&ProcessId { start_ticks: me.start_ticks.wrapping_sub(1), ..me });
-    let mut ended = 0;
-    lab.run(|_, view| ended += view.ended.len());
-    assert_eq!(ended, 1);
+    let (mut ended, mut began) = (0, 0);
+    lab.run(|_, view| {
+        ended += view.ended.len();
+        began += u32::from(view.began);
+    });
+    assert_eq!((ended, began), (1, 1));
 }
 
 #[test]

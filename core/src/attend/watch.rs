@@ -64,7 +64,8 @@ impl Watch {
             let stamp = Stamp::of(&path).filter(|stamp| !stamp.is_young());
             let Some(launch) = ledger::launch(&self.paths, process, &self.me) else { continue };
             if launch.liveness == Liveness::Dead {
-                // It was never seen alive, but its home may contain new tokens all the same.
+                // It was too short to be seen alive, and asks for the same.
+                began = true;
                 ended.extend(launch.entry);
                 self.gone.insert(name);
                 continue;
