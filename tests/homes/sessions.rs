@@ -305,17 +305,21 @@ fn owner_that_cannot_go_on_is_named_with_reason_and_successor() {
         let line = "this session belongs to bob (at its limit, resets in ";
         assert!(output.stderr.contains(line) && output.stderr.contains("alice goes on with it"), "{output}");
 
+        // Who ran a thread last owns it, so each reason gets a thread of its own.
         world.rank(&TWO);
+        let session = session_of_bob(&world);
         world.pool(&["disable", "bob"]).run().ok();
         let output = went_on(&world, resume(&world, &session).run(), &session, "alice");
         assert!(output.stderr.contains("belongs to bob (disabled"), "{output}");
         world.pool(&["enable", "bob"]).run().ok();
 
+        let session = session_of_bob(&world);
         world.pool(&["use", "alice"]).run().ok();
         let output = went_on(&world, resume(&world, &session).run(), &session, "alice");
         assert!(output.stderr.contains("belongs to bob (another account is pinned)"), "{output}");
         world.pool(&["use", "--auto"]).run().ok();
 
+        let session = session_of_bob(&world);
         world.pool(&["rm", "bob", "--yes"]).run().ok();
         let output = went_on(&world, resume(&world, &session).run(), &session, "alice");
         assert!(output.stderr.contains("belongs to an account that is not in the pool"), "{output}");
