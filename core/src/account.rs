@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, ErrorKind};
+use crate::seen_tokens::SeenTokens;
 
 /// 10 lower-case base32 characters of SHA-256 over user id and account id, or over the API key. A login has the same id
 /// on every machine.
@@ -223,6 +224,9 @@ pub struct Account {
     /// Its ids in version-1 stores, which are still references to it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub former_ids: Vec<String>,
+    /// The refresh tokens that were seen under it, as hashes. `None`: it was not yet looked which one it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refresh_tokens: Option<SeenTokens>,
 }
 
 fn yes() -> bool {
@@ -245,6 +249,7 @@ impl Account {
             updated_at: added_at,
             auth: AuthStatus::default(),
             former_ids: Vec::new(),
+            refresh_tokens: None,
         }
     }
 

@@ -310,6 +310,12 @@ impl AuthDoc {
         self.edited(|doc| set(doc, &["tokens", "account_id"], account_id)).unwrap_or(self)
     }
 
+    /// Returns the document without its refresh token. Codex uses the access token until it ends.
+    #[must_use]
+    pub fn access_only(self) -> AuthDoc {
+        self.edited(|doc| set(doc, &["tokens", "refresh_token"], String::new())).unwrap_or(self)
+    }
+
     /// Returns the document with renewed tokens. Tokens that the issuer's answer lacks stay, and so do unknown fields.
     /// `now`, in Unix seconds, becomes `last_refresh`.
     ///

@@ -21,6 +21,7 @@ pub mod process;
 pub mod references;
 pub mod removal;
 pub mod renewal;
+pub mod seen_tokens;
 pub mod store;
 pub mod text;
 pub mod thread_record;

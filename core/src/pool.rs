@@ -1,11 +1,12 @@
 //! The pool in memory: registry, usage and state, and writing back what was changed. Opening it migrates a version-1
 //! registry.
 
-use crate::account::{AccountId, AuthReason, AuthState, AuthStatus};
+use crate::account::{Account, AccountId, AccountKind, AuthReason, AuthState, AuthStatus};
 use crate::auth_doc::AuthDoc;
 use crate::error::Result;
 use crate::files::{Durability, PoolLock};
 use crate::paths::PoolPaths;
+use crate::seen_tokens;
 use crate::store::{Adoption, Credentials, FolderRecord, Migration, Origin, Registry, State, migrate_if_v1};
 use crate::usage::UsageCache;
 
@@ -49,7 +50,9 @@ impl Pool {
                 Registry::load(paths)?
             }
         };
-        Ok(Pool { migrated, ..Pool::load(Some(lock), paths, registry) })
+        let mut pool = Pool { migrated, ..Pool::load(Some(lock), paths, registry) };
+        pool.see_all();
+        Ok(pool)
     }
 
     /// Loads the pool to read it, without the lock. Each file is whole, though they may be of different moments.
@@ -112,11 +115,50 @@ impl Pool {
         Credentials::new(&self.paths)
     }
 
-    /// Adopts a document: the durable copy first, then the registry. `label` is for a new account.
+    /// Adopts a document: the durable copy first, then the registry. `label` is for a new account. Of a loan, a document
+    /// with another account's refresh token, only the access token is taken, and only where the account has no login of
+    /// its own.
     ///
     /// # Errors
     /// The document could not be made durable.
     pub fn adopt(
+        &mut self,
+        lock: &PoolLock,
+        doc: &AuthDoc,
+        label: Option<&str>,
+        origin: Origin,
+        now: i64,
+    ) -> Result<Adoption> {
+        let Some(token) = seen_tokens::hash_of(doc) else {
+            return self.adopt_own(lock, doc, label, origin, now);
+        };
+        let stored = self.credentials().load(doc.id()).ok().flatten();
+        let stored_token = stored.as_ref().and_then(seen_tokens::hash_of);
+        let seen = |account: &Account| account.refresh_tokens.as_ref().is_some_and(|seen| seen.has(&token));
+        if self.registry.accounts.iter().any(|account| account.id != *doc.id() && seen(account)) {
+            let account = self.registry.get(doc.id());
+            let needs_login = account.is_some_and(|a| a.auth.state == AuthState::ReauthRequired);
+            if stored_token.is_some() && !needs_login {
+                return Ok(Adoption::KeptNewer);
+            }
+            return self.adopt_own(lock, &doc.clone().access_only(), label, origin, now);
+        }
+        let other = stored_token.filter(|stored| *stored != token);
+        if other.is_some() && self.is_used(doc) {
+            // An older login was written over a newer one, whatever its dates say.
+            return Ok(Adoption::KeptNewer);
+        }
+        let adoption = self.adopt_own(lock, doc, label, origin, now)?;
+        self.see(doc);
+        let displaced = other.filter(|_| adoption == Adoption::Updated);
+        if let (Some(old), Some(account)) = (displaced, self.registry.get_mut(doc.id())) {
+            let seen = account.refresh_tokens.get_or_insert_default();
+            if origin == Origin::Successor { seen.mark_used(&old) } else { seen.mark_displaced(&old) }
+        }
+        Ok(adoption)
+    }
+
+    fn adopt_own(
         &mut self,
         lock: &PoolLock,
         doc: &AuthDoc,
@@ -135,6 +177,62 @@ impl Pool {
             Adoption::Updated | Adoption::Unchanged if !known => Adoption::New,
             adoption => adoption,
         })
+    }
+
+    /// Returns whether the refresh token of this document is known as used under its account.
+    pub fn is_used(&self, doc: &AuthDoc) -> bool {
+        let seen = self.registry.get(doc.id()).and_then(|account| account.refresh_tokens.as_ref());
+        seen.zip(seen_tokens::hash_of(doc)).is_some_and(|(seen, token)| seen.is_used(&token))
+    }
+
+    /// Enters the refresh token of a document under its account.
+    pub fn see(&mut self, doc: &AuthDoc) {
+        let Some(token) = seen_tokens::hash_of(doc) else { return };
+        if let Some(account) = self.registry.get_mut(doc.id()) {
+            self.registry_changed |= account.refresh_tokens.get_or_insert_default().see(token);
+        }
+    }
+
+    /// Notes that the refresh token of a document was sent and answered.
+    pub fn mark_used(&mut self, doc: &AuthDoc) {
+        let Some(token) = seen_tokens::hash_of(doc) else { return };
+        if let Some(account) = self.registry_mut().get_mut(doc.id()) {
+            account.refresh_tokens.get_or_insert_default().mark_used(&token);
+        }
+    }
+
+    /// Returns whether a document made room for one of another origin, and may still be good.
+    pub fn is_displaced(&self, doc: &AuthDoc) -> bool {
+        let seen = self.registry.get(doc.id()).and_then(|account| account.refresh_tokens.as_ref());
+        seen.zip(seen_tokens::hash_of(doc)).is_some_and(|(seen, token)| seen.is_displaced(&token))
+    }
+
+    /// Notes that the refresh token of a document, which was used, is another account's.
+    pub fn give_token_to(&mut self, doc: &AuthDoc, owner: &AccountId) {
+        let Some(token) = seen_tokens::hash_of(doc) else { return };
+        for account in &mut self.registry_mut().accounts {
+            let seen = account.refresh_tokens.get_or_insert_default();
+            if account.id == *owner {
+                seen.mark_used(&token);
+            } else {
+                seen.forget(&token);
+            }
+        }
+    }
+
+    /// Enters the refresh tokens of the accounts for which that was not done yet.
+    fn see_all(&mut self) {
+        let unseen =
+            |account: &&Account| account.refresh_tokens.is_none() && account.kind == AccountKind::Chatgpt;
+        let ids: Vec<AccountId> =
+            self.registry.accounts.iter().filter(unseen).map(|a| a.id.clone()).collect();
+        for id in ids {
+            let Ok(doc) = self.credentials().load(&id) else { continue };
+            if let Some(account) = self.registry_mut().get_mut(&id) {
+                let seen = account.refresh_tokens.get_or_insert_default();
+                doc.as_ref().and_then(seen_tokens::hash_of).map(|token| seen.see(token));
+            }
+        }
     }
 
     /// Sets the state of an account's credentials, if it differs. `now`: Unix seconds.

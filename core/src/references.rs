@@ -79,6 +79,7 @@ mod tests {
             user_id: Some(user.into()),
             account_id: Some(workspace.into()),
             former_ids: vec![format!("old-{label}")],
+            refresh_tokens: None,
             ..Account::new(AccountId::of_chatgpt(user, workspace), label, AccountKind::Chatgpt, 0)
         }
     }

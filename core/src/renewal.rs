@@ -41,6 +41,8 @@ pub enum Decision {
     BeingWritten,
     /// There is no refresh token, so only a login helps.
     NoRefreshToken,
+    /// The refresh token was sent before, and is never sent again. Only a login helps.
+    UsedUp,
 }
 
 /// A renewal that was begun.
@@ -50,6 +52,8 @@ pub struct Renewal {
     pub doc: AuthDoc,
     /// A document of the same age, to be tried if the token of `doc` is rejected.
     pub tie: Option<AuthDoc>,
+    /// The token of `tie` was sent, too.
+    pub sent_tie: bool,
     /// An earlier renewal got no answer, so the token may be used up.
     pub interrupted: bool,
 }
@@ -146,6 +150,9 @@ pub fn begin(
     if doc.refresh_token().is_none() {
         return Ok(Decision::NoRefreshToken);
     }
+    if pool.is_used(&doc) {
+        return Ok(Decision::UsedUp);
+    }
     if matches!(cause, Cause::Rejected(_)) && doc.expires_at().is_some_and(|at| at > now) {
         let processes = Processes::read(None, &pool.paths, now);
         if !processes.users_of_account(pool, id).is_empty() {
@@ -170,7 +177,7 @@ pub fn begin(
     });
     pool.commit(lock)?;
     let tie = tie(pool, &doc);
-    Ok(Decision::Send(Box::new(Renewal { doc, tie, interrupted })))
+    Ok(Decision::Send(Box::new(Renewal { doc, tie, sent_tie: false, interrupted })))
 }
 
 /// Returns the document that was kept beside the pool's because it could not be known which is newer.
@@ -180,7 +187,8 @@ fn tie(pool: &Pool, doc: &AuthDoc) -> Option<AuthDoc> {
     let newer = other.id() == doc.id()
         && other.compare_age(doc).is_ge()
         && other.refresh_token().is_some()
-        && other.refresh_token() != doc.refresh_token();
+        && other.refresh_token() != doc.refresh_token()
+        && !pool.is_used(&other);
     newer.then_some(other)
 }
 
@@ -197,6 +205,7 @@ pub fn finish(
     renewed: &AuthDoc,
     now: i64,
 ) -> Result<Vec<String>> {
+    note_sent(pool, renewal, Some(renewed));
     let id = renewed.id();
     let Some(stored) = pool.credentials().bytes(id)? else {
         // The account was removed meanwhile, or logged out, and does not come back. A logout may have failed at the
@@ -215,23 +224,83 @@ pub fn finish(
     } else {
         pool.adopt(lock, renewed, None, Origin::Answer, now)?;
     }
+    pool.see(renewed);
+    let mut problems = give_to_homes(lock, pool, id, now);
+    unmark(pool, id);
+    if let Err(e) = pool.commit(lock) {
+        problems.push(e.to_string());
+    }
+    Ok(problems)
+}
+
+/// Puts the pool's document into every home that has the account. Returns what failed, as sentences.
+fn give_to_homes(lock: &PoolLock, pool: &mut Pool, id: &AccountId, now: i64) -> Vec<String> {
     let mut problems = Vec::new();
     let homes = homes::homes_with(lock, pool, id, now).unwrap_or_else(|e| {
         problems.push(e.to_string());
         Vec::new()
     });
     // A home may have had a newer one still.
-    let newest = pool.credentials().load(id)?.unwrap_or_else(|| renewed.clone());
+    let Ok(Some(newest)) = pool.credentials().load(id) else { return problems };
     for home in homes {
         if let Err(e) = homes::rewrite(lock, pool, &home, &newest, now) {
             problems.push(e.to_string());
         }
     }
-    unmark(pool, id);
-    if let Err(e) = pool.commit(lock) {
-        problems.push(e.to_string());
+    problems
+}
+
+/// Notes that the tokens of a renewal were sent and answered. An answer without a refresh token leaves the sent one good.
+fn note_sent(pool: &mut Pool, renewal: &Renewal, renewed: Option<&AuthDoc>) {
+    let sent = std::iter::once(&renewal.doc).chain(renewal.tie.as_ref().filter(|_| renewal.sent_tie));
+    for doc in sent {
+        if renewed.is_none_or(|renewed| renewed.refresh_token() != doc.refresh_token()) {
+            pool.mark_used(doc);
+        }
     }
-    Ok(problems)
+}
+
+/// Ends a renewal whose answer names another account of the pool: it is filed there. `sent`: the document whose token was
+/// sent. If that document had taken the place of the account's own login, that token was the other account's, and the own
+/// login comes back. Returns whether it did; otherwise the account needs a login.
+///
+/// # Errors
+/// The pool cannot be read or written. The caller must keep the answer.
+pub fn file_elsewhere(
+    _alone: &RenewalLock,
+    lock: &PoolLock,
+    pool: &mut Pool,
+    sent: &AuthDoc,
+    answer: &AuthDoc,
+    now: i64,
+) -> Result<bool> {
+    let (id, other) = (sent.id(), answer.id());
+    pool.mark_used(sent);
+    let own = displaced(pool, id);
+    if own.is_some() {
+        pool.give_token_to(sent, other);
+    }
+    pool.adopt(lock, answer, None, Origin::Found, now)?;
+    unmark(pool, id);
+    match &own {
+        Some(own) => {
+            pool.credentials().put(lock, own)?;
+            pool.set_auth(id, AuthState::Ok, None, now);
+        }
+        None => pool.set_auth(id, AuthState::ReauthRequired, Some(AuthReason::Foreign), now),
+    }
+    give_to_homes(lock, pool, other, now);
+    pool.commit(lock)?;
+    Ok(own.is_some())
+}
+
+/// Returns the newest document of an account that made room for one of another origin and was never sent.
+fn displaced(pool: &Pool, id: &AccountId) -> Option<AuthDoc> {
+    let entries = LostFound::new(&pool.paths).entries();
+    let docs =
+        entries.iter().filter_map(|(_, path)| AuthDoc::parse(files::read_small(path, MAX_BYTES).ok()??).ok());
+    let own = docs.filter(|doc| doc.id() == id && pool.is_displaced(doc));
+    own.max_by(|a, b| a.compare_age(b))
 }
 
 /// Ends a renewal whose refresh token the issuer rejected. Returns the newer document that a home has got meanwhile, if
@@ -247,6 +316,7 @@ pub fn reject(
     reason: AuthReason,
     now: i64,
 ) -> Result<Option<AuthDoc>> {
+    note_sent(pool, renewal, None);
     let id = renewal.doc.id();
     exchange_newest(lock, pool, now)?;
     let newest = pool.credentials().load(id)?;

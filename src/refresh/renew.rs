@@ -23,6 +23,8 @@ use crate::signals;
 
 /// How long to wait while another process renews. Its request ends within 15 s.
 const LOCK_WAIT: Duration = Duration::from_secs(30);
+/// How often a renewal is tried whose token turns out to be another account's.
+const OWN_LOGIN_TRIES: u32 = 2;
 /// How often storing an answer is tried. Each try may wait for the pool's lock, too.
 const STORE_TRIES: u32 = 5;
 /// The pause between two renewals of an account in the background, seconds. With a clock that is days ahead every token
@@ -111,39 +113,48 @@ impl Refresher<'_> {
         // Neither a signal nor the end of the live view may cost the answer.
         let _signals = signals::hold();
         let _under_way = UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner);
-        let pending = match self.begin(&alone, id, cause)? {
+        for _ in 0..OWN_LOGIN_TRIES {
+            if let Some(renewed) = self.renew_alone(&alone, id, cause)? {
+                return Ok(renewed);
+            }
+        }
+        Ok(Renewed::Failed(NetError::Refused("the issuer answered with another account's tokens".to_owned())))
+    }
+
+    /// Renews the tokens. `None`: they were another account's, and the account has its own login again.
+    fn renew_alone(&self, alone: &RenewalLock, id: &AccountId, cause: Cause<'_>) -> Result<Option<Renewed>> {
+        let mut pending = match self.begin(alone, id, cause)? {
             Ok(pending) => pending,
-            Err(done) => return Ok(done),
+            Err(done) => return Ok(Some(done)),
         };
         let endpoint = Endpoint::token(
             pending.doc.issuer(),
             &self.ctx.settings.allowed_issuers,
             self.ctx.env.text("CODEX_REFRESH_TOKEN_URL_OVERRIDE"),
         );
-        let mut from = &pending.doc;
         let mut answer = match &endpoint {
-            Ok(endpoint) => self.send(endpoint, from),
+            Ok(endpoint) => self.send(endpoint, &pending.doc),
             Err(refused) => Err(RenewalError::Net(refused.clone())),
         };
         if let (Err(RenewalError::Rejected(_)), Some(tie), Ok(endpoint)) = (&answer, &pending.tie, &endpoint)
         {
-            from = tie;
-            answer = self.send(endpoint, from);
+            answer = self.send(endpoint, tie);
+            pending.sent_tie = true;
         }
         let refusal = match &answer {
             Err(RenewalError::Refused(state, _)) => Some(*state),
             _ => None,
         };
         match answer {
-            Ok(tokens) => self.store(&alone, &pending, from, &tokens),
+            Ok(tokens) => self.store(alone, &pending, &tokens),
             Err(RenewalError::Rejected(reason)) => {
                 let (lock, mut pool) = self.open()?;
-                let newer = renewal::reject(&alone, &lock, &mut pool, &pending, reason, env::clock())?;
-                Ok(newer.map_or(Renewed::NeedsLogin, |doc| Renewed::Fresh(Box::new(doc))))
+                let newer = renewal::reject(alone, &lock, &mut pool, &pending, reason, env::clock())?;
+                Ok(Some(newer.map_or(Renewed::NeedsLogin, |doc| Renewed::Fresh(Box::new(doc)))))
             }
             Err(RenewalError::Refused(_, error) | RenewalError::Net(error)) => {
                 let (lock, mut pool) = self.open()?;
-                renewal::abandon(&alone, &lock, &mut pool, &pending, error.outcome_unknown())?;
+                renewal::abandon(alone, &lock, &mut pool, &pending, error.outcome_unknown())?;
                 if let Some(refusal) = refusal {
                     pool.set_auth(id, refusal, None, env::clock());
                 } else if pending.doc.expires_at().is_some_and(|at| at <= env::clock()) {
@@ -152,7 +163,7 @@ impl Refresher<'_> {
                 let entry = pool.usage_mut().accounts.entry(id.clone()).or_default();
                 entry.renewal = Some(failed(entry.renewal.as_deref(), &error).into());
                 pool.commit(&lock)?;
-                Ok(Renewed::Failed(error))
+                Ok(Some(Renewed::Failed(error)))
             }
         }
     }
@@ -174,6 +185,10 @@ impl Refresher<'_> {
                 pool.set_auth(id, AuthState::Expired, Some(AuthReason::Rejected), now);
                 Err(Renewed::LeftToCodex)
             }
+            Decision::UsedUp => {
+                pool.set_auth(id, AuthState::ReauthRequired, Some(AuthReason::Reused), now);
+                Err(Renewed::NeedsLogin)
+            }
             Decision::NoRefreshToken => {
                 pool.set_auth(id, AuthState::ReauthRequired, Some(AuthReason::NoRefreshToken), now);
                 Err(Renewed::NeedsLogin)
@@ -192,17 +207,15 @@ impl Refresher<'_> {
 
     /// Stores an answer. The old token is used up, so this is the account's only login now: neither a lock that another
     /// process holds nor a disk that fails for a moment may cost it.
-    fn store(
-        &self,
-        alone: &RenewalLock,
-        pending: &Renewal,
-        from: &AuthDoc,
-        tokens: &FreshTokens,
-    ) -> Result<Renewed> {
+    fn store(&self, alone: &RenewalLock, pending: &Renewal, tokens: &FreshTokens) -> Result<Option<Renewed>> {
         let now = env::clock();
+        let from = pending.tie.as_ref().filter(|_| pending.sent_tie).unwrap_or(&pending.doc);
         let fresh = match from.renewed(tokens, now) {
             Ok(fresh) => fresh,
             Err(bytes) => {
+                if let Some(filed) = self.file_elsewhere(alone, from, &bytes, now)? {
+                    return filed;
+                }
                 // Tokens of another account. They are kept, since nothing else is left of the login.
                 let (lock, mut pool) = self.open()?;
                 let kept =
@@ -233,7 +246,7 @@ impl Refresher<'_> {
                 Ok(())
             });
             match stored {
-                Ok(()) => return Ok(Renewed::Fresh(Box::new(fresh))),
+                Ok(()) => return Ok(Some(Renewed::Fresh(Box::new(fresh)))),
                 Err(error) => trouble = Some(error),
             }
         }
@@ -247,6 +260,37 @@ impl Refresher<'_> {
             Err(_) => Err(Error::new(format!("the renewed tokens could not be stored: {why}"))
                 .hint(format!("log in again with `codex-pool reauth {}`", fresh.id()))),
         }
+    }
+}
+
+impl Refresher<'_> {
+    /// Files an answer that names another account of the pool. `None`: it names none.
+    fn file_elsewhere(
+        &self,
+        alone: &RenewalLock,
+        from: &AuthDoc,
+        answer: &[u8],
+        now: i64,
+    ) -> Result<Option<Result<Option<Renewed>>>> {
+        let Ok(answer) = AuthDoc::parse(answer.to_vec()).map(AuthDoc::corrected) else { return Ok(None) };
+        let filed = self.open().and_then(|(lock, mut pool)| {
+            let Some(other) = pool.registry().get(answer.id()) else { return Ok(None) };
+            let label = other.label.clone();
+            Ok(Some((label, renewal::file_elsewhere(alone, &lock, &mut pool, from, &answer, now)?)))
+        });
+        let label = match filed {
+            Ok(None) => return Ok(None),
+            Ok(Some((_, true))) => return Ok(Some(Ok(None))),
+            Ok(Some((label, false))) => label,
+            Err(error) => {
+                // Kept where the next renewal looks for it.
+                LostFound::new(&self.ctx.paths).rescue(alone, &answer, now)?;
+                return Err(error);
+            }
+        };
+        let text = format!("the issuer answered with the tokens of `{label}`, which has them now");
+        let hint = format!("log in again with `codex-pool reauth {}`", from.id());
+        Ok(Some(Err(Error::new(text).hint(hint))))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Refresh tokens are single-use: a token that Codex rotates in a session must come back to the pool, whichever account
 //! was live meanwhile, and the issuer must never see a token twice. On the real Codex.
 
+use std::fs;
 use std::os::unix::fs::symlink;
 
 use nix::sys::signal::Signal;
@@ -104,4 +105,22 @@ fn launches_at_once_on_an_expired_token_make_one_refresh() {
     }
     assert_eq!(world.backend().report().refreshes_of("alice").len(), 1);
     world.assert_nothing_lost(&["alice", "bob"]);
+}
+
+#[test]
+fn what_was_rotated_in_any_home_is_taken_in_by_the_next_launch_of_any_account() {
+    let world = World::logged_in(&["alice", "bob"]);
+    let session = world.hold(world.exec());
+    answered(world.exec_as("bob").run(), "bob");
+    world.open_gate();
+    answered(session.wait(), "alice");
+    let file = world.own_home("bob").join("auth.json");
+    let older = fs::read_to_string(&file).expect("bob's document");
+    answered(world.exec_as("alice").run(), "alice");
+    // A session that is in no ledger rotates, and ends.
+    world.write_private(&file, &world.backend().auth_json("bob"));
+    answered(world.exec_as("alice").run(), "alice");
+    world.write_private(&file, &older);
+    world.assert_nothing_lost(&["alice", "bob"]);
+    answered(world.exec_as("bob").run(), "bob");
 }

@@ -2,6 +2,7 @@
 
 mod background;
 mod errors;
+mod loans;
 mod logs;
 mod places;
 mod real;

@@ -50,7 +50,8 @@ impl Login {
     pub(crate) fn tree(&self) -> Value {
         json!({"auth_mode": "chatgpt", "OPENAI_API_KEY": null,
             "tokens": {"id_token": jwt(&self.claims()), "access_token": jwt(&self.claims()),
-                "refresh_token": self.refresh_token, "account_id": self.workspace},
+                "refresh_token": format!("{}-{}-{}", self.refresh_token, self.user, self.workspace),
+                "account_id": self.workspace},
             "last_refresh": self.last_refresh})
     }
 
@@ -84,7 +85,7 @@ fn a_document_says_whose_it_is_and_how_new() {
         (doc.issued_at(), doc.expires_at(), doc.last_refresh()),
         (Some(1000), Some(2000), Some(1_795_349_818))
     );
-    assert_eq!(doc.refresh_token().map(Secret::expose), Some("rt-1"));
+    assert_eq!(doc.refresh_token().map(Secret::expose), Some("rt-1-alice-alice"));
     assert_eq!(doc.kind(), AccountKind::Chatgpt);
 }
 

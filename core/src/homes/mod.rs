@@ -17,11 +17,11 @@ mod reconcile;
 pub use codex_home::{CodexHome, HomeKind, NoMainHome, main_home_of};
 pub use codex_locks::unusable_lock;
 pub use file::{AuthFile, Link};
-pub(crate) use known::{in_ledger, known};
+pub(crate) use known::known;
 pub use put::{adopt_login, homes_with, put, rewrite};
 pub(crate) use put::{being_written, clear_homes, remove_document, vacate};
 pub use reconcile::{HomeContent, clear_broken, open_pool, reconcile, reconcile_all, wait_until_whole};
-pub(crate) use reconcile::{note_logout, reconcile_whole};
+pub(crate) use reconcile::{note_logout, reconcile_all_but, reconcile_whole};
 
 #[cfg(test)]
 mod tests;

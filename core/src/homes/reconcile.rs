@@ -15,7 +15,7 @@ use crate::files::{self, PoolLock};
 use crate::ledger::Ledger;
 use crate::paths::PoolPaths;
 use crate::pool::Pool;
-use crate::store::{Adoption, LostFound, Origin, Why, path_key};
+use crate::store::{LostFound, Origin, Why, path_key};
 
 /// How often a document that is not whole is read, and how long apart. Codex writes it in one go.
 const READS: u32 = 10;
@@ -159,11 +159,11 @@ pub fn reconcile(lock: &PoolLock, pool: &mut Pool, home: &CodexHome, now: i64) -
     }
     let stored_unchanged = ours.is_some() && ours == stored.as_deref().map(DocHash::of);
     let origin = if stored_unchanged { Origin::Successor } else { Origin::Found };
-    let adoption = pool.adopt(lock, &doc, None, origin, now)?;
+    pool.adopt(lock, &doc, None, origin, now)?;
     // The time of the last change of the file; unlike the time of modification, it cannot be set.
     let since = std::fs::metadata(&file.real).map_or(now, |meta| meta.ctime().min(now));
     pool.state_mut().remember(&path, &doc, hash, since);
-    let stale = adoption == Adoption::KeptNewer || as_written != doc.hash();
+    let stale = pool.credentials().bytes(&id)?.as_deref().map(DocHash::of) != Some(as_written);
     Ok(HomeContent::Account { id, stale })
 }
 
@@ -262,10 +262,25 @@ pub(super) fn adopt_late_write(
 /// # Errors
 /// As [`reconcile`].
 pub fn reconcile_all(lock: &PoolLock, pool: &mut Pool, ledger: &Ledger, now: i64) -> Result<()> {
+    reconcile_all_but(lock, pool, ledger, None, now)
+}
+
+/// Does the same, but for one home, which was reconciled just now.
+///
+/// # Errors
+/// As [`reconcile`].
+pub(crate) fn reconcile_all_but(
+    lock: &PoolLock,
+    pool: &mut Pool,
+    ledger: &Ledger,
+    done: Option<&CodexHome>,
+    now: i64,
+) -> Result<()> {
     let mut homes = known::known(pool);
     homes.extend(known::in_ledger(&pool.paths, ledger));
     let homes = known::each_once(homes);
-    homes.iter().try_for_each(|home| reconcile(lock, pool, home, now).map(drop))
+    let mut homes = homes.iter().filter(|home| Some(*home) != done);
+    homes.try_for_each(|home| reconcile(lock, pool, home, now).map(drop))
 }
 
 /// Opens the pool to change it.

@@ -377,11 +377,8 @@ impl Launch<'_> {
             let processes = Processes::read(Some(&lock), paths, env.now);
             login::undo_interrupted(&lock, &mut pool, &processes, env.now)?;
             let content = homes::reconcile(&lock, &mut pool, main_home, env.now)?;
-            // Homes of launches that have just ended, too: their entries are gone at the next reading.
-            let others = homes::in_ledger(paths, &processes.ledger);
-            for home in others.iter().filter(|home| *home != main_home) {
-                homes::reconcile(&lock, &mut pool, home, env.now)?;
-            }
+            // Every home, not only those of launches: a program may write an older login over what was rotated there.
+            homes::reconcile_all_but(&lock, &mut pool, &processes.ledger, Some(main_home), env.now)?;
             if content == HomeContent::BeingWritten && !waited_for_codex {
                 drop(lock);
                 homes::wait_until_whole(paths, main_home);

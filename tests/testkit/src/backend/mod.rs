@@ -177,6 +177,16 @@ impl Backend {
         self.state().reuse_revokes = yes;
     }
 
+    /// Forgets a refresh token, as if it had never been issued.
+    pub fn forget_token(&self, token: &str) {
+        self.state().forget_token(token);
+    }
+
+    /// From now on, renewals with that user's refresh tokens are answered with the other user's tokens.
+    pub fn answer_renewals_as(&self, user: impl AsRef<str>, other: impl AsRef<str>) {
+        self.state().answered_as.insert(user.as_ref().to_owned(), other.as_ref().to_owned());
+    }
+
     /// Fields (`id_token`, `access_token`, `refresh_token`) that answers of refreshes leave out from now on.
     /// Without `refresh_token` the sent one stays good.
     pub fn omit_from_refresh(&self, fields: &[&str]) {

@@ -91,6 +91,8 @@ pub(crate) struct State {
     /// Of these users, another one.
     pub(crate) lifetimes: BTreeMap<String, i64>,
     pub(crate) reuse_revokes: bool,
+    /// Whose tokens a renewal of that user's is answered with, if not the user's own.
+    pub(crate) answered_as: std::collections::HashMap<String, String>,
     pub(crate) omitted: BTreeSet<String>,
     pub(crate) latency: HashMap<Route, Duration>,
     pub(crate) faults: Vec<FaultRule>,
@@ -129,6 +131,7 @@ impl State {
             clock_behind: 0,
             lifetimes: BTreeMap::new(),
             reuse_revokes: true,
+            answered_as: std::collections::HashMap::new(),
             omitted: BTreeSet::new(),
             latency: HashMap::new(),
             faults: Vec::new(),
@@ -210,6 +213,7 @@ impl State {
 
     /// Carries out a refresh: the sent token is spent, the answer has new ones.
     pub(crate) fn rotate(&mut self, name: &str, family: u64, sent: &str) -> Value {
+        let name = &*self.answered_as.get(name).cloned().unwrap_or_else(|| name.to_owned());
         let tokens = self.mint(name, Some(family), &LoginSpec::expires_in(self.lifetime_of(name)));
         let mut answer = json!({
             "id_token": tokens.id, "access_token": tokens.access, "refresh_token": tokens.refresh,
@@ -273,6 +277,10 @@ impl State {
     pub(crate) fn newest_refresh(&self, user: &str) -> Option<String> {
         let of_user = self.refresh.iter().filter(|(_, t)| t.user == user);
         of_user.max_by_key(|(_, t)| t.number).map(|(token, _)| token.clone())
+    }
+
+    pub(crate) fn forget_token(&mut self, token: &str) {
+        self.refresh.remove(token);
     }
 
     pub(crate) fn good_refresh(&self, user: &str) -> Vec<String> {
