@@ -52,6 +52,11 @@ impl DocHash {
     pub fn of(bytes: &[u8]) -> Self {
         DocHash(hex(&Sha256::digest(bytes)))
     }
+
+    /// Returns the first 12 characters, for a file name.
+    pub(crate) fn short(&self) -> &str {
+        self.0.get(..12).unwrap_or(&self.0)
+    }
 }
 
 /// Returns bytes as hexadecimal characters in lower case.

@@ -296,9 +296,8 @@ pub fn file_elsewhere(
 
 /// Returns the newest document of an account that made room for one of another origin and was never sent.
 fn displaced(pool: &Pool, id: &AccountId) -> Option<AuthDoc> {
-    let entries = LostFound::new(&pool.paths).entries();
-    let docs =
-        entries.iter().filter_map(|(_, path)| AuthDoc::parse(files::read_small(path, MAX_BYTES).ok()??).ok());
+    let kept = LostFound::new(&pool.paths).entries().into_iter();
+    let docs = kept.filter_map(|kept| AuthDoc::parse(files::read_small(&kept.path, MAX_BYTES).ok()??).ok());
     let own = docs.filter(|doc| doc.id() == id && pool.is_displaced(doc));
     own.max_by(|a, b| a.compare_age(b))
 }

@@ -3,10 +3,9 @@
 
 use codex_pool_core::account::AccountId;
 use codex_pool_core::auth_doc::AuthDoc;
-use codex_pool_core::files::{self, Durability};
 use codex_pool_core::homes;
 use codex_pool_core::renewal;
-use codex_pool_core::store::{Adoption, Origin};
+use codex_pool_core::store::{Adoption, LostFound, Origin};
 use codex_pool_core::{Error, Result, env};
 
 use super::{Context, Notice, OpenPool};
@@ -73,12 +72,8 @@ pub(crate) fn commit_login(open: &mut OpenPool, doc: &AuthDoc) -> Result<()> {
 /// Keeps a login that was made just now and could not be adopted, so that the user need not make it again. Works
 /// without the pool's lock, which may be what cannot be had. The returned error says where the login is.
 pub(crate) fn keep_for_later(ctx: &Context, doc: &AuthDoc, error: Error) -> Error {
-    let dir = ctx.paths.lost_found();
-    let file = dir.join(format!("{}-{}-login.json", env::clock(), doc.id()));
-    let kept = files::create_private_dir(&dir)
-        .and_then(|()| files::write_whole(&file, doc.bytes(), Durability::Durable));
-    match kept {
-        Ok(()) => {
+    match LostFound::new(&ctx.paths).keep_login(doc, env::clock()) {
+        Ok(file) => {
             error.hint(format!("the login is kept: `codex-pool import '{}'` takes it in", file.display()))
         }
         Err(_) => error,

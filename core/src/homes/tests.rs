@@ -88,7 +88,7 @@ impl Lab {
     }
 
     fn lost(&self) -> Vec<Vec<u8>> {
-        LostFound::new(&self.pool.paths).entries().iter().map(|(_, path)| fs::read(path).unwrap()).collect()
+        LostFound::new(&self.pool.paths).entries().iter().map(|kept| fs::read(&kept.path).unwrap()).collect()
     }
 }
 

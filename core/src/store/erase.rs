@@ -1,8 +1,10 @@
 //! Removing every copy of an account's credentials from the pool, for `rm`. The caller removes it from homes and
 //! registry.
 
+use memchr::memmem;
+
 use crate::account::AccountId;
-use crate::auth_doc::{AuthDoc, Secret};
+use crate::auth_doc::{AuthDoc, MAX_BYTES, Secret};
 use crate::error::{Error, Result};
 use crate::files::{self, PoolLock};
 use crate::paths::PoolPaths;
@@ -15,16 +17,17 @@ use super::{Credentials, LostFound, v1};
 /// # Errors
 /// Something cannot be removed. The account can be removed again then.
 pub fn erase(lock: &PoolLock, paths: &PoolPaths, id: &AccountId) -> Result<()> {
-    let lost = LostFound::new(paths);
     let secrets = secrets(paths, id);
-    for (_, path) in lost.entries() {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let unnamed = || {
-            let bytes = files::read_small(&path, u64::MAX).ok().flatten();
-            name.contains("-unknown-") && bytes.is_some_and(|bytes| is_of(&bytes, id, &secrets))
+    for kept in LostFound::new(paths).entries() {
+        let is_ours = match &kept.account {
+            Some(account) => account == id,
+            None => {
+                let bytes = files::read_small(&kept.path, u64::MAX).ok().flatten();
+                bytes.is_some_and(|bytes| is_of(&bytes, id, &secrets))
+            }
         };
-        if name.contains(&format!("-{id}-")) || unnamed() {
-            files::remove_file(&path).map_err(|e| Error::io("remove", &path, &e))?;
+        if is_ours {
+            files::remove_file(&kept.path).map_err(|e| Error::io("remove", &kept.path, &e))?;
         }
     }
     v1::forget(lock, paths, id)?;
@@ -41,22 +44,17 @@ pub fn erase(lock: &PoolLock, paths: &PoolPaths, id: &AccountId) -> Result<()> {
 
 /// Returns whether a document that was not understood when it was kept has this account's credentials.
 fn is_of(bytes: &[u8], id: &AccountId, secrets: &[Secret]) -> bool {
-    let holds =
-        |secret: &Secret| bytes.windows(secret.expose().len()).any(|w| w == secret.expose().as_bytes());
-    AuthDoc::parse_foreign(bytes).is_ok_and(|doc| doc.id() == id) || secrets.iter().any(holds)
+    let contains = |secret: &Secret| memmem::find(bytes, secret.expose().as_bytes()).is_some();
+    AuthDoc::parse_foreign(bytes).is_ok_and(|doc| doc.id() == id) || secrets.iter().any(contains)
 }
 
 /// Returns the tokens, or the key, of every document that the pool has of an account.
 fn secrets(paths: &PoolPaths, id: &AccountId) -> Vec<Secret> {
     let stored = Credentials::new(paths).load(id).ok().flatten();
-    let mark = format!("-{id}-");
-    let lost = LostFound::new(paths).entries().into_iter().filter_map(|(_, path)| {
-        let ours = path.file_name()?.to_string_lossy().contains(&mark);
-        let bytes = ours.then(|| files::read_small(&path, crate::auth_doc::MAX_BYTES).ok().flatten())??;
-        AuthDoc::parse(bytes).ok()
-    });
+    let kept = LostFound::new(paths).entries().into_iter().filter(|kept| kept.account.as_ref() == Some(id));
+    let kept = kept.filter_map(|kept| AuthDoc::parse(files::read_small(&kept.path, MAX_BYTES).ok()??).ok());
     let secrets = |doc: AuthDoc| [doc.access_token().cloned(), doc.refresh_token().cloned()];
-    stored.into_iter().chain(lost).flat_map(secrets).flatten().collect()
+    stored.into_iter().chain(kept).flat_map(secrets).flatten().collect()
 }
 
 #[cfg(test)]

@@ -22,16 +22,48 @@ pub enum Why {
     Broken,
     /// It is the answer of a renewal that could not be stored.
     Renewed,
+    /// It is a new login that could not be adopted.
+    Login,
 }
 
 impl Why {
+    const ALL: [Why; 5] = [Why::Replaced, Why::Tie, Why::Broken, Why::Renewed, Why::Login];
+
     fn as_str(self) -> &'static str {
         match self {
             Why::Replaced => "replaced",
             Why::Tie => "tie",
             Why::Broken => "broken",
             Why::Renewed => "renewed",
+            Why::Login => "login",
         }
+    }
+}
+
+/// A document in the folder. Its file is named `<time>-<account>-<why>-<hash>.json`, or without the hash.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Kept {
+    /// When it was kept, Unix seconds.
+    pub at: i64,
+    /// The file.
+    pub path: PathBuf,
+    /// Its account; `None` if it was not understood.
+    pub account: Option<AccountId>,
+    /// The name without the time.
+    tail: String,
+}
+
+impl Kept {
+    fn of(path: PathBuf) -> Option<Kept> {
+        let (at, tail) = path.file_name()?.to_str()?.split_once('-')?;
+        let account = tail.split('-').next().and_then(AccountId::parse);
+        Some(Kept { at: at.parse().ok()?, account, tail: tail.to_owned(), path })
+    }
+
+    /// Returns why it was kept; `None` if another version of codex-pool kept it.
+    pub fn why(&self) -> Option<Why> {
+        let why = self.tail.strip_suffix(".json")?.split('-').nth(1)?;
+        Why::ALL.into_iter().find(|known| known.as_str() == why)
     }
 }
 
@@ -59,49 +91,52 @@ impl<'a> LostFound<'a> {
         id: Option<&AccountId>,
         now: i64,
     ) -> Result<PathBuf> {
-        let dir = self.paths.lost_found();
-        files::create_private_dir(&dir).map_err(|e| Error::io("create", &dir, &e))?;
-        let hash = serde_json::to_value(DocHash::of(bytes)).ok();
-        let hash = hash.as_ref().and_then(|h| h.as_str()).map_or("", |h| &h[..12]);
         let whose = id.map_or("unknown", AccountId::as_str);
-        let tail = format!("-{whose}-{}-{hash}.json", why.as_str());
-        let path = dir.join(format!("{now}{tail}"));
-        if let Some((_, there)) =
-            self.entries().into_iter().find(|(_, path)| path.to_string_lossy().ends_with(&tail))
-        {
+        let tail = format!("{whose}-{}-{}.json", why.as_str(), DocHash::of(bytes).short());
+        if let Some(kept) = self.entries().into_iter().find(|kept| kept.tail == tail) {
             // Its 30 days begin again.
-            std::fs::rename(&there, &path).map_err(|e| Error::io("rename", &there, &e))?;
+            let path = kept.path.with_file_name(format!("{now}-{tail}"));
+            std::fs::rename(&kept.path, &path).map_err(|e| Error::io("rename", &kept.path, &e))?;
             return Ok(path);
         }
-        files::write_whole(&path, bytes, Durability::Durable).map_err(|e| Error::io("write", &path, &e))?;
-        for (kept_at, old) in self.entries() {
-            if now.saturating_sub(kept_at) > KEPT {
-                let _ = files::remove_file(&old);
-            }
+        let path = self.write(&tail, bytes, now)?;
+        for old in self.entries().into_iter().filter(|kept| now.saturating_sub(kept.at) > KEPT) {
+            let _ = files::remove_file(&old.path);
         }
         Ok(path)
     }
 
-    /// Returns the files, each with the time it was kept, Unix seconds, the oldest first.
-    pub fn entries(&self) -> Vec<(i64, PathBuf)> {
+    fn write(&self, tail: &str, bytes: &[u8], now: i64) -> Result<PathBuf> {
+        let dir = self.paths.lost_found();
+        files::create_private_dir(&dir).map_err(|e| Error::io("create", &dir, &e))?;
+        let path = dir.join(format!("{now}-{tail}"));
+        files::write_whole(&path, bytes, Durability::Durable).map_err(|e| Error::io("write", &path, &e))?;
+        Ok(path)
+    }
+
+    /// Returns the documents, the oldest first.
+    pub fn entries(&self) -> Vec<Kept> {
         let dir = self.paths.lost_found();
         let dir = files::refuse_leading_root_astray(&dir).and_then(|()| std::fs::read_dir(&dir));
-        let Ok(dir) = dir else { return Vec::new() };
-        let mut found: Vec<_> = dir
-            .filter_map(|entry| {
-                let entry = entry.ok()?;
-                let name = entry.file_name().into_string().ok()?;
-                Some((name.split('-').next()?.parse().ok()?, entry.path()))
-            })
-            .collect();
+        let entries = dir.into_iter().flatten().filter_map(Result::ok);
+        let mut found: Vec<Kept> = entries.filter_map(|entry| Kept::of(entry.path())).collect();
         found.sort();
         found
     }
 
     /// Returns the newest document of an account that is as new as the pool's, for a renewal whose token was rejected.
     pub fn tie(&self, id: &AccountId) -> Option<PathBuf> {
-        let mark = format!("-{id}-tie-");
-        self.entries().into_iter().rev().map(|(_, p)| p).find(|p| p.to_string_lossy().contains(&mark))
+        let is_tie = |kept: &Kept| kept.account.as_ref() == Some(id) && kept.why() == Some(Why::Tie);
+        self.entries().into_iter().rfind(is_tie).map(|kept| kept.path)
+    }
+
+    /// Keeps a new login that could not be adopted. It needs no pool lock, since the name contains the account and the
+    /// time. Returns the file.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn keep_login(&self, doc: &AuthDoc, now: i64) -> Result<PathBuf> {
+        self.write(&format!("{}-{}.json", doc.id(), Why::Login.as_str()), doc.bytes(), now)
     }
 
     /// Keeps the answer of a renewal that could not be stored. It needs no pool lock, since the name contains the
@@ -110,19 +145,13 @@ impl<'a> LostFound<'a> {
     /// # Errors
     /// It cannot be written.
     pub fn rescue(&self, _lock: &RenewalLock, doc: &AuthDoc, now: i64) -> Result<PathBuf> {
-        let dir = self.paths.lost_found();
-        files::create_private_dir(&dir).map_err(|e| Error::io("create", &dir, &e))?;
-        let path = dir.join(format!("{now}-{}-{}.json", doc.id(), Why::Renewed.as_str()));
-        files::write_whole(&path, doc.bytes(), Durability::Durable)
-            .map_err(|e| Error::io("write", &path, &e))?;
-        Ok(path)
+        self.write(&format!("{}-{}.json", doc.id(), Why::Renewed.as_str()), doc.bytes(), now)
     }
 
     /// Returns the files of [`LostFound::rescue`] that were not stored since.
     pub fn rescued(&self) -> Vec<PathBuf> {
-        let tail = format!("-{}.json", Why::Renewed.as_str());
         let mut found = self.entries();
-        found.retain(|(_, path)| path.to_string_lossy().ends_with(&tail));
-        found.into_iter().map(|(_, path)| path).collect()
+        found.retain(|kept| kept.why() == Some(Why::Renewed));
+        found.into_iter().map(|kept| kept.path).collect()
     }
 }

@@ -10,7 +10,7 @@ mod v1;
 
 pub use credentials::{Adoption, Credentials, Origin};
 pub use erase::erase;
-pub use lost_found::{LostFound, Why};
+pub use lost_found::{Kept, LostFound, Why};
 pub use registry::{REGISTRY_VERSION, Registry};
 pub use state::{FolderRecord, HomeRecord, Mark, MarkKind, ServerRecord, State, path_key, path_of_key};
 pub use v1::{ForeignAccount, Migration, is_registry, migrate_if_v1, parse_foreign_store};

@@ -40,7 +40,7 @@ impl Lab {
         let name = |p: &std::path::Path| {
             p.file_name().unwrap().to_str().unwrap().split_once('-').unwrap().1.to_owned()
         };
-        entries.iter().map(|(_, path)| (name(path), std::fs::read(path).unwrap())).collect()
+        entries.iter().map(|kept| (name(&kept.path), std::fs::read(&kept.path).unwrap())).collect()
     }
 
     /// Requires that exactly this document is in `lost+found/`, for that reason.
@@ -187,6 +187,28 @@ fn a_broken_copy_does_not_stand_in_the_way_of_a_good_one_but_is_kept() {
 }
 
 #[test]
+fn kept_documents_are_known_by_their_names() {
+    let lab = Lab::new();
+    let (lost, doc) = (LostFound::new(&lab.paths), login("alice").doc());
+    lost.keep(&lab.lock, b"tie", Why::Tie, Some(doc.id()), NOW).unwrap();
+    lost.keep(&lab.lock, b"broken", Why::Broken, None, NOW + 1).unwrap();
+    let login = lost.keep_login(&doc, NOW + 2).unwrap();
+    std::fs::write(lab.paths.lost_found().join(format!("{}-{}-unclaimed-0.json", NOW + 3, doc.id())), "")
+        .unwrap();
+    let found = lost.entries().into_iter().map(|kept| (kept.at - NOW, kept.why(), kept.account));
+    let alice = Some(doc.id().clone());
+    let expected = [
+        (0, Some(Why::Tie), alice.clone()),
+        (1, Some(Why::Broken), None),
+        (2, Some(Why::Login), alice.clone()),
+        (3, None, alice),
+    ];
+    assert_eq!(found.collect::<Vec<_>>(), expected);
+    assert_eq!(std::fs::read(login).unwrap(), doc.bytes());
+    assert_eq!(lost.rescued(), Vec::<std::path::PathBuf>::new(), "only answers of renewals are stored later");
+}
+
+#[test]
 fn documents_are_listed_by_their_names() {
     let lab = Lab::new();
     let credentials = Credentials::new(&lab.paths);
@@ -217,7 +239,7 @@ fn the_same_bytes_are_kept_once_and_for_30_days_from_the_last_time() {
     keep(b"two", NOW + 49 * day);
     assert_eq!(lost.entries().len(), 2);
     keep(b"three", NOW + 51 * day);
-    let left: Vec<_> = lost.entries().iter().map(|(_, p)| std::fs::read(p).unwrap()).collect();
+    let left: Vec<_> = lost.entries().iter().map(|kept| std::fs::read(&kept.path).unwrap()).collect();
     assert_eq!(left, [&b"two"[..], b"three"]);
     // Other files in the folder are left alone.
     std::fs::write(lab.paths.lost_found().join("note"), "").unwrap();

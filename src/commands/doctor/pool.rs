@@ -316,8 +316,9 @@ fn leftovers(folder: &PoolFacts, now: i64) -> Check {
         let left = entries(&dir).into_iter().filter(|path| is_old_temporary(path));
         found.extend(left.map(|file| Fix::Remove { file }));
     }
-    let old = LostFound::new(paths).entries().into_iter().filter(|(at, _)| now - at > KEPT.as_secs() as i64);
-    found.extend(old.map(|(_, file)| Fix::Remove { file }));
+    let old =
+        LostFound::new(paths).entries().into_iter().filter(|kept| now - kept.at > KEPT.as_secs() as i64);
+    found.extend(old.map(|kept| Fix::Remove { file: kept.path }));
     let marks = folder.pool.as_ref().map_or(&[][..], |pool| &pool.state().marks);
     let homes = login_home::abandoned(paths, marks, &folder.processes);
     found.extend(homes.into_iter().map(|home| Fix::ClearLoginHome { home }));
