@@ -1,5 +1,7 @@
 //! `codex-pool`, the admin command: parse, dispatch, report the error, exit.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 mod cli;
 mod commands;
 mod context;

@@ -50,7 +50,7 @@ pub(crate) fn put_shim(_lock: &PoolLock, paths: &PoolPaths, source: &Path) -> Re
     let put = || {
         files::create_private_dir(&dir)?;
         files::remove_file(&staged)?;
-        fs::copy(source, &staged)?;
+        files::copy_new(source, &staged)?;
         fs::set_permissions(&staged, fs::Permissions::from_mode(0o755))?;
         fs::rename(&staged, &shim)
     };

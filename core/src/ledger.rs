@@ -213,8 +213,9 @@ pub fn record(paths: &PoolPaths, process: &ProcessId, entry: &LaunchEntry) -> Re
     let path = dir.join(process.to_string());
     let bytes = serde_json::to_vec(entry).map_err(|e| Error::new(format!("cannot encode a launch: {e}")))?;
     let write = || {
+        let mut options = fs::OpenOptions::new();
         let mut file =
-            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+            files::open_with(options.write(true).create(true).truncate(true).mode(0o600), 0, &path)?;
         // Whatever the umask is: an entry that cannot be read makes every home count as in use.
         file.set_permissions(fs::Permissions::from_mode(0o600))?;
         // So that the user's own launches can read the entry of root's session.
@@ -234,14 +235,14 @@ pub fn record(paths: &PoolPaths, process: &ProcessId, entry: &LaunchEntry) -> Re
 /// program yet: until then, a child cannot be told from others. `None`: it cannot be locked.
 pub(crate) fn lock_entry(paths: &PoolPaths, process: &ProcessId) -> Option<fs::File> {
     let path = paths.launches().join(process.to_string());
-    let file = fs::OpenOptions::new().read(true).write(true).open(path).ok()?;
+    let file = files::open_with(fs::OpenOptions::new().read(true).write(true), 0, &path).ok()?;
     record_lock::try_write_lock(&file).is_ok_and(|locked| locked).then_some(file)
 }
 
 /// Returns whether a process that may write the pool has locked an entry.
 fn is_locked(path: &Path) -> bool {
     let in_the_way = |file: fs::File| record_lock::in_the_way(&file, Kind::Read);
-    fs::File::open(path).and_then(in_the_way).is_ok_and(|found| found.is_some())
+    files::open(path).and_then(in_the_way).is_ok_and(|found| found.is_some())
 }
 
 /// Removes a launch that did not happen, or whose end is known.

@@ -2,6 +2,8 @@
 //! account comes next. No network, no terminal, no command line: those are `src/` of the admin
 //! command. The shim links this crate alone.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 pub mod account;
 pub mod attend;
 pub mod auth_doc;

@@ -4,6 +4,7 @@
 //! It has no Rust `main`, since the start of the runtime changes SIGPIPE and opens closed descriptors, and Codex must
 //! find both as they were.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 #![no_main]
 
 mod memory;

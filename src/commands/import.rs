@@ -1,7 +1,7 @@
 //! `import`: adopts documents from files, standard input, or another tool's store. A document that is refused does not
 //! keep the others from being imported.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::IsTerminal;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
@@ -145,7 +145,7 @@ fn bytes_of(path: &Path) -> std::result::Result<Vec<u8>, String> {
     }
     // A named pipe, as shells make for `<(…)`.
     if fs::metadata(path).is_ok_and(|m| m.file_type().is_fifo() || m.file_type().is_char_device()) {
-        return File::open(path).and_then(|file| files::read_stream(file, MAX_STORE)).map_err(text);
+        return files::open_stream(path).and_then(|file| files::read_stream(file, MAX_STORE)).map_err(text);
     }
     match files::read_small(path, MAX_STORE) {
         Ok(Some(bytes)) => Ok(bytes),

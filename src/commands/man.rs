@@ -1,11 +1,12 @@
 //! `man`: prints manual pages, made from the text of `--help` and the tables below.
 
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
 
 use clap::{Command, CommandFactory};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
-use codex_pool_core::{Error, Result};
+use codex_pool_core::{Error, Result, files};
 
 use crate::cli::{Cli, ManArgs};
 use crate::ui;
@@ -52,7 +53,11 @@ pub(crate) fn run(args: &ManArgs) -> Result<()> {
     for (command, whole) in std::iter::once((&root, true)).chain(verbs) {
         let name = command.get_display_name().unwrap_or_else(|| command.get_name());
         let file = dir.join(format!("{name}.1"));
-        std::fs::write(&file, page(command, whole)?).map_err(|e| Error::io("write", &file, &e))?;
+        let page = page(command, whole)?;
+        let mut options = OpenOptions::new();
+        files::open_with(options.write(true).create(true).truncate(true), 0, &file)
+            .and_then(|mut file| file.write_all(&page))
+            .map_err(|e| Error::io("write", &file, &e))?;
     }
     ui::done(&format!("wrote the manual pages to {}", dir.display()));
     Ok(())

@@ -6,6 +6,11 @@ use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use codex_pool_core::files;
+
+/// A start file is smaller than this, bytes.
+const LARGEST: u64 = 16 << 20;
+
 const SH: &str = include_str!("env.sh");
 const FISH: &str = include_str!("env.fish");
 
@@ -93,10 +98,7 @@ pub(crate) fn has_line(start: &StartLine) -> io::Result<bool> {
 }
 
 fn read(file: &Path) -> io::Result<Vec<u8>> {
-    match std::fs::read(file) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        other => other,
-    }
+    files::read_small(file, LARGEST).map(Option::unwrap_or_default)
 }
 
 fn has(text: &[u8], start: &StartLine) -> bool {
@@ -117,7 +119,7 @@ pub(crate) fn add_line(start: &StartLine) -> io::Result<bool> {
         std::fs::create_dir_all(folder)?;
     }
     let gap = if old.is_empty() || old.ends_with(b"\n") { "" } else { "\n" };
-    let mut file = OpenOptions::new().append(true).create(true).open(&start.file)?;
+    let mut file = files::open_with(OpenOptions::new().append(true).create(true), 0, &start.file)?;
     file.write_all(format!("{gap}{}\n", start.line).as_bytes())?;
     Ok(true)
 }

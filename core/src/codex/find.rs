@@ -2,7 +2,7 @@
 //! copy is known by its inode or by a marker in its bytes, not by its folder. Only reads.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use memchr::memmem;
 use crate::config::Settings;
 use crate::env::{Env, names};
 use crate::error::Error;
+use crate::files;
 
 /// The marker in the bytes of every shim. It is in two halves here, so that other programs do not contain it.
 const MARKER: [&str; 2] = ["codex-pool-shim", "-marker"];
@@ -167,7 +168,7 @@ pub fn is_shim(path: &Path) -> bool {
 }
 
 fn has_marker(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else { return false };
+    let Ok(file) = files::open(path) else { return false };
     let mut head = [0; 1024];
     let Ok(filled) = file.read_at(&mut head, 0) else { return false };
     let head = &head[..filled];
@@ -185,7 +186,8 @@ fn has_marker(path: &Path) -> bool {
         matches!(magic, [0xcf, 0xfa, 0xed, 0xfe] | [0xca, 0xfe, 0xba, 0xbe] | [0xfe, 0xed, 0xfa, 0xcf])
     };
     head.get(..4).is_some_and(macho)
-        && fs::read(path).is_ok_and(|bytes| memmem::find(&bytes, marker.as_bytes()).is_some())
+        && files::read_open(&file, LARGEST_SHIM)
+            .is_ok_and(|bytes| memmem::find(&bytes, marker.as_bytes()).is_some())
 }
 
 /// Returns the note segments (offset and size) of a 64-bit little-endian ELF program, from its first bytes. `None`: it

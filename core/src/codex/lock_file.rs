@@ -14,7 +14,8 @@ use crate::files::{FileLock, adopt_owner, open_with};
 /// # Errors
 /// What the system says; a file system without locks is one.
 pub(crate) fn take(path: &Path, wait: Duration) -> io::Result<Option<FileLock>> {
-    match OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path) {
+    let mut new = OpenOptions::new();
+    match open_with(new.read(true).write(true).create_new(true).mode(0o600), 0, path) {
         Ok(_) => adopt_owner(path)?,
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
         Err(e) => return Err(e),

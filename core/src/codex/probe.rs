@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::account::short_hash_text;
+use crate::files;
 
 /// How long Codex may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -52,7 +53,7 @@ fn stamp(path: &Path) -> Option<String> {
 
 fn is_script(path: &Path) -> bool {
     let mut head = [0; 2];
-    fs::File::open(path).and_then(|mut f| f.read_exact(&mut head)).is_ok() && head == *b"#!"
+    files::read_head(path, &mut head).is_ok() && head == *b"#!"
 }
 
 /// Returns `…/@openai/codex` for `…/@openai/codex/bin/codex.js`.

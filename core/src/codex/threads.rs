@@ -8,7 +8,7 @@
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::fs::{File, read_dir};
+use std::fs::read_dir;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::argv::Target;
+use crate::files;
 use crate::process;
 use crate::time;
 
@@ -75,7 +76,7 @@ pub fn by_name(codex_home: &Path, name: &str) -> Option<ThreadMeta> {
         thread_name: String,
     }
 
-    let mut file = File::open(codex_home.join("session_index.jsonl")).ok()?;
+    let mut file = files::open(&codex_home.join("session_index.jsonl")).ok()?;
     let size = file.metadata().ok()?.len();
     file.seek(SeekFrom::Start(size.saturating_sub(INDEX_MAX))).ok()?;
     let mut text = Vec::new();
@@ -158,7 +159,7 @@ fn read_meta(path: PathBuf, id: &str) -> Option<ThreadMeta> {
     }
 
     let mut line = Vec::new();
-    BufReader::new(File::open(&path).ok()?.take(FIRST_LINE_MAX)).read_until(b'\n', &mut line).ok()?;
+    BufReader::new(files::open(&path).ok()?.take(FIRST_LINE_MAX)).read_until(b'\n', &mut line).ok()?;
     let Line { r#type, payload } = serde_json::from_slice(&line).ok()?;
     (r#type == "session_meta" && payload.id.eq_ignore_ascii_case(id)).then(|| ThreadMeta {
         id: id.to_owned(),
@@ -194,7 +195,7 @@ pub fn parts_of(codex_home: &Path, thread: &str, since_ms: i64) -> Vec<ThreadMet
     let since = |log: &&PathBuf| written_at(log).is_some_and(|at| at >= since_ms);
     let begun_by_it = |log: &PathBuf| {
         let mut line = Vec::new();
-        let read = BufReader::new(File::open(log).ok()?.take(FIRST_LINE_MAX)).read_until(b'\n', &mut line);
+        let read = BufReader::new(files::open(log).ok()?.take(FIRST_LINE_MAX)).read_until(b'\n', &mut line);
         read.ok().filter(|_| memchr::memmem::find(&line, thread.as_bytes()).is_some())?;
         of_log(log).filter(|part| part.subagent && part.id != thread)
     };
@@ -355,7 +356,7 @@ mod tests {
         ];
         for (log, at) in paths.iter().zip([2_000, 1_000, 3_000, 4_000]) {
             let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(at);
-            File::options().append(true).open(log).unwrap().set_modified(time).unwrap();
+            fs::File::options().append(true).open(log).unwrap().set_modified(time).unwrap();
         }
         let last =
             |folder: &str, interactive| newest_in(home.path(), folder.as_ref(), interactive).map(|t| t.id);

@@ -6,6 +6,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use super::open::{open, open_dir, open_with};
+
 /// Whether a write must survive a power failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
@@ -131,7 +133,7 @@ pub(crate) fn refuse_target_of_others(link: &Path, target: &Path) -> io::Result<
 /// Gives a new file to its folder's owner, if root made it.
 pub(crate) fn adopt_owner(path: &Path) -> io::Result<()> {
     match path.parent().and_then(Owner::of_existing) {
-        Some(owner) => owner.give(&File::open(path)?),
+        Some(owner) => owner.give(&open(path)?),
         None => Ok(()),
     }
 }
@@ -145,13 +147,13 @@ pub fn temp_name(path: &Path) -> PathBuf {
 }
 
 fn create_new(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-    match options.open(path) {
+    let open =
+        || open_with(OpenOptions::new().write(true).create_new(true).mode(0o600), libc::O_NOFOLLOW, path);
+    match open() {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
             // A crash left it.
             std::fs::remove_file(path)?;
-            options.open(path)
+            open()
         }
         other => other,
     }
@@ -159,7 +161,7 @@ fn create_new(path: &Path) -> io::Result<File> {
 
 /// Makes the folder's entries durable.
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
+    open_dir(dir)?.sync_all()
 }
 
 /// Removes a file if it is there.
@@ -231,7 +233,7 @@ fn create_private_dir_in_parent(dir: &Path) -> io::Result<()> {
             // The umask may have taken the owner's access away.
             std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))?;
             if let Some(owner) = dir.parent().and_then(Owner::of_existing) {
-                owner.give(&File::open(dir)?)?;
+                owner.give(&open_dir(dir)?)?;
             }
             Ok(())
         }

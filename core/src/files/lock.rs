@@ -174,7 +174,7 @@ fn open_existing(path: &Path) -> io::Result<File> {
 
 /// Creates the file of a lock, with the owner of its folder, so that a first `sudo` does not lock the user out.
 fn create(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+    let file = open_with(OpenOptions::new().read(true).write(true).create_new(true).mode(0o600), 0, path)?;
     // With a umask that denies its owner, the file would keep all others out for good.
     file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
     adopt_owner(path)?;

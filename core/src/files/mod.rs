@@ -15,13 +15,12 @@ pub(crate) use atomic::{
 };
 pub(crate) use lock::FileLock;
 pub use lock::{PoolLock, RenewalLock, is_flocked};
-pub use open::{open, open_with};
+pub use open::{copy_new, open, open_dir, open_stream, open_with, read_head};
 pub(crate) use owner::is_another_user;
 pub use owner::is_of_another_user;
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Reads a file of at most `limit` bytes; `None` if it is not there.
@@ -29,7 +28,7 @@ use std::path::Path;
 /// # Errors
 /// What the system says; `FileTooLarge` beyond the limit. A FIFO or device is refused, and does not block.
 pub fn read_small(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
-    let file = match File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path) {
+    let file = match open(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?,
     };

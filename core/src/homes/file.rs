@@ -66,9 +66,7 @@ impl AuthFile {
     /// # Errors
     /// What the system says, also if a link was put there since [`AuthFile::find`].
     pub fn open(&self) -> io::Result<Option<File>> {
-        use std::os::unix::fs::OpenOptionsExt;
-        let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
-        match std::fs::OpenOptions::new().read(true).custom_flags(flags).open(&self.real) {
+        match files::open_with(std::fs::OpenOptions::new().read(true), libc::O_NOFOLLOW, &self.real) {
             Ok(file) => Ok(Some(file)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),

@@ -3,7 +3,6 @@
 //! anew as `exec … resume <id> continue`: there is one way to launch, and fresh memory.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -234,7 +233,7 @@ impl CarriedExec {
             End::Exited(status) => Some(status),
             End::Killed(_) => None,
         };
-        let log = File::open(&run.thread.path).ok();
+        let log = files::open(&run.thread.path).ok();
         let turn = log.as_ref().and_then(|log| last_turn(log).ok().flatten());
         if turn.as_ref().is_some_and(|turn| turn.at / 1_000_000 >= run.began_ms) {
             let _ = handover::note(&lock, &self.paths, &run.thread, &self.account, now());

@@ -2,8 +2,7 @@
 //! resets the signal mask and SIGPIPE.
 
 use std::ffi::{CString, OsStr, OsString};
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +12,7 @@ use nix::unistd::execve;
 use crate::codex::argv::Invocation;
 use crate::codex::native_start::NativeStart;
 use crate::env::{self, Env};
+use crate::files;
 
 /// A program to execute, with its arguments and environment.
 #[derive(Clone)]
@@ -174,12 +174,11 @@ fn is_executable_code(path: &Path) -> bool {
     const MAGIC: [[u8; 4]; 4] =
         [*b"\x7fELF", [0xcf, 0xfa, 0xed, 0xfe], [0xfe, 0xed, 0xfa, 0xcf], [0xca, 0xfe, 0xba, 0xbe]];
     let mut head = [0; 4];
-    File::open(path).and_then(|mut file| file.read_exact(&mut head)).is_ok() && MAGIC.contains(&head)
+    files::read_head(path, &mut head).is_ok() && MAGIC.contains(&head)
 }
 
 /// Returns whether a file looks like a script rather than a damaged program, by its first bytes as in bash.
 fn is_text(path: &Path) -> bool {
     let mut head = [0; 80];
-    let read = File::open(path).and_then(|mut file| file.read(&mut head));
-    read.is_ok_and(|n| !head[..n].contains(&0) && head[0] != 0x7f)
+    files::read_head(path, &mut head).is_ok_and(|n| !head[..n].contains(&0) && head[0] != 0x7f)
 }

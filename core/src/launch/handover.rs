@@ -1,7 +1,6 @@
 //! A thread that another account ran before: what in its history is bound to that one is taken out, or the service would
 //! refuse it. And `--last`, which Codex looks up among the account's own threads, becomes the folder's last thread.
 
-use std::fs::File;
 use std::path::Path;
 
 use super::placement::Placement;
@@ -12,6 +11,7 @@ use crate::codex::argv::{self, Command, Target};
 use crate::codex::rollout::{Blanked, Quiet, Taken, TurnState, WriterLock, blank, last_turn};
 use crate::codex::threads::{self, ThreadMeta};
 use crate::error::os_text;
+use crate::files;
 use crate::files::PoolLock;
 use crate::paths::PoolPaths;
 use crate::thread_record::ThreadRecord;
@@ -124,7 +124,7 @@ fn blank_one(paths: &PoolPaths, codex_home: &Path, thread: &ThreadMeta) -> Resul
     let quiet = match &held {
         Some(lock) => Quiet::Locked(lock),
         None => {
-            let turn = File::open(&thread.path).and_then(|log| last_turn(&log)).map_err(|e| os_text(&e))?;
+            let turn = files::open(&thread.path).and_then(|log| last_turn(&log)).map_err(|e| os_text(&e))?;
             if turn.is_some_and(|turn| turn.state == TurnState::InFlight) {
                 return Err("it may be open in a running Codex".to_owned());
             }

@@ -19,7 +19,7 @@ const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
 /// Reads a small file of `/proc`, whose size is not known beforehand, with one read if it fits.
 fn read_proc(path: &str) -> io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
+    let mut file = files::open_stream(Path::new(path))?;
     let mut bytes = vec![0; 1024];
     let mut filled = 0;
     loop {

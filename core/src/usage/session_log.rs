@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 use super::{Usage, UsageCache, Window, longest, of_length};
 use crate::account::{Account, AccountId};
+use crate::files;
 use crate::time;
 
 /// How much of a file's beginning is read, more if the first line is longer, bytes. That line contains the base
@@ -61,7 +62,7 @@ pub fn learn(
     let mut learnt: Vec<(AccountId, Usage)> = Vec::new();
     let changed_since = earliest.max(since.div_euclid(NANOS));
     for path in recent(&codex_home.join("sessions"), changed_since, now) {
-        let Ok(file) = File::open(&path) else { continue };
+        let Ok(file) = files::open(&path) else { continue };
         let Some(creator) = creator(&file) else { continue };
         let Some(account) = accounts.iter().find(|a| creator.is(a)) else { continue };
         let Some(event) = newest_limits(&file, since) else { continue };

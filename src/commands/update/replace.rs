@@ -10,7 +10,7 @@ use std::process::Command;
 
 use codex_pool_core::codex::probe;
 use codex_pool_core::env::names::CODEX_POOL_SHIM_VERSION;
-use codex_pool_core::files::{remove_file, sync_dir};
+use codex_pool_core::files::{self, remove_file, sync_dir};
 use codex_pool_core::{Error, Result};
 
 use crate::programs::ANSWER;
@@ -97,13 +97,13 @@ fn keep(file: &Path) -> io::Result<()> {
     match fs::hard_link(file, &old) {
         Ok(()) => Ok(()),
         Err(_) if file.symlink_metadata().is_err() => Ok(()),
-        Err(_) => fs::copy(file, &old).map(|_| ()),
+        Err(_) => files::copy_new(file, &old),
     }
 }
 
 fn write(file: &Path, bytes: &[u8]) -> io::Result<()> {
     remove_file(file)?;
-    let mut new = OpenOptions::new().write(true).create_new(true).mode(0o755).open(file)?;
+    let mut new = files::open_with(OpenOptions::new().write(true).create_new(true).mode(0o755), 0, file)?;
     new.write_all(bytes)?;
     new.sync_all()
 }

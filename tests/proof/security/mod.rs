@@ -5,6 +5,7 @@ mod hostile;
 mod intruders;
 mod locks;
 mod neighbour;
+mod pipes;
 mod places;
 mod projects;
 mod secrets;

@@ -1,12 +1,12 @@
 //! Which Node runs a launcher, and which script: `#!/usr/bin/env node`, Node by its path, or the shell script that
 //! pnpm puts in front of the JavaScript. Reads, and starts nothing.
 
-use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::env::Env;
+use crate::files;
 
 /// pnpm's scripts have about 2 KB.
 const HEAD: u64 = 16 << 10;
@@ -28,7 +28,7 @@ impl Script {
         if !launcher.is_absolute() {
             return None;
         }
-        let mut file = File::open(launcher).ok()?;
+        let mut file = files::open(launcher).ok()?;
         let mut mark = [0; 2];
         file.read_exact(&mut mark).ok()?;
         if mark != *b"#!" {

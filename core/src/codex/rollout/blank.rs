@@ -6,7 +6,7 @@
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::end::{TurnState, last_turn};
@@ -15,6 +15,7 @@ use super::record::{Before, Pass, Record};
 use super::scan::scan;
 use super::writer_lock::WriterLock;
 use crate::codex::argv::is_uuid;
+use crate::files::open_with;
 use crate::paths::PoolPaths;
 
 /// Why nobody writes to the log meanwhile.
@@ -197,13 +198,11 @@ fn open(log: &Path) -> Result<(File, Metadata), NotBlanked> {
     if real.iter().any(|part| part == "archived_sessions") {
         return Err(NotBlanked::Unfit("archived"));
     }
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-    let file = options.open(log).map_err(NotBlanked::Log)?;
+    let file = match open_with(OpenOptions::new().read(true).write(true), libc::O_NOFOLLOW, log) {
+        Err(e) if e.kind() == io::ErrorKind::InvalidInput => return Err(NotBlanked::Unfit("no file")),
+        file => file.map_err(NotBlanked::Log)?,
+    };
     let meta = file.metadata().map_err(NotBlanked::Log)?;
-    if !meta.is_file() {
-        return Err(NotBlanked::Unfit("no file"));
-    }
     if meta.nlink() != 1 {
         return Err(NotBlanked::Unfit("under several names"));
     }

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::line::Edit;
 use super::scan::read_up_to;
-use crate::files::{FileLock, adopt_owner, create_private_dir, sync_dir};
+use crate::files::{FileLock, adopt_owner, create_private_dir, open_with, sync_dir};
 
 const FORMAT: &[u8] = b"codex-pool blanked 1\n";
 /// How much of a change is in memory at once, bytes.
@@ -76,8 +76,7 @@ impl Before {
 
 /// Where the log of a record was; `None` for what is no record of ours.
 pub fn log_of_blanked(record: &Path) -> Option<PathBuf> {
-    let file =
-        File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(record).ok()?;
+    let file = open_with(File::options().read(true), libc::O_NOFOLLOW, record).ok()?;
     let mut lines = BufReader::new(file.take(LINE)).split(b'\n');
     let format = lines.next()?.ok()?;
     let pass = lines.next()?.ok()?;
@@ -103,7 +102,7 @@ enum Last {
 impl Record {
     /// Opens a record; `None` if there is none, `WouldBlock` if somebody else is at it.
     pub(super) fn open(path: &Path) -> io::Result<Option<Record>> {
-        match Record::options(false).open(path) {
+        match Record::open_file(path, false) {
             Ok(file) => Record::locked(path, file).map(Some),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
@@ -114,7 +113,7 @@ impl Record {
     fn make(path: &Path) -> io::Result<Record> {
         let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
         create_private_dir(folder)?;
-        match Record::options(true).open(path) {
+        match Record::open_file(path, true) {
             Ok(_) => {
                 adopt_owner(path)?;
                 sync_dir(folder)?;
@@ -124,25 +123,16 @@ impl Record {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             Err(e) => return Err(e),
         }
-        Record::locked(path, Record::options(false).open(path)?)
+        Record::locked(path, Record::open_file(path, false)?)
     }
 
-    fn options(new: bool) -> OpenOptions {
+    fn open_file(path: &Path, new: bool) -> io::Result<File> {
         let mut options = OpenOptions::new();
-        options
-            .read(true)
-            .write(true)
-            .create_new(new)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-        options
+        open_with(options.read(true).write(true).create_new(new).mode(0o600), libc::O_NOFOLLOW, path)
     }
 
     fn locked(path: &Path, file: File) -> io::Result<Record> {
         let meta = file.metadata()?;
-        if !meta.is_file() {
-            return Err(io::Error::other("not a regular file"));
-        }
         let lock = FileLock::of(file.try_clone()?, Duration::ZERO)?.ok_or(io::ErrorKind::WouldBlock)?;
         // Whoever held it may have removed it.
         let there =
