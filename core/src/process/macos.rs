@@ -93,6 +93,7 @@ pub(super) fn program_name(pid: u32) -> Option<String> {
 pub(super) fn program(pid: u32) -> Option<PathBuf> {
     let mut path = vec![0u8; libc::PROC_PIDPATHINFO_MAXSIZE as usize];
     let (pid, room) = (i32::try_from(pid).ok()?, u32::try_from(path.len()).ok()?);
+    // SAFETY: the buffer has `room` bytes, and the call writes no more than that.
     #[expect(unsafe_code, reason = "proc_pidpath")]
     let filled = unsafe { libc::proc_pidpath(pid, path.as_mut_ptr().cast(), room) };
     path.truncate(usize::try_from(filled).ok().filter(|filled| *filled > 0)?);
