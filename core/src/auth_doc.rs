@@ -10,9 +10,9 @@ use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use sha2::{Digest, Sha256};
 
 use crate::account::{AccountId, AccountKind};
+pub use crate::doc_hash::DocHash;
 use crate::time;
 
 /// How far the local clock may be behind the issuer's, seconds.
@@ -40,31 +40,6 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("<secret>")
     }
-}
-
-/// The SHA-256 of a document as 64 hexadecimal characters, by which the state remembers what a home had.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(transparent)]
-pub struct DocHash(String);
-
-impl DocHash {
-    /// Returns the hash of these bytes.
-    pub fn of(bytes: &[u8]) -> Self {
-        DocHash(hex(&Sha256::digest(bytes)))
-    }
-
-    /// Returns the first 12 characters, for a file name.
-    pub(crate) fn short(&self) -> &str {
-        self.0.get(..12).unwrap_or(&self.0)
-    }
-}
-
-/// Returns bytes as hexadecimal characters in lower case.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = fmt::Write::write_fmt(&mut text, format_args!("{byte:02x}"));
-        text
-    })
 }
 
 /// The user and the workspace of a login. The members of a workspace have the same account id.
@@ -492,6 +467,11 @@ impl Facts {
             refresh_token: text(&tokens.refresh_token).map(Secret),
         })
     }
+}
+
+/// Returns the hash of a document's refresh token.
+pub fn refresh_token_hash(doc: &AuthDoc) -> Option<DocHash> {
+    doc.refresh_token().map(|token| DocHash::of(token.expose().as_bytes()))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ pub mod auth_doc;
 pub mod carry;
 pub mod codex;
 pub mod config;
+pub mod doc_hash;
 pub mod env;
 pub mod error;
 pub mod files;

@@ -2,11 +2,10 @@
 //! registry.
 
 use crate::account::{Account, AccountId, AccountKind, AuthReason, AuthState, AuthStatus};
-use crate::auth_doc::AuthDoc;
+use crate::auth_doc::{self, AuthDoc};
 use crate::error::Result;
 use crate::files::{Durability, PoolLock};
 use crate::paths::PoolPaths;
-use crate::seen_tokens;
 use crate::store::{Adoption, Credentials, FolderRecord, Migration, Origin, Registry, State, migrate_if_v1};
 use crate::usage::UsageCache;
 
@@ -129,11 +128,11 @@ impl Pool {
         origin: Origin,
         now: i64,
     ) -> Result<Adoption> {
-        let Some(token) = seen_tokens::hash_of(doc) else {
+        let Some(token) = auth_doc::refresh_token_hash(doc) else {
             return self.adopt_own(lock, doc, label, origin, now);
         };
         let stored = self.credentials().load(doc.id()).ok().flatten();
-        let stored_token = stored.as_ref().and_then(seen_tokens::hash_of);
+        let stored_token = stored.as_ref().and_then(auth_doc::refresh_token_hash);
         let seen = |account: &Account| account.refresh_tokens.as_ref().is_some_and(|seen| seen.has(&token));
         if self.registry.accounts.iter().any(|account| account.id != *doc.id() && seen(account)) {
             let account = self.registry.get(doc.id());
@@ -182,12 +181,12 @@ impl Pool {
     /// Returns whether the refresh token of this document is known as used under its account.
     pub fn is_used(&self, doc: &AuthDoc) -> bool {
         let seen = self.registry.get(doc.id()).and_then(|account| account.refresh_tokens.as_ref());
-        seen.zip(seen_tokens::hash_of(doc)).is_some_and(|(seen, token)| seen.is_used(&token))
+        seen.zip(auth_doc::refresh_token_hash(doc)).is_some_and(|(seen, token)| seen.is_used(&token))
     }
 
     /// Enters the refresh token of a document under its account.
     pub fn see(&mut self, doc: &AuthDoc) {
-        let Some(token) = seen_tokens::hash_of(doc) else { return };
+        let Some(token) = auth_doc::refresh_token_hash(doc) else { return };
         if let Some(account) = self.registry.get_mut(doc.id()) {
             self.registry_changed |= account.refresh_tokens.get_or_insert_default().see(token);
         }
@@ -195,7 +194,7 @@ impl Pool {
 
     /// Notes that the refresh token of a document was sent and answered.
     pub fn mark_used(&mut self, doc: &AuthDoc) {
-        let Some(token) = seen_tokens::hash_of(doc) else { return };
+        let Some(token) = auth_doc::refresh_token_hash(doc) else { return };
         if let Some(account) = self.registry_mut().get_mut(doc.id()) {
             account.refresh_tokens.get_or_insert_default().mark_used(&token);
         }
@@ -204,12 +203,12 @@ impl Pool {
     /// Returns whether a document made room for one of another origin, and may still be good.
     pub fn is_displaced(&self, doc: &AuthDoc) -> bool {
         let seen = self.registry.get(doc.id()).and_then(|account| account.refresh_tokens.as_ref());
-        seen.zip(seen_tokens::hash_of(doc)).is_some_and(|(seen, token)| seen.is_displaced(&token))
+        seen.zip(auth_doc::refresh_token_hash(doc)).is_some_and(|(seen, token)| seen.is_displaced(&token))
     }
 
     /// Notes that the refresh token of a document, which was used, is another account's.
     pub fn give_token_to(&mut self, doc: &AuthDoc, owner: &AccountId) {
-        let Some(token) = seen_tokens::hash_of(doc) else { return };
+        let Some(token) = auth_doc::refresh_token_hash(doc) else { return };
         for account in &mut self.registry_mut().accounts {
             let seen = account.refresh_tokens.get_or_insert_default();
             if account.id == *owner {
@@ -230,7 +229,7 @@ impl Pool {
             let Ok(doc) = self.credentials().load(&id) else { continue };
             if let Some(account) = self.registry_mut().get_mut(&id) {
                 let seen = account.refresh_tokens.get_or_insert_default();
-                doc.as_ref().and_then(seen_tokens::hash_of).map(|token| seen.see(token));
+                doc.as_ref().and_then(auth_doc::refresh_token_hash).map(|token| seen.see(token));
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::auth_doc::{AuthDoc, DocHash};
+use crate::doc_hash::DocHash;
 
 /// How many are remembered.
 const MOST: usize = 64;
@@ -80,11 +80,6 @@ impl SeenTokens {
     pub fn forget(&mut self, hash: &DocHash) {
         self.0.retain(|token| token.hash != *hash);
     }
-}
-
-/// Returns the hash of a document's refresh token.
-pub fn hash_of(doc: &AuthDoc) -> Option<DocHash> {
-    doc.refresh_token().map(|token| DocHash::of(token.expose().as_bytes()))
 }
 
 #[cfg(test)]

@@ -4,10 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The lowest first. A module may use those before it.
-const LAYERS: [&str; 24] = [
+const LAYERS: [&str; 26] = [
     "error",
     "time",
     "env",
+    "doc_hash",
+    "seen_tokens",
     "account",
     "paths",
     "files",
@@ -49,7 +51,7 @@ fn sources(dir: &Path) -> Vec<PathBuf> {
             false => vec![path],
         })
         .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
-        .filter(|path| !path.components().any(|part| part.as_os_str() == "tests"))
+        .filter(|path| !path.parent().is_some_and(|dir| dir.ends_with("tests")))
         .filter(|path| path.file_name().is_some_and(|name| name != "tests.rs"))
         .collect()
 }

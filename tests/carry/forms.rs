@@ -199,7 +199,7 @@ fn websockets_make_no_difference() {
 }
 
 #[test]
-fn if_nobody_can_go_on_it_ends_as_codex_and_names_the_first_reset() {
+fn exec_that_no_account_can_continue_ends_as_codex_with_the_first_reset() {
     each(&["alice", "bob"], |version, world| {
         for json in [false, true] {
             world.forget();
@@ -275,7 +275,7 @@ fn run_without_a_name_goes_on_as_well() {
 }
 
 #[test]
-fn codex_that_checks_who_began_a_session_is_left_alone_and_that_is_said_once() {
+fn codex_that_checks_who_began_a_session_is_left_alone_with_one_line() {
     each(&["alice", "bob"], |version, world| {
         if version != testkit::PINNED {
             return;
@@ -296,7 +296,7 @@ fn codex_that_checks_who_began_a_session_is_left_alone_and_that_is_said_once() {
 }
 
 #[test]
-fn what_can_be_read_only_once_runs_as_ever() {
+fn input_that_can_be_read_only_once_runs_as_ever() {
     each(&["alice", "bob"], |version, world| {
         world.limit("alice", 2);
         let schema = r#"{"type":"object","properties":{},"required":[],"additionalProperties":false}"#;

@@ -62,7 +62,7 @@ const PRIVATE: [&str; 8] = [
 ];
 
 #[test]
-fn what_codex_creates_is_shared_or_private_as_it_must_be() {
+fn names_that_codex_creates_are_shared_or_private_as_they_must_be() {
     for world in worlds(&TWO) {
         use_home(&world, "alice");
         let alice = world.backend().hold("alice");

@@ -108,7 +108,7 @@ fn launches_at_once_on_an_expired_token_make_one_refresh() {
 }
 
 #[test]
-fn what_was_rotated_in_any_home_is_taken_in_by_the_next_launch_of_any_account() {
+fn tokens_rotated_in_any_home_are_taken_in_by_the_next_launch() {
     let world = World::logged_in(&["alice", "bob"]);
     let session = world.hold(world.exec());
     answered(world.exec_as("bob").run(), "bob");

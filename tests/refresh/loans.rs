@@ -70,7 +70,7 @@ fn answer_that_names_the_other_workspace_is_filed_there() {
 }
 
 #[test]
-fn account_whose_renewal_is_answered_with_another_one_needs_a_login_and_the_other_has_the_answer() {
+fn renewal_answered_with_another_account_is_filed_there() {
     let world = world();
     world.backend().answer_renewals_as("team-a", "team-b");
     let output = world.pool(&["refresh", "team-a"]).run();

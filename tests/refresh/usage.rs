@@ -39,7 +39,7 @@ fn windows_are_shown_by_their_length_whatever_their_position() {
 }
 
 #[test]
-fn limits_of_single_models_are_shown_on_demand_and_do_not_count_for_other_models() {
+fn limits_of_single_models_do_not_count_for_other_models() {
     let world = pool_of(&["alice"]);
     let mut usage = Usage::percent(10.0, 10.0);
     usage.additional = json!([{"limit_name": "tiny-model", "rate_limit": {"allowed": false, "limit_reached": true,
@@ -53,7 +53,7 @@ fn limits_of_single_models_are_shown_on_demand_and_do_not_count_for_other_models
 }
 
 #[test]
-fn no_limit_needs_an_explicit_word_and_a_reached_spending_limit_is_one() {
+fn unlimited_needs_an_explicit_word_and_a_spending_limit_is_a_limit() {
     let world = pool_of(&["spent", "text", "empty", "free", "seat", "banked"]);
     let set = |name: &str, answer| world.backend().set_usage(name, Usage::raw(answer));
     set(

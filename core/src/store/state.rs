@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::account::AccountId;
-use crate::auth_doc::{AuthDoc, DocHash, hex};
+use crate::auth_doc::{AuthDoc, DocHash};
 use crate::codex::probe::Capabilities;
+use crate::doc_hash::hex;
 use crate::error::Result;
 use crate::files::{Durability, PoolLock};
 use crate::paths::PoolPaths;

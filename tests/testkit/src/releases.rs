@@ -238,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_small_to_send_is_large_to_unpack() {
+    fn archive_that_is_small_to_send_is_large_to_unpack() {
         let small = bomb("x", tar::EntryType::Regular, 8 << 20);
         let unpacked = io::copy(&mut flate2::read::GzDecoder::new(&*small), &mut io::sink());
         assert!(unpacked.is_err(), "it has an end");
