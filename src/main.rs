@@ -22,16 +22,17 @@ use clap::Parser;
 use codex_pool_core::env::Env;
 
 fn main() -> ExitCode {
-    // Credentials are in our memory: no core dump contains them, and no other process of the user may read them. The
-    // flag ends with exec, so that it does not concern Codex.
-    #[cfg(target_os = "linux")]
-    let _ = nix::sys::prctl::set_dumpable(false);
+    commands::keep_secrets_out_of_core_dumps();
     let env = Env::of_process();
     let args: Vec<OsString> = std::env::args_os().collect();
     let command = match cli::Cli::try_parse_from(&args) {
         Ok(cli) => cli.command,
         Err(error) => return ui::usage_error(commands::explain(error, args.get(1..).unwrap_or_default())),
     };
+    if let Err(error) = commands::act_as_owner(&command, &env) {
+        ui::error(&error);
+        return ExitCode::FAILURE;
+    }
     match commands::run(command, &env) {
         Ok(status) => status,
         Err(error) => {

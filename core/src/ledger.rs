@@ -218,8 +218,6 @@ pub fn record(paths: &PoolPaths, process: &ProcessId, entry: &LaunchEntry) -> Re
             files::open_with(options.write(true).create(true).truncate(true).mode(0o600), 0, &path)?;
         // Whatever the umask is: an entry that cannot be read makes every home count as in use.
         file.set_permissions(fs::Permissions::from_mode(0o600))?;
-        // So that the user's own launches can read the entry of root's session.
-        files::adopt_owner(&path)?;
         file.write_all(&bytes)
     };
     let result = match write() {

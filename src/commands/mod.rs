@@ -27,8 +27,8 @@ mod why;
 
 use std::process::ExitCode;
 
-use codex_pool_core::Result;
 use codex_pool_core::env::Env;
+use codex_pool_core::{Error, Result, files, process};
 
 pub(crate) use run::explain;
 
@@ -64,6 +64,31 @@ pub(crate) fn run(command: Command, env: &Env) -> Result<ExitCode> {
         Command::CompleteRefs => done(list::complete_refs(&ctx()?)),
         Command::Watch(args) => watch::run(&ctx()?, &args),
     }
+}
+
+/// Makes root, who runs a verb on the pool of another user, that user before any file is touched: links of that user
+/// lead nowhere then that the user could not go. What `run` starts must stay root's, so it leaves such a pool alone.
+///
+/// # Errors
+/// Root may not become that user here.
+pub(crate) fn act_as_owner(command: &Command, env: &Env) -> Result<()> {
+    // The attendant of another user's pool ends at once.
+    if matches!(command, Command::Run(_) | Command::Attend | Command::Completions(_) | Command::Man(_)) {
+        return Ok(());
+    }
+    let Some(owner) = files::another_user_of_root(env) else { return Ok(()) };
+    process::become_user(owner)
+        .map_err(|e| Error::new(format!("cannot act as user {}, whose pool this is: {e}", owner.uid)))?;
+    // The change of the user has made it readable again.
+    keep_secrets_out_of_core_dumps();
+    Ok(())
+}
+
+/// Sees to it that no core dump contains credentials, and that no other process of the user may read them in memory. The
+/// flag ends with exec, so that it does not concern Codex.
+pub(crate) fn keep_secrets_out_of_core_dumps() {
+    #[cfg(target_os = "linux")]
+    let _ = nix::sys::prctl::set_dumpable(false);
 }
 
 /// Shows what the context has to say.

@@ -69,6 +69,13 @@ pub(crate) struct OpenPool {
 /// # Errors
 /// Neither HOME nor CODEX_POOL_HOME is set.
 pub(crate) fn paths(env: &Env) -> Result<PoolPaths> {
+    if let Some(owner) = files::another_user_of_root(env) {
+        return Err(Error::new(format!(
+            "this is root, but HOME, CODEX_HOME or the pool belongs to user {}",
+            owner.uid
+        ))
+        .hint("`sudo -H` has a HOME of root's"));
+    }
     let root = env.pool_home().ok_or_else(|| {
         Error::new("HOME is not set, so there is no place for the pool").hint("set HOME or CODEX_POOL_HOME")
     })?;

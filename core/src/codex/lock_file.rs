@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::files::{FileLock, adopt_owner, open_with};
+use crate::files::{FileLock, open_with};
 
 /// Takes a lock, and makes its file if need be. `Ok(None)`: another process held it all the time.
 ///
@@ -16,9 +16,8 @@ use crate::files::{FileLock, adopt_owner, open_with};
 pub(crate) fn take(path: &Path, wait: Duration) -> io::Result<Option<FileLock>> {
     let mut new = OpenOptions::new();
     match open_with(new.read(true).write(true).create_new(true).mode(0o600), 0, path) {
-        Ok(_) => adopt_owner(path)?,
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(e) => return Err(e),
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+        _ => {}
     }
     let file = open_with(OpenOptions::new().read(true).write(true), libc::O_NOFOLLOW, path)?;
     FileLock::of(file, wait)

@@ -3,10 +3,10 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::open::{open, open_dir, open_with};
+use super::open::{open_dir, open_with};
 
 /// Whether a write must survive a power failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,30 +16,6 @@ pub enum Durability {
     /// The file is the old or the new one after a crash of the process. A power failure may lose it: for a cache, or a
     /// copy of what the pool has durably.
     Fast,
-}
-
-/// The owner that a file must get. It matters to root alone, since `sudo codex` must not leave root's files in a user's
-/// folders.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Owner {
-    uid: u32,
-    gid: u32,
-}
-
-impl Owner {
-    /// Returns the owner of a file or folder; `None` unless root writes for another owner.
-    fn of_existing(path: &Path) -> Option<Owner> {
-        let root = nix::unistd::geteuid().is_root();
-        if !root {
-            return None;
-        }
-        let meta = std::fs::symlink_metadata(path).ok()?;
-        (meta.uid() != 0 || meta.gid() != 0).then(|| Owner { uid: meta.uid(), gid: meta.gid() })
-    }
-
-    fn give(self, file: &File) -> io::Result<()> {
-        fchown(file, Some(self.uid), Some(self.gid))
-    }
 }
 
 /// Writes a file of mode 0600. Afterwards it is the old one or the new one, never a mix.
@@ -59,24 +35,19 @@ pub fn write_whole(path: &Path, bytes: &[u8], durability: Durability) -> io::Res
     written
 }
 
-/// Writes what is to become `path` to [`temp_name`] beside it, with the owner that the file has or would get.
-/// [`Durability::Durable`]: its content is synced. Returns where it is.
+/// Writes what is to become `path` to [`temp_name`] beside it. [`Durability::Durable`]: its content is
+/// synced. Returns where it is.
 ///
 /// # Errors
 /// What the system says. The temporary file is removed then.
 pub(crate) fn write_beside(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<PathBuf> {
-    let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     if path.file_name().is_none() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let temp = temp_name(path);
-    let owner = Owner::of_existing(path).or_else(|| Owner::of_existing(dir));
     let written = (|| {
         let mut file = create_new(&temp)?;
         file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
-        if let Some(owner) = owner {
-            owner.give(&file)?;
-        }
         file.write_all(bytes)?;
         if durability == Durability::Durable { file.sync_all() } else { Ok(()) }
     })();
@@ -98,44 +69,6 @@ fn replace(temp: &Path, path: &Path) -> io::Result<()> {
     }
     // There is no old file, or the file system cannot exchange.
     std::fs::rename(temp, path)
-}
-
-/// Refuses a folder or file of the pool that is a symbolic link by which a user leads root (`sudo codex`) to a file of
-/// another user. Other users than root get only where they may.
-///
-/// # Errors
-/// It is such a link.
-pub(crate) fn refuse_leading_root_astray(path: &Path) -> io::Result<()> {
-    if !nix::unistd::geteuid().is_root() || !path.is_symlink() {
-        return Ok(());
-    }
-    refuse_target_of_others(path, &std::fs::canonicalize(path)?)
-}
-
-/// As [`refuse_leading_root_astray`], for a link that leads to `target`, a path without links.
-///
-/// # Errors
-/// It is such a link, or no longer a link.
-pub(crate) fn refuse_target_of_others(link: &Path, target: &Path) -> io::Result<()> {
-    if !nix::unistd::geteuid().is_root() {
-        return Ok(());
-    }
-    let by = std::fs::symlink_metadata(link)?;
-    // A file could be made where there is none.
-    let to = std::fs::symlink_metadata(target)
-        .or_else(|_| std::fs::symlink_metadata(target.parent().unwrap_or(Path::new("/"))))?;
-    if by.is_symlink() && (by.uid() == 0 || by.uid() == to.uid()) {
-        return Ok(());
-    }
-    Err(io::Error::new(io::ErrorKind::PermissionDenied, "a user's link to what another user has"))
-}
-
-/// Gives a new file to its folder's owner, if root made it.
-pub(crate) fn adopt_owner(path: &Path) -> io::Result<()> {
-    match path.parent().and_then(Owner::of_existing) {
-        Some(owner) => owner.give(&open(path)?),
-        None => Ok(()),
-    }
 }
 
 /// Returns the temporary file of a write to `path`.
@@ -214,7 +147,7 @@ fn rename_with(from: &Path, to: &Path, flags: libc::c_uint) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Makes a folder of mode 0700 and its parents, with the owner of the nearest folder that is there.
+/// Makes a folder of mode 0700 and its parents, unless they are there.
 pub fn create_private_dir(dir: &Path) -> io::Result<()> {
     match create_private_dir_in_parent(dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -231,13 +164,9 @@ fn create_private_dir_in_parent(dir: &Path) -> io::Result<()> {
     match std::fs::DirBuilder::new().mode(0o700).create(dir) {
         Ok(()) => {
             // The umask may have taken the owner's access away.
-            std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))?;
-            if let Some(owner) = dir.parent().and_then(Owner::of_existing) {
-                owner.give(&open_dir(dir)?)?;
-            }
-            Ok(())
+            std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
         }
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => refuse_leading_root_astray(dir),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
         Err(e) => Err(e),
     }
 }
@@ -256,6 +185,8 @@ pub fn make_private(dir: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
 
     #[test]

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fs2::FileExt;
 
-use super::atomic::{adopt_owner, create_private_dir, exchange, remove_file};
+use super::atomic::{create_private_dir, exchange, remove_file};
 use super::open::open_with;
 use super::record_lock::{self, Kind};
 use crate::paths::PoolPaths;
@@ -172,12 +172,11 @@ fn open_existing(path: &Path) -> io::Result<File> {
     open_with(OpenOptions::new().read(true).write(true), libc::O_NOFOLLOW, path)
 }
 
-/// Creates the file of a lock, with the owner of its folder, so that a first `sudo` does not lock the user out.
+/// Creates the file of a lock.
 fn create(path: &Path) -> io::Result<File> {
     let file = open_with(OpenOptions::new().read(true).write(true).create_new(true).mode(0o600), 0, path)?;
     // With a umask that denies its owner, the file would keep all others out for good.
     file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
-    adopt_owner(path)?;
     Ok(file)
 }
 

@@ -7,17 +7,14 @@ mod owner;
 pub(crate) mod record_lock;
 
 pub use atomic::{
-    Durability, Owner, create_private_dir, make_private, remove_file, rename_new, sync_dir, temp_name,
-    write_whole,
+    Durability, create_private_dir, make_private, remove_file, rename_new, sync_dir, temp_name, write_whole,
 };
-pub(crate) use atomic::{
-    adopt_owner, exchange, refuse_leading_root_astray, refuse_target_of_others, write_beside,
-};
+pub(crate) use atomic::{exchange, write_beside};
 pub(crate) use lock::FileLock;
 pub use lock::{PoolLock, RenewalLock, is_flocked};
 pub use open::{copy_new, open, open_dir, open_stream, open_with, read_head};
 pub(crate) use owner::is_another_user;
-pub use owner::is_of_another_user;
+pub use owner::{Owner, another_user_of_root, is_of_another_user};
 
 use std::fs::File;
 use std::io::{self, Read, Seek};

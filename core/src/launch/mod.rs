@@ -37,7 +37,7 @@ use crate::codex::native_start::{self, Unknown};
 use crate::config::Settings;
 use crate::env::{Env, names};
 use crate::error::{Error, ErrorKind};
-use crate::files::PoolLock;
+use crate::files::{self, PoolLock};
 use crate::homes::in_use::Processes;
 use crate::homes::{self, CodexHome, HomeContent, NoMainHome};
 use crate::paths::PoolPaths;
@@ -132,8 +132,9 @@ impl From<Error> for Trouble {
 /// Prepares a launch.
 pub fn prepare(request: &Request<'_>) -> Action {
     let env = request.env;
-    let paths = env.pool_home().map(PoolPaths::new);
-    let (settings, problems) = match &paths {
+    let pool = pool_of(env);
+    let paths = pool.as_ref().ok();
+    let (settings, problems) = match paths {
         Some(paths) => Settings::load(&paths.config()),
         None => (Settings::default(), Vec::new()),
     };
@@ -166,10 +167,8 @@ pub fn prepare(request: &Request<'_>) -> Action {
     }
     let call = argv::parse(request.args);
     let is_codex = request.program.is_none();
-    let unknown = paths
-        .as_ref()
-        .filter(|_| is_codex)
-        .and_then(|paths| native::use_known(env, &settings, paths, &mut untouched));
+    let unknown =
+        paths.filter(|_| is_codex).and_then(|paths| native::use_known(env, &settings, paths, &mut untouched));
     if env.text(names::CODEX_POOL) == Some("off") || is_codex && !call.needs_account() {
         return Action::Exec(untouched, Vec::new());
     }
@@ -195,7 +194,7 @@ pub fn prepare(request: &Request<'_>) -> Action {
     let mut lines: Vec<Line> = problems.into_iter().map(Line::Wrong).collect();
     let launch = Launch { request, settings: &settings, call: &call, is_codex, codex, unknown, round };
     let mut program = untouched.clone();
-    match launch.prepare(paths.as_ref(), &mut program, &mut lines) {
+    match launch.prepare(pool.as_ref().map_err(String::as_str), &mut program, &mut lines) {
         Ok(Outcome::Exec) => Action::Exec(program, lines),
         Ok(Outcome::Child(auth_command)) => Action::Child(Box::new(auth_command), program, lines),
         Ok(Outcome::Carried(exec)) => Action::Carried(exec, program, lines),
@@ -206,7 +205,7 @@ pub fn prepare(request: &Request<'_>) -> Action {
                 let text = format!("account `{name}` was asked for, but {why}");
                 return Action::Fail(ErrorKind::NoUsableAccount.exit_status(), text);
             }
-            if let Some(paths) = &paths {
+            if let Some(paths) = paths {
                 launch.record_untouched(paths);
             }
             let revokes =
@@ -215,6 +214,21 @@ pub fn prepare(request: &Request<'_>) -> Action {
             Action::Exec(untouched, lines)
         }
     }
+}
+
+/// Returns the pool of this environment.
+///
+/// # Errors
+/// There is none that may be touched, for this reason. Root reads nothing of another user, not even the settings, which
+/// name a program to execute.
+fn pool_of(env: &Env) -> Result<PoolPaths, String> {
+    if let Some(owner) = files::another_user_of_root(env) {
+        return Err(format!(
+            "this is root, but HOME, CODEX_HOME or the pool belongs to user {}; `sudo -H` has a HOME of root's",
+            owner.uid
+        ));
+    }
+    env.pool_home().map(PoolPaths::new).ok_or_else(|| "HOME is not set".to_owned())
 }
 
 /// Returns the end of a launch whose program calls the shim again.
@@ -237,7 +251,7 @@ pub fn untouched(env: &Env, argv0: &OsStr, args: &[OsString], own: Option<&Path>
     if let Some(name) = env.text(names::CODEX_POOL_ACCOUNT) {
         return Err(format!("account `{name}` was asked for"));
     }
-    let settings = env.pool_home().map(PoolPaths::new).map(|paths| Settings::load(&paths.config()).0);
+    let settings = pool_of(env).ok().map(|paths| Settings::load(&paths.config()).0);
     let tried = nested::tried(env.get(names::CODEX_POOL_DEPTH));
     let codex =
         find::find_beyond(env, &settings.unwrap_or_default(), own, &tried).map_err(|e| e.to_string())?;
@@ -291,12 +305,12 @@ impl Launch<'_> {
     /// Chooses the account, places it in a home, records the launch, and tells the program its home.
     fn prepare(
         &self,
-        paths: Option<&PoolPaths>,
+        pool: Result<&PoolPaths, &str>,
         program: &mut Program,
         lines: &mut Vec<Line>,
     ) -> Result<Outcome, Trouble> {
         let env = self.env();
-        let paths = paths.ok_or_else(|| Trouble::Pool("HOME is not set".to_owned()))?;
+        let paths = pool.map_err(|why| Trouble::Pool(why.to_owned()))?;
         if !paths.root().is_dir() {
             let text = format!("there is no pool at {}; `codex-pool init` makes one", paths.root().display());
             return Err(Trouble::Pool(text));

@@ -18,11 +18,11 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::signal::kill;
-use nix::unistd::Pid;
+use nix::unistd::{Gid, Pid, Uid, User, setgid, setuid};
 
 use crate::env::{self, names};
-use crate::files;
 use crate::files::record_lock::{self, Kind};
+use crate::files::{self, Owner};
 
 /// A process, which cannot be confused with a later one of the same pid.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +97,28 @@ impl fmt::Display for ProcessId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}-{}-{}", self.boot, self.pid_namespace, self.pid, self.start_ticks)
     }
+}
+
+/// Makes this process, which is root's, one of another user for good, with the user's group alone.
+///
+/// # Errors
+/// The system does not permit it. The process must end then.
+pub fn become_user(owner: Owner) -> std::io::Result<()> {
+    let gid =
+        User::from_uid(Uid::from_raw(owner.uid)).ok().flatten().map_or(owner.gid, |user| user.gid.as_raw());
+    // SAFETY: the list has as many groups as is said.
+    #[expect(unsafe_code, reason = "nix has no setgroups for macOS")]
+    let result = unsafe { libc::setgroups(1, &raw const gid) };
+    if result != 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    setgid(Gid::from_raw(gid))?;
+    setuid(Uid::from_raw(owner.uid))?;
+    // It must not be able to go back.
+    if setuid(Uid::from_raw(0)).is_ok() {
+        return Err(std::io::Error::other("root's rights could not be given up"));
+    }
+    Ok(())
 }
 
 /// Returns the boot that this process runs in, see [`ProcessId::boot`].

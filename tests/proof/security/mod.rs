@@ -8,6 +8,7 @@ mod neighbour;
 mod pipes;
 mod places;
 mod projects;
+mod root;
 mod secrets;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod swapped;

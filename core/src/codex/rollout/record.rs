@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::line::Edit;
 use super::scan::read_up_to;
-use crate::files::{FileLock, adopt_owner, create_private_dir, open_with, sync_dir};
+use crate::files::{FileLock, create_private_dir, open_with, sync_dir};
 
 const FORMAT: &[u8] = b"codex-pool blanked 1\n";
 /// How much of a change is in memory at once, bytes.
@@ -115,7 +115,6 @@ impl Record {
         create_private_dir(folder)?;
         match Record::open_file(path, true) {
             Ok(_) => {
-                adopt_owner(path)?;
                 sync_dir(folder)?;
                 // The folder may be new as well.
                 folder.parent().map_or(Ok(()), sync_dir)?;
