@@ -1,58 +1,38 @@
 //! The lock that makes the attendant the only one of its pool, boot and pid namespace. Never makes the pool's folder.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fs2::FileExt;
 
-use crate::files;
+use crate::files::{self, Make, WriteLock};
 use crate::ledger::UNSEEN_COUNTS;
 use crate::paths::PoolPaths;
-
-const PAUSE: Duration = Duration::from_millis(10);
 
 /// The lock, held until it is dropped.
 #[derive(Debug)]
 pub(super) struct AttendLock {
-    file: File,
+    lock: WriteLock,
     path: PathBuf,
 }
 
 impl AttendLock {
     /// Takes the lock, waiting at most `wait`; `None` if another process held it all the time.
     pub(super) fn acquire(path: &Path, wait: Duration) -> io::Result<Option<AttendLock>> {
-        let until = Instant::now() + wait;
-        loop {
-            let mut options = OpenOptions::new();
-            options.read(true).write(true).create(true).truncate(false).mode(0o600);
-            let file = files::open_with(&mut options, libc::O_NOFOLLOW, path)?;
-            match FileExt::try_lock_exclusive(&file) {
-                Ok(()) => {
-                    let lock = AttendLock { file, path: path.to_owned() };
-                    if lock.is_at_its_path() {
-                        // So that its age tells whether it is abandoned.
-                        let _ = lock.file.set_modified(std::time::SystemTime::now());
-                        return Ok(Some(lock));
-                    }
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-            if Instant::now() >= until {
-                return Ok(None);
-            }
-            std::thread::sleep(PAUSE);
-        }
+        let Some(lock) = WriteLock::acquire(path, Make::File, wait)? else { return Ok(None) };
+        // So that `flock` shows it, too. It decides nothing: a process that can only read the file can have it.
+        let _ = FileExt::try_lock_exclusive(lock.file());
+        // So that its age tells whether it is abandoned.
+        let _ = lock.file().set_modified(std::time::SystemTime::now());
+        Ok(Some(AttendLock { lock, path: path.to_owned() }))
     }
 
     /// Returns whether its file is the one that others find. If not, another attendant can start beside this one.
     pub(super) fn is_at_its_path(&self) -> bool {
-        let identity = |meta: io::Result<fs::Metadata>| meta.ok().map(|meta| (meta.dev(), meta.ino()));
-        identity(self.file.metadata()).is_some_and(|own| identity(self.path.symlink_metadata()) == Some(own))
+        self.lock.is_at(&self.path)
     }
 }
 
@@ -69,7 +49,7 @@ pub(super) fn clear_abandoned(paths: &PoolPaths, own: &Path, now: i64) {
         if !meta.is_file() || now.saturating_sub(meta.mtime()) < UNSEEN_COUNTS {
             continue;
         }
-        if files::open(&path).is_ok_and(|file| FileExt::try_lock_exclusive(&file).is_ok()) {
+        if matches!(files::is_locked(&path), Ok(false)) {
             let _ = fs::remove_file(&path);
         }
     }

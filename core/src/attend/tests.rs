@@ -134,8 +134,19 @@ fn there_is_one() {
     assert_eq!(lab.run(|_, _| assert!(is_locked(&lab.lock_path()))), (End::NothingLeft, 1));
 }
 
+#[test]
+fn process_that_can_only_read_the_lock_does_not_keep_the_attendant_out() {
+    let lab = Lab::new();
+    fs::write(lab.lock_path(), "").unwrap();
+    let reader = fs::File::open(lab.lock_path()).unwrap();
+    fs2::FileExt::lock_exclusive(&reader).unwrap();
+    assert!(crate::files::record_lock::try_read_lock(&reader).unwrap());
+    assert!(!is_locked(&lab.lock_path()));
+    assert_eq!(lab.run(|_, _| assert!(is_locked(&lab.lock_path()))), (End::NothingLeft, 1));
+}
+
 fn is_locked(path: &Path) -> bool {
-    crate::files::is_flocked(path).unwrap()
+    crate::files::is_locked(path).unwrap()
 }
 
 #[test]

@@ -58,7 +58,7 @@ pub struct PoolLock(#[expect(dead_code, reason = "held, not read")] WriteLock);
 impl PoolLock {
     /// Takes the pool's lock, waiting at most `wait`; `None` if another process held it all the time.
     pub fn acquire(paths: &PoolPaths, wait: Duration) -> io::Result<Option<PoolLock>> {
-        Ok(WriteLock::acquire(&paths.pool_lock(), wait)?.map(PoolLock))
+        Ok(WriteLock::acquire(&paths.pool_lock(), Make::FileAndFolder, wait)?.map(PoolLock))
     }
 
     /// Takes the pool's lock if it is free and its file is there. Makes nothing, so that a pool that was removed stays
@@ -67,30 +67,18 @@ impl PoolLock {
     /// # Errors
     /// The file cannot be opened or locked.
     pub(crate) fn try_existing(paths: &PoolPaths) -> io::Result<Option<PoolLock>> {
-        let path = paths.pool_lock();
-        let file = open_existing(&path)?;
-        if !record_lock::try_write_lock(&file)? || !is_at(&path, &file) {
-            return Ok(None);
-        }
-        record_lock::sign(&file);
-        Ok(Some(PoolLock(WriteLock { _file: file })))
+        Ok(WriteLock::acquire(&paths.pool_lock(), Make::Nothing, Duration::ZERO)?.map(PoolLock))
     }
 }
 
-/// Returns whether a process holds an exclusive flock on the file at this path. Holds it shared for a moment, and does
-/// not wait.
+/// Returns whether a process that may write a file holds its lock.
 ///
 /// # Errors
 /// The file cannot be opened, other than that it is not there, or the system gives no locks.
-pub fn is_flocked(path: &Path) -> io::Result<bool> {
-    let file = match open_with(OpenOptions::new().read(true), libc::O_NOFOLLOW, path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(e) => return Err(e),
-    };
-    match FileExt::try_lock_shared(&file) {
-        Ok(()) => Ok(false),
-        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(true),
+pub fn is_locked(path: &Path) -> io::Result<bool> {
+    match open_with(OpenOptions::new().read(true), libc::O_NOFOLLOW, path) {
+        Ok(file) => Ok(record_lock::in_the_way(&file, Kind::Read)?.is_some()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(e) => Err(e),
     }
 }
@@ -102,14 +90,22 @@ pub struct RenewalLock(#[expect(dead_code, reason = "held, not read")] WriteLock
 impl RenewalLock {
     /// Takes the lock of renewals, waiting at most `wait`; `None` if another process held it all the time.
     pub fn acquire(paths: &PoolPaths, wait: Duration) -> io::Result<Option<RenewalLock>> {
-        Ok(WriteLock::acquire(&paths.refresh_lock(), wait)?.map(RenewalLock))
+        Ok(WriteLock::acquire(&paths.refresh_lock(), Make::FileAndFolder, wait)?.map(RenewalLock))
     }
 }
 
 /// A write lock on the file at a path. Released on drop.
 #[derive(Debug)]
-struct WriteLock {
-    _file: File,
+pub(crate) struct WriteLock {
+    file: File,
+}
+
+/// What is made if it is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Make {
+    Nothing,
+    File,
+    FileAndFolder,
 }
 
 /// The result of waiting.
@@ -124,10 +120,10 @@ enum Waited {
 
 impl WriteLock {
     /// Takes the lock, waiting at most `wait`. `Ok(None)`: another process held it all the time.
-    fn acquire(path: &Path, wait: Duration) -> io::Result<Option<WriteLock>> {
+    pub(crate) fn acquire(path: &Path, make: Make, wait: Duration) -> io::Result<Option<WriteLock>> {
         let until = Instant::now() + wait;
         loop {
-            let Some(file) = open(path)? else { return read_only(path, until) };
+            let Some(file) = open(path, make)? else { return read_only(path, until) };
             let locked = match try_or_wait(path, file, until)? {
                 Waited::Locked(file) => Some(file),
                 Waited::KeptOut => replace(path, until)?,
@@ -139,7 +135,7 @@ impl WriteLock {
                 && is_at(path, &file)
             {
                 record_lock::sign(&file);
-                return Ok(Some(WriteLock { _file: file }));
+                return Ok(Some(WriteLock { file }));
             }
             if Instant::now() >= until && !wait.is_zero() {
                 return Ok(None);
@@ -148,11 +144,25 @@ impl WriteLock {
     }
 }
 
+impl WriteLock {
+    /// Returns the locked file.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Returns whether the file is the one at this path. If not, another process can take the lock there.
+    pub(crate) fn is_at(&self, path: &Path) -> bool {
+        is_at(path, &self.file)
+    }
+}
+
 /// Opens the file of a lock, or creates it. `None`: nothing can be written here.
-fn open(path: &Path) -> io::Result<Option<File>> {
+fn open(path: &Path, make: Make) -> io::Result<Option<File>> {
     let opened = match open_existing(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            if let Some(dir) = path.parent() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound && make != Make::Nothing => {
+            if make == Make::FileAndFolder
+                && let Some(dir) = path.parent()
+            {
                 create_private_dir(dir)?;
             }
             match create(path) {
@@ -193,7 +203,7 @@ fn is_writable(dir: &Path) -> bool {
 fn read_only(path: &Path, until: Instant) -> io::Result<Option<WriteLock>> {
     let file = open_with(OpenOptions::new().read(true), libc::O_NOFOLLOW, path)?;
     let free = wait_until_unlocked(&file, until)?;
-    Ok(free.then_some(WriteLock { _file: file }))
+    Ok(free.then_some(WriteLock { file }))
 }
 
 /// Returns whether the write lock is free, or became free in time.
@@ -307,7 +317,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     fn lock(path: &Path, wait: Duration) -> Option<WriteLock> {
-        WriteLock::acquire(path, wait).unwrap()
+        WriteLock::acquire(path, Make::File, wait).unwrap()
     }
 
     /// Takes what a process can hold that can only read the file.

@@ -10,8 +10,8 @@ pub use atomic::{
     Durability, create_private_dir, make_private, remove_file, rename_new, sync_dir, temp_name, write_whole,
 };
 pub(crate) use atomic::{exchange, write_beside};
-pub(crate) use lock::FileLock;
-pub use lock::{PoolLock, RenewalLock, is_flocked};
+pub(crate) use lock::{FileLock, Make, WriteLock};
+pub use lock::{PoolLock, RenewalLock, is_locked};
 pub use open::{copy_new, open, open_dir, open_stream, open_with, read_head};
 pub(crate) use owner::is_another_user;
 pub use owner::{Owner, another_user_of_root, is_of_another_user};

@@ -139,7 +139,7 @@ fn found(lock: libc::flock) -> Option<Found> {
 
 /// Takes a read lock, unless there is a write lock.
 #[cfg(test)]
-pub(super) fn try_read_lock(file: &File) -> io::Result<bool> {
+pub(crate) fn try_read_lock(file: &File) -> io::Result<bool> {
     match fcntl(file, libc::F_OFD_SETLK, Kind::Read, LOCK) {
         Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
         other => other.map(|_| true),
