@@ -4,8 +4,8 @@
 //! As in Codex (observed on 0.120.0 to 0.169.0), the root is the nearest folder above with one of
 //! `project_root_markers` (`.git` if that is not set), or else the working directory. Trust is `trust_level` in
 //! `projects."<path>"` of a layer below. The first answer counts, in this order: for the folder itself, for the root of
-//! the project, for the main checkout of a linked worktree. Trust in a folder above the root does not count. Since
-//! 0.159 a worktree counts only if the main checkout names it back.
+//! the project, for the main checkout of a linked worktree. Trust in a folder above the root does not count. A
+//! worktree counts only if the main checkout names it back (0.159.3 and 0.169.0; 0.140.0 believes every `.git`).
 //!
 //! Stricter than Codex: `.git` and `.codex` of another user than ours and root do not count. Where anybody may create
 //! files, as in the system's temporary folder, they would decide who runs.
