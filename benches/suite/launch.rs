@@ -19,10 +19,13 @@ const PEAKS: usize = 20;
 const SIZE: f64 = 1.5;
 const MEMORY: f64 = 4.0;
 
+/// A command that picks an account and becomes Codex. An `exec` is waited for, so that it can be carried on.
+const PICK: &[&str] = &["hi"];
+
 /// A way to start the target.
 struct Kind {
     name: &'static str,
-    /// The largest ratio allowed; `None` for the two kinds that ratios are made of.
+    /// The largest ratio allowed.
     limit: Option<f64>,
     command: Box<dyn FnMut() -> Command>,
     /// The times of the runs, microseconds.
@@ -47,7 +50,7 @@ pub(crate) fn figures(programs: &Programs) -> Vec<Figure> {
         figures.push(kind.limit.into_iter().fold(figure, |figure, most| figure.limit(Limit::AtMost(most))));
     }
     for (accounts, pool) in [("10", programs.ten()), ("1000", programs.thousand())] {
-        let peaks = programs.peaks(PEAKS, || pool.launch(&["exec", "hi"]));
+        let peaks = programs.peaks(PEAKS, || pool.launch(PICK));
         let figure = Figure::of(&format!("launch: memory, {accounts} accounts"), &peaks, "MB");
         figures.push(figure.limit(Limit::AtMost(MEMORY)));
     }
@@ -59,7 +62,7 @@ pub(crate) fn figures(programs: &Programs) -> Vec<Figure> {
 /// Runs all kinds, round by round.
 fn measure(programs: &Programs) -> Vec<Kind> {
     let (ten, thousand) = (programs.ten().clone(), programs.thousand().clone());
-    let hundred = programs.pool("hundred", 100);
+    let (hundred, carried) = (programs.pool("hundred", 100), programs.ten().clone());
     let busy = programs.pool("busy", 10);
     // A session uses the main home, so that another account gets its own home.
     let mut session = busy.sleeper();
@@ -72,23 +75,24 @@ fn measure(programs: &Programs) -> Vec<Kind> {
             let pool = ten.clone();
             move || pool.launch(&["--version"])
         }),
-        kind("pick, 10 accounts", Some(1.6), move || ten.launch(&["exec", "hi"])),
+        kind("pick, 10 accounts", Some(1.6), move || ten.launch(PICK)),
+        kind("exec that can be carried on", None, move || carried.launch(&["exec", "hi"])),
         kind("pick and switch", Some(2.2), {
             let (pool, mut turn) = (programs.pool("switch", 10), 0);
             move || {
                 turn += 1;
-                let mut command = pool.launch(&["exec", "hi"]);
+                let mut command = pool.launch(PICK);
                 command.env("CODEX_POOL_ACCOUNT", format!("user{}", turn % 2));
                 command
             }
         }),
         kind("own home", Some(2.5), move || {
-            let mut command = busy.launch(&["exec", "hi"]);
+            let mut command = busy.launch(PICK);
             command.env("CODEX_POOL_ACCOUNT", "user5");
             command
         }),
-        kind("pick, 100 accounts", Some(2.0), move || hundred.launch(&["exec", "hi"])),
-        kind("pick, 1000 accounts", Some(8.0), move || thousand.launch(&["exec", "hi"])),
+        kind("pick, 100 accounts", Some(2.0), move || hundred.launch(PICK)),
+        kind("pick, 1000 accounts", Some(8.0), move || thousand.launch(PICK)),
     ];
     for round in 0..WARM_UP + RUNS {
         for kind in &mut kinds {

@@ -3,9 +3,9 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::error::{Error, ErrorKind};
+use crate::hash::short_hash;
 use crate::seen_tokens::SeenTokens;
 
 /// 10 lower-case base32 characters of SHA-256 over user id and account id, or over the API key. A login has the same id
@@ -70,21 +70,6 @@ impl<'de> Deserialize<'de> for AccountId {
         }
         deserializer.deserialize_str(Text)
     }
-}
-
-/// Returns 10 lower-case base32 characters (50 bits) of SHA-256 over the parts.
-pub(crate) fn short_hash_text(parts: &[&[u8]]) -> String {
-    short_hash(parts).iter().map(|&b| char::from(b)).collect()
-}
-
-fn short_hash(parts: &[&[u8]]) -> [u8; 10] {
-    let mut hasher = Sha256::new();
-    for part in parts {
-        hasher.update(part);
-    }
-    let digest = hasher.finalize();
-    let top = digest.iter().take(8).fold(0u64, |value, &byte| value << 8 | u64::from(byte));
-    std::array::from_fn(|i| b"abcdefghijklmnopqrstuvwxyz234567"[(top >> (59 - 5 * i) & 31) as usize])
 }
 
 /// The kind of a login.

@@ -12,7 +12,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::account::{AccountId, AccountKind};
-pub use crate::doc_hash::DocHash;
+pub use crate::hash::DocHash;
+use crate::seen_tokens::TokenHash;
 use crate::time;
 
 /// How far the local clock may be behind the issuer's, seconds.
@@ -258,6 +259,11 @@ impl AuthDoc {
         self.facts.refresh_token.as_ref()
     }
 
+    /// Returns the hash of the refresh token.
+    pub fn token_hash(&self) -> Option<TokenHash> {
+        self.refresh_token().map(|token| TokenHash::of(token.expose()))
+    }
+
     /// Returns which of two documents of one account is newer: by the access token's `iat` and `exp`, which are times
     /// of the issuer's clock, then by `last_refresh`, a time of a local clock. `Equal` is a tie.
     pub fn compare_age(&self, other: &AuthDoc) -> Ordering {
@@ -467,11 +473,6 @@ impl Facts {
             refresh_token: text(&tokens.refresh_token).map(Secret),
         })
     }
-}
-
-/// Returns the hash of a document's refresh token.
-pub fn refresh_token_hash(doc: &AuthDoc) -> Option<DocHash> {
-    doc.refresh_token().map(|token| DocHash::of(token.expose().as_bytes()))
 }
 
 #[cfg(test)]

@@ -2,11 +2,13 @@
 //! registry.
 
 use crate::account::{Account, AccountId, AccountKind, AuthReason, AuthState, AuthStatus};
-use crate::auth_doc::{self, AuthDoc};
+use crate::auth_doc::AuthDoc;
 use crate::error::Result;
 use crate::files::{Durability, PoolLock};
 use crate::paths::PoolPaths;
-use crate::store::{Adoption, Credentials, FolderRecord, Migration, Origin, Registry, State, migrate_if_v1};
+use crate::store::{
+    Adoption, Credentials, FolderRecord, Migration, Origin, Registry, State, Stored, migrate_if_v1,
+};
 use crate::usage::UsageCache;
 
 /// The most folders whose last launch is remembered.
@@ -128,11 +130,11 @@ impl Pool {
         origin: Origin,
         now: i64,
     ) -> Result<Adoption> {
-        let Some(token) = auth_doc::refresh_token_hash(doc) else {
-            return self.adopt_own(lock, doc, label, origin, now);
+        let stored = self.credentials().stored(doc.id())?;
+        let Some(token) = doc.token_hash() else {
+            return self.adopt_own(lock, stored, doc, label, origin, now);
         };
-        let stored = self.credentials().load(doc.id()).ok().flatten();
-        let stored_token = stored.as_ref().and_then(auth_doc::refresh_token_hash);
+        let stored_token = stored.document().and_then(AuthDoc::token_hash);
         let seen = |account: &Account| account.refresh_tokens.as_ref().is_some_and(|seen| seen.has(&token));
         if self.registry.accounts.iter().any(|account| account.id != *doc.id() && seen(account)) {
             let account = self.registry.get(doc.id());
@@ -140,14 +142,14 @@ impl Pool {
             if stored_token.is_some() && !needs_login {
                 return Ok(Adoption::KeptNewer);
             }
-            return self.adopt_own(lock, &doc.clone().access_only(), label, origin, now);
+            return self.adopt_own(lock, stored, &doc.clone().access_only(), label, origin, now);
         }
         let other = stored_token.filter(|stored| *stored != token);
         if other.is_some() && self.is_used(doc) {
             // An older login was written over a newer one, whatever its dates say.
             return Ok(Adoption::KeptNewer);
         }
-        let adoption = self.adopt_own(lock, doc, label, origin, now)?;
+        let adoption = self.adopt_own(lock, stored, doc, label, origin, now)?;
         self.see(doc);
         let displaced = other.filter(|_| adoption == Adoption::Updated);
         if let (Some(old), Some(account)) = (displaced, self.registry.get_mut(doc.id())) {
@@ -160,13 +162,14 @@ impl Pool {
     fn adopt_own(
         &mut self,
         lock: &PoolLock,
+        stored: Stored,
         doc: &AuthDoc,
         label: Option<&str>,
         origin: Origin,
         now: i64,
     ) -> Result<Adoption> {
         let known = self.registry.get(doc.id()).is_some();
-        let adoption = self.credentials().put_newer(lock, doc, origin, now)?;
+        let adoption = self.credentials().put_over(lock, stored, doc, origin, now)?;
         let changed = matches!(adoption, Adoption::New | Adoption::Updated);
         if (changed || !known) && self.registry_mut().upsert(doc, label, now) {
             self.adopted.push(doc.id().clone());
@@ -181,20 +184,20 @@ impl Pool {
     /// Returns whether the refresh token of this document is known as used under its account.
     pub fn is_used(&self, doc: &AuthDoc) -> bool {
         let seen = self.registry.get(doc.id()).and_then(|account| account.refresh_tokens.as_ref());
-        seen.zip(auth_doc::refresh_token_hash(doc)).is_some_and(|(seen, token)| seen.is_used(&token))
+        seen.zip(doc.token_hash()).is_some_and(|(seen, token)| seen.is_used(&token))
     }
 
     /// Enters the refresh token of a document under its account.
     pub fn see(&mut self, doc: &AuthDoc) {
-        let Some(token) = auth_doc::refresh_token_hash(doc) else { return };
+        let Some(token) = doc.token_hash() else { return };
         if let Some(account) = self.registry.get_mut(doc.id()) {
-            self.registry_changed |= account.refresh_tokens.get_or_insert_default().see(token);
+            self.registry_changed |= account.refresh_tokens.get_or_insert_default().see(&token);
         }
     }
 
     /// Notes that the refresh token of a document was sent and answered.
     pub fn mark_used(&mut self, doc: &AuthDoc) {
-        let Some(token) = auth_doc::refresh_token_hash(doc) else { return };
+        let Some(token) = doc.token_hash() else { return };
         if let Some(account) = self.registry_mut().get_mut(doc.id()) {
             account.refresh_tokens.get_or_insert_default().mark_used(&token);
         }
@@ -203,12 +206,12 @@ impl Pool {
     /// Returns whether a document made room for one of another origin, and may still be good.
     pub fn is_displaced(&self, doc: &AuthDoc) -> bool {
         let seen = self.registry.get(doc.id()).and_then(|account| account.refresh_tokens.as_ref());
-        seen.zip(auth_doc::refresh_token_hash(doc)).is_some_and(|(seen, token)| seen.is_displaced(&token))
+        seen.zip(doc.token_hash()).is_some_and(|(seen, token)| seen.is_displaced(&token))
     }
 
     /// Notes that the refresh token of a document, which was used, is another account's.
     pub fn give_token_to(&mut self, doc: &AuthDoc, owner: &AccountId) {
-        let Some(token) = auth_doc::refresh_token_hash(doc) else { return };
+        let Some(token) = doc.token_hash() else { return };
         for account in &mut self.registry_mut().accounts {
             let seen = account.refresh_tokens.get_or_insert_default();
             if account.id == *owner {
@@ -229,7 +232,7 @@ impl Pool {
             let Ok(doc) = self.credentials().load(&id) else { continue };
             if let Some(account) = self.registry_mut().get_mut(&id) {
                 let seen = account.refresh_tokens.get_or_insert_default();
-                doc.as_ref().and_then(auth_doc::refresh_token_hash).map(|token| seen.see(token));
+                doc.as_ref().and_then(AuthDoc::token_hash).map(|token| seen.see(&token));
             }
         }
     }

@@ -8,7 +8,7 @@ const LAYERS: [&str; 26] = [
     "error",
     "time",
     "env",
-    "doc_hash",
+    "hash",
     "seen_tokens",
     "account",
     "paths",

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::account::short_hash_text;
 use crate::files;
+use crate::hash::short_hash_text;
 
 /// How long Codex may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);

@@ -5,9 +5,10 @@ use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use crate::account::{AccountId, short_hash_text};
+use crate::account::AccountId;
 use crate::env::{Env, names};
 use crate::files;
+use crate::hash::short_hash_text;
 use crate::paths::PoolPaths;
 use crate::process::ProcessId;
 

@@ -42,6 +42,27 @@ pub enum Origin {
     Login,
 }
 
+/// What the pool has of an account.
+#[derive(Debug)]
+pub(crate) enum Stored {
+    /// No document.
+    Nothing,
+    /// The account's document.
+    Document(Box<AuthDoc>),
+    /// Bytes that are no document of the account.
+    Broken(Vec<u8>),
+}
+
+impl Stored {
+    /// Returns the document.
+    pub(crate) fn document(&self) -> Option<&AuthDoc> {
+        match self {
+            Stored::Document(doc) => Some(doc),
+            Stored::Nothing | Stored::Broken(_) => None,
+        }
+    }
+}
+
 /// Which of two documents is kept.
 struct Verdict {
     /// The offered one is newer.
@@ -117,25 +138,49 @@ impl<'a> Credentials<'a> {
         files::write_whole(&path, doc.bytes(), Durability::Durable).map_err(|e| Error::io("write", &path, &e))
     }
 
+    /// Returns what the pool has of an account.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn stored(&self, id: &AccountId) -> Result<Stored> {
+        let Some(bytes) = self.bytes(id)? else { return Ok(Stored::Nothing) };
+        Ok(match AuthDoc::parse(bytes.clone()) {
+            Ok(doc) if doc.id() == id => Stored::Document(Box::new(doc)),
+            _ => Stored::Broken(bytes),
+        })
+    }
+
     /// Puts a document into the pool unless the one that is there is newer. The older one goes to `lost+found/` if it
     /// has other credentials.
     ///
     /// # Errors
     /// The pool's copy cannot be read, or something could not be made durable.
     pub fn put_newer(&self, lock: &PoolLock, doc: &AuthDoc, origin: Origin, now: i64) -> Result<Adoption> {
+        self.put_over(lock, self.stored(doc.id())?, doc, origin, now)
+    }
+
+    /// As [`Credentials::put_newer`], of what is `stored`.
+    ///
+    /// # Errors
+    /// Something could not be made durable.
+    pub(crate) fn put_over(
+        &self,
+        lock: &PoolLock,
+        stored: Stored,
+        doc: &AuthDoc,
+        origin: Origin,
+        now: i64,
+    ) -> Result<Adoption> {
         let id = doc.id();
         let lost = LostFound::new(self.paths);
-        let Some(bytes) = self.bytes(id)? else {
-            self.put(lock, doc)?;
-            return Ok(Adoption::New);
-        };
-        if bytes == doc.bytes() {
-            return Ok(Adoption::Unchanged);
-        }
-        let stored = match AuthDoc::parse(bytes.clone()) {
-            Ok(stored) if stored.id() == id => stored,
+        let stored = match stored {
+            Stored::Document(stored) => stored,
+            Stored::Nothing => {
+                self.put(lock, doc)?;
+                return Ok(Adoption::New);
+            }
             // A broken copy must not stand in the way of a good one.
-            _ => {
+            Stored::Broken(bytes) => {
                 if !bytes.is_empty() {
                     lost.keep(lock, &bytes, Why::Broken, Some(id), now)?;
                 }
@@ -143,11 +188,14 @@ impl<'a> Credentials<'a> {
                 return Ok(Adoption::New);
             }
         };
+        if stored.bytes() == doc.bytes() {
+            return Ok(Adoption::Unchanged);
+        }
         let Verdict { newer, certain } = Verdict::of(doc, &stored, origin, now);
         let same = stored.same_credentials(doc);
         if !same {
             let why = if certain { Why::Replaced } else { Why::Tie };
-            let older = if newer { &stored } else { doc };
+            let older = if newer { &*stored } else { doc };
             lost.keep(lock, older.bytes(), why, Some(id), now)?;
         }
         if !newer {

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use crate::account::AccountId;
-use crate::auth_doc::{AuthDoc, DocHash};
+use crate::auth_doc::AuthDoc;
 use crate::error::{Error, Result};
 use crate::files::{self, Durability, PoolLock, RenewalLock};
+use crate::hash;
 use crate::paths::PoolPaths;
 
 /// How long a document is kept, seconds.
@@ -92,7 +93,7 @@ impl<'a> LostFound<'a> {
         now: i64,
     ) -> Result<PathBuf> {
         let whose = id.map_or("unknown", AccountId::as_str);
-        let tail = format!("{whose}-{}-{}.json", why.as_str(), DocHash::of(bytes).short());
+        let tail = format!("{whose}-{}-{:.12}.json", why.as_str(), hash::sha256(bytes));
         if let Some(kept) = self.entries().into_iter().find(|kept| kept.tail == tail) {
             // Its 30 days begin again.
             let path = kept.path.with_file_name(format!("{now}-{tail}"));

@@ -8,6 +8,7 @@ mod registry;
 mod state;
 mod v1;
 
+pub(crate) use credentials::Stored;
 pub use credentials::{Adoption, Credentials, Origin};
 pub use erase::erase;
 pub use lost_found::{Kept, LostFound, Why};

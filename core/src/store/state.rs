@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use crate::account::AccountId;
 use crate::auth_doc::{AuthDoc, DocHash};
 use crate::codex::probe::Capabilities;
-use crate::doc_hash::hex;
 use crate::error::Result;
 use crate::files::{Durability, PoolLock};
+use crate::hash::hex;
 use crate::paths::PoolPaths;
 
 /// The contents of the file.

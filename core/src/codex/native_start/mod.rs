@@ -15,10 +15,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::account::short_hash_text;
 use crate::config::Settings;
 use crate::env::{self, Env};
 use crate::files::{self, Durability, PoolLock};
+use crate::hash::short_hash_text;
 use crate::paths::PoolPaths;
 use identity::Stamp;
 use interpreter::Script;
