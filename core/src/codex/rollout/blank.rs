@@ -9,7 +9,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::end::{TurnState, last_turn};
+use super::end::TurnState;
+use super::follow::last_turn;
 use super::line::What;
 use super::record::{Before, Pass, Record};
 use super::scan::scan;

@@ -2,7 +2,9 @@
 //! ran it.
 
 mod blank;
+mod change;
 mod end;
+mod follow;
 mod lexer;
 mod line;
 mod record;
@@ -10,7 +12,8 @@ mod scan;
 mod writer_lock;
 
 pub use blank::{Blanked, NotBlanked, Quiet, blank, complete, restore};
-pub use end::{EndedByLimit, LastTurn, Reader, TurnState, last_turn, says_limit};
+pub use end::{EndedByLimit, LastTurn, TurnState, says_limit};
+pub use follow::{Reader, last_turn};
 pub use record::log_of_blanked;
 pub use writer_lock::{Taken, WriterLock};
 

@@ -14,19 +14,18 @@
 use std::fs::{File, FileTimes, Metadata, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::change::{Change, PIECE, Way, pieces};
 use super::line::Edit;
 use super::scan::read_up_to;
 use crate::files::{FileLock, create_private_dir, open_with, sync_dir};
 
 const FORMAT: &[u8] = b"codex-pool blanked 1\n";
-/// How much of a change is in memory at once, bytes.
-const PIECE: usize = 64 << 10;
 /// The longest line between edits: a path, escaped.
 const LINE: u64 = 32 << 10;
 
@@ -196,7 +195,7 @@ impl Record {
 
     /// Changes the log by the edits of a pass that begin at this place of the record.
     fn apply(&self, log: &File, before: &Before, edits: u64, way: Way) -> io::Result<()> {
-        let mut change = Change { record: &self.file, log, way, old: vec![0; PIECE], now: vec![0; PIECE] };
+        let mut change = Change::new(&self.file, log, way);
         self.read(edits, |part, _| match part {
             Part::Edit { place, head, was } => {
                 change.make(&place, &head, was)?;
@@ -293,76 +292,6 @@ impl Part {
             was: 0,
         })
     }
-}
-
-/// Which way an edit is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
-    Blank,
-    Back,
-}
-
-/// Makes edits, one way or the other.
-struct Change<'a> {
-    record: &'a File,
-    log: &'a File,
-    way: Way,
-    old: Vec<u8>,
-    now: Vec<u8>,
-}
-
-impl Change<'_> {
-    /// Makes one edit. A place that holds neither what was there nor what comes there, nor a mixture of the two, is
-    /// somebody else's by now.
-    fn make(&mut self, place: &Range<u64>, head: &[u8], was: u64) -> io::Result<()> {
-        for piece in pieces(place) {
-            if !self.is_ours(place, &piece, head, was)? {
-                return Ok(());
-            }
-        }
-        for piece in pieces(place) {
-            let (at, length) = (piece.start - place.start, (piece.end - piece.start) as usize);
-            let bytes = &mut self.old[..length];
-            match self.way {
-                Way::Back => {
-                    read_up_to(self.record, bytes, was + at, u64::MAX)?;
-                }
-                Way::Blank => fill(bytes, at, head),
-            }
-            self.log.write_all_at(bytes, piece.start)?;
-        }
-        Ok(())
-    }
-
-    fn is_ours(&mut self, place: &Range<u64>, piece: &Range<u64>, head: &[u8], was: u64) -> io::Result<bool> {
-        let (at, length) = (piece.start - place.start, (piece.end - piece.start) as usize);
-        let (old, now) = (&mut self.old[..length], &mut self.now[..length]);
-        if read_up_to(self.record, old, was + at, u64::MAX)? != length
-            || read_up_to(self.log, now, piece.start, piece.end)? != length
-        {
-            return Ok(false);
-        }
-        let same = |i: usize| now[i] == old[i] || now[i] == new_byte(head, at + i as u64);
-        Ok(now == old || (0..length).all(same))
-    }
-}
-
-/// A place in pieces that fit into memory.
-fn pieces(place: &Range<u64>) -> impl Iterator<Item = Range<u64>> + use<> {
-    let end = place.end;
-    (place.start..end).step_by(PIECE).map(move |start| start..end.min(start + PIECE as u64))
-}
-
-/// What comes at `at` of an edit's place.
-fn fill(bytes: &mut [u8], at: u64, head: &[u8]) {
-    bytes.fill(b' ');
-    let rest = usize::try_from(at).ok().and_then(|at| head.get(at..)).unwrap_or_default();
-    let length = rest.len().min(bytes.len());
-    bytes[..length].copy_from_slice(&rest[..length]);
-}
-
-fn new_byte(head: &[u8], at: u64) -> u8 {
-    usize::try_from(at).ok().and_then(|at| head.get(at)).copied().unwrap_or(b' ')
 }
 
 /// A pass that is being written.
