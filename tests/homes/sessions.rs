@@ -267,13 +267,13 @@ fn session_without_a_creator_goes_to_the_account_then_in_its_folder() {
         fs::write(&path, text.replacen("/work\"", "/nowhere\"", 1)).expect("write the log");
         let output = went_on(&world, resume(&world, &bobs).run(), &bobs, "alice");
         assert!(
-            output.stderr.contains("nobody knows whose session this is; alice goes on with it"),
+            output.stderr.contains("the account of this session is not known; alice goes on with it"),
             "{output}"
         );
         // Nor of one that cannot be found, which is left to Codex.
         let nowhere = "01a2045b-b297-7ec2-9a4e-4dd57c69b732";
         let output = resume(&world, nowhere).run();
-        assert!(output.stderr.contains("nobody knows whose session this is; alice"), "{output}");
+        assert!(output.stderr.contains("the account of this session is not known; alice"), "{output}");
     }
 }
 

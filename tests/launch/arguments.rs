@@ -50,7 +50,7 @@ fn pretend_server(codex_home: &Path, pid: u32) {
 
 /// Dates the time since when the homes hold their accounts. (What the system says of a process's start is precise
 /// to a second only.)
-fn seated_ago(world: &World, seconds: i64) {
+fn placed_ago(world: &World, seconds: i64) {
     let path = world.pool_home().join("state.json");
     let text = fs::read_to_string(&path).expect("the state");
     let mut state: serde_json::Value = serde_json::from_str(&text).expect("JSON");
@@ -106,10 +106,10 @@ fn server_of_the_account_is_joined_and_any_other_avoided() {
     let mut server = world.cmd("sleep").arg("1000").spawn();
     pretend_server(&world.codex_home(), server.pid());
     // It started after bob was placed, so it serves bob.
-    seated_ago(&world, 100);
+    placed_ago(&world, 100);
     assert_eq!(typed(&world, &["two"]), ["two"]);
     // It is older than bob's time in the home: its account is unknown.
-    seated_ago(&world, -100);
+    placed_ago(&world, -100);
     for args in [&["hi"][..], &["resume", "--last"], &["fork"], &["agents"], &["-m", "o3"]] {
         assert_eq!(typed(&world, args)[0], "--no-daemon", "{args:?}");
         assert_eq!(typed(&world, args)[1..], *args);
@@ -132,7 +132,7 @@ fn codex_that_does_not_know_no_daemon_does_not_get_it() {
     assert_eq!(typed(&world, &["one"]), ["one"]);
     let server = world.cmd("sleep").arg("1000").spawn();
     pretend_server(&world.codex_home(), server.pid());
-    seated_ago(&world, -100);
+    placed_ago(&world, -100);
     assert_eq!(typed(&world, &["two"]), ["two"]);
 }
 

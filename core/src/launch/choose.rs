@@ -182,8 +182,9 @@ impl Launch<'_> {
             (None, Owner::NotInPool) => {
                 lines.push(goes_on("an account that is not in the pool", instead, "unknown here"));
             }
-            (None, Owner::Unknown) if candidates.len() > 1 => lines
-                .push(Line::Wrong(format!("nobody knows whose session this is; {instead} goes on with it"))),
+            (None, Owner::Unknown) if candidates.len() > 1 => lines.push(Line::Wrong(format!(
+                "the account of this session is not known; {instead} goes on with it"
+            ))),
             _ => {}
         }
         let Some(best) = best else {

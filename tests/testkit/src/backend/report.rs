@@ -31,7 +31,7 @@ pub enum Violation {
         token: String,
     },
     /// `ChatGPT-Account-Id` is not the account of the access token.
-    Chimera {
+    Mixed {
         /// Whose access token it is.
         user: String,
         /// The account id of that token.

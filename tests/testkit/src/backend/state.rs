@@ -356,7 +356,7 @@ impl State {
         let Some(token) = self.access.get(bearer) else { return denied("invalid_token") };
         let header = request.header("chatgpt-account-id");
         if header != Some(token.account_id.as_str()) {
-            self.report.violations.push(Violation::Chimera {
+            self.report.violations.push(Violation::Mixed {
                 user: token.user.clone(),
                 token_account: token.account_id.clone(),
                 header: header.map(str::to_owned),

@@ -167,7 +167,7 @@ fn mixed_document_is_noticed() {
     let other = LoginSpec { account_id: Some(account_id("bob")), ..LoginSpec::default() };
     let mixed = Login::new(&backend.auth_json_with("alice", &other));
     assert_eq!(mixed.ask(&backend).0, 401);
-    assert!(matches!(&backend.report().violations[..], [Violation::Chimera { user, .. }] if user == "alice"));
+    assert!(matches!(&backend.report().violations[..], [Violation::Mixed { user, .. }] if user == "alice"));
 }
 
 #[test]
