@@ -1,6 +1,7 @@
 //! How long an attendant lives, and that there is one.
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -155,4 +156,22 @@ fn sandbox_leaves_no_attendant() {
     wait_until("one attendant", SOON, || world.attendants() == [detached as i32]);
     drop(world);
     assert!(!testkit::alive(detached));
+}
+
+#[test]
+fn launches_start_one_attendant_which_ends_after_them() {
+    let world = World::new(&["alice"]);
+    world.usage(&[("alice", 10.0, 10.0)]);
+    world.link_admin();
+    let sessions = [(); 3].map(|()| world.hold(world.exec()));
+    wait_until("an attendant", SOON, || world.is_attended());
+    wait_until("one attendant", SOON, || world.attendants().len() == 1);
+    let folder = fs::read_link(format!("/proc/{}/cwd", world.attendants()[0]));
+    // Only root may read it: the attendant's memory is closed to others.
+    assert!(folder.is_err() || folder.is_ok_and(|folder| folder == Path::new("/")));
+    world.open_gate();
+    for session in sessions {
+        answered(session.wait(), "alice");
+    }
+    wait_until("the end of everything", SOON, || world.processes().is_empty());
 }

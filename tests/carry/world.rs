@@ -22,7 +22,7 @@ pub(crate) fn world(version: &str, users: &[&str]) -> Option<World> {
     let native = real_codex(version)?.native;
     let world = World::with(Codex::Program(native), users);
     world.link_admin();
-    world.settings("background_refresh = false\n");
+    world.settings("background_refresh = false\nattend = false\n");
     world.rank(users);
     world.make_live(users[0]);
     world.backend().think();

@@ -17,6 +17,7 @@ fn world() -> World {
     world.usage(&BOB_FIRST);
     // From now on it is the first `codex-pool` on PATH, too.
     symlink(bins::standin_probe(), world.pool_home().join("bin/codex-pool")).expect("link");
+    world.settings("attend = false\n");
     world
 }
 
@@ -88,9 +89,9 @@ fn refresh_is_not_started_when_usage_is_fresh_tried_lately_or_off() {
     refreshes(&world, false);
     age(&world, 400, Some(90));
     refreshes(&world, true);
-    world.settings("background_refresh = false\n");
+    world.settings("background_refresh = false\nattend = false\n");
     refreshes(&world, false);
-    world.settings("usage_max_age = \"10m\"\n");
+    world.settings("usage_max_age = \"10m\"\nattend = false\n");
     refreshes(&world, false);
 }
 
@@ -101,6 +102,7 @@ fn codex_does_not_wait_for_a_refresh_and_the_pool_is_unlocked() {
     let (begun, gate) = (world.root().join("begun"), world.root().join("gate"));
     let script = format!("touch {}; while [ ! -e {} ]; do sleep 0.02; done", begun.display(), gate.display());
     write_script(&world.pool_home().join("bin/codex-pool"), &script);
+    world.settings("attend = false\n");
     age(&world, 400, None);
     answered(world.exec().run(), "alice");
     wait_until("a refresh", SOON, || begun.exists());

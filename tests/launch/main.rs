@@ -3,6 +3,7 @@
 
 mod adoption;
 mod arguments;
+mod attendant;
 mod background;
 mod commands;
 mod files;

@@ -19,7 +19,7 @@ pub(crate) fn world() -> Option<World> {
     real_codex(&version())?;
     let world = World::with(Codex::Missing, &["alice"]);
     world.link_admin();
-    world.settings("background_refresh = false\n");
+    world.settings("background_refresh = false\nattend = false\n");
     world.node(&world.root().join("node"));
     Some(world)
 }

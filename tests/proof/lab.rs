@@ -35,7 +35,7 @@ impl Lab {
     /// Returns the same with any Codex.
     pub(crate) fn with(codex: Codex, users: &[&str], settings: &str) -> Lab {
         let world = World::with(codex, &[]);
-        world.settings(settings);
+        world.settings(&format!("{settings}attend = false\n"));
         for name in users {
             world.add(name);
         }

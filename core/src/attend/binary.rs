@@ -4,9 +4,9 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::VARIABLES;
 use super::stamp::Stamp;
-use crate::env::Env;
+use crate::env::{Env, names};
+use crate::launch::ATTENDANT_VARIABLES;
 
 /// The admin command as launches find it.
 #[derive(Debug)]
@@ -40,11 +40,12 @@ impl Binary {
     /// released by the start, and the new program takes it again.
     pub(super) fn start_anew(&mut self, env: &Env) {
         self.known = self.seen.take();
+        let own = ATTENDANT_VARIABLES.into_iter().chain([names::CODEX_POOL_HOME]);
         let _ = Command::new(&self.path)
             .arg0(&self.path)
             .arg("attend")
             .env_clear()
-            .envs(VARIABLES.iter().filter_map(|name| Some((*name, env.get(name)?))))
+            .envs(own.filter_map(|name| Some((name, env.get(name)?))))
             .exec();
     }
 }

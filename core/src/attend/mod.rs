@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::{AccessFlags, access, geteuid};
 
 use crate::config::Settings;
-use crate::env::{self, Env, names};
+use crate::env::{self, Env};
 use crate::error::{Error, Result};
 use crate::homes::CodexHome;
 use crate::ledger::{LaunchEntry, RecordedLaunch};
@@ -28,10 +28,6 @@ use binary::Binary;
 use lock::AttendLock;
 use stamp::Stamp;
 use watch::Watch;
-
-/// The variables of the attendant's own environment. What else a launch's environment says is in that launch's entry.
-pub const VARIABLES: [&str; 9] =
-    ["HOME", names::CODEX_POOL_HOME, "PATH", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TMPDIR"];
 
 /// How often it looks, and how long it waits.
 #[derive(Debug, Clone)]

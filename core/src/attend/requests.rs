@@ -8,13 +8,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::logins::lock_soon;
-use super::{Duty, VARIABLES, View};
+use super::{Duty, View};
 use crate::account::{Account, AccountId, AccountKind, AuthState};
 use crate::env::{Env, names};
 use crate::error::Result;
 use crate::homes::in_use::Processes;
 use crate::homes::{self, CodexHome};
-use crate::launch::learn_from_logs;
+use crate::launch::{ATTENDANT_VARIABLES, learn_from_logs};
 use crate::ledger::LaunchEntry;
 use crate::paths::PoolPaths;
 use crate::pool::Pool;
@@ -91,7 +91,7 @@ impl Duty for Requests {
 impl Requests {
     /// `env`: the attendant's environment.
     pub(super) fn new(env: &Env, paths: &PoolPaths) -> Requests {
-        let base = VARIABLES.iter().filter_map(|name| Some((*name, env.get(name)?.to_owned())));
+        let base = ATTENDANT_VARIABLES.iter().filter_map(|name| Some((*name, env.get(name)?.to_owned())));
         let now = Instant::now();
         Requests {
             admin: paths.admin_link(),

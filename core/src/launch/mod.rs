@@ -2,6 +2,7 @@
 //! prints the lines and becomes the program. Whatever is wrong with the pool, Codex starts: only an account that was
 //! asked for by name may fail a launch. Prints nothing and uses no network.
 
+mod attendant;
 mod carried;
 mod choose;
 mod exec;
@@ -23,6 +24,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub(crate) use attendant::ATTENDANT_VARIABLES;
 pub use carried::CarriedExec;
 pub use choose::{candidates, databases, usable_by_name};
 pub use exec::{Program, become_program};
@@ -363,10 +365,13 @@ impl Launch<'_> {
         let due = locked.due;
         let learn =
             self.unknown.as_ref().is_some_and(|u| native_start::claim(&locked.lock, paths, u, env.now));
+        let attends = self.may_start_attendant(&locked);
         drop(locked);
+        let attended = attends && attendant::start(env, paths);
         match renew {
             Some(account) => refresh_child::renew_tokens(env, paths, &account),
-            None if due != Due::Nothing => refresh_child::in_background(env, paths),
+            // The attendant sees that a launch began, and refreshes.
+            None if due != Due::Nothing && !attended => refresh_child::in_background(env, paths),
             None => {}
         }
         if learn {

@@ -1,0 +1,54 @@
+//! Starting the attendant (`attend`) from a launch that is in the ledger, if none runs. Waits for nothing.
+
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+
+use nix::unistd::geteuid;
+
+use super::{Launch, Locked, spawn};
+use crate::env::{Env, names};
+use crate::files;
+use crate::paths::PoolPaths;
+use crate::process::{Liveness, ProcessId};
+
+/// Codex sets them in the commands that a sandboxed session runs.
+const SANDBOXED: [&str; 2] = ["CODEX_SANDBOX", "CODEX_SANDBOX_NETWORK_DISABLED"];
+/// The variables of the attendant's own environment, beside CODEX_POOL_HOME. What else a launch's environment says is in
+/// that launch's entry.
+pub(crate) const ATTENDANT_VARIABLES: [&str; 8] =
+    ["HOME", "PATH", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TMPDIR"];
+
+impl Launch<'_> {
+    /// Returns whether this launch may start an attendant. One inside a session leaves that to the session's launch.
+    pub(super) fn may_start_attendant(&self, locked: &Locked<'_>) -> bool {
+        let env = self.env();
+        let around = env.text(names::CODEX_POOL_LAUNCH).and_then(|name| locked.processes.ledger.find(name));
+        let nested =
+            env.is_set(names::CODEX_THREAD_ID) || around.is_some_and(|l| l.liveness != Liveness::Dead);
+        self.settings.attend && !nested && !SANDBOXED.iter().any(|name| env.is_set(name))
+    }
+}
+
+/// Starts an attendant if none runs. Returns whether one runs or was started. The launch must be in the ledger already:
+/// an attendant that ends reads the ledger once more after it has released its lock.
+pub(super) fn start(env: &Env, paths: &PoolPaths) -> bool {
+    let Ok(me) = ProcessId::of_self() else { return false };
+    match files::is_flocked(&paths.attend_lock(&me.boot, me.pid_namespace)) {
+        Ok(true) => return true,
+        Ok(false) => {}
+        Err(_) => return false,
+    }
+    // As another user, it could write files that the owner cannot read.
+    let owned = std::fs::metadata(paths.root()).is_ok_and(|meta| meta.uid() == geteuid().as_raw());
+    let admin = paths.admin_link();
+    if !owned || !admin.exists() {
+        return false;
+    }
+    let own = ATTENDANT_VARIABLES.iter().filter_map(|name| Some((*name, env.get(name)?)));
+    let own = own.chain([(names::CODEX_POOL_HOME, paths.root().as_os_str())]);
+    let vars: Vec<(CString, CString)> =
+        own.filter_map(|(n, v)| Some((CString::new(n).ok()?, CString::new(v.as_bytes()).ok()?))).collect();
+    spawn::run_detached(&admin, &[OsStr::new("attend")], &vars, None);
+    true
+}
