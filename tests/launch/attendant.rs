@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::chown;
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use testkit::files::write_script;
 use testkit::{Cmd, NOBODY, SOON, World, answered, is_root, leave_out, wait_for, wait_until};
@@ -44,6 +45,12 @@ fn lock(world: &World) -> PathBuf {
     world.pool_home().join(format!("attend-{boot}-{}.lock", digits(&namespace.to_string_lossy())))
 }
 
+/// Takes the lock, as an attendant does.
+fn hold(world: &World) -> File {
+    File::create(lock(world)).expect("the lock");
+    testkit::files::lock(&lock(world))
+}
+
 #[test]
 fn attendant_is_started_detached_in_an_environment_of_its_own() {
     let world = world();
@@ -76,13 +83,27 @@ fn attendant_is_started_detached_in_an_environment_of_its_own() {
 #[test]
 fn attendant_is_started_only_where_none_runs() {
     let world = world();
-    let file = File::create(lock(&world)).expect("the lock");
-    file.lock().expect("lock it");
+    let held = hold(&world);
     assert_eq!(started(&world, world.exec()), None);
-    drop(file);
+    drop(held);
     assert!(started(&world, world.exec()).is_some());
     world.settings("attend = false\n");
     assert_eq!(started(&world, world.exec()), None);
+}
+
+#[test]
+fn attendant_that_shows_no_life_leaves_the_refresh_to_launches() {
+    let world = world();
+    let held = hold(&world);
+    for (silent, refreshes) in [(0_i64, false), (50, false), (120, true), (-120, true)] {
+        world.age_usage(400);
+        let touched =
+            SystemTime::now() - Duration::from_secs(1_000) + Duration::from_secs((1_000 - silent) as u64);
+        held.set_modified(touched).expect("set its time");
+        let what = started(&world, world.exec());
+        let what = what.as_deref().and_then(|text| text.lines().next());
+        assert_eq!(what, refreshes.then_some("refresh --background"), "{silent}");
+    }
 }
 
 #[test]
@@ -120,6 +141,8 @@ fn launch_of_another_user_starts_none() {
         return;
     }
     let world = world();
+    // Root leaves another user's pool alone, and Codex takes what is live.
+    world.write_live(&world.backend().auth_json("alice"));
     chown(world.pool_home(), Some(NOBODY), None).expect("chown");
     assert_eq!(started(&world, world.exec()), None);
 }

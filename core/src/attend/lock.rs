@@ -25,9 +25,15 @@ impl AttendLock {
         let Some(lock) = WriteLock::acquire(path, Make::File, wait)? else { return Ok(None) };
         // So that `flock` shows it, too. It decides nothing: a process that can only read the file can have it.
         let _ = FileExt::try_lock_exclusive(lock.file());
-        // So that its age tells whether it is abandoned.
-        let _ = lock.file().set_modified(std::time::SystemTime::now());
-        Ok(Some(AttendLock { lock, path: path.to_owned() }))
+        let lock = AttendLock { lock, path: path.to_owned() };
+        lock.show_life();
+        Ok(Some(lock))
+    }
+
+    /// Touches its file. Launches do not rely on an attendant that has not done so for a minute, and a file that has been
+    /// left alone for hours is abandoned.
+    pub(super) fn show_life(&self) {
+        let _ = self.lock.file().set_modified(std::time::SystemTime::now());
     }
 
     /// Returns whether its file is the one that others find. If not, another attendant can start beside this one.

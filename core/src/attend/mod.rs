@@ -29,6 +29,9 @@ use lock::AttendLock;
 use stamp::Stamp;
 use watch::Watch;
 
+/// How often the attendant shows that it is not stopped and does not hang.
+const SHOW_LIFE_EVERY: Duration = Duration::from_secs(15);
+
 /// How often it looks, and how long it waits.
 #[derive(Debug, Clone)]
 pub struct Pace {
@@ -129,9 +132,14 @@ fn run_duties(env: &Env, paths: &PoolPaths, pace: &Pace, mut duties: Vec<Box<dyn
     let mut watch = Watch::new(paths.clone(), me);
     let (mut settings, mut settings_stamp) = (Settings::load(&paths.config()).0, Stamp::of(&paths.config()));
     let mut idle_since: Option<Instant> = None;
+    let mut shown = Instant::now();
     loop {
         if !lock.is_at_its_path() || !may_attend(paths) {
             return Ok(End::NoPool);
+        }
+        if shown.elapsed() >= SHOW_LIFE_EVERY {
+            lock.show_life();
+            shown = Instant::now();
         }
         let stamp = Stamp::of(&paths.config());
         if stamp != settings_stamp {

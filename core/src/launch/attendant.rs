@@ -3,6 +3,7 @@
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use nix::unistd::geteuid;
 
@@ -19,6 +20,9 @@ const SANDBOXED: [&str; 2] = ["CODEX_SANDBOX", "CODEX_SANDBOX_NETWORK_DISABLED"]
 pub(crate) const ATTENDANT_VARIABLES: [&str; 8] =
     ["HOME", "PATH", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TMPDIR"];
 
+/// An attendant that has shown no life for so long is stopped, or hangs: launches then refresh themselves, seconds.
+const SILENT: i64 = 60;
+
 impl Launch<'_> {
     /// Returns whether this launch may start an attendant. One inside a session leaves that to the session's launch.
     pub(super) fn may_start_attendant(&self, locked: &Locked<'_>) -> bool {
@@ -30,12 +34,13 @@ impl Launch<'_> {
     }
 }
 
-/// Starts an attendant if none runs. Returns whether one runs or was started. The launch must be in the ledger already:
+/// Starts an attendant if none runs. Returns whether one looks after this launch. The launch must be in the ledger already:
 /// an attendant that ends reads the ledger once more after it has released its lock.
 pub(super) fn start(env: &Env, paths: &PoolPaths) -> bool {
     let Ok(me) = ProcessId::of_self() else { return false };
-    match files::is_flocked(&paths.attend_lock(&me.boot, me.pid_namespace)) {
-        Ok(true) => return true,
+    let lock = paths.attend_lock(&me.boot, me.pid_namespace);
+    match files::is_locked(&lock) {
+        Ok(true) => return shows_life(&lock, env.now),
         Ok(false) => {}
         Err(_) => return false,
     }
@@ -51,4 +56,10 @@ pub(super) fn start(env: &Env, paths: &PoolPaths) -> bool {
         own.filter_map(|(n, v)| Some((CString::new(n).ok()?, CString::new(v.as_bytes()).ok()?))).collect();
     spawn::run_detached(&admin, &[OsStr::new("attend")], &vars, None);
     true
+}
+
+/// Returns whether the attendant has lately touched its lock file. It does so several times a minute.
+fn shows_life(lock: &Path, now: i64) -> bool {
+    let touched = lock.symlink_metadata().map(|meta| meta.mtime());
+    touched.is_ok_and(|at| now.saturating_sub(at).saturating_abs() < SILENT)
 }
