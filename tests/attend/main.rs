@@ -4,6 +4,7 @@
 mod life;
 mod requests;
 mod sessions;
+mod trouble;
 
 use std::fs;
 

@@ -106,6 +106,45 @@ fn a_launch_that_comes_at_the_last_moment_is_looked_after() {
 }
 
 #[test]
+fn launches_at_any_moment_are_looked_after() {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    let lab = Lab::new();
+    let me = ProcessId::of_self().unwrap();
+    let (round, seen) = (AtomicU32::new(0), AtomicU32::new(0));
+    let attend = || {
+        let look = |_: u32, view: &View<'_>| {
+            if !view.launches.is_empty() {
+                seen.store(round.load(Ordering::SeqCst), Ordering::SeqCst);
+            } else {
+                // The time between the look and the end is long enough to be met.
+                std::thread::sleep(Duration::from_micros(500));
+            }
+        };
+        let probe = Probe { ticks: Arc::new(Mutex::new(0)), duty: look };
+        let env = Env::of(&[], lab.dir.path(), 0);
+        run_duties(&env, &lab.paths, &lab.pace, vec![Box::new(probe)]).unwrap();
+    };
+    std::thread::scope(|scope| {
+        for number in 1..=400 {
+            // It comes while an attendant looks, ends, or has ended.
+            std::thread::sleep(Duration::from_micros(u64::from(number) * 37 % 2_500));
+            round.store(number, Ordering::SeqCst);
+            lab.record(&me);
+            // As a launch does.
+            if !is_locked(&lab.lock_path()) {
+                scope.spawn(attend);
+            }
+            let until = Instant::now() + Duration::from_secs(20);
+            while seen.load(Ordering::SeqCst) != number {
+                assert!(Instant::now() < until, "launch {number} is not looked after");
+                std::thread::yield_now();
+            }
+            ledger::remove(&lab.paths, &me);
+        }
+    });
+}
+
+#[test]
 fn only_its_own_boot_and_pid_namespace_count() {
     let lab = Lab::new();
     let me = ProcessId::of_self().unwrap();

@@ -108,12 +108,15 @@ impl Watch {
             let path = dir.join(&name);
             let now = Stamp::of(&path);
             let alive = ledger::liveness(&path, &launch.process, &self.me) != Liveness::Dead;
-            // A launch that removed its entry did not happen, or a login that is over.
+            // A launch that removed its entry did not happen, is a login that is over, or goes on with another account and
+            // records itself again.
             if !alive || now.is_none() {
                 if let Some((_, launch)) = self.launches.remove(&name) {
                     ended.extend(launch.entry);
                 }
-                self.gone.insert(name);
+                if !alive {
+                    self.gone.insert(name);
+                }
             } else if now != *stamp {
                 *stamp = now.filter(|stamp| !stamp.is_young());
                 if let Some(read) = ledger::launch(&self.paths, launch.process.clone(), &self.me) {
