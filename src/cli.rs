@@ -24,6 +24,18 @@ Exit status: 0 done, 1 failed, 2 usage error, 3 no such or ambiguous account, 4 
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
+    /// When to print in colour
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Colour::Auto)]
+    pub(crate) color: Colour,
+}
+
+/// When to print in colour
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Colour {
+    /// On a terminal, unless `NO_COLOR` is set or `TERM` is dumb; elsewhere if `CLICOLOR_FORCE` is set
+    Auto,
+    Always,
+    Never,
 }
 
 /// The verbs, one file each under `commands/`.

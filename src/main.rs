@@ -26,7 +26,13 @@ fn main() -> ExitCode {
     let env = Env::of_process();
     let args: Vec<OsString> = std::env::args_os().collect();
     let command = match cli::Cli::try_parse_from(&args) {
-        Ok(cli) => cli.command,
+        Ok(cli) => {
+            match cli.color {
+                cli::Colour::Auto => {}
+                colour => ui::set_colour(colour == cli::Colour::Always),
+            }
+            cli.command
+        }
         Err(error) => return ui::usage_error(commands::explain(error, args.get(1..).unwrap_or_default())),
     };
     if let Err(error) = commands::act_as_owner(&command, &env) {

@@ -1,6 +1,8 @@
 //! What people and scripts see of the accounts: one model for `list`, `why`, `refresh`, `watch` and JSON. Data made
 //! from the pool; prints nothing.
 
+mod when;
+
 use std::path::Path;
 
 use codex_pool_core::account::{Account, AccountId, AccountKind, AuthState};
@@ -16,6 +18,11 @@ use codex_pool_core::usage::{Usage, Window};
 use serde_json::{Value, json};
 
 use crate::context::{Context, OpenPool};
+
+pub(crate) use when::Clock;
+
+/// With so much left of a window, or less, an account is low, percent.
+const LOW: f64 = 10.0;
 
 /// An account with everything that is known of it now.
 #[derive(Debug, Clone)]
@@ -35,6 +42,8 @@ pub(crate) struct AccountView {
     pub(crate) next: bool,
     pub(crate) ranked: Ranked,
     pub(crate) state: State,
+    /// Whether it is ready and has less left than a session is likely to need.
+    pub(crate) low: bool,
     pub(crate) reason: String,
 }
 
@@ -78,8 +87,12 @@ impl State {
     }
 
     /// Returns the words for people.
-    pub(crate) fn words(self) -> String {
-        self.as_str().replace('_', " ")
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            State::ReauthRequired => "login needed",
+            State::WorkspaceRemoved => "workspace removed",
+            state => state.as_str(),
+        }
     }
 
     /// The first state that applies.
@@ -197,12 +210,27 @@ pub(crate) fn of_pool(
             rank: ranked.eligible().then_some(place + 1),
             next: next == Some(place),
             state: State::of(&account, &ranked),
+            low: State::of(&account, &ranked) == State::Ready
+                && is_low(entry.and_then(|e| e.usage.as_ref()), &ranked, now),
             reason: ranked.explain(now),
             ranked,
             account,
         }
     };
     ranking.into_iter().enumerate().map(view).collect()
+}
+
+/// Returns whether less is left than a session is likely to need.
+fn is_low(usage: Option<&Usage>, ranked: &Ranked, now: i64) -> bool {
+    let nearly_used_up = |usage: &Usage| {
+        !usage.unlimited() && usage.windows.iter().any(|window| window.left_percent(now) <= LOW)
+    };
+    ranked.tier == Tier::LessRoom || usage.is_some_and(nearly_used_up)
+}
+
+/// Returns the account that the next launch uses; `None` if no account of the pool answers it.
+pub(crate) fn next(views: &[AccountView], identity: Identity) -> Option<&AccountId> {
+    views.iter().find(|view| view.next && !identity.everywhere).map(|view| &view.account.id)
 }
 
 /// The environment variable that says who Codex is, instead of the pool.
@@ -227,7 +255,7 @@ impl Identity {
     }
 }
 
-/// Returns `{"schema":1,"identity_from":…,"accounts":[…],"homes":[…]}`. `detail` adds what `why` shows.
+/// Returns `{"schema":1,"next":…,"identity_from":…,"accounts":[…],"homes":[…]}`. `detail` adds what `why` shows.
 pub(crate) fn json(
     views: &[AccountView],
     homes: &[HomeView],
@@ -241,7 +269,7 @@ pub(crate) fn json(
             "id": a.id, "label": a.label,
             "kind": match a.kind { AccountKind::Chatgpt => "chatgpt", AccountKind::ApiKey => "api_key" },
             "email": a.email, "user_id": a.user_id, "account_id": a.account_id, "plan": a.plan,
-            "state": view.state.as_str(), "enabled": a.enabled, "live": view.live, "pinned": view.pinned,
+            "state": view.state.as_str(), "low": view.low, "enabled": a.enabled, "live": view.live, "pinned": view.pinned,
             "rank": view.rank, "reason": view.reason,
             "usage": view.usage.as_ref().map(|u| usage_json(u, now)),
             "error": problem(view), "sessions": view.sessions,
@@ -254,7 +282,7 @@ pub(crate) fn json(
         entry
     };
     json!({
-        "schema": 1, "identity_from": identity.variable,
+        "schema": 1, "next": next(views, identity), "identity_from": identity.variable,
         "accounts": views.iter().map(account).collect::<Vec<_>>(),
         "homes": homes.iter().map(|view| home_json(&view.in_use)).collect::<Vec<_>>(),
     })

@@ -24,7 +24,7 @@ const ENVIRONMENT: [(&str, &str); 12] = [
     ("CODEX_POOL_QUIET=1", "No line on stderr unless the launch fails."),
     ("CODEX_POOL_RELEASES", "Where `codex-pool update` finds releases (https, or http on this machine)."),
     ("CODEX_CA_CERTIFICATE, SSL_CERT_FILE", "More certificates to trust, in PEM."),
-    ("HTTPS_PROXY, ALL_PROXY, NO_PROXY, NO_COLOR", "As everywhere."),
+    ("HTTPS_PROXY, ALL_PROXY, NO_PROXY, NO_COLOR, CLICOLOR_FORCE, TZ", "As everywhere."),
 ];
 
 /// The files, in the pool's folder unless they begin with a tilde.

@@ -74,7 +74,7 @@ fn live(ctx: &Context) -> Result<ExitCode> {
     std::thread::Builder::new()
         .spawn(move || worker.run(&received))
         .map_err(|e| Error::new(format!("no thread for requests: {e}; `codex-pool list` needs none")))?;
-    let mut source = PoolSource { ctx, shared, requests };
+    let mut source = PoolSource { ctx, clock: view::Clock::of_system(), shared, requests };
     let end = ui::watch::run(&mut source);
     // Waits for a renewal that is under way, and lets none begin until this process ends. Other requests may be lost.
     std::mem::forget(refresh::no_more_renewals());
@@ -87,6 +87,7 @@ fn live(ctx: &Context) -> Result<ExitCode> {
 /// The pool as the view sees it.
 struct PoolSource<'a> {
     ctx: &'a Context,
+    clock: view::Clock,
     shared: Shared,
     requests: Sender<Request>,
 }
@@ -105,7 +106,7 @@ impl PoolSource<'_> {
             .filter(|v| v.account.auth.state != AuthState::ReauthRequired)
             .map(|v| pool.usage().poll(&v.account.id).due_at(&ctx.settings, now))
             .min();
-        Ok(Snapshot { views, now, next_poll, ..Snapshot::default() })
+        Ok(Snapshot { views, next_poll, ..Snapshot::empty(now, self.clock.clone()) })
     }
 }
 
@@ -113,9 +114,8 @@ impl Source for PoolSource<'_> {
     fn snapshot(&mut self) -> Snapshot {
         let now = env::clock();
         let mut snapshot = self.read(now).unwrap_or_else(|error| Snapshot {
-            now,
             message: Some(error.to_string()),
-            ..Snapshot::default()
+            ..Snapshot::empty(now, self.clock.clone())
         });
         let mut status = status(&self.shared);
         status.news = false;

@@ -1,6 +1,7 @@
 //! The doctor's list: a line for each finding, green, yellow or red, and below it what to do.
 
-use super::{block, colour, line, paint, printable, table, wrapped};
+use super::style::{Span, Tone, rendered};
+use super::{block, colour, line, printable, table, wrapped};
 
 /// With fewer columns than this for messages, the terminal breaks their lines.
 const NARROW: usize = 30;
@@ -42,16 +43,16 @@ pub(crate) struct Finding {
 pub(crate) fn print(findings: &[Finding], fixed: &[String]) {
     let colour = colour(&std::io::stdout());
     for done in fixed {
-        block(&format!("{} {}", paint(colour, "fixed:", "32"), printable(done)));
+        block(&format!("{} {}", paint(colour, "fixed:", Tone::Good), printable(done)));
     }
     let width = findings.iter().map(|f| f.about.len()).max().unwrap_or(0);
     for f in findings {
-        let code = match f.grade {
-            Grade::Ok => "32",
-            Grade::Warn => "33",
-            Grade::Fail => "31",
+        let tone = match f.grade {
+            Grade::Ok => Tone::Good,
+            Grade::Warn => Tone::Middling,
+            Grade::Fail => Tone::Bad,
         };
-        let grade = paint(colour, &format!("{:<4}", f.grade.as_str()), code);
+        let grade = paint(colour, &format!("{:<4}", f.grade.as_str()), tone);
         // Grade, two spaces, subject, two spaces.
         let indent = 4 + 2 + width + 2;
         let room = table::width().saturating_sub(indent);
@@ -64,6 +65,12 @@ pub(crate) fn print(findings: &[Finding], fixed: &[String]) {
     }
     let count = |grade| findings.iter().filter(|f| f.grade == grade).count();
     line(&summary(count(Grade::Fail), count(Grade::Warn)));
+}
+
+fn paint(colour: bool, text: &str, tone: Tone) -> String {
+    let trimmed = text.trim_end();
+    let painted = rendered(&[Span { tone, ..Span::plain(trimmed.to_owned()) }], colour);
+    format!("{painted}{}", &text[trimmed.len()..])
 }
 
 /// Returns `1 problem, 2 warnings`, without what there is none of.

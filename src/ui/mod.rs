@@ -3,9 +3,11 @@
 
 #![expect(clippy::print_stderr, reason = "this room prints")]
 
+mod columns;
 pub(crate) mod findings;
 mod progress;
 mod prompt;
+mod style;
 pub(crate) mod table;
 pub(crate) mod watch;
 mod wrap;
@@ -13,10 +15,13 @@ mod wrap;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
+use anstream::stream::RawStream;
+use anstream::{AutoStream, ColorChoice};
 use codex_pool_core::launch::Line;
 use codex_pool_core::text::is_deceptive;
 use codex_pool_core::{Error, Result};
 
+use style::{Span, Tone, rendered};
 use wrap::wrapped;
 
 pub(crate) use progress::{download, progress};
@@ -64,12 +69,12 @@ pub(crate) fn note(text: &str) {
 
 /// Prints a warning.
 pub(crate) fn warn(text: &str) {
-    eprintln!("{} {}", style("warning:", "33"), printable(text));
+    eprintln!("{} {}", toned("warning:", Tone::Middling), printable(text));
 }
 
 /// Prints an error, and what to type next.
 pub(crate) fn error(error: &Error) {
-    eprintln!("{} {}", style("error:", "31"), printable(&error.message));
+    eprintln!("{} {}", toned("error:", Tone::Bad), printable(&error.message));
     if let Some(hint) = &error.hint {
         eprintln!("  next: {}", printable(hint));
     }
@@ -99,17 +104,19 @@ pub(crate) fn launch_lines(lines: &[Line], quiet: bool, verbose: bool) {
     }
 }
 
-/// Returns the text in a colour, on a terminal and unless NO_COLOR is set.
-fn style(text: &str, code: &str) -> String {
-    paint(colour(&std::io::stderr()), text, code)
+/// Says whether output is coloured, for all that this program prints: the text of help and questions, too. Unless it is
+/// said, `NO_COLOR`, `CLICOLOR_FORCE`, `TERM` and the kind of the output decide.
+pub(crate) fn set_colour(always: bool) {
+    if always { ColorChoice::Always } else { ColorChoice::Never }.write_global();
 }
 
-fn paint(colour: bool, text: &str, code: &str) -> String {
-    if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+/// Returns the text in a colour, if stderr is coloured.
+fn toned(text: &'static str, tone: Tone) -> String {
+    rendered(&[Span { tone, ..Span::plain(text) }], colour(&std::io::stderr()))
 }
 
-fn colour(stream: &impl IsTerminal) -> bool {
-    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+fn colour(stream: &impl RawStream) -> bool {
+    !matches!(AutoStream::choice(stream), ColorChoice::Never)
 }
 
 /// Returns the text without characters that change what a terminal shows: control and bidirectional ones.

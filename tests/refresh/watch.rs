@@ -33,12 +33,12 @@ fn line_of(screen: &str, label: &str) -> String {
 fn watch_shows_what_list_shows_and_obeys_its_keys() {
     let world = two_accounts();
     let mut watch = Pty::spawn(world.pool(&["watch"]), 24, 80);
-    let screen =
-        watch.wait_for("usage, and the next poll", SOON, |s| s.contains("70%") && s.contains("next poll in"));
+    let screen = watch
+        .wait_for("usage, and the next poll", SOON, |s| s.contains("70 %") && s.contains("next poll in"));
     let alice = line_of(&screen, "alice");
-    assert!(alice.contains("●◆") && alice.contains("ready") && alice.contains("80%"), "{screen}");
+    assert!(alice.contains("●◆") && alice.contains("ready") && alice.contains("80 %"), "{screen}");
     let bob = line_of(&screen, "bob");
-    assert!(bob.contains("exhausted") && bob.contains("0%") && bob.contains("30day"), "{screen}");
+    assert!(bob.contains("exhausted") && bob.contains("0 %") && bob.contains("30 days"), "{screen}");
     assert!(screen.contains("next poll in") && screen.contains("q quit"), "{screen}");
     watch.send(testkit::pty::DOWN);
     watch.wait_for_text("bob <bob@example.com>", SOON);
@@ -50,7 +50,7 @@ fn watch_shows_what_list_shows_and_obeys_its_keys() {
     assert_eq!(world.account("bob")["pinned"], false);
     world.backend().set_usage("alice", Usage::percent(55.0, 20.0));
     watch.send("r");
-    watch.wait_for_text("45%", SOON);
+    watch.wait_for_text("45 %", SOON);
     watch.send("q");
     assert!(watch.wait(SOON).success());
     testkit::wait_until("the screen as before", SOON, || watch.raw().contains(LEAVE));
@@ -85,7 +85,7 @@ fn signal_restores_the_terminal_and_ends_watch_as_signals_do() {
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         let world = two_accounts();
         let mut watch = Pty::spawn(world.pool(&["watch"]), 24, 80);
-        watch.wait_for_text("70%", SOON);
+        watch.wait_for_text("70 %", SOON);
         watch.signal(signal);
         assert_eq!(watch.wait(SOON).signal(), Some(signal as i32));
         // The terminal's reader may be a moment behind.

@@ -1,22 +1,19 @@
 //! Draws a frame of the live view, for any size of terminal. Pure: from a snapshot to a frame.
 
 use codex_pool_core::time::human_duration;
-use codex_pool_core::usage::{FIVE_HOURS, Usage, WEEK, Window, of_length};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
-use ratatui::text::{Line, Span};
-use ratatui::widgets::{Paragraph, Row, Table, TableState, Wrap};
+use ratatui::text::{Line, Span, Text};
+use ratatui::widgets::{HighlightSpacing, Paragraph, Row, Table, TableState, Wrap};
 
 use super::Snapshot;
-use crate::ui::printable;
-use crate::ui::table::{age, bar, long_window, marks};
-use crate::view::{AccountView, State, problem};
+use crate::ui::style::{Span as Styled, Tone};
+use crate::ui::{columns, printable};
+use crate::view::{AccountView, problem};
 
-/// From this width on there is room for emails, plans, sessions and ages.
-const WIDE: u16 = 108;
-/// Below this width an account takes two lines.
-const NARROW: u16 = 72;
+/// In front of the selected account.
+const SELECTED: &str = "▸ ";
 const KEYS: [&str; 3] =
     ["↑↓ select   u use   b best   r refresh   q quit", "↑↓  u use  b best  r refresh  q quit", "q quit"];
 /// A message has at most this many lines.
@@ -75,24 +72,19 @@ impl Paint {
         if self.0 { Style::new().fg(colour) } else { Style::new() }
     }
 
-    fn left(self, percent: f64) -> Style {
-        self.style(match percent {
-            left if left >= 40.0 => Color::Green,
-            left if left > 10.0 => Color::Yellow,
-            _ => Color::Red,
-        })
-    }
-
-    fn state(self, state: State) -> Style {
-        self.style(match state {
-            State::Ready => Color::Green,
-            State::Unknown | State::Disabled | State::Expired => Color::Yellow,
-            State::Exhausted
-            | State::ReauthRequired
-            | State::WorkspaceRemoved
-            | State::Deactivated
-            | State::Refused => Color::Red,
-        })
+    fn line(self, spans: Vec<Styled>) -> Line<'static> {
+        let span = |span: Styled| {
+            let style = match span.tone {
+                Tone::Plain => Style::new(),
+                Tone::Good => self.style(Color::Green),
+                Tone::Middling => self.style(Color::Yellow),
+                Tone::Bad => self.style(Color::Red),
+                Tone::Faint => Style::new().add_modifier(Modifier::DIM),
+            };
+            let bold = if span.bold { Modifier::BOLD } else { Modifier::empty() };
+            Span::styled(span.text, style.add_modifier(bold))
+        };
+        Line::from(spans.into_iter().map(span).collect::<Vec<_>>())
     }
 }
 
@@ -114,105 +106,25 @@ fn title_line(snapshot: &Snapshot, paint: Paint) -> Line<'static> {
 }
 
 fn accounts(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, selected: Option<usize>, paint: Paint) {
-    let width = area.width;
-    let longest = |text: fn(&AccountView) -> String| {
-        let widths = snapshot.views.iter().map(|v| Span::raw(text(v)).width());
-        u16::try_from(widths.max().unwrap_or(0)).unwrap_or(u16::MAX)
-    };
-    let now = snapshot.now;
-    let header = Style::new().add_modifier(Modifier::DIM);
-    let table = if width >= WIDE {
-        let name = longest(full_name).min(width - 84).max(7);
-        let rows = snapshot.views.iter().map(|v| {
-            Row::new([
-                Line::raw(marks(v)),
-                Line::styled(full_name(v), bold_if_next(v)),
-                Line::raw(v.account.plan.as_deref().map_or_else(|| "-".to_owned(), printable)),
-                Line::styled(v.state.words(), paint.state(v.state)),
-                window(five_hours(v), 8, now, paint),
-                window(v.usage.as_ref().and_then(long_window), 8, now, paint),
-                Line::raw(if v.sessions == 0 { "-".to_owned() } else { v.sessions.to_string() }),
-                Line::raw(age(v.usage.as_ref(), now)),
-            ])
-        });
-        let columns = [3, name, 7, 17, 21, 21, 2, 7].map(Constraint::Length);
-        let titles = ["", "account", "plan", "state", "5h left", "week left", "#", "age"];
-        Table::new(rows, columns).header(Row::new(titles).style(header))
-    } else if width >= NARROW {
-        let name = longest(label).clamp(7, width - 64);
-        let rows = snapshot.views.iter().map(|v| {
-            Row::new([
-                Line::raw(marks(v)),
-                Line::styled(label(v), bold_if_next(v)),
-                Line::styled(v.state.words(), paint.state(v.state)),
-                window(five_hours(v), 5, now, paint),
-                window(v.usage.as_ref().and_then(long_window), 5, now, paint),
-            ])
-        });
-        let columns = [3, name, 17, 18, 18].map(Constraint::Length);
-        Table::new(rows, columns)
-            .header(Row::new(["", "account", "state", "5h left", "week left"]).style(header))
-    } else {
-        let rows = snapshot.views.iter().map(|v| Row::new([two_lines(v, now, paint)]).height(2));
-        Table::new(rows, [Constraint::Fill(1)])
-    };
-    let table = table.row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
+    let columns = usize::from(area.width).saturating_sub(Span::raw(SELECTED).width());
+    let laid = columns::accounts(&snapshot.views, snapshot.now, &snapshot.clock, columns);
+    let rows = laid.rows.into_iter().map(|lines| {
+        let height = u16::try_from(lines.len()).unwrap_or(1);
+        let lines: Vec<Line<'static>> = lines.into_iter().map(|line| paint.line(line)).collect();
+        Row::new([Text::from(lines)]).height(height)
+    });
+    let mut table = Table::new(rows, [Constraint::Fill(1)])
+        .highlight_symbol(SELECTED)
+        .highlight_spacing(HighlightSpacing::Always);
+    if let Some(titles) = laid.titles {
+        table = table.header(Row::new([paint.line(titles)]));
+    }
     let mut state = TableState::new().with_selected(selected);
     frame.render_stateful_widget(table, area, &mut state);
 }
 
-/// Returns an account in two lines: its name and state, then its windows.
-fn two_lines(view: &AccountView, now: i64, paint: Paint) -> ratatui::text::Text<'static> {
-    let mut windows = vec![Span::raw(" ")];
-    for (name, found) in [("5h", five_hours(view)), ("wk", view.usage.as_ref().and_then(long_window))] {
-        let named = found.filter(|w| !usual(w)).map(Window::name);
-        let cells = if named.is_some() { 0 } else { 3 };
-        let shown = window(found, cells, now, paint);
-        windows.push(Span::raw(format!(" {} ", named.as_deref().unwrap_or(name))));
-        windows.push(Span::styled(format!("{:<15}", shown.to_string()), shown.style));
-    }
-    let first = Line::from(vec![
-        Span::raw(format!("{} ", marks(view))),
-        Span::styled(label(view), bold_if_next(view)),
-        Span::raw("  "),
-        Span::styled(view.state.words(), paint.state(view.state)),
-    ]);
-    ratatui::text::Text::from(vec![first, Line::from(windows)])
-}
-
-/// Returns a bar of `cells` (0: none), what is left, and when it resets. A window of an unusual length has its name
-/// instead of the bar.
-fn window(window: Option<&Window>, cells: usize, now: i64, paint: Paint) -> Line<'static> {
-    let Some(window) = window else { return Line::raw("-") };
-    let left = window.left_percent(now);
-    let reset = window.resets_at.filter(|at| *at > now).map(|at| human_duration(at - now));
-    let lead = match cells {
-        0 => String::new(),
-        _ if usual(window) => format!("{} ", bar(left, cells)),
-        _ => format!("{:<cells$} ", window.name()),
-    };
-    Line::styled(format!("{lead}{left:>3.0}% {}", reset.unwrap_or_default()), paint.left(left))
-}
-
-/// Returns whether the titles name windows of this length.
-fn usual(window: &Window) -> bool {
-    matches!(window.window_seconds, FIVE_HOURS | WEEK)
-}
-
-fn five_hours(view: &AccountView) -> Option<&Window> {
-    view.usage.as_ref().and_then(|usage: &Usage| of_length(&usage.windows, FIVE_HOURS))
-}
-
 fn full_name(view: &AccountView) -> String {
     printable(&view.account.display())
-}
-
-fn label(view: &AccountView) -> String {
-    printable(&view.account.label)
-}
-
-fn bold_if_next(view: &AccountView) -> Style {
-    if view.rank == Some(1) { Style::new().add_modifier(Modifier::BOLD) } else { Style::new() }
 }
 
 /// Returns details of the selected account.

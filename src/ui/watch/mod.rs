@@ -17,7 +17,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ratatui::DefaultTerminal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::view::AccountView;
+use crate::view::{AccountView, Clock};
 
 /// How often the view is drawn anew: times to reset count down.
 const TICK: Duration = Duration::from_secs(1);
@@ -25,18 +25,27 @@ const TICK: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_millis(150);
 
 /// What is shown.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Snapshot {
     /// The accounts, in the order of the ranking.
     pub(crate) views: Vec<AccountView>,
     /// Unix seconds.
     pub(crate) now: i64,
+    /// The clock that shows it.
+    pub(crate) clock: Clock,
     /// When usage is fetched next, Unix seconds.
     pub(crate) next_poll: Option<i64>,
     /// Whether a request is under way.
     pub(crate) busy: bool,
     /// The last message.
     pub(crate) message: Option<String>,
+}
+
+impl Snapshot {
+    /// Returns one without anything in it. `now`: Unix seconds.
+    pub(crate) fn empty(now: i64, clock: Clock) -> Snapshot {
+        Snapshot { views: Vec::new(), now, clock, next_poll: None, busy: false, message: None }
+    }
 }
 
 /// What a key asks for.
