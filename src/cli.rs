@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 /// Several Codex accounts on one machine, used as if they were one.
 ///
@@ -103,6 +103,18 @@ Examples:
 Examples:
   codex-pool disable work")]
     Disable(RefArg),
+    /// Say where an account may be used, and how much of it
+    ///
+    /// An account with folders is used only in them and below, and there nothing else is used: Codex fails rather than
+    /// fall back on another account. A reserve is kept for you: at it, an account is the last choice, and no work is
+    /// carried on there. Without an option, it says what is set.
+    #[command(after_help = "\
+Examples:
+  codex-pool set work --folder ~/acme --folder ~/clients  only in these, which replace those it had
+  codex-pool set work --no-folders                        everywhere again
+  codex-pool set home --reserve 20                        keep 20 % of each window
+  codex-pool set big --weight 12                          it holds as much as 12 Plus accounts")]
+    Set(SetArgs),
     /// Show the accounts: their state, what they have left, and which is live
     #[command(after_help = "\
 Examples:
@@ -292,6 +304,46 @@ pub(crate) struct RenameArgs {
     pub(crate) account: String,
     /// The new label
     pub(crate) label: String,
+}
+
+/// `set`
+#[derive(Debug, Args)]
+pub(crate) struct SetArgs {
+    /// Which account: its label, email, id or account id, or the first letters of one
+    #[arg(value_name = "REF")]
+    pub(crate) account: String,
+    /// Use it only in this folder and below; may be given several times
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) folder: Vec<PathBuf>,
+    /// Use it wherever no other account's folder is
+    #[arg(long, conflicts_with = "folder")]
+    pub(crate) no_folders: bool,
+    /// Keep this much of its 5h and its weekly window for yourself (0: nothing)
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    pub(crate) reserve: Option<f64>,
+    /// How many Plus accounts it is worth, or `plan`: as many as its plan
+    #[arg(long, value_name = "W", value_parser = weight)]
+    pub(crate) weight: Option<Weight>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A weight of its own, or none.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Weight(pub(crate) Option<f64>);
+
+fn percent(text: &str) -> Result<f64, &'static str> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim().parse().ok();
+    number.filter(|n| (0.0..=100.0).contains(n)).ok_or("a number from 0 to 100")
+}
+
+fn weight(text: &str) -> Result<Weight, &'static str> {
+    if text == "plan" {
+        return Ok(Weight(None));
+    }
+    let number = text.parse().ok().filter(|n: &f64| n.is_finite() && *n > 0.0);
+    number.map(|n| Weight(Some(n))).ok_or("a number above 0, or `plan`")
 }
 
 /// One account

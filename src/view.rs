@@ -1,12 +1,14 @@
 //! What people and scripts see of the accounts: one model for `list`, `why`, `refresh`, `watch` and JSON. Data made
 //! from the pool; prints nothing.
 
+mod rules;
 mod when;
 
 use std::path::Path;
 
 use codex_pool_core::account::{Account, AccountId, AccountKind, AuthState};
 use codex_pool_core::env::{self, Env};
+use codex_pool_core::folders::short;
 use codex_pool_core::homes::in_use::{HomeInUse, HomeUser, UserKind};
 use codex_pool_core::homes::{self, CodexHome, HomeKind};
 use codex_pool_core::launch::{candidates, databases};
@@ -45,6 +47,8 @@ pub(crate) struct AccountView {
     /// Whether it is ready and has less left than a session is likely to need.
     pub(crate) low: bool,
     pub(crate) reason: String,
+    /// What the user has set of it: folders, reserve, weight. `None`: nothing.
+    pub(crate) rules: Option<String>,
 }
 
 /// The state of an account, in a word.
@@ -156,10 +160,7 @@ pub(crate) fn homes(ctx: &Context, open: &OpenPool) -> Vec<HomeView> {
 
 /// Returns `alice in ~/.codex`, or `bob in a home of its own`.
 fn title(ctx: &Context, open: &OpenPool, in_use: &HomeInUse) -> String {
-    let short = |dir: &Path| match ctx.env.home().and_then(|home| dir.strip_prefix(home).ok()) {
-        Some(rest) => format!("~/{}", rest.display()),
-        None => dir.display().to_string(),
-    };
+    let short = |dir: &Path| short(dir, ctx.env.home());
     let over = homes::main_home_of(&ctx.paths, in_use.home.dir());
     let place = match &over {
         Some(_) if matches!(in_use.home.kind(), HomeKind::Login | HomeKind::WithoutAccount) => {
@@ -190,7 +191,8 @@ pub(crate) fn of_pool(
     live: Option<&AccountId>,
     now: i64,
 ) -> Vec<AccountView> {
-    let candidates = candidates(pool, ledger, live, &ctx.codex, |id| pool.credentials().has(id));
+    let rules = ctx.rules(pool);
+    let candidates = candidates(pool, ledger, live, &ctx.codex, &rules, |id| pool.credentials().has(id));
     let pin = pool.state().pin.as_ref();
     let ranking = pick(&candidates, now, &ctx.settings);
     let is_pinned = |r: &Ranked| pin == Some(&candidates[r.index].account.id) && r.usable();
@@ -213,6 +215,7 @@ pub(crate) fn of_pool(
             low: State::of(&account, &ranked) == State::Ready
                 && is_low(entry.and_then(|e| e.usage.as_ref()), &ranked, now),
             reason: ranked.explain(now),
+            rules: rules::in_words(&account, ctx.env.home()),
             ranked,
             account,
         }
@@ -273,6 +276,7 @@ pub(crate) fn json(
             "rank": view.rank, "reason": view.reason,
             "usage": view.usage.as_ref().map(|u| usage_json(u, now)),
             "error": problem(view), "sessions": view.sessions,
+            "folders": a.folders, "reserve": rules::number(a.reserve), "weight": a.weight.map(rules::number),
         });
         if detail {
             entry["room"] = json!(view.ranked.room);

@@ -209,9 +209,23 @@ pub struct Account {
     /// Its ids in version-1 stores, which are still references to it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub former_ids: Vec<String>,
+    /// The folders in which alone it is used, as [`crate::store::path_key`] writes them. Empty: it is used wherever no
+    /// other account's folder is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub folders: Vec<String>,
+    /// How much of its 5h window and of its longer ones the user keeps, percent.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub reserve: f64,
+    /// How many Plus accounts it is worth, where that is not its plan's weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<f64>,
     /// The refresh tokens that were seen under it, as hashes. `None`: it was not yet looked which one it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh_tokens: Option<SeenTokens>,
+}
+
+fn is_zero(number: &f64) -> bool {
+    *number == 0.0
 }
 
 fn yes() -> bool {
@@ -234,6 +248,9 @@ impl Account {
             updated_at: added_at,
             auth: AuthStatus::default(),
             former_ids: Vec::new(),
+            folders: Vec::new(),
+            reserve: 0.0,
+            weight: None,
             refresh_tokens: None,
         }
     }

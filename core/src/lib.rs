@@ -13,6 +13,7 @@ pub mod config;
 pub mod env;
 pub mod error;
 pub mod files;
+pub mod folders;
 mod hash;
 pub mod homes;
 pub mod launch;

@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use crate::account::{Account, AccountKind, AuthState};
 use crate::config::{Policy, Settings};
 use crate::time::human_duration;
-use crate::usage::{FIVE_HOURS, Usage, WEEK, latest, longest, of_length};
+use crate::usage::{FIVE_HOURS, Usage, WEEK, Window, latest, longest, of_length};
 
 /// How many 5-hour windows a week contains: about 6, as seen on Plus accounts.
 const WINDOWS_PER_WEEK: f64 = 6.0;
@@ -28,13 +28,30 @@ pub struct Candidate<'a> {
     pub has_credentials: bool,
     /// Whether Codex's restrictions allow it here.
     pub allowed: bool,
+    /// Why its folders, or those of other accounts, forbid it here (see [`crate::folders::FolderRules`]).
+    pub elsewhere: Option<&'a str>,
     /// The number of its running sessions.
     pub sessions: usize,
     /// Whether it is in the main home.
     pub live: bool,
 }
 
-impl Candidate<'_> {
+impl<'a> Candidate<'a> {
+    /// Returns an account that nothing speaks against, without sessions and not live.
+    pub fn of(account: &'a Account, usage: Option<&'a Usage>) -> Candidate<'a> {
+        Candidate {
+            account,
+            usage,
+            failed: false,
+            model: None,
+            has_credentials: true,
+            allowed: true,
+            elsewhere: None,
+            sessions: 0,
+            live: false,
+        }
+    }
+
     /// Returns its plan: that of the usage answer, else that of the token.
     fn plan(&self) -> Option<&str> {
         self.usage.and_then(|usage| usage.plan.as_deref()).or(self.account.plan.as_deref())
@@ -120,6 +137,10 @@ pub enum Reason {
     NoCredentials,
     /// Codex's restrictions forbid it here.
     Forbidden,
+    /// Its folders, or those of other accounts, forbid it here.
+    Elsewhere,
+    /// What is left is kept for the user.
+    Reserved,
     /// API keys are not picked (`api_key_fallback = false`).
     ApiKeyNotPicked,
 }
@@ -143,6 +164,12 @@ pub struct Ranked {
     before_failure: Tier,
     /// Resets in the bank.
     banked_resets: u32,
+    /// How much of each window is kept for the user, percent.
+    reserve: f64,
+    /// Whether no more is left than the user keeps, or that is not known. No work is carried on there.
+    pub reserved: bool,
+    /// Why folders forbid it.
+    elsewhere: Option<Box<str>>,
     /// The reason of its place.
     pub reason: Reason,
 }
@@ -171,6 +198,9 @@ impl Ranked {
     /// Returns the reason as text with its numbers. `now`: Unix seconds.
     pub fn explain(&self, now: i64) -> String {
         let room = match self.room {
+            Some(room) if room.is_finite() && self.reserve > 0.0 => {
+                format!("room {:.0} % beyond its reserve of {} %", room.max(0.0), self.reserve)
+            }
             Some(room) if room.is_finite() => format!("room {:.0} %", room.max(0.0)),
             _ => "unlimited".to_owned(),
         };
@@ -202,6 +232,8 @@ impl Ranked {
             Reason::Refused => "refused by the service".to_owned(),
             Reason::NoCredentials => "no credentials in the pool".to_owned(),
             Reason::Forbidden => "forbidden here by Codex's configuration".to_owned(),
+            Reason::Elsewhere => self.elsewhere.as_deref().unwrap_or("used in other folders").to_owned(),
+            Reason::Reserved => format!("what is left is its reserve of {} %", self.reserve),
             Reason::ApiKeyNotPicked => "API keys are not picked (api_key_fallback = false)".to_owned(),
         }
     }
@@ -275,6 +307,9 @@ fn assess(index: usize, c: &Candidate<'_>, now: i64, settings: &Settings) -> Ran
         reset: i64::MAX,
         before_failure: Tier::Unknown,
         banked_resets: c.usage.map_or(0, |usage| usage.banked_resets),
+        reserve: c.account.reserve,
+        reserved: c.account.reserve > 0.0,
+        elsewhere: c.elsewhere.map(Box::from),
         reason: Reason::Disabled,
     };
     let known = c.usage.filter(|usage| usage.known(now));
@@ -308,6 +343,7 @@ fn excluded(c: &Candidate<'_>, settings: &Settings) -> Option<Reason> {
         AuthState::Deactivated => Some(Reason::Deactivated),
         _ if !c.has_credentials => Some(Reason::NoCredentials),
         _ if !c.allowed => Some(Reason::Forbidden),
+        _ if c.elsewhere.is_some() => Some(Reason::Elsewhere),
         AuthState::Refused => Some(Reason::Refused),
         _ if !c.account.enabled => Some(Reason::Disabled),
         _ if c.account.kind == AccountKind::ApiKey && !settings.api_key_fallback => {
@@ -320,19 +356,23 @@ fn excluded(c: &Candidate<'_>, settings: &Settings) -> Option<Reason> {
 /// Sets room and urgency.
 fn measure(ranked: &mut Ranked, usage: &Usage, c: &Candidate<'_>, now: i64, settings: &Settings) {
     let model = c.model.and_then(|model| usage.limit_of(model));
-    let least = usage
-        .windows
-        .iter()
-        .chain(model.into_iter().flat_map(|limit| &limit.windows))
-        .map(|w| w.left_percent(now) * (WINDOWS_PER_WEEK * w.window_seconds as f64 / WEEK as f64).max(1.0))
-        .fold(f64::INFINITY, f64::min);
+    let in_windows =
+        |left: f64, w: &Window| left * (WINDOWS_PER_WEEK * w.window_seconds as f64 / WEEK as f64).max(1.0);
+    // The reserve is a part of the account's windows. A model's own limit is no use to the user without them.
+    let beyond = |w: &Window| w.left_percent(now) - c.account.reserve;
+    let of_account = usage.windows.iter().map(|w| in_windows(beyond(w), w));
+    let of_model = model.into_iter().flat_map(|limit| &limit.windows);
+    let of_model = of_model.map(|w| in_windows(w.left_percent(now), w));
+    let least = of_account.chain(of_model).fold(f64::INFINITY, f64::min);
+    ranked.reserved = c.account.reserve > 0.0 && usage.windows.iter().any(|w| beyond(w) <= 0.0);
     ranked.room = if usage.unlimited() {
         Some(f64::INFINITY)
     } else if least.is_infinite() || usage.unclear {
         // What is absent or not understood is no room.
         None
     } else {
-        Some(least * settings.weight(c.plan()) - PER_SESSION * c.sessions as f64)
+        let weight = c.account.weight.unwrap_or_else(|| settings.weight(c.plan()));
+        Some(least * weight - PER_SESSION * c.sessions as f64)
     };
     if let Some(longest) = longest(&usage.windows) {
         let left = longest.left_percent(now);
@@ -340,7 +380,8 @@ fn measure(ranked: &mut Ranked, usage: &Usage, c: &Candidate<'_>, now: i64, sett
             Some(at) if at > now => at.saturating_sub(now),
             _ => longest.window_seconds.max(1),
         };
-        ranked.urgency = left / 100.0 / until_reset as f64;
+        // What is kept is not lost.
+        ranked.urgency = beyond(longest).max(0.0) / 100.0 / until_reset as f64;
         ranked.left.0 = left;
     }
     if let Some(short) = of_length(&usage.windows, FIVE_HOURS) {
@@ -376,6 +417,9 @@ fn tier(
         return (Tier::Credits, Reason::PaidByUse);
     }
     let Some(room) = ranked.room else { return (Tier::Unknown, Reason::Unclear) };
+    if ranked.reserved {
+        return (Tier::LessRoom, Reason::Reserved);
+    }
     if room < settings.session_room {
         return (Tier::LessRoom, Reason::LessRoom);
     }

@@ -324,9 +324,9 @@ proptest! {
     fn the_pick_ranks_everybody_whatever_the_order(usages in vec(proptest::option::of(usage()), 1..6), live in 0..6_usize, now in a_time()) {
         let accounts: Vec<Account> = (0..usages.len()).map(|at| account(at, &format!("a{at}"), "x")).collect();
         let candidates: Vec<Candidate<'_>> = accounts.iter().zip(&usages).enumerate().map(|(at, (account, usage))| Candidate {
-            failed: false,
-            model: None,
-            account, usage: usage.as_ref(), has_credentials: true, allowed: true, sessions: at, live: at == live,
+            sessions: at,
+            live: at == live,
+            ..Candidate::of(account, usage.as_ref())
         }).collect();
         let settings = Settings::default();
         let ranking = pick(&candidates, now, &settings);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The lowest first. A module may use those before it.
-const LAYERS: [&str; 26] = [
+const LAYERS: [&str; 27] = [
     "error",
     "time",
     "env",
@@ -22,6 +22,7 @@ const LAYERS: [&str; 26] = [
     "codex",
     "thread_record",
     "store",
+    "folders",
     "pick",
     "pool",
     "ledger",

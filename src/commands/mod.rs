@@ -19,6 +19,7 @@ mod refresh;
 mod rename;
 mod rm;
 mod run;
+mod set;
 mod update;
 #[path = "use.rs"]
 mod use_;
@@ -50,6 +51,7 @@ pub(crate) fn run(command: Command, env: &Env) -> Result<ExitCode> {
         Command::Rename(args) => done(rename::run(&ctx()?, &args)),
         Command::Enable(args) => done(enable::run(&ctx()?, &args)),
         Command::Disable(args) => done(disable::run(&ctx()?, &args)),
+        Command::Set(args) => done(set::run(&ctx()?, &args)),
         Command::List(args) => done(list::run(&ctx()?, &args)),
         Command::Refresh(args) => refresh::run(&ctx()?, &args),
         Command::Use(args) => done(use_::run(&ctx()?, &args)),

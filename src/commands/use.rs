@@ -5,6 +5,7 @@ use std::time::Duration;
 use codex_pool_core::account::{Account, AccountId, AuthState};
 use codex_pool_core::codex::background_server::{self, BackgroundServer};
 use codex_pool_core::codex::find;
+use codex_pool_core::folders::FolderRules;
 use codex_pool_core::homes::in_use::{HomeUser, UserKind};
 use codex_pool_core::homes::{self, HomeContent};
 use codex_pool_core::launch::{candidates, usable_by_name};
@@ -109,11 +110,13 @@ fn wanted(ctx: &Context, open: &OpenPool, args: &UseArgs) -> Result<AccountId> {
     if let Some(reference) = &args.account {
         let account = references::resolve(&open.pool.registry().accounts, reference)?;
         needs_login(open, account)?;
-        usable_by_name(&open.pool, &ctx.codex, account)?;
+        // The pin is for all folders. In those of other accounts it does not count.
+        usable_by_name(&open.pool, &ctx.codex, &FolderRules::default(), account)?;
         return Ok(account.id.clone());
     }
     let has = |id: &AccountId| open.pool.credentials().has(id);
-    let candidates = candidates(&open.pool, &open.processes.ledger, open.live(), &ctx.codex, has);
+    let rules = ctx.rules(&open.pool);
+    let candidates = candidates(&open.pool, &open.processes.ledger, open.live(), &ctx.codex, &rules, has);
     let ranking = pick(&candidates, open.now, &ctx.settings);
     match ranking.first().filter(|r| r.eligible()) {
         Some(best) => Ok(candidates[best.index].account.id.clone()),

@@ -9,6 +9,7 @@ use crate::{ui, view};
 pub(crate) fn run(ctx: &Context, args: &JsonArg) -> Result<()> {
     let open = ctx.open()?;
     let (views, homes) = (view::accounts(ctx, &open), view::homes(ctx, &open));
+    let rules = ctx.rules(&open.pool);
     // The pool is not locked while a pipe is slow.
     drop(open);
     if args.json {
@@ -17,6 +18,11 @@ pub(crate) fn run(ctx: &Context, args: &JsonArg) -> Result<()> {
     }
     ui::table::ranking(&views);
     ui::table::homes(&homes);
+    if let Some(folder) = rules.folder() {
+        ui::line(&format!(
+            "Here only accounts of {folder} are used: `codex-pool set` says which folders an account has."
+        ));
+    }
     if let Some(line) = view::Identity::of(&ctx.env).line() {
         ui::line(&line);
     }

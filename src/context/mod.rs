@@ -13,6 +13,7 @@ use codex_pool_core::codex::configuration::{CodexSettings, SYSTEM_DIR, Surroundi
 use codex_pool_core::config::Settings;
 use codex_pool_core::env::{self, Env};
 use codex_pool_core::files::{self, PoolLock};
+use codex_pool_core::folders::FolderRules;
 use codex_pool_core::homes::in_use::{HomeUser, Processes};
 use codex_pool_core::homes::{self, CodexHome, HomeContent, NoMainHome};
 use codex_pool_core::launch;
@@ -136,6 +137,11 @@ impl Context {
         };
         let codex = CodexSettings::read(around, &argv::parse(&[]));
         Context { env: env.clone(), paths, settings, main_home, codex, tell }
+    }
+
+    /// Returns which accounts may be used in the current folder.
+    pub(crate) fn rules(&self, pool: &Pool) -> FolderRules {
+        FolderRules::at(&pool.registry().accounts, self.env.cwd.as_deref(), self.env.home())
     }
 
     /// Takes the pool's lock, and makes the pool if there is none.

@@ -23,6 +23,9 @@ pub(crate) fn accounts(views: &[AccountView], now: i64, verbose: bool) {
             block(&wrapped(&text, width().saturating_sub(2)).join("\n  "));
         }
         if verbose {
+            if let Some(rules) = &view.rules {
+                block(&format!("{}: {}", printable(&view.account.label), printable(rules)));
+            }
             for limit in view.usage.iter().flat_map(|u| &u.extra) {
                 let windows: Vec<String> =
                     limit.windows.iter().map(|w| columns::limit(w, now, &clock)).collect();

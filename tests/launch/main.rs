@@ -8,6 +8,7 @@ mod background;
 mod commands;
 mod files;
 mod finding;
+mod folders;
 mod homes;
 mod inheritance;
 mod migration;

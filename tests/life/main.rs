@@ -8,4 +8,5 @@ mod logins;
 mod real;
 mod reauth;
 mod run;
+mod set;
 mod switch;

@@ -8,7 +8,8 @@ use testkit::{Cmd, Pty, backend, bins, needs};
 
 use crate::place::Place;
 
-const VERBS: [&str; 9] = ["reauth", "export", "rm", "rename", "enable", "disable", "refresh", "use", "run"];
+const VERBS: [&str; 10] =
+    ["reauth", "export", "rm", "rename", "enable", "disable", "set", "refresh", "use", "run"];
 
 /// A machine with codex-pool on PATH and three accounts.
 fn place() -> Place {

@@ -2,7 +2,7 @@
 
 use crate::account::AccountId;
 use crate::config::Settings;
-use crate::pick::{Candidate, Reason, Tier, pick};
+use crate::pick::{Candidate, Ranked, Reason, Tier, pick};
 
 /// Who goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,13 +22,14 @@ pub struct FirstReset {
     pub label: String,
 }
 
-/// Returns the best account that may be picked, has not reached its limit, and is none of `done`, which have had their
-/// turn.
+/// Returns the best account that may be picked, has not reached its limit or its reserve, and is none of `done`, which
+/// have had their turn.
 pub fn next(candidates: &[Candidate<'_>], done: &[AccountId], now: i64, settings: &Settings) -> Next {
     let ranking = pick(candidates, now, settings);
     let eligible = || ranking.iter().filter(|ranked| ranked.eligible());
     let id = |index: usize| &candidates[index].account.id;
-    let can = eligible().find(|ranked| ranked.tier != Tier::Exhausted && !done.contains(id(ranked.index)));
+    let has_room = |ranked: &&Ranked| ranked.tier != Tier::Exhausted && !ranked.reserved;
+    let can = eligible().filter(has_room).find(|ranked| !done.contains(id(ranked.index)));
     if let Some(next) = can {
         return Next::Account(id(next.index).clone());
     }
@@ -47,6 +48,21 @@ mod tests {
 
     const NOW: i64 = 1_800_000_000;
 
+    #[test]
+    fn account_at_its_reserve_goes_not_on() {
+        let known = [("alice", 0.0, 50.0), ("bob", 20.0, 79.0), ("carol", 20.0, 80.0)]
+            .map(|(label, reserve, used)| (Account { reserve, ..account(label) }, usage(used, 60)));
+        let candidates: Vec<_> = known.iter().map(|(a, u)| Candidate::of(a, Some(u))).collect();
+        let next = |done: &[&str]| {
+            let done: Vec<_> = done.iter().map(|label| AccountId::of_chatgpt(label, "w")).collect();
+            super::next(&candidates, &done, NOW, &Settings::default())
+        };
+        assert_eq!(next(&["alice"]), goes("bob"));
+        assert_eq!(next(&["alice", "bob"]), Next::None(None));
+        let unknown = [Candidate::of(&known[1].0, None)];
+        assert_eq!(super::next(&unknown, &[], NOW, &Settings::default()), Next::None(None));
+    }
+
     fn account(label: &str) -> Account {
         let account = Account::new(AccountId::of_chatgpt(label, "w"), label, AccountKind::Chatgpt, 0);
         Account { enabled: label != "disabled", ..account }
@@ -61,17 +77,13 @@ mod tests {
     fn of(accounts: &[(&str, f64, i64)], done: &[&str]) -> Next {
         let known: Vec<(Account, Usage)> =
             accounts.iter().map(|(label, used, left)| (account(label), usage(*used, *left))).collect();
-        let candidate = |(account, usage)| Candidate {
-            failed: false,
-            model: None,
-            account,
-            usage: Some(usage),
+        let candidates = known.iter().map(|(account, usage)| Candidate {
             has_credentials: account.label != "gone",
             allowed: account.label != "forbidden",
-            sessions: 0,
-            live: false,
-        };
-        let candidates: Vec<_> = known.iter().map(|(a, u)| candidate((a, u))).collect();
+            elsewhere: (account.label == "elsewhere").then_some("only in ~/acme"),
+            ..Candidate::of(account, Some(usage))
+        });
+        let candidates: Vec<_> = candidates.collect();
         let done: Vec<_> = done.iter().map(|label| AccountId::of_chatgpt(label, "w")).collect();
         next(&candidates, &done, NOW, &Settings::default())
     }
@@ -91,7 +103,7 @@ mod tests {
 
     #[test]
     fn account_that_may_not_be_picked_goes_not_on_and_is_not_waited_for() {
-        for label in ["disabled", "gone", "forbidden"] {
+        for label in ["disabled", "gone", "forbidden", "elsewhere"] {
             let all = [("alice", 100.0, 600), (label, 0.0, 60)];
             let first = FirstReset { at: NOW + 600, label: "alice".to_owned() };
             assert_eq!(of(&all, &["alice"]), Next::None(Some(first)), "{label}");

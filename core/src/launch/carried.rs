@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::placement::Placement;
-use super::{Launch, Line, Locked, Program, become_program, candidates, handover, refresh_child, spawn};
+use super::{
+    Launch, Line, Locked, Program, become_program, candidates, folder_rule, handover, refresh_child, spawn,
+};
 use crate::account::AccountId;
 use crate::carry::exec::{Child, End, Signals, asked_to_end, stdout_is_open};
 use crate::carry::{self, FirstReset, JsonStream, Next, Round};
@@ -145,7 +147,8 @@ impl Launch<'_> {
     fn another_can_go_on(&self, locked: &Locked<'_>, account: &AccountId) -> bool {
         let has = |id: &AccountId| locked.pool.credentials().has(id);
         let ledger = &locked.processes.ledger;
-        let candidates = candidates(&locked.pool, ledger, locked.live(), locked.codex_settings, has);
+        let candidates =
+            candidates(&locked.pool, ledger, locked.live(), locked.codex_settings, &locked.rules, has);
         let done = std::slice::from_ref(account);
         matches!(carry::next(&candidates, done, self.env().now, self.settings), Next::Account(_))
     }
@@ -432,11 +435,14 @@ impl CarriedExec {
             user_home: self.env.home(),
             cwd: self.env.cwd.as_deref(),
         };
-        let codex = CodexSettings::read(around, &argv::parse(&self.args));
+        let call = argv::parse(&self.args);
+        let codex = CodexSettings::read(around, &call);
         let content = HomeContent::read(&self.paths, &self.main_home);
         let credentials = pool.credentials();
         let has = |id: &AccountId| credentials.has(id);
-        let candidates = candidates(pool, &processes.ledger, content.account(), &codex, has);
+        let accounts = &pool.registry().accounts;
+        let rules = folder_rule::rules_of(&self.env, accounts, Some(&call), self.main_home.dir());
+        let candidates = candidates(pool, &processes.ledger, content.account(), &codex, &rules, has);
         carry::next(&candidates, done, now, &self.settings)
     }
 

@@ -1,15 +1,16 @@
-//! The account of a launch. Order of authority: asked for by name, the session that the launch runs inside, the owner
-//! of the session that it goes on with, the pin, the pick. Writes nothing.
+//! The account of a launch. Order of authority: asked for by name, the folder, the session that the launch runs inside,
+//! the owner of the session that it goes on with, the pin, the pick. Writes nothing.
 
 use std::path::PathBuf;
 
 use super::thread_owner::Owner;
-use super::{Launch, Line, Locked, Trouble, nested};
+use super::{Launch, Line, Locked, Trouble, folder_rule, nested};
 use crate::account::{Account, AccountId, AccountKind, AuthState};
 use crate::codex::argv::Target;
 use crate::codex::configuration::CodexSettings;
 use crate::env::{Env, names};
 use crate::error::{Error, ErrorKind, Result};
+use crate::folders::FolderRules;
 use crate::homes::CodexHome;
 use crate::ledger::Ledger;
 use crate::pick::{Candidate, Ranked, Reason, Tier, pick};
@@ -33,18 +34,18 @@ pub(super) enum Choice {
 impl Launch<'_> {
     pub(super) fn choose(&self, locked: &Locked<'_>, lines: &mut Vec<Line>) -> Result<Choice, Trouble> {
         if let Some(name) = self.named() {
-            return named(locked, name).map(Choice::Account).map_err(Trouble::Named);
+            return named(locked, name).map(Choice::Account).map_err(Trouble::Fails);
         }
         if let Some(to) = self.round.as_ref().and_then(|round| round.to.as_ref())
             && locked.pool.registry().get(to).is_some()
             && locked.pool.credentials().has(to)
-            && may_be_used(locked, Some(to))
+            && belongs_here(locked, Some(to))
         {
             lines.push(Line::Verbose(format!("{} goes on", locked.label_of(to))));
             return Ok(Choice::Account(to.clone()));
         }
         if let Some((home, account)) = nested::session(self.env(), locked)
-            && may_be_used(locked, account.as_ref())
+            && belongs_here(locked, account.as_ref())
         {
             lines.push(Line::Verbose("inside a session: its own account".to_owned()));
             if home.main_home(&locked.pool.paths) == *locked.main_home {
@@ -59,6 +60,8 @@ impl Launch<'_> {
         if let Owner::Holder(home, account) = &owner
             && may_be_used(locked, account.as_ref())
         {
+            // No other account can open it.
+            locked.obey_folders(account.as_ref(), "this session is open in a running Codex")?;
             let who = account.as_ref().map_or("an unknown account", |id| locked.label_of(id));
             let there = locked.pool.state().home(&home.auth_json()).map(|record| &record.account);
             let against = account.as_ref().and_then(|id| self.against(locked, id));
@@ -102,7 +105,7 @@ impl Launch<'_> {
     fn against(&self, locked: &Locked<'_>, id: &AccountId) -> Option<String> {
         let (pool, ledger, now) = (&locked.pool, &locked.processes.ledger, self.env().now);
         let has = |id: &AccountId| pool.credentials().has(id);
-        let mut alone = candidates(pool, ledger, locked.live(), locked.codex_settings, has);
+        let mut alone = candidates(pool, ledger, locked.live(), locked.codex_settings, &locked.rules, has);
         alone.retain(|candidate| candidate.account.id == *id);
         let ranking = pick(&alone, now, self.settings);
         let against = |r: &&Ranked| !r.eligible() || r.tier == Tier::Exhausted;
@@ -120,7 +123,7 @@ impl Launch<'_> {
         let now = self.env().now;
         let (pool, ledger) = (&locked.pool, &locked.processes.ledger);
         let has = |id: &AccountId| !missing.contains(id);
-        let candidates = candidates(pool, ledger, locked.live(), locked.codex_settings, has);
+        let candidates = candidates(pool, ledger, locked.live(), locked.codex_settings, &locked.rules, has);
         let ranking = pick(&candidates, now, self.settings);
         let place = |id: &AccountId| ranking.iter().find(|r| candidates[r.index].account.id == *id);
         let label = |ranked: &Ranked| &*candidates[ranked.index].account.label;
@@ -151,6 +154,11 @@ impl Launch<'_> {
                 }
                 return Choice::Account(candidates[pin.index].account.id.clone());
             }
+            Some(pin) if pin.reason == Reason::Elsewhere => lines.push(Line::Verbose(format!(
+                "the pinned account {} is not for this folder ({})",
+                label(pin),
+                pin.explain(now)
+            ))),
             Some(pin) => lines.push(Line::Wrong(format!(
                 "the pinned account {} cannot be used ({}); picking another",
                 label(pin),
@@ -199,10 +207,11 @@ impl Launch<'_> {
             let when = first.min().map_or_else(String::new, |(at, label)| {
                 format!("; {label} resets first, in {}", crate::time::human_duration(at.saturating_sub(now)))
             });
-            lines.push(Line::Wrong(format!(
-                "every account is at its limit{when}; staying on {}",
-                label(best)
-            )));
+            let which = match locked.rules.folder() {
+                Some(folder) => format!("every account of {folder}"),
+                None => "every account".to_owned(),
+            };
+            lines.push(Line::Wrong(format!("{which} is at its limit{when}; staying on {}", label(best))));
         }
         lines.push(Line::Verbose(format!("{}: {}", label(best), best.explain(now))));
         Choice::Account(candidates[best.index].account.id.clone())
@@ -214,6 +223,11 @@ impl Launch<'_> {
 pub(super) fn may_be_used(locked: &Locked<'_>, id: Option<&AccountId>) -> bool {
     let account = id.and_then(|id| locked.pool.registry().get(id));
     account.is_none_or(|account| allowed(locked.codex_settings, account))
+}
+
+/// Returns whether folders and Codex's configuration leave a launch on this account.
+fn belongs_here(locked: &Locked<'_>, id: Option<&AccountId>) -> bool {
+    may_be_used(locked, id) && locked.against_here(id).is_none()
 }
 
 /// Returns the line that says why no account can be picked. An empty pool needs none.
@@ -237,16 +251,21 @@ fn none_usable(ranking: &[Ranked], candidates: &[Candidate<'_>], now: i64) -> Op
 /// Returns the account that was asked for by name.
 fn named(locked: &Locked<'_>, name: &str) -> Result<AccountId> {
     let account = references::resolve(&locked.pool.registry().accounts, name)?;
-    usable_by_name(&locked.pool, locked.codex_settings, account)?;
+    usable_by_name(&locked.pool, locked.codex_settings, &locked.rules, account)?;
     Ok(account.id.clone())
 }
 
-/// Checks that an account which was named can be used: it has credentials that may work, and Codex's configuration
-/// allows it here.
+/// Checks that an account which was named can be used: it has credentials that may work, and neither Codex's
+/// configuration nor a folder rule forbids it here.
 ///
 /// # Errors
 /// The reason why not, and the next step.
-pub fn usable_by_name(pool: &Pool, codex: &CodexSettings, account: &Account) -> Result<()> {
+pub fn usable_by_name(
+    pool: &Pool,
+    codex: &CodexSettings,
+    rules: &FolderRules,
+    account: &Account,
+) -> Result<()> {
     let refuse =
         |why: &str| Error::of(ErrorKind::NoUsableAccount, format!("account {} {why}", account.display()));
     match account.auth.state {
@@ -268,7 +287,14 @@ pub fn usable_by_name(pool: &Pool, codex: &CodexSettings, account: &Account) -> 
             "is forbidden here by Codex's configuration (forced_login_method, forced_chatgpt_workspace_id)",
         ));
     }
-    Ok(())
+    match rules.objection(&account.id) {
+        Some(why) => Err(refuse(&format!("may not be used here: {why}")).hint(format!(
+            "`codex-pool set {} --folder` allows other folders; {}",
+            account.shell_ref(),
+            folder_rule::PAST
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Returns whether Codex's configuration allows an account here.
@@ -279,13 +305,14 @@ fn allowed(codex: &CodexSettings, account: &Account) -> bool {
     }
 }
 
-/// Returns the accounts as the pick sees them. `live`: the account in the main home. `has_credentials`: whether the
-/// pool has the document of an account.
+/// Returns the accounts as the pick sees them. `live`: the account in the main home. `rules`: of the folder where the
+/// launch works. `has_credentials`: whether the pool has the document of an account.
 pub fn candidates<'a>(
     pool: &'a Pool,
     ledger: &Ledger,
     live: Option<&AccountId>,
     codex: &'a CodexSettings,
+    rules: &'a FolderRules,
     has_credentials: impl Fn(&AccountId) -> bool,
 ) -> Vec<Candidate<'a>> {
     let candidate = |account: &'a Account| Candidate {
@@ -295,6 +322,7 @@ pub fn candidates<'a>(
         model: codex.model.as_deref(),
         has_credentials: has_credentials(&account.id),
         allowed: allowed(codex, account),
+        elsewhere: rules.objection(&account.id),
         sessions: ledger.sessions(&account.id),
         live: live == Some(&account.id),
     };

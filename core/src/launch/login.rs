@@ -124,7 +124,7 @@ impl Launch<'_> {
             );
         };
         let registry = locked.pool.registry();
-        let account = references::resolve(&registry.accounts, name).map_err(Trouble::Named)?;
+        let account = references::resolve(&registry.accounts, name).map_err(Trouble::Fails)?;
         let id = account.id.clone();
         if locked.live() == Some(&id) {
             return Ok(main_home.clone());
@@ -139,7 +139,7 @@ impl Launch<'_> {
             }
             _ => {
                 let text = format!("its own home, {}, holds another login", own.dir().display());
-                return Err(Trouble::Named(Error::of(ErrorKind::NoUsableAccount, text)));
+                return Err(Trouble::Fails(Error::of(ErrorKind::NoUsableAccount, text)));
             }
         }
         Ok(own)

@@ -1,11 +1,12 @@
 //! A launch, from what the user typed to what is executed. [`prepare`] decides and does everything on disk; the caller
 //! prints the lines and becomes the program. Whatever is wrong with the pool, Codex starts: only an account that was
-//! asked for by name may fail a launch. Prints nothing and uses no network.
+//! asked for by name, or a folder rule, may fail a launch. Prints nothing and uses no network.
 
 mod attendant;
 mod carried;
 mod choose;
 mod exec;
+mod folder_rule;
 mod handover;
 mod instructions;
 mod learn;
@@ -40,6 +41,7 @@ use crate::config::Settings;
 use crate::env::{Env, names};
 use crate::error::{Error, ErrorKind};
 use crate::files::{self, PoolLock};
+use crate::folders::FolderRules;
 use crate::homes::in_use::Processes;
 use crate::homes::{self, CodexHome, HomeContent, NoMainHome};
 use crate::paths::PoolPaths;
@@ -121,8 +123,8 @@ enum Trouble {
     Pool(String),
     /// Codex starts untouched, and says itself what is wrong.
     Codex,
-    /// The account that was asked for by name cannot be used.
-    Named(Error),
+    /// The launch fails: the account that was asked for by name cannot be used, or a folder rule forbids what could be.
+    Fails(Error),
 }
 
 impl From<Error> for Trouble {
@@ -189,6 +191,10 @@ pub fn prepare(request: &Request<'_>) -> Action {
                 format!("account `{name}` was asked for, but Codex takes its login from {variable}"),
             ),
             None => {
+                let against = |paths| folder_rule::against_identity(env, paths, &call, variable);
+                if let Some(error) = paths.and_then(against) {
+                    return Action::Fail(error.kind.exit_status(), error.to_string());
+                }
                 Action::Exec(untouched, vec![Line::Verbose(format!("Codex takes its login from {variable}"))])
             }
         };
@@ -200,7 +206,7 @@ pub fn prepare(request: &Request<'_>) -> Action {
         Ok(Outcome::Exec) => Action::Exec(program, lines),
         Ok(Outcome::Child(auth_command)) => Action::Child(Box::new(auth_command), program, lines),
         Ok(Outcome::Carried(exec)) => Action::Carried(exec, program, lines),
-        Err(Trouble::Named(error)) => Action::Fail(error.kind.exit_status(), error.to_string()),
+        Err(Trouble::Fails(error)) => Action::Fail(error.kind.exit_status(), error.to_string()),
         Err(Trouble::Codex) => Action::Exec(untouched, lines),
         Err(Trouble::Pool(why)) => {
             if let Some(name) = launch.named() {
@@ -209,6 +215,12 @@ pub fn prepare(request: &Request<'_>) -> Action {
             }
             if let Some(paths) = paths {
                 launch.record_untouched(paths);
+                let obeys = !(is_codex && (call.is_login() || call.is_logout()));
+                let against = || folder_rule::against_untouched(env, paths, launch.codex_call(), &why);
+                if let Some(error) = obeys.then(against).flatten() {
+                    launch.forget(paths);
+                    return Action::Fail(error.kind.exit_status(), error.to_string());
+                }
             }
             let revokes =
                 if is_codex && call.is_login() { ", and a login revokes the one that is there" } else { "" };
@@ -248,12 +260,21 @@ fn calls_itself(program: &Path) -> Action {
 /// Returns the real Codex as it runs without the pool, for a launch that failed half-way.
 ///
 /// # Errors
-/// The reason: there is no Codex, or an account was asked for by name.
+/// The reason: there is no Codex, an account was asked for by name, or a folder rule forbids the login that is there.
 pub fn untouched(env: &Env, argv0: &OsStr, args: &[OsString], own: Option<&Path>) -> Result<Program, String> {
     if let Some(name) = env.text(names::CODEX_POOL_ACCOUNT) {
         return Err(format!("account `{name}` was asked for"));
     }
-    let settings = pool_of(env).ok().map(|paths| Settings::load(&paths.config()).0);
+    let paths = pool_of(env).ok();
+    let call = argv::parse(args);
+    if env.text(names::CODEX_POOL) != Some("off") && call.needs_account() {
+        let against =
+            |paths| folder_rule::against_untouched(env, paths, Some(&call), "the pool cannot be used");
+        if let Some(error) = paths.as_ref().and_then(against) {
+            return Err(error.to_string());
+        }
+    }
+    let settings = paths.map(|paths| Settings::load(&paths.config()).0);
     let tried = nested::tried(env.get(names::CODEX_POOL_DEPTH));
     let codex =
         find::find_beyond(env, &settings.unwrap_or_default(), own, &tried).map_err(|e| e.to_string())?;
@@ -292,6 +313,8 @@ struct Locked<'a> {
     codex_settings: &'a CodexSettings,
     /// What the main home holds.
     content: HomeContent,
+    /// Which accounts may be used where the launch works.
+    rules: FolderRules,
 }
 
 impl Launch<'_> {
@@ -418,7 +441,9 @@ impl Launch<'_> {
             if waited_for_usage {
                 due = Due::Nothing;
             }
-            return Ok(Locked { lock, pool, processes, due, main_home, codex_settings, content });
+            let accounts = &pool.registry().accounts;
+            let rules = folder_rule::rules_of(env, accounts, self.codex_call(), main_home.dir());
+            return Ok(Locked { lock, pool, processes, due, main_home, codex_settings, content, rules });
         }
     }
 

@@ -52,7 +52,10 @@ impl Launch<'_> {
                 self.record(locked, &home, account.as_ref())?;
                 return Ok(Placement { home, account, attaches: true });
             }
-            Choice::Live => return self.stay(locked, None, lines),
+            Choice::Live => {
+                locked.obey_folders(locked.live(), "no account can be picked")?;
+                return self.stay(locked, None, lines);
+            }
             Choice::Account(id) => id,
         };
         if locked.live() == Some(&id) {
@@ -228,6 +231,14 @@ impl Launch<'_> {
         lines: &mut Vec<Line>,
     ) -> Result<Placement, Trouble> {
         let main_home = locked.main_home;
+        if let Some(refusal) = &refusal {
+            let why = match &refusal.in_the_way {
+                Some(in_the_way) => format!("{in_the_way}; {}", refusal.why),
+                None => refusal.why.clone(),
+            };
+            let wanted = locked.label_of(refusal.account);
+            locked.obey_folders(locked.live(), &format!("there is no home for {wanted} ({why})"))?;
+        }
         if self.live_is_forbidden(locked) {
             return self.place_without_account(locked, lines);
         }

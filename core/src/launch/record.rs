@@ -51,6 +51,13 @@ impl Launch<'_> {
         let _ = ledger::record(paths, &me, &self.entry(&home, None));
     }
 
+    /// Takes back what [`Launch::record_untouched`] has recorded.
+    pub(super) fn forget(&self, paths: &PoolPaths) {
+        if let Ok(me) = ProcessId::of_self() {
+            ledger::remove(paths, &me);
+        }
+    }
+
     fn entry(&self, home: &CodexHome, account: Option<&AccountId>) -> LaunchEntry {
         let command = match &self.request.program {
             None => self.call.describe().to_owned(),

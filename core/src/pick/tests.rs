@@ -81,12 +81,11 @@ impl Given {
         Candidate {
             failed: self.failed,
             model: self.model,
-            account: &self.account,
-            usage: self.usage.as_ref(),
             has_credentials: self.has_credentials,
             allowed: self.allowed,
             sessions: self.sessions,
             live: self.live,
+            ..Candidate::of(&self.account, self.usage.as_ref())
         }
     }
 }
@@ -133,6 +132,33 @@ fn account_whose_last_answer_was_a_failure_ranks_behind_those_with_data() {
     // When all fail, old data decides, and the live account keeps its place.
     let all = [failed(given("a").used(0.0, 0.0)), failed(given("b").used(10.0, 50.0).live())];
     assert_eq!(order(&all), ["b", "a"]);
+}
+
+#[test]
+fn reserve_is_no_room_in_either_window() {
+    let keeps = |given: Given| given.with(|g| g.account.reserve = 20.0);
+    assert_close(room(keeps(given("a").used(30.0, 10.0))), 50.0);
+    // 6 windows in a week: 5 % beyond the reserve are 30 % of a 5h window.
+    assert_close(room(keeps(given("a").used(0.0, 75.0))), 30.0);
+    for used in [(80.0, 0.0), (0.0, 80.0), (95.0, 95.0)] {
+        let below = one(keeps(given("a").used(used.0, used.1)));
+        assert_eq!((below.tier, below.reason, below.reserved), (Tier::LessRoom, Reason::Reserved, true));
+    }
+    assert!(!one(keeps(given("a").used(79.0, 79.0))).reserved);
+    // It is the last choice before accounts that cost money, but a choice.
+    let none = Settings { session_room: 0.0, ..Settings::default() };
+    let all = [keeps(given("kept").used(81.0, 0.0).live()), given("little").used(95.0, 0.0)];
+    assert_eq!(order_by(&all, &none), ["little", "kept"]);
+    let all = [keeps(given("kept").used(81.0, 0.0)), given("paid").used(100.0, 0.0).credits(true, false)];
+    assert_eq!(order(&all), ["kept", "paid"]);
+    let text = one(keeps(given("a").used(30.0, 10.0))).explain(NOW);
+    assert!(text.contains("room 50 % beyond its reserve of 20 %"), "{text}");
+}
+
+#[test]
+fn own_weight_counts_instead_of_the_plans() {
+    let weighs = |given: Given| given.with(|g| g.account.weight = Some(3.0));
+    assert_close(room(weighs(given("a").used(50.0, 50.0).plan("pro"))), 150.0);
 }
 
 #[test]

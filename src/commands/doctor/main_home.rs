@@ -4,6 +4,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use codex_pool_core::account::AccountId;
 use codex_pool_core::auth_doc::AuthDoc;
 use codex_pool_core::codex::background_server::BackgroundServer;
 use codex_pool_core::codex::configuration::{CodexSettings, CredentialsStore, Unheeded};
@@ -203,8 +204,9 @@ fn restrictions(folder: &PoolFacts, main_home: &MainHomeFacts) -> Vec<Check> {
         })
     }));
     let Ok(pool) = &folder.pool else { return checks };
-    let seen =
-        candidates(pool, &folder.processes.ledger, folder.live(), codex, |id| pool.credentials().has(id));
+    let rules = main_home.ctx.rules(pool);
+    let has = |id: &AccountId| pool.credentials().has(id);
+    let seen = candidates(pool, &folder.processes.ledger, folder.live(), codex, &rules, has);
     let excluded: Vec<&str> = seen.iter().filter(|c| !c.allowed).map(|c| &*c.account.label).collect();
     let why = "forced_login_method or forced_chatgpt_workspace_id in Codex's configuration";
     if !excluded.is_empty() && excluded.len() == seen.len() {

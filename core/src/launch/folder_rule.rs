@@ -1,0 +1,125 @@
+//! The folder rules of a launch: where it works, and that it fails rather than use an account that does not belong there.
+//! Writes nothing.
+
+use std::path::{Path, PathBuf};
+
+use super::{Launch, Locked, Trouble};
+use crate::account::{Account, AccountId};
+use crate::codex::argv::{Command, Invocation, Target};
+use crate::codex::threads;
+use crate::env::{Env, names};
+use crate::error::{Error, ErrorKind};
+use crate::folders::{self, FolderRules};
+use crate::homes::{CodexHome, HomeContent};
+use crate::paths::PoolPaths;
+use crate::store::Registry;
+
+/// The way past a folder rule, as the end of an error.
+pub(super) const PAST: &str = "with CODEX_POOL=off, Codex starts on whatever login is there";
+
+/// Returns the folders that a command works in: that of `-C`, else that of the thread it goes on with, else the current
+/// one. `call`: `None` for a program that is not Codex. `exec` goes on with a thread in the current folder, so that both
+/// count.
+fn folders_of(env: &Env, call: Option<&Invocation<'_>>, codex_home: &Path) -> Vec<PathBuf> {
+    let real = |dir: PathBuf| dir.canonicalize().unwrap_or(dir);
+    let current = env.cwd.clone();
+    let Some(call) = call else { return current.into_iter().collect() };
+    if let Some(dir) = call.cd {
+        return env.absolute(Path::new(dir)).map(real).into_iter().collect();
+    }
+    match call.target {
+        Target::Thread(_) | Target::Name(_) => match threads::find(codex_home, call.target) {
+            Some(thread) => {
+                let exec = matches!(call.command, Command::ExecResume | Command::ExecFork);
+                let folder = real(thread.cwd);
+                let current = current.filter(|current| exec && *current != folder);
+                std::iter::once(folder).chain(current).collect()
+            }
+            None => current.into_iter().collect(),
+        },
+        Target::None | Target::Picked | Target::Last => current.into_iter().collect(),
+    }
+}
+
+/// Returns the rules where a command works (see [`folders_of`]).
+pub(super) fn rules_of(
+    env: &Env,
+    accounts: &[Account],
+    call: Option<&Invocation<'_>>,
+    codex_home: &Path,
+) -> FolderRules {
+    if !folders::has_any(accounts) {
+        return FolderRules::default();
+    }
+    let folders = folders_of(env, call, codex_home);
+    FolderRules::at(accounts, folders.iter().map(PathBuf::as_path), env.home())
+}
+
+/// Returns the error of a launch that could only get an account which a folder rule forbids.
+fn refusal(why: &str, against: &str) -> Error {
+    Error::of(ErrorKind::NoUsableAccount, format!("{why}, and {against}")).hint(PAST)
+}
+
+/// Returns why Codex may not start without the pool, on what the home in the environment holds. `why`: the reason why it
+/// would, as a sentence.
+pub(super) fn against_untouched(
+    env: &Env,
+    paths: &PoolPaths,
+    call: Option<&Invocation<'_>>,
+    why: &str,
+) -> Option<Error> {
+    let registry = match Registry::load(paths) {
+        Ok(registry) => registry,
+        Err(_) => {
+            // What it says is not known, but it speaks of folders.
+            let bytes = crate::files::read_small(&paths.registry(), u64::MAX >> 1).ok()??;
+            let speaks = memchr::memmem::find(&bytes, b"\"folders\"").is_some();
+            return speaks.then(|| refusal(why, "some accounts are only for certain folders"));
+        }
+    };
+    let dir = match env.get(names::CODEX_HOME) {
+        Some(dir) => env.absolute(Path::new(dir))?,
+        None => env.home()?.join(".codex"),
+    };
+    let main_home = CodexHome::main_of_env(env, paths).ok()?;
+    let rules = rules_of(env, &registry.accounts, call, main_home.dir());
+    let content = HomeContent::read(paths, &CodexHome::at(paths, dir));
+    let account = content.account().and_then(|id| registry.get(id));
+    rules.against(account).map(|against| refusal(why, &against))
+}
+
+/// Returns why Codex may not use the login of the environment, which is none of the pool's.
+pub(super) fn against_identity(
+    env: &Env,
+    paths: &PoolPaths,
+    call: &Invocation<'_>,
+    variable: &str,
+) -> Option<Error> {
+    let registry = Registry::load(paths).ok()?;
+    let main_home = CodexHome::main_of_env(env, paths).ok()?;
+    let rules = rules_of(env, &registry.accounts, Some(call), main_home.dir());
+    rules.against(None).map(|against| refusal(&format!("Codex takes its login from {variable}"), &against))
+}
+
+impl Launch<'_> {
+    /// Returns the command, if it is Codex that runs.
+    pub(super) fn codex_call(&self) -> Option<&Invocation<'_>> {
+        self.is_codex.then_some(self.call)
+    }
+}
+
+impl Locked<'_> {
+    /// Returns why this account may not be used where the launch works. `None` for the account: a login that is not in
+    /// the pool, or none.
+    pub(super) fn against_here(&self, id: Option<&AccountId>) -> Option<String> {
+        self.rules.against(id.and_then(|id| self.pool.registry().get(id)))
+    }
+
+    /// Fails if the launch would get this account against a folder rule. `why`: why it would, as a sentence.
+    pub(super) fn obey_folders(&self, id: Option<&AccountId>, why: &str) -> Result<(), Trouble> {
+        match self.against_here(id) {
+            Some(against) => Err(Trouble::Fails(refusal(why, &against))),
+            None => Ok(()),
+        }
+    }
+}

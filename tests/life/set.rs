@@ -1,0 +1,89 @@
+//! `set`: an account's folders, reserve and weight, and what the user is told of them.
+
+use std::fs;
+
+use serde_json::json;
+use testkit::{World, complains};
+
+#[test]
+fn rules_of_an_account_are_shown_and_kept() {
+    let world = World::logged_in(&["alice", "bob"]);
+    let (acme, other) = (world.home().join("acme"), world.home().join("other"));
+    fs::create_dir_all(acme.join("src")).and_then(|()| fs::create_dir(&other)).expect("folders");
+    let bob = world.account("bob");
+    assert_eq!((&bob["folders"], &bob["reserve"], &bob["weight"]), (&json!([]), &json!(0), &json!(null)));
+    let set = |args: &[&str]| {
+        let all = [&["set", "bob"], args].concat();
+        world.pool(&all).current_dir(world.home()).run().ok()
+    };
+    let said = set(&[
+        "--folder",
+        "acme/src/..",
+        "--folder",
+        "other",
+        "--folder",
+        "acme",
+        "--reserve",
+        "20",
+        "--weight",
+        "2.5",
+    ]);
+    assert!(said.stdout.contains("`bob`: only in ~/acme, ~/other; reserve 20 %; weight 2.5"), "{said}");
+    let bob = world.account("bob");
+    assert_eq!(bob["folders"], json!([acme, other]));
+    assert_eq!((&bob["reserve"], &bob["weight"]), (&json!(20), &json!(2.5)));
+    assert_eq!(set(&["--json"]).json()["accounts"], json!([bob]));
+    let shown = world.pool(&["list", "--verbose"]).run().ok();
+    assert!(shown.stdout.contains("bob: only in ~/acme, ~/other; reserve 20 %; weight 2.5"), "{shown}");
+    let why = world.pool(&["why"]).current_dir(world.home()).run().ok();
+    assert!(why.stdout.contains("only in ~/acme, ~/other"), "{why}");
+    let why = world.pool(&["why"]).current_dir(&acme).run().ok();
+    assert!(why.stdout.contains("~/acme is for bob"), "{why}");
+    assert!(why.stdout.contains("Here only accounts of ~/acme are used"), "{why}");
+    // A login, a renewal and a restart of everything keep it.
+    world.import("bob", &world.backend().auth_json("bob"));
+    assert_eq!(world.account("bob")["folders"], json!([acme, other]));
+    // What is given replaces what there was, and what is free again is said.
+    let said = set(&["--folder", "other"]);
+    assert!(said.stderr.contains("~/acme is no account's folder any more"), "{said}");
+    set(&["--no-folders", "--reserve", "0", "--weight", "plan"]);
+    let bob = world.account("bob");
+    assert_eq!((&bob["folders"], &bob["reserve"], &bob["weight"]), (&json!([]), &json!(0), &json!(null)));
+    let registry = world.registry();
+    assert!(!registry.to_string().contains("folders"), "{registry}");
+}
+
+#[test]
+fn wrong_values_are_errors_that_change_nothing() {
+    let world = World::logged_in(&["alice", "bob"]);
+    let before = world.registry();
+    let nowhere = world.pool(&["set", "bob", "--folder", "nowhere"]).run().expect(1);
+    complains(&nowhere, "nowhere");
+    let file = world.work().join("file");
+    fs::write(&file, "").expect("a file");
+    complains(&world.pool(&["set", "bob", "--folder"]).arg(&file).run().expect(1), "is not a folder");
+    for wrong in [
+        ["--reserve", "101"],
+        ["--reserve", "-1"],
+        ["--reserve", "NaN"],
+        ["--weight", "0"],
+        ["--weight", "inf"],
+        ["--no-folders", "--folder=."],
+    ] {
+        world.pool(&["set", "bob", wrong[0], wrong[1]]).run().expect(2);
+    }
+    world.pool(&["set", "nobody", "--reserve", "1"]).run().expect(3);
+    assert_eq!(world.registry(), before);
+}
+
+#[test]
+fn sessions_that_run_against_new_rules_are_named() {
+    let world = World::logged_in(&["alice", "bob"]);
+    let session = world.hold(world.exec_as("alice"));
+    let work = world.work();
+    let said = world.pool(&["set", "bob", "--folder"]).arg(&work).run().ok();
+    assert!(said.stderr.contains(&format!("(pid {})", session.pid())), "{said}");
+    assert!(said.stderr.contains("goes on as `alice` until it ends"), "{said}");
+    world.open_gate();
+    session.wait().ok();
+}
