@@ -75,12 +75,14 @@ Examples:
   codex-pool import - --label work <auth.json
   codex-pool import codex-tools  the accounts of that tool")]
     Import(ImportArgs),
-    /// Write one account's auth.json
+    /// Write one account's auth.json, or a bundle of accounts without their refresh tokens
     ///
-    /// The file contains the account's tokens. Anyone who has it can use the account.
+    /// The file contains the account's tokens. Anyone who has it can use the account; of a bundle (`--access-only`),
+    /// until its access tokens end.
     #[command(after_help = "\
 Examples:
-  codex-pool export work --out work.json")]
+  codex-pool export work --out work.json
+  codex-pool export --access-only work home  for the secret of a CI system")]
     Export(ExportArgs),
     /// Remove an account and its credentials from the pool
     #[command(after_help = "\
@@ -272,8 +274,11 @@ pub(crate) struct ImportArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
     /// Which account: its label, email, id or account id, or the first letters of one
-    #[arg(value_name = "REF")]
-    pub(crate) account: String,
+    #[arg(value_name = "REF", required = true)]
+    pub(crate) accounts: Vec<String>,
+    /// Leave out the refresh tokens: a bundle of accounts that works until their access tokens end
+    #[arg(long)]
+    pub(crate) access_only: bool,
     /// Write to this file (made 0600) instead of standard output
     #[arg(long)]
     pub(crate) out: Option<PathBuf>,

@@ -51,6 +51,14 @@ pub(crate) struct AccountView {
     pub(crate) rules: Option<String>,
 }
 
+impl AccountView {
+    /// Returns the seconds until its access ends, if its login has no refresh token. `None` also when it is over.
+    pub(crate) fn access_left(&self, now: i64) -> Option<i64> {
+        let ends_at = self.account.access_only?.ends_at?;
+        (self.account.auth.state == AuthState::Ok && ends_at > now).then(|| ends_at - now)
+    }
+}
+
 /// The state of an account, in a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
@@ -109,11 +117,11 @@ impl State {
             AuthState::WorkspaceRemoved => return State::WorkspaceRemoved,
             AuthState::Deactivated => return State::Deactivated,
             AuthState::Refused => return State::Refused,
-            AuthState::Expired => return State::Expired,
-            AuthState::Ok => {}
+            AuthState::Expired if ranked.reason != Reason::AccessEnded => return State::Expired,
+            AuthState::Ok | AuthState::Expired => {}
         }
         match (ranked.tier, ranked.reason) {
-            (_, Reason::NoCredentials) => State::ReauthRequired,
+            (_, Reason::NoCredentials | Reason::AccessEnded) => State::ReauthRequired,
             (Tier::Exhausted, _) => State::Exhausted,
             (Tier::Unknown, _) => State::Unknown,
             _ => State::Ready,
@@ -275,8 +283,9 @@ pub(crate) fn json(
             "state": view.state.as_str(), "low": view.low, "enabled": a.enabled, "live": view.live, "pinned": view.pinned,
             "rank": view.rank, "reason": view.reason,
             "usage": view.usage.as_ref().map(|u| usage_json(u, now)),
-            "error": problem(view), "sessions": view.sessions,
+            "error": problem(view, now), "sessions": view.sessions,
             "folders": a.folders, "reserve": rules::number(a.reserve), "weight": a.weight.map(rules::number),
+            "access_only": a.access_only.is_some(), "access_ends_at": a.access_only.and_then(|a| a.ends_at),
         });
         if detail {
             entry["room"] = json!(view.ranked.room);
@@ -312,8 +321,8 @@ fn home_json(in_use: &HomeInUse) -> Value {
 }
 
 /// Returns what is wrong with an account, in words: why it needs a login, or what failed the last time.
-pub(crate) fn problem(view: &AccountView) -> Option<String> {
-    match (view.account.auth.explain(), view.account.remedy()) {
+pub(crate) fn problem(view: &AccountView, now: i64) -> Option<String> {
+    match (view.account.explain(now), view.account.remedy(now)) {
         // The service's own words say more.
         (Some(what), Some(remedy)) if view.account.auth.state == AuthState::Refused => {
             Some(format!("{}; {remedy}", view.error.as_deref().unwrap_or(what)))

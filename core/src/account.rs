@@ -173,6 +173,13 @@ impl AuthStatus {
     }
 }
 
+/// What is known of a login without a refresh token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessOnly {
+    /// When its access token ends, Unix seconds; `None`: the token does not say.
+    pub ends_at: Option<i64>,
+}
+
 /// An account of the registry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Account {
@@ -219,6 +226,9 @@ pub struct Account {
     /// How many Plus accounts it is worth, where that is not its plan's weight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<f64>,
+    /// Its login has no refresh token, and ends. `None`: it can be renewed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_only: Option<AccessOnly>,
     /// The refresh tokens that were seen under it, as hashes. `None`: it was not yet looked which one it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh_tokens: Option<SeenTokens>,
@@ -251,6 +261,7 @@ impl Account {
             folders: Vec::new(),
             reserve: 0.0,
             weight: None,
+            access_only: None,
             refresh_tokens: None,
         }
     }
@@ -263,19 +274,42 @@ impl Account {
         }
     }
 
-    /// Returns what is wrong with its credentials and what to do; `None` if nothing is.
-    pub fn trouble(&self) -> Option<Error> {
-        let kind = match self.auth.state {
-            AuthState::ReauthRequired => ErrorKind::LoginNeeded,
-            _ => ErrorKind::Failed,
-        };
-        let message = format!("{}: {}", self.label, self.auth.explain()?);
-        Some(Error::of(kind, message).hint(self.remedy()?))
+    /// Returns whether its login has no refresh token and has ended. `now`: Unix seconds.
+    pub fn access_ended(&self, now: i64) -> bool {
+        self.access_only.and_then(|access| access.ends_at).is_some_and(|at| at <= now)
     }
 
-    /// Returns what to do about its credentials; `None` if nothing is wrong with them.
-    pub fn remedy(&self) -> Option<String> {
+    /// Returns what is wrong with its credentials, as the end of a sentence; `None` if nothing is. `now`: Unix seconds.
+    pub fn explain(&self, now: i64) -> Option<&'static str> {
+        if matches!(self.auth.state, AuthState::Ok | AuthState::Expired) && self.access_ended(now) {
+            return Some("its access has ended, and it has no refresh token");
+        }
+        self.auth.explain()
+    }
+
+    /// Returns what is wrong with its credentials and what to do; `None` if nothing is. `now`: Unix seconds.
+    pub fn trouble(&self, now: i64) -> Option<Error> {
+        let kind = match self.auth.state {
+            AuthState::ReauthRequired => ErrorKind::LoginNeeded,
+            AuthState::Ok | AuthState::Expired if self.access_ended(now) => ErrorKind::LoginNeeded,
+            _ => ErrorKind::Failed,
+        };
+        let message = format!("{}: {}", self.label, self.explain(now)?);
+        Some(Error::of(kind, message).hint(self.remedy(now)?))
+    }
+
+    /// Returns what to do about its credentials; `None` if nothing is wrong with them. `now`: Unix seconds.
+    pub fn remedy(&self, now: i64) -> Option<String> {
         let name = self.shell_ref();
+        if self.access_only.is_some()
+            && (self.auth.state == AuthState::ReauthRequired || self.access_ended(now))
+            && !self.auth.state.is_refusal()
+        {
+            return Some(format!(
+                "import it again from a new `codex-pool export --access-only`, or log in here with `codex-pool \
+                 reauth {name}`"
+            ));
+        }
         Some(match self.auth.state {
             AuthState::Ok => return None,
             AuthState::Expired => format!("try `codex-pool refresh {name}`"),

@@ -264,6 +264,12 @@ impl AuthDoc {
         self.refresh_token().map(|token| TokenHash::of(token.expose()))
     }
 
+    /// Returns whether these are tokens without a refresh token: they are of use until the access token ends, and
+    /// cannot be renewed.
+    pub fn is_access_only(&self) -> bool {
+        self.facts.kind == AccountKind::Chatgpt && self.facts.refresh_token.is_none()
+    }
+
     /// Returns which of two documents of one account is newer: by the access token's `iat` and `exp`, which are times
     /// of the issuer's clock, then by `last_refresh`, a time of a local clock. `Equal` is a tie.
     pub fn compare_age(&self, other: &AuthDoc) -> Ordering {

@@ -127,6 +127,8 @@ pub enum Reason {
     Disabled,
     /// It needs a login.
     ReauthRequired,
+    /// Its login had no refresh token, and has ended.
+    AccessEnded,
     /// It was removed from its workspace.
     WorkspaceRemoved,
     /// Deactivated by the service.
@@ -227,6 +229,7 @@ impl Ranked {
             }
             Reason::Disabled => "disabled".to_owned(),
             Reason::ReauthRequired => "needs a login".to_owned(),
+            Reason::AccessEnded => "its access has ended".to_owned(),
             Reason::WorkspaceRemoved => "removed from its workspace".to_owned(),
             Reason::Deactivated => "deactivated by the service".to_owned(),
             Reason::Refused => "refused by the service".to_owned(),
@@ -316,7 +319,7 @@ fn assess(index: usize, c: &Candidate<'_>, now: i64, settings: &Settings) -> Ran
     if let Some(usage) = known {
         measure(&mut ranked, usage, c, now, settings);
     }
-    (ranked.tier, ranked.reason) = if let Some(reason) = excluded(c, settings) {
+    (ranked.tier, ranked.reason) = if let Some(reason) = excluded(c, now, settings) {
         (Tier::Excluded, reason)
     } else if c.account.kind == AccountKind::ApiKey {
         (Tier::ApiKey, Reason::ApiKey)
@@ -335,12 +338,13 @@ fn assess(index: usize, c: &Candidate<'_>, now: i64, settings: &Settings) -> Ran
     ranked
 }
 
-fn excluded(c: &Candidate<'_>, settings: &Settings) -> Option<Reason> {
+fn excluded(c: &Candidate<'_>, now: i64, settings: &Settings) -> Option<Reason> {
     // What a name or a pin overrides comes last, since it must not hide the rest.
     match c.account.auth.state {
         AuthState::ReauthRequired => Some(Reason::ReauthRequired),
         AuthState::WorkspaceRemoved => Some(Reason::WorkspaceRemoved),
         AuthState::Deactivated => Some(Reason::Deactivated),
+        _ if c.account.access_ended(now) => Some(Reason::AccessEnded),
         _ if !c.has_credentials => Some(Reason::NoCredentials),
         _ if !c.allowed => Some(Reason::Forbidden),
         _ if c.elsewhere.is_some() => Some(Reason::Elsewhere),

@@ -132,17 +132,12 @@ impl Pool {
     ) -> Result<Adoption> {
         let stored = self.credentials().stored(doc.id())?;
         let Some(token) = doc.token_hash() else {
-            return self.adopt_own(lock, stored, doc, label, origin, now);
+            return self.adopt_access(lock, stored, doc, label, origin, now);
         };
         let stored_token = stored.document().and_then(AuthDoc::token_hash);
         let seen = |account: &Account| account.refresh_tokens.as_ref().is_some_and(|seen| seen.has(&token));
         if self.registry.accounts.iter().any(|account| account.id != *doc.id() && seen(account)) {
-            let account = self.registry.get(doc.id());
-            let needs_login = account.is_some_and(|a| a.auth.state == AuthState::ReauthRequired);
-            if stored_token.is_some() && !needs_login {
-                return Ok(Adoption::KeptNewer);
-            }
-            return self.adopt_own(lock, stored, &doc.clone().access_only(), label, origin, now);
+            return self.adopt_access(lock, stored, &doc.clone().access_only(), label, origin, now);
         }
         let other = stored_token.filter(|stored| *stored != token);
         if other.is_some() && self.is_used(doc) {
@@ -157,6 +152,32 @@ impl Pool {
             if origin == Origin::Successor { seen.mark_used(&old) } else { seen.mark_displaced(&old) }
         }
         Ok(adoption)
+    }
+
+    /// Adopts a document without a refresh token. It never takes the place of a login that can still be renewed.
+    fn adopt_access(
+        &mut self,
+        lock: &PoolLock,
+        stored: Stored,
+        doc: &AuthDoc,
+        label: Option<&str>,
+        origin: Origin,
+        now: i64,
+    ) -> Result<Adoption> {
+        let full = stored.document().filter(|stored| doc.is_access_only() && !stored.is_access_only());
+        let Some(full) = full else {
+            return self.adopt_own(lock, stored, doc, label, origin, now);
+        };
+        if origin != Origin::Login && doc.compare_age(full).is_le() {
+            // The pool's login has this access token, or a later one.
+            return Ok(Adoption::KeptNewer);
+        }
+        let auth = self.registry.get(doc.id()).map(|account| &account.auth);
+        let is_over = auth.is_some_and(|auth| {
+            auth.state == AuthState::ReauthRequired && auth.reason != Some(AuthReason::LoggedOut)
+        });
+        let origin = if is_over { Origin::Login } else { origin };
+        self.adopt_own(lock, stored, doc, label, origin, now)
     }
 
     fn adopt_own(

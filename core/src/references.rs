@@ -124,6 +124,7 @@ mod tests {
             user_id: Some(user.into()),
             account_id: Some(workspace.into()),
             former_ids: vec![format!("old-{label}")],
+            access_only: None,
             refresh_tokens: None,
             ..Account::new(AccountId::of_chatgpt(user, workspace), label, AccountKind::Chatgpt, 0)
         }

@@ -285,6 +285,7 @@ pub fn file_elsewhere(
     match &own {
         Some(own) => {
             pool.credentials().put(lock, own)?;
+            pool.registry_mut().upsert(own, None, now);
             pool.set_auth(id, AuthState::Ok, None, now);
         }
         None => pool.set_auth(id, AuthState::ReauthRequired, Some(AuthReason::Foreign), now),

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use codex_pool_core::auth_doc::{AuthDoc, MAX_BYTES};
 use codex_pool_core::files;
 use codex_pool_core::store::{Adoption, ForeignAccount, is_registry, parse_foreign_store};
+use codex_pool_core::time::human_duration;
 use codex_pool_core::{Error, ErrorKind, Result};
 
 use crate::cli::ImportArgs;
@@ -169,8 +170,8 @@ pub(super) fn import_all(ctx: &Context, batch: &[Document], label: Option<&str>)
             match &document.doc {
                 Ok(doc) => {
                     let adoption = import(&mut open, document, doc, label)?;
-                    copied |=
-                        matches!(adoption, Adoption::New | Adoption::Updated) && !is_live(ctx, document);
+                    let taken = matches!(adoption, Adoption::New | Adoption::Updated);
+                    copied |= taken && !doc.is_access_only() && !is_live(ctx, document);
                 }
                 Err(why) => {
                     ui::warn(&format!("{} was refused: {why}", document.name));
@@ -212,6 +213,7 @@ fn import(open: &mut OpenPool, document: &Document, doc: &AuthDoc, label: Option
             account.enabled = stored.enabled;
         }
     }
+    let access = open.pool.registry().get(doc.id()).and_then(|account| account.access_only?.ends_at);
     let label = open.label(doc.id());
     ui::done(&match adoption {
         Adoption::New => format!("imported `{label}`"),
@@ -219,6 +221,11 @@ fn import(open: &mut OpenPool, document: &Document, doc: &AuthDoc, label: Option
         Adoption::Unchanged => format!("`{label}` was here already, with these credentials"),
         Adoption::KeptNewer => format!("`{label}` was here already, with newer credentials, which it keeps"),
     });
+    match access {
+        Some(at) if at > now => ui::note(&format!("its access ends in {}", human_duration(at - now))),
+        Some(_) => ui::warn(&format!("the access of `{label}` has ended already")),
+        None => {}
+    }
     Ok(adoption)
 }
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use codex_pool_core::account::{Account, AccountId, AuthState};
 use codex_pool_core::time::human_duration;
-use codex_pool_core::{Error, ErrorKind, Result, references};
+use codex_pool_core::{Error, ErrorKind, Result, env, references};
 
 use crate::cli::RefreshArgs;
 use crate::context::Context;
@@ -42,7 +42,7 @@ pub(crate) fn run(ctx: &Context, args: &RefreshArgs) -> Result<ExitCode> {
     }
     match &scope {
         Scope::One(id) => match (open.pool.registry().get(id), outcomes.first()) {
-            (Some(account), Some((_, outcome))) => verdict(account, outcome),
+            (Some(account), Some((_, outcome))) => verdict(account, outcome, env::clock()),
             _ => Ok(ExitCode::SUCCESS),
         },
         // A failure of some accounts is shown with them. A failure of all is an error.
@@ -91,7 +91,7 @@ fn recent(outcomes: &[(AccountId, Outcome)], now: i64) -> Option<String> {
 }
 
 /// Returns the result for an account that was named.
-fn verdict(account: &Account, outcome: &Outcome) -> Result<ExitCode> {
+fn verdict(account: &Account, outcome: &Outcome, now: i64) -> Result<ExitCode> {
     let word = account.shell_ref();
     let login = || {
         Error::of(ErrorKind::LoginNeeded, format!("{} needs a login", account.label))
@@ -102,12 +102,14 @@ fn verdict(account: &Account, outcome: &Outcome) -> Result<ExitCode> {
         Outcome::NotApplicable => {
             Err(Error::new(format!("{} is an API key, which has no usage to ask for", account.label)))
         }
-        Outcome::NeedsLogin => Err(account.trouble().unwrap_or_else(login)),
+        Outcome::NeedsLogin => Err(account.trouble(now).unwrap_or_else(login)),
         Outcome::Failed(text) if account.auth.state == AuthState::Refused => {
             let error = Error::new(format!("{}: {text}", account.label));
-            Err(account.remedy().map_or_else(login, |remedy| error.hint(remedy)))
+            Err(account.remedy(now).map_or_else(login, |remedy| error.hint(remedy)))
         }
-        Outcome::Failed(_) if account.auth.state.is_refusal() => Err(account.trouble().unwrap_or_else(login)),
+        Outcome::Failed(_) if account.auth.state.is_refusal() => {
+            Err(account.trouble(now).unwrap_or_else(login))
+        }
         Outcome::Failed(text) => Err(Error::new(format!("{}: {text}", account.label)).hint(format!(
             "try again with `codex-pool refresh {word}`, or see `codex-pool doctor --online`"
         ))),

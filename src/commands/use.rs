@@ -111,7 +111,7 @@ fn wanted(ctx: &Context, open: &OpenPool, args: &UseArgs) -> Result<AccountId> {
         let account = references::resolve(&open.pool.registry().accounts, reference)?;
         needs_login(open, account)?;
         // The pin is for all folders. In those of other accounts it does not count.
-        usable_by_name(&open.pool, &ctx.codex, &FolderRules::default(), account)?;
+        usable_by_name(&open.pool, &ctx.codex, &FolderRules::default(), account, open.now)?;
         return Ok(account.id.clone());
     }
     let has = |id: &AccountId| open.pool.credentials().has(id);
@@ -127,8 +127,8 @@ fn wanted(ctx: &Context, open: &OpenPool, args: &UseArgs) -> Result<AccountId> {
 }
 
 fn needs_login(open: &OpenPool, account: &Account) -> Result<()> {
-    if account.auth.state == AuthState::ReauthRequired {
-        return account.trouble().map_or(Ok(()), Err);
+    if account.auth.state == AuthState::ReauthRequired || account.access_ended(open.now) {
+        return account.trouble(open.now).map_or(Ok(()), Err);
     }
     if !open.pool.credentials().has(&account.id) {
         return Err(Error::of(

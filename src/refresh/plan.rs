@@ -138,7 +138,8 @@ impl Refresher<'_> {
             return Decision::Skip(Outcome::NotApplicable);
         }
         let logged_out = account.auth.reason == Some(AuthReason::LoggedOut);
-        if account.auth.state == AuthState::ReauthRequired && !logged_out {
+        let ended = account.access_ended(now) && !clock_ahead;
+        if ended || account.auth.state == AuthState::ReauthRequired && !logged_out {
             return Decision::Skip(Outcome::NeedsLogin);
         }
         let ended = doc.expires_at().is_some_and(|at| at <= now);

@@ -170,7 +170,11 @@ fn row(layout: Layout, view: &AccountView, at: At<'_>) -> (Vec<Text>, Option<Tex
         let plan = view.account.plan.as_deref().map_or_else(|| "-".into(), printable);
         cells.push(cut(vec![Span::plain(plan)], LONGEST_PLAN));
     }
-    cells.push(vec![state(view, layout.brief)]);
+    let mut states = vec![state(view, layout.brief)];
+    if let Some(left) = view.access_left(at.now).filter(|_| !layout.brief) {
+        states.push(Span::plain(format!(", ends in {}", human_duration(left))));
+    }
+    cells.push(states);
     let below = layout.below.then(|| {
         let mut windows = vec![Span::faint(format!("{} ", short.map_or("5h".into(), short_name)))];
         windows.extend(window(short, layout, at));

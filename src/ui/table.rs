@@ -18,7 +18,7 @@ pub(crate) fn accounts(views: &[AccountView], now: i64, verbose: bool) {
     let clock = Clock::of_system();
     print(&columns::accounts(views, now, &clock, width()));
     for view in views {
-        if let Some(problem) = problem(view) {
+        if let Some(problem) = problem(view, now) {
             let text = format!("{}: {}", printable(&view.account.label), printable(&problem));
             block(&wrapped(&text, width().saturating_sub(2)).join("\n  "));
         }

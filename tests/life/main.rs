@@ -1,5 +1,6 @@
 //! What people do with accounts: init, add, reauth, import, export, use, run, rm, at a prompt and in scripts.
 
+mod access;
 mod add;
 mod edit;
 mod import;

@@ -34,7 +34,7 @@ pub(super) enum Choice {
 impl Launch<'_> {
     pub(super) fn choose(&self, locked: &Locked<'_>, lines: &mut Vec<Line>) -> Result<Choice, Trouble> {
         if let Some(name) = self.named() {
-            return named(locked, name).map(Choice::Account).map_err(Trouble::Fails);
+            return named(locked, name, self.env().now).map(Choice::Account).map_err(Trouble::Fails);
         }
         if let Some(to) = self.round.as_ref().and_then(|round| round.to.as_ref())
             && locked.pool.registry().get(to).is_some()
@@ -235,10 +235,8 @@ fn none_usable(ranking: &[Ranked], candidates: &[Candidate<'_>], now: i64) -> Op
     let first = ranking.first()?;
     let label = &candidates[first.index].account.label;
     // An API key or a disabled account that is live is the user's own choice.
-    if candidates
-        .iter()
-        .any(|c| c.live && c.has_credentials && c.allowed && c.account.auth.state == AuthState::Ok)
-    {
+    let works = |account: &Account| account.auth.state == AuthState::Ok && !account.access_ended(now);
+    if candidates.iter().any(|c| c.live && c.has_credentials && c.allowed && works(c.account)) {
         return None;
     }
     let next = match first.reason {
@@ -249,9 +247,9 @@ fn none_usable(ranking: &[Ranked], candidates: &[Candidate<'_>], now: i64) -> Op
 }
 
 /// Returns the account that was asked for by name.
-fn named(locked: &Locked<'_>, name: &str) -> Result<AccountId> {
+fn named(locked: &Locked<'_>, name: &str, now: i64) -> Result<AccountId> {
     let account = references::resolve(&locked.pool.registry().accounts, name)?;
-    usable_by_name(&locked.pool, locked.codex_settings, &locked.rules, account)?;
+    usable_by_name(&locked.pool, locked.codex_settings, &locked.rules, account, now)?;
     Ok(account.id.clone())
 }
 
@@ -265,6 +263,7 @@ pub fn usable_by_name(
     codex: &CodexSettings,
     rules: &FolderRules,
     account: &Account,
+    now: i64,
 ) -> Result<()> {
     let refuse =
         |why: &str| Error::of(ErrorKind::NoUsableAccount, format!("account {} {why}", account.display()));
@@ -276,6 +275,10 @@ pub fn usable_by_name(
         AuthState::Deactivated => return Err(refuse("was deactivated by the service")),
         // A firewall's word may be behind a refusal. Codex finds out.
         AuthState::Ok | AuthState::Expired | AuthState::Refused => {}
+    }
+    if account.access_ended(now) {
+        let refused = refuse("cannot be used: its access has ended, and it has no refresh token");
+        return Err(refused.hint(account.remedy(now).unwrap_or_default()));
     }
     if !pool.credentials().has(&account.id) {
         return Err(

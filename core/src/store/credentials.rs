@@ -77,6 +77,10 @@ impl Verdict {
         if origin == Origin::Login {
             return Verdict { newer: true, certain: true };
         }
+        // A login that can be renewed is worth more than the newest access token, which can be had with it.
+        if doc.is_access_only() != stored.is_access_only() {
+            return Verdict { newer: stored.is_access_only(), certain: true };
+        }
         let from_the_future = (doc.is_from_the_future(now), stored.is_from_the_future(now));
         if origin != Origin::Answer && from_the_future.0 != from_the_future.1 {
             return Verdict { newer: from_the_future.1, certain: false };

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{MAX_JSON, v1};
-use crate::account::{Account, AccountId, AccountKind, AuthStatus};
+use crate::account::{AccessOnly, Account, AccountId, AccountKind, AuthStatus};
 use crate::auth_doc::AuthDoc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{self, Durability, PoolLock};
@@ -95,7 +95,9 @@ impl Registry {
     /// Adds the account of a document, or brings it up to date: new credentials end the need for a login. Returns
     /// whether the account is new.
     pub fn upsert(&mut self, doc: &AuthDoc, label: Option<&str>, now: i64) -> bool {
+        let access_only = doc.is_access_only().then(|| AccessOnly { ends_at: doc.expires_at() });
         if let Some(account) = self.get_mut(doc.id()) {
+            account.access_only = access_only;
             account.email = doc.email().map(str::to_owned).or(account.email.take());
             account.plan = doc.plan().map(str::to_owned).or(account.plan.take());
             account.updated_at = now;
@@ -113,6 +115,7 @@ impl Registry {
             user_id: doc.identity().map(|i| i.user_id.clone()),
             account_id: doc.identity().map(|i| i.account_id.clone()),
             plan: doc.plan().map(str::to_owned),
+            access_only,
             ..Account::new(doc.id().clone(), label, doc.kind(), now)
         });
         true

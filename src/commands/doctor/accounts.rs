@@ -1,6 +1,7 @@
 //! The accounts: which need a login, whose usage could not be fetched, and which one the next launch picks.
 
 use codex_pool_core::account::{Account, AuthState};
+use codex_pool_core::renewal::EARLY;
 use codex_pool_core::time::human_duration;
 
 use super::Check;
@@ -21,10 +22,11 @@ pub(super) fn checks(facts: &Facts<'_>) -> Vec<Check> {
         return vec![check(ID, "the pool has no accounts yet".to_owned()).advice("`codex-pool add`")];
     }
     let mut checks: Vec<Check> =
-        folder.accounts().iter().filter_map(|account| login(folder, account)).collect();
+        folder.accounts().iter().filter_map(|account| login(folder, account, facts.env.now)).collect();
     if checks.is_empty() {
         checks.push(Check::ok(ID, "no account needs a login"));
     }
+    checks.extend(access(folder, facts.env.now));
     checks.extend(usage(folder, facts.env.now));
     checks.extend(clock(folder, facts.env.now));
     checks.extend(plans(folder));
@@ -57,10 +59,10 @@ fn plans(folder: &PoolFacts) -> Vec<Check> {
 }
 
 /// Returns what is wrong with the credentials of an account.
-fn login(folder: &PoolFacts, account: &Account) -> Option<Check> {
+fn login(folder: &PoolFacts, account: &Account, now: i64) -> Option<Check> {
     const ID: &str = "login";
     let pool = folder.pool.as_ref().ok()?;
-    if let Some(error) = account.trouble() {
+    if let Some(error) = account.trouble(now) {
         let check = Check::error(ID, error, String::new());
         let expired = account.auth.state == AuthState::Expired;
         return Some(if expired { Check { grade: Grade::Warn, ..check } } else { check });
@@ -73,6 +75,25 @@ fn login(folder: &PoolFacts, account: &Account) -> Option<Check> {
         ),
         Err(error) => Some(Check::fail(ID, format!("{}: {}", account.label, error.message)).advice(again)),
     }
+}
+
+/// Returns the logins without a refresh token: when each ends.
+fn access(folder: &PoolFacts, now: i64) -> Vec<Check> {
+    const ID: &str = "access";
+    let of = |account: &Account| {
+        let ends_at = account.access_only?.ends_at?;
+        if account.auth.state != AuthState::Ok || ends_at <= now {
+            return None;
+        }
+        let left = human_duration(ends_at - now);
+        let message = format!("{}: its login has no refresh token and ends in {left}", account.label);
+        Some(if ends_at - now < EARLY {
+            Check::warn(ID, message).advice(account.remedy(ends_at).unwrap_or_default())
+        } else {
+            Check::ok(ID, message)
+        })
+    };
+    folder.accounts().iter().filter_map(of).collect()
 }
 
 /// Returns the accounts whose last request, for usage or for tokens, failed.

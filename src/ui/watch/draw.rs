@@ -1,5 +1,6 @@
 //! Draws a frame of the live view, for any size of terminal. Pure: from a snapshot to a frame.
 
+use codex_pool_core::env;
 use codex_pool_core::time::human_duration;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -138,7 +139,7 @@ fn about(view: &AccountView, paint: Paint) -> Vec<Line<'static>> {
         None => printable(&view.reason),
     };
     let mut lines = vec![Line::raw(name), Line::raw(rank)];
-    if let Some(problem) = problem(view) {
+    if let Some(problem) = problem(view, env::clock()) {
         lines.push(Line::styled(printable(&problem), paint.style(Color::Yellow)));
     }
     lines

@@ -60,6 +60,11 @@ impl World {
         world
     }
 
+    /// Another machine: the same service, and a home and a pool of its own, which has no accounts.
+    pub fn another(&self) -> World {
+        World::from(Sandbox::builder().codex(self.codex_kind().clone()).backend(self.backend()).build())
+    }
+
     /// With the stand-in Codex. The first of these accounts is logged in, as before the pool was there, and adopted;
     /// the others are only in the pool.
     pub fn logged_in(users: &[&str]) -> World {
