@@ -162,6 +162,16 @@ Examples:
 Examples:
   codex-pool why")]
     Why(JsonArg),
+    /// Show what the accounts had left over the last days
+    ///
+    /// Each fetch of usage that says something new is kept for 13 months, older ones one an hour.
+    #[command(after_help = "\
+Examples:
+  codex-pool history
+  codex-pool history --days 30 work
+  codex-pool history --svg limits.svg  a picture for a page or an issue
+  codex-pool history --csv | sort -n   the numbers")]
+    History(HistoryArgs),
     /// Check the installation and say how to fix it
     ///
     /// Each line that is not green says what to do. The exit status is 1 if there is a problem.
@@ -453,6 +463,29 @@ pub(crate) struct RunArgs {
 fn carry_wait(text: &str) -> Result<String, &'static str> {
     let known = codex_pool_core::config::parse_duration_text(text).is_some();
     known.then(|| text.to_owned()).ok_or("a time such as 90s, 30m or 6h")
+}
+
+/// `history`
+#[derive(Debug, Args)]
+pub(crate) struct HistoryArgs {
+    /// Only these accounts
+    #[arg(value_name = "REF")]
+    pub(crate) accounts: Vec<String>,
+    /// How far back
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(i64).range(1..=400))]
+    pub(crate) days: i64,
+    /// Print JSON
+    #[arg(long, conflicts_with = "csv")]
+    pub(crate) json: bool,
+    /// Print comma-separated values
+    #[arg(long)]
+    pub(crate) csv: bool,
+    /// Write a picture to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+    /// Draw with characters of ASCII alone
+    #[arg(long)]
+    pub(crate) ascii: bool,
 }
 
 /// `doctor`

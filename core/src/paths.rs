@@ -71,6 +71,18 @@ impl PoolPaths {
     pub fn lost_found(&self) -> PathBuf {
         self.root.join("lost+found")
     }
+    /// The folder of past readings of usage, one file per month.
+    pub fn history(&self) -> PathBuf {
+        self.root.join("history")
+    }
+    /// The log of what the pool did.
+    pub fn log(&self) -> PathBuf {
+        self.root.join("log.jsonl")
+    }
+    /// What was in the log before, once it is full.
+    pub fn older_log(&self) -> PathBuf {
+        self.root.join("log.1.jsonl")
+    }
     /// The settings.
     pub fn config(&self) -> PathBuf {
         self.root.join("config.toml")

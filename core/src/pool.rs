@@ -9,7 +9,8 @@ use crate::paths::PoolPaths;
 use crate::store::{
     Adoption, Credentials, FolderRecord, Migration, Origin, Registry, State, Stored, migrate_if_v1,
 };
-use crate::usage::UsageCache;
+use crate::usage::history::{self, History, Reading};
+use crate::usage::{Usage, UsageCache};
 
 /// The most folders whose last launch is remembered.
 const MOST_FOLDERS: usize = 200;
@@ -27,6 +28,8 @@ pub struct Pool {
     registry_changed: bool,
     usage_changed: bool,
     state_changed: bool,
+    /// The readings for the history, until the usage is saved.
+    readings: Vec<Reading>,
     /// The accounts that were adopted since it was opened, for a message.
     pub adopted: Vec<AccountId>,
     /// What the migration did, if there was one.
@@ -73,6 +76,7 @@ impl Pool {
             registry_changed: false,
             usage_changed: false,
             state_changed: false,
+            readings: Vec::new(),
             adopted: Vec::new(),
             migrated: None,
         }
@@ -98,6 +102,16 @@ impl Pool {
     pub fn usage_mut(&mut self) -> &mut UsageCache {
         self.usage_changed = true;
         &mut self.usage
+    }
+
+    /// Sets what is known of an account's usage. The history gets it if it says something new.
+    pub fn set_usage(&mut self, id: &AccountId, usage: Usage) {
+        let entry = self.usage_mut().accounts.entry(id.clone()).or_default();
+        let before = entry.usage.replace(usage);
+        if let Some(usage) = entry.usage.as_ref().filter(|usage| history::changed(before.as_ref(), usage)) {
+            let reading = Reading::of(id, usage);
+            self.readings.push(reading);
+        }
     }
 
     /// The state.
@@ -322,6 +336,12 @@ impl Pool {
     pub fn save_usage(&mut self, lock: &PoolLock) -> Result<()> {
         if std::mem::take(&mut self.usage_changed) {
             self.usage.save(lock, &self.paths)?;
+        }
+        let readings = std::mem::take(&mut self.readings);
+        if let Some(now) = readings.iter().map(|reading| reading.at).max() {
+            let known = |id: &AccountId| self.registry.get(id).is_some();
+            // A history with a gap is better than a launch that fails.
+            let _ = History::new(&self.paths).add(lock, &readings, known, now);
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use codex_pool_core::Result;
 
 use crate::cli::ListArgs;
 use crate::context::Context;
+use crate::past::Past;
 use crate::refresh::Scope;
 use crate::{ui, view};
 
@@ -13,12 +14,16 @@ pub(crate) fn run(ctx: &Context, args: &ListArgs) -> Result<()> {
     }
     let open = ctx.open()?;
     let (views, homes) = (view::accounts(ctx, &open), view::homes(ctx, &open));
+    let past = Past::recent(&ctx.paths, &open.pool, &ctx.settings, ctx.env.now);
     // The pool is not locked while a pipe is slow.
     drop(open);
     if args.json {
-        ui::json(&view::json(&views, &homes, view::Identity::of(&ctx.env), ctx.env.now, false));
+        let mut answer = view::json(&views, &homes, view::Identity::of(&ctx.env), ctx.env.now, false);
+        past.add_to(&mut answer, ctx.env.now);
+        ui::json(&answer);
     } else {
         ui::table::accounts(&views, ctx.env.now, args.verbose);
+        past.lines(&view::Clock::of_system(), ctx.env.now).iter().for_each(|line| ui::line(line));
         ui::table::homes(&homes);
         if let Some(line) = view::Identity::of(&ctx.env).line() {
             ui::line(&line);

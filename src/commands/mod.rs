@@ -8,6 +8,7 @@ mod disable;
 mod doctor;
 mod enable;
 mod export;
+mod history;
 mod import;
 mod init;
 mod learn_start;
@@ -61,6 +62,7 @@ pub(crate) fn run(command: Command, env: &Env) -> Result<ExitCode> {
         Command::Completions(args) => done(completions::run(&args)),
         Command::Man(args) => done(man::run(&args)),
         Command::Why(args) => done(why::run(&ctx()?, &args)),
+        Command::History(args) => done(history::run(&ctx()?, &args)),
         Command::LearnStart(args) => done(learn_start::run(env, &args)),
         Command::Attend => done(attend::run(env)),
         Command::CompleteRefs => done(list::complete_refs(&ctx()?)),

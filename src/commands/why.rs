@@ -4,19 +4,24 @@ use codex_pool_core::Result;
 
 use crate::cli::JsonArg;
 use crate::context::Context;
+use crate::past::Past;
 use crate::{ui, view};
 
 pub(crate) fn run(ctx: &Context, args: &JsonArg) -> Result<()> {
     let open = ctx.open()?;
     let (views, homes) = (view::accounts(ctx, &open), view::homes(ctx, &open));
     let rules = ctx.rules(&open.pool);
+    let past = Past::recent(&ctx.paths, &open.pool, &ctx.settings, ctx.env.now);
     // The pool is not locked while a pipe is slow.
     drop(open);
     if args.json {
-        ui::json(&view::json(&views, &homes, view::Identity::of(&ctx.env), ctx.env.now, true));
+        let mut answer = view::json(&views, &homes, view::Identity::of(&ctx.env), ctx.env.now, true);
+        past.add_to(&mut answer, ctx.env.now);
+        ui::json(&answer);
         return Ok(());
     }
     ui::table::ranking(&views);
+    past.lines(&view::Clock::of_system(), ctx.env.now).iter().for_each(|line| ui::line(line));
     ui::table::homes(&homes);
     if let Some(folder) = rules.folder() {
         ui::line(&format!(

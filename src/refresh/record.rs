@@ -81,9 +81,9 @@ fn apply(pool: &mut Pool, fetched: Fetched, now: i64) {
                 Some(at) if at > now => cache.clock_ahead = None,
                 _ => {}
             }
-            let entry = cache.accounts.entry(id).or_default();
-            entry.usage = Some(usage);
+            let entry = cache.accounts.entry(id.clone()).or_default();
             entry.attempt = Some(Attempt::succeeded(now).into());
+            pool.set_usage(&id, usage);
         }
         Err(error) => {
             let ended = expires_at.is_some_and(|at| at <= now);

@@ -5,6 +5,7 @@
 
 mod columns;
 pub(crate) mod findings;
+pub(crate) mod history;
 mod progress;
 mod prompt;
 mod style;
@@ -113,6 +114,11 @@ pub(crate) fn set_colour(always: bool) {
 /// Returns the text in a colour, if stderr is coloured.
 fn toned(text: &'static str, tone: Tone) -> String {
     rendered(&[Span { tone, ..Span::plain(text) }], colour(&std::io::stderr()))
+}
+
+/// Returns how charts look on standard output.
+pub(crate) fn look(ascii: bool) -> history::Look {
+    history::Look { colour: colour(&std::io::stdout()), ascii }
 }
 
 fn colour(stream: &impl RawStream) -> bool {

@@ -95,7 +95,7 @@ const BEFORE_LABEL: usize = 7;
 const NARROW: usize = 26;
 
 /// Returns the columns of the terminal. A pipe is as wide as needed.
-pub(super) fn width() -> usize {
+pub(crate) fn width() -> usize {
     if !std::io::stdout().is_terminal() {
         return usize::MAX;
     }

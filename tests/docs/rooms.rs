@@ -8,11 +8,12 @@ use std::path::Path;
 use super::{repository, rust_files};
 
 /// The rooms of `src/`: a room uses those below it.
-const ADMIN: [&str; 13] = [
+const ADMIN: [&str; 14] = [
     "main",
     "commands",
     "ui",
     "refresh",
+    "past",
     "view",
     "context",
     "net",

@@ -29,7 +29,6 @@ use crate::paths::PoolPaths;
 use crate::pool::Pool;
 use crate::process::{self, ProcessId};
 use crate::time::human_duration;
-use crate::usage::UsageEntry;
 use crate::usage::session_log::newest_limits;
 
 /// How long the end of a run waits for the pool's lock.
@@ -414,9 +413,7 @@ impl CarriedExec {
         let known = pool.usage().usage(&self.account).cloned();
         let said = said.and_then(|said| said.over(known.as_ref())).or(known);
         let usage = carry::exhaust(said.as_ref(), now());
-        let accounts = &mut pool.usage_mut().accounts;
-        let entry = accounts.remove(&self.account).unwrap_or_default();
-        accounts.insert(self.account.clone(), UsageEntry { usage: Some(usage), ..entry });
+        pool.set_usage(&self.account, usage);
     }
 
     /// Gives up the home, which is another's to have from here on.

@@ -5,7 +5,6 @@ use std::path::Path;
 use crate::files::PoolLock;
 use crate::ledger::Ledger;
 use crate::pool::Pool;
-use crate::usage::UsageEntry;
 use crate::usage::session_log::{Span, learn};
 
 /// Brings the usage up to date with the session logs of the main home, and saves it if there was news. `ledger` must
@@ -27,10 +26,8 @@ pub fn learn_from_logs(pool: &mut Pool, lock: &PoolLock, ledger: &Ledger, main_h
     if news.is_empty() {
         return;
     }
-    let known = &mut pool.usage_mut().accounts;
     for (id, usage) in news {
-        let entry = known.remove(&id).unwrap_or_default();
-        known.insert(id, UsageEntry { usage: Some(usage), ..entry });
+        pool.set_usage(&id, usage);
     }
     // If the cache cannot be written, the next launch learns the same.
     let _ = pool.save_usage(lock);

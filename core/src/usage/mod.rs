@@ -2,6 +2,8 @@
 
 pub mod answer;
 mod cache;
+pub mod forecast;
+pub mod history;
 pub mod session_log;
 mod window;
 

@@ -1,0 +1,250 @@
+//! A chart in text: what is left of an account's windows over time. Pure, from data to lines.
+
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::{Color, Modifier, Style};
+use ratatui::symbols::Marker;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Axis, Chart, Dataset, GraphType, Widget};
+
+use super::{drawn, name};
+use crate::past::{AccountPast, Point};
+use crate::ui::printable;
+
+/// How charts look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Look {
+    /// In colours.
+    pub(crate) colour: bool,
+    /// In characters of ASCII alone.
+    pub(crate) ascii: bool,
+}
+
+/// The narrowest and the widest chart, columns.
+const WIDTHS: (usize, usize) = (24, 200);
+
+/// Returns the chart of an account as lines, with a title. `span`: from when to when, Unix seconds; `size`: columns and
+/// rows of the chart.
+pub(crate) fn draw(past: &AccountPast, span: (i64, i64), size: (usize, usize), look: Look) -> String {
+    let (width, height) = (size.0.clamp(WIDTHS.0, WIDTHS.1), size.1.max(4));
+    let mut buffer = Buffer::empty(Rect::new(0, 0, width as u16, height as u16));
+    render(past, span, buffer.area, &mut buffer, look.colour);
+    let title = title(past, span.1, look);
+    let mut lines: Vec<String> = title.lines().map(str::to_owned).collect();
+    for y in 0..buffer.area.height {
+        lines.push(line_of(&buffer, y, look));
+    }
+    lines.join("\n")
+}
+
+/// Draws the chart into a part of a buffer.
+pub(crate) fn render(past: &AccountPast, span: (i64, i64), area: Rect, buffer: &mut Buffer, colour: bool) {
+    let (from, to) = span;
+    let shown = drawn(&past.windows());
+    let series: Vec<(i64, Vec<(f64, f64)>)> =
+        shown.iter().map(|seconds| (*seconds, stairs(&past.left(*seconds, to), from, to))).collect();
+    let paint = |seconds: i64| match colour {
+        true => Style::new().fg(colour_of(seconds)),
+        false => Style::new(),
+    };
+    let sets = series.iter().map(|(seconds, points)| {
+        // Without colours, the marker tells the windows apart.
+        let marker =
+            if shown.len() > 1 && shown.last() == Some(seconds) { Marker::Dot } else { Marker::Braille };
+        Dataset::default().marker(marker).graph_type(GraphType::Line).style(paint(*seconds)).data(points)
+    });
+    let dim = Style::new().add_modifier(Modifier::DIM);
+    let chart = Chart::new(sets.rev().collect())
+        .legend_position(None)
+        .x_axis(
+            Axis::default().bounds([from as f64, to as f64]).labels(times(from, to, area.width)).style(dim),
+        )
+        .y_axis(Axis::default().bounds([0.0, 100.0]).labels(["  0 %", " 50 %", "100 %"]).style(dim));
+    chart.render(area, buffer);
+}
+
+/// The colour of a window's line, readable on light and dark.
+fn colour_of(seconds: i64) -> Color {
+    if seconds == codex_pool_core::usage::FIVE_HOURS { Color::Cyan } else { Color::Magenta }
+}
+
+/// Returns the points as a line that stays on its height until the next one.
+fn stairs(points: &[Point], from: i64, to: i64) -> Vec<(f64, f64)> {
+    let mut line: Vec<(f64, f64)> = Vec::new();
+    for (at, left) in points {
+        if let Some((_, before)) = line.last().copied() {
+            line.push((*at as f64, before));
+        }
+        line.push((*at as f64, *left));
+    }
+    line.retain(|(at, _)| (from as f64..=to as f64).contains(at));
+    line
+}
+
+/// Returns the title: the account, what each line is, and the forecast.
+fn title(past: &AccountPast, now: i64, look: Look) -> String {
+    let mut text = printable(&past.account.label);
+    let shown = drawn(&past.windows());
+    for seconds in &shown {
+        let left = past.left(*seconds, now).last().map_or(0.0, |(_, left)| *left);
+        let mark = match (shown.len() > 1 && shown.last() == Some(seconds), look.ascii) {
+            (true, true) => "o",
+            (true, false) => "•",
+            (false, true) => "*",
+            (false, false) => "⠤",
+        };
+        let key = format!("{mark} {}", name(*seconds));
+        let key = if look.colour { coloured(&key, colour_of(*seconds)) } else { key };
+        text.push_str(&format!("   {key} {left:.0} % left"));
+    }
+    if let Some((window, forecast)) = past.forecast(now) {
+        text.push_str(&format!("   {}: {}", name(window.window_seconds), forecast.words(now)));
+    }
+    text
+}
+
+/// Returns labels of times: clock times for a day or less, else days.
+fn times(from: i64, to: i64, width: u16) -> Vec<Line<'static>> {
+    let count = if width >= 120 {
+        5
+    } else if width >= 60 {
+        3
+    } else {
+        2
+    };
+    let zone = TimeZone::system();
+    let label = |n: i64| {
+        let at = from + (to - from) * n / (count - 1);
+        let at: Zoned = Timestamp::from_second(at).unwrap_or_default().to_zoned(zone.clone());
+        let format = if to - from <= 2 * 86_400 {
+            "%H:%M"
+        } else if to - from <= 8 * 86_400 {
+            "%a %H:%M"
+        } else {
+            "%b %d"
+        };
+        Line::from(Span::raw(at.strftime(format).to_string()))
+    };
+    (0..count).map(label).collect()
+}
+
+/// Returns a line of a buffer as text, without spaces at its end.
+fn line_of(buffer: &Buffer, y: u16, look: Look) -> String {
+    let mut text = String::new();
+    let mut shown = Style::new();
+    let cells: Vec<_> = (0..buffer.area.width).filter_map(|x| buffer.cell((x, y))).collect();
+    let end =
+        cells.iter().rposition(|cell| cell.symbol() != " " && cell.symbol() != "⠀").map_or(0, |at| at + 1);
+    for cell in &cells[..end] {
+        let style = Style::new().fg(cell.fg).add_modifier(cell.modifier);
+        if look.colour && style != shown {
+            text.push_str(&escape(cell.fg, cell.modifier));
+            shown = style;
+        }
+        text.push_str(&symbol(cell.symbol(), look.ascii));
+    }
+    if look.colour && shown != Style::new() {
+        text.push_str("\x1b[0m");
+    }
+    text
+}
+
+/// Returns a character of a chart, in ASCII if that is asked for.
+fn symbol(symbol: &str, ascii: bool) -> String {
+    match symbol {
+        "⠀" => " ".to_owned(),
+        _ if !ascii => symbol.to_owned(),
+        "│" => "|".to_owned(),
+        "─" => "-".to_owned(),
+        "└" => "+".to_owned(),
+        "•" => "o".to_owned(),
+        _ if symbol.is_ascii() => symbol.to_owned(),
+        _ => "*".to_owned(),
+    }
+}
+
+fn escape(colour: Color, modifier: Modifier) -> String {
+    let number = match colour {
+        Color::Cyan => ";36",
+        Color::Magenta => ";35",
+        _ => "",
+    };
+    let dim = if modifier.contains(Modifier::DIM) { ";2" } else { "" };
+    format!("\x1b[0{number}{dim}m")
+}
+
+fn coloured(text: &str, colour: Color) -> String {
+    format!("{}{text}\x1b[0m", escape(colour, Modifier::empty()))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use codex_pool_core::account::{Account, AccountId};
+    use codex_pool_core::usage::history::Reading;
+    use codex_pool_core::usage::{FIVE_HOURS, WEEK, Window};
+    use serde_json::json;
+
+    const END: i64 = 1_800_000_000;
+
+    /// Two days of an account that is used half of the time.
+    pub(crate) fn example() -> AccountPast {
+        let id = AccountId::of_api_key("a");
+        let account: Account = serde_json::from_value(json!({
+            "id": id, "label": "work", "kind": "chatgpt", "enabled": true, "added_at": 0, "updated_at": 0,
+        }))
+        .unwrap();
+        let window = |window_seconds, used_percent, resets_at| Window {
+            window_seconds,
+            used_percent,
+            resets_at: Some(resets_at),
+        };
+        let reading = |n: i64| {
+            let at = END - 2 * 86_400 + n * 600;
+            let into = at.rem_euclid(36_000).min(18_000);
+            let windows = vec![
+                window(FIVE_HOURS, into as f64 / 200.0, at.div_euclid(36_000) * 36_000 + 18_000),
+                window(WEEK, n as f64 / 4.0, END + 86_400),
+            ];
+            Reading { account: id.clone(), at, windows, limit_reached: false }
+        };
+        AccountPast { account, readings: (0..288).map(reading).collect(), usage: None }
+    }
+
+    fn width(line: &str) -> usize {
+        Span::raw(line).width()
+    }
+
+    #[test]
+    fn every_width_is_kept_and_both_lines_are_there() {
+        for columns in [24, 40, 80, 120, 200] {
+            for look in [Look { colour: false, ascii: false }, Look { colour: false, ascii: true }] {
+                let chart = draw(&example(), (END - 2 * 86_400, END), (columns, 10), look);
+                let lines: Vec<&str> = chart.lines().skip(1).collect();
+                assert_eq!(lines.len(), 10);
+                assert!(lines.iter().all(|line| width(line) <= columns), "{columns}\n{chart}");
+                assert!(chart.contains("100 %") && chart.contains("work"), "{chart}");
+                assert_eq!(chart.is_ascii(), look.ascii, "{chart}");
+                let week = if look.ascii { 'o' } else { '•' };
+                assert!(lines.iter().any(|line| line.contains(week)), "{chart}");
+                let five_hours = |c: char| if look.ascii { c == '*' } else { ('⠁'..='⣿').contains(&c) };
+                assert!(lines.iter().any(|line| line.contains(five_hours)), "{chart}");
+            }
+        }
+    }
+
+    #[test]
+    fn colours_are_there_only_if_asked_for_and_end() {
+        let of = |colour| draw(&example(), (END - 86_400, END), (80, 10), Look { colour, ascii: false });
+        assert!(!of(false).contains('\x1b'));
+        let coloured = of(true);
+        assert!(coloured.contains("\x1b[0;36m") && coloured.contains("\x1b[0;35m"));
+        assert!(
+            coloured
+                .lines()
+                .all(|line| !line.contains('\x1b') || line.ends_with("\x1b[0m") || line.contains("left"))
+        );
+    }
+}

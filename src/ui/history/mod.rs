@@ -1,0 +1,89 @@
+//! Draws the past of the accounts: charts for a terminal of any width, and a picture (`svg`).
+
+mod chart;
+mod svg;
+
+use codex_pool_core::usage::{FIVE_HOURS, WEEK, Window};
+
+pub(crate) use chart::{Look, draw};
+pub(crate) use svg::picture;
+
+use crate::past::Past;
+use crate::ui::{block, printable};
+
+/// What is drawn of an account: the 5h window and the longest one.
+fn drawn(windows: &[i64]) -> Vec<i64> {
+    let mut drawn: Vec<i64> = windows.iter().copied().filter(|seconds| *seconds == FIVE_HOURS).collect();
+    drawn.extend(windows.last().filter(|seconds| **seconds != FIVE_HOURS));
+    drawn
+}
+
+/// Returns the name of a window as people say it.
+fn name(seconds: i64) -> String {
+    match seconds {
+        WEEK => "week".to_owned(),
+        _ => Window { window_seconds: seconds, used_percent: 0.0, resets_at: None }.name(),
+    }
+}
+
+/// Prints the charts of all accounts. `span`: from when to when, Unix seconds.
+pub(crate) fn charts(past: &Past, span: (i64, i64), width: usize, look: Look) {
+    for (n, account) in past.accounts.iter().enumerate() {
+        if n > 0 {
+            block("");
+        }
+        if account.readings.is_empty() {
+            block(&format!(
+                "{}: no readings yet; each fetch of its usage adds one",
+                printable(&account.account.label)
+            ));
+            continue;
+        }
+        block(&draw(account, span, (width, 10), look));
+    }
+}
+
+/// Prints readings as comma-separated values.
+pub(crate) fn csv(past: &Past) {
+    block("at,account,window,used_percent,resets_at");
+    for account in &past.accounts {
+        for reading in &account.readings {
+            for window in &reading.windows {
+                let resets_at = window.resets_at.map_or_else(String::new, |at| at.to_string());
+                block(&format!(
+                    "{},{},{},{},{resets_at}",
+                    reading.at,
+                    field(&account.account.label),
+                    window.name(),
+                    window.used_percent
+                ));
+            }
+        }
+    }
+}
+
+/// Returns a field of a table, in quotes if it needs them.
+fn field(text: &str) -> String {
+    let text = printable(text).replace('\n', " ");
+    if text.contains([',', '"']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_with_commas_and_quotes_stay_one_field() {
+        assert_eq!(field("work"), "work");
+        assert_eq!(field("a, \"b\"\n"), "\"a, \"\"b\"\" \"");
+    }
+
+    #[test]
+    fn five_hours_and_the_longest_window_are_drawn() {
+        assert_eq!(drawn(&[FIVE_HOURS, 86_400, WEEK]), [FIVE_HOURS, WEEK]);
+        assert_eq!(drawn(&[WEEK]), [WEEK]);
+        assert_eq!(drawn(&[FIVE_HOURS]), [FIVE_HOURS]);
+        assert!(drawn(&[]).is_empty());
+        assert_eq!((name(WEEK), name(FIVE_HOURS)), ("week".to_owned(), "5h".to_owned()));
+    }
+}
