@@ -1,5 +1,7 @@
 //! Tries to break the promise that no login is ever lost: crashes at any instant, and system calls that fail.
 
+#[cfg(target_os = "linux")]
+mod attendant;
 mod crash;
 mod dependencies;
 #[cfg(target_os = "linux")]
@@ -14,3 +16,5 @@ mod real;
 #[cfg(target_os = "linux")]
 mod scenarios;
 mod security;
+#[cfg(target_os = "linux")]
+mod thread;

@@ -1,7 +1,10 @@
 //! The worlds of the commands whose system calls fail, laid out anew for each call.
 
+use std::fs;
+
+use serde_json::json;
 use testkit::Running;
-use testkit::backend::LoginSpec;
+use testkit::backend::{Limit, LoginSpec};
 
 use crate::lab::Lab;
 
@@ -16,6 +19,14 @@ pub(crate) struct Scenario {
     pub(crate) prepare: fn(&Lab) -> Option<Running>,
     pub(crate) program: &'static str,
     pub(crate) args: &'static [&'static str],
+    /// What is in its environment beside the world's.
+    pub(crate) env: &'static [(&'static str, &'static str)],
+    /// Only calls between the first and the last that mention one of these fail. None: all.
+    pub(crate) between: &'static [&'static str],
+    /// It works on a thread, which must be usable and complete afterwards.
+    pub(crate) thread: bool,
+    /// Makes a program end that does not end by itself, after it has worked for a moment.
+    pub(crate) end: Option<fn(&Lab)>,
 }
 
 /// Lays out a world where Carol's newest token is live and nowhere else, and another account is the pick.
@@ -66,20 +77,126 @@ fn due(world: &Lab) -> Option<Running> {
     None
 }
 
+/// The id of [`alices_thread`].
+pub(crate) const THREAD: &str = "01a2148a-1509-7203-9900-6a00d5afb701";
+
+/// Lays out a world where Alice is at her limit, and a thread of hers has reasoning that is bound to her.
+pub(crate) fn alices_thread(world: &Lab) -> Option<Running> {
+    world.reset(&LoginSpec::default());
+    world.cache_usage(&[("alice", 100.0, 40.0), ("bob", 10.0, 10.0), ("carol", 50.0, 50.0)], 0);
+    world.write_live(&world.document("carol"));
+    let document = world.document("alice");
+    let document: serde_json::Value = serde_json::from_str(&document).expect("JSON");
+    let claims = testkit::backend::claims(document["tokens"]["id_token"].as_str().expect("a token"));
+    let auth = claims.expect("claims")["https://api.openai.com/auth"].clone();
+    let account = auth["chatgpt_account_id"].as_str().expect("an account").to_owned();
+    let mut lines = Vec::new();
+    let mut line = |kind: &str, payload: serde_json::Value| {
+        let at = lines.len();
+        lines.push(
+            json!({"timestamp": "2026-11-25T21:08:43.000Z", "ordinal": at, "type": kind, "payload": payload}),
+        );
+    };
+    line(
+        "session_meta",
+        json!({"id": THREAD, "cwd": world.work(), "source": "exec", "model_provider": "lab",
+            "creator_user_id": auth["chatgpt_user_id"], "creator_account_id": account}),
+    );
+    line("event_msg", json!({"type": "task_started"}));
+    for step in 0..40 {
+        let content = format!("enc-{account}-{step}-{}", "x".repeat(100));
+        line("response_item", json!({"type": "reasoning", "summary": [], "encrypted_content": content}));
+        let text = json!([{"type": "output_text", "text": format!("step {step}")}]);
+        line(
+            "response_item",
+            json!({"type": "message", "role": "assistant", "id": format!("msg_{step}"), "content": text}),
+        );
+    }
+    let error = json!({"message": "usage limit", "codex_error_info": "usage_limit_exceeded"});
+    line("event_msg", json!({"type": "task_complete", "last_agent_message": null, "error": error}));
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let log = format!("sessions/2026/11/25/rollout-2026-11-25T21-08-43-{THREAD}.jsonl");
+    world.write_private(&world.codex_home().join(log), &text);
+    world.write_private(&world.root().join("original"), &text);
+    None
+}
+
+/// Lays out a world where Alice is the pick and reaches her limit at the first request.
+pub(crate) fn limited(world: &Lab) -> Option<Running> {
+    world.reset(&LoginSpec::default());
+    let _ = fs::remove_file(world.root().join("original"));
+    world.backend().limit_after("alice", 0, Limit::Refuse);
+    None
+}
+
+/// Lays out a world with two sessions, whose tokens were rotated.
+fn attended(world: &Lab) -> Option<Running> {
+    world.reset(&LoginSpec::expires_in(5 * 86_400));
+    let alice = hold(world, "alice");
+    let carol = hold(world, "carol");
+    let home = world.documents().into_iter().find(|path| path.starts_with(world.pool_home().join("homes")));
+    let newest = |name: &str| world.backend().auth_json_with(name, &LoginSpec::expires_in(6 * 86_400));
+    world.write_live(&newest("alice"));
+    world.write_private(&home.expect("Carol's home"), &newest("carol"));
+    world.settings("background_refresh = false\nmin_poll_interval = \"0s\"\n");
+    // Its home is taken in when it ends.
+    drop(carol);
+    Some(alice)
+}
+
+fn turn_off(world: &Lab) {
+    world.settings("background_refresh = false\nmin_poll_interval = \"0s\"\nattend = false\n");
+}
+
 pub(crate) const LAUNCH: Scenario = Scenario {
     starts: Some("hello from"),
     follow: false,
     prepare: rotated,
     program: "codex",
     args: &["exec", "--skip-git-repo-check", "hi"],
+    env: &[],
+    between: &[],
+    thread: false,
+    end: None,
 };
 
 pub(crate) const LEFT: Scenario = Scenario { prepare: left, ..LAUNCH };
 
 pub(crate) const PARALLEL: Scenario = Scenario { prepare: occupied, ..LAUNCH };
 
-pub(crate) const REFRESH: Scenario =
-    Scenario { starts: None, follow: true, prepare: due, program: "codex-pool", args: &["refresh"] };
+pub(crate) const REFRESH: Scenario = Scenario {
+    starts: None,
+    follow: true,
+    prepare: due,
+    program: "codex-pool",
+    args: &["refresh"],
+    ..LAUNCH
+};
 
 pub(crate) const USE: Scenario =
-    Scenario { starts: None, follow: false, prepare: rotated, program: "codex-pool", args: &["use", "bob"] };
+    Scenario { starts: None, prepare: rotated, program: "codex-pool", args: &["use", "bob"], ..LAUNCH };
+
+/// Bob goes on with Alice's thread: what is bound to her is taken out.
+pub(crate) const BLANK: Scenario = Scenario {
+    prepare: alices_thread,
+    args: &["exec", "--skip-git-repo-check", "resume", THREAD, "again"],
+    env: &[("STANDIN_LOG", "1"), ("CODEX_POOL_CARRY_ON", "0")],
+    between: &["thread-writer-locks", THREAD],
+    thread: true,
+    ..LAUNCH
+};
+
+/// Alice reaches her limit in an `exec`, and another account goes on: the calls of the process that waits for Codex, up
+/// to the moment when it executes itself.
+pub(crate) const CARRY: Scenario =
+    Scenario { prepare: limited, env: &[("STANDIN_LOG", "1")], thread: true, ..LAUNCH };
+
+/// The attendant takes in what sessions of Alice and Carol have rotated.
+pub(crate) const ATTEND: Scenario = Scenario {
+    starts: None,
+    prepare: attended,
+    program: "codex-pool",
+    args: &["attend"],
+    end: Some(turn_off),
+    ..LAUNCH
+};

@@ -207,6 +207,54 @@ fn commands_show_no_secret_whatever_goes_wrong() {
     assert_shown_to_nobody(&world, seen);
 }
 
+#[test]
+fn attendant_shows_no_secret_whatever_goes_wrong() {
+    let settings = "min_poll_interval = \"0s\"\n";
+    let world = Lab::new(&["alice", "bob"], settings);
+    let backend = world.backend();
+    let stop = AtomicBool::new(false);
+    let seen = std::thread::scope(|scope| {
+        let _stop = Stop(&stop);
+        let watcher = scope.spawn(|| watch(&world, &stop));
+        let faults = |echo: Value| {
+            [
+                None,
+                Some(Fault::Status(401, echo.clone())),
+                Some(Fault::Status(500, echo)),
+                Some(Fault::LostAnswer),
+            ]
+        };
+        for fault in faults(echo(&world)) {
+            let what = format!("{fault:?}");
+            // Both are due for a renewal, and usage for a request.
+            world.reset(&LoginSpec::expires_in(20_000));
+            world.usage_of_age(400);
+            let session = world.hold(world.exec_as("alice"));
+            for route in [Route::Token, Route::Usage] {
+                fault.iter().for_each(|fault| backend.inject(route, fault.clone()));
+            }
+            world.settings(settings);
+            let before = world.document("alice");
+            world.write_live(&backend.auth_json_with("alice", &LoginSpec::expires_in(30_000)));
+            let attendant = world.pool(&["attend"]).spawn();
+            backend.wait_for("a request", SOON, |report| !report.requests.is_empty());
+            world.settings(&format!("{settings}attend = false\n"));
+            let output = attendant.wait().ok();
+            assert_ne!(world.document("alice"), before, "{what}: it was not taken in");
+            backend.clear_faults();
+            drop(session);
+            world.wait_until_quiet();
+            assert_says_none(&world, &what, "codex-pool attend", &output);
+            assert_holds_none(&world, &what);
+        }
+        drop(Stop(&stop));
+        watcher.join().expect("the watcher")
+    });
+    let attends = |text: &&Vec<u8>| text.windows(7).any(|part| part == b"attend\0");
+    assert!(seen.iter().any(|text| attends(&text)), "the watcher has not seen it");
+    assert_shown_to_nobody(&world, seen);
+}
+
 /// Requires that no secret was among the arguments and environments that were seen.
 fn assert_shown_to_nobody(world: &Sandbox, seen: BTreeSet<Vec<u8>>) {
     let secrets = secrets(world);

@@ -7,7 +7,8 @@
 //!
 //! For tests: `STANDIN_HOLD=<file>` waits between reading `auth.json` and the first turn until the file is there
 //! (`holding` goes to stderr first), `STANDIN_REREAD=1` reads again afterwards, `STANDIN_TURNS=<n>` takes n turns,
-//! `STANDIN_LOG=1` writes a session log, in which `exec resume` goes on, `STANDIN_SLOW_WRITE=<ms>` pauses that long in the middle of writing `auth.json`.
+//! `STANDIN_LOG=1` writes a session log, with reasoning that is bound to the account, in which `exec resume` goes on,
+//! `STANDIN_SLOW_WRITE=<ms>` pauses that long in the middle of writing `auth.json`.
 
 mod auth;
 mod log;
@@ -105,8 +106,14 @@ fn logged(thread: Option<&str>, prompt: &str) -> Result<()> {
     if std::env::var_os("STANDIN_LOG").is_none() {
         return turns(Some(prompt));
     }
-    let mut log = log::Log::open(&codex_home(), thread).map_err(text)?;
-    let done = turns(Some(prompt));
+    let home = codex_home();
+    let auth = Auth::read(&home)?;
+    let mut log = log::Log::open(&home, thread, &auth).map_err(text)?;
+    // The service refuses a history with reasoning that is bound to another account.
+    let done = match log.is_foreign() {
+        true => Err("unexpected status 400: the encrypted content could not be verified".to_owned()),
+        false => turns(Some(prompt)),
+    };
     log.end(done.as_ref().err().map(String::as_str)).map_err(text)?;
     done
 }
