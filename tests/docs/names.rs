@@ -17,7 +17,7 @@ impl Sources {
     fn read() -> Sources {
         let root = repository();
         let mut files: Vec<PathBuf> =
-            ["benches", "core", "examples", "fuzz/fuzz_targets", "shim", "src", "tests"]
+            ["benches", "core", "examples", "fuzz/fuzz_targets", "share", "shim", "src", "tests"]
                 .iter()
                 .flat_map(|folder| rust_files(&root.join(folder)))
                 .filter(|file| !file.starts_with(root.join("tests/docs")))

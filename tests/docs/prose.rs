@@ -47,7 +47,7 @@ fn prose_uses_the_words_of_the_glossary() {
 
 #[test]
 fn messages_are_quoted_as_the_programs_print_them() {
-    let folders = ["core/src", "src", "shim/src"];
+    let folders = ["core/src", "src", "share/src", "shim/src"];
     let files = folders.iter().flat_map(|folder| rust_files(&repository().join(folder)));
     let source: String = files.map(|file| fs::read_to_string(file).expect("a source")).collect();
     // A string may be broken into lines.

@@ -9,7 +9,9 @@ fn dependencies_have_their_reasons() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |name: &str| fs::read_to_string(root.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
     let mut needed = BTreeSet::new();
-    for manifest in ["Cargo.toml", "core/Cargo.toml", "shim/Cargo.toml", "tests/testkit/Cargo.toml"] {
+    for manifest in
+        ["Cargo.toml", "core/Cargo.toml", "share/Cargo.toml", "shim/Cargo.toml", "tests/testkit/Cargo.toml"]
+    {
         let table: toml::Table = read(manifest).parse().expect("TOML");
         for section in ["dependencies", "dev-dependencies"] {
             let names =
