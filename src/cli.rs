@@ -212,6 +212,9 @@ Examples:
     /// Look after running sessions
     #[command(hide = true)]
     Attend,
+    /// Move a background server at its limit to the next account; the attendant runs it
+    #[command(hide = true)]
+    Move(MoveArgs),
     /// Labels for shell completions
     #[command(name = "__complete-refs", hide = true)]
     CompleteRefs,
@@ -222,6 +225,19 @@ Examples:
 pub(crate) struct LearnStartArgs {
     /// The launcher, by its absolute path
     pub(crate) launcher: PathBuf,
+}
+
+/// `move`
+#[derive(Debug, Args)]
+pub(crate) struct MoveArgs {
+    /// Be the guard of a move: start the server again if standard input ends without a word
+    #[arg(long, conflicts_with = "finish")]
+    pub(crate) guard: bool,
+    /// End a move that was cut off
+    #[arg(long)]
+    pub(crate) finish: bool,
+    /// The Codex home
+    pub(crate) home: PathBuf,
 }
 
 /// `init`

@@ -92,6 +92,11 @@ impl Env {
         Env { entries, cwd: Some(cwd.to_owned()), now, now_ms: now * 1000 }
     }
 
+    /// Returns the snapshot of another process, by its environment and folder.
+    pub fn of_other(entries: Vec<OsString>, cwd: Option<PathBuf>) -> Self {
+        Env { entries, cwd, now: clock(), now_ms: clock_ms() }
+    }
+
     /// Returns a variable's value; `None` if it is unset or empty.
     pub fn get(&self, name: &str) -> Option<&OsStr> {
         self.entries.iter().find_map(|entry| value_of(entry, name)).filter(|v| !v.is_empty())

@@ -61,6 +61,9 @@ pub struct LaunchEntry {
     /// Its interface attaches to the background server of its home, and moves with it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub attached: bool,
+    /// Its account was asked for by name, or pinned: it stays there at the limit, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stays: bool,
     /// What its environment says about requests and carrying on (see [`KEPT_VARIABLES`]). It holds for this launch
     /// alone.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

@@ -18,6 +18,7 @@ mod hash;
 pub mod homes;
 pub mod launch;
 pub mod ledger;
+pub mod moving;
 pub mod paths;
 pub mod pick;
 pub mod pool;

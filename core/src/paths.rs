@@ -63,6 +63,14 @@ impl PoolPaths {
     pub fn threads(&self) -> PathBuf {
         self.root.join("threads")
     }
+    /// The folder of the marks of homes that are moving to another account.
+    pub fn moving(&self) -> PathBuf {
+        self.root.join("moving")
+    }
+    /// The last moves.
+    pub fn moves(&self) -> PathBuf {
+        self.root.join("moves.json")
+    }
     /// The launch ledger.
     pub fn launches(&self) -> PathBuf {
         self.root.join("launches")

@@ -35,6 +35,10 @@ pub struct ThreadRecord {
     /// The account that it was carried on from, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub carried_from: Option<AccountId>,
+    /// The turn that ended with the limit while its interface was open, and that another account is to go on from; named
+    /// as in [`Queued::turn`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_turn: Option<String>,
     /// A message that was queued to it, so that it is queued once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queued: Option<Queued>,
@@ -61,6 +65,7 @@ impl ThreadRecord {
             since: now,
             log,
             carried_from: None,
+            limit_turn: None,
             queued: None,
             more: serde_json::Map::new(),
         }
@@ -70,6 +75,12 @@ impl ThreadRecord {
     #[must_use]
     pub fn carried_to(self, account: AccountId, now: i64) -> ThreadRecord {
         ThreadRecord { carried_from: Some(self.account), account, since: now, queued: None, ..self }
+    }
+
+    /// Whether somebody is to go on from this turn, and has not been told yet.
+    pub fn is_to_go_on(&self, turn: &str) -> bool {
+        self.limit_turn.as_deref() == Some(turn)
+            && self.queued.as_ref().is_none_or(|queued| queued.turn != turn)
     }
 
     /// The record of a thread (a UUID), if there is one.

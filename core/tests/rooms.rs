@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The lowest first. A module may use those before it.
-const LAYERS: [&str; 27] = [
+const LAYERS: [&str; 28] = [
     "error",
     "time",
     "env",
@@ -30,6 +30,7 @@ const LAYERS: [&str; 27] = [
     "renewal",
     "carry",
     "launch",
+    "moving",
     "attend",
     "removal",
 ];

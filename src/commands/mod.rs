@@ -15,6 +15,8 @@ mod learn_start;
 mod list;
 mod login;
 mod man;
+#[path = "move.rs"]
+mod move_;
 mod reauth;
 mod refresh;
 mod rename;
@@ -65,6 +67,7 @@ pub(crate) fn run(command: Command, env: &Env) -> Result<ExitCode> {
         Command::History(args) => done(history::run(&ctx()?, &args)),
         Command::LearnStart(args) => done(learn_start::run(env, &args)),
         Command::Attend => done(attend::run(env)),
+        Command::Move(args) => move_::run(env, &args),
         Command::CompleteRefs => done(list::complete_refs(&ctx()?)),
         Command::Watch(args) => watch::run(&ctx()?, &args),
     }

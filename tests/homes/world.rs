@@ -1,10 +1,6 @@
 //! Worlds of several versions of the real Codex, and what only these tests do in them.
 
-use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::PathBuf;
-
-use testkit::{Cmd, Codex, Output, Pty, Running, SOON, Sandbox, World, answered, children, has_server};
+use testkit::{Cmd, Codex, Output, Pty, Running, SOON, World, answered, children, has_server};
 
 /// Who is in most of the pools.
 pub(crate) const TWO: [&str; 2] = ["alice", "bob"];
@@ -36,41 +32,11 @@ pub(crate) fn worlds_of(which: fn(&str) -> bool, users: &[&str]) -> impl Iterato
     versions.filter_map(|version| {
         let world = World::with(Codex::real_of(&version)?, &[]);
         if has_server(&version) {
-            install_server(&world);
+            world.install_server();
         }
         world.fill(users);
         Some(world)
     })
-}
-
-/// Returns the folder with what Codex installs for its background server: 400 MB, once per version.
-fn packages(world: &World) -> PathBuf {
-    let dir = testkit::bins::target_dir().join("codex-server");
-    let place = dir.join(world.version());
-    fs::create_dir_all(&dir).expect("make a folder");
-    let lock = fs::File::create(dir.join(".lock")).expect("make a lock");
-    lock.lock().expect("take the lock");
-    if !place.exists() {
-        let sandbox = Sandbox::builder().codex(world.codex_kind().clone()).build();
-        for verb in ["start", "stop"] {
-            sandbox.real_codex(&["app-server", "daemon", verb]).run().ok();
-        }
-        fs::rename(sandbox.codex_home().join("packages/app-server-daemon"), &place).expect("keep it");
-    }
-    place
-}
-
-/// As if Codex had installed its background server before: its big files are links.
-fn install_server(world: &World) {
-    let (from, to) = (packages(world), world.codex_home().join("packages/app-server-daemon"));
-    fs::create_dir_all(&to).expect("make a folder");
-    symlink(from.join("releases"), to.join("releases")).expect("link the releases");
-    for name in ["auto-update-version", "install.lock", "selection-history"] {
-        let _ = fs::copy(from.join(name), to.join(name));
-    }
-    let current = fs::read_link(from.join("current")).expect("the current release");
-    let release = to.join("releases").join(current.file_name().expect("a release's name"));
-    symlink(release, to.join("current")).expect("link the current release");
 }
 
 /// What these tests do beyond the common words.

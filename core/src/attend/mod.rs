@@ -5,6 +5,7 @@
 mod binary;
 mod lock;
 mod logins;
+mod moves;
 mod requests;
 mod stamp;
 mod watch;
@@ -101,7 +102,11 @@ pub trait Duty {
 
 /// Returns the duties. `env`: the attendant's environment.
 fn duties(env: &Env, paths: &PoolPaths) -> Vec<Box<dyn Duty>> {
-    vec![Box::new(logins::Logins::default()), Box::new(requests::Requests::new(env, paths))]
+    vec![
+        Box::new(logins::Logins::default()),
+        Box::new(moves::Moves::new(env, paths)),
+        Box::new(requests::Requests::new(env, paths)),
+    ]
 }
 
 /// Returns whether this process may look after a pool: it must be the pool's owner, and able to write it.

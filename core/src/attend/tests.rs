@@ -50,6 +50,7 @@ impl Lab {
             command: "codex".into(),
             kind: ledger::LaunchKind::Session,
             attached: false,
+            stays: false,
             env: std::collections::BTreeMap::new(),
         };
         ledger::record(&self.paths, process, &entry).unwrap();

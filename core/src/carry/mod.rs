@@ -1,13 +1,18 @@
 //! Carrying on: an `exec` that reaches the limit of its account goes on with another one, as one run. Here are its parts:
 //! what a limit is, who goes on, one conversation out of the lines of several runs, and the process that waits for
-//! Codex. `launch::carried` puts them together. Chooses no home, and knows nothing of the network.
+//! Codex. `launch::carried` puts them together. What an open interface needs as well is here, too: handing a thread over,
+//! and the marks of moves (`moving`). Chooses no home, and knows nothing of the network.
 
 pub mod exec;
+pub mod hand_over;
 mod json_stream;
 mod limit;
+pub mod mark;
+pub mod moves;
 mod next;
 
 use std::ffi::{OsStr, OsString};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,10 +22,15 @@ pub use next::{FirstReset, Next, next};
 
 use crate::account::AccountId;
 use crate::env::{Env, names};
+use crate::files;
+use crate::pool::Pool;
 use crate::process::ProcessId;
+use crate::usage::Usage;
 
+/// The feature of Codex that lets only the account that began a thread go on with it.
+pub const ACCOUNT_CHECK: &str = "cli_resume_account_check";
 /// How many moves a minute are made at most.
-const MOVES_A_MINUTE: usize = 2;
+pub const MOVES_A_MINUTE: usize = 2;
 const MINUTE_MS: i64 = 60_000;
 
 /// What the runs of one `exec` have in common. The shim tells it to itself in the environment when it executes itself.
@@ -70,6 +80,25 @@ impl Round {
         self.moves.drain(..old);
         serde_json::to_string(&self).unwrap_or_default().into()
     }
+}
+
+/// Notes that an account has reached its limit. `said`: what its session log says.
+pub fn mark_exhausted(pool: &mut Pool, account: &AccountId, said: Option<Usage>, now: i64) {
+    let known = pool.usage().usage(account).cloned();
+    let said = said.and_then(|said| said.over(known.as_ref())).or(known);
+    let usage = exhaust(said.as_ref(), now);
+    pool.set_usage(account, usage);
+}
+
+/// Returns whether a model provider is OpenAI's own service, or another that a ChatGPT login is for.
+pub fn is_service(main_home: &Path, provider: Option<&str>) -> bool {
+    let Some(provider) = provider.filter(|name| *name != "openai") else { return true };
+    let text = files::read_small(&main_home.join("config.toml"), 1 << 20).ok().flatten();
+    let config = text.and_then(|text| String::from_utf8(text).ok()?.parse::<toml::Table>().ok());
+    let login = config.as_ref().and_then(|config| {
+        config.get("model_providers")?.get(provider)?.get("requires_openai_auth")?.as_bool()
+    });
+    login == Some(true)
 }
 
 /// Returns whether an argument names a descriptor or something that can be read only once: another run would not find

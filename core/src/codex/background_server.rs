@@ -77,7 +77,8 @@ impl BackgroundServer {
         true
     }
 
-    fn is_alive(&self) -> bool {
+    /// Returns whether it runs.
+    pub fn is_alive(&self) -> bool {
         process::stat(self.pid).is_some_and(|stat| !stat.ended && stat.start_ticks == self.start_ticks)
     }
 }

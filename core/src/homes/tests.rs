@@ -330,6 +330,7 @@ fn a_launch_is_a_login_by_its_kind_and_not_by_its_name() {
         command: "my-login".to_owned(),
         kind: LaunchKind::Session,
         attached: false,
+        stays: false,
     };
     for (kind, user) in [
         (LaunchKind::Session, UserKind::Launch("my-login".to_owned())),

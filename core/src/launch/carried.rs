@@ -8,12 +8,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::placement::Placement;
-use super::{
-    Launch, Line, Locked, Program, become_program, candidates, folder_rule, handover, refresh_child, spawn,
-};
+use super::{Launch, Line, Locked, Program, become_program, candidates, folder_rule, refresh_child, spawn};
 use crate::account::AccountId;
 use crate::carry::exec::{Child, End, Signals, asked_to_end, stdout_is_open};
-use crate::carry::{self, FirstReset, JsonStream, Next, Round};
+use crate::carry::hand_over::{self, Turns};
+use crate::carry::{self, ACCOUNT_CHECK, FirstReset, JsonStream, Next, Round};
 use crate::codex::argv::{self, Command};
 use crate::codex::configuration::{CodexSettings, SYSTEM_DIR, Surroundings};
 use crate::codex::probe;
@@ -39,8 +38,6 @@ const USAGE_WAIT: Duration = Duration::from_secs(10);
 const AFTER_RESET: i64 = 1;
 /// How often it is looked whether another account can go on meanwhile, seconds.
 const LOOK_AGAIN: i64 = 30;
-/// The feature of Codex that lets only the account that began a thread go on with it.
-const ACCOUNT_CHECK: &str = "cli_resume_account_check";
 
 /// An `exec` that is about to run, and goes on when its account has reached its limit.
 #[derive(Debug)]
@@ -238,7 +235,7 @@ impl CarriedExec {
         let log = files::open(&run.thread.path).ok();
         let turn = log.as_ref().and_then(|log| last_turn(log).ok().flatten());
         if turn.as_ref().is_some_and(|turn| turn.at / 1_000_000 >= run.began_ms) {
-            let _ = handover::note(&lock, &self.paths, &run.thread, &self.account, now());
+            let _ = hand_over::note(&lock, &self.paths, &run.thread, &self.account, now());
         }
         if asked_to_end().is_some() {
             return After::Ends;
@@ -410,10 +407,7 @@ impl CarriedExec {
     }
 
     fn mark_exhausted(&self, pool: &mut Pool, said: Option<crate::usage::Usage>) {
-        let known = pool.usage().usage(&self.account).cloned();
-        let said = said.and_then(|said| said.over(known.as_ref())).or(known);
-        let usage = carry::exhaust(said.as_ref(), now());
-        pool.set_usage(&self.account, usage);
+        carry::mark_exhausted(pool, &self.account, said, now());
     }
 
     /// Gives up the home, which is another's to have from here on.
@@ -451,23 +445,15 @@ impl CarriedExec {
         let codex_home = self.main_home.dir();
         let parts = threads::parts_of(codex_home, &run.thread.id, run.began_ms);
         for thread in parts.iter().chain([&run.thread]) {
-            handover::fit(&self.paths, codex_home, thread, to)?;
-            handover::note(lock, &self.paths, thread, to, now())?;
+            hand_over::fit(&self.paths, codex_home, thread, to, Turns::MayRun)?;
+            hand_over::note(lock, &self.paths, thread, to, now())?;
         }
         Ok(())
     }
 
     /// Returns whether Codex talks to OpenAI's own service, or to another that a ChatGPT login is for.
     fn is_service(&self, thread: &ThreadMeta) -> bool {
-        let Some(provider) = thread.model_provider.as_deref().filter(|name| *name != "openai") else {
-            return true;
-        };
-        let text = files::read_small(&self.main_home.dir().join("config.toml"), 1 << 20).ok().flatten();
-        let config = text.and_then(|text| String::from_utf8(text).ok()?.parse::<toml::Table>().ok());
-        let login = config.as_ref().and_then(|config| {
-            config.get("model_providers")?.get(provider)?.get("requires_openai_auth")?.as_bool()
-        });
-        login == Some(true)
+        carry::is_service(self.main_home.dir(), thread.model_provider.as_deref())
     }
 
     /// Returns whether the installed Codex lets only the account that began a thread go on with it, and remembers that.

@@ -1,23 +1,13 @@
 //! A thread that another account ran before: what in its history is bound to that one is taken out, or the service would
 //! refuse it. And `--last`, which Codex looks up among the account's own threads, becomes the folder's last thread.
 
-use std::path::Path;
-
 use super::placement::Placement;
 use super::thread_owner::{self, Owner};
 use super::{Launch, Line, Locked, Program};
 use crate::account::AccountId;
+use crate::carry::hand_over::{Turns, fit, note};
 use crate::codex::argv::{self, Command, Target};
-use crate::codex::rollout::{Blanked, Quiet, Taken, TurnState, WriterLock, blank, last_turn};
 use crate::codex::threads::{self, ThreadMeta};
-use crate::error::os_text;
-use crate::files;
-use crate::files::PoolLock;
-use crate::paths::PoolPaths;
-use crate::thread_record::ThreadRecord;
-
-/// How long a chain of forks may be.
-const MOST_FORKS: usize = 16;
 
 impl Launch<'_> {
     /// Makes the thread that this launch goes on with fit for its account.
@@ -58,7 +48,7 @@ impl Launch<'_> {
         }
         let before = before.as_ref().map_or("another account", |id| locked.label_of(id));
         let paths = &locked.pool.paths;
-        let fitted = fit(paths, codex_home, &thread, account).and_then(|blanked| {
+        let fitted = fit(paths, codex_home, &thread, account, Turns::MayRun).and_then(|blanked| {
             if matches!(self.call.command, C::Resume | C::ExecResume) {
                 note(&locked.lock, paths, &thread, account, self.env().now)?;
             }
@@ -89,74 +79,4 @@ fn created_by(thread: &ThreadMeta, account: &AccountId) -> bool {
         (Some(user), Some(space)) => AccountId::of_chatgpt(user, space) == *account,
         _ => true,
     }
-}
-
-/// Takes out of a thread's history what is bound to another account than this one, also where it is read in the log of
-/// the thread that it is a fork of.
-///
-/// # Errors
-/// Why the history stays as it is.
-pub(super) fn fit(
-    paths: &PoolPaths,
-    codex_home: &Path,
-    thread: &ThreadMeta,
-    account: &AccountId,
-) -> Result<Blanked, String> {
-    let blanked = blank_one(paths, codex_home, thread)?;
-    let mut origin = thread.forked_from.clone();
-    for _ in 0..MOST_FORKS {
-        let Some(thread) = origin.and_then(|id| threads::by_id(codex_home, &id)) else { break };
-        let record = ThreadRecord::read(paths, &thread.id).ok().flatten();
-        if record.is_none_or(|record| record.account != *account) {
-            blank_one(paths, codex_home, &thread)?;
-        }
-        origin = thread.forked_from;
-    }
-    Ok(blanked)
-}
-
-fn blank_one(paths: &PoolPaths, codex_home: &Path, thread: &ThreadMeta) -> Result<Blanked, String> {
-    let held = match WriterLock::take(codex_home, &thread.id).map_err(|e| os_text(&e))? {
-        Taken::Held(lock) => Some(lock),
-        Taken::InUse => return Err("it is open in a running Codex".to_owned()),
-        Taken::NoLocks => None,
-    };
-    let quiet = match &held {
-        Some(lock) => Quiet::Locked(lock),
-        None => {
-            let turn = files::open(&thread.path).and_then(|log| last_turn(&log)).map_err(|e| os_text(&e))?;
-            if turn.is_some_and(|turn| turn.state == TurnState::InFlight) {
-                return Err("it may be open in a running Codex".to_owned());
-            }
-            Quiet::Stopped
-        }
-    };
-    blank(paths, &thread.id, &thread.path, quiet).map_err(|e| e.to_string())
-}
-
-/// Records that this account has the thread.
-///
-/// # Errors
-/// Why that cannot be recorded.
-pub(super) fn note(
-    lock: &PoolLock,
-    paths: &PoolPaths,
-    thread: &ThreadMeta,
-    account: &AccountId,
-    now: i64,
-) -> Result<(), String> {
-    let record = match ThreadRecord::read(paths, &thread.id).ok().flatten() {
-        Some(record) if record.account == *account => return Ok(()),
-        Some(record) => record.carried_to(account.clone(), now),
-        None => {
-            let creator = match (&thread.creator_user_id, &thread.creator_account_id) {
-                (Some(user), Some(space)) => Some(AccountId::of_chatgpt(user, space)),
-                _ => None,
-            };
-            let mut record = ThreadRecord::new(account.clone(), thread.path.clone(), now);
-            record.carried_from = creator.filter(|creator| creator != account);
-            record
-        }
-    };
-    record.write(lock, paths, &thread.id).map_err(|e| e.to_string())
 }

@@ -1,9 +1,12 @@
 //! The home of a launch. An account whose file is in use is joined in that home. Otherwise it gets the main home if
 //! that is free, else its own home.
 
+use std::ffi::OsStr;
+
 use super::choose::{Choice, may_be_used};
-use super::{Launch, Line, Locked, Trouble, databases};
+use super::{Launch, Line, Locked, Trouble, databases, refresh_child};
 use crate::account::AccountId;
+use crate::carry::mark;
 use crate::codex::background_server::BackgroundServer;
 use crate::config::Parallel;
 use crate::error::{Error, ErrorKind};
@@ -58,7 +61,7 @@ impl Launch<'_> {
             }
             Choice::Account(id) => id,
         };
-        if locked.live() == Some(&id) {
+        if locked.live() == Some(&id) && !self.is_moving(locked, main_home) {
             self.record(locked, main_home, Some(&id))?;
             self.renew_main_home(locked)?;
             return Ok(Placement::new(main_home.clone(), Some(id)));
@@ -71,7 +74,9 @@ impl Launch<'_> {
             Parallel::Off if self.live_is_forbidden(locked) => Ok(()),
             Parallel::Off => Err("parallel = \"off\"".to_owned()),
         };
-        if let Some(user) = users_of_own.first() {
+        if self.is_moving(locked, &own) {
+            possible = Err("its own home is moving to another account".to_owned());
+        } else if let Some(user) = users_of_own.first() {
             let content = homes::reconcile_whole(&locked.lock, &mut locked.pool, &own, self.env().now)?;
             if content.account() == Some(&id) {
                 let why = format!("it is in use there: {}", user.describe());
@@ -138,6 +143,18 @@ impl Launch<'_> {
         }
     }
 
+    /// Returns whether the server of a home is moving to another account, so that no launch may join it. A move that was
+    /// cut off is ended in the background.
+    fn is_moving(&self, locked: &Locked<'_>, home: &CodexHome) -> bool {
+        let paths = &locked.pool.paths;
+        let moving = mark::is_moving(paths, home);
+        if moving && mark::is_left(paths, home) {
+            let words = [OsStr::new("move"), OsStr::new("--finish"), home.dir().as_os_str()];
+            refresh_child::run_admin(self.env(), paths, &words, None);
+        }
+        moving
+    }
+
     /// Returns what keeps the main home from changing hands, for a message. `None`: it is free.
     pub(super) fn in_the_way(&self, locked: &Locked<'_>) -> Option<String> {
         match &locked.content {
@@ -145,6 +162,9 @@ impl Launch<'_> {
             HomeContent::Unreadable(why) => return Some(format!("auth.json cannot be read ({why})")),
             HomeContent::BeingWritten => return Some("auth.json is being written".to_owned()),
             HomeContent::Broken | HomeContent::Empty | HomeContent::Account { .. } => {}
+        }
+        if mark::is_moving(&locked.pool.paths, locked.main_home) {
+            return Some("its background server is moving to another account".to_owned());
         }
         if locked.processes.incomplete() {
             return Some("the launch ledger cannot be read".to_owned());

@@ -25,13 +25,13 @@ impl Launch<'_> {
         let Some(me) = &locked.processes.me else {
             return Err(Trouble::Pool("the system does not tell which processes run".to_owned()));
         };
-        Ok(ledger::record(&locked.pool.paths, me, &self.entry(home, account))?)
+        Ok(ledger::record(&locked.pool.paths, me, &self.entry(home, account, self.is_pinned(locked)))?)
     }
 
     /// Records that an option of ours keeps this launch off the background server.
     pub(super) fn record_detached(&self, locked: &Locked<'_>, placement: &Placement) {
-        let entry =
-            LaunchEntry { attached: false, ..self.entry(&placement.home, placement.account.as_ref()) };
+        let entry = self.entry(&placement.home, placement.account.as_ref(), self.is_pinned(locked));
+        let entry = LaunchEntry { attached: false, ..entry };
         if let Some(me) = &locked.processes.me {
             // If it fails, the launch only counts as one that moves with the server.
             let _ = ledger::record(&locked.pool.paths, me, &entry);
@@ -48,7 +48,7 @@ impl Launch<'_> {
         let inherited = self.env().get(names::CODEX_HOME).map(Path::new);
         let inherited = inherited.filter(|dir| homes::main_home_of(paths, dir).is_some());
         let home = inherited.map_or(main_home, |dir| CodexHome::at(paths, dir.to_owned()));
-        let _ = ledger::record(paths, &me, &self.entry(&home, None));
+        let _ = ledger::record(paths, &me, &self.entry(&home, None, false));
     }
 
     /// Takes back what [`Launch::record_untouched`] has recorded.
@@ -58,7 +58,11 @@ impl Launch<'_> {
         }
     }
 
-    fn entry(&self, home: &CodexHome, account: Option<&AccountId>) -> LaunchEntry {
+    fn is_pinned(&self, locked: &Locked<'_>) -> bool {
+        locked.pool.state().pin.is_some() && !self.request.best
+    }
+
+    fn entry(&self, home: &CodexHome, account: Option<&AccountId>, pinned: bool) -> LaunchEntry {
         let command = match &self.request.program {
             None => self.call.describe().to_owned(),
             Some(program) => program.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -75,6 +79,7 @@ impl Launch<'_> {
                 _ => LaunchKind::Session,
             },
             attached: self.is_codex && self.call.attaches(),
+            stays: self.named().is_some() || pinned,
             env: KEPT_VARIABLES
                 .iter()
                 .filter_map(|name| Some(((*name).to_owned(), self.env().text(name)?.to_owned())))

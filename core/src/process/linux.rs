@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
 
-use super::{LockHolders, Stat};
+use super::{Inherited, LockHolders, Stat};
 use crate::files;
 use crate::files::record_lock::{self, Owner};
 
@@ -125,6 +125,31 @@ pub(super) fn program(pid: u32) -> Option<PathBuf> {
 pub(super) fn open_files(pid: u32) -> Vec<PathBuf> {
     let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     open.filter_map(|entry| fs::read_link(entry.path()).ok()).collect()
+}
+
+pub(super) fn inherited(pid: u32) -> Inherited {
+    let text =
+        |name: &str| read_proc(&format!("/proc/{pid}/{name}")).ok().and_then(|b| String::from_utf8(b).ok());
+    let umask = text("status").and_then(|text| {
+        u32::from_str_radix(text.lines().find_map(|l| l.strip_prefix("Umask:"))?.trim(), 8).ok()
+    });
+    let value = |word: &str| (word != "unlimited").then(|| word.parse().ok()).flatten();
+    // "Max open files            1024                 524288               files"
+    let limits = text("limits")
+        .unwrap_or_default()
+        .lines()
+        .skip(1)
+        .filter_map(|line| {
+            let name = line.get(..25)?.trim().to_owned();
+            let mut words = line.get(25..)?.split_ascii_whitespace();
+            Some((name, value(words.next()?), value(words.next()?)))
+        })
+        .collect();
+    Inherited { folder: fs::read_link(format!("/proc/{pid}/cwd")).ok(), umask, limits }
+}
+
+pub(super) fn control_group(pid: u32) -> Option<Vec<u8>> {
+    read_proc(&format!("/proc/{pid}/cgroup")).ok()
 }
 
 pub(super) fn terminal(pid: u32) -> Option<String> {

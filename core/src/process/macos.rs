@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::{LockHolders, Stat};
+use super::{Inherited, LockHolders, Stat};
 use crate::files;
 use crate::files::record_lock;
 
@@ -47,6 +47,14 @@ fn bsd_info(pid: u32) -> Option<libc::proc_bsdinfo> {
         libc::proc_pidinfo(i32::try_from(pid).ok()?, libc::PROC_PIDTBSDINFO, 0, (&raw mut info).cast(), size)
     };
     (filled == size).then_some(info)
+}
+
+pub(super) fn inherited(_pid: u32) -> Inherited {
+    Inherited::default()
+}
+
+pub(super) fn control_group(_pid: u32) -> Option<Vec<u8>> {
+    None
 }
 
 pub(super) fn stat(pid: u32) -> Option<Stat> {

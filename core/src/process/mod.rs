@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::{Gid, Pid, Uid, User, setgid, setuid};
+use serde::{Deserialize, Serialize};
 
 use crate::env::{self, names};
 use crate::files::record_lock::{self, Kind};
@@ -158,6 +159,42 @@ pub fn ticks_now() -> Option<u64> {
 /// Returns the entries (`NAME=value`) of the environment that a process was started with. `None`: they may not be read.
 pub fn environ(pid: u32) -> Option<Vec<OsString>> {
     system::environ(pid)
+}
+
+/// What a process passes on to its children, beside the environment. What is unknown is `None` or left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inherited {
+    /// The current folder
+    pub folder: Option<PathBuf>,
+    /// The file mode mask
+    pub umask: Option<u32>,
+    /// The limits by their names in `/proc/<pid>/limits`: soft and hard, `None` for "unlimited"
+    pub limits: Vec<(String, Option<u64>, Option<u64>)>,
+}
+
+/// Returns what a process passes on to its children.
+pub fn inherited(pid: u32) -> Inherited {
+    system::inherited(pid)
+}
+
+/// Returns the arguments of a process, the program's name first.
+pub fn arguments(pid: u32) -> Option<Vec<OsString>> {
+    system::arguments(pid)
+}
+
+/// Returns whether another process belongs to the same user and the same control group as this one.
+pub fn is_kin(pid: u32) -> bool {
+    system::user(pid).is_none_or(|user| user == nix::unistd::getuid().as_raw())
+        && system::control_group(pid) == system::control_group(std::process::id())
+}
+
+/// Returns the processes whose arguments begin with these, after the program's name.
+pub fn with_arguments(first: &[&str]) -> Vec<u32> {
+    let begins = |pid: &u32| {
+        let arguments = system::arguments(*pid).unwrap_or_default();
+        arguments.len() > first.len() && arguments[1..].iter().zip(first).all(|(a, b)| a == b)
+    };
+    system::pids().into_iter().flatten().filter(begins).collect()
 }
 
 /// Returns the processes of a launch that have one of these words among their arguments. The list is empty, too, if the

@@ -28,6 +28,7 @@ mod real_codex;
 pub mod recording;
 pub mod releases;
 mod sandbox;
+mod server;
 pub mod tls;
 mod world;
 

@@ -79,6 +79,11 @@ impl LastTurn {
         }
     }
 
+    /// Returns its name, also where Codex gives it none.
+    pub fn name(&self) -> String {
+        self.turn_id.clone().unwrap_or_else(|| self.at.to_string())
+    }
+
     /// The last turn, when `before` was it and the log goes on with this line (without its end).
     pub fn after(before: Option<LastTurn>, line: &[u8]) -> Option<LastTurn> {
         let Some(kind) = kind(line) else { return before };

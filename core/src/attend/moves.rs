@@ -1,0 +1,207 @@
+//! The duty that lets open interfaces go on: it follows the threads of background servers, and when one has reached the
+//! limit and nothing is in flight, it starts the process that moves the server to the next account (`moving`). It also
+//! starts the one that ends a move which a crash has cut off.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::logins::lock_soon;
+use super::{Duty, View};
+use crate::carry::mark::{self, MoveMark};
+use crate::codex::background_server::BackgroundServer;
+use crate::env::{Env, names};
+use crate::error::{Error, Result};
+use crate::homes::CodexHome;
+use crate::homes::in_use::account_of_server;
+use crate::launch::ATTENDANT_VARIABLES;
+use crate::moving::{self, Need, Threads};
+use crate::paths::PoolPaths;
+use crate::pool::Pool;
+
+/// When a move that could not be made is tried again: at once in the beginning, more and more seldom later.
+const SOONEST: Duration = Duration::from_secs(1);
+const LATEST: Duration = Duration::from_secs(30);
+
+/// Starts moves.
+pub(super) struct Moves {
+    admin: PathBuf,
+    /// The environment that they get.
+    base: Vec<(&'static str, OsString)>,
+    homes: BTreeMap<PathBuf, Watched>,
+}
+
+/// A home whose server is followed.
+struct Watched {
+    threads: Threads,
+    child: Option<Child>,
+    not_before: Instant,
+    pause: Duration,
+    /// The turns of which it was said that nothing can be done: thread and turn.
+    given_up: Vec<(String, String)>,
+    /// Those of the move that runs.
+    asked: Vec<(String, String)>,
+}
+
+impl Duty for Moves {
+    fn tick(&mut self, view: &View<'_>) -> Result<()> {
+        self.end_old_moves(view)?;
+        let servers: Vec<(CodexHome, BackgroundServer)> = view
+            .homes
+            .iter()
+            .filter_map(|home| Some((home.clone(), BackgroundServer::of_home(home.dir())?)))
+            .collect();
+        self.homes.retain(|dir, watched| {
+            watched.reap();
+            watched.child.is_some() || servers.iter().any(|(home, _)| home.dir() == dir)
+        });
+        let mut result = Ok(());
+        for (home, server) in servers {
+            let main_home = home.main_home(view.paths);
+            let watched =
+                self.homes.entry(home.dir().to_owned()).or_insert_with(|| Watched::new(&server, &main_home));
+            if watched.child.is_some() {
+                continue;
+            }
+            if *watched.threads.server() != server {
+                watched.threads = Threads::of(server, main_home.dir());
+            }
+            watched.threads.look();
+            match watched.standing(view, &home, &main_home) {
+                Ok(standing) if standing.is_empty() => watched.pause = SOONEST,
+                Ok(standing) => {
+                    if !watched.threads.in_flight() && Instant::now() >= watched.not_before {
+                        watched.asked = standing;
+                        watched.child = start(&self.admin, &self.base, view.paths, &["move"], home.dir());
+                    }
+                }
+                Err(error) => result = Err(error),
+            }
+        }
+        result
+    }
+
+    fn is_busy(&self) -> bool {
+        self.homes.values().any(|watched| watched.child.is_some())
+    }
+}
+
+impl Moves {
+    /// `env`: the attendant's environment.
+    pub(super) fn new(env: &Env, paths: &PoolPaths) -> Moves {
+        let base = ATTENDANT_VARIABLES.iter().filter_map(|name| Some((*name, env.get(name)?.to_owned())));
+        Moves { admin: paths.admin_link(), base: base.collect(), homes: BTreeMap::new() }
+    }
+
+    /// Starts the end of each move that was cut off.
+    fn end_old_moves(&mut self, view: &View<'_>) -> Result<()> {
+        if !view.paths.moving().exists() {
+            return Ok(());
+        }
+        for home in MoveMark::all(view.paths).iter().filter_map(|mark| mark.home(view.paths)) {
+            let runs = self.homes.get_mut(home.dir()).is_some_and(|watched| {
+                watched.reap();
+                watched.child.is_some() || Instant::now() < watched.not_before
+            });
+            if runs || !mark::is_left(view.paths, &home) {
+                continue;
+            }
+            let main_home = home.main_home(view.paths);
+            let none = BackgroundServer { home: home.dir().to_owned(), pid: 0, start_ticks: 0 };
+            let watched =
+                self.homes.entry(home.dir().to_owned()).or_insert_with(|| Watched::new(&none, &main_home));
+            watched.asked.clear();
+            watched.child = start(&self.admin, &self.base, view.paths, &["move", "--finish"], home.dir());
+        }
+        Ok(())
+    }
+}
+
+impl Watched {
+    fn new(server: &BackgroundServer, main_home: &CodexHome) -> Watched {
+        Watched {
+            threads: Threads::of(server.clone(), main_home.dir()),
+            child: None,
+            not_before: Instant::now(),
+            pause: SOONEST,
+            given_up: Vec::new(),
+            asked: Vec::new(),
+        }
+    }
+
+    /// Takes note of the end of a move.
+    fn reap(&mut self) {
+        let Some(child) = &mut self.child else { return };
+        let Ok(Some(status)) = child.try_wait() else { return };
+        self.child = None;
+        let asked = std::mem::take(&mut self.asked);
+        match status.code() {
+            Some(moving::DONE) => self.pause = SOONEST,
+            Some(moving::NO) => self.given_up = asked,
+            Some(moving::MUCH_LATER) => self.not_before = Instant::now() + LATEST,
+            _ => {
+                self.not_before = Instant::now() + self.pause;
+                self.pause = (self.pause * 2).min(LATEST);
+            }
+        }
+    }
+
+    /// Returns the threads that stand still, each with its turn, and notes those that do so since this look.
+    fn standing(
+        &self,
+        view: &View<'_>,
+        home: &CodexHome,
+        main_home: &CodexHome,
+    ) -> Result<Vec<(String, String)>> {
+        let mut standing = Vec::new();
+        for thread in self.threads.loaded() {
+            let Some(turn) = thread.turn() else { continue };
+            let Some(need) = moving::need(thread, turn, main_home.dir()) else { continue };
+            let name = (thread.meta.id.clone(), turn.name());
+            if thread.meta.subagent || self.given_up.contains(&name) {
+                continue;
+            }
+            if moving::stands_still(view.paths, &thread.meta, turn) {
+                standing.push(name);
+                continue;
+            }
+            let in_vain =
+                || need == Need::History && moving::repaired_in_vain(view.paths, &thread.meta, turn);
+            if thread.own_turn().is_none()
+                || moving::was_answered(view.paths, &thread.meta, turn)
+                || in_vain()
+            {
+                continue;
+            }
+            let Some(lock) = lock_soon(view.paths)? else { continue };
+            let pool = Pool::peek(view.paths)?;
+            let record = pool.state().home(&home.auth_json());
+            let account = record.and_then(|record| account_of_server(record, self.threads.server()));
+            if let Some(account) = account {
+                moving::note_need(&lock, view.paths, &thread.meta, turn, &account, view.now)
+                    .map_err(Error::new)?;
+                standing.push(name);
+            }
+        }
+        Ok(standing)
+    }
+}
+
+fn start(
+    admin: &Path,
+    base: &[(&'static str, OsString)],
+    paths: &PoolPaths,
+    words: &[&str],
+    home: &Path,
+) -> Option<Child> {
+    use std::os::unix::process::CommandExt;
+    let mut command = Command::new(admin);
+    command.args(words).arg(home);
+    command.env_clear().envs(base.iter().map(|(name, value)| (name, value)));
+    command.env(names::CODEX_POOL_HOME, paths.root()).current_dir("/").process_group(0);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    // A program that is missing or just being replaced is there at the next look.
+    command.spawn().ok()
+}

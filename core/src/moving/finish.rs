@@ -1,0 +1,87 @@
+//! Ending a move that was cut off: it is completed if the home has the next account already, and undone if not. Either way
+//! a server runs again where an interface waits for one, and the threads can be used.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::server::{self, Origin};
+use super::{Home, START_LOCK_WAIT, check};
+use crate::carry::hand_over::{self, Turns};
+use crate::carry::mark::{self, MoveMark};
+use crate::codex::background_server::{BackgroundServer, start_lock};
+use crate::codex::lock_file;
+use crate::codex::threads::{self, ThreadMeta};
+use crate::env::clock;
+use crate::error::{Error, Result};
+use crate::homes;
+use crate::moving::Threads;
+use crate::paths::PoolPaths;
+use crate::store::path_of_key;
+
+/// Ends the move of a home's server that a crash has cut off. Returns whether there was one that no other process is at.
+///
+/// # Errors
+/// What failed.
+pub fn finish(paths: &PoolPaths, dir: &Path) -> Result<bool> {
+    match Home::new(paths, dir, Duration::ZERO)? {
+        Some(home) => with(&home, None).map(|()| true),
+        None => Ok(false),
+    }
+}
+
+/// `origin`: what the server was started with, if that is known. Else an open interface has it.
+pub(super) fn with(home: &Home<'_>, origin: Option<Origin>) -> Result<()> {
+    let Some(mut mark) = MoveMark::of_home(home.paths, &home.home) else { return Ok(()) };
+    let logs = mark.threads.iter().map(|log| path_of_key(log));
+    let metas: Vec<ThreadMeta> = logs.filter_map(|log| threads::of_log(&log)).collect();
+    let (swapped, interface, after) = settle(home, &mark, &metas)?;
+    let origin = origin.or_else(|| Origin::of(interface?));
+    let codex = origin.as_ref().and_then(|origin| origin.codex(&home.settings));
+    let mut running = BackgroundServer::of_home(home.home.dir());
+    if let (None, Some(_), Some(origin), Some(codex)) = (&running, interface, &origin, &codex) {
+        running = server::start(origin, codex, home.home.dir(), after);
+        if running.is_none() {
+            // The mark stays, so that it is tried again.
+            return Err(Error::new("the background server does not start"));
+        }
+    }
+    let (true, Some(server), Some(origin), Some(codex)) = (swapped, running, origin, codex) else {
+        return mark::remove(&home.right, home.paths, &home.home);
+    };
+    mark.started = true;
+    mark.write(&home.right, home.paths, &home.home)?;
+    let mut threads = Threads::of(server.clone(), home.main_home.dir());
+    threads.include(metas);
+    home.go_on(&origin, &codex, &server, &mut threads, true)?;
+    mark::remove(&home.right, home.paths, &home.home)
+}
+
+/// Brings home and threads into one of the two states. Returns whether it is the new one, an interface that is open, and
+/// when the account came, in clock ticks.
+fn settle(
+    home: &Home<'_>,
+    mark: &MoveMark,
+    metas: &[ThreadMeta],
+) -> Result<(bool, Option<u32>, Option<u64>)> {
+    let path = start_lock(home.home.dir());
+    let starts = lock_file::take(&path, START_LOCK_WAIT).map_err(|e| Error::io("lock", &path, &e));
+    // A window that just starts a server needs no other.
+    let _starts = starts.ok().flatten();
+    let (lock, mut pool, processes) = home.open()?;
+    let content = homes::reconcile_whole(&lock, &mut pool, &home.home, clock())?;
+    let swapped = mark.from != mark.to && content.account() == Some(&mark.to);
+    let server = BackgroundServer::of_home(home.home.dir());
+    let old_runs = server.is_some_and(|server| (server.pid, server.start_ticks) == mark.server);
+    if swapped && !mark.started && !old_runs {
+        for thread in metas {
+            // One that a server has by now was made fit before the account came.
+            let _ = hand_over::fit(home.paths, home.main_home.dir(), thread, &mark.to, Turns::CutOff);
+        }
+        home.note_new_account(&lock, &mut pool, &processes, metas, &mark.to)?;
+    }
+    pool.commit(&lock)?;
+    let interface = check::interfaces(&processes, &home.home).first().map(|launch| launch.process.pid);
+    let record = pool.state().home(&home.home.auth_json());
+    let after = record.filter(|_| swapped).and_then(|record| record.since_ticks);
+    Ok((swapped && !old_runs, interface, after))
+}

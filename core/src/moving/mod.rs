@@ -1,0 +1,502 @@
+//! The move of a background server, with the interfaces that are open on it, from an account at its limit to the next
+//! one. [`run`] is the move, in a process of its own that the attendant starts; `guard` is a second process, which starts
+//! the server again if the first one is killed; `finish` completes or undoes what a crash has left. Makes no request.
+
+mod check;
+mod finish;
+mod guard;
+mod server;
+mod threads;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+pub use finish::finish;
+pub use guard::keep;
+pub use threads::{Loaded, Threads};
+
+use crate::account::AccountId;
+use crate::carry::hand_over::{self, Turns};
+use crate::carry::mark::{self, MarkLock, MoveMark};
+use crate::carry::moves::{self, MoveRecord};
+use crate::carry::{self, ACCOUNT_CHECK};
+use crate::codex::background_server::{BackgroundServer, start_lock};
+use crate::codex::rollout::{EndedByLimit, LastTurn, TurnState};
+use crate::codex::threads::ThreadMeta;
+use crate::codex::{find, lock_file, probe};
+use crate::config::Settings;
+use crate::env::{clock, clock_ms};
+use crate::error::{Error, Result};
+use crate::files::{self, PoolLock};
+use crate::homes::in_use::{Processes, account_of_server};
+use crate::homes::{self, CodexHome, HomeContent};
+use crate::ledger::{self, LaunchEntry};
+use crate::paths::PoolPaths;
+use crate::pool::Pool;
+use crate::process;
+use crate::store::path_key;
+use crate::thread_record::{Queued, ThreadRecord};
+use crate::usage::session_log::newest_limits;
+use check::{Check, Plan, Refusal};
+use guard::Guard;
+use server::Origin;
+
+/// How long all logs must be quiet: a follow-up that the user has queued begins right after the limit.
+const QUIET: Duration = Duration::from_millis(400);
+/// How long quiet is waited for.
+const QUIET_WAIT: Duration = Duration::from_secs(3);
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+/// How long Codex's own lock of starts and stops is waited for.
+const START_LOCK_WAIT: Duration = Duration::from_secs(5);
+/// How long a window may take to take its thread back.
+const TAKEN_BACK: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(20);
+/// A thread whose history was put right a moment ago, and is refused again, is left alone, seconds.
+const REPAIRED: i64 = 60;
+
+/// What became of a move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The server has moved, or there was nothing to do.
+    Done,
+    /// It may move later.
+    Later,
+    /// The same, after the server was stopped and started in vain.
+    MuchLater,
+    /// It may not move.
+    No,
+}
+
+/// The exit statuses of a process that moves a server.
+pub const DONE: i32 = 0;
+/// See [`Outcome::No`].
+pub const NO: i32 = 10;
+/// See [`Outcome::MuchLater`]; every other status says that it may move later.
+pub const MUCH_LATER: i32 = 11;
+
+/// What a thread that stands still needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Another account: it has reached the limit of its own.
+    Account,
+    /// A history that its account can use.
+    History,
+}
+
+/// Returns what a loaded thread needs to go on, if its last turn ended for the want of it.
+pub fn need(thread: &Loaded, turn: &LastTurn, main_home: &Path) -> Option<Need> {
+    if turn.state == TurnState::Foreign {
+        return Some(Need::History);
+    }
+    if !matches!(turn.state, TurnState::Limit | TurnState::LimitInWords) {
+        return None;
+    }
+    let service = carry::is_service(main_home, thread.meta.model_provider.as_deref());
+    (turn.ended_by_limit(service) == EndedByLimit::Yes).then_some(Need::Account)
+}
+
+/// Notes that a thread is to go on from this turn. `account`: whose turn it was.
+///
+/// # Errors
+/// Why it cannot be noted.
+pub fn note_need(
+    lock: &PoolLock,
+    paths: &PoolPaths,
+    thread: &ThreadMeta,
+    turn: &LastTurn,
+    account: &AccountId,
+    now: i64,
+) -> std::result::Result<(), String> {
+    hand_over::note(lock, paths, thread, account, now)?;
+    let read = ThreadRecord::read(paths, &thread.id).map_err(|e| e.to_string())?;
+    let Some(mut record) = read else { return Ok(()) };
+    if record.limit_turn.as_deref() == Some(&turn.name()) {
+        return Ok(());
+    }
+    record.limit_turn = Some(turn.name());
+    record.write(lock, paths, &thread.id).map_err(|e| e.to_string())
+}
+
+/// Returns whether a thread stands still at this turn until it is told to go on.
+pub fn stands_still(paths: &PoolPaths, thread: &ThreadMeta, turn: &LastTurn) -> bool {
+    let record = ThreadRecord::read(paths, &thread.id).ok().flatten();
+    !thread.subagent && record.is_some_and(|record| record.is_to_go_on(&turn.name()))
+}
+
+/// Returns whether a message answers this turn already.
+pub fn was_answered(paths: &PoolPaths, thread: &ThreadMeta, turn: &LastTurn) -> bool {
+    let queued = ThreadRecord::read(paths, &thread.id).ok().flatten().and_then(|record| record.queued);
+    queued.is_some_and(|queued| queued.turn == turn.name())
+}
+
+/// Returns whether the history of a thread was put right just before this turn, in vain.
+pub fn repaired_in_vain(paths: &PoolPaths, thread: &ThreadMeta, turn: &LastTurn) -> bool {
+    let queued = ThreadRecord::read(paths, &thread.id).ok().flatten().and_then(|record| record.queued);
+    queued.is_some_and(|queued| (0..REPAIRED).contains(&(turn.at / 1_000_000_000 - queued.at)))
+}
+
+/// A home whose server moves, and what does not change meanwhile.
+struct Home<'a> {
+    paths: &'a PoolPaths,
+    settings: Settings,
+    home: CodexHome,
+    main_home: CodexHome,
+    /// The right to move it.
+    right: MarkLock,
+}
+
+impl<'a> Home<'a> {
+    fn new(paths: &'a PoolPaths, dir: &Path, wait: Duration) -> Result<Option<Home<'a>>> {
+        let home = CodexHome::at(paths, dir.to_owned());
+        let Some(right) = MarkLock::take(paths, &home, wait)? else { return Ok(None) };
+        let settings = Settings::load(&paths.config()).0;
+        let main_home = home.main_home(paths);
+        Ok(Some(Home { paths, settings, home, main_home, right }))
+    }
+
+    fn open(&self) -> Result<(PoolLock, Pool, Processes)> {
+        let path = self.paths.pool_lock();
+        let lock = PoolLock::acquire(self.paths, LOCK_WAIT).map_err(|e| Error::io("lock", &path, &e))?;
+        let lock = lock.ok_or_else(|| Error::new("the pool is locked by another process"))?;
+        let now = clock();
+        let pool = homes::open_pool(&lock, self.paths, now)?;
+        let processes = Processes::read(Some(&lock), self.paths, now);
+        Ok((lock, pool, processes))
+    }
+}
+
+/// The server that moves.
+struct Old {
+    server: BackgroundServer,
+    origin: Origin,
+    codex: PathBuf,
+    threads: Threads,
+    /// When its threads were first looked at.
+    began: Instant,
+}
+
+/// Moves the server of a home to the next account. `dir`: the home.
+///
+/// # Errors
+/// What failed, after the server runs again.
+pub fn run(paths: &PoolPaths, dir: &Path) -> Result<Outcome> {
+    let Some(home) = Home::new(paths, dir, Duration::ZERO)? else { return Ok(Outcome::Later) };
+    if MoveMark::of_home(paths, &home.home).is_some() {
+        finish::with(&home, None)?;
+        return Ok(Outcome::Later);
+    }
+    // 1. Nothing is in flight, and all is quiet.
+    let Some(mut old) = home.quiet_server()? else { return Ok(Outcome::Later) };
+    // 2. Who goes on. From here on a mark says that this home is moving, and the guard watches.
+    let (plan, mut mark, guard) = match home.begin(&old)? {
+        Ok(begun) => begun,
+        Err(Refusal::Later(_)) => return Ok(Outcome::Later),
+        Err(Refusal::No(_)) => return Ok(Outcome::No),
+    };
+    // 3. The server ends. What it has loaded meanwhile is its, too.
+    let Old { server, origin, codex, threads, .. } = &mut old;
+    let stopped = server::stop(origin, codex, server, || threads.look_for_more());
+    // 4. and 5. Another account takes the home, and every thread of the server is made fit for it.
+    let swapped = if stopped {
+        home.change_hands(&mut old, &plan, &mut mark)
+    } else {
+        Err(Error::new("the background server does not stop"))
+    };
+    let after = if swapped.is_ok() { process::ticks_now() } else { None };
+    let started = server::start(&old.origin, &old.codex, home.home.dir(), after);
+    let done = started.is_some();
+    if swapped.is_ok() && done {
+        mark.started = true;
+        mark.write(&home.right, paths, &home.home)?;
+    } else if done {
+        mark::remove(&home.right, paths, &home.home)?;
+    }
+    if done {
+        guard.done();
+    }
+    home.remember(&old, &plan, swapped.as_ref().err().map(ToString::to_string), done);
+    // 6. Each thread that stands still is told to go on.
+    match (swapped, started) {
+        (Ok(()), Some(server)) => {
+            home.go_on(&old.origin, &old.codex, &server, &mut old.threads, false)?;
+            mark::remove(&home.right, paths, &home.home)?;
+            Ok(Outcome::Done)
+        }
+        (Err(_), Some(_)) => Ok(Outcome::MuchLater),
+        // The guard tries on.
+        (_, None) => Err(Error::new("the background server does not start")),
+    }
+}
+
+impl Home<'_> {
+    /// Returns the server, once no thread of it is in flight and none has been for a moment. `None`: not now.
+    fn quiet_server(&self) -> Result<Option<Old>> {
+        let began = Instant::now();
+        let Some(server) = BackgroundServer::of_home(self.home.dir()) else { return Ok(None) };
+        let Some(origin) = Origin::of(server.pid) else { return Ok(None) };
+        let Some(codex) = origin.codex(&self.settings) else { return Ok(None) };
+        let mut threads = Threads::of(server.clone(), self.main_home.dir());
+        loop {
+            threads.look();
+            if threads.in_flight() || began.elapsed() > QUIET_WAIT {
+                return Ok(None);
+            }
+            let since = clock_ms().saturating_mul(1_000_000).saturating_sub(threads.changed_at());
+            if since >= QUIET.as_nanos() as i64 {
+                return Ok(Some(Old { server, origin, codex, threads, began }));
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Decides who goes on, writes the mark, and starts the guard.
+    fn begin(&self, old: &Old) -> Result<std::result::Result<(Plan, MoveMark, Guard), Refusal>> {
+        let checks = self.checks_account(old);
+        let (lock, mut pool, processes) = self.open()?;
+        let now = clock();
+        let standing: Vec<(&Loaded, &LastTurn, Need)> = old
+            .threads
+            .loaded()
+            .filter_map(|thread| {
+                let turn = thread.turn().filter(|turn| stands_still(self.paths, &thread.meta, turn))?;
+                Some((thread, turn, need(thread, turn, self.main_home.dir())?))
+            })
+            .collect();
+        if standing.is_empty() {
+            return Ok(Err(Refusal::No("no thread stands still".to_owned())));
+        }
+        let repair = standing.iter().all(|(_, _, need)| *need == Need::History);
+        let since = standing.iter().map(|(_, turn, _)| turn.at / 1_000_000_000).min().unwrap_or(now);
+        homes::reconcile(&lock, &mut pool, &self.home, now)?;
+        let env = old.origin.env();
+        let check = Check {
+            paths: self.paths,
+            settings: &self.settings,
+            home: &self.home,
+            main_home: &self.main_home,
+            server: &old.server,
+            env: &env,
+            folders: old.threads.loaded().map(|thread| thread.meta.cwd.clone()).collect(),
+            since,
+            repair,
+            now,
+        };
+        let record = pool.state().home(&self.home.auth_json());
+        let from = record.and_then(|record| account_of_server(record, &old.server));
+        let reached = standing.iter().map(|(_, turn, _)| turn.at / 1_000_000_000).max().unwrap_or(now);
+        // What the service has said since then counts more.
+        let known = from.as_ref().and_then(|from| pool.usage().usage(from));
+        if !repair
+            && known.is_none_or(|usage| usage.fetched_at <= reached)
+            && let Some(from) = &from
+        {
+            let said = standing.iter().find_map(|(thread, ..)| {
+                newest_limits(&files::open(&thread.meta.path).ok()?, (since - 60) * 1_000_000_000)
+            });
+            carry::mark_exhausted(&mut pool, from, said, now);
+        }
+        let plan = match checks {
+            true => Err(Refusal::No(format!(
+                "this Codex lets only the account that began a session go on with it ({ACCOUNT_CHECK})"
+            ))),
+            false => check.plan(&mut pool, &processes),
+        };
+        pool.commit(&lock)?;
+        let plan = match plan {
+            Ok(plan) => plan,
+            Err(refusal) => {
+                let (Refusal::Later(why) | Refusal::No(why)) = &refusal;
+                if let Some(from) = from {
+                    let threads = standing.iter().map(|(thread, ..)| thread.meta.id.clone()).collect();
+                    let home = path_key(&self.home.auth_json());
+                    let why = Some(why.clone());
+                    moves::add(
+                        &lock,
+                        self.paths,
+                        MoveRecord { at: now, home, from, to: None, threads, why, took_ms: 0 },
+                    )?;
+                }
+                return Ok(Err(refusal));
+            }
+        };
+        let server = (old.server.pid, old.server.start_ticks);
+        let mut mark = MoveMark::new(&self.home, plan.from.clone(), plan.to.clone(), server, clock_ms());
+        mark.threads = logs_of(&old.threads);
+        mark.write(&self.right, self.paths, &self.home)?;
+        match Guard::start(self.paths, &self.home, &old.origin) {
+            Ok(guard) => Ok(Ok((plan, mark, guard))),
+            Err(e) => {
+                mark::remove(&self.right, self.paths, &self.home)?;
+                Err(Error::new(format!("cannot start the guard of a move: {e}")))
+            }
+        }
+    }
+
+    /// Returns whether the installed Codex lets only the account that began a thread go on with it.
+    fn checks_account(&self, old: &Old) -> bool {
+        let installed = find::find(&old.origin.env(), &self.settings, None).ok();
+        let key = installed.as_deref().and_then(probe::identity);
+        let state = Pool::peek(self.paths).ok();
+        let known = key.and_then(|key| state?.state().codex.get(&key)?.checks_account);
+        known.or_else(|| probe::checks_account(&old.codex, self.main_home.dir())) == Some(true)
+    }
+
+    /// Puts the next account into the home, whose server has ended, and makes every thread fit for it.
+    fn change_hands(&self, old: &mut Old, plan: &Plan, mark: &mut MoveMark) -> Result<()> {
+        let path = start_lock(self.home.dir());
+        let starts = lock_file::take(&path, START_LOCK_WAIT).map_err(|e| Error::io("lock", &path, &e))?;
+        let _starts = starts.ok_or_else(|| Error::new("another process starts the background server"))?;
+        let (lock, mut pool, processes) = self.open()?;
+        if BackgroundServer::of_home(self.home.dir()).is_some() {
+            return Err(Error::new("another window has started a background server"));
+        }
+        let env = old.origin.env();
+        let now = clock();
+        let check = Check {
+            paths: self.paths,
+            settings: &self.settings,
+            home: &self.home,
+            main_home: &self.main_home,
+            server: &old.server,
+            env: &env,
+            folders: Vec::new(),
+            since: now,
+            repair: false,
+            now,
+        };
+        let interfaces = check::interfaces(&processes, &self.home);
+        check.nobody_else(&pool, &processes, &interfaces).map_err(|refusal| {
+            let (Refusal::Later(why) | Refusal::No(why)) = refusal;
+            Error::new(why)
+        })?;
+        // Threads can reach the limit while the server ends. That was the old account's.
+        old.threads.read();
+        for thread in old.threads.loaded() {
+            if let Some(turn) = thread.own_turn()
+                && need(thread, turn, self.main_home.dir()) == Some(Need::Account)
+            {
+                note_need(&lock, self.paths, &thread.meta, turn, &plan.from, now).map_err(Error::new)?;
+            }
+        }
+        mark.threads = logs_of(&old.threads);
+        mark.write(&self.right, self.paths, &self.home)?;
+        for thread in old.threads.loaded() {
+            hand_over::fit(self.paths, self.main_home.dir(), &thread.meta, &plan.to, Turns::CutOff)
+                .map_err(Error::new)?;
+        }
+        if let HomeContent::Unmanaged(kind) = homes::reconcile_whole(&lock, &mut pool, &self.home, now)? {
+            return Err(Error::new(format!("its home holds {kind}")));
+        }
+        if plan.from != plan.to {
+            homes::put(&lock, &mut pool, &processes, &self.home, &plan.to, now)?;
+        }
+        let metas: Vec<ThreadMeta> = old.threads.loaded().map(|thread| thread.meta.clone()).collect();
+        self.note_new_account(&lock, &mut pool, &processes, &metas, &plan.to)
+    }
+
+    /// Notes in the launches and the threads who goes on.
+    fn note_new_account(
+        &self,
+        lock: &PoolLock,
+        pool: &mut Pool,
+        processes: &Processes,
+        threads: &[ThreadMeta],
+        to: &AccountId,
+    ) -> Result<()> {
+        for launch in check::interfaces(processes, &self.home) {
+            if let Some(entry) = launch.entry.clone() {
+                let entry = LaunchEntry { account: Some(to.clone()), ..entry };
+                ledger::record(self.paths, &launch.process, &entry)?;
+            }
+        }
+        for thread in threads {
+            hand_over::note(lock, self.paths, thread, to, clock()).map_err(Error::new)?;
+        }
+        pool.commit(lock)
+    }
+
+    /// Remembers the move for people.
+    fn remember(&self, old: &Old, plan: &Plan, why: Option<String>, started: bool) {
+        let why = why.or_else(|| (!started).then(|| "the background server does not start".to_owned()));
+        let standing = old
+            .threads
+            .loaded()
+            .filter(|thread| thread.turn().is_some_and(|turn| stands_still(self.paths, &thread.meta, turn)));
+        let record = MoveRecord {
+            at: clock(),
+            home: path_key(&self.home.auth_json()),
+            from: plan.from.clone(),
+            to: why.is_none().then(|| plan.to.clone()),
+            threads: standing.map(|thread| thread.meta.id.clone()).collect(),
+            why,
+            took_ms: i64::try_from(old.began.elapsed().as_millis()).unwrap_or(i64::MAX),
+        };
+        if let Ok(Some(lock)) = PoolLock::acquire(self.paths, LOCK_WAIT) {
+            let _ = moves::add(&lock, self.paths, record);
+        }
+    }
+
+    /// Tells each thread that stands still to go on, once, when the new server has it again: then a window shows it.
+    /// `again`: a message that was noted may not have been sent.
+    fn go_on(
+        &self,
+        origin: &Origin,
+        codex: &Path,
+        server: &BackgroundServer,
+        threads: &mut Threads,
+        again: bool,
+    ) -> Result<()> {
+        let begin = Instant::now();
+        let mut taken = Threads::of(server.clone(), self.main_home.dir());
+        let mut told: Vec<String> = Vec::new();
+        while begin.elapsed() < TAKEN_BACK && server.is_alive() {
+            threads.read();
+            taken.look();
+            let mut left = 0;
+            for thread in threads.loaded() {
+                let Some(turn) = thread.turn().filter(|_| !told.contains(&thread.meta.id)) else { continue };
+                if !(stands_still(self.paths, &thread.meta, turn)
+                    || again && self.was_told(&thread.meta, turn))
+                {
+                    continue;
+                }
+                left += 1;
+                if !taken.loaded().any(|loaded| loaded.meta.id == thread.meta.id) {
+                    continue;
+                }
+                self.note_told(&thread.meta, turn)?;
+                let mut queue = origin.command(codex);
+                queue.args(["queue", "--thread", &thread.meta.id, "--message", "continue"]);
+                let _ = queue.status();
+                told.push(thread.meta.id.clone());
+            }
+            if left == 0 {
+                return Ok(());
+            }
+            std::thread::sleep(PAUSE);
+        }
+        Ok(())
+    }
+
+    /// Returns whether a message for this turn was noted, and nothing came of it.
+    fn was_told(&self, thread: &ThreadMeta, turn: &LastTurn) -> bool {
+        let record = ThreadRecord::read(self.paths, &thread.id).ok().flatten();
+        record
+            .and_then(|record| record.queued)
+            .is_some_and(|queued| queued.turn == turn.name() && clock().saturating_sub(queued.at) >= 3)
+    }
+
+    fn note_told(&self, thread: &ThreadMeta, turn: &LastTurn) -> Result<()> {
+        let (lock, ..) = self.open()?;
+        if let Some(mut record) = ThreadRecord::read(self.paths, &thread.id)? {
+            record.queued = Some(Queued { turn: turn.name(), at: clock() });
+            record.write(&lock, self.paths, &thread.id)?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns the logs of threads, as a mark names them.
+fn logs_of(threads: &Threads) -> Vec<String> {
+    threads.loaded().map(|thread| path_key(&thread.meta.path)).collect()
+}

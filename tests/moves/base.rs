@@ -1,0 +1,30 @@
+//! One interface, one limit.
+
+use testkit::{SOON, wait_for};
+
+use crate::world::{Moves as _, each, seconds_to_go_on};
+
+#[test]
+fn interface_at_its_limit_goes_on_with_the_next_account() {
+    each(&["alice", "bob"], |world| {
+        world.limit("alice", 2);
+        let mut ui = world.open(&[]);
+        ui.send_line("do the task");
+        let server = wait_for("a server", SOON, || world.server(&world.codex_home()));
+        world.backend().wait_for("alice's limit", SOON, |r| r.turns.iter().any(|turn| turn.status == 429));
+        // It is not sent, and stays.
+        ui.send("half a sentence");
+        world.wait_for_task(&[("alice", 2), ("bob", 2)]);
+        let screen = ui.wait_for("the end, and what was typed", SOON, |screen| {
+            screen.contains("done by bob") && screen.contains("half a sentence")
+        });
+        assert_eq!(world.live_owner().as_deref(), Some("bob"), "{screen}");
+        let seconds = seconds_to_go_on(&world.backend().report(), "alice", "bob");
+        // 2 s, and what a machine that builds and tests at once may add.
+        assert!(seconds < 6.0, "{seconds} s: {}", world.moves());
+        assert!(world.server(&world.codex_home()).is_some_and(|now| now != server), "another server runs");
+        ui.send("\x15");
+        ui.quit_codex();
+        world.assert_nothing_lost(&["alice", "bob"]);
+    });
+}
