@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 
 use serde_json::{Value, json};
 use testkit::backend::{LoginSpec, UserSpec, account_id, api_key_json};
+use testkit::files::{mode, set_mode};
 use testkit::{World, answered};
 
 use crate::drop_privileges;
@@ -39,7 +40,9 @@ fn alice_and_bob(world: &World) -> Vec<Value> {
 #[test]
 fn first_launch_migrates_a_pool_of_version_1() {
     let (world, text) = earlier(alice_and_bob);
+    set_mode(&world.pool_home(), 0o755);
     answered(world.exec().run(), "alice");
+    assert_eq!(mode(&world.pool_home()), 0o700);
     let kept = world.pool_home().join("accounts.v1.json");
     assert_eq!(fs::read_to_string(&kept).expect("the old file"), text);
     assert_eq!(fs::metadata(&kept).expect("the old file").mode() & 0o777, 0o600);

@@ -90,6 +90,8 @@ pub fn migrate_if_v1(lock: &PoolLock, paths: &PoolPaths, now: i64) -> Result<Opt
     let path = paths.registry();
     let bytes = files::read_small(&path, MAX_JSON).map_err(|e| Error::io("read", &path, &e))?;
     let Some(accounts) = bytes.as_deref().and_then(parse_foreign_store) else { return Ok(None) };
+    // The earlier program left its folder open to others. What it cannot close, the doctor names.
+    let _ = files::make_private(paths.root());
     let kept = paths.registry_v1();
     let earlier = files::read_small(&kept, MAX_JSON).map_err(|e| Error::io("read", &kept, &e))?;
     if let Some(earlier) = earlier.filter(|earlier| Some(earlier) != bytes.as_ref()) {
