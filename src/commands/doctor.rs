@@ -3,6 +3,7 @@
 //! out. A check that fails does not keep the others from being made.
 
 mod accounts;
+mod conflicts;
 mod environment;
 mod facts;
 mod fix;
@@ -99,6 +100,7 @@ fn offline_checks(env: &Env) -> Vec<Check> {
     checks.extend(environment::checks(&facts));
     checks.extend(pool::checks(&facts));
     checks.extend(main_home::checks(&facts));
+    checks.extend(conflicts::checks(&facts));
     checks.extend(accounts::checks(&facts));
     checks
 }

@@ -247,3 +247,23 @@ fn crash_leftovers_are_cleared_and_no_login_is_lost() {
     );
     world.pool(&["list"]).run().ok().says("alice").says("bob").says("carol");
 }
+
+#[test]
+fn conflict_copies_of_a_sync_tool_are_named() {
+    let world = healthy();
+    doctor(&world, &[]).well("sync-conflicts");
+    let pool = world.pool_home();
+    let copies = [
+        pool.join("accounts.sync-conflict-20261125-101112-ABCDEFG.json"),
+        world.stored_path("bob").with_extension("sync-conflict-20261125-101112-ABCDEFG.json"),
+        world.codex_home().join("auth (Ann's conflicted copy 2026-11-25).json"),
+    ];
+    for copy in &copies {
+        world.write_private(copy, "{}");
+    }
+    let diagnosis = doctor(&world, &[]);
+    for copy in &copies {
+        let fix = diagnosis.has("sync-conflicts", "warn", &copy.display().to_string());
+        assert!(fix.contains("out of the sync tool"), "{fix}");
+    }
+}
