@@ -12,6 +12,8 @@ pub enum ErrorKind {
     Corrupt,
     /// Codex itself has locked an `auth.json`, and writes it (exit status 1).
     LockedByCodex,
+    /// An `auth.json` cannot be replaced (exit status 1).
+    NotReplaceable,
     /// The command line is wrong (exit status 2).
     Usage,
     /// No such account, or several match (exit status 3).
@@ -26,7 +28,9 @@ impl ErrorKind {
     /// Returns the exit status of a process that fails in this way.
     pub fn exit_status(self) -> u8 {
         match self {
-            ErrorKind::Failed | ErrorKind::Corrupt | ErrorKind::LockedByCodex => 1,
+            ErrorKind::Failed | ErrorKind::Corrupt | ErrorKind::LockedByCodex | ErrorKind::NotReplaceable => {
+                1
+            }
             ErrorKind::Usage => 2,
             ErrorKind::NoSuchAccount => 3,
             ErrorKind::NoUsableAccount => 4,

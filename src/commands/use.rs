@@ -7,7 +7,7 @@ use codex_pool_core::codex::background_server::{self, BackgroundServer};
 use codex_pool_core::codex::find;
 use codex_pool_core::folders::FolderRules;
 use codex_pool_core::homes::in_use::{HomeUser, UserKind};
-use codex_pool_core::homes::{self, HomeContent};
+use codex_pool_core::homes::{self, AuthFile, HomeContent, Obstacle};
 use codex_pool_core::launch::{candidates, usable_by_name};
 use codex_pool_core::ledger::{self, LaunchEntry};
 use codex_pool_core::pick::pick;
@@ -29,14 +29,14 @@ pub(crate) fn run(ctx: &Context, args: &UseArgs) -> Result<()> {
     let (mut open, id) = loop {
         let open = ctx.open()?;
         let id = wanted(ctx, &open, args)?;
-        match obstacle(ctx, &open, &id, args, &agreed)? {
+        match in_the_way(ctx, &open, &id, args, &agreed)? {
             None => break (open, id),
-            Some(Obstacle::BeingWritten) => {
+            Some(InTheWay::BeingWritten) => {
                 drop(open);
                 homes::wait_until_whole(&ctx.paths, &ctx.main_home);
             }
             // The pool is not locked while a question is open, so everything is checked again after the answer.
-            Some(Obstacle::Users(users)) => {
+            Some(InTheWay::Users(users)) => {
                 let restarts =
                     args.restart_server && BackgroundServer::of_home(ctx.main_home.dir()).is_some();
                 let question = Question::new(&open, &id, &users, restarts);
@@ -46,6 +46,9 @@ pub(crate) fn run(ctx: &Context, args: &UseArgs) -> Result<()> {
             }
         }
     };
+    if let Some(fixed) = fixed_elsewhere(ctx, &open, &id) {
+        return pin_only(&mut open, id, &fixed, args.best);
+    }
     let server = BackgroundServer::of_home(ctx.main_home.dir());
     if open.in_main_home != (HomeContent::Account { id: id.clone(), stale: false }) {
         if server_is_idle(server.as_ref()) && !args.restart_server {
@@ -71,6 +74,26 @@ pub(crate) fn run(ctx: &Context, args: &UseArgs) -> Result<()> {
         }
         (false, _) => Ok(()),
     }
+}
+
+/// Returns what keeps the login of the main home from being replaced, unless that is this account's.
+fn fixed_elsewhere(ctx: &Context, open: &OpenPool, id: &AccountId) -> Option<Obstacle> {
+    let file = AuthFile::find(&ctx.paths, ctx.main_home.auth_json()).ok()?;
+    Obstacle::of(&file).filter(|_| open.live() != Some(id))
+}
+
+/// Pins an account whose launches get a home of their own, since it cannot be made live.
+fn pin_only(open: &mut OpenPool, id: AccountId, fixed: &Obstacle, best: bool) -> Result<()> {
+    let label = open.label(&id);
+    if best {
+        return Err(Error::new(format!("`{label}` cannot be made live: {fixed}"))
+            .hint("nothing needs to be done: launches use it in a home of its own"));
+    }
+    open.pool.state_mut().pin = Some(id);
+    open.commit()?;
+    ui::done(&format!("`{label}` is pinned; `codex-pool use --auto` unpins it"));
+    ui::note(&format!("it is not live but in a home of its own, since {fixed}"));
+    Ok(())
 }
 
 fn unpin(ctx: &Context) -> Result<()> {
@@ -141,7 +164,7 @@ fn needs_login(open: &OpenPool, account: &Account) -> Result<()> {
 }
 
 /// Why an account cannot be made live at once.
-enum Obstacle {
+enum InTheWay {
     /// auth.json is just being written.
     BeingWritten,
     /// These processes would be disturbed.
@@ -150,13 +173,13 @@ enum Obstacle {
 
 /// Returns what keeps the main home from changing hands, or its server from being restarted. `agreed`: the processes
 /// that the user agreed to disturb.
-fn obstacle(
+fn in_the_way(
     ctx: &Context,
     open: &OpenPool,
     id: &AccountId,
     args: &UseArgs,
     agreed: &[HomeUser],
-) -> Result<Option<Obstacle>> {
+) -> Result<Option<InTheWay>> {
     let dir = ctx.main_home.dir().display();
     match &open.in_main_home {
         HomeContent::Unmanaged(kind) => {
@@ -166,7 +189,7 @@ fn obstacle(
         HomeContent::Unreadable(why) => {
             return Err(Error::new(format!("{}: {why}", ctx.main_home.auth_json().display())));
         }
-        HomeContent::BeingWritten => return Ok(Some(Obstacle::BeingWritten)),
+        HomeContent::BeingWritten => return Ok(Some(InTheWay::BeingWritten)),
         HomeContent::Account { id: live, .. } if live == id && !args.restart_server => return Ok(None),
         HomeContent::Broken | HomeContent::Empty | HomeContent::Account { .. } => {}
     }
@@ -178,7 +201,7 @@ fn obstacle(
             user.kind == UserKind::BackgroundServer || user.pid.is_some_and(|pid| attached.contains(&pid))
         });
     }
-    Ok(users.iter().any(|user| !agreed.contains(user)).then_some(Obstacle::Users(users)))
+    Ok(users.iter().any(|user| !agreed.contains(user)).then_some(InTheWay::Users(users)))
 }
 
 /// Returns the interfaces that are attached to the background server of the main home.

@@ -153,3 +153,14 @@ fn members_of_one_workspace_are_excluded_together() {
     });
     doctor(&world, &[]).has("restrictions", "warn", "forbids alice, bob here");
 }
+
+#[test]
+fn login_file_with_a_second_name_is_named() {
+    let world = healthy();
+    doctor(&world, &[]).well("auth.json");
+    fs::hard_link(world.codex_home().join("auth.json"), world.home().join("backup.json"))
+        .expect("a hard link");
+    let fix = doctor(&world, &[]).has("auth.json", "warn", "has 2 names (hard links)");
+    let found = world.cmd("sh").args(["-c", fix.split('`').nth(1).expect("a command")]).run().ok();
+    assert!(found.stdout.contains("backup.json"), "{found}");
+}

@@ -241,16 +241,18 @@ fn auth_json_is_never_seen_partial_while_the_home_changes_hands() {
 }
 
 #[test]
-fn read_only_codex_home_is_left_alone_and_codex_starts() {
+fn read_only_codex_home_is_left_alone_and_the_pick_gets_its_own() {
     let world = world();
     world.write_live(&world.backend().auth_json("alice"));
     let before = world.live();
     fs::set_permissions(world.codex_home(), fs::Permissions::from_mode(0o500)).expect("forbid it");
-    let output = answered(drop_privileges(world.exec()).run(), "alice");
-    assert!(output.stderr.contains("cannot write") && output.stderr.contains(".codex/auth.json"), "{output}");
-    assert_eq!(output.stderr.lines().count(), 1, "{output}");
-    // A launch with a named account must not run as another one.
-    drop_privileges(world.exec_as("carol")).run().expect(4);
+    let output = answered(drop_privileges(world.exec()).env("CODEX_POOL_VERBOSE", "1").run(), "bob");
+    assert!(output.stderr.contains("in a home of its own, since "), "{output}");
+    assert!(output.stderr.contains(".codex cannot be written"), "{output}");
+    for user in ["carol", "alice", "bob"] {
+        answered(drop_privileges(world.exec_as(user)).run(), user);
+    }
+    assert_eq!(fs::read_dir(world.codex_home()).expect("a folder").count(), 2, "nothing was made there");
     fs::set_permissions(world.codex_home(), fs::Permissions::from_mode(0o700)).expect("allow it");
     assert_eq!(world.live(), before);
     world.assert_nothing_lost(&ALL);

@@ -9,6 +9,8 @@ mod commands;
 mod files;
 mod finding;
 mod folders;
+#[cfg(target_os = "linux")]
+mod fixed;
 mod homes;
 mod inheritance;
 mod migration;

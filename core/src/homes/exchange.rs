@@ -11,7 +11,7 @@ use super::codex_locks::CodexLocks;
 use super::reconcile::{adopt_late_write, is_abandoned};
 use super::{AuthFile, CodexHome};
 use crate::auth_doc::{AuthDoc, DocError, DocHash, MAX_BYTES};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::files::{self, Durability, PoolLock};
 use crate::pool::Pool;
 use crate::store::{LostFound, Origin, Why};
@@ -52,9 +52,9 @@ pub(super) fn exchange(
     new: New<'_>,
     only: Option<&DocHash>,
 ) -> Result<Option<Out>> {
-    let failed = |e: &io::Error| match new {
-        New::Nothing => Error::io("remove", at, e),
-        _ => Error::io("write", at, e),
+    let failed = |e: &io::Error| {
+        let what = if matches!(new, New::Nothing) { "remove" } else { "write" };
+        Error { kind: ErrorKind::NotReplaceable, ..Error::io(what, at, e) }
     };
     let temp = files::temp_name(at);
     match new {

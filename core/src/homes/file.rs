@@ -57,6 +57,12 @@ impl AuthFile {
         Ok(AuthFile { path, link: if ours { Link::Ours } else { Link::Users }, real })
     }
 
+    /// Returns the path that is replaced when the home changes hands: the file behind a link of the user's, else the
+    /// path in the home.
+    pub fn replaced(&self) -> &Path {
+        if self.link == Link::Users { &self.real } else { &self.path }
+    }
+
     /// Opens the document. `Ok(None)`: there is none.
     ///
     /// # Errors

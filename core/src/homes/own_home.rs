@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::codex_home::{MAIN_HOME_FILE, main_home_of};
 use super::names::{KEPT_LINKS, Place, SHARED_DIRS, SHARED_FILES, place};
-use super::{CodexHome, mcp_logins};
+use super::{CodexHome, Obstacle, mcp_logins};
 use crate::account::AccountId;
 use crate::error::{Error, Result};
 use crate::files::{self, Durability, PoolLock};
@@ -65,12 +65,15 @@ pub fn update(
     free: bool,
     now: i64,
 ) -> Result<()> {
+    if Obstacle::of_folder(main_home.dir()).is_some() {
+        return update_lenient(lock, paths, main_home, home, now);
+    }
     link_shared(lock, paths, main_home, home, free)?;
     mcp_logins::share(lock, paths, main_home, Some(home.dir()), now)
 }
 
 /// Brings a home up to date, with the logins of MCP servers only where hard links are possible: for logins and for
-/// sessions without an account, which must not fail for that.
+/// sessions without an account, which must not fail for that. A main home that cannot be written shares what it has.
 ///
 /// # Errors
 /// As [`update`].
@@ -97,14 +100,15 @@ fn link_shared(
     files::create_private_dir(main_home.dir()).map_err(|e| Error::io("create", main_home.dir(), &e))?;
     let mut in_main_home = names(main_home.dir())?;
     let in_home = names(home.dir())?;
-    for name in SHARED_DIRS {
+    let writable = Obstacle::of_folder(main_home.dir()).is_none();
+    for name in SHARED_DIRS.iter().filter(|_| writable) {
         if !in_main_home.contains_key(OsStr::new(name)) {
             let dir = main_home.dir().join(name);
             files::create_private_dir(&dir).map_err(|e| Error::io("create", &dir, &e))?;
             in_main_home.insert(name.into(), FileKind::Other);
         }
     }
-    for name in SHARED_FILES {
+    for name in SHARED_FILES.iter().filter(|_| writable) {
         in_main_home.entry(name.into()).or_insert(FileKind::Other);
     }
     if free {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::exchange::{New, Out, exchange};
 use super::in_use::{Processes, account_of_server};
 use super::reconcile::reconcile_whole;
-use super::{AuthFile, CodexHome, HomeContent, Link, known, own_home, reconcile};
+use super::{AuthFile, CodexHome, HomeContent, Link, Obstacle, known, own_home, reconcile};
 use crate::account::AccountId;
 use crate::auth_doc::{AuthDoc, DocHash};
 use crate::codex::background_server::BackgroundServer;
@@ -35,7 +35,7 @@ pub fn put(
     let file = find(pool, &path, "use")?;
     let seen = pool.state().home(&path).map(|record| record.hash.clone());
     // Through the user's link, even when a link of ours is put there: one file per account is what counts.
-    let at = if file.link == Link::Users { &file.real } else { &path };
+    let at = file.replaced();
     if let Some(dir) = at.parent() {
         files::create_private_dir(dir).map_err(|e| Error::io("create", dir, &e))?;
     }
@@ -107,6 +107,10 @@ fn file_elsewhere(
         if file.link == Link::Ours {
             target = Some(file.real);
         } else if main_home.dir() == other.dir() {
+            if Obstacle::of(&file).is_some() {
+                // Its file stays as it is, and this home gets one that can be renewed.
+                continue;
+            }
             target = Some(move_into_pool(lock, pool, &other, id, now)?);
         } else if processes.need_file_of(pool, &other) || is_linked_to(pool, &path) {
             if content != (HomeContent::Account { id: id.clone(), stale: false })

@@ -11,7 +11,7 @@ use crate::codex::configuration::CredentialsStore;
 use crate::codex::probe;
 use crate::env::names;
 use crate::homes::in_use::account_of_server;
-use crate::homes::{self, CodexHome};
+use crate::homes::{self, CodexHome, Obstacle};
 
 impl Launch<'_> {
     /// Gives the program the environment and the arguments that its home needs.
@@ -40,7 +40,9 @@ impl Launch<'_> {
         if home != main_home {
             program.set_env(names::CODEX_HOME, Some(home.dir().as_os_str()));
             // If it is set, by the user or by the session that we are inside, it is the main home's already.
-            if env.get(names::CODEX_SQLITE_HOME).is_none() {
+            // Databases cannot be opened in a folder that cannot be written.
+            let writable = Obstacle::of_folder(main_home.dir()).is_none();
+            if env.get(names::CODEX_SQLITE_HOME).is_none() && writable {
                 program.set_env(names::CODEX_SQLITE_HOME, Some(main_home.dir().as_os_str()));
             }
         } else if inherits() {

@@ -11,7 +11,7 @@ use crate::codex::background_server::BackgroundServer;
 use crate::config::Parallel;
 use crate::error::{Error, ErrorKind};
 use crate::homes::in_use::{HomeUser, UserKind};
-use crate::homes::{self, CodexHome, HomeContent, own_home};
+use crate::homes::{self, AuthFile, CodexHome, HomeContent, Obstacle, own_home};
 
 /// The home of a launch, and how it uses it.
 #[derive(Debug, Clone)]
@@ -61,7 +61,9 @@ impl Launch<'_> {
             }
             Choice::Account(id) => id,
         };
-        if locked.live() == Some(&id) && !self.is_moving(locked, main_home) {
+        let fixed = self.fixed_main_home(locked);
+        let leaves = fixed.is_some() && self.must_leave_main_home(locked);
+        if locked.live() == Some(&id) && !leaves && !self.is_moving(locked, main_home) {
             self.record(locked, main_home, Some(&id))?;
             self.renew_main_home(locked)?;
             return Ok(Placement::new(main_home.clone(), Some(id)));
@@ -88,19 +90,20 @@ impl Launch<'_> {
                 possible = Err("a session in its own home has another login now".to_owned());
             }
         }
-        let in_the_way = match self.free_main_home(locked)? {
-            Some(in_the_way) => in_the_way,
+        let (in_the_way, in_use) = match self.free_main_home(locked)? {
+            Some(in_the_way) => (in_the_way, fixed.is_none()),
             None => match self.swap_main_home(locked, &id, lines)? {
                 Ok(placement) => return Ok(placement),
-                Err(in_the_way) => in_the_way,
+                Err(in_the_way) => (in_the_way, false),
             },
         };
         match possible {
             Ok(()) => {
                 let live = locked.live().map_or("CODEX_HOME", |live| locked.label_of(live));
-                let why = format!("{live} is in use: {in_the_way}");
+                let why = if in_use { format!("{live} is in use: {in_the_way}") } else { in_the_way };
                 self.join_own_home(locked, &own, &id, &why, users_of_own.is_empty(), lines)
             }
+            Err(_) if locked.live() == Some(&id) => self.stay(locked, None, lines),
             Err(why) => {
                 let refusal = Refusal { account: &id, in_the_way: Some(in_the_way), why };
                 self.stay(locked, Some(refusal), lines)
@@ -122,7 +125,7 @@ impl Launch<'_> {
         if let Err(error) = self.put_in_main_home(locked, id) {
             self.record(locked, main_home, before.as_ref())?;
             return match error.kind {
-                ErrorKind::LockedByCodex => Ok(Err(error.message)),
+                ErrorKind::LockedByCodex | ErrorKind::NotReplaceable => Ok(Err(error.message)),
                 _ => Err(error.into()),
             };
         }
@@ -134,12 +137,15 @@ impl Launch<'_> {
     }
 
     /// Gives the main home the pool's newer document of the account that it holds. If a Codex has locked the file, it is
-    /// about to write a newer one.
+    /// about to write a newer one. A file that cannot be replaced stays as it is.
     fn renew_main_home(&self, locked: &mut Locked<'_>) -> Result<(), Trouble> {
         let HomeContent::Account { id, stale: true } = locked.content.clone() else { return Ok(()) };
         match self.put_in_main_home(locked, &id) {
-            Err(error) if error.kind != ErrorKind::LockedByCodex => Err(error.into()),
-            _ => Ok(()),
+            Err(error) => match error.kind {
+                ErrorKind::LockedByCodex | ErrorKind::NotReplaceable => Ok(()),
+                _ => Err(error.into()),
+            },
+            Ok(()) => Ok(()),
         }
     }
 
@@ -155,6 +161,19 @@ impl Launch<'_> {
         moving
     }
 
+    /// Returns what keeps the login of the main home from being replaced.
+    fn fixed_main_home(&self, locked: &Locked<'_>) -> Option<Obstacle> {
+        let file = AuthFile::find(&locked.pool.paths, locked.main_home.auth_json()).ok()?;
+        Obstacle::of(&file)
+    }
+
+    /// Returns whether even the account of a main home whose login cannot be replaced gets its own home, where its tokens
+    /// can be renewed. A session that uses the main home on the same tokens is joined.
+    fn must_leave_main_home(&self, locked: &Locked<'_>) -> bool {
+        let stale = matches!(locked.content, HomeContent::Account { stale: true, .. });
+        stale || self.users_of_home(locked, locked.main_home).is_empty()
+    }
+
     /// Returns what keeps the main home from changing hands, for a message. `None`: it is free.
     pub(super) fn in_the_way(&self, locked: &Locked<'_>) -> Option<String> {
         match &locked.content {
@@ -165,6 +184,9 @@ impl Launch<'_> {
         }
         if mark::is_moving(&locked.pool.paths, locked.main_home) {
             return Some("its background server is moving to another account".to_owned());
+        }
+        if let Some(obstacle) = self.fixed_main_home(locked) {
+            return Some(obstacle.to_string());
         }
         if locked.processes.incomplete() {
             return Some("the launch ledger cannot be read".to_owned());

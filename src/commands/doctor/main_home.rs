@@ -1,7 +1,7 @@
 //! The main home: what its `auth.json` contains, what Codex's settings forbid, which account the background server
 //! answers as, and whether sessions of two accounts can run side by side.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::Path;
 
 use codex_pool_core::account::AccountId;
@@ -10,9 +10,8 @@ use codex_pool_core::codex::background_server::BackgroundServer;
 use codex_pool_core::codex::configuration::{CodexSettings, CredentialsStore, Unheeded};
 use codex_pool_core::config::Parallel;
 use codex_pool_core::homes::in_use::{self, account_of_server};
-use codex_pool_core::homes::{AuthFile, HomeContent, NoMainHome, own_home, unusable_lock};
+use codex_pool_core::homes::{AuthFile, HomeContent, NoMainHome, Obstacle, own_home, unusable_lock};
 use codex_pool_core::launch::{candidates, databases};
-use nix::unistd::{AccessFlags, access};
 
 use super::Check;
 use super::facts::{Facts, MainHomeFacts, PoolFacts};
@@ -43,19 +42,13 @@ pub(super) fn checks(facts: &Facts<'_>) -> Vec<Check> {
     }
     let dir = main_home.ctx.main_home.dir();
     let mut checks = Vec::new();
-    if dir.is_dir() && access(dir, AccessFlags::W_OK | AccessFlags::X_OK).is_err() {
-        checks.push(
-            Check::fail(ID, format!("{} cannot be written, so the account there stays", dir.display()))
-                .advice(format!(
-                    "`chmod u+rwx '{}'`, or see whether its file system is read-only",
-                    dir.display()
-                )),
-        );
-    } else {
-        checks.push(Check::ok(ID, dir.display().to_string()));
+    match Obstacle::of_folder(dir) {
+        Some(obstacle) => checks.push(Check::fail(ID, obstacle.to_string()).advice(against(&obstacle))),
+        None => checks.push(Check::ok(ID, dir.display().to_string())),
     }
     checks.extend(neighbours(main_home));
     checks.push(auth_json(folder, main_home));
+    checks.extend(file(main_home));
     checks.push(locks(main_home));
     checks.push(credential_store(&main_home.ctx.codex, dir));
     checks.extend(restrictions(folder, main_home));
@@ -79,6 +72,46 @@ fn neighbours(main_home: &MainHomeFacts) -> Option<Check> {
     };
     let check = Check::warn("codex-home", format!("{what} {}", dir.display()));
     Some(check.advice(format!("`chmod 700 '{}'`", dir.display())))
+}
+
+/// Checks whether the file of the login can be replaced, and whether it is a file of its own.
+fn file(main_home: &MainHomeFacts) -> Vec<Check> {
+    const ID: &str = "auth.json";
+    let ctx = &main_home.ctx;
+    let Ok(file) = AuthFile::find(&ctx.paths, ctx.main_home.auth_json()) else { return Vec::new() };
+    let of_folder = Obstacle::of_folder(ctx.main_home.dir());
+    let obstacle = Obstacle::of(&file).filter(|obstacle| Some(obstacle) != of_folder.as_ref());
+    let stays = obstacle.map(|obstacle| {
+        let text = format!(
+            "{obstacle}: the login there stays, Codex itself cannot renew it, and launches use homes of their own"
+        );
+        Check::warn(ID, text).advice(against(&obstacle))
+    });
+    let names =
+        std::fs::symlink_metadata(&file.real).map_or(1, |meta| if meta.is_file() { meta.nlink() } else { 1 });
+    let linked = (names > 1).then(|| {
+        let real = file.real.display();
+        let text = format!(
+            "{real} has {names} names (hard links): when it is replaced, the other names keep the old login, whose \
+             tokens are used up one day"
+        );
+        Check::warn(ID, text)
+            .advice(format!("`find -L ~ -samefile '{real}'` finds them; make the others symbolic links to it"))
+    });
+    stays.into_iter().chain(linked).collect()
+}
+
+/// Returns what to do against what keeps a file from being replaced.
+fn against(obstacle: &Obstacle) -> String {
+    match obstacle {
+        Obstacle::Mounted(_) => "mount the whole folder into the container, not the file".to_owned(),
+        Obstacle::Immutable(path) if cfg!(target_os = "macos") => {
+            format!("`chflags nouchg '{}'`", path.display())
+        }
+        Obstacle::Immutable(path) => format!("`chattr -i -a '{}'` as root", path.display()),
+        Obstacle::ReadOnly(dir) => format!("mount the file system of {} for writing", dir.display()),
+        Obstacle::NoAccess(dir) => format!("`chmod u+rwx '{}'`, if it is yours", dir.display()),
+    }
 }
 
 fn auth_json(folder: &PoolFacts, main_home: &MainHomeFacts) -> Check {
