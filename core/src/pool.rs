@@ -1,13 +1,15 @@
 //! The pool in memory: registry, usage and state, and writing back what was changed. Opening it migrates a version-1
 //! registry.
 
+use std::path::Path;
+
 use crate::account::{Account, AccountId, AccountKind, AuthReason, AuthState, AuthStatus};
 use crate::auth_doc::AuthDoc;
 use crate::error::Result;
 use crate::files::{Durability, PoolLock};
 use crate::paths::PoolPaths;
 use crate::store::{
-    Adoption, Credentials, FolderRecord, Migration, Origin, Registry, State, Stored, migrate_if_v1,
+    Adoption, Credentials, FolderRecord, Migration, Origin, Registry, State, Stored, migrate_if_v1, path_key,
 };
 use crate::usage::history::{self, History, Reading};
 use crate::usage::{Usage, UsageCache};
@@ -91,6 +93,13 @@ impl Pool {
     pub fn registry_mut(&mut self) -> &mut Registry {
         self.registry_changed = true;
         &mut self.registry
+    }
+
+    /// Notes that a main home is the pool's to change, whatever login it has.
+    pub fn manage(&mut self, main_home: &Path) {
+        if !self.registry.manages(main_home) {
+            self.registry_mut().homes.push(path_key(main_home));
+        }
     }
 
     /// The cached usage.

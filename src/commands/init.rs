@@ -156,9 +156,10 @@ fn place_programs(ctx: &Context) -> Result<bool> {
     Ok(placed)
 }
 
-/// Shows the live login. Opening the pool adopts it, and migrates a registry of version 1.
+/// Shows the live login. Opening the pool adopts it, also where another program left it, and migrates a registry of
+/// version 1.
 fn live(ctx: &Context) -> Result<()> {
-    let open = ctx.open()?;
+    let open = ctx.open_to_manage()?;
     let dir = ctx.main_home.dir().display();
     match &open.in_main_home {
         HomeContent::Account { id, .. } => ui::line(&format!("Live in {dir}: `{}`", open.label(id))),
@@ -168,6 +169,7 @@ fn live(ctx: &Context) -> Result<()> {
                 "{dir} holds {kind}, which codex-pool leaves alone; `codex` continues to use it"
             ));
         }
+        HomeContent::Foreign => ui::warn(&format!("{dir} has a login that is not the pool's")),
         HomeContent::BeingWritten | HomeContent::Broken => {
             ui::warn(&format!("auth.json in {dir} is not whole; `codex-pool doctor` says more"))
         }

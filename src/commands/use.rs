@@ -186,6 +186,10 @@ fn in_the_way(
             return Err(Error::new(format!("{dir} holds {kind}, which is never overwritten"))
                 .hint("move its auth.json away first"));
         }
+        HomeContent::Foreign => {
+            return Err(Error::new(format!("{dir} has a login that is not the pool's, so it is left alone"))
+                .hint("`codex-pool init` takes it in"));
+        }
         HomeContent::Unreadable(why) => {
             return Err(Error::new(format!("{}: {why}", ctx.main_home.auth_json().display())));
         }

@@ -157,6 +157,18 @@ impl Context {
     /// # Errors
     /// The pool cannot be locked, read or written.
     pub(crate) fn open(&self) -> Result<OpenPool> {
+        self.open_as(false)
+    }
+
+    /// As [`Context::open`]. The main home is the pool's to change from now on, whatever login it has.
+    ///
+    /// # Errors
+    /// As [`Context::open`].
+    pub(crate) fn open_to_manage(&self) -> Result<OpenPool> {
+        self.open_as(true)
+    }
+
+    fn open_as(&self, manages: bool) -> Result<OpenPool> {
         let lock = self.lock()?;
         let signals = signals::hold();
         let now = env::clock();
@@ -164,11 +176,17 @@ impl Context {
         if let Some(migration) = &pool.migrated {
             self.tell_migration(migration);
         }
+        if manages {
+            pool.manage(self.main_home.dir());
+        }
         let processes = Processes::read(Some(&lock), &self.paths, now);
         launch::login::undo_interrupted(&lock, &mut pool, &processes, now)?;
         homes::login_home::clear_abandoned(&lock, &mut pool, &processes, now);
         homes::reconcile_all(&lock, &mut pool, &processes.ledger, now)?;
-        let in_main_home = homes::reconcile(&lock, &mut pool, &self.main_home, now)?;
+        let in_main_home = match homes::is_foreign(&pool, &self.env, &self.main_home) {
+            true => HomeContent::Foreign,
+            false => homes::reconcile(&lock, &mut pool, &self.main_home, now)?,
+        };
         for id in std::mem::take(&mut pool.adopted) {
             if let Some(account) = pool.registry().get(&id) {
                 let text = format!(

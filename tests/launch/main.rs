@@ -11,6 +11,7 @@ mod finding;
 mod folders;
 #[cfg(target_os = "linux")]
 mod fixed;
+mod foreign;
 mod homes;
 mod inheritance;
 mod migration;

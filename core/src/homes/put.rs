@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::exchange::{New, Out, exchange};
 use super::in_use::{Processes, account_of_server};
 use super::reconcile::reconcile_whole;
-use super::{AuthFile, CodexHome, HomeContent, Link, Obstacle, known, own_home, reconcile};
+use super::{AuthFile, CodexHome, HomeContent, HomeKind, Link, Obstacle, known, own_home, reconcile};
 use crate::account::AccountId;
 use crate::auth_doc::{AuthDoc, DocHash};
 use crate::codex::background_server::BackgroundServer;
@@ -42,6 +42,9 @@ pub fn put(
     let new = target.as_deref().map_or(New::Document(&doc), New::Link);
     let out = exchange(lock, home, &file, at, new, None)?;
     note_server(pool, home, id);
+    if *home.kind() == HomeKind::Main {
+        pool.manage(home.dir());
+    }
     pool.state_mut().remember(&path, &doc, doc.hash(), now);
     pool.state_mut().changed_hands(&path, process::ticks_now());
     adopt(lock, pool, out, seen.as_ref(), now)

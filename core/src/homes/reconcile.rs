@@ -38,6 +38,8 @@ pub enum HomeContent {
     },
     /// A kind of login that is never overwritten.
     Unmanaged(&'static str),
+    /// Another program's login (see [`super::is_foreign`]). It is not even taken in.
+    Foreign,
     /// Not a whole document, and changed less than 2 seconds ago: Codex may be writing it.
     BeingWritten,
     /// Not a whole document, and not changed for 2 seconds.

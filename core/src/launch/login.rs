@@ -49,7 +49,10 @@ impl Launch<'_> {
         let Some(me) = locked.processes.me.clone() else {
             return Err(Trouble::Pool("the system does not tell which processes run".to_owned()));
         };
-        if matches!(locked.content, HomeContent::Unmanaged(_) | HomeContent::Unreadable(_)) {
+        if matches!(
+            locked.content,
+            HomeContent::Unmanaged(_) | HomeContent::Foreign | HomeContent::Unreadable(_)
+        ) {
             return Ok(None);
         }
         let now = self.env().now;

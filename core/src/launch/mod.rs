@@ -125,6 +125,8 @@ enum Trouble {
     Codex,
     /// The launch fails: the account that was asked for by name cannot be used, or a folder rule forbids what could be.
     Fails(Error),
+    /// Codex starts untouched in a CODEX_HOME that is another program's.
+    Foreign,
 }
 
 impl From<Error> for Trouble {
@@ -200,6 +202,7 @@ pub fn prepare(request: &Request<'_>) -> Action {
         };
     }
     let mut lines: Vec<Line> = problems.into_iter().map(Line::Wrong).collect();
+    let of_settings = lines.len();
     let launch = Launch { request, settings: &settings, call: &call, is_codex, codex, unknown, round };
     let mut program = untouched.clone();
     match launch.prepare(pool.as_ref().map_err(String::as_str), &mut program, &mut lines) {
@@ -208,6 +211,21 @@ pub fn prepare(request: &Request<'_>) -> Action {
         Ok(Outcome::Carried(exec)) => Action::Carried(exec, program, lines),
         Err(Trouble::Fails(error)) => Action::Fail(error.kind.exit_status(), error.to_string()),
         Err(Trouble::Codex) => Action::Exec(untouched, lines),
+        Err(Trouble::Foreign) => match launch.named() {
+            Some(name) => Action::Fail(
+                ErrorKind::NoUsableAccount.exit_status(),
+                format!(
+                    "account `{name}` was asked for, but CODEX_HOME has a login that is not the pool's; `codex-pool \
+                     init` takes it in"
+                ),
+            ),
+            None => {
+                lines.truncate(of_settings);
+                let text = "CODEX_HOME has a login that is not the pool's, so it is left alone";
+                lines.push(Line::Verbose(text.to_owned()));
+                Action::Exec(untouched, lines)
+            }
+        },
         Err(Trouble::Pool(why)) => {
             if let Some(name) = launch.named() {
                 let text = format!("account `{name}` was asked for, but {why}");
@@ -416,6 +434,10 @@ impl Launch<'_> {
         loop {
             let lock = lock_pool(paths)?;
             let mut pool = homes::open_pool(&lock, paths, env.now)?;
+            if homes::is_foreign(&pool, env, main_home) {
+                pool.commit(&lock)?;
+                return Err(Trouble::Foreign);
+            }
             let processes = Processes::read(Some(&lock), paths, env.now);
             login::undo_interrupted(&lock, &mut pool, &processes, env.now)?;
             let content = homes::reconcile(&lock, &mut pool, main_home, env.now)?;

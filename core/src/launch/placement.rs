@@ -178,6 +178,7 @@ impl Launch<'_> {
     pub(super) fn in_the_way(&self, locked: &Locked<'_>) -> Option<String> {
         match &locked.content {
             HomeContent::Unmanaged(kind) => return Some(format!("CODEX_HOME holds {kind}")),
+            HomeContent::Foreign => return Some("CODEX_HOME is another program's".to_owned()),
             HomeContent::Unreadable(why) => return Some(format!("auth.json cannot be read ({why})")),
             HomeContent::BeingWritten => return Some("auth.json is being written".to_owned()),
             HomeContent::Broken | HomeContent::Empty | HomeContent::Account { .. } => {}
@@ -254,7 +255,7 @@ impl Launch<'_> {
             HomeContent::Account { id: there, stale: false } if there == *id => return Ok(()),
             HomeContent::Account { .. } | HomeContent::Empty => {}
             HomeContent::Broken => homes::clear_broken(lock, pool, own, now)?,
-            HomeContent::BeingWritten => {
+            HomeContent::Foreign | HomeContent::BeingWritten => {
                 return Err(Error::new("the login in its own home is being written"));
             }
             HomeContent::Unmanaged(kind) => return Err(Error::new(format!("its own home holds {kind}"))),

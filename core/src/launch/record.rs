@@ -11,6 +11,7 @@ use crate::env::names;
 use crate::homes::{self, CodexHome};
 use crate::ledger::{self, KEPT_VARIABLES, LaunchEntry, LaunchKind};
 use crate::paths::PoolPaths;
+use crate::pool::Pool;
 use crate::process::ProcessId;
 use crate::store::path_key;
 
@@ -45,6 +46,14 @@ impl Launch<'_> {
         let (Ok(me), Ok(main_home), true) = (ProcessId::of_self(), main_home, paths.root().is_dir()) else {
             return;
         };
+        // The next launch takes in what the homes in the ledger hold.
+        let foreign = match Pool::peek(paths) {
+            Ok(pool) => homes::is_foreign(&pool, self.env(), &main_home),
+            Err(_) => homes::is_named(paths, self.env(), &main_home),
+        };
+        if foreign {
+            return;
+        }
         let inherited = self.env().get(names::CODEX_HOME).map(Path::new);
         let inherited = inherited.filter(|dir| homes::main_home_of(paths, dir).is_some());
         let home = inherited.map_or(main_home, |dir| CodexHome::at(paths, dir.to_owned()));

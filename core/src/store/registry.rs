@@ -1,6 +1,8 @@
 //! `accounts.json`: the accounts without their secrets. A corrupt file or one of a newer version is an error that
 //! changes nothing.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use super::{MAX_JSON, v1};
@@ -21,11 +23,15 @@ pub struct Registry {
     /// The accounts, in the order they were added.
     #[serde(default)]
     pub accounts: Vec<Account>,
+    /// The main homes that are the pool's to change, as [`super::path_key`]s: `init` was run there, or the pool put an
+    /// account there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub homes: Vec<String>,
 }
 
 impl Default for Registry {
     fn default() -> Self {
-        Registry { version: REGISTRY_VERSION, accounts: Vec::new() }
+        Registry { version: REGISTRY_VERSION, accounts: Vec::new(), homes: Vec::new() }
     }
 }
 
@@ -90,6 +96,12 @@ impl Registry {
     /// Returns the account with this id, to be changed.
     pub fn get_mut(&mut self, id: &AccountId) -> Option<&mut Account> {
         self.accounts.iter_mut().find(|a| a.id == *id)
+    }
+
+    /// Returns whether a main home is the pool's to change.
+    pub fn manages(&self, main_home: &Path) -> bool {
+        let key = super::path_key(main_home);
+        self.homes.contains(&key)
     }
 
     /// Adds the account of a document, or brings it up to date: new credentials end the need for a login. Returns

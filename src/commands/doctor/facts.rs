@@ -8,7 +8,7 @@ use codex_pool_core::codex::find::{self, NoCodex};
 use codex_pool_core::config::Settings;
 use codex_pool_core::env::Env;
 use codex_pool_core::homes::in_use::Processes;
-use codex_pool_core::homes::{CodexHome, HomeContent, NoMainHome};
+use codex_pool_core::homes::{self, CodexHome, HomeContent, NoMainHome};
 use codex_pool_core::paths::PoolPaths;
 use codex_pool_core::pool::Pool;
 use codex_pool_core::{Error, Result};
@@ -76,17 +76,14 @@ impl<'a> Facts<'a> {
 
 impl PoolFacts {
     fn read(env: &Env, paths: PoolPaths, settings: &Settings) -> PoolFacts {
+        let pool = Pool::peek(&paths);
         let main_home = CodexHome::main_of_env(env, &paths).map(|main_home| {
-            let content = HomeContent::read(&paths, &main_home);
+            let foreign = pool.as_ref().is_ok_and(|pool| homes::is_foreign(pool, env, &main_home));
+            let content = if foreign { HomeContent::Foreign } else { HomeContent::read(&paths, &main_home) };
             let ctx = Context::of(env, paths.clone(), settings.clone(), main_home, |_| {});
             MainHomeFacts { ctx, content }
         });
-        PoolFacts {
-            pool: Pool::peek(&paths),
-            processes: Processes::read(None, &paths, env.now),
-            main_home,
-            paths,
-        }
+        PoolFacts { pool, processes: Processes::read(None, &paths, env.now), main_home, paths }
     }
 
     /// The accounts, as far as they can be read.

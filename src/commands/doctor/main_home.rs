@@ -159,6 +159,11 @@ fn auth_json(folder: &PoolFacts, main_home: &MainHomeFacts) -> Check {
             ),
         )
         .advice("`codex logout`, if you do not need that login"),
+        HomeContent::Foreign => Check::warn(
+            ID,
+            format!("{file} holds a login that is not the pool's, so `codex` leaves this CODEX_HOME alone"),
+        )
+        .advice("`codex-pool init` takes it in; or `unset CODEX_HOME`"),
         HomeContent::BeingWritten => {
             Check::warn(ID, format!("{file} is being written just now")).advice("`codex-pool doctor` again")
         }
