@@ -96,6 +96,8 @@ pub struct AuthDoc {
 struct Facts {
     kind: AccountKind,
     identity: Option<Identity>,
+    /// The account of the id token, if it is another workspace of the same user.
+    lender: Option<AccountId>,
     /// `tokens.account_id` as written, which may differ from the token's claim.
     written_account_id: Option<String>,
     email: Option<String>,
@@ -226,6 +228,11 @@ impl AuthDoc {
     pub fn identity(&self) -> Option<&Identity> {
         self.facts.identity.as_ref()
     }
+    /// Returns the account whose refresh token a document has that Codex wrote when it switched to another workspace of
+    /// the same user: id token and refresh token stay, and only the access token is the other workspace's.
+    pub fn lender(&self) -> Option<&AccountId> {
+        self.facts.lender.as_ref()
+    }
     /// Returns the email in the tokens.
     pub fn email(&self) -> Option<&str> {
         self.facts.email.as_deref()
@@ -306,6 +313,14 @@ impl AuthDoc {
     #[must_use]
     pub fn access_only(self) -> AuthDoc {
         self.edited(|doc| set(doc, &["tokens", "refresh_token"], String::new())).unwrap_or(self)
+    }
+
+    /// Returns the document with this refresh token.
+    ///
+    /// # Errors
+    /// The document cannot be edited.
+    pub fn with_refresh_token(&self, token: &Secret) -> Result<AuthDoc, DocError> {
+        self.edited(|doc| set(doc, &["tokens", "refresh_token"], token.expose().to_owned()))
     }
 
     /// Returns the document with renewed tokens. Tokens that the issuer's answer lacks stay, and so do unknown fields.
@@ -435,6 +450,7 @@ impl Facts {
             return Ok(Facts {
                 kind: AccountKind::ApiKey,
                 identity: None,
+                lender: None,
                 written_account_id: None,
                 email: None,
                 plan: None,
@@ -463,11 +479,16 @@ impl Facts {
             .or(written_account_id.as_deref())
             .ok_or(DocError::NoIdentity)?
             .to_owned();
+        let lender = id
+            .account_id()
+            .filter(|other| *other != account_id && id.user_id() == Some(&user_id))
+            .map(|other| AccountId::of_chatgpt(&user_id, other));
         let plan = [&id, &access].into_iter().find_map(|c| c.auth.as_ref()?.chatgpt_plan_type.clone());
         let profile_email = access.profile.and_then(|p| p.email);
         Ok(Facts {
             kind: AccountKind::Chatgpt,
             identity: Some(Identity { user_id, account_id }),
+            lender,
             written_account_id,
             email: id.email.or(profile_email),
             plan,

@@ -141,7 +141,7 @@ impl Pool {
 
     /// Adopts a document: the durable copy first, then the registry. `label` is for a new account. Of a loan, a document
     /// with another account's refresh token, only the access token is taken, and only where the account has no login of
-    /// its own.
+    /// its own. The refresh token goes to the account that it belongs to, if it is new there.
     ///
     /// # Errors
     /// The document could not be made durable.
@@ -159,7 +159,10 @@ impl Pool {
         };
         let stored_token = stored.document().and_then(AuthDoc::token_hash);
         let seen = |account: &Account| account.refresh_tokens.as_ref().is_some_and(|seen| seen.has(&token));
-        if self.registry.accounts.iter().any(|account| account.id != *doc.id() && seen(account)) {
+        let of_another =
+            self.registry.accounts.iter().any(|account| account.id != *doc.id() && seen(account));
+        let known_here = self.registry.get(doc.id()).is_some_and(seen);
+        if of_another || !known_here && self.give_back(lock, doc, now)? {
             return self.adopt_access(lock, stored, &doc.clone().access_only(), label, origin, now);
         }
         let other = stored_token.filter(|stored| *stored != token);
@@ -201,6 +204,16 @@ impl Pool {
         });
         let origin = if is_over { Origin::Login } else { origin };
         self.adopt_own(lock, stored, doc, label, origin, now)
+    }
+
+    /// Gives the refresh token of a loan to the account that the id token names: Codex renewed its tokens there before it
+    /// switched the workspace. Returns whether there is such an account.
+    fn give_back(&mut self, lock: &PoolLock, doc: &AuthDoc, now: i64) -> Result<bool> {
+        let Some((lender, token)) = doc.lender().zip(doc.refresh_token()) else { return Ok(false) };
+        let Ok(Some(own)) = self.credentials().load(lender) else { return Ok(false) };
+        let Ok(renewed) = own.with_refresh_token(token) else { return Ok(false) };
+        self.adopt(lock, &renewed, None, Origin::Successor, now)?;
+        Ok(true)
     }
 
     fn adopt_own(

@@ -18,4 +18,5 @@ mod rpc;
 mod servers;
 mod sessions;
 mod shown;
+mod workspaces;
 mod world;

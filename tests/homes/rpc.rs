@@ -28,7 +28,12 @@ impl Editor {
         let mut child = child.unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
         let stdin = child.stdin.take();
         let mut editor = Editor { child, stdin, stdout, sent: 0, thread: None };
-        editor.call("initialize", &json!({"clientInfo": {"name": "editor", "version": "1"}}));
+        editor.call(
+            "initialize",
+            &json!({
+                "clientInfo": {"name": "editor", "version": "1"}, "capabilities": {"experimentalApi": true},
+            }),
+        );
         editor.send(&json!({"method": "initialized"}));
         editor
     }

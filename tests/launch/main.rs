@@ -8,9 +8,9 @@ mod background;
 mod commands;
 mod files;
 mod finding;
-mod folders;
 #[cfg(target_os = "linux")]
 mod fixed;
+mod folders;
 mod foreign;
 mod homes;
 mod inheritance;

@@ -111,6 +111,8 @@ fn asked(world: &World, args: &[&str]) -> Pty {
 #[test]
 fn rm_removes_nothing_on_no_ctrl_c_or_no_answer() {
     let world = World::logged_in(&["alice", "bob"]);
+    world.make_live("bob");
+    world.make_live("alice");
     let before = world.possessions();
     for (keys, said) in [
         (ENTER, "nothing was removed"),

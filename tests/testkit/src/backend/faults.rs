@@ -19,6 +19,8 @@ pub enum Route {
     Usage,
     /// `GET …/wham/accounts/check`.
     AccountsCheck,
+    /// `POST …/accounts/switch-workspace-token`.
+    SwitchWorkspace,
     /// `POST …/responses`, and the websocket there.
     Responses,
     /// `POST …/responses/compact`.
@@ -41,6 +43,7 @@ impl Route {
             "POST" if path.ends_with("/responses/compact") => Route::Compact,
             "GET" if path.ends_with("/wham/usage") || path.ends_with("/api/codex/usage") => Route::Usage,
             "GET" if path.ends_with("/wham/accounts/check") => Route::AccountsCheck,
+            _ if path.contains("/accounts/switch-workspace-token") => Route::SwitchWorkspace,
             "CONNECT" => Route::Outside,
             _ => Route::Other,
         }

@@ -423,6 +423,7 @@ fn dispatch(shared: &Shared, route: Route, request: &http::Request, reply: &mut 
         Route::Responses if request.method == "GET" => return socket::serve(shared, request, reply),
         Route::Responses => return responses::answer(shared, request, reply),
         Route::Compact => compact::answer(&mut shared.lock(), request),
+        Route::SwitchWorkspace => shared.lock().switch_workspace(request),
         Route::Outside => {
             shared.lock().report.outside.push(request.path.clone());
             (403, json!({"error": {"message": "stand-in: requests stay on loopback"}}))

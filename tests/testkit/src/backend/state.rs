@@ -404,12 +404,38 @@ impl State {
             Ok(Caller::Key(_)) => return (200, json!({"accounts": [], "account_ordering": []})),
             Err(denied) => return denied,
         };
-        let user = &self.user_mut(&name).spec;
-        let account = json!({
-            "id": user.account_id, "name": name, "plan_type": user.plan, "structure": "personal",
-            "is_default": true, "workspace_backend_origin": "https://chatgpt.com",
-            "account_routing_override": "NO_CONSTRAINT",
+        let own = self.user_mut(&name).spec.clone();
+        let workspaces = self.users.iter().filter(|(_, other)| other.spec.user_id == own.user_id);
+        let accounts: Vec<Value> = workspaces
+            .map(|(name, UserState { spec, .. })| {
+                json!({
+                    "id": spec.account_id, "name": name, "plan_type": spec.plan, "structure": "personal",
+                    "is_default": spec.account_id == own.account_id,
+                    "workspace_backend_origin": "https://chatgpt.com",
+                    "account_routing_override": "NO_CONSTRAINT",
+                })
+            })
+            .collect();
+        let order: Vec<&Value> = accounts.iter().map(|account| &account["id"]).collect();
+        (200, json!({"accounts": accounts, "account_ordering": order}))
+    }
+
+    /// Answers `POST …/accounts/switch-workspace-token`: an access token for another workspace of the same user. There is
+    /// no refresh token to it. Codex names no account in this request.
+    pub(crate) fn switch_workspace(&mut self, request: &http::Request) -> (u16, Value) {
+        let token = request.bearer().and_then(|bearer| self.access.get(bearer));
+        let Some(name) = token.filter(|token| !token.rejected).map(|token| token.user.clone()) else {
+            return (401, json!({}));
+        };
+        let (user_id, wanted) =
+            (self.user_mut(&name).spec.user_id.clone(), request.json().unwrap_or_default());
+        let found = self.users.iter().find(|(_, UserState { spec, .. })| {
+            spec.user_id == user_id && wanted["workspace_id"] == spec.account_id.as_str()
         });
-        (200, json!({"accounts": [account], "account_ordering": [user.account_id]}))
+        let Some((other, _)) = found else { return (404, json!({})) };
+        let other = other.clone();
+        let tokens = self.mint(&other, None, &LoginSpec::expires_in(self.lifetime_of(&other)));
+        self.forget_token(&tokens.refresh);
+        (200, json!({"access_token": tokens.access}))
     }
 }
