@@ -13,7 +13,7 @@ use codex_pool_core::homes::in_use::{HomeInUse, HomeUser, UserKind};
 use codex_pool_core::homes::{self, CodexHome, HomeKind};
 use codex_pool_core::launch::{candidates, databases};
 use codex_pool_core::ledger::Ledger;
-use codex_pool_core::pick::{Ranked, Reason, Tier, pick};
+use codex_pool_core::pick::{self, Ranked, Reason, Tier, pick};
 use codex_pool_core::pool::Pool;
 use codex_pool_core::renewal;
 use codex_pool_core::usage::{Usage, Window};
@@ -203,8 +203,7 @@ pub(crate) fn of_pool(
     let candidates = candidates(pool, ledger, live, &ctx.codex, &rules, |id| pool.credentials().has(id));
     let pin = pool.state().pin.as_ref();
     let ranking = pick(&candidates, now, &ctx.settings);
-    let is_pinned = |r: &Ranked| pin == Some(&candidates[r.index].account.id) && r.usable();
-    let next = ranking.iter().position(is_pinned).or_else(|| ranking.iter().position(Ranked::eligible));
+    let next = pick::next(&ranking, &candidates, pin);
     let view = |(place, ranked): (usize, Ranked)| {
         let candidate = &candidates[ranked.index];
         // Both are in the registry's order.

@@ -64,6 +64,24 @@ impl FolderRules {
         rules
     }
 
+    /// Adds that work may happen in this folder, too: if it has accounts, only they may be used. What an account's own
+    /// folders say does not count there.
+    pub fn and_among_owners_of(
+        mut self,
+        accounts: &[Account],
+        folder: &Path,
+        home: Option<&Path>,
+    ) -> FolderRules {
+        let there = FolderRules::at(accounts, [folder], home);
+        if there.folder.is_some() {
+            let new = there.against.into_iter().filter(|(id, _)| self.objection(id).is_none());
+            let new: Vec<_> = new.collect();
+            self.against.extend(new);
+            self.folder = self.folder.or(there.folder);
+        }
+        self
+    }
+
     /// Adds the rules of another folder. `above`: the folder and all above it.
     fn add(&mut self, accounts: &[Account], known: &[Rule<'_>], above: &[Identity], home: Option<&Path>) {
         let decides = above.iter().find_map(|folder| known.iter().find(|rule| rule.identity == *folder));
@@ -202,6 +220,23 @@ mod tests {
         let all = [account("gone", &[&gone]), account("private", &[])];
         assert_eq!(against(&all, &[&gone.join("in")], home), [None, no("~/gone is for gone")]);
         assert_eq!(against(&all, &[home], home), [no("only in ~/gone"), None]);
+    }
+
+    #[test]
+    fn folder_of_others_counts_where_work_happens_besides() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path();
+        let (acme, other) = (home.join("acme"), home.join("other"));
+        std::fs::create_dir(&acme).and_then(|()| std::fs::create_dir(&other)).unwrap();
+        let all = [account("work", &[&acme]), account("private", &[])];
+        let also = |first: &Path, also: &Path| {
+            let rules =
+                FolderRules::at(&all, [first], Some(home)).and_among_owners_of(&all, also, Some(home));
+            all.iter().map(|account| rules.objection(&account.id).is_none()).collect::<Vec<_>>()
+        };
+        assert_eq!(also(&acme, &other), [true, false], "what belongs to acme may happen elsewhere");
+        assert_eq!(also(&other, &acme), [false, false], "but nothing else in acme");
+        assert_eq!(also(&other, home), [false, true]);
     }
 
     #[test]

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::account::AccountId;
+use crate::account::{Account, AccountId};
 use crate::env::names;
 use crate::error::{Error, Result};
 use crate::files::record_lock::{self, Kind};
 use crate::files::{self, PoolLock};
+use crate::folders::FolderRules;
 use crate::paths::PoolPaths;
 use crate::process::{Liveness, ProcessId};
 use crate::store::path_of_key;
@@ -50,6 +51,9 @@ pub struct LaunchEntry {
     /// The folder it was started in (see [`crate::store::path_key`]).
     #[serde(default)]
     pub cwd: Option<String>,
+    /// The folders that it works in, if that is not this one alone (`-C`, the folder of a thread it goes on with).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub folders: Vec<String>,
     /// Unix seconds.
     pub started_at: i64,
     /// What it runs, for people: `codex`, `codex exec`, `codex login`.
@@ -68,6 +72,20 @@ pub struct LaunchEntry {
     /// alone.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
+}
+
+impl LaunchEntry {
+    /// Returns the folder that it works in.
+    pub fn works_in(&self) -> Option<PathBuf> {
+        self.folders.first().or(self.cwd.as_ref()).map(|key| path_of_key(key))
+    }
+
+    /// Returns which accounts may be used where it works. An account that it is to go on with must be among them.
+    pub fn rules(&self, accounts: &[Account], home: Option<&Path>) -> FolderRules {
+        let rules = FolderRules::at(accounts, self.works_in().as_deref(), home);
+        let others = self.folders.iter().skip(1).map(|key| path_of_key(key));
+        others.fold(rules, |rules, folder| rules.and_among_owners_of(accounts, &folder, home))
+    }
 }
 
 /// The variables of a launch that its entry keeps, for what is done for the launch by another process.

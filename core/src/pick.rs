@@ -3,7 +3,7 @@
 
 use std::cmp::Ordering;
 
-use crate::account::{Account, AccountKind, AuthState};
+use crate::account::{Account, AccountId, AccountKind, AuthState};
 use crate::config::{Policy, Settings};
 use crate::time::human_duration;
 use crate::usage::{FIVE_HOURS, Usage, WEEK, Window, latest, longest, of_length};
@@ -258,6 +258,13 @@ pub fn pick(candidates: &[Candidate<'_>], now: i64, settings: &Settings) -> Vec<
     ranking.sort_unstable_by(order);
     keep_live(&mut ranking, candidates, settings);
     ranking
+}
+
+/// Returns the place in the ranking of the account that a launch uses: the pinned one if it can be used, else the first
+/// that can be picked. `None`: no account can.
+pub fn next(ranking: &[Ranked], candidates: &[Candidate<'_>], pin: Option<&AccountId>) -> Option<usize> {
+    let is_pinned = |r: &Ranked| pin == Some(&candidates[r.index].account.id) && r.usable();
+    ranking.iter().position(is_pinned).or_else(|| ranking.iter().position(Ranked::eligible))
 }
 
 fn inside_tier(a: &Ranked, b: &Ranked, policy: Policy, a_live: bool, b_live: bool) -> Ordering {

@@ -7,6 +7,7 @@ mod conflicts;
 mod environment;
 mod facts;
 mod fix;
+mod folders;
 mod main_home;
 mod network;
 mod pool;
@@ -102,6 +103,7 @@ fn offline_checks(env: &Env) -> Vec<Check> {
     checks.extend(main_home::checks(&facts));
     checks.extend(conflicts::checks(&facts));
     checks.extend(accounts::checks(&facts));
+    checks.extend(folders::checks(&facts));
     checks
 }
 

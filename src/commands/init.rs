@@ -9,10 +9,11 @@ use std::path::Path;
 use codex_pool_core::codex::configuration::CredentialsStore;
 use codex_pool_core::codex::{find, probe};
 use codex_pool_core::files;
+use codex_pool_core::folders::has_any;
 use codex_pool_core::homes::HomeContent;
 use codex_pool_core::{Error, Result};
 
-use super::{add, import};
+use super::{add, import, set};
 use crate::cli::{InitArgs, LoginArgs};
 use crate::context::Context;
 use crate::programs::{self, VERSION};
@@ -40,6 +41,7 @@ fn all(ctx: &Context, answers: Answers) -> Result<()> {
     live(ctx)?;
     codex_tools(ctx, answers)?;
     more_accounts(ctx, answers)?;
+    folders(ctx, answers)?;
     closing();
     if placed {
         Ok(())
@@ -233,6 +235,40 @@ fn more_accounts(ctx: &Context, answers: Answers) -> Result<()> {
         let args = LoginArgs { device_auth, with_api_key: false, login_args: Vec::new() };
         if let Err(error) = add::add(ctx, &args, None) {
             // A login that was cancelled can be tried again.
+            ui::error(&error);
+        }
+    }
+}
+
+/// Offers to bind accounts to folders, where there are several and none is bound.
+fn folders(ctx: &Context, answers: Answers) -> Result<()> {
+    loop {
+        let accounts = ctx.open()?.pool.registry().accounts.clone();
+        if accounts.len() < 2 {
+            return Ok(());
+        }
+        let first = !has_any(&accounts);
+        if answers != Answers::FromUser {
+            if first {
+                ui::note("an account for certain folders only: `codex-pool set <account> --folder <folder>`");
+            }
+            return Ok(());
+        }
+        let question = match first {
+            true => "Is one of them for certain folders only, such as work and private on one machine?",
+            false => "Is another one for certain folders only?",
+        };
+        let mut choices = vec!["no".to_owned()];
+        choices.extend(accounts.iter().map(|account| format!("yes, {}", ui::printable(&account.label))));
+        let choices: Vec<&str> = choices.iter().map(String::as_str).collect();
+        let Some(account) = ui::choose(question, &choices)?.and_then(|at| accounts.get(at.checked_sub(1)?))
+        else {
+            return Ok(());
+        };
+        let question =
+            format!("Which folder is {} for? Several are set with `codex-pool set`", account.label);
+        let Some(typed) = ui::text(&question)?.filter(|typed| !typed.trim().is_empty()) else { continue };
+        if let Err(error) = set::add_folder(ctx, &account.id, typed.trim()) {
             ui::error(&error);
         }
     }

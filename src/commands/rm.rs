@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use codex_pool_core::account::AccountId;
 use codex_pool_core::codex::find;
+use codex_pool_core::folders::short;
 use codex_pool_core::homes::in_use;
 use codex_pool_core::{Error, ErrorKind, Result, removal, store};
 
@@ -47,8 +48,12 @@ pub(crate) fn run(ctx: &Context, args: &RmArgs) -> Result<()> {
         );
     }
     refuse_in_use(ctx, &open, &id)?;
+    let folders = open.pool.registry().get(&id).map(|account| account.folders.clone()).unwrap_or_default();
     let codex = find::find(&ctx.env, &ctx.settings, None).ok();
     let servers = removal::remove_account(&open.lock, &mut open.pool, &id, codex.as_deref(), open.now)?;
+    let others = &open.pool.registry().accounts;
+    let free = folders.iter().filter(|folder| !others.iter().any(|other| other.folders.contains(folder)));
+    let free: Vec<String> = free.map(|folder| short(&store::path_of_key(folder), ctx.env.home())).collect();
     drop(open);
     for server in servers {
         ui::warn(&format!("Codex's background server (pid {}) could not be stopped", server.pid));
@@ -58,6 +63,12 @@ pub(crate) fn run(ctx: &Context, args: &RmArgs) -> Result<()> {
         ui::note(&format!(
             "{} has no login now; the next launch puts another account there",
             live.join(" and ")
+        ));
+    }
+    if !free.is_empty() {
+        ui::note(&format!(
+            "{} is no account's folder any more: any account may be used there",
+            free.join(", ")
         ));
     }
     if pinned {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use codex_pool_core::account::AccountId;
-use codex_pool_core::folders::{FolderRules, short};
+use codex_pool_core::folders::short;
 use codex_pool_core::store::{path_key, path_of_key};
 use codex_pool_core::{Error, Result};
 
@@ -48,6 +48,30 @@ pub(crate) fn run(ctx: &Context, args: &SetArgs) -> Result<()> {
     Ok(())
 }
 
+/// Binds an account to one more folder, which the user typed at a prompt: no shell has read the `~`.
+pub(super) fn add_folder(ctx: &Context, id: &AccountId, typed: &str) -> Result<()> {
+    let dir = match (typed.strip_prefix('~'), ctx.env.home()) {
+        (Some(rest), Some(home)) if rest.is_empty() || rest.starts_with('/') => {
+            home.join(rest.trim_start_matches('/'))
+        }
+        _ => PathBuf::from(typed),
+    };
+    let key = folder(ctx, &dir)?;
+    let mut open = ctx.open()?;
+    if let Some(account) = open.pool.registry_mut().get_mut(id)
+        && !account.folders.contains(&key)
+    {
+        account.folders.push(key.clone());
+    }
+    open.commit()?;
+    ui::done(&format!(
+        "`{}` is used only in {} now",
+        open.label(id),
+        short(&path_of_key(&key), ctx.env.home())
+    ));
+    Ok(())
+}
+
 /// Returns a folder as the registry has it: its real path, so that a link which is changed later changes nothing.
 fn folder(ctx: &Context, dir: &Path) -> Result<String> {
     let path = ctx.env.absolute(dir).unwrap_or_else(|| dir.to_owned());
@@ -69,16 +93,15 @@ fn notes(ctx: &Context, open: &OpenPool, id: &AccountId, before: &[String]) -> V
         .collect();
     for launch in &open.processes.ledger.launches {
         let Some(entry) = &launch.entry else { continue };
-        let folders: Vec<PathBuf> = entry.cwd.iter().map(|key| path_of_key(key)).collect();
-        let rules = FolderRules::at(accounts, folders.iter().map(PathBuf::as_path), home);
+        let rules = entry.rules(accounts, home);
         let who = entry.account.as_ref().and_then(|id| open.pool.registry().get(id));
-        let (Some(who), Some(folder)) = (who, folders.first()) else { continue };
+        let (Some(who), Some(folder)) = (who, entry.works_in()) else { continue };
         if let Some(why) = rules.objection(&who.id).filter(|_| who.id == *id || rules.folder().is_some()) {
             notes.push(format!(
                 "{} (pid {}) in {} goes on as `{}` until it ends ({why})",
                 entry.command,
                 launch.process.pid,
-                short(folder, home),
+                short(&folder, home),
                 who.label
             ));
         }

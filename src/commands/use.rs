@@ -5,13 +5,13 @@ use std::time::Duration;
 use codex_pool_core::account::{Account, AccountId, AuthState};
 use codex_pool_core::codex::background_server::{self, BackgroundServer};
 use codex_pool_core::codex::find;
-use codex_pool_core::folders::FolderRules;
+use codex_pool_core::folders::{FolderRules, short};
 use codex_pool_core::homes::in_use::{HomeUser, UserKind};
 use codex_pool_core::homes::{self, AuthFile, HomeContent, Obstacle};
 use codex_pool_core::launch::{candidates, usable_by_name};
 use codex_pool_core::ledger::{self, LaunchEntry};
 use codex_pool_core::pick::pick;
-use codex_pool_core::store::{ServerRecord, path_key};
+use codex_pool_core::store::{ServerRecord, path_key, path_of_key};
 use codex_pool_core::{Error, ErrorKind, Result, references};
 
 use crate::cli::UseArgs;
@@ -62,6 +62,12 @@ pub(crate) fn run(ctx: &Context, args: &UseArgs) -> Result<()> {
     let pin = std::mem::replace(&mut open.pool.state_mut().pin, (!args.best).then(|| id.clone()));
     open.commit()?;
     tell(&open, &id, pin, args.best);
+    let account = open.pool.registry().get(&id).filter(|account| !args.best && !account.folders.is_empty());
+    if let Some(account) = account {
+        let folders: Vec<String> =
+            account.folders.iter().map(|folder| short(&path_of_key(folder), ctx.env.home())).collect();
+        ui::note(&format!("it is used only in {}; elsewhere launches pick another one", folders.join(", ")));
+    }
     for home in view::homes(ctx, &open).iter().filter(|home| home.also_has(&id, &ctx.main_home)) {
         ui::note(&format!("{}; it shares its login with the live one", home.line()));
     }
@@ -198,6 +204,7 @@ fn in_the_way(
         HomeContent::Broken | HomeContent::Empty | HomeContent::Account { .. } => {}
     }
     let mut users = ctx.users_of_home(open, &ctx.main_home);
+    obey_folders(ctx, open, id, &users)?;
     if open.live() == Some(id) {
         // Nothing is switched. The restart disturbs the server and what is attached to it.
         let attached = attached(ctx, open);
@@ -206,6 +213,31 @@ fn in_the_way(
         });
     }
     Ok(users.iter().any(|user| !agreed.contains(user)).then_some(InTheWay::Users(users)))
+}
+
+/// Checks that no session which would be switched works in a folder that forbids the account.
+fn obey_folders(ctx: &Context, open: &OpenPool, id: &AccountId, users: &[HomeUser]) -> Result<()> {
+    let accounts = &open.pool.registry().accounts;
+    for launch in &open.processes.ledger.launches {
+        let Some(entry) =
+            launch.entry.as_ref().filter(|_| users.iter().any(|user| user.pid == Some(launch.process.pid)))
+        else {
+            continue;
+        };
+        if let Some(why) = entry.rules(accounts, ctx.env.home()).objection(id) {
+            return Err(Error::of(
+                ErrorKind::NoUsableAccount,
+                format!(
+                    "{} (pid {}) would go on as `{}`, which may not be used there: {why}",
+                    entry.command,
+                    launch.process.pid,
+                    open.label(id)
+                ),
+            )
+            .hint("end it first, or change its folders with `codex-pool set`"));
+        }
+    }
+    Ok(())
 }
 
 /// Returns the interfaces that are attached to the background server of the main home.

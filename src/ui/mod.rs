@@ -26,7 +26,7 @@ use style::{Span, Tone, rendered};
 use wrap::wrapped;
 
 pub(crate) use progress::{download, progress};
-pub(crate) use prompt::{agree, choose, confirm, interactive, secret};
+pub(crate) use prompt::{agree, choose, confirm, interactive, secret, text};
 
 /// Prints a line of a result.
 pub(crate) fn line(text: &str) {

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 
 use codex_pool_core::auth_doc::Secret;
 use codex_pool_core::{Error, ErrorKind, Result};
-use inquire::{Confirm, InquireError, Password, PasswordDisplayMode, Select};
+use inquire::{Confirm, InquireError, Password, PasswordDisplayMode, Select, Text};
 
 use super::printable;
 
@@ -40,6 +40,14 @@ pub(crate) fn agree(question: &str, default: bool) -> Result<bool> {
 pub(crate) fn choose(question: &str, answers: &[&str]) -> Result<Option<usize>> {
     let select = Select::new(question, answers.to_vec()).without_filtering().without_help_message();
     Ok(answer(select.raw_prompt())?.map(|chosen| chosen.index))
+}
+
+/// Asks for a line of text on a terminal that is known to be there. Escape is `None`.
+///
+/// # Errors
+/// Ctrl-C.
+pub(crate) fn text(question: &str) -> Result<Option<String>> {
+    answer(Text::new(&printable(question)).prompt())
 }
 
 /// Asks for a secret, without showing it.

@@ -4,6 +4,7 @@
 mod accounts;
 mod clinic;
 mod environment;
+mod folders;
 mod main_home;
 mod online;
 mod pool;

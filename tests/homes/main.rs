@@ -6,6 +6,7 @@
 //! and 0.169.0 start that server in different ways), and a list of versions takes those.
 
 mod editor;
+mod folders;
 mod homes;
 mod in_use;
 mod locations;

@@ -3,7 +3,8 @@
 use std::fs;
 
 use serde_json::json;
-use testkit::{World, complains};
+use testkit::pty::{DOWN, ENTER};
+use testkit::{SOON, World, complains};
 
 #[test]
 fn rules_of_an_account_are_shown_and_kept() {
@@ -86,4 +87,58 @@ fn sessions_that_run_against_new_rules_are_named() {
     assert!(said.stderr.contains("goes on as `alice` until it ends"), "{said}");
     world.open_gate();
     session.wait().ok();
+}
+
+#[test]
+fn session_in_a_folder_is_not_switched_to_an_account_that_does_not_belong() {
+    let world = World::logged_in(&["alice", "bob"]);
+    let acme = world.home().join("acme");
+    fs::create_dir(&acme).expect("a folder");
+    world.pool(&["set", "alice", "--folder"]).arg(&acme).run().ok();
+    let session = world.hold(world.exec().current_dir(&acme));
+    let live = world.live();
+    let output = world.pool(&["use", "bob", "--force"]).run().expect(4);
+    complains(&output, "would go on as `bob`, which may not be used there: ~/acme is for alice");
+    assert_eq!(world.live(), live);
+    world.open_gate();
+    session.wait().ok();
+    world.pool(&["use", "bob"]).run().ok();
+    let output = world.pool(&["use", "alice"]).run().ok();
+    complains(&output, "it is used only in ~/acme");
+    // `--best` is the best for the current folder.
+    world.rank(&["bob", "alice"]);
+    world.pool(&["use", "--best"]).current_dir(&acme).run().ok();
+    assert_eq!(world.live_owner().as_deref(), Some("alice"));
+    let output = world.pool(&["rm", "alice", "--yes", "--force"]).run().ok();
+    complains(&output, "~/acme is no account's folder any more");
+}
+
+#[test]
+fn init_offers_folders_where_there_are_several_accounts() {
+    let world = World::logged_in(&["alice", "bob"]);
+    fs::create_dir(world.home().join("acme")).expect("a folder");
+    let said = world.pool(&["init", "--yes"]).run().ok();
+    complains(&said, "codex-pool set <account> --folder <folder>");
+    let mut terminal = world.pty(world.pool(&["init"]));
+    terminal.wait_for_text("Log in to another?", SOON);
+    terminal.send(ENTER);
+    terminal.wait_for_text("for certain folders only, such as work and private on one machine?", SOON);
+    terminal.send(DOWN);
+    terminal.send(DOWN);
+    terminal.wait_for_text("> yes, bob", SOON);
+    terminal.send(ENTER);
+    terminal.wait_for_text("Which folder is bob for?", SOON);
+    terminal.send_line("~/nowhere");
+    terminal.wait_for_text("cannot find the folder", SOON);
+    terminal.wait_for_text("> no", SOON);
+    terminal.send(DOWN);
+    terminal.send(DOWN);
+    terminal.send(ENTER);
+    terminal.wait_for_text("Which folder is bob for?", SOON);
+    terminal.send_line("~/acme");
+    terminal.wait_for_text("`bob` is used only in ~/acme now", SOON);
+    terminal.wait_for_text("Is another one for certain folders only?", SOON);
+    terminal.send(ENTER);
+    terminal.wait_for_text("codex-pool doctor", SOON);
+    assert_eq!(world.account("bob")["folders"], json!([world.home().join("acme")]));
 }

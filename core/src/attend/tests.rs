@@ -46,6 +46,7 @@ impl Lab {
             account: None,
             home: format!("{}/.codex/auth.json", self.dir.path().display()),
             cwd: None,
+            folders: Vec::new(),
             started_at: env::clock(),
             command: "codex".into(),
             kind: ledger::LaunchKind::Session,

@@ -326,6 +326,7 @@ fn a_launch_is_a_login_by_its_kind_and_not_by_its_name() {
         account: None,
         home: path_key(&lab.main_home.auth_json()),
         cwd: None,
+        folders: Vec::new(),
         started_at: NOW,
         command: "my-login".to_owned(),
         kind: LaunchKind::Session,

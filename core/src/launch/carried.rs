@@ -432,7 +432,7 @@ impl CarriedExec {
         let credentials = pool.credentials();
         let has = |id: &AccountId| credentials.has(id);
         let accounts = &pool.registry().accounts;
-        let rules = folder_rule::rules_of(&self.env, accounts, Some(&call), self.main_home.dir());
+        let (rules, _) = folder_rule::rules_of(&self.env, accounts, Some(&call), self.main_home.dir());
         let candidates = candidates(pool, &processes.ledger, content.account(), &codex, &rules, has);
         carry::next(&candidates, done, now, &self.settings)
     }

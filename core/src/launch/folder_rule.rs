@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Launch, Locked, Trouble};
 use crate::account::{Account, AccountId};
-use crate::codex::argv::{Command, Invocation, Target};
+use crate::codex::argv::{Invocation, Target};
 use crate::codex::threads;
 use crate::env::{Env, names};
 use crate::error::{Error, ErrorKind};
@@ -17,42 +17,62 @@ use crate::store::Registry;
 /// The way past a folder rule, as the end of an error.
 pub(super) const PAST: &str = "with CODEX_POOL=off, Codex starts on whatever login is there";
 
-/// Returns the folders that a command works in: that of `-C`, else that of the thread it goes on with, else the current
-/// one. `call`: `None` for a program that is not Codex. `exec` goes on with a thread in the current folder, so that both
-/// count.
-fn folders_of(env: &Env, call: Option<&Invocation<'_>>, codex_home: &Path) -> Vec<PathBuf> {
-    let real = |dir: PathBuf| dir.canonicalize().unwrap_or(dir);
-    let current = env.cwd.clone();
-    let Some(call) = call else { return current.into_iter().collect() };
-    if let Some(dir) = call.cd {
-        return env.absolute(Path::new(dir)).map(real).into_iter().collect();
+/// Where a command works.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Places {
+    /// The folder whose rules hold.
+    pub(super) folder: Option<PathBuf>,
+    /// Another folder, whose accounts alone may be used in it: the current one, in which `exec` goes on with a thread, and
+    /// interfaces offer it.
+    also: Option<PathBuf>,
+}
+
+impl Places {
+    /// Returns where a command works: in the folder of `-C`, else in that of the thread it goes on with, else in the
+    /// current one. `call`: `None` for a program that is not Codex.
+    pub(super) fn of(env: &Env, call: Option<&Invocation<'_>>, codex_home: &Path) -> Places {
+        let real = |dir: PathBuf| dir.canonicalize().unwrap_or(dir);
+        let current = || Places { folder: env.cwd.clone(), also: None };
+        let Some(call) = call else { return current() };
+        if let Some(dir) = call.cd {
+            return Places { folder: env.absolute(Path::new(dir)).map(real), also: None };
+        }
+        if !matches!(call.target, Target::Thread(_) | Target::Name(_)) {
+            return current();
+        }
+        let Some(thread) = threads::find(codex_home, call.target) else { return current() };
+        Places { folder: Some(real(thread.cwd)), also: env.cwd.clone() }
     }
-    match call.target {
-        Target::Thread(_) | Target::Name(_) => match threads::find(codex_home, call.target) {
-            Some(thread) => {
-                let exec = matches!(call.command, Command::ExecResume | Command::ExecFork);
-                let folder = real(thread.cwd);
-                let current = current.filter(|current| exec && *current != folder);
-                std::iter::once(folder).chain(current).collect()
-            }
-            None => current.into_iter().collect(),
-        },
-        Target::None | Target::Picked | Target::Last => current.into_iter().collect(),
+
+    /// Returns all of them.
+    pub(super) fn all(&self) -> Vec<&Path> {
+        let also = self.also.as_deref().filter(|also| self.folder.as_deref() != Some(also));
+        self.folder.as_deref().into_iter().chain(also).collect()
+    }
+
+    /// Returns the rules there.
+    fn rules(&self, accounts: &[Account], home: Option<&Path>) -> FolderRules {
+        let rules = FolderRules::at(accounts, self.folder.as_deref(), home);
+        match &self.also {
+            Some(also) => rules.and_among_owners_of(accounts, also, home),
+            None => rules,
+        }
     }
 }
 
-/// Returns the rules where a command works (see [`folders_of`]).
+/// Returns the rules where a command works, and where that is. Without rules, no thread is looked for.
 pub(super) fn rules_of(
     env: &Env,
     accounts: &[Account],
     call: Option<&Invocation<'_>>,
     codex_home: &Path,
-) -> FolderRules {
+) -> (FolderRules, Places) {
     if !folders::has_any(accounts) {
-        return FolderRules::default();
+        let cd = call.and_then(|call| env.absolute(Path::new(call.cd?)));
+        return (FolderRules::default(), Places { folder: cd.or_else(|| env.cwd.clone()), also: None });
     }
-    let folders = folders_of(env, call, codex_home);
-    FolderRules::at(accounts, folders.iter().map(PathBuf::as_path), env.home())
+    let places = Places::of(env, call, codex_home);
+    (places.rules(accounts, env.home()), places)
 }
 
 /// Returns the error of a launch that could only get an account which a folder rule forbids.
@@ -82,7 +102,7 @@ pub(super) fn against_untouched(
         None => env.home()?.join(".codex"),
     };
     let main_home = CodexHome::main_of_env(env, paths).ok()?;
-    let rules = rules_of(env, &registry.accounts, call, main_home.dir());
+    let (rules, _) = rules_of(env, &registry.accounts, call, main_home.dir());
     let content = HomeContent::read(paths, &CodexHome::at(paths, dir));
     let account = content.account().and_then(|id| registry.get(id));
     rules.against(account).map(|against| refusal(why, &against))
@@ -97,7 +117,7 @@ pub(super) fn against_identity(
 ) -> Option<Error> {
     let registry = Registry::load(paths).ok()?;
     let main_home = CodexHome::main_of_env(env, paths).ok()?;
-    let rules = rules_of(env, &registry.accounts, Some(call), main_home.dir());
+    let (rules, _) = rules_of(env, &registry.accounts, Some(call), main_home.dir());
     rules.against(None).map(|against| refusal(&format!("Codex takes its login from {variable}"), &against))
 }
 

@@ -19,6 +19,7 @@ mod record;
 mod refresh_child;
 mod spawn;
 mod thread_owner;
+mod untouched;
 
 use std::cell::OnceCell;
 use std::ffi::{OsStr, OsString};
@@ -27,9 +28,10 @@ use std::time::Duration;
 
 pub(crate) use attendant::ATTENDANT_VARIABLES;
 pub use carried::CarriedExec;
-pub use choose::{candidates, databases, usable_by_name};
+pub use choose::{candidates, databases, next_in, usable_by_name};
 pub use exec::{Program, become_program};
 pub use learn::learn_from_logs;
+pub use untouched::untouched;
 
 use crate::account::{Account, AccountId};
 use crate::carry::Round;
@@ -275,35 +277,6 @@ fn calls_itself(program: &Path) -> Action {
     )
 }
 
-/// Returns the real Codex as it runs without the pool, for a launch that failed half-way.
-///
-/// # Errors
-/// The reason: there is no Codex, an account was asked for by name, or a folder rule forbids the login that is there.
-pub fn untouched(env: &Env, argv0: &OsStr, args: &[OsString], own: Option<&Path>) -> Result<Program, String> {
-    if let Some(name) = env.text(names::CODEX_POOL_ACCOUNT) {
-        return Err(format!("account `{name}` was asked for"));
-    }
-    let paths = pool_of(env).ok();
-    let call = argv::parse(args);
-    if env.text(names::CODEX_POOL) != Some("off") && call.needs_account() {
-        let against =
-            |paths| folder_rule::against_untouched(env, paths, Some(&call), "the pool cannot be used");
-        if let Some(error) = paths.as_ref().and_then(against) {
-            return Err(error.to_string());
-        }
-    }
-    let settings = paths.map(|paths| Settings::load(&paths.config()).0);
-    let tried = nested::tried(env.get(names::CODEX_POOL_DEPTH));
-    let codex =
-        find::find_beyond(env, &settings.unwrap_or_default(), own, &tried).map_err(|e| e.to_string())?;
-    let thread = env.text(names::CODEX_THREAD_ID);
-    let depth = nested::depth(env.text(names::CODEX_POOL_DEPTH), thread);
-    let next = nested::depth_value(depth + 1, thread, &tried, &codex);
-    let mut program = Program::new(codex, argv0, args, env);
-    program.set_env(names::CODEX_POOL_DEPTH, Some(&next));
-    Ok(program)
-}
-
 /// A launch that uses the pool.
 struct Launch<'a> {
     request: &'a Request<'a>,
@@ -333,6 +306,8 @@ struct Locked<'a> {
     content: HomeContent,
     /// Which accounts may be used where the launch works.
     rules: FolderRules,
+    /// Where that is.
+    places: folder_rule::Places,
 }
 
 impl Launch<'_> {
@@ -464,8 +439,18 @@ impl Launch<'_> {
                 due = Due::Nothing;
             }
             let accounts = &pool.registry().accounts;
-            let rules = folder_rule::rules_of(env, accounts, self.codex_call(), main_home.dir());
-            return Ok(Locked { lock, pool, processes, due, main_home, codex_settings, content, rules });
+            let (rules, places) = folder_rule::rules_of(env, accounts, self.codex_call(), main_home.dir());
+            return Ok(Locked {
+                lock,
+                pool,
+                processes,
+                due,
+                main_home,
+                codex_settings,
+                content,
+                rules,
+                places,
+            });
         }
     }
 

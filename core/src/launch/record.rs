@@ -26,12 +26,12 @@ impl Launch<'_> {
         let Some(me) = &locked.processes.me else {
             return Err(Trouble::Pool("the system does not tell which processes run".to_owned()));
         };
-        Ok(ledger::record(&locked.pool.paths, me, &self.entry(home, account, self.is_pinned(locked)))?)
+        Ok(ledger::record(&locked.pool.paths, me, &self.entry(home, account, Some(locked)))?)
     }
 
     /// Records that an option of ours keeps this launch off the background server.
     pub(super) fn record_detached(&self, locked: &Locked<'_>, placement: &Placement) {
-        let entry = self.entry(&placement.home, placement.account.as_ref(), self.is_pinned(locked));
+        let entry = self.entry(&placement.home, placement.account.as_ref(), Some(locked));
         let entry = LaunchEntry { attached: false, ..entry };
         if let Some(me) = &locked.processes.me {
             // If it fails, the launch only counts as one that moves with the server.
@@ -57,7 +57,7 @@ impl Launch<'_> {
         let inherited = self.env().get(names::CODEX_HOME).map(Path::new);
         let inherited = inherited.filter(|dir| homes::main_home_of(paths, dir).is_some());
         let home = inherited.map_or(main_home, |dir| CodexHome::at(paths, dir.to_owned()));
-        let _ = ledger::record(paths, &me, &self.entry(&home, None, false));
+        let _ = ledger::record(paths, &me, &self.entry(&home, None, None));
     }
 
     /// Takes back what [`Launch::record_untouched`] has recorded.
@@ -67,11 +67,15 @@ impl Launch<'_> {
         }
     }
 
-    fn is_pinned(&self, locked: &Locked<'_>) -> bool {
-        locked.pool.state().pin.is_some() && !self.request.best
-    }
-
-    fn entry(&self, home: &CodexHome, account: Option<&AccountId>, pinned: bool) -> LaunchEntry {
+    /// `locked`: `None` for a launch without the pool.
+    fn entry(
+        &self,
+        home: &CodexHome,
+        account: Option<&AccountId>,
+        locked: Option<&Locked<'_>>,
+    ) -> LaunchEntry {
+        let pinned = locked.is_some_and(|locked| locked.pool.state().pin.is_some() && !self.request.best);
+        let folders = locked.map(|locked| locked.places.all()).unwrap_or_default();
         let command = match &self.request.program {
             None => self.call.describe().to_owned(),
             Some(program) => program.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -80,6 +84,10 @@ impl Launch<'_> {
             account: account.cloned(),
             home: path_key(&home.auth_json()),
             cwd: self.env().cwd.as_deref().map(path_key),
+            folders: match folders.as_slice() {
+                [folder] if Some(*folder) == self.env().cwd.as_deref() => Vec::new(),
+                folders => folders.iter().map(|folder| path_key(folder)).collect(),
+            },
             started_at: self.env().now,
             command,
             kind: match self.call.command {

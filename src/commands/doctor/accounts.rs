@@ -1,6 +1,7 @@
 //! The accounts: which need a login, whose usage could not be fetched, and which one the next launch picks.
 
 use codex_pool_core::account::{Account, AuthState};
+use codex_pool_core::pick::Reason;
 use codex_pool_core::renewal::EARLY;
 use codex_pool_core::time::human_duration;
 
@@ -125,7 +126,10 @@ fn pick(folder: &PoolFacts, now: i64) -> Option<Check> {
     let views = view::of_pool(&main_home.ctx, pool, &folder.processes.ledger, folder.live(), now);
     let explain = |view: &AccountView| format!("{}: {}", view.account.label, view.reason);
     if let Some(pinned) = views.iter().find(|view| view.pinned) {
-        return Some(if pinned.next && pinned.state != State::Exhausted {
+        let elsewhere = pinned.ranked.reason == Reason::Elsewhere;
+        return Some(if elsewhere && views.iter().any(|view| view.next) {
+            Check::ok(ID, format!("the pin does not count in this folder; {}", explain(pinned)))
+        } else if pinned.next && pinned.state != State::Exhausted {
             Check::ok(ID, format!("{} is pinned, so launches use it", pinned.account.label))
         } else {
             Check::warn(

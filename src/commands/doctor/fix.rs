@@ -164,7 +164,7 @@ fn register(pool: &mut Pool, ids: &[AccountId], now: i64) -> Result<String> {
         labels.extend(pool.registry().get(id).map(|account| account.label.clone()));
     }
     Ok(format!(
-        "entered in the registry again: {} (`codex-pool rename` gives other labels)",
+        "entered in the registry again: {} (`codex-pool rename` gives other labels, `codex-pool set` folders and reserves)",
         labels.join(", ")
     ))
 }
