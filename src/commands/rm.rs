@@ -90,7 +90,7 @@ fn refuse_in_use(ctx: &Context, open: &OpenPool, id: &AccountId) -> Result<()> {
     let mut users = open.processes.users_of_account_and_own_homes(&open.pool, id);
     if open.live() == Some(id) {
         // Where databases are is known only of this main home.
-        users.extend(ctx.users_of_home(open, &ctx.main_home));
+        users.extend(ctx.users_before_change(open, &ctx.main_home));
     }
     let mut names: Vec<String> = users.iter().map(in_use::HomeUser::describe).collect();
     names.sort();

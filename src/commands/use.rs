@@ -203,7 +203,7 @@ fn in_the_way(
         HomeContent::Account { id: live, .. } if live == id && !args.restart_server => return Ok(None),
         HomeContent::Broken | HomeContent::Empty | HomeContent::Account { .. } => {}
     }
-    let mut users = ctx.users_of_home(open, &ctx.main_home);
+    let mut users = ctx.users_before_change(open, &ctx.main_home);
     obey_folders(ctx, open, id, &users)?;
     if open.live() == Some(id) {
         // Nothing is switched. The restart disturbs the server and what is attached to it.

@@ -202,10 +202,10 @@ impl Context {
         Ok(OpenPool { lock, pool, processes, in_main_home, now, tell: self.tell, _signals: signals })
     }
 
-    /// Returns the processes that use a home.
-    pub(crate) fn users_of_home(&self, open: &OpenPool, codex_home: &CodexHome) -> Vec<HomeUser> {
+    /// Returns the processes that use a home which is about to change hands.
+    pub(crate) fn users_before_change(&self, open: &OpenPool, codex_home: &CodexHome) -> Vec<HomeUser> {
         let databases = launch::databases(&self.env, &self.codex, &self.main_home);
-        open.processes.users_of_home(&open.pool, &self.main_home, codex_home, &databases)
+        open.processes.users_before_change(&open.pool, &self.main_home, codex_home, &databases)
     }
 
     fn tell_migration(&self, migration: &Migration) {

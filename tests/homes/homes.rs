@@ -276,3 +276,16 @@ fn trusted_hooks_run_in_an_own_home() {
         alice.end();
     }
 }
+
+/// What the shim adds on macOS, where Codex's sandbox is reported to refuse links. Here it can only be seen that every
+/// version takes it, and goes on to work in a home of links.
+#[test]
+fn every_version_takes_the_option_that_allows_links() {
+    for world in worlds(&TWO) {
+        let alice = Alice::start(&world);
+        let option = ["-c", "allow_symlinked_codex_home=true", "exec", "--skip-git-repo-check", "hi"];
+        answered(world.codex(&option).env("CODEX_POOL_ACCOUNT", "bob").run(), "bob");
+        assert!(world.own_home("bob").join("auth.json").exists(), "{}", world.version());
+        alice.end();
+    }
+}

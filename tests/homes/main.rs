@@ -19,5 +19,6 @@ mod rpc;
 mod servers;
 mod sessions;
 mod shown;
+mod unseen;
 mod workspaces;
 mod world;

@@ -155,11 +155,12 @@ fn candidate(path: &Path, own: Option<(u64, u64)>) -> Candidate {
     Candidate::Program
 }
 
-/// Returns whether the program of a process is a native Codex, by its name. It may have been replaced since it started.
-pub fn is_native_codex(program: &Path) -> bool {
+/// Returns whether the program of a process has a name that a Codex has (`codex`, `codex-x86_64-…`), or a shim. On Linux
+/// the name of a file that was removed or replaced since the process started has an addition.
+pub(crate) fn is_codex_name(program: &Path) -> bool {
     let name = program.file_name().unwrap_or_default().as_bytes();
     let name = name.strip_suffix(b" (deleted)").unwrap_or(name);
-    name.starts_with(b"codex") && !name.starts_with(b"codex-pool") && !is_shim(program)
+    name == b"codex" || name.starts_with(b"codex-") && !name.starts_with(b"codex-pool")
 }
 
 /// Returns whether a file is a copy of the shim.
@@ -261,6 +262,19 @@ mod tests {
         assert!(is_shim(&program(dir.path(), "note", &elf(4))));
         assert!(!is_shim(&program(dir.path(), "other", &elf(1))), "another program that speaks of it");
         assert!(!is_shim(&program(dir.path(), "cut", &elf(4)[..100])));
+    }
+
+    #[test]
+    fn codex_is_known_by_name() {
+        let named = |name: &str| is_codex_name(&Path::new("/opt/bin").join(name));
+        assert!(
+            ["codex", "codex (deleted)", "codex-x86_64-unknown-linux-musl", "codex-acp"]
+                .into_iter()
+                .all(named)
+        );
+        assert!(
+            !["node", "codex-pool", "codex-pool (deleted)", "codexes", "my-codex"].into_iter().any(named)
+        );
     }
 
     #[test]

@@ -9,4 +9,5 @@ pub(crate) mod lock_file;
 pub mod native_start;
 pub mod probe;
 pub mod rollout;
+pub(crate) mod running;
 pub mod threads;

@@ -234,7 +234,7 @@ pub fn writer(codex_home: &Path, id: &str) -> Option<u32> {
     let of_thread =
         |path: &PathBuf| path.file_name().and_then(OsStr::to_str).is_some_and(|name| name.contains(id));
     let lock = writer_lock_files(codex_home).into_iter().find(of_thread)?;
-    process::flock_holders(&lock).pids.first().copied()
+    process::flock_holders(&[lock]).pids.first().copied()
 }
 
 /// Returns the files that are locked by processes which have a thread open for writing.

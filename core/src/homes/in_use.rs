@@ -1,18 +1,18 @@
 //! The processes that use a Codex home. A home in use never changes hands, and what cannot be known counts as in use.
 //! Only reads, but for tidying the ledger.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{AuthFile, CodexHome, Link, known};
 use crate::account::AccountId;
-use crate::codex::background_server::{self, BackgroundServer};
-use crate::codex::threads;
+use crate::codex::background_server::BackgroundServer;
 use crate::env::{self, names};
 use crate::files::PoolLock;
 use crate::ledger::{LaunchKind, Ledger, RecordedLaunch};
 use crate::paths::PoolPaths;
 use crate::pool::Pool;
-use crate::process::{self, Liveness, LockHolders, ProcessId};
+use crate::process::{self, Liveness, ProcessId};
 use crate::store::{HomeRecord, Mark, MarkKind, path_key, path_of_key};
 
 /// The kind of a process that uses a home.
@@ -51,6 +51,11 @@ pub struct HomeInUse {
 }
 
 impl HomeUser {
+    /// Returns a Codex that was not started through codex-pool. `pid`: `None` if it cannot be seen.
+    fn foreign(pid: Option<u32>) -> HomeUser {
+        HomeUser { kind: UserKind::Foreign, pid, account: None }
+    }
+
     /// Returns the terminal that it reads (`pts/3`).
     pub fn terminal(&self) -> Option<String> {
         self.pid.and_then(process::terminal)
@@ -152,6 +157,25 @@ impl Processes {
         users
     }
 
+    /// Returns the processes that use a home which is about to change hands, as [`Processes::users_of_home`]. Only if
+    /// there is none, all processes are looked at for a Codex that is just starting: that takes longer, and only a home
+    /// that would change hands is worth it.
+    pub fn users_before_change(
+        &self,
+        pool: &Pool,
+        main_home: &CodexHome,
+        home: &CodexHome,
+        databases: &Path,
+    ) -> Vec<HomeUser> {
+        let mut users = self.users_of_home(pool, main_home, home, databases);
+        if users.is_empty() {
+            let mut homes = self.homes_sharing_file(pool, home);
+            homes.push(home.clone());
+            users.extend(self.starting_in(&pool.paths, main_home, &homes).into_iter().map(HomeUser::foreign));
+        }
+        users
+    }
+
     /// Returns the homes in use, for people: this main home first. `databases`: the folder of its SQLite files.
     pub fn homes_in_use(&self, pool: &Pool, main_home: &CodexHome, databases: &Path) -> Vec<HomeInUse> {
         let remembered = pool.state().homes.keys().map(|key| path_of_key(key));
@@ -179,21 +203,28 @@ impl Processes {
 
     /// Returns the processes that use a home which holds this account. The caller has reconciled the homes.
     pub fn users_of_account(&self, pool: &Pool, id: &AccountId) -> Vec<HomeUser> {
-        self.users_of_homes(pool, &known::last_seen_with(pool, id))
+        let homes = known::last_seen_with(pool, id);
+        self.users_of_homes(pool, &homes, |main_home, home| {
+            self.users_of_home(pool, main_home, home, main_home.dir())
+        })
     }
 
     /// Returns the processes that use a home which holds this account, and those that use one of its own homes with any
-    /// account.
+    /// account, before all of these homes lose it.
     pub fn users_of_account_and_own_homes(&self, pool: &Pool, id: &AccountId) -> Vec<HomeUser> {
-        self.users_of_homes(pool, &known::of_account(pool, id))
+        let homes = known::of_account(pool, id);
+        self.users_of_homes(pool, &homes, |main_home, home| {
+            self.users_before_change(pool, main_home, home, main_home.dir())
+        })
     }
 
-    fn users_of_homes(&self, pool: &Pool, homes: &[CodexHome]) -> Vec<HomeUser> {
-        let users = homes.iter().flat_map(|home| {
-            let main_home = home.main_home(&pool.paths);
-            self.users_of_home(pool, &main_home, home, main_home.dir())
-        });
-        users.collect()
+    fn users_of_homes(
+        &self,
+        pool: &Pool,
+        homes: &[CodexHome],
+        users: impl Fn(&CodexHome, &CodexHome) -> Vec<HomeUser>,
+    ) -> Vec<HomeUser> {
+        homes.iter().flat_map(|home| users(&home.main_home(&pool.paths), home)).collect()
     }
 
     /// Returns whether the file of an own home must stay. An idle background server counts, too: it is not stopped, and
@@ -201,7 +232,7 @@ impl Processes {
     pub(super) fn need_file_of(&self, pool: &Pool, home: &CodexHome) -> bool {
         let main_home = home.main_home(&pool.paths);
         BackgroundServer::of_home(home.dir()).is_some()
-            || !self.users_of_home(pool, &main_home, home, main_home.dir()).is_empty()
+            || !self.users_before_change(pool, &main_home, home, main_home.dir()).is_empty()
     }
 
     fn users_without_server(
@@ -211,14 +242,14 @@ impl Processes {
         home: &CodexHome,
         databases: &Path,
     ) -> Vec<HomeUser> {
-        let user = |kind, pid| HomeUser { kind, pid, account: None };
         let mut users = self.launches_in(home);
         if self.ledger.unreadable {
-            users.push(user(UserKind::Launch("codex".to_owned()), None));
+            let kind = UserKind::Launch("codex".to_owned());
+            users.push(HomeUser { kind, pid: None, account: None });
         }
         users.extend(self.logins_in(pool, home));
         let foreign = self.foreign_in(&pool.paths, main_home, home, databases);
-        users.extend(foreign.into_iter().map(|pid| user(UserKind::Foreign, pid)));
+        users.extend(foreign.into_iter().map(HomeUser::foreign));
         users
     }
 
@@ -265,44 +296,9 @@ impl Processes {
         here.filter_map(under_way).collect()
     }
 
-    /// Returns the Codex processes that use this home and belong neither to a launch there nor to a background server.
-    /// `None` in the list: a process that cannot be seen, which may use any home.
-    fn foreign_in(
-        &self,
-        paths: &PoolPaths,
-        main_home: &CodexHome,
-        home: &CodexHome,
-        databases: &Path,
-    ) -> Vec<Option<u32>> {
-        let mut holders = LockHolders::default();
-        for shm in state_shm_files(databases) {
-            let more = process::sqlite_users(&shm);
-            holders.others |= more.others;
-            holders.pids.extend(more.pids);
-        }
-        holders.pids.sort_unstable();
-        holders.pids.dedup();
-        let me = self.me.as_ref().map(|me| me.pid);
-        holders.pids.retain(|pid| {
-            if Some(*pid) == me {
-                return false;
-            }
-            let known = known_home(paths, *pid);
-            !self.belongs_to_launch(*pid, known.as_ref())
-                && known.as_ref().unwrap_or(main_home) == home
-                && home_served_by(paths, main_home, *pid).is_none()
-        });
-        // An interface that starts the background server opens the databases only after it.
-        let starting = process::flock_holders(&background_server::start_lock(home.dir()));
-        let new = |pid: &u32| !self.belongs_to_launch(*pid, None) && !holders.pids.contains(pid);
-        let starting_pids: Vec<u32> = starting.pids.into_iter().filter(new).collect();
-        let unseen = (holders.others || starting.others).then_some(None);
-        holders.pids.into_iter().chain(starting_pids).map(Some).chain(unseen).collect()
-    }
-
     /// Returns whether this process is a launch of the ledger, or a descendant of one in the same home. `home`: its
     /// home; if that is unknown, descent decides alone.
-    fn belongs_to_launch(&self, pid: u32, home: Option<&CodexHome>) -> bool {
+    pub(super) fn belongs_to_launch(&self, pid: u32, home: Option<&CodexHome>) -> bool {
         let launch =
             |pid| self.ledger.launches.iter().find(|l| l.liveness == Liveness::Alive && l.process.pid == pid);
         process::ancestors(pid).find_map(launch).is_some_and(|launch| match (&launch.entry, home) {
@@ -310,15 +306,6 @@ impl Processes {
             _ => true,
         })
     }
-}
-
-/// Returns whether a process of another user, who is not root, holds a lock that would count if it were ours.
-/// `databases`: the folder of the SQLite files of the home.
-pub fn strangers_lock(home: &CodexHome, databases: &Path) -> bool {
-    let flocked = |path: &Path| process::flock_holders(path).strangers;
-    state_shm_files(databases).iter().any(|shm| process::sqlite_users(shm).strangers)
-        || flocked(&background_server::start_lock(home.dir()))
-        || threads::writer_lock_files(home.dir()).iter().any(|lock| flocked(lock))
 }
 
 /// Returns the account that a background server read when it started. `None`: unknown. `record`: of its home.
@@ -344,7 +331,7 @@ pub(crate) fn auth_commands_of(process: &ProcessId) -> Vec<u32> {
     process::of_launch(process, &["login", "logout"])
 }
 
-/// Returns CODEX_HOME as a process was started with it, without links. `None`: unknown.
+/// Returns CODEX_HOME as a process was started with it, without links, whether or not it is there. `None`: unknown.
 fn codex_home_of(pid: u32) -> Option<PathBuf> {
     let environ = process::environ(pid)?;
     let var =
@@ -353,12 +340,18 @@ fn codex_home_of(pid: u32) -> Option<PathBuf> {
         Some(dir) => PathBuf::from(dir),
         None => Path::new(var("HOME")?).join(".codex"),
     };
-    dir.is_absolute().then(|| std::fs::canonicalize(dir).ok()).flatten()
+    if !dir.is_absolute() {
+        return None;
+    }
+    match std::fs::canonicalize(&dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Some(dir),
+        real => real.ok(),
+    }
 }
 
 /// Returns the home that a process uses, by its environment. `None`: unknown. The process tree is not enough: a native
 /// Codex whose Node launcher was killed is no child of our launch any more, yet uses its home.
-fn known_home(paths: &PoolPaths, pid: u32) -> Option<CodexHome> {
+pub(super) fn known_home(paths: &PoolPaths, pid: u32) -> Option<CodexHome> {
     let dir = codex_home_of(pid)?;
     let homes = std::fs::canonicalize(paths.homes()).ok();
     // A home of ours in the spelling of the ledger, whatever links lead to the pool.
@@ -380,15 +373,4 @@ pub(crate) fn home_served_by(paths: &PoolPaths, main_home: &CodexHome, pid: u32)
     let homes = std::fs::read_dir(main_home.dir_of_homes(paths)).ok()?;
     let dir = homes.flatten().map(|home| home.path()).find(|dir| serves(dir))?;
     Some(CodexHome::at(paths, dir))
-}
-
-fn state_shm_files(databases: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(databases) else { return Vec::new() };
-    entries
-        .filter_map(Result::ok)
-        .filter(|e| {
-            e.file_name().to_str().is_some_and(|n| n.starts_with("state_") && n.ends_with(".sqlite-shm"))
-        })
-        .map(|e| e.path())
-        .collect()
 }

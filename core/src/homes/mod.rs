@@ -15,6 +15,7 @@ mod obstacle;
 pub mod own_home;
 mod put;
 mod reconcile;
+pub mod signs;
 
 pub use codex_home::{CodexHome, HomeKind, NoMainHome, main_home_of};
 pub use codex_locks::unusable_lock;

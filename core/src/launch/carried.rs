@@ -479,7 +479,7 @@ impl CarriedExec {
 
 /// Returns the log of the thread that a process works on, by the files that it has open.
 fn thread_of(pid: u32) -> Option<PathBuf> {
-    let mut logs = process::open_files(pid);
+    let mut logs = process::open_files(pid)?;
     logs.retain(|file| {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         name.starts_with("rollout-") && name.ends_with(".jsonl")

@@ -71,6 +71,8 @@ impl Launch<'_> {
         {
             extra.extend(["-c".into(), hooks.into()]);
         }
+        let links = links_override(cfg!(target_os = "macos"), placement.home.is_own());
+        extra.extend(links.iter().map(OsString::from));
         if extra.is_empty()
             && !placement.attaches
             && self.call.attaches()
@@ -98,6 +100,12 @@ impl Launch<'_> {
     }
 }
 
+/// Returns the options that let Codex's sandbox write in a home of links, as an account's own home is. `macos`: the
+/// sandbox there is reported to refuse such folders; on Linux it takes them. Versions before 0.159 ignore the key.
+fn links_override(macos: bool, own_home: bool) -> &'static [&'static str] {
+    if macos && own_home { &["-c", "allow_symlinked_codex_home=true"] } else { &[] }
+}
+
 /// Returns whether the background server of the home answers as another account than the launch's, or as an unknown
 /// one.
 fn wrong_server(locked: &Locked<'_>, placement: &Placement) -> bool {
@@ -105,4 +113,15 @@ fn wrong_server(locked: &Locked<'_>, placement: &Placement) -> bool {
     let record = locked.pool.state().home(&placement.home.auth_json());
     let serves = record.and_then(|record| account_of_server(record, &server));
     serves.is_none() || serves != placement.account
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_homes_on_macos_allow_links() {
+        assert_eq!(links_override(true, true), ["-c", "allow_symlinked_codex_home=true"]);
+        assert!(links_override(true, false).is_empty() && links_override(false, true).is_empty());
+    }
 }

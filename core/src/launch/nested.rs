@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::Locked;
 use crate::account::AccountId;
-use crate::codex::find;
+use crate::codex::running;
 use crate::env::{Env, names};
 use crate::homes::{CodexHome, in_use};
 use crate::process::{self, Liveness, ProcessId};
@@ -27,10 +27,9 @@ pub(super) fn tried(value: Option<&OsStr>) -> Vec<PathBuf> {
     let mut parts = value.unwrap_or_default().as_bytes().split(|byte| *byte == b':').skip(2);
     let process = parts.next().and_then(|part| ProcessId::parse(std::str::from_utf8(part).ok()?));
     let (Some(process), Ok(me)) = (process, ProcessId::of_self()) else { return Vec::new() };
-    let is_native = |pid: &u32| process::program(*pid).is_some_and(|program| find::is_native_codex(&program));
     // What executed this program is gone: only those above can be a native Codex.
     let mut above = process::ancestors(me.pid);
-    let mut inside = above.next().into_iter().chain(above.take_while(|pid| !is_native(pid)));
+    let mut inside = above.next().into_iter().chain(above.take_while(|pid| !running::runs_codex(*pid)));
     if process.liveness(&me) == Liveness::Dead || !inside.any(|pid| pid == process.pid) {
         return Vec::new();
     }

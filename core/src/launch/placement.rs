@@ -195,7 +195,7 @@ impl Launch<'_> {
         // The ledger is read already. Only if it says nothing, other signs are looked for: other launches wait for the
         // lock meanwhile.
         let launch = locked.processes.launches_in(locked.main_home).into_iter().next();
-        let user = launch.or_else(|| self.users_of_home(locked, locked.main_home).into_iter().next());
+        let user = launch.or_else(|| self.users_before_change(locked, locked.main_home).into_iter().next());
         user.map(|user| user.describe())
     }
 
@@ -219,6 +219,12 @@ impl Launch<'_> {
         let main_home = locked.main_home;
         let databases = databases(self.env(), locked.codex_settings, main_home);
         locked.processes.users_of_home(&locked.pool, main_home, home, &databases)
+    }
+
+    fn users_before_change(&self, locked: &Locked<'_>, home: &CodexHome) -> Vec<HomeUser> {
+        let main_home = locked.main_home;
+        let databases = databases(self.env(), locked.codex_settings, main_home);
+        locked.processes.users_before_change(&locked.pool, main_home, home, &databases)
     }
 
     /// Places the account in its own home, which is brought up to date and gets the newest credentials. `why`: the
@@ -321,7 +327,7 @@ impl Launch<'_> {
             match homes::reconcile(&locked.lock, &mut locked.pool, &home, now)? {
                 HomeContent::Empty => break home,
                 // The user logged in there, and that session has ended. The login is in the pool now.
-                HomeContent::Account { .. } if self.users_of_home(locked, &home).is_empty() => {
+                HomeContent::Account { .. } if self.users_before_change(locked, &home).is_empty() => {
                     homes::vacate(&locked.lock, &mut locked.pool, &home, now)?;
                     break home;
                 }

@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
@@ -16,6 +17,9 @@ use crate::files::record_lock::{self, Owner};
 
 /// The inode of the first pid namespace (`PROC_PID_INIT_INO`), from which all processes can be seen.
 const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+
+/// How long it may take until a program that is being executed has its arguments and environment.
+const EXECUTED_WITHIN: Duration = Duration::from_millis(20);
 
 /// Reads a small file of `/proc`, whose size is not known beforehand, with one read if it fits.
 fn read_proc(path: &str) -> io::Result<Vec<u8>> {
@@ -95,16 +99,28 @@ pub(super) fn ticks_now() -> Option<u64> {
 }
 
 pub(super) fn environ(pid: u32) -> Option<Vec<OsString>> {
-    Some(strings(&read_proc(&format!("/proc/{pid}/environ")).ok()?))
+    strings(pid, "environ")
 }
 
 pub(super) fn arguments(pid: u32) -> Option<Vec<OsString>> {
-    Some(strings(&read_proc(&format!("/proc/{pid}/cmdline")).ok()?))
+    strings(pid, "cmdline")
 }
 
-fn strings(bytes: &[u8]) -> Vec<OsString> {
-    let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
-    bytes.split(|&b| b == 0).map(|s| OsString::from_vec(s.to_vec())).collect()
+/// Reads the strings that a process was started with. While a program is being executed, they are empty for a moment,
+/// which is waited for.
+fn strings(pid: u32, name: &str) -> Option<Vec<OsString>> {
+    let path = format!("/proc/{pid}/{name}");
+    let mut bytes = read_proc(&path).ok()?;
+    let until = Instant::now() + EXECUTED_WITHIN;
+    while bytes.is_empty() {
+        if Instant::now() > until || stat(pid)?.ended {
+            return None;
+        }
+        std::thread::sleep(Duration::from_micros(200));
+        bytes = read_proc(&path).ok()?;
+    }
+    let bytes = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
+    Some(bytes.split(|&b| b == 0).map(|s| OsString::from_vec(s.to_vec())).collect())
 }
 
 pub(super) fn pids() -> Option<Vec<u32>> {
@@ -122,9 +138,14 @@ pub(super) fn program(pid: u32) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/exe")).ok()
 }
 
-pub(super) fn open_files(pid: u32) -> Vec<PathBuf> {
-    let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    open.filter_map(|entry| fs::read_link(entry.path()).ok()).collect()
+/// Returns the path by which the program of a process can be read, even if the file is no longer where it was.
+pub(super) fn program_file(pid: u32) -> PathBuf {
+    format!("/proc/{pid}/exe").into()
+}
+
+pub(super) fn open_files(pid: u32) -> Option<Vec<PathBuf>> {
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
+    Some(open.filter_map(|entry| fs::read_link(entry.path()).ok()).collect())
 }
 
 pub(super) fn inherited(pid: u32) -> Inherited {
@@ -187,7 +208,7 @@ pub(super) fn sqlite_users(shm: &Path) -> LockHolders {
         Err(_) => return unknown,
     };
     let Ok(meta) = file.metadata() else { return unknown };
-    let mut holders = holders_of(&meta, "POSIX");
+    let mut holders = holders_of(&[meta], "POSIX");
     // SQLite takes locks of its process, which have a pid unless they are of a pid namespace that cannot be seen.
     let strangers = found.owner == Owner::OpenFile || found.pid().is_some_and(|pid| !super::counts(pid));
     // The table leaves out processes of pid namespaces that cannot be seen from here.
@@ -212,8 +233,9 @@ pub(super) fn ofd_lock_holders(file: &File) -> Vec<u32> {
     pids().into_iter().flatten().filter(holds).collect()
 }
 
-pub(super) fn flock_holders(path: &Path) -> LockHolders {
-    fs::metadata(path).map_or_else(|_| LockHolders::default(), |meta| holders_of(&meta, "FLOCK"))
+pub(super) fn flock_holders(paths: &[PathBuf]) -> LockHolders {
+    let files: Vec<fs::Metadata> = paths.iter().filter_map(|path| fs::metadata(path).ok()).collect();
+    if files.is_empty() { LockHolders::default() } else { holders_of(&files, "FLOCK") }
 }
 
 pub(super) fn holds_flock_in(pid: u32, dir: &Path) -> Option<bool> {
@@ -252,12 +274,16 @@ fn locks(kind: &str) -> Option<Vec<Lock>> {
     Some(String::from_utf8_lossy(&bytes).lines().filter_map(parse).collect())
 }
 
-fn holders_of(meta: &fs::Metadata, kind: &str) -> LockHolders {
+/// Returns the processes that hold a lock of this kind on any of these files.
+fn holders_of(files: &[fs::Metadata], kind: &str) -> LockHolders {
     let mut holders = LockHolders::default();
     let Some(locks) = locks(kind) else { return LockHolders { others: true, ..holders } };
     // For file systems without a device of their own (major 0: btrfs, overlayfs), this is another device than that of
     // stat. There the inode decides.
-    let here = |l: &Lock| l.inode == meta.ino() && (l.device == meta.dev() || libc::major(meta.dev()) == 0);
+    let is_of = |l: &Lock, meta: &fs::Metadata| {
+        l.inode == meta.ino() && (l.device == meta.dev() || libc::major(meta.dev()) == 0)
+    };
+    let here = |l: &Lock| files.iter().any(|meta| is_of(l, meta));
     for lock in locks.into_iter().filter(here) {
         match lock.pid {
             // A flock stays with the children of a process that has ended. Codex leaves none.

@@ -1,12 +1,13 @@
-//! macOS, and in part other Unix: libproc and sysctl. The holders of a lock cannot be listed here, so that a held lock
-//! means unknown holders.
+//! macOS, and in part other Unix: libproc and sysctl. The holders of a lock cannot be listed here. Those of our processes
+//! that have the locked file open are taken for them; if there is none, the holders are unknown.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::{Inherited, LockHolders, Stat};
+use super::procargs::{self, ProcArgs};
+use super::{Inherited, LockHolders, Openers, Stat};
 use crate::files;
 use crate::files::record_lock;
 
@@ -79,16 +80,64 @@ pub(super) fn ticks_now() -> Option<u64> {
     u64::try_from(since.as_micros()).ok()
 }
 
-pub(super) fn environ(_pid: u32) -> Option<Vec<OsString>> {
-    None
+/// Returns how a process was started. The system tells it of our own processes only.
+fn started_with(pid: u32) -> Option<ProcArgs> {
+    let mut name = [libc::CTL_KERN, libc::KERN_PROCARGS2, libc::c_int::try_from(pid).ok()?];
+    let mut bytes = vec![0u8; 1 << 20];
+    let mut size = bytes.len();
+    // SAFETY: the name has as many numbers as is said, and `bytes` is as large as `size` says.
+    #[expect(unsafe_code, reason = "sysctl")]
+    let result = unsafe {
+        libc::sysctl(
+            name.as_mut_ptr(),
+            name.len() as libc::c_uint,
+            bytes.as_mut_ptr().cast(),
+            &raw mut size,
+            std::ptr::null_mut(),
+            0,
+        )
+    };
+    procargs::parse(bytes.get(..size).filter(|_| result == 0)?)
 }
 
-pub(super) fn arguments(_pid: u32) -> Option<Vec<OsString>> {
-    None
+pub(super) fn environ(pid: u32) -> Option<Vec<OsString>> {
+    started_with(pid)?.environ
+}
+
+pub(super) fn arguments(pid: u32) -> Option<Vec<OsString>> {
+    Some(started_with(pid)?.arguments)
+}
+
+/// Calls a function of libproc that fills a buffer and returns how many bytes it wrote, with more and more room until
+/// some is left over.
+fn filled<T: Copy>(empty: T, fill: impl Fn(*mut libc::c_void, libc::c_int) -> libc::c_int) -> Option<Vec<T>> {
+    let mut room = 1024;
+    loop {
+        let mut items = vec![empty; room];
+        let bytes = libc::c_int::try_from(room.checked_mul(size_of::<T>())?).ok()?;
+        let wrote = fill(items.as_mut_ptr().cast(), bytes);
+        if wrote <= 0 {
+            return None;
+        }
+        if wrote < bytes {
+            items.truncate(usize::try_from(wrote).ok()? / size_of::<T>());
+            return Some(items);
+        }
+        room *= 2;
+    }
 }
 
 pub(super) fn pids() -> Option<Vec<u32>> {
-    None
+    const ALL: u32 = 1;
+    let list = |buffer: *mut libc::c_void, size| {
+        // SAFETY: the buffer is as large as `size` says.
+        #[expect(unsafe_code, reason = "proc_listpids")]
+        unsafe {
+            libc::proc_listpids(ALL, 0, buffer, size)
+        }
+    };
+    let pids: Vec<libc::pid_t> = filled(0, list)?;
+    Some(pids.into_iter().filter_map(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0).collect())
 }
 
 pub(super) fn program_name(pid: u32) -> Option<String> {
@@ -108,20 +157,25 @@ pub(super) fn program(pid: u32) -> Option<PathBuf> {
     Some(PathBuf::from(OsStr::from_bytes(&path)))
 }
 
-pub(super) fn open_files(pid: u32) -> Vec<PathBuf> {
-    const FILE: u32 = 1;
+/// Returns the path of the program, which on this system is also how it can be read.
+pub(super) fn program_file(pid: u32) -> PathBuf {
+    program(pid).unwrap_or_default()
+}
+
+pub(super) fn open_files(pid: u32) -> Option<Vec<PathBuf>> {
     const WITH_PATH: libc::c_int = 2;
     /// `struct vnode_fdinfowithpath`, which ends with the path.
     const INFO: usize = 1200;
     const PATH: usize = 1024;
-    let Ok(pid) = libc::c_int::try_from(pid) else { return Vec::new() };
-    let mut open = vec![libc::proc_fdinfo { proc_fd: 0, proc_fdtype: 0 }; 1024];
-    let size = size_of::<libc::proc_fdinfo>();
-    let room = libc::c_int::try_from(open.len() * size).unwrap_or(0);
-    // SAFETY: `open` is as large as `room` says.
-    #[expect(unsafe_code, reason = "proc_pidinfo")]
-    let filled = unsafe { libc::proc_pidinfo(pid, libc::PROC_PIDLISTFDS, 0, open.as_mut_ptr().cast(), room) };
-    open.truncate(usize::try_from(filled).unwrap_or(0) / size);
+    let pid = libc::c_int::try_from(pid).ok()?;
+    let list = |buffer: *mut libc::c_void, size| {
+        // SAFETY: the buffer is as large as `size` says.
+        #[expect(unsafe_code, reason = "proc_pidinfo")]
+        unsafe {
+            libc::proc_pidinfo(pid, libc::PROC_PIDLISTFDS, 0, buffer, size)
+        }
+    };
+    let open = filled(libc::proc_fdinfo { proc_fd: 0, proc_fdtype: 0 }, list)?;
     let path_of = |fd: &libc::proc_fdinfo| {
         let mut info = [0u8; INFO];
         // SAFETY: `info` is as large as we say.
@@ -132,7 +186,8 @@ pub(super) fn open_files(pid: u32) -> Vec<PathBuf> {
         let path = info[INFO - PATH..].split(|byte| *byte == 0).next()?;
         (filled == INFO as libc::c_int && !path.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(path)))
     };
-    open.iter().filter(|fd| fd.proc_fdtype == FILE).filter_map(path_of).collect()
+    let files = open.iter().filter(|fd| fd.proc_fdtype == libc::PROX_FDTYPE_VNODE as u32);
+    Some(files.filter_map(path_of).collect())
 }
 
 pub(super) fn terminal(_pid: u32) -> Option<String> {
@@ -158,25 +213,66 @@ pub(super) fn sqlite_users(shm: &Path) -> LockHolders {
         Ok(Some(found)) if found.pid().is_some_and(|pid| !super::counts(pid)) => {
             LockHolders { strangers: true, ..LockHolders::default() }
         }
-        // One pid is known, but not whether it is the only one.
-        _ => unknown,
+        Ok(Some(_)) => holders_among_openers(&[shm.to_owned()]),
+        Err(_) => unknown,
     }
+}
+
+/// Returns who has one of these locked files open. Each of them may be a holder, so that each counts as one.
+fn holders_among_openers(locked: &[PathBuf]) -> LockHolders {
+    let me = std::process::id();
+    let pids = match super::with_open_file(locked) {
+        Openers::Known(pids) => pids.into_iter().filter(|pid| *pid != me).collect(),
+        Openers::Unknown => Vec::new(),
+    };
+    LockHolders { others: pids.is_empty(), pids, strangers: false }
 }
 
 pub(super) fn ofd_lock_holders(_file: &std::fs::File) -> Vec<u32> {
     Vec::new()
 }
 
-pub(super) fn flock_holders(path: &Path) -> LockHolders {
-    use fs2::FileExt;
-    let Ok(file) = files::open(path) else { return LockHolders::default() };
-    let held = FileExt::try_lock_shared(&file).is_err();
-    LockHolders { others: held, ..LockHolders::default() }
+pub(super) fn flock_holders(paths: &[PathBuf]) -> LockHolders {
+    let locked: Vec<PathBuf> = paths.iter().filter(|path| is_flocked(path)).cloned().collect();
+    if locked.is_empty() { LockHolders::default() } else { holders_among_openers(&locked) }
 }
 
-pub(super) fn holds_flock_in(_pid: u32, dir: &Path) -> Option<bool> {
+fn is_flocked(path: &Path) -> bool {
+    use fs2::FileExt;
+    files::open(path).is_ok_and(|file| FileExt::try_lock_shared(&file).is_err())
+}
+
+pub(super) fn holds_flock_in(pid: u32, dir: &Path) -> Option<bool> {
     let Ok(entries) = std::fs::read_dir(dir) else { return Some(false) };
-    let held = entries.filter_map(Result::ok).any(|e| flock_holders(&e.path()).others);
-    // The holder is unknown.
-    if held { None } else { Some(false) }
+    let locked: Vec<PathBuf> = entries.flatten().map(|e| e.path()).filter(|path| is_flocked(path)).collect();
+    if locked.is_empty() {
+        return Some(false);
+    }
+    let locked: Vec<PathBuf> = locked.iter().filter_map(|path| std::fs::canonicalize(path).ok()).collect();
+    Some(open_files(pid)?.iter().any(|file| locked.contains(file)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_its_start_and_its_files_are_known() {
+        let me = std::process::id();
+        assert!(pids().unwrap().contains(&me));
+        let arguments: Vec<OsString> = std::env::args_os().collect();
+        assert_eq!(super::arguments(me).unwrap(), arguments);
+        assert!(
+            environ(me).is_none_or(|vars| vars.iter().any(|entry| entry.as_bytes().starts_with(b"PATH=")))
+        );
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().canonicalize().unwrap().join("x.lock");
+        let file = std::fs::File::create(&path).unwrap();
+        assert!(open_files(me).unwrap().contains(&path));
+        assert_eq!(holds_flock_in(me, dir.path()), Some(false));
+        fs2::FileExt::lock_exclusive(&file).unwrap();
+        assert_eq!(holds_flock_in(me, dir.path()), Some(true));
+        // A lock of this process, which asks, has no other holder.
+        assert_eq!(flock_holders(&[path]), LockHolders { others: true, ..LockHolders::default() });
+    }
 }

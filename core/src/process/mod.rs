@@ -6,6 +6,8 @@
 mod linux;
 #[cfg(not(target_os = "linux"))]
 mod macos;
+#[cfg(any(test, not(target_os = "linux")))]
+mod procargs;
 
 #[cfg(target_os = "linux")]
 use linux as system;
@@ -218,9 +220,41 @@ fn exists(pid: u32) -> bool {
     matches!(kill(Pid::from_raw(pid), None), Ok(()) | Err(Errno::EPERM))
 }
 
-/// Returns the files that a process has open, as far as that can be seen.
-pub fn open_files(pid: u32) -> Vec<PathBuf> {
+/// Returns the files that a process has open. `None`: they cannot be seen.
+pub fn open_files(pid: u32) -> Option<Vec<PathBuf>> {
     system::open_files(pid)
+}
+
+/// Returns our own processes, or as root all users', that have one of these files open. Files are known by their path
+/// without links.
+pub fn with_open_file(files: &[PathBuf]) -> Openers {
+    let files: Vec<PathBuf> = files.iter().filter_map(|file| std::fs::canonicalize(file).ok()).collect();
+    if files.is_empty() {
+        return Openers::Known(Vec::new());
+    }
+    let Some(mut pids) = system::pids() else { return Openers::Unknown };
+    pids.retain(|pid| system::open_files(*pid).is_some_and(|open| open.iter().any(|f| files.contains(f))));
+    pids.retain(|pid| counts(*pid));
+    Openers::Known(pids)
+}
+
+/// The processes that have a file open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Openers {
+    /// These.
+    Known(Vec<u32>),
+    /// The system does not tell.
+    Unknown,
+}
+
+/// Returns all processes that can be seen. `None`: the system does not tell.
+pub fn all() -> Option<Vec<u32>> {
+    system::pids()
+}
+
+/// Returns the arguments of a process, its name as the first. `None`: they may not be read.
+pub fn arguments(pid: u32) -> Option<Vec<OsString>> {
+    system::arguments(pid)
 }
 
 /// Returns the name of the program that a process runs, for messages.
@@ -249,9 +283,9 @@ pub fn sqlite_users(shm: &Path) -> LockHolders {
     system::sqlite_users(shm)
 }
 
-/// Returns the processes that hold a flock on this file.
-pub fn flock_holders(path: &Path) -> LockHolders {
-    system::flock_holders(path)
+/// Returns the processes that hold a flock on any of these files.
+pub fn flock_holders(paths: &[PathBuf]) -> LockHolders {
+    system::flock_holders(paths)
 }
 
 /// Returns whether a process holds a flock on any file of this folder. `None`: unknown.
@@ -260,8 +294,13 @@ pub fn holds_flock_in(pid: u32, dir: &Path) -> Option<bool> {
 }
 
 /// Returns the file that a process executes. `None`: unknown.
-pub fn program(pid: u32) -> Option<std::path::PathBuf> {
+pub fn program(pid: u32) -> Option<PathBuf> {
     system::program(pid)
+}
+
+/// Returns the path by which that file can be read, even if another one has taken its place.
+pub fn program_file(pid: u32) -> PathBuf {
+    system::program_file(pid)
 }
 
 /// Returns a process and its ancestors, the nearest first, without init.
@@ -286,9 +325,9 @@ pub fn write_lock_holders(path: &Path) -> LockHolders {
     LockHolders { others: pids.is_empty(), pids, strangers: false }
 }
 
-/// Returns whether the locks of this process count: of the user's own processes and root's. Other users can lock what
-/// they can read, which means nothing.
-fn counts(pid: u32) -> bool {
+/// Returns whether the locks and the open files of this process count: of the user's own processes and root's. Other
+/// users can lock what they can read, which means nothing.
+pub fn counts(pid: u32) -> bool {
     !system::user(pid).is_some_and(files::is_another_user)
 }
 
@@ -336,6 +375,6 @@ mod tests {
         assert_eq!(holds_flock_in(std::process::id(), dir.path()), Some(false));
         FileExt::lock_exclusive(&file).unwrap();
         assert_eq!(holds_flock_in(std::process::id(), dir.path()), Some(true));
-        assert_eq!(flock_holders(&dir.path().join("x.lock")).pids, vec![std::process::id()]);
+        assert_eq!(flock_holders(&[dir.path().join("x.lock")]).pids, vec![std::process::id()]);
     }
 }

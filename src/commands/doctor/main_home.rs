@@ -9,8 +9,8 @@ use codex_pool_core::auth_doc::AuthDoc;
 use codex_pool_core::codex::background_server::BackgroundServer;
 use codex_pool_core::codex::configuration::{CodexSettings, CredentialsStore, Unheeded};
 use codex_pool_core::config::Parallel;
-use codex_pool_core::homes::in_use::{self, account_of_server};
-use codex_pool_core::homes::{AuthFile, HomeContent, NoMainHome, Obstacle, own_home, unusable_lock};
+use codex_pool_core::homes::in_use::account_of_server;
+use codex_pool_core::homes::{AuthFile, HomeContent, NoMainHome, Obstacle, own_home, signs, unusable_lock};
 use codex_pool_core::launch::{candidates, databases};
 
 use super::Check;
@@ -63,7 +63,7 @@ fn neighbours(main_home: &MainHomeFacts) -> Option<Check> {
     let ctx = &main_home.ctx;
     let dir = ctx.main_home.dir();
     let writable = std::fs::metadata(dir).is_ok_and(|meta| meta.permissions().mode() & 0o022 != 0);
-    let what = if in_use::strangers_lock(&ctx.main_home, &databases(&ctx.env, &ctx.codex, &ctx.main_home)) {
+    let what = if signs::strangers_lock(&ctx.main_home, &databases(&ctx.env, &ctx.codex, &ctx.main_home)) {
         "another user holds locks in"
     } else if writable {
         "other users may write in"

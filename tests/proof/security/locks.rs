@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use testkit::backend::{LoginSpec, Route, UserSpec};
-use testkit::files::lock_as_reader;
+use testkit::files::{lock_as_reader, set_mode};
 use testkit::{World, answered, wait_until};
 
 use super::Stop;
@@ -24,12 +24,17 @@ fn neighbours_locks_do_not_make_a_home_look_used() {
     let Some(neighbour) = Neighbour::new() else { return };
     let world = about_to_switch();
     let home = world.codex_home();
+    let thread = "thread-writer-locks/01a20399-89f9-7f61-a9c3-c721a01b72f4.lock";
     let places = [
         (home.join("state_5.sqlite-shm"), vec![Lock::OfProcess, Lock::OfFile]),
+        (home.join("sqlite/state_5.sqlite-shm"), vec![Lock::OfProcess, Lock::OfFile]),
         (home.join("app-server-daemon/daemon.lock"), vec![Lock::Flock]),
+        (home.join(thread), vec![Lock::Flock]),
     ];
     for (file, locks) in places {
         write(&file, "what SQLite has there, or Codex");
+        // As Codex makes it.
+        set_mode(file.parent().expect("a folder"), 0o755);
         for lock in locks {
             world.make_live("alice");
             world.rank(&["bob", "alice"]);
@@ -52,6 +57,23 @@ fn neighbours_locks_do_not_make_a_home_look_used() {
             drop(theirs);
         }
     }
+}
+
+/// Where a database has no write-ahead log, there is no lasting lock: whoever has it open uses it.
+#[test]
+fn database_that_a_neighbour_has_open_does_not_make_a_home_look_used() {
+    let Some(neighbour) = Neighbour::new() else { return };
+    let world = about_to_switch();
+    let file = world.codex_home().join("state_5.sqlite");
+    let header = [&b"SQLite format 3\0\x10\0"[..], &[1, 1], &[0; 80]].concat();
+    fs::write(&file, header).expect("write a database");
+    let ours = holds(world.cmd("sleep").arg("600"), &file, Lock::None);
+    answered(world.exec().run(), "bob");
+    assert_eq!(world.live_owner().as_deref(), Some("alice"));
+    drop(ours);
+    let _theirs = neighbour.locks(&world, &file, Lock::None);
+    answered(world.exec().run(), "bob");
+    assert_eq!(world.live_owner().as_deref(), Some("bob"));
 }
 
 #[test]

@@ -70,6 +70,8 @@ pub(super) fn holds(mut cmd: Cmd, file: &Path, lock: Lock) -> Running {
 /// A lock that a process can hold which can only read the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lock {
+    /// Only the open file.
+    None,
     Flock,
     /// Of the process, for reading, as SQLite has it.
     OfProcess,
@@ -87,6 +89,7 @@ impl Lock {
         #[expect(unsafe_code, reason = "locks")]
         let result = unsafe {
             match self {
+                Lock::None => 0,
                 Lock::Flock => nix::libc::flock(fd, nix::libc::LOCK_EX | nix::libc::LOCK_NB),
                 Lock::OfProcess => nix::libc::fcntl(fd, nix::libc::F_SETLK, &raw const read),
                 Lock::OfFile => nix::libc::fcntl(fd, nix::libc::F_OFD_SETLK, &raw const read),
