@@ -280,7 +280,7 @@ fn trusted_hooks_run_in_an_own_home() {
 /// What the shim adds on macOS, where Codex's sandbox is reported to refuse links. Here it can only be seen that every
 /// version takes it, and goes on to work in a home of links.
 #[test]
-fn every_version_takes_the_option_that_allows_links() {
+fn option_that_allows_links_is_taken_by_every_version() {
     for world in worlds(&TWO) {
         let alice = Alice::start(&world);
         let option = ["-c", "allow_symlinked_codex_home=true", "exec", "--skip-git-repo-check", "hi"];
