@@ -3,11 +3,10 @@
 //! before a home would change hands.
 
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use testkit::backend::{LoginSpec, Request, Route, Step, UserSpec};
-use testkit::{Cmd, SOON, World, answered, needs, wait_until};
+use testkit::{Cmd, SOON, World, answered, wait_until};
 
 use crate::world::{TWO, bob_goes_elsewhere, worlds, worlds_of};
 
@@ -107,7 +106,7 @@ fn turn_whose_databases_are_in_a_folder_of_the_home_keeps_its_home() {
 
 /// Returns whether a launch of `codex exec` as that account lists the processes.
 #[cfg(target_os = "linux")]
-fn looks_at_processes(world: &World, strace: &Path, label: &str) -> bool {
+fn looks_at_processes(world: &World, strace: &std::path::Path, label: &str) -> bool {
     let trace = world.root().join("trace");
     let traced = world.cmd(strace).args(["-qq", "-e", "trace=openat,execve", "-o"]).arg(&trace);
     let traced = traced.arg(world.shim()).args(["exec", "--skip-git-repo-check", "hi"]);
@@ -122,7 +121,7 @@ fn looks_at_processes(world: &World, strace: &Path, label: &str) -> bool {
 #[cfg(target_os = "linux")]
 #[test]
 fn launch_that_swaps_nothing_looks_at_no_other_process() {
-    let Some(strace) = needs("strace") else { return };
+    let Some(strace) = testkit::needs("strace") else { return };
     let world = World::logged_in(&TWO);
     world.make_live("alice");
     assert!(!looks_at_processes(&world, &strace, "alice"), "alice is live");
