@@ -55,6 +55,11 @@ impl Processes {
         self.strange_in(paths, main_home, homes, pids).into_iter().map(Some).collect()
     }
 
+    /// Returns whether there is one in this home, or the system does not tell.
+    pub fn is_starting_in(&self, paths: &PoolPaths, main_home: &CodexHome, home: &CodexHome) -> bool {
+        !self.starting_in(paths, main_home, std::slice::from_ref(home)).is_empty()
+    }
+
     /// Returns the processes that connect clients with the background server of this home: they must not lose it, but
     /// they do not mind which login is in the home. `None`: the system does not tell.
     pub fn proxies_in(&self, paths: &PoolPaths, main_home: &CodexHome, home: &CodexHome) -> Option<Vec<u32>> {

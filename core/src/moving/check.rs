@@ -14,7 +14,7 @@ use crate::codex::configuration::{CodexSettings, SYSTEM_DIR, Surroundings};
 use crate::config::{Settings, parse_duration_text};
 use crate::env::{Env, names};
 use crate::folders::FolderRules;
-use crate::homes::in_use::{Processes, UserKind, account_of_server, home_of};
+use crate::homes::in_use::{Processes, UserKind, account_of_server};
 use crate::homes::{CodexHome, HomeContent};
 use crate::launch::{candidates, databases};
 use crate::ledger::{LaunchEntry, RecordedLaunch};
@@ -143,8 +143,11 @@ impl Check<'_> {
         if let Some(other) = other {
             return Err(Refusal::Later(format!("its home is in use by {}", other.describe())));
         }
-        let proxies = process::with_arguments(&["app-server", "proxy"]);
-        if proxies.into_iter().any(|pid| home_of(self.paths, self.main_home, pid) == *self.home) {
+        if processes.is_starting_in(self.paths, self.main_home, self.home) {
+            return Err(Refusal::Later("a Codex is starting in its home".to_owned()));
+        }
+        let proxies = processes.proxies_in(self.paths, self.main_home, self.home);
+        if proxies.is_none_or(|proxies| !proxies.is_empty()) {
             return Err(Refusal::Later("a program uses its server (codex app-server proxy)".to_owned()));
         }
         Ok(())

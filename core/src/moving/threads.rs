@@ -130,7 +130,7 @@ impl Threads {
     /// Returns the threads that the server has loaded, by the locks and the logs that it has open.
     fn ids(&self) -> BTreeMap<String, Option<PathBuf>> {
         let mut ids: BTreeMap<String, Option<PathBuf>> = BTreeMap::new();
-        for file in process::open_files(self.server.pid) {
+        for file in process::open_files(self.server.pid).unwrap_or_default() {
             let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             if let Some(id) = name.strip_suffix(".lock").filter(|id| is_uuid(id)) {
                 ids.entry(id.to_ascii_lowercase()).or_default();

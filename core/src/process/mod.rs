@@ -190,15 +190,6 @@ pub fn is_kin(pid: u32) -> bool {
         && system::control_group(pid) == system::control_group(std::process::id())
 }
 
-/// Returns the processes whose arguments begin with these, after the program's name.
-pub fn with_arguments(first: &[&str]) -> Vec<u32> {
-    let begins = |pid: &u32| {
-        let arguments = system::arguments(*pid).unwrap_or_default();
-        arguments.len() > first.len() && arguments[1..].iter().zip(first).all(|(a, b)| a == b)
-    };
-    system::pids().into_iter().flatten().filter(begins).collect()
-}
-
 /// Returns the processes of a launch that have one of these words among their arguments. The list is empty, too, if the
 /// system does not tell.
 pub fn of_launch(launch: &ProcessId, words: &[&str]) -> Vec<u32> {
@@ -250,11 +241,6 @@ pub enum Openers {
 /// Returns all processes that can be seen. `None`: the system does not tell.
 pub fn all() -> Option<Vec<u32>> {
     system::pids()
-}
-
-/// Returns the arguments of a process, its name as the first. `None`: they may not be read.
-pub fn arguments(pid: u32) -> Option<Vec<OsString>> {
-    system::arguments(pid)
 }
 
 /// Returns the name of the program that a process runs, for messages.
