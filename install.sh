@@ -20,7 +20,8 @@ TEXT_KB=64
 
 # What the pool puts into its folder; `bin` is looked at by itself.
 POOL_NAMES="accounts.json accounts.v1.json auth usage.json standings state.json launches lost+found config.toml
-pool.lock refresh.lock homes logins native threads moving blanked history share.toml"
+pool.lock refresh.lock homes logins native threads moving blanked history share.toml
+log.jsonl log.1.jsonl"
 
 usage() {
     cat <<'EOF'

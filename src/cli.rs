@@ -160,8 +160,22 @@ Examples:
     /// Explain which account the next launch picks, and why
     #[command(after_help = "\
 Examples:
-  codex-pool why")]
-    Why(JsonArg),
+  codex-pool why
+  codex-pool why --last  the launch before")]
+    Why(WhyArgs),
+    /// Print one line for a prompt or a status bar
+    ///
+    /// From files alone, within a few milliseconds; nothing at all where there is no pool. A format has {label}, {plan},
+    /// {state}, {next}, {pool} (accounts that are ready, of all), {forecast}, and for each window what is left in
+    /// percent, when it resets, and how long until then: {5h}, {5h_reset}, {5h_in}, {1week}, {1week_reset}, {1week_in}.
+    /// {label:<10} pads at the end, {5h:>3} in front.
+    #[command(after_help = "\
+Examples:
+  codex-pool status
+  codex-pool status --format '{label}'
+  codex-pool status --markup tmux  in the colours of tmux
+  codex-pool status --watch --json  a line per change, for waybar")]
+    Status(StatusArgs),
     /// Show what the accounts had left over the last days
     ///
     /// Each fetch of usage that says something new is kept for 13 months, older ones one an hour.
@@ -172,6 +186,12 @@ Examples:
   codex-pool history --svg limits.svg  a picture for a page or an issue
   codex-pool history --csv | sort -n   the numbers")]
     History(HistoryArgs),
+    /// Show what the pool did: launches and why, switches, renewals, limits, logins
+    #[command(after_help = "\
+Examples:
+  codex-pool log
+  codex-pool log --since 2h work")]
+    Log(LogArgs),
     /// Check the installation and say how to fix it
     ///
     /// Each line that is not green says what to do. The exit status is 1 if there is a problem.
@@ -179,7 +199,8 @@ Examples:
 Examples:
   codex-pool doctor
   codex-pool doctor --fix     fixes permissions and the like
-  codex-pool doctor --online  tries the network, too")]
+  codex-pool doctor --online  tries the network, too
+  codex-pool doctor --bundle report.json  a file for a bug report")]
     Doctor(DoctorArgs),
     /// Update both binaries from a verified release
     ///
@@ -481,6 +502,70 @@ fn carry_wait(text: &str) -> Result<String, &'static str> {
     known.then(|| text.to_owned()).ok_or("a time such as 90s, 30m or 6h")
 }
 
+/// `log`
+#[derive(Debug, Args)]
+pub(crate) struct LogArgs {
+    /// Only what concerns this account
+    #[arg(value_name = "REF")]
+    pub(crate) account: Option<String>,
+    /// How far back (90m, 2h, 7d)
+    #[arg(long, value_name = "TIME", default_value = "1d", value_parser = duration)]
+    pub(crate) since: std::time::Duration,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn duration(text: &str) -> Result<std::time::Duration, &'static str> {
+    codex_pool_core::config::parse_duration_text(text).ok_or("a time such as 90m, 2h or 7d")
+}
+
+/// `why`
+#[derive(Debug, Args)]
+pub(crate) struct WhyArgs {
+    /// Explain the last launch instead of the next one
+    #[arg(long)]
+    pub(crate) last: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `status`
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// What to print, such as '{label} {5h}% {5h_reset}'
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) format: Option<String>,
+    /// The colours of this program, by what is left
+    #[arg(long, value_name = "PROGRAM", value_enum)]
+    pub(crate) markup: Option<Markup>,
+    /// Print a line whenever it changes
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Use characters of ASCII alone, except in labels
+    #[arg(long)]
+    pub(crate) ascii: bool,
+}
+
+/// Programs that show a status line
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Markup {
+    /// A terminal
+    Ansi,
+    /// A prompt of bash
+    Bash,
+    /// A prompt of zsh
+    Zsh,
+    /// The status line of tmux
+    Tmux,
+    /// waybar, i3bar and others that read Pango's markup
+    Pango,
+}
+
 /// `history`
 #[derive(Debug, Args)]
 pub(crate) struct HistoryArgs {
@@ -513,6 +598,9 @@ pub(crate) struct DoctorArgs {
     /// Also check that the service can be reached
     #[arg(long)]
     pub(crate) online: bool,
+    /// Write versions, settings, states and the log to this file, for a bug report: no emails, labels, folders or tokens
+    #[arg(long, value_name = "FILE")]
+    pub(crate) bundle: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -25,7 +25,7 @@ use codex_pool_core::env::Env;
 fn main() -> ExitCode {
     commands::keep_secrets_out_of_core_dumps();
     let env = Env::of_process();
-    let args: Vec<OsString> = std::env::args_os().collect();
+    let args: Vec<OsString> = commands::with_colour(std::env::args_os().collect());
     let command = match cli::Cli::try_parse_from(&args) {
         Ok(cli) => {
             match cli.color {

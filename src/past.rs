@@ -50,7 +50,11 @@ impl AccountPast {
             }
         };
         let at_window = |reading: &Reading| Some((reading.at, reading.window(seconds)?.clone()));
-        for (at, window) in self.readings.iter().filter_map(at_window) {
+        // What is known now may be newer than what was worth keeping.
+        let newest = self.usage.as_ref().map(|usage| Reading::of(&self.account.id, usage));
+        let last = self.readings.last().map_or(i64::MIN, |reading| reading.at);
+        let newest = newest.filter(|reading| reading.at > last && reading.at <= now);
+        for (at, window) in self.readings.iter().chain(&newest).filter_map(at_window) {
             jump(&mut points, reset, at);
             points.push((at, (100.0 - window.used_percent).clamp(0.0, 100.0)));
             reset = window.resets_at;

@@ -336,17 +336,20 @@ pub(crate) fn problem(view: &AccountView, now: i64) -> Option<String> {
 }
 
 fn usage_json(usage: &Usage, now: i64) -> Value {
-    let window = |w: &Window| {
-        let left = w.left_percent(now);
-        json!({
-            "name": w.name(), "window_seconds": w.window_seconds,
-            "used_percent": round(100.0 - left), "remaining_percent": round(left),
-            "resets_at": w.resets_at.filter(|at| *at > now),
-        })
-    };
     json!({
         "fetched_at": usage.fetched_at, "source": usage.source, "limit_reached": usage.limit_reached,
-        "windows": usage.windows.iter().map(window).collect::<Vec<_>>(), "banked_resets": usage.banked_resets,
+        "windows": usage.windows.iter().map(|w| window_json(w, now)).collect::<Vec<_>>(),
+        "banked_resets": usage.banked_resets,
+    })
+}
+
+/// Returns a window as it is now.
+pub(crate) fn window_json(window: &Window, now: i64) -> Value {
+    let left = window.left_percent(now);
+    json!({
+        "name": window.name(), "window_seconds": window.window_seconds,
+        "used_percent": round(100.0 - left), "remaining_percent": round(left),
+        "resets_at": window.resets_at.filter(|at| *at > now),
     })
 }
 

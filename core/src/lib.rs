@@ -16,6 +16,7 @@ pub mod files;
 pub mod folders;
 mod hash;
 pub mod homes;
+pub mod journal;
 pub mod launch;
 pub mod ledger;
 pub mod moving;

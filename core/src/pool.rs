@@ -7,6 +7,7 @@ use crate::account::{Account, AccountId, AccountKind, AuthReason, AuthState, Aut
 use crate::auth_doc::AuthDoc;
 use crate::error::Result;
 use crate::files::{Durability, PoolLock};
+use crate::journal::{self, Entry, Event};
 use crate::paths::PoolPaths;
 use crate::store::{
     Adoption, Credentials, FolderRecord, Migration, Origin, Registry, State, Stored, migrate_if_v1, path_key,
@@ -32,6 +33,8 @@ pub struct Pool {
     state_changed: bool,
     /// The readings for the history, until the usage is saved.
     readings: Vec<Reading>,
+    /// What happened, for the log, until the next commit.
+    events: Vec<Entry>,
     /// The accounts that were adopted since it was opened, for a message.
     pub adopted: Vec<AccountId>,
     /// What the migration did, if there was one.
@@ -79,6 +82,7 @@ impl Pool {
             usage_changed: false,
             state_changed: false,
             readings: Vec::new(),
+            events: Vec::new(),
             adopted: Vec::new(),
             migrated: None,
         }
@@ -118,8 +122,14 @@ impl Pool {
         let entry = self.usage_mut().accounts.entry(id.clone()).or_default();
         let before = entry.usage.replace(usage);
         if let Some(usage) = entry.usage.as_ref().filter(|usage| history::changed(before.as_ref(), usage)) {
+            let now = usage.fetched_at;
+            let was_full = before.as_ref().is_some_and(|before| before.exhausted_until(now).is_some());
+            let is_full = usage.exhausted_until(now).is_some();
             let reading = Reading::of(id, usage);
             self.readings.push(reading);
+            if is_full && !was_full {
+                self.note(Entry::new(now, Event::Limit, Some(id)));
+            }
         }
     }
 
@@ -231,11 +241,24 @@ impl Pool {
         if (changed || !known) && self.registry_mut().upsert(doc, label, now) {
             self.adopted.push(doc.id().clone());
         }
-        Ok(match adoption {
+        let adoption = match adoption {
             Adoption::New if known => Adoption::Updated,
             Adoption::Updated | Adoption::Unchanged if !known => Adoption::New,
             adoption => adoption,
-        })
+        };
+        self.note_adoption(adoption, doc.id(), origin, now);
+        Ok(adoption)
+    }
+
+    fn note_adoption(&mut self, adoption: Adoption, id: &AccountId, origin: Origin, now: i64) {
+        let (event, why) = match (adoption, origin) {
+            (Adoption::Unchanged | Adoption::KeptNewer, _) => return,
+            (_, Origin::Answer) => (Event::Renewal, "new tokens from the issuer"),
+            (Adoption::Updated, Origin::Successor) => (Event::Renewal, "Codex renewed its tokens"),
+            (_, Origin::Login) => (Event::Adoption, "a new login"),
+            (_, Origin::Found | Origin::Successor) => (Event::Adoption, "a login that was found"),
+        };
+        self.note(Entry::new(now, event, Some(id)).why(why));
     }
 
     /// Returns whether the refresh token of this document is known as used under its account.
@@ -294,6 +317,11 @@ impl Pool {
         }
     }
 
+    /// Notes what happened, for the log. The next commit writes it.
+    pub fn note(&mut self, entry: Entry) {
+        self.events.push(entry);
+    }
+
     /// Sets the state of an account's credentials, if it differs. `now`: Unix seconds.
     pub fn set_auth(&mut self, id: &AccountId, state: AuthState, reason: Option<AuthReason>, now: i64) {
         let differs = |auth: &AuthStatus| auth.state != state || auth.reason != reason;
@@ -302,6 +330,13 @@ impl Pool {
         {
             let since = (state != AuthState::Ok).then_some(now);
             account.auth = AuthStatus { state, reason, since };
+            let event = match state {
+                AuthState::ReauthRequired => Some(Event::LoginEnded),
+                state if state.is_refusal() => Some(Event::Refusal),
+                _ => None,
+            };
+            let why = account.auth.explain().unwrap_or_default();
+            self.events.extend(event.map(|event| Entry::new(now, event, Some(id)).why(why)));
         }
     }
 
@@ -348,7 +383,10 @@ impl Pool {
             self.state.save(lock, &self.paths, durability)?;
             self.state_changed = false;
         }
-        self.save_usage(lock)
+        self.save_usage(lock)?;
+        // Whatever is wrong with the log, nothing depends on it.
+        let _ = journal::append(&self.paths, Some(lock), &std::mem::take(&mut self.events));
+        Ok(())
     }
 
     /// Writes back the usage if it was changed.

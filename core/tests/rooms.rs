@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The lowest first. A module may use those before it.
-const LAYERS: [&str; 28] = [
+const LAYERS: [&str; 29] = [
     "error",
     "time",
     "env",
@@ -17,6 +17,7 @@ const LAYERS: [&str; 28] = [
     "process",
     "auth_doc",
     "text",
+    "journal",
     "references",
     "usage",
     "codex",

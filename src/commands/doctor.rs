@@ -3,6 +3,7 @@
 //! out. A check that fails does not keep the others from being made.
 
 mod accounts;
+mod bundle;
 mod conflicts;
 mod environment;
 mod facts;
@@ -83,6 +84,9 @@ pub(super) fn run(env: &Env, args: &DoctorArgs) -> Result<ExitCode> {
     }
     if args.online {
         checks.extend(network::checks(&Facts::read(env)));
+    }
+    if let Some(file) = &args.bundle {
+        bundle::write(env, file, &as_json(&checks, None))?;
     }
     if args.json {
         crate::ui::json(&as_json(&checks, args.fix.then_some(&fixed)));

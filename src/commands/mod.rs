@@ -13,6 +13,7 @@ mod import;
 mod init;
 mod learn_start;
 mod list;
+mod log;
 mod login;
 mod man;
 #[path = "move.rs"]
@@ -23,6 +24,7 @@ mod rename;
 mod rm;
 mod run;
 mod set;
+mod status;
 mod update;
 #[path = "use.rs"]
 mod use_;
@@ -35,6 +37,7 @@ use codex_pool_core::env::Env;
 use codex_pool_core::{Error, Result, files, process};
 
 pub(crate) use run::explain;
+pub(crate) use status::with_colour;
 
 use crate::cli::Command;
 use crate::context::{Context, Notice};
@@ -64,6 +67,8 @@ pub(crate) fn run(command: Command, env: &Env) -> Result<ExitCode> {
         Command::Completions(args) => done(completions::run(&args)),
         Command::Man(args) => done(man::run(&args)),
         Command::Why(args) => done(why::run(&ctx()?, &args)),
+        Command::Log(args) => done(log::run(&ctx()?, &args)),
+        Command::Status(args) => Ok(status::run(env, &args)),
         Command::History(args) => done(history::run(&ctx()?, &args)),
         Command::LearnStart(args) => done(learn_start::run(env, &args)),
         Command::Attend => done(attend::run(env)),

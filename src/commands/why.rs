@@ -2,12 +2,15 @@
 
 use codex_pool_core::Result;
 
-use crate::cli::JsonArg;
+use crate::cli::WhyArgs;
 use crate::context::Context;
 use crate::past::Past;
 use crate::{ui, view};
 
-pub(crate) fn run(ctx: &Context, args: &JsonArg) -> Result<()> {
+pub(crate) fn run(ctx: &Context, args: &WhyArgs) -> Result<()> {
+    if args.last {
+        return super::log::last_launch(ctx, args.json);
+    }
     let open = ctx.open()?;
     let (views, homes) = (view::accounts(ctx, &open), view::homes(ctx, &open));
     let rules = ctx.rules(&open.pool);

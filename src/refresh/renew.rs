@@ -9,6 +9,7 @@ use codex_pool_core::account::{AccountId, AuthReason, AuthState};
 use codex_pool_core::auth_doc::{AuthDoc, FreshTokens};
 use codex_pool_core::env;
 use codex_pool_core::files::RenewalLock;
+use codex_pool_core::journal::{Entry, Event};
 use codex_pool_core::renewal::{self, Cause, Decision, Renewal};
 use codex_pool_core::store::{LostFound, Why};
 use codex_pool_core::usage::{Attempt, Failure};
@@ -160,6 +161,8 @@ impl Refresher<'_> {
                 } else if pending.doc.expires_at().is_some_and(|at| at <= env::clock()) {
                     pool.set_auth(id, AuthState::Expired, None, env::clock());
                 }
+                let text = format!("failed: {error}");
+                pool.note(Entry::new(env::clock(), Event::Renewal, Some(id)).why(&text));
                 let entry = pool.usage_mut().accounts.entry(id.clone()).or_default();
                 entry.renewal = Some(failed(entry.renewal.as_deref(), &error).into());
                 pool.commit(&lock)?;

@@ -266,7 +266,7 @@ fn window(window: Option<&Window>, layout: Layout, at: At<'_>) -> Text {
 }
 
 /// Returns the length of a window in words: `5h`, `week`, `30 days`.
-fn name(window: &Window) -> String {
+pub(crate) fn name(window: &Window) -> String {
     match window.window_seconds {
         WEEK => "week".to_owned(),
         s if s > 86_400 && s % 86_400 == 0 => format!("{} days", s / 86_400),

@@ -3,17 +3,20 @@
 
 #![expect(clippy::print_stderr, reason = "this room prints")]
 
-mod columns;
+pub(crate) mod columns;
 pub(crate) mod findings;
 pub(crate) mod history;
+pub(crate) mod log;
 mod progress;
 mod prompt;
-mod style;
+pub(crate) mod status;
+pub(crate) mod style;
 pub(crate) mod table;
 pub(crate) mod watch;
 mod wrap;
 
 use std::io::{IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use anstream::stream::RawStream;
@@ -22,6 +25,7 @@ use codex_pool_core::launch::Line;
 use codex_pool_core::text::is_deceptive;
 use codex_pool_core::{Error, Result};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use style::{Span, Tone, rendered};
 use wrap::wrapped;
 
@@ -114,6 +118,20 @@ pub(crate) fn set_colour(always: bool) {
 /// Returns the text in a colour, if stderr is coloured.
 fn toned(text: &'static str, tone: Tone) -> String {
     rendered(&[Span { tone, ..Span::plain(text) }], colour(&std::io::stderr()))
+}
+
+/// Returns whether standard output is coloured.
+pub(crate) fn coloured() -> bool {
+    colour(&std::io::stdout())
+}
+
+/// Returns whether standard output is a pipe that nothing reads any more.
+pub(crate) fn nothing_reads() -> bool {
+    let stdout = std::io::stdout();
+    let mut ends = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+    let gone = PollFlags::POLLERR | PollFlags::POLLNVAL;
+    poll(&mut ends, PollTimeout::ZERO).is_ok_and(|found| found > 0)
+        && ends[0].revents().is_some_and(|events| events.intersects(gone))
 }
 
 /// Returns how charts look on standard output.

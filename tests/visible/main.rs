@@ -2,6 +2,8 @@
 //! the live view.
 
 mod history;
+mod log;
+mod status;
 
 use testkit::World;
 use testkit::backend::Usage;

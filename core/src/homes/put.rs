@@ -13,6 +13,7 @@ use crate::auth_doc::{AuthDoc, DocHash};
 use crate::codex::background_server::BackgroundServer;
 use crate::error::{Error, Result};
 use crate::files::{self, PoolLock};
+use crate::journal::{Entry, Event};
 use crate::pool::Pool;
 use crate::process;
 use crate::store::{Adoption, Origin, ServerRecord, path_key, path_of_key};
@@ -34,6 +35,7 @@ pub fn put(
     let doc = stored(pool, id)?;
     let file = find(pool, &path, "use")?;
     let seen = pool.state().home(&path).map(|record| record.hash.clone());
+    let before = pool.state().home(&path).map(|record| record.account.clone());
     // Through the user's link, even when a link of ours is put there: one file per account is what counts.
     let at = file.replaced();
     if let Some(dir) = at.parent() {
@@ -47,6 +49,10 @@ pub fn put(
     }
     pool.state_mut().remember(&path, &doc, doc.hash(), now);
     pool.state_mut().changed_hands(&path, process::ticks_now());
+    if before.as_ref() != Some(id) {
+        let entry = Entry::new(now, Event::Switch, Some(id)).from(before.as_ref());
+        pool.note(Entry { own_home: home.is_own(), ..entry });
+    }
     adopt(lock, pool, out, seen.as_ref(), now)
 }
 

@@ -23,6 +23,7 @@ use crate::env::{Env, names};
 use crate::files::{self, PoolLock};
 use crate::homes::in_use::Processes;
 use crate::homes::{self, CodexHome, HomeContent};
+use crate::journal::{Entry, Event};
 use crate::ledger;
 use crate::paths::PoolPaths;
 use crate::pool::Pool;
@@ -280,6 +281,8 @@ impl CarriedExec {
                     return After::Ends;
                 }
                 lines.push(Line::Wrong(format!("{at_limit}; {} goes on", label(&pool, &to))));
+                let entry = Entry::new(now(), Event::Carried, Some(&to)).from(Some(&self.account));
+                pool.note(Entry { thread: Some(run.thread.id.clone()), ..entry });
                 self.leave(&lock, &mut pool);
                 After::GoesOn(to)
             }

@@ -10,6 +10,7 @@ mod folder_rule;
 mod handover;
 mod instructions;
 mod learn;
+mod log;
 pub mod login;
 mod native;
 mod nested;
@@ -211,7 +212,10 @@ pub fn prepare(request: &Request<'_>) -> Action {
         Ok(Outcome::Exec) => Action::Exec(program, lines),
         Ok(Outcome::Child(auth_command)) => Action::Child(Box::new(auth_command), program, lines),
         Ok(Outcome::Carried(exec)) => Action::Carried(exec, program, lines),
-        Err(Trouble::Fails(error)) => Action::Fail(error.kind.exit_status(), error.to_string()),
+        Err(Trouble::Fails(error)) => {
+            launch.note_refusal(paths, &error.message);
+            Action::Fail(error.kind.exit_status(), error.to_string())
+        }
         Err(Trouble::Codex) => Action::Exec(untouched, lines),
         Err(Trouble::Foreign) => match launch.named() {
             Some(name) => Action::Fail(
@@ -229,6 +233,7 @@ pub fn prepare(request: &Request<'_>) -> Action {
             }
         },
         Err(Trouble::Pool(why)) => {
+            launch.note_refusal(paths, &why);
             if let Some(name) = launch.named() {
                 let text = format!("account `{name}` was asked for, but {why}");
                 return Action::Fail(ErrorKind::NoUsableAccount.exit_status(), text);
@@ -359,7 +364,10 @@ impl Launch<'_> {
             locked.pool.commit(&locked.lock)?;
             return Ok(auth_command.map_or(Outcome::Exec, Outcome::Child));
         }
+        let said = lines.len();
+        let live = locked.live().cloned();
         let choice = self.choose(&locked, lines)?;
+        let chosen = lines.len();
         let picked = matches!(choice, choose::Choice::Account(_));
         let placement = self.place(&mut locked, choice, lines);
         let mut outcome = Outcome::Exec;
@@ -372,6 +380,7 @@ impl Launch<'_> {
             if let Some(account) = &placement.account {
                 self.remember_folder(&mut locked, account);
             }
+            self.note(&mut locked, placement, live.as_ref(), &lines[said..chosen]);
         }
         // What was learnt is kept even if the launch has no place.
         if let Err(error) = locked.pool.commit(&locked.lock) {

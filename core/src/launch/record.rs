@@ -67,6 +67,14 @@ impl Launch<'_> {
         }
     }
 
+    /// Returns what it runs, for people.
+    pub(super) fn command(&self) -> String {
+        match &self.request.program {
+            None => self.call.describe().to_owned(),
+            Some(program) => program.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        }
+    }
+
     /// `locked`: `None` for a launch without the pool.
     fn entry(
         &self,
@@ -76,10 +84,6 @@ impl Launch<'_> {
     ) -> LaunchEntry {
         let pinned = locked.is_some_and(|locked| locked.pool.state().pin.is_some() && !self.request.best);
         let folders = locked.map(|locked| locked.places.all()).unwrap_or_default();
-        let command = match &self.request.program {
-            None => self.call.describe().to_owned(),
-            Some(program) => program.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        };
         LaunchEntry {
             account: account.cloned(),
             home: path_key(&home.auth_json()),
@@ -89,7 +93,7 @@ impl Launch<'_> {
                 folders => folders.iter().map(|folder| path_key(folder)).collect(),
             },
             started_at: self.env().now,
-            command,
+            command: self.command(),
             kind: match self.call.command {
                 Command::Login if self.is_codex => LaunchKind::Login,
                 Command::Logout if self.is_codex => LaunchKind::Logout,

@@ -43,7 +43,7 @@ fn may_hold(world: &Sandbox, path: &Path) -> bool {
 }
 
 /// The commands, each as one line of words; `ISSUER` is the address of the stand-in service.
-const COMMANDS: [&str; 36] = [
+const COMMANDS: [&str; 42] = [
     "codex-pool list",
     "codex-pool list --refresh --verbose",
     "codex-pool list --json",
@@ -80,6 +80,12 @@ const COMMANDS: [&str; 36] = [
     "codex-pool __complete-refs",
     "codex exec --skip-git-repo-check hi",
     "codex login status",
+    "codex-pool status --json",
+    "codex-pool history --json",
+    "codex-pool log",
+    "codex-pool log --json",
+    "codex-pool why --last",
+    "codex-pool doctor --bundle report.json",
 ];
 
 fn run_all(world: &Lab, what: &str) {
