@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::account::AccountId;
 use crate::error::{Error, Result};
 use crate::files::{self, Durability, PoolLock};
+use crate::journal::{self, Entry, Event};
 use crate::paths::PoolPaths;
 
 /// How many are kept.
@@ -50,7 +51,7 @@ pub fn last(paths: &PoolPaths) -> Vec<MoveRecord> {
 ///
 /// # Errors
 /// What the system says.
-pub fn add(_lock: &PoolLock, paths: &PoolPaths, record: MoveRecord) -> Result<()> {
+pub fn add(lock: &PoolLock, paths: &PoolPaths, record: MoveRecord) -> Result<()> {
     let mut moves = last(paths);
     let before = moves.iter().position(|other| other.home == record.home);
     if let Some(before) = before
@@ -59,12 +60,25 @@ pub fn add(_lock: &PoolLock, paths: &PoolPaths, record: MoveRecord) -> Result<()
     {
         return Ok(());
     }
+    // Whatever is wrong with the log, nothing depends on it.
+    let _ = journal::append(paths, Some(lock), &[log_entry(&record)]);
     moves.insert(0, record);
     moves.truncate(MOST);
     let bytes = serde_json::to_vec(&Moves { moves })
         .map_err(|e| Error::new(format!("cannot write the last moves: {e}")))?;
     let path = paths.moves();
     files::write_whole(&path, &bytes, Durability::Fast).map_err(|e| Error::io("write", &path, &e))
+}
+
+fn log_entry(record: &MoveRecord) -> Entry {
+    let entry = match (&record.to, &record.why) {
+        (Some(to), None) => Entry::new(record.at, Event::Carried, Some(to)).from(Some(&record.from)),
+        (_, why) => {
+            let why = format!("its work was not carried on: {}", why.as_deref().unwrap_or("no account can"));
+            Entry::new(record.at, Event::Refusal, Some(&record.from)).why(&why)
+        }
+    };
+    Entry { thread: record.threads.first().cloned(), ..entry }
 }
 
 #[cfg(test)]
