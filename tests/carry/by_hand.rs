@@ -3,7 +3,7 @@
 use std::fs;
 
 use testkit::backend::Usage;
-use testkit::{World, has_server};
+use testkit::{SOON, World, has_server};
 
 use crate::world::{Carry, each, thread_of};
 
@@ -72,8 +72,30 @@ fn interface_resumes_a_session_of_another_account() {
         turn_to(&world, "bob", "alice");
         let mut ui = world.terminal(world.codex(&["resume", &thread]));
         ui.send_line("again");
-        ui.wait_for_text("done by bob", testkit::SOON);
+        ui.wait_for_text("done by bob", SOON);
         let refused = world.backend().report().turns.iter().any(|turn| turn.status == 400);
         assert!(!refused, "{version}");
+    });
+}
+
+#[test]
+fn interface_resumes_the_folders_last_session_whoever_began_it() {
+    each(&["alice", "bob"], |version, world| {
+        if !has_server(version) {
+            return;
+        }
+        let ui = ["--no-daemon", "-s", "danger-full-access", "-a", "never"];
+        let mut begun = world.terminal(world.codex(&ui));
+        begun.send_line("do the task");
+        begun.wait_for_text("done by alice", SOON);
+        begun.send_line("/quit");
+        assert!(begun.wait(SOON).success(), "{version}");
+        let sessions = world.rollouts();
+        turn_to(&world, "bob", "alice");
+        let mut resumed = world.terminal(world.codex(&["resume", "--last"]));
+        resumed.send_line("again");
+        resumed.wait_for_text("done by bob", SOON);
+        assert_eq!(world.rollouts(), sessions, "{version}: it is the same session");
+        world.assert_done(&[("alice", 4)], version);
     });
 }

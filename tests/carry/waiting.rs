@@ -1,6 +1,6 @@
 //! When no other account can go on, an `exec` waits for the first reset, if that is wished.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use testkit::backend::{Limit, Usage};
@@ -104,5 +104,27 @@ fn terminal_shows_a_countdown() {
         let pty = Pty::spawn(run, 40, 120);
         pty.wait_for_text("going on in 9m", SOON + Duration::from_secs(1));
         pty.signal(Signal::SIGTERM);
+    });
+}
+
+#[test]
+fn third_move_within_a_minute_waits() {
+    each(&["alice", "bob"], |version, world| {
+        world.limit("alice", 2);
+        // As if this process had moved twice, nearly a minute ago.
+        let script = r#"
+            boot=$(tr -d - < /proc/sys/kernel/random/boot_id); space=$(readlink /proc/self/ns/pid | tr -dc 0-9)
+            stat=$(cat /proc/$$/stat); set -- ${stat##*) }; now=$(date +%s%3N)
+            process="$boot-$space-$$-${20}"; moves="[$((now - 57000)),$((now - 56000))]"
+            export CODEX_POOL_CARRIED="{\"process\":\"$process\",\"moves\":$moves}"
+            exec codex exec --skip-git-repo-check -s danger-full-access "do the task"
+        "#;
+        let began = Instant::now();
+        let output = world.cmd("sh").args(["-ec", script]).run().ok();
+        assert!(output.stderr.contains("two accounts have reached their limits within a minute"), "{output}");
+        assert_eq!(output.stdout, "done by bob\n", "{version}");
+        // Without the pause it takes a second or so.
+        assert!(began.elapsed() >= Duration::from_millis(2_900), "{version}: {:?}", began.elapsed());
+        world.assert_done(&[("alice", 2), ("bob", 2)], version);
     });
 }
