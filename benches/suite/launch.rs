@@ -65,7 +65,13 @@ fn measure(programs: &Programs) -> Vec<Kind> {
     let (hundred, carried) = (programs.pool("hundred", 100), programs.ten().clone());
     let busy = programs.pool("busy", 10);
     // A session uses the main home, so that another account gets its own home.
-    let mut session = busy.sleeper();
+    let session = busy.sleeper();
+
+    // An attendant runs, and takes in what each launch leaves.
+    let attended = programs.pool("attended", 10);
+    attended.link_admin();
+    let attended_session = attended.sleeper();
+    attended.attendant();
 
     let (target, exec) = (programs.target.clone(), programs.exec.clone());
     let mut kinds = vec![
@@ -77,6 +83,13 @@ fn measure(programs: &Programs) -> Vec<Kind> {
         }),
         kind("pick, 10 accounts", Some(1.6), move || ten.launch(PICK)),
         kind("exec that can be carried on", None, move || carried.launch(&["exec", "hi"])),
+        kind("with an attendant", Some(1.8), {
+            move || {
+                let mut command = attended.launch(&["exec", "hi"]);
+                command.env("CODEX_POOL_ACCOUNT", "user0");
+                command
+            }
+        }),
         kind("pick and switch", Some(2.2), {
             let (pool, mut turn) = (programs.pool("switch", 10), 0);
             move || {
@@ -102,7 +115,9 @@ fn measure(programs: &Programs) -> Vec<Kind> {
             }
         }
     }
-    session.kill().and_then(|()| session.wait().map(drop)).expect("the sleeper ends");
+    for mut session in [session, attended_session] {
+        session.kill().and_then(|()| session.wait().map(drop)).expect("the sleeper ends");
+    }
     kinds
 }
 

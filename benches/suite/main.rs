@@ -4,6 +4,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark reports")]
 
+mod attend;
 mod carry;
 mod https;
 mod launch;
@@ -21,15 +22,16 @@ use testkit::figures::{self, Figure};
 use programs::Programs;
 
 const USAGE: &str =
-    "cargo bench -- [--save FILE] [--against FILE] [launch] [list] [refresh] [native] [carry]";
+    "cargo bench -- [--save FILE] [--against FILE] [launch] [list] [refresh] [native] [carry] [attend]";
 
 type Part = (&'static str, fn(&Programs) -> Vec<Figure>);
-const PARTS: [Part; 5] = [
+const PARTS: [Part; 6] = [
     ("launch", launch::figures),
     ("list", list::figures),
     ("refresh", refresh::figures),
     ("native", native::figures),
     ("carry", carry::figures),
+    ("attend", attend::figures),
 ];
 
 /// The arguments.

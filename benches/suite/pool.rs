@@ -1,7 +1,7 @@
 //! A pool to launch from, in its own folder.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -97,15 +97,46 @@ impl Pool {
     }
 
     /// Returns a launch that runs until it is killed.
-    pub(crate) fn sleeper(&self) -> std::process::Child {
+    pub(crate) fn sleeper(&self) -> Child {
+        self.sleeper_of(0)
+    }
+
+    /// Returns a launch of the account of that number, which runs until it is killed.
+    pub(crate) fn sleeper_of(&self, user: usize) -> Child {
         let mut command = self.launch(&["600"]);
-        command.env("CODEX_POOL_CODEX", "/bin/sleep").env("CODEX_POOL_ACCOUNT", "user0");
+        command.env("CODEX_POOL_CODEX", "/bin/sleep").env("CODEX_POOL_ACCOUNT", format!("user{user}"));
         let child = command.spawn().expect("it starts");
-        let codex_home = self.home.join(".codex-pool/launches");
+        let asleep = PathBuf::from(format!("/proc/{}/comm", child.id()));
         let deadline = Instant::now() + Duration::from_secs(10);
-        while std::fs::read_dir(&codex_home).map_or(0, Iterator::count) == 0 && Instant::now() < deadline {
+        while std::fs::read_to_string(&asleep).is_ok_and(|name| name != "sleep\n")
+            && Instant::now() < deadline
+        {
             std::thread::yield_now();
         }
         child
+    }
+
+    /// Tells the shim where `codex-pool` is, so that launches start an attendant.
+    pub(crate) fn link_admin(&self) {
+        let bin = self.folder().join("bin");
+        std::fs::create_dir_all(&bin).expect("a folder");
+        std::os::unix::fs::symlink(&self.codex_pool, bin.join("codex-pool")).expect("a link");
+    }
+
+    /// Waits for the attendant. Returns its folder in /proc.
+    pub(crate) fn attendant(&self) -> PathBuf {
+        let needle = format!("{}\0attend\0", self.folder().join("bin/codex-pool").display());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let mut processes = std::fs::read_dir("/proc").expect("processes").flatten().map(|e| e.path());
+            let is_it = |path: &PathBuf| {
+                std::fs::read(path.join("cmdline")).is_ok_and(|line| line == needle.as_bytes())
+            };
+            if let Some(found) = processes.find(is_it) {
+                return found;
+            }
+            assert!(Instant::now() < deadline, "there is no attendant");
+            std::thread::yield_now();
+        }
     }
 }
