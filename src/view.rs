@@ -1,6 +1,7 @@
 //! What people and scripts see of the accounts: one model for `list`, `why`, `refresh`, `watch` and JSON. Data made
 //! from the pool; prints nothing.
 
+pub(crate) mod moves;
 mod rules;
 mod when;
 

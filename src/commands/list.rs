@@ -15,16 +15,20 @@ pub(crate) fn run(ctx: &Context, args: &ListArgs) -> Result<()> {
     let open = ctx.open()?;
     let (views, homes) = (view::accounts(ctx, &open), view::homes(ctx, &open));
     let past = Past::recent(&ctx.paths, &open.pool, &ctx.settings, ctx.env.now);
+    let clock = view::Clock::of_system();
+    let moves = view::moves::moves(ctx, &open.pool, open.processes.me.as_ref(), &clock, ctx.env.now);
     // The pool is not locked while a pipe is slow.
     drop(open);
     if args.json {
         let mut answer = view::json(&views, &homes, view::Identity::of(&ctx.env), ctx.env.now, false);
         past.add_to(&mut answer, ctx.env.now);
+        view::moves::add_to(&moves, &mut answer);
         ui::json(&answer);
     } else {
         ui::table::accounts(&views, ctx.env.now, args.verbose);
-        past.lines(&view::Clock::of_system(), ctx.env.now).iter().for_each(|line| ui::line(line));
+        past.lines(&clock, ctx.env.now).iter().for_each(|line| ui::line(line));
         ui::table::homes(&homes);
+        ui::table::moves(&moves);
         if let Some(line) = view::Identity::of(&ctx.env).line() {
             ui::line(&line);
         }

@@ -42,9 +42,12 @@ fn repeat(ctx: &Context, interval: u64) -> Result<ExitCode> {
         // A failure is shown with its account.
         refresher.run(&Scope::All, Mode::Due, &mut |_| {})?;
         let open = ctx.open()?;
-        let views = view::accounts(ctx, &open);
+        let (views, now) = (view::accounts(ctx, &open), env::clock());
+        let clock = view::Clock::of_system();
+        let moves = view::moves::moves(ctx, &open.pool, open.processes.me.as_ref(), &clock, now);
         drop(open);
-        ui::table::accounts(&views, env::clock(), false);
+        ui::table::accounts(&views, now, false);
+        ui::table::moves(&moves);
         ui::line("");
         std::thread::sleep(Duration::from_secs(interval));
     }
@@ -106,7 +109,9 @@ impl PoolSource<'_> {
             .filter(|v| v.account.auth.state != AuthState::ReauthRequired)
             .map(|v| pool.usage().poll(&v.account.id).due_at(&ctx.settings, now))
             .min();
-        Ok(Snapshot { views, next_poll, ..Snapshot::empty(now, self.clock.clone()) })
+        let moves = view::moves::moves(ctx, &pool, processes.me.as_ref(), &self.clock, now);
+        let moves = moves.into_iter().map(|view| view.text).collect();
+        Ok(Snapshot { views, moves, next_poll, ..Snapshot::empty(now, self.clock.clone()) })
     }
 }
 

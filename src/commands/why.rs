@@ -15,17 +15,22 @@ pub(crate) fn run(ctx: &Context, args: &WhyArgs) -> Result<()> {
     let (views, homes) = (view::accounts(ctx, &open), view::homes(ctx, &open));
     let rules = ctx.rules(&open.pool);
     let past = Past::recent(&ctx.paths, &open.pool, &ctx.settings, ctx.env.now);
+    let clock = view::Clock::of_system();
+    let moves = view::moves::moves(ctx, &open.pool, open.processes.me.as_ref(), &clock, ctx.env.now);
     // The pool is not locked while a pipe is slow.
     drop(open);
     if args.json {
         let mut answer = view::json(&views, &homes, view::Identity::of(&ctx.env), ctx.env.now, true);
         past.add_to(&mut answer, ctx.env.now);
+        view::moves::add_to(&moves, &mut answer);
+        answer["carry_on"] = ctx.settings.carry_on.into();
         ui::json(&answer);
         return Ok(());
     }
     ui::table::ranking(&views);
-    past.lines(&view::Clock::of_system(), ctx.env.now).iter().for_each(|line| ui::line(line));
+    past.lines(&clock, ctx.env.now).iter().for_each(|line| ui::line(line));
     ui::table::homes(&homes);
+    ui::table::moves(&moves);
     if let Some(folder) = rules.folder() {
         ui::line(&format!(
             "Here only accounts of {folder} are used: `codex-pool set` says which folders an account has."
@@ -33,6 +38,9 @@ pub(crate) fn run(ctx: &Context, args: &WhyArgs) -> Result<()> {
     }
     if let Some(line) = view::Identity::of(&ctx.env).line() {
         ui::line(&line);
+    }
+    if !ctx.settings.carry_on {
+        ui::line("Work stops at an account's limit: `carry_on = false` in config.toml.");
     }
     if let Some(pinned) = views.iter().find(|v| v.pinned) {
         ui::line(&format!(

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use super::columns::{self, Table};
 use super::style::{Span, rendered, width_of};
 use super::{block, colour, printable, wrapped};
+use crate::view::moves::MoveView;
 use crate::view::{AccountView, Clock, HomeView, problem};
 
 const EMPTY: &str = "The pool has no accounts yet. `codex-pool add` logs in to one.";
@@ -57,6 +58,13 @@ fn print(table: &Table) {
 pub(crate) fn homes(homes: &[HomeView]) {
     for home in homes {
         block(&wrapped(&printable(&home.line()), width().saturating_sub(2)).join("\n  "));
+    }
+}
+
+/// Prints what has become of sessions at a limit, a line for each.
+pub(crate) fn moves(moves: &[MoveView]) {
+    for view in moves {
+        block(&wrapped(&printable(&view.text), width().saturating_sub(2)).join("\n  "));
     }
 }
 

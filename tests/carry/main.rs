@@ -6,5 +6,6 @@ mod folders;
 mod forms;
 mod parent;
 mod sdk;
+mod seen;
 mod waiting;
 mod world;

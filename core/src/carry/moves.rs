@@ -1,13 +1,16 @@
-//! The last moves of open interfaces, and why one was not made: `moves.json`, for people. It is a cache: one that is not
-//! understood begins anew.
+//! The last moves of interfaces and of `exec`, why one was not made, and who waits for a reset: `moves.json`, for people.
+//! It is a cache: one that is not understood begins anew.
 
 use serde::{Deserialize, Serialize};
 
 use crate::account::AccountId;
 use crate::error::{Error, Result};
 use crate::files::{self, Durability, PoolLock};
+use crate::homes::CodexHome;
 use crate::journal::{self, Entry, Event};
 use crate::paths::PoolPaths;
+use crate::process::ProcessId;
+use crate::store::path_key;
 
 /// How many are kept.
 const MOST: usize = 20;
@@ -36,15 +39,96 @@ pub struct MoveRecord {
     pub took_ms: i64,
 }
 
+impl MoveRecord {
+    /// One of an `exec` at its account's limit: it goes on with `Ok`, or with nobody, for the reason in `Err`.
+    pub fn of_exec(
+        home: &CodexHome,
+        from: AccountId,
+        thread: &str,
+        to: Result<AccountId, String>,
+        now: i64,
+    ) -> MoveRecord {
+        let (to, why) = match to {
+            Ok(to) => (Some(to), None),
+            Err(why) => (None, Some(why)),
+        };
+        let home = path_key(&home.auth_json());
+        MoveRecord { at: now, home, from, to, threads: vec![thread.to_owned()], why, took_ms: 0 }
+    }
+}
+
+/// An `exec` that waits for a reset.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// Its process, as in the ledger. Once it has ended, nobody waits.
+    pub process: String,
+    /// The `auth.json` of the home that it was in.
+    pub home: String,
+    /// The account that was at its limit.
+    pub account: AccountId,
+    /// The thread that goes on then.
+    pub thread: String,
+    /// Since when, Unix seconds.
+    pub since: i64,
+    /// Until when at most, Unix seconds.
+    pub until: i64,
+}
+
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Moves {
     moves: Vec<MoveRecord>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    waiting: Vec<Waiting>,
+}
+
+impl Moves {
+    fn read(paths: &PoolPaths) -> Moves {
+        let read = || serde_json::from_slice(&files::read_small(&paths.moves(), MAX).ok()??).ok();
+        read().unwrap_or_default()
+    }
+
+    fn write(mut self, _lock: &PoolLock, paths: &PoolPaths) -> Result<()> {
+        self.moves.truncate(MOST);
+        self.waiting.truncate(MOST);
+        let bytes =
+            serde_json::to_vec(&self).map_err(|e| Error::new(format!("cannot write the last moves: {e}")))?;
+        let path = paths.moves();
+        files::write_whole(&path, &bytes, Durability::Fast).map_err(|e| Error::io("write", &path, &e))
+    }
 }
 
 /// Returns the last moves, the newest first.
 pub fn last(paths: &PoolPaths) -> Vec<MoveRecord> {
-    let read = || serde_json::from_slice::<Moves>(&files::read_small(&paths.moves(), MAX).ok()??).ok();
-    read().unwrap_or_default().moves
+    Moves::read(paths).moves
+}
+
+/// Returns who was noted as waiting, whether or not the process still runs.
+pub fn waiting(paths: &PoolPaths) -> Vec<Waiting> {
+    Moves::read(paths).waiting
+}
+
+/// Notes that a process waits.
+///
+/// # Errors
+/// What the system says.
+pub fn begin_wait(lock: &PoolLock, paths: &PoolPaths, waiting: Waiting) -> Result<()> {
+    let mut moves = Moves::read(paths);
+    moves.waiting.retain(|other| other.process != waiting.process);
+    moves.waiting.insert(0, waiting);
+    moves.write(lock, paths)
+}
+
+/// Notes that a process does not wait any more.
+///
+/// # Errors
+/// What the system says.
+pub fn end_wait(lock: &PoolLock, paths: &PoolPaths, process: &ProcessId) -> Result<()> {
+    let (mut moves, process) = (Moves::read(paths), process.to_string());
+    if !moves.waiting.iter().any(|waiting| waiting.process == process) {
+        return Ok(());
+    }
+    moves.waiting.retain(|waiting| waiting.process != process);
+    moves.write(lock, paths)
 }
 
 /// Adds a move. One that was not made for the same reason as the last one of its home is that one.
@@ -52,7 +136,8 @@ pub fn last(paths: &PoolPaths) -> Vec<MoveRecord> {
 /// # Errors
 /// What the system says.
 pub fn add(lock: &PoolLock, paths: &PoolPaths, record: MoveRecord) -> Result<()> {
-    let mut moves = last(paths);
+    let mut all = Moves::read(paths);
+    let moves = &mut all.moves;
     let before = moves.iter().position(|other| other.home == record.home);
     if let Some(before) = before
         && record.why.is_some()
@@ -63,11 +148,7 @@ pub fn add(lock: &PoolLock, paths: &PoolPaths, record: MoveRecord) -> Result<()>
     // Whatever is wrong with the log, nothing depends on it.
     let _ = journal::append(paths, Some(lock), &[log_entry(&record)]);
     moves.insert(0, record);
-    moves.truncate(MOST);
-    let bytes = serde_json::to_vec(&Moves { moves })
-        .map_err(|e| Error::new(format!("cannot write the last moves: {e}")))?;
-    let path = paths.moves();
-    files::write_whole(&path, &bytes, Durability::Fast).map_err(|e| Error::io("write", &path, &e))
+    all.write(lock, paths)
 }
 
 fn log_entry(record: &MoveRecord) -> Entry {
@@ -111,5 +192,31 @@ mod tests {
         assert_eq!((last(&paths)[0].at, last(&paths)[1].at), (30, 29));
         std::fs::write(paths.moves(), "{").unwrap();
         assert_eq!(last(&paths), []);
+    }
+
+    #[test]
+    fn who_waits_is_noted_until_the_wait_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = PoolPaths::new(dir.path().join("pool"));
+        let lock = PoolLock::acquire(&paths, Duration::ZERO).unwrap().unwrap();
+        let me = ProcessId::of_self().unwrap();
+        let wait = |process: String, until| Waiting {
+            process,
+            home: "/h/auth.json".to_owned(),
+            account: AccountId::of_chatgpt("alice", "w"),
+            thread: "t".to_owned(),
+            since: 1,
+            until,
+        };
+        for (process, until) in [("0-0-1-1".to_owned(), 5), (me.to_string(), 6), (me.to_string(), 7)] {
+            begin_wait(&lock, &paths, wait(process, until)).unwrap();
+        }
+        let home = CodexHome::main(dir.path().join("codex"));
+        let to = Err("no".to_owned());
+        let record = MoveRecord::of_exec(&home, AccountId::of_chatgpt("alice", "w"), "t", to, 3);
+        add(&lock, &paths, record.clone()).unwrap();
+        assert_eq!(waiting(&paths).iter().map(|w| w.until).collect::<Vec<_>>(), [7, 5]);
+        end_wait(&lock, &paths, &me).unwrap();
+        assert_eq!((waiting(&paths).len(), waiting(&paths)[0].until, last(&paths)), (1, 5, vec![record]));
     }
 }

@@ -12,6 +12,7 @@ use super::{Launch, Line, Locked, Program, become_program, candidates, folder_ru
 use crate::account::AccountId;
 use crate::carry::exec::{Child, End, Signals, asked_to_end, stdout_is_open};
 use crate::carry::hand_over::{self, Turns};
+use crate::carry::moves::{self, MoveRecord, Waiting};
 use crate::carry::{self, ACCOUNT_CHECK, FirstReset, JsonStream, Next, Round};
 use crate::codex::argv::{self, Command};
 use crate::codex::configuration::{CodexSettings, SYSTEM_DIR, Surroundings};
@@ -23,11 +24,11 @@ use crate::env::{Env, names};
 use crate::files::{self, PoolLock};
 use crate::homes::in_use::Processes;
 use crate::homes::{self, CodexHome, HomeContent};
-use crate::journal::{Entry, Event};
 use crate::ledger;
 use crate::paths::PoolPaths;
 use crate::pool::Pool;
 use crate::process::{self, ProcessId};
+use crate::store::path_key;
 use crate::time::human_duration;
 use crate::usage::session_log::newest_limits;
 
@@ -261,28 +262,25 @@ impl CarriedExec {
         self.mark_exhausted(&mut pool, said);
         let _ = pool.commit(&lock);
         run.round.reached(&self.account);
+        let at_limit = format!("{} is at its limit", label(&pool, &self.account));
         if self.checks_account(&lock, &mut pool) {
-            lines.push(Line::Wrong(format!(
-                "{} is at its limit; this Codex lets only the account that began a session go on with it \
-                 ({ACCOUNT_CHECK})",
-                label(&pool, &self.account)
-            )));
+            let why = format!(
+                "this Codex lets only the account that began a session go on with it ({ACCOUNT_CHECK})"
+            );
+            lines.push(Line::Wrong(format!("{at_limit}; {why}")));
+            self.remember(&lock, run, Err(why));
             return After::Ends;
         }
-        let next = self.next(&lock, &mut pool, &run.round.accounts);
-        let at_limit = format!("{} is at its limit", label(&pool, &self.account));
-        match next {
+        match self.next(&lock, &mut pool, &run.round.accounts) {
             Next::Account(to) => {
                 if let Err(why) = self.fit(&lock, run, &to) {
-                    lines.push(Line::Wrong(format!(
-                        "{at_limit}, and {} cannot go on with this session: {why}",
-                        label(&pool, &to)
-                    )));
+                    let why = format!("{} cannot go on with this session: {why}", label(&pool, &to));
+                    lines.push(Line::Wrong(format!("{at_limit}, and {why}")));
+                    self.remember(&lock, run, Err(why));
                     return After::Ends;
                 }
                 lines.push(Line::Wrong(format!("{at_limit}; {} goes on", label(&pool, &to))));
-                let entry = Entry::new(now(), Event::Carried, Some(&to)).from(Some(&self.account));
-                pool.note(Entry { thread: Some(run.thread.id.clone()), ..entry });
+                self.remember(&lock, run, Ok(to.clone()));
                 self.leave(&lock, &mut pool);
                 After::GoesOn(to)
             }
@@ -323,6 +321,15 @@ impl CarriedExec {
                     "{at_limit}; waiting for {}, who resets in {time}",
                     first.label
                 )));
+                let waiting = Waiting {
+                    process: self.me.to_string(),
+                    home: path_key(&self.home.auth_json()),
+                    account: self.account.clone(),
+                    thread: run.thread.id.clone(),
+                    since: now(),
+                    until: first.at,
+                };
+                let _ = moves::begin_wait(&lock, &self.paths, waiting);
                 self.leave(&lock, &mut pool);
                 After::Waits(first)
             }
@@ -330,7 +337,9 @@ impl CarriedExec {
                 let when = first.map_or_else(String::new, |first| {
                     format!("; {} resets first, in {}", first.label, human_duration(left(&first)))
                 });
-                lines.push(Line::Wrong(format!("{at_limit}, and no other account can go on{when}")));
+                let why = format!("no other account can go on{when}");
+                lines.push(Line::Wrong(format!("{at_limit}, and {why}")));
+                self.remember(&lock, run, Err("no other account could go on".to_owned()));
                 let _ = pool.commit(&lock);
                 After::Ends
             }
@@ -384,6 +393,8 @@ impl CarriedExec {
                         count_down("");
                     }
                     run.round.accounts = done;
+                    let _ = moves::end_wait(&lock, &self.paths, &self.me);
+                    self.remember(&lock, run, Ok(to.clone()));
                     return Some((to.clone(), label(&pool, &to)));
                 }
             }
@@ -411,6 +422,12 @@ impl CarriedExec {
 
     fn mark_exhausted(&self, pool: &mut Pool, said: Option<crate::usage::Usage>) {
         carry::mark_exhausted(pool, &self.account, said, now());
+    }
+
+    /// Notes for people what became of the session at the limit.
+    fn remember(&self, lock: &PoolLock, run: &Reached, to: Result<AccountId, String>) {
+        let record = MoveRecord::of_exec(&self.home, self.account.clone(), &run.thread.id, to, now());
+        let _ = moves::add(lock, &self.paths, record);
     }
 
     /// Gives up the home, which is another's to have from here on.

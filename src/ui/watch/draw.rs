@@ -17,6 +17,8 @@ use crate::view::{AccountView, problem};
 const SELECTED: &str = "▸ ";
 const KEYS: [&str; 3] =
     ["↑↓ select   u use   b best   r refresh   q quit", "↑↓  u use  b best  r refresh  q quit", "q quit"];
+/// The most sessions at a limit that are shown.
+const MOVES: usize = 4;
 /// A message has at most this many lines.
 const MESSAGE_LINES: u16 = 3;
 
@@ -32,9 +34,16 @@ pub(super) fn screen(frame: &mut Frame<'_>, snapshot: &Snapshot, selected: Optio
         many => u16::try_from(many + 1).unwrap_or(MESSAGE_LINES).min(MESSAGE_LINES),
     };
     let details = if area.height >= 10 { 3 } else { 0 };
-    let [title, body, detail, bottom] = Layout::vertical([
+    // Where there is room, the sessions at a limit have some of it.
+    let moves = match area.height {
+        24.. => snapshot.moves.len().min(MOVES),
+        16.. => snapshot.moves.len().min(1),
+        _ => 0,
+    };
+    let [title, body, moved, detail, bottom] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Min(1),
+        Constraint::Length(u16::try_from(moves).unwrap_or(0)),
         Constraint::Length(details),
         Constraint::Length(lines),
     ])
@@ -47,6 +56,9 @@ pub(super) fn screen(frame: &mut Frame<'_>, snapshot: &Snapshot, selected: Optio
     } else {
         accounts(frame, body, snapshot, selected, paint);
     }
+    let lines: Vec<Line<'static>> =
+        snapshot.moves.iter().take(moves).map(|text| Line::raw(printable(text))).collect();
+    frame.render_widget(Paragraph::new(lines), moved);
     if let Some(view) = selected.and_then(|at| snapshot.views.get(at)) {
         frame.render_widget(Paragraph::new(about(view, paint)).wrap(Wrap { trim: true }), detail);
     }

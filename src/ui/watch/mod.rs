@@ -33,6 +33,8 @@ pub(crate) struct Snapshot {
     pub(crate) now: i64,
     /// The clock that shows it.
     pub(crate) clock: Clock,
+    /// What has become of sessions at a limit, a line each.
+    pub(crate) moves: Vec<String>,
     /// When usage is fetched next, Unix seconds.
     pub(crate) next_poll: Option<i64>,
     /// Whether a request is under way.
@@ -44,7 +46,15 @@ pub(crate) struct Snapshot {
 impl Snapshot {
     /// Returns one without anything in it. `now`: Unix seconds.
     pub(crate) fn empty(now: i64, clock: Clock) -> Snapshot {
-        Snapshot { views: Vec::new(), now, clock, next_poll: None, busy: false, message: None }
+        Snapshot {
+            views: Vec::new(),
+            moves: Vec::new(),
+            now,
+            clock,
+            next_poll: None,
+            busy: false,
+            message: None,
+        }
     }
 }
 
