@@ -25,7 +25,7 @@ pub struct MoveRecord {
     pub home: String,
     /// The account that was at its limit.
     pub from: AccountId,
-    /// The account that goes on. `None`: nobody.
+    /// The account that goes on. `None`: none does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<AccountId>,
     /// The threads that were at the limit.
@@ -40,7 +40,7 @@ pub struct MoveRecord {
 }
 
 impl MoveRecord {
-    /// One of an `exec` at its account's limit: it goes on with `Ok`, or with nobody, for the reason in `Err`.
+    /// One of an `exec` at its account's limit: it goes on with `Ok`, or not at all, for the reason in `Err`.
     pub fn of_exec(
         home: &CodexHome,
         from: AccountId,
@@ -60,7 +60,7 @@ impl MoveRecord {
 /// An `exec` that waits for a reset.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waiting {
-    /// Its process, as in the ledger. Once it has ended, nobody waits.
+    /// Its process, as in the ledger. Once it has ended, the wait is over.
     pub process: String,
     /// The `auth.json` of the home that it was in.
     pub home: String,
