@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 /// most room, puts its login in place, and starts Codex. `codex-pool` is for everything else: adding accounts, showing
 /// their limits, choosing one yourself.
 #[derive(Debug, Parser)]
-#[command(name = "codex-pool", version, about, disable_help_subcommand = true, arg_required_else_help = true)]
+#[command(name = "codex-pool", version, about, arg_required_else_help = true)]
 #[command(after_help = "\
 Examples:
   codex-pool init                      set everything up, once
@@ -53,11 +53,14 @@ Examples:
     /// Log in to one more account; the live login stays as it is
     ///
     /// Runs the official `codex login` in a folder of its own, so you stay logged in.
-    #[command(after_help = "\
+    #[command(
+        alias = "login",
+        after_help = "\
 Examples:
   codex-pool add --label work                        opens a browser
   codex-pool add --label work --device-auth          shows a code to type on another device
-  codex-pool add --label ci --with-api-key <key.txt  an API key, read from standard input")]
+  codex-pool add --label ci --with-api-key <key.txt  an API key, read from standard input"
+    )]
     Add(AddArgs),
     /// Log in again to an account that needs it
     ///
@@ -85,10 +88,13 @@ Examples:
   codex-pool export --access-only work home  for the secret of a CI system")]
     Export(ExportArgs),
     /// Remove an account and its credentials from the pool
-    #[command(after_help = "\
+    #[command(
+        alias = "remove",
+        after_help = "\
 Examples:
   codex-pool rm old
-  codex-pool rm old --yes  in a script")]
+  codex-pool rm old --yes  in a script"
+    )]
     Rm(RmArgs),
     /// Give an account another label
     #[command(after_help = "\
@@ -118,11 +124,14 @@ Examples:
   codex-pool set big --weight 12                          it holds as much as 12 Plus accounts")]
     Set(SetArgs),
     /// Show the accounts: their state, what they have left, and which is live
-    #[command(after_help = "\
+    #[command(
+        alias = "ls",
+        after_help = "\
 Examples:
   codex-pool list            what is known, without a request
   codex-pool list --refresh  fetches usage first
-  codex-pool list --json | jq -r '.accounts[] | select(.live).label'")]
+  codex-pool list --json | jq -r '.accounts[] | select(.live).label'"
+    )]
     List(ListArgs),
     /// Watch the accounts in a live view
     ///
@@ -138,14 +147,20 @@ Examples:
   codex-pool refresh       all accounts
   codex-pool refresh work  one")]
     Refresh(RefreshArgs),
-    /// Make an account live: pinned, or the best one, or back to automatic
+    /// Choose the account of the next launches: one of them, the best one, or automatic again
     ///
-    /// Every launch uses the pinned account until `codex-pool use --auto`. Running sessions stay on their account.
-    #[command(after_help = "\
+    /// Every launch uses the pinned account until `codex-pool use --auto`. Running sessions stay on their account: while
+    /// one of them uses auth.json, that stays as it is, and new sessions run beside it.
+    #[command(
+        alias = "switch",
+        after_help = "\
 Examples:
-  codex-pool use work    pin one account
-  codex-pool use --best  the best one now; later launches pick again
-  codex-pool use --auto  end the pin")]
+  codex-pool use             choose from a list
+  codex-pool use work        pin one account
+  codex-pool use work --now  switch auth.json at once, under the sessions that use it
+  codex-pool use --best      the best one now; later launches pick again
+  codex-pool use --auto      end the pin"
+    )]
     Use(UseArgs),
     /// Run Codex, or another program, on an account
     ///
@@ -158,10 +173,15 @@ Examples:
   codex-pool run work --program make -- review  a program that calls `codex`")]
     Run(RunArgs),
     /// Explain which account the next launch picks, and why
+    ///
+    /// The accounts in the order of the pick, each with what it has left for a session. With --verbose also the numbers:
+    /// room is percent of one Plus account's 5-hour window, less 10 for each running session; urgency is the percent of
+    /// the longest window that must be used per hour so that nothing is lost at its reset.
     #[command(after_help = "\
 Examples:
   codex-pool why
-  codex-pool why --last  the launch before")]
+  codex-pool why --verbose  with the numbers behind it
+  codex-pool why --last     the launch before")]
     Why(WhyArgs),
     /// Print one line for a prompt or a status bar
     ///
@@ -236,6 +256,9 @@ Examples:
     /// Move a background server at its limit to the next account; the attendant runs it
     #[command(hide = true)]
     Move(MoveArgs),
+    /// Print the version
+    #[command(hide = true)]
+    Version,
     /// Labels for shell completions
     #[command(name = "__complete-refs", hide = true)]
     CompleteRefs,
@@ -296,7 +319,7 @@ pub(crate) struct AddArgs {
 /// `reauth`
 #[derive(Debug, Args)]
 pub(crate) struct ReauthArgs {
-    /// Which account: its label, email, id or account id, or the first letters of one
+    /// Which account: its label, its email or its id, or the first letters of one
     #[arg(value_name = "REF")]
     pub(crate) account: String,
     #[command(flatten)]
@@ -320,7 +343,7 @@ pub(crate) struct ImportArgs {
 /// `export`
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
-    /// Which account: its label, email, id or account id, or the first letters of one
+    /// Which account: its label, its email or its id, or the first letters of one
     #[arg(value_name = "REF", required = true)]
     pub(crate) accounts: Vec<String>,
     /// Leave out the refresh tokens: a bundle of accounts that works until their access tokens end
@@ -337,7 +360,7 @@ pub(crate) struct ExportArgs {
 /// `rm`
 #[derive(Debug, Args)]
 pub(crate) struct RmArgs {
-    /// Which account: its label, email, id or account id, or the first letters of one
+    /// Which account: its label, its email or its id, or the first letters of one
     #[arg(value_name = "REF")]
     pub(crate) account: String,
     /// Do not ask
@@ -351,7 +374,7 @@ pub(crate) struct RmArgs {
 /// `rename`
 #[derive(Debug, Args)]
 pub(crate) struct RenameArgs {
-    /// Which account: its label, email, id or account id, or the first letters of one
+    /// Which account: its label, its email or its id, or the first letters of one
     #[arg(value_name = "REF")]
     pub(crate) account: String,
     /// The new label
@@ -401,17 +424,9 @@ fn weight(text: &str) -> Result<Weight, &'static str> {
 /// One account
 #[derive(Debug, Args)]
 pub(crate) struct RefArg {
-    /// Which account: its label, email, id or account id, or the first letters of one
+    /// Which account: its label, its email or its id, or the first letters of one
     #[arg(value_name = "REF")]
     pub(crate) account: String,
-}
-
-/// `--json`
-#[derive(Debug, Args)]
-pub(crate) struct JsonArg {
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// `list`
@@ -457,10 +472,10 @@ pub(crate) struct RefreshArgs {
 }
 
 /// `use`
-#[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("which").required(true).args(["account", "best", "auto"]))]
+#[derive(Debug, Clone, Args)]
+#[command(group = clap::ArgGroup::new("which").args(["account", "best", "auto"]))]
 pub(crate) struct UseArgs {
-    /// Make this account live, and pin it
+    /// Pin this account: its label, its email or its id, or the first letters of one (default: choose from a list)
     #[arg(value_name = "REF")]
     pub(crate) account: Option<String>,
     /// Make the best account live, without a pin
@@ -469,18 +484,21 @@ pub(crate) struct UseArgs {
     /// Take the pin away: every launch picks again
     #[arg(long)]
     pub(crate) auto: bool,
-    /// Switch even though sessions run that share the login
-    #[arg(long, conflicts_with = "auto")]
-    pub(crate) force: bool,
+    /// Switch auth.json at once, although sessions use it; they stop with an error at their next token renewal
+    #[arg(long, alias = "force", conflicts_with = "auto")]
+    pub(crate) now: bool,
     /// Restart Codex's background server, so that open interfaces move, too; interrupts their work
     #[arg(long, conflicts_with = "auto")]
     pub(crate) restart_server: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// `run`
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// The account: id, account id, label or email, or a unique prefix of one (default: the pick)
+    /// Which account: its label, its email or its id, or the first letters of one (default: the pick)
     #[arg(value_name = "REF", conflicts_with = "best")]
     pub(crate) account: Option<String>,
     /// The best account, whatever is pinned
@@ -526,6 +544,9 @@ pub(crate) struct WhyArgs {
     /// Explain the last launch instead of the next one
     #[arg(long)]
     pub(crate) last: bool,
+    /// Show tier, room and urgency, too
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

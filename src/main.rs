@@ -34,7 +34,11 @@ fn main() -> ExitCode {
             }
             cli.command
         }
-        Err(error) => return ui::usage_error(commands::explain(error, args.get(1..).unwrap_or_default())),
+        Err(error) => {
+            let typed = args.get(1..).unwrap_or_default();
+            let verb = typed.first().and_then(|verb| verb.to_str());
+            return ui::usage_error(commands::explain(error, typed), verb);
+        }
     };
     if let Err(error) = commands::act_as_owner(&command, &env) {
         ui::error(&error);

@@ -205,6 +205,7 @@ pub(crate) fn of_pool(
     let pin = pool.state().pin.as_ref();
     let ranking = pick(&candidates, now, &ctx.settings);
     let next = pick::next(&ranking, &candidates, pin);
+    let clock = Clock::of_system();
     let view = |(place, ranked): (usize, Ranked)| {
         let candidate = &candidates[ranked.index];
         // Both are in the registry's order.
@@ -222,7 +223,7 @@ pub(crate) fn of_pool(
             state: State::of(&account, &ranked),
             low: State::of(&account, &ranked) == State::Ready
                 && is_low(entry.and_then(|e| e.usage.as_ref()), &ranked, now),
-            reason: ranked.explain(now),
+            reason: ranked.explain_with(&|at| clock.time_and_distance(at, now), now),
             rules: rules::in_words(&account, ctx.env.home()),
             ranked,
             account,
@@ -281,14 +282,17 @@ pub(crate) fn json(
             "kind": match a.kind { AccountKind::Chatgpt => "chatgpt", AccountKind::ApiKey => "api_key" },
             "email": a.email, "user_id": a.user_id, "account_id": a.account_id, "plan": a.plan,
             "state": view.state.as_str(), "low": view.low, "enabled": a.enabled, "live": view.live, "pinned": view.pinned,
-            "rank": view.rank, "reason": view.reason,
+            "rank": view.rank, "reason": view.reason, "reason_code": view.ranked.reason.code(),
             "usage": view.usage.as_ref().map(|u| usage_json(u, now)),
             "error": problem(view, now), "sessions": view.sessions,
             "folders": a.folders, "reserve": rules::number(a.reserve), "weight": a.weight.map(rules::number),
             "access_only": a.access_only.is_some(), "access_ends_at": a.access_only.and_then(|a| a.ends_at),
         });
         if detail {
-            entry["room"] = json!(view.ranked.room);
+            entry["room"] = match view.ranked.room {
+                Some(room) if room.is_infinite() => json!("unlimited"),
+                room => json!(room.map(round)),
+            };
             entry["urgency"] = json!(view.ranked.urgency);
             entry["tier"] = json!(view.ranked.tier.as_str());
         }

@@ -1,11 +1,12 @@
 //! The pick: a pure function from accounts, usage, time and settings to the ranking of all accounts, each with its
 //! reason.
 
+mod explain;
+
 use std::cmp::Ordering;
 
 use crate::account::{Account, AccountId, AccountKind, AuthState};
 use crate::config::{Policy, Settings};
-use crate::time::human_duration;
 use crate::usage::{FIVE_HOURS, Usage, WEEK, Window, latest, longest, of_length};
 
 /// How many 5-hour windows a week contains: about 6, as seen on Plus accounts.
@@ -164,6 +165,12 @@ pub struct Ranked {
     reset: i64,
     /// The tier without the failure of the last request.
     before_failure: Tier,
+    /// The window that leaves the least room.
+    narrowest: Option<Window>,
+    /// How many Plus accounts its plan is worth.
+    weight: f64,
+    /// The number of its running sessions.
+    sessions: usize,
     /// Resets in the bank.
     banked_resets: u32,
     /// How much of each window is kept for the user, percent.
@@ -186,59 +193,6 @@ impl Ranked {
     /// pick.
     pub fn usable(&self) -> bool {
         self.eligible() || matches!(self.reason, Reason::Disabled | Reason::ApiKeyNotPicked | Reason::Refused)
-    }
-
-    /// What is in the bank, as the end of a sentence.
-    fn banked(&self) -> String {
-        match self.banked_resets {
-            0 => String::new(),
-            1 => "; 1 banked reset can be used".to_owned(),
-            n => format!("; {n} banked resets can be used"),
-        }
-    }
-
-    /// Returns the reason as text with its numbers. `now`: Unix seconds.
-    pub fn explain(&self, now: i64) -> String {
-        let room = match self.room {
-            Some(room) if room.is_finite() && self.reserve > 0.0 => {
-                format!("room {:.0} % beyond its reserve of {} %", room.max(0.0), self.reserve)
-            }
-            Some(room) if room.is_finite() => format!("room {:.0} %", room.max(0.0)),
-            _ => "unlimited".to_owned(),
-        };
-        let until = |at: Option<i64>| match at {
-            Some(at) => format!(", resets in {}", human_duration(at.saturating_sub(now))),
-            None => String::new(),
-        };
-        match self.reason {
-            Reason::StaysLive => format!("live, {room}, and no other is urgent enough to switch"),
-            Reason::StartsWindow => format!("{room}; its 5h window is not running yet"),
-            Reason::Urgent => format!("{room}; {:.0} % of its longest window left", self.left.0),
-            Reason::Unlimited => "no limit".to_owned(),
-            Reason::LessRoom => format!("only {room}"),
-            Reason::Credits => "only credits left".to_owned(),
-            Reason::NeverFetched => "usage never fetched".to_owned(),
-            Reason::Stale => "usage too old to tell".to_owned(),
-            Reason::ApiKey => "API key, the last resort".to_owned(),
-            Reason::PaidByUse => "no windows; each use is paid for".to_owned(),
-            Reason::Failed => "the last request for its usage failed".to_owned(),
-            Reason::Unclear => "what the service says of its limit is not understood".to_owned(),
-            Reason::Exhausted(at) => format!("at its limit{}{}", until(at), self.banked()),
-            Reason::ModelExhausted(at) => {
-                format!("at its limit for this model{}{}", until(at), self.banked())
-            }
-            Reason::Disabled => "disabled".to_owned(),
-            Reason::ReauthRequired => "needs a login".to_owned(),
-            Reason::AccessEnded => "its access has ended".to_owned(),
-            Reason::WorkspaceRemoved => "removed from its workspace".to_owned(),
-            Reason::Deactivated => "deactivated by the service".to_owned(),
-            Reason::Refused => "refused by the service".to_owned(),
-            Reason::NoCredentials => "no credentials in the pool".to_owned(),
-            Reason::Forbidden => "forbidden here by Codex's configuration".to_owned(),
-            Reason::Elsewhere => self.elsewhere.as_deref().unwrap_or("used in other folders").to_owned(),
-            Reason::Reserved => format!("what is left is its reserve of {} %", self.reserve),
-            Reason::ApiKeyNotPicked => "API keys are not picked (api_key_fallback = false)".to_owned(),
-        }
     }
 }
 
@@ -316,6 +270,9 @@ fn assess(index: usize, c: &Candidate<'_>, now: i64, settings: &Settings) -> Ran
         starts_window: false,
         reset: i64::MAX,
         before_failure: Tier::Unknown,
+        narrowest: None,
+        weight: c.account.weight.unwrap_or_else(|| settings.weight(c.plan())),
+        sessions: c.sessions,
         banked_resets: c.usage.map_or(0, |usage| usage.banked_resets),
         reserve: c.account.reserve,
         reserved: c.account.reserve > 0.0,
@@ -324,7 +281,7 @@ fn assess(index: usize, c: &Candidate<'_>, now: i64, settings: &Settings) -> Ran
     };
     let known = c.usage.filter(|usage| usage.known(now));
     if let Some(usage) = known {
-        measure(&mut ranked, usage, c, now, settings);
+        measure(&mut ranked, usage, c, now);
     }
     (ranked.tier, ranked.reason) = if let Some(reason) = excluded(c, now, settings) {
         (Tier::Excluded, reason)
@@ -365,16 +322,18 @@ fn excluded(c: &Candidate<'_>, now: i64, settings: &Settings) -> Option<Reason> 
 }
 
 /// Sets room and urgency.
-fn measure(ranked: &mut Ranked, usage: &Usage, c: &Candidate<'_>, now: i64, settings: &Settings) {
+fn measure(ranked: &mut Ranked, usage: &Usage, c: &Candidate<'_>, now: i64) {
     let model = c.model.and_then(|model| usage.limit_of(model));
     let in_windows =
         |left: f64, w: &Window| left * (WINDOWS_PER_WEEK * w.window_seconds as f64 / WEEK as f64).max(1.0);
     // The reserve is a part of the account's windows. A model's own limit is no use to the user without them.
     let beyond = |w: &Window| w.left_percent(now) - c.account.reserve;
-    let of_account = usage.windows.iter().map(|w| in_windows(beyond(w), w));
+    let of_account = usage.windows.iter().map(|w| (in_windows(beyond(w), w), w));
     let of_model = model.into_iter().flat_map(|limit| &limit.windows);
-    let of_model = of_model.map(|w| in_windows(w.left_percent(now), w));
-    let least = of_account.chain(of_model).fold(f64::INFINITY, f64::min);
+    let of_model = of_model.map(|w| (in_windows(w.left_percent(now), w), w));
+    let narrowest = of_account.chain(of_model).min_by(|a, b| a.0.total_cmp(&b.0));
+    let least = narrowest.map_or(f64::INFINITY, |(room, _)| room);
+    ranked.narrowest = narrowest.map(|(_, window)| window.clone());
     ranked.reserved = c.account.reserve > 0.0 && usage.windows.iter().any(|w| beyond(w) <= 0.0);
     ranked.room = if usage.unlimited() {
         Some(f64::INFINITY)
@@ -382,8 +341,7 @@ fn measure(ranked: &mut Ranked, usage: &Usage, c: &Candidate<'_>, now: i64, sett
         // What is absent or not understood is no room.
         None
     } else {
-        let weight = c.account.weight.unwrap_or_else(|| settings.weight(c.plan()));
-        Some(least * weight - PER_SESSION * c.sessions as f64)
+        Some(least * ranked.weight - PER_SESSION * c.sessions as f64)
     };
     if let Some(longest) = longest(&usage.windows) {
         let left = longest.left_percent(now);

@@ -14,6 +14,7 @@ use std::io::{IsTerminal, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use codex_pool_core::Error;
 use codex_pool_core::env::{Env, names};
 use codex_pool_core::launch::{self, Action, Again, Line, Request};
 use codex_pool_core::text::is_deceptive;
@@ -94,7 +95,7 @@ fn run(args: &[OsString]) -> c_int {
         Action::Exec(program, lines) => {
             say(&env, &lines);
             let error = launch::become_program(&program);
-            complain(&format!("cannot execute {}: {error}", program.path().display()));
+            refuse(&Error::io("execute", program.path(), &error).hint("`codex-pool doctor`"));
             if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 }
         }
         Action::Child(command, program, lines) => {
@@ -105,8 +106,8 @@ fn run(args: &[OsString]) -> c_int {
             say(&env, &lines);
             c_int::from(exec.run(&program, |lines| say(&env, lines)))
         }
-        Action::Fail(status, message) => {
-            complain(&message);
+        Action::Fail(status, error) => {
+            refuse(&error);
             c_int::from(status)
         }
     }
@@ -163,7 +164,20 @@ fn say(env: &Env, lines: &[Line]) {
 
 /// Prints one line on stderr, in one write. A closed or broken stderr does not matter.
 fn complain(text: &str) {
-    let line: String = text.chars().map(|c| if is_deceptive(c) { ' ' } else { c }).collect();
+    print(&format!("codex-pool: {}\n", plain(text)));
+}
+
+/// Prints an error and the next step, in the form of `codex-pool`.
+fn refuse(error: &Error) {
+    let next = error.hint.as_ref().map_or_else(String::new, |hint| format!("  next: {}\n", plain(hint)));
+    print(&format!("codex-pool: error: {}\n{next}", plain(&error.message)));
+}
+
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if is_deceptive(c) { ' ' } else { c }).collect()
+}
+
+fn print(text: &str) {
     // A pipe without a reader must not end this process before Codex has started.
     let on_broken_pipe = |handler| {
         // SAFETY: one of the two constants, or what signal itself returned.
@@ -173,7 +187,7 @@ fn complain(text: &str) {
         }
     };
     let before = on_broken_pipe(libc::SIG_IGN);
-    let _ = std::io::stderr().write_all(format!("codex-pool: {line}\n").as_bytes());
+    let _ = std::io::stderr().write_all(text.as_bytes());
     if before != libc::SIG_ERR {
         on_broken_pipe(before);
     }

@@ -49,7 +49,10 @@ pub(crate) fn run(args: &ManArgs) -> Result<()> {
         return Ok(());
     };
     std::fs::create_dir_all(dir).map_err(|e| Error::io("create", dir, &e))?;
-    let verbs = root.get_subcommands().filter(|verb| !verb.is_hide_set()).map(|verb| (verb, false));
+    let verbs = root
+        .get_subcommands()
+        .filter(|verb| !verb.is_hide_set() && verb.get_name() != "help")
+        .map(|verb| (verb, false));
     for (command, whole) in std::iter::once((&root, true)).chain(verbs) {
         let name = command.get_display_name().unwrap_or_else(|| command.get_name());
         let file = dir.join(format!("{name}.1"));

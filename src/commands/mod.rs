@@ -73,6 +73,10 @@ pub(crate) fn run(command: Command, env: &Env) -> Result<ExitCode> {
         Command::LearnStart(args) => done(learn_start::run(env, &args)),
         Command::Attend => done(attend::run(env)),
         Command::Move(args) => move_::run(env, &args),
+        Command::Version => {
+            ui::line(concat!("codex-pool ", env!("CARGO_PKG_VERSION")));
+            Ok(ExitCode::SUCCESS)
+        }
         Command::CompleteRefs => done(list::complete_refs(&ctx()?)),
         Command::Watch(args) => watch::run(&ctx()?, &args),
     }

@@ -49,7 +49,12 @@ pub(crate) fn run(ctx: &Context, args: &RefreshArgs) -> Result<ExitCode> {
         Scope::All => {
             let failed = |o: &Outcome| matches!(o, Outcome::Failed(_) | Outcome::NeedsLogin);
             let all = !outcomes.is_empty() && outcomes.iter().all(|(_, o)| failed(o));
-            Ok(if all { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+            let login = outcomes.iter().all(|(_, o)| matches!(o, Outcome::NeedsLogin));
+            Ok(match (all, login) {
+                (false, _) => ExitCode::SUCCESS,
+                (true, true) => ExitCode::from(ErrorKind::LoginNeeded.exit_status()),
+                (true, false) => ExitCode::FAILURE,
+            })
         }
     }
 }

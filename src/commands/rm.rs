@@ -34,7 +34,11 @@ pub(crate) fn run(ctx: &Context, args: &RmArgs) -> Result<()> {
         if pinned {
             question.push_str("; it is pinned, and the pin ends");
         }
-        if !ui::confirm(&format!("{question}."), "--yes")? {
+        if !ui::confirm(
+            &format!("{question}."),
+            &format!("`{label}` is removed only after a yes, nothing was removed"),
+            "--yes",
+        )? {
             return Err(Error::new("nothing was removed"));
         }
     }

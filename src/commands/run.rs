@@ -36,8 +36,8 @@ pub(crate) fn run(env: &Env, args: &RunArgs) -> Result<ExitCode> {
     }
     let program = match args.program.as_deref().map(|program| find_program(env, program)).transpose() {
         Ok(program) => program,
-        Err((status, why)) => {
-            ui::fatal(&why);
+        Err((status, error)) => {
+            ui::error(&error);
             return Ok(ExitCode::from(status));
         }
     };
@@ -78,17 +78,18 @@ pub(crate) fn run(env: &Env, args: &RunArgs) -> Result<ExitCode> {
             say(&lines);
             inherited::restore();
             let error = launch::become_program(&program);
-            ui::fatal(&format!("cannot execute {}: {error}", program.path().display()));
+            ui::error(&Error::io("execute", program.path(), &error).hint("`codex-pool doctor`"));
             Ok(ExitCode::from(if error.kind() == ErrorKind::NotFound { NOT_FOUND } else { CANNOT_EXECUTE }))
         }
-        Action::Fail(status, message) => {
-            ui::fatal(&message);
+        Action::Fail(status, error) => {
             let unknown = status == Kind::NoSuchAccount.exit_status();
-            if let Some(account) = args.account.as_deref().filter(|account| unknown && is_command(account)) {
-                ui::fatal(&format!(
+            let meant = args.account.as_deref().filter(|account| unknown && is_command(account));
+            ui::error(&match meant {
+                Some(account) => error.hint(format!(
                     "if `{account}` is meant for Codex, it goes after `--`: codex-pool run -- {account}"
-                ));
-            }
+                )),
+                None => error,
+            });
             Ok(ExitCode::from(status))
         }
     }
@@ -134,20 +135,21 @@ fn is_command(word: &str) -> bool {
 
 /// Returns the file of a program: a name with a slash as it is, another one from PATH. Called before the pool is
 /// touched, so that no account is placed for a program that cannot run.
-fn find_program(env: &Env, program: &OsStr) -> std::result::Result<PathBuf, (u8, String)> {
+fn find_program(env: &Env, program: &OsStr) -> std::result::Result<PathBuf, (u8, Error)> {
     let path = Path::new(program);
     if !program.to_string_lossy().contains('/') {
         let dirs = env.get("PATH").unwrap_or_default();
-        return which::which_in(program, Some(dirs), env.cwd.clone().unwrap_or_default())
-            .map_err(|_| (NOT_FOUND, format!("there is no program `{}` on PATH", path.display())));
+        return which::which_in(program, Some(dirs), env.cwd.clone().unwrap_or_default()).map_err(|_| {
+            (NOT_FOUND, Error::new(format!("there is no program `{}` on PATH", path.display())))
+        });
     }
     match std::fs::metadata(path) {
         Ok(meta) if meta.is_file() && meta.permissions().mode() & 0o111 != 0 => Ok(path.to_owned()),
-        Ok(_) => Err((CANNOT_EXECUTE, format!("{} cannot be executed", path.display()))),
+        Ok(_) => Err((CANNOT_EXECUTE, Error::new(format!("{} cannot be executed", path.display())))),
         Err(e) if e.kind() == ErrorKind::NotFound => {
-            Err((NOT_FOUND, format!("there is no {}", path.display())))
+            Err((NOT_FOUND, Error::new(format!("there is no {}", path.display()))))
         }
-        Err(e) => Err((CANNOT_EXECUTE, Error::io("execute", path, &e).message)),
+        Err(e) => Err((CANNOT_EXECUTE, Error::io("execute", path, &e))),
     }
 }
 

@@ -42,7 +42,11 @@ pub(crate) fn run(env: &Env, args: &UpdateArgs) -> Result<()> {
     })?;
     let (tool, shim) = (installed.tool.display(), installed.shim.display());
     if !args.yes
-        && !ui::confirm(&format!("Replace codex-pool {here} by {wanted}: {tool} and {shim}?"), "--yes")?
+        && !ui::confirm(
+            &format!("Replace codex-pool {here} by {wanted}: {tool} and {shim}?"),
+            &format!("codex-pool {wanted} is installed only after a yes, nothing was changed"),
+            "--yes",
+        )?
     {
         return Err(Error::new("nothing was changed"));
     }

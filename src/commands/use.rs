@@ -5,6 +5,7 @@ use std::time::Duration;
 use codex_pool_core::account::{Account, AccountId, AuthState};
 use codex_pool_core::codex::background_server::{self, BackgroundServer};
 use codex_pool_core::codex::find;
+use codex_pool_core::config::Parallel;
 use codex_pool_core::folders::{FolderRules, short};
 use codex_pool_core::homes::in_use::{HomeUser, UserKind};
 use codex_pool_core::homes::{self, AuthFile, HomeContent, Obstacle};
@@ -22,18 +23,32 @@ use crate::{ui, view};
 const RESTART_LIMIT: Duration = Duration::from_secs(30);
 
 pub(crate) fn run(ctx: &Context, args: &UseArgs) -> Result<()> {
+    let chosen;
+    let args = match (&args.account, args.best || args.auto) {
+        (None, false) => match choose(ctx)? {
+            Some(choice) => {
+                chosen = UseArgs { account: choice.account, auto: choice.auto, ..args.clone() };
+                &chosen
+            }
+            None => return Ok(()),
+        },
+        _ => args,
+    };
     if args.auto {
-        return unpin(ctx);
+        return unpin(ctx, args.json);
     }
     let mut agreed = Vec::new();
-    let (mut open, id) = loop {
+    let (mut open, id, stays) = loop {
         let open = ctx.open()?;
         let id = wanted(ctx, &open, args)?;
         match in_the_way(ctx, &open, &id, args, &agreed)? {
-            None => break (open, id),
+            None => break (open, id, None),
             Some(InTheWay::BeingWritten) => {
                 drop(open);
                 homes::wait_until_whole(&ctx.paths, &ctx.main_home);
+            }
+            Some(InTheWay::Users(users)) if !args.restart_server && !args.now => {
+                break (open, id, Some(users));
             }
             // The pool is not locked while a question is open, so everything is checked again after the answer.
             Some(InTheWay::Users(users)) => {
@@ -41,16 +56,16 @@ pub(crate) fn run(ctx: &Context, args: &UseArgs) -> Result<()> {
                     args.restart_server && BackgroundServer::of_home(ctx.main_home.dir()).is_some();
                 let question = Question::new(&open, &id, &users, restarts);
                 drop(open);
-                question.ask(args.force)?;
+                question.ask(args.now)?;
                 agreed = users;
             }
         }
     };
     if let Some(fixed) = fixed_elsewhere(ctx, &open, &id) {
-        return pin_only(&mut open, id, &fixed, args.best);
+        return pin_only(&mut open, id, &fixed, args);
     }
     let server = BackgroundServer::of_home(ctx.main_home.dir());
-    if open.in_main_home != (HomeContent::Account { id: id.clone(), stale: false }) {
+    if stays.is_none() && open.in_main_home != (HomeContent::Account { id: id.clone(), stale: false }) {
         if server_is_idle(server.as_ref()) && !args.restart_server {
             stop(ctx, server.as_ref());
         }
@@ -61,15 +76,24 @@ pub(crate) fn run(ctx: &Context, args: &UseArgs) -> Result<()> {
     }
     let pin = std::mem::replace(&mut open.pool.state_mut().pin, (!args.best).then(|| id.clone()));
     open.commit()?;
-    tell(&open, &id, pin, args.best);
+    if args.json {
+        ui::json(&as_json(&open, Some(&id), stays.is_none(), stays.as_deref().unwrap_or_default()));
+    } else {
+        match &stays {
+            None => tell(&open, &id, pin, args.best),
+            Some(users) => tell_later(ctx, &open, &id, users, args.best),
+        }
+    }
     let account = open.pool.registry().get(&id).filter(|account| !args.best && !account.folders.is_empty());
     if let Some(account) = account {
         let folders: Vec<String> =
             account.folders.iter().map(|folder| short(&path_of_key(folder), ctx.env.home())).collect();
         ui::note(&format!("it is used only in {}; elsewhere launches pick another one", folders.join(", ")));
     }
-    for home in view::homes(ctx, &open).iter().filter(|home| home.also_has(&id, &ctx.main_home)) {
-        ui::note(&format!("{}; it shares its login with the live one", home.line()));
+    if stays.is_none() {
+        for home in view::homes(ctx, &open).iter().filter(|home| home.also_has(&id, &ctx.main_home)) {
+            ui::note(&format!("{}; it shares its login with the live one", home.line()));
+        }
     }
     drop(open);
     match (args.restart_server, server) {
@@ -89,23 +113,74 @@ fn fixed_elsewhere(ctx: &Context, open: &OpenPool, id: &AccountId) -> Option<Obs
 }
 
 /// Pins an account whose launches get a home of their own, since it cannot be made live.
-fn pin_only(open: &mut OpenPool, id: AccountId, fixed: &Obstacle, best: bool) -> Result<()> {
+fn pin_only(open: &mut OpenPool, id: AccountId, fixed: &Obstacle, args: &UseArgs) -> Result<()> {
     let label = open.label(&id);
-    if best {
+    if args.best {
         return Err(Error::new(format!("`{label}` cannot be made live: {fixed}"))
             .hint("nothing needs to be done: launches use it in a home of its own"));
     }
-    open.pool.state_mut().pin = Some(id);
+    open.pool.state_mut().pin = Some(id.clone());
     open.commit()?;
+    if args.json {
+        ui::json(&as_json(open, Some(&id), false, &[]));
+        return Ok(());
+    }
     ui::done(&format!("`{label}` is pinned; `codex-pool use --auto` unpins it"));
     ui::note(&format!("it is not live but in a home of its own, since {fixed}"));
     Ok(())
 }
 
-fn unpin(ctx: &Context) -> Result<()> {
+/// What the user chose from a list.
+struct Chosen {
+    account: Option<String>,
+    auto: bool,
+}
+
+/// Offers the accounts, on a terminal. `None`: the user wants none.
+fn choose(ctx: &Context) -> Result<Option<Chosen>> {
+    let open = ctx.open()?;
+    let views = view::accounts(ctx, &open);
+    let pinned = open.pool.state().pin.is_some();
+    // The pool is not locked while the question is open.
+    drop(open);
+    if !ui::interactive() {
+        return Err(Error::of(ErrorKind::Usage, "no account is named")
+            .hint("`codex-pool use <account>`, `codex-pool use --best` or `codex-pool use --auto`"));
+    }
+    if views.is_empty() {
+        return Err(Error::of(ErrorKind::NoSuchAccount, "the pool has no accounts yet")
+            .hint("add one with `codex-pool add`"));
+    }
+    let mut answers = ui::table::choices(&views, ctx.env.now);
+    answers.push(match pinned {
+        true => "no pin: every launch picks".to_owned(),
+        false => "no pin, as now: every launch picks".to_owned(),
+    });
+    let answers: Vec<&str> = answers.iter().map(String::as_str).collect();
+    let Some(at) = ui::choose("Which account should launches use?", &answers)? else { return Ok(None) };
+    let account = views.get(at).map(|view| view.account.id.to_string());
+    Ok(Some(Chosen { auto: account.is_none(), account }))
+}
+
+/// Returns `{"schema":1,"account":…,"pinned":…,"live":…,"waits_for":[…]}`. `users`: the processes that keep the main
+/// home from changing hands.
+fn as_json(open: &OpenPool, id: Option<&AccountId>, live: bool, users: &[HomeUser]) -> serde_json::Value {
+    serde_json::json!({
+        "schema": 1, "account": id,
+        "pinned": id.is_some() && open.pool.state().pin.as_ref() == id,
+        "live": live,
+        "waits_for": users.iter().map(|user| user.pid).collect::<Vec<_>>(),
+    })
+}
+
+fn unpin(ctx: &Context, json: bool) -> Result<()> {
     let mut open = ctx.open()?;
     let pin = open.pool.state_mut().pin.take();
     open.commit()?;
+    if json {
+        ui::json(&as_json(&open, None, false, &[]));
+        return Ok(());
+    }
     let account = pin.and_then(|id| open.pool.registry().get(&id));
     ui::done(&match account {
         Some(account) => format!(
@@ -132,6 +207,30 @@ fn tell(open: &OpenPool, id: &AccountId, pin: Option<AccountId>, best: bool) {
             account.shell_ref()
         ));
     }
+}
+
+/// Says what launches do while the main home stays as it is.
+fn tell_later(ctx: &Context, open: &OpenPool, id: &AccountId, users: &[HomeUser], best: bool) {
+    let label = open.label(id);
+    ui::done(&match best {
+        false => {
+            format!("`{label}` is pinned: launches use it from now on; `codex-pool use --auto` unpins it")
+        }
+        true => format!("nothing is pinned; launches pick `{label}` now"),
+    });
+    let dir = short(ctx.main_home.dir(), ctx.env.home());
+    let live = open.live().map_or_else(|| "its login".to_owned(), |id| format!("`{}`", open.label(id)));
+    let names: Vec<String> = users.iter().map(HomeUser::describe).collect();
+    let word = open.pool.registry().get(id).map_or_else(|| id.to_string(), |a| a.shell_ref().to_owned());
+    let what = if best { "--best".to_owned() } else { word };
+    let beside = match ctx.settings.parallel {
+        Parallel::Home => "new sessions run beside that",
+        Parallel::Off => "until then launches stay on it, since parallel = \"off\"",
+    };
+    ui::note(&format!(
+        "{dir} keeps {live} while {} uses it; {beside}. `codex-pool use {what} --now` switches at once",
+        names.join(", ")
+    ));
 }
 
 /// Returns the account that the user wants, if it can be used.
@@ -252,6 +351,8 @@ fn attached(ctx: &Context, open: &OpenPool) -> Vec<u32> {
 struct Question {
     warnings: Vec<String>,
     question: String,
+    /// What is said where nobody can be asked.
+    unasked: String,
     refusal: Error,
 }
 
@@ -287,17 +388,18 @@ impl Question {
         Question {
             warnings,
             question: format!("Switch to `{label}` anyway?"),
+            unasked: format!("{live} is in use, nothing was switched"),
             refusal: Error::new("nothing was switched")
-                .hint(format!("`codex-pool run {word}` starts it beside them, in a home of its own")),
+                .hint(format!("`codex-pool use {word}` lets new launches use it, and disturbs nothing")),
         }
     }
 
-    /// Warns about what is disturbed, and asks unless `--force` answers.
-    fn ask(self, forced: bool) -> Result<()> {
+    /// Warns about what is disturbed, and asks unless `--now` answers.
+    fn ask(self, now: bool) -> Result<()> {
         for warning in &self.warnings {
             ui::warn(warning);
         }
-        if forced || ui::confirm(&self.question, "--force")? { Ok(()) } else { Err(self.refusal) }
+        if now || ui::confirm(&self.question, &self.unasked, "--now")? { Ok(()) } else { Err(self.refusal) }
     }
 }
 

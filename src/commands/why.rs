@@ -27,7 +27,7 @@ pub(crate) fn run(ctx: &Context, args: &WhyArgs) -> Result<()> {
         ui::json(&answer);
         return Ok(());
     }
-    ui::table::ranking(&views);
+    ui::table::ranking(&views, args.verbose);
     past.lines(&clock, ctx.env.now).iter().for_each(|line| ui::line(line));
     ui::table::homes(&homes);
     ui::table::moves(&moves);

@@ -21,20 +21,24 @@ use std::process::ExitCode;
 
 use anstream::stream::RawStream;
 use anstream::{AutoStream, ColorChoice};
+use clap::CommandFactory;
+use clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
 use codex_pool_core::launch::Line;
 use codex_pool_core::text::is_deceptive;
-use codex_pool_core::{Error, Result};
+use codex_pool_core::{Error, ErrorKind, Result};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use style::{Span, Tone, rendered};
-use wrap::wrapped;
+use wrap::{fitted, wrapped};
+
+use crate::cli::Cli;
 
 pub(crate) use progress::{download, progress};
 pub(crate) use prompt::{agree, choose, confirm, interactive, secret, text};
 
 /// Prints a line of a result.
 pub(crate) fn line(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{}", printable(text));
+    let _ = writeln!(std::io::stdout(), "{}", fitted(&printable(text), table::width()));
 }
 
 /// Prints text of a result that is laid out already, such as a table.
@@ -64,25 +68,37 @@ pub(crate) fn json(value: &serde_json::Value) {
 
 /// Prints what was done.
 pub(crate) fn done(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{}", printable(text));
+    line(text);
 }
 
 /// Prints something worth knowing.
 pub(crate) fn note(text: &str) {
-    eprintln!("note: {}", printable(text));
+    complain("note:", Tone::Plain, text);
 }
 
 /// Prints a warning.
 pub(crate) fn warn(text: &str) {
-    eprintln!("{} {}", toned("warning:", Tone::Middling), printable(text));
+    complain("warning:", Tone::Middling, text);
 }
 
 /// Prints an error, and what to type next.
 pub(crate) fn error(error: &Error) {
-    eprintln!("{} {}", toned("error:", Tone::Bad), printable(&error.message));
+    complain("error:", Tone::Bad, &error.message);
     if let Some(hint) = &error.hint {
-        eprintln!("  next: {}", printable(hint));
+        eprintln!("{}", fitted(&format!("  next: {}", printable(hint)), columns_of_stderr()));
     }
+}
+
+/// Prints text behind a word that says of what kind it is.
+fn complain(kind: &'static str, tone: Tone, text: &str) {
+    let text = fitted(&format!("{kind} {}", printable(text)), columns_of_stderr());
+    let word = rendered(&[Span { tone, ..Span::plain(kind) }], colour(&std::io::stderr()));
+    eprintln!("{word}{}", text.strip_prefix(kind).unwrap_or(&text));
+}
+
+/// Returns how wide text on stderr may be.
+fn columns_of_stderr() -> usize {
+    if std::io::stderr().is_terminal() { table::columns() } else { usize::MAX }
 }
 
 /// Prints a message of a launch, in the form of the shim.
@@ -90,10 +106,26 @@ pub(crate) fn fatal(text: &str) {
     eprintln!("codex-pool: {}", printable(text));
 }
 
-/// Prints a message of clap: help goes to stdout with status 0, an error to stderr with status 2.
-pub(crate) fn usage_error(error: clap::Error) -> ExitCode {
-    let _ = error.print();
-    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+/// Prints a message of clap: help goes to stdout with status 0, an error to stderr with status 2. `verb`: what was
+/// typed after the program's name.
+pub(crate) fn usage_error(clap: clap::Error, verb: Option<&str>) -> ExitCode {
+    let status = ExitCode::from(u8::try_from(clap.exit_code()).unwrap_or(2));
+    if !clap.use_stderr() || clap.kind() == DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = clap.print();
+        return status;
+    }
+    let text = clap.render().to_string();
+    let mut parts = text.split("\n\n");
+    let what = parts.next().unwrap_or_default().trim_start_matches("error: ");
+    let what: Vec<&str> = what.lines().map(str::trim).collect();
+    let tips = parts.flat_map(str::lines).filter_map(|line| line.trim().strip_prefix("tip: "));
+    let help = match verb.filter(|verb| Cli::command().find_subcommand(verb).is_some()) {
+        Some(verb) => format!("see `codex-pool {verb} --help`"),
+        None => "see `codex-pool --help`".to_owned(),
+    };
+    let tips: Vec<String> = tips.map(str::to_owned).chain([help]).collect();
+    error(&Error::of(ErrorKind::Usage, what.join(" ")).hint(tips.join("; ")));
+    status
 }
 
 /// Prints the messages of a launch, as the shim does.
@@ -113,11 +145,6 @@ pub(crate) fn launch_lines(lines: &[Line], quiet: bool, verbose: bool) {
 /// said, `NO_COLOR`, `CLICOLOR_FORCE`, `TERM` and the kind of the output decide.
 pub(crate) fn set_colour(always: bool) {
     if always { ColorChoice::Always } else { ColorChoice::Never }.write_global();
-}
-
-/// Returns the text in a colour, if stderr is coloured.
-fn toned(text: &'static str, tone: Tone) -> String {
-    rendered(&[Span { tone, ..Span::plain(text) }], colour(&std::io::stderr()))
 }
 
 /// Returns whether standard output is coloured.

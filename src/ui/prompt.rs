@@ -14,13 +14,14 @@ pub(crate) fn interactive() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }
 
-/// Asks a yes-or-no question. The default is no. `flag`: how a script says yes.
+/// Asks a yes-or-no question. The default is no. Without a terminal it is an error: `unasked` says what was not done,
+/// and `flag` is how a script says yes.
 ///
 /// # Errors
 /// There is no terminal, or Ctrl-C.
-pub(crate) fn confirm(question: &str, flag: &str) -> Result<bool> {
+pub(crate) fn confirm(question: &str, unasked: &str, flag: &str) -> Result<bool> {
     if !interactive() {
-        return Err(no_terminal(question).hint(format!("`{flag}` says yes")));
+        return Err(Error::of(ErrorKind::Usage, unasked).hint(format!("add `{flag}`")));
     }
     agree(question, false)
 }

@@ -42,6 +42,17 @@ pub(crate) fn accounts(views: &[AccountView], now: i64, verbose: bool) {
     block("● live   ◆ pinned   → next");
 }
 
+/// Returns a line for each account, to choose from on a terminal.
+pub(crate) fn choices(views: &[AccountView], now: i64) -> Vec<String> {
+    // In front of each there is a mark of the question.
+    let table = columns::accounts(views, now, &Clock::of_system(), width().saturating_sub(2));
+    table
+        .rows
+        .iter()
+        .map(|lines| lines.first().map_or_else(String::new, |line| rendered(line, false)))
+        .collect()
+}
+
 fn print(table: &Table) {
     let colour = colour(&std::io::stdout());
     if let Some(titles) = &table.titles {
@@ -69,7 +80,7 @@ pub(crate) fn moves(moves: &[MoveView]) {
 }
 
 /// Prints the ranking of `why`: a place, an account, and the reason in as many lines as it takes.
-pub(crate) fn ranking(views: &[AccountView]) {
+pub(crate) fn ranking(views: &[AccountView], verbose: bool) {
     if views.is_empty() {
         block(EMPTY);
         return;
@@ -94,7 +105,26 @@ pub(crate) fn ranking(views: &[AccountView]) {
             0 => block(&format!("{first}{break_line}{reason}")),
             gap => block(&format!("{first}{:pad$}{reason}", "", pad = longest - columns(name(view)) + gap)),
         }
+        if verbose {
+            let text = wrapped(&numbers(view), width().saturating_sub(indent)).join(&break_line);
+            block(&format!("{:indent$}{text}", ""));
+        }
     }
+    let rule = "Accounts with room come first; of these, the one whose quota is lost soonest.";
+    block(&wrapped(rule, width()).join("\n"));
+}
+
+/// Returns the numbers by which the pick orders accounts.
+fn numbers(view: &AccountView) -> String {
+    let room = match view.ranked.room {
+        Some(room) if room.is_infinite() => "unlimited".to_owned(),
+        Some(room) => format!("{room:.0} %"),
+        None => "unknown".to_owned(),
+    };
+    // The share of the longest window that must be used so that nothing is lost.
+    let urgency = format!("{:.2} %/h", view.ranked.urgency * 360_000.0);
+    let tier = view.ranked.tier.as_str().replace('_', " ");
+    format!("tier {tier}, room {room}, urgency {urgency}")
 }
 
 /// Place and marks, each with a space behind it, columns.
@@ -107,5 +137,10 @@ pub(crate) fn width() -> usize {
     if !std::io::stdout().is_terminal() {
         return usize::MAX;
     }
+    columns()
+}
+
+/// Returns the columns of the terminal that is there.
+pub(super) fn columns() -> usize {
     crossterm::terminal::size().map_or(80, |(columns, _)| usize::from(columns))
 }

@@ -124,7 +124,7 @@ fn stays_on_alice(world: &World, with: impl Fn(Cmd) -> Cmd, why: &str) {
     let session = Session::start(world, "alice", with(world.exec_as("alice")));
     world.rank(&["bob", "alice"]);
     let output = answered(with(world.exec()).run(), "alice");
-    assert!(output.stderr.contains("staying on alice instead of bob"), "{}: {output}", world.version());
+    assert!(output.stderr.contains("running as alice, not bob: "), "{}: {output}", world.version());
     assert!(output.stderr.contains(why), "{}: {output}", world.version());
     let output = with(world.exec_as("bob")).run().expect(4);
     assert!(output.stderr.contains("`bob` was asked for, but"), "{}: {output}", world.version());

@@ -222,7 +222,7 @@ fn session_of_a_forbidden_account_goes_on_as_another_with_a_line() {
         let setting = only("bob").trim().to_owned();
         let args = ["-c", &setting, "exec", "--skip-git-repo-check", "resume", session, "go on"];
         let output = answered(world.codex(&args).run(), "bob");
-        assert!(output.stderr.contains("this session belongs to alice"), "{output}");
+        assert!(output.stderr.contains("this session is alice's"), "{output}");
         nothing_deleted(&world);
     }
 }

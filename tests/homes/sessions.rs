@@ -126,7 +126,7 @@ fn list_of_sessions_is_that_of_the_folders_last_account() {
             let mut list = Pty::spawn(world.codex(&[verb]), 40, 120);
             list.wait_for_text("question ", SOON);
             assert!(
-                list.raw().contains("what you pick goes on as bob"),
+                list.raw().contains("the session you choose will run as bob"),
                 "{}: {}",
                 world.version(),
                 list.raw()
@@ -168,7 +168,9 @@ fn exec_resume_goes_on_as_the_account_that_began() {
         let session = session_of_bob(&world);
         let output = went_on(&world, resume(&world, &session).run(), &session, "bob");
         // From 0.159 on the session says so itself; before, the user is told what it is taken from.
-        let told = output.stderr.contains("does not say whose it is; bob, who was in its folder then");
+        let told = output
+            .stderr
+            .contains("this session records no account; continuing as bob, who last used this folder");
         assert_eq!(told, world.version() < "0.159", "{output}");
         world.assert_nothing_lost(&TWO);
     }
@@ -258,7 +260,9 @@ fn session_without_a_creator_goes_to_the_account_then_in_its_folder() {
             let elsewhere = resume(&world, session).current_dir(world.home());
             let output = went_on(&world, elsewhere.run(), session, user);
             // Alice is the pick anyway: there is nothing to say.
-            let told = output.stderr.contains("does not say whose it is; bob, who was in its folder then");
+            let told = output
+                .stderr
+                .contains("this session records no account; continuing as bob, who last used this folder");
             assert_eq!(told, user == "bob", "{output}");
         }
         // It began in a folder without launches: its account is unknown.
@@ -266,14 +270,11 @@ fn session_without_a_creator_goes_to_the_account_then_in_its_folder() {
         let text = fs::read_to_string(&path).expect("the log");
         fs::write(&path, text.replacen("/work\"", "/nowhere\"", 1)).expect("write the log");
         let output = went_on(&world, resume(&world, &bobs).run(), &bobs, "alice");
-        assert!(
-            output.stderr.contains("the account of this session is not known; alice goes on with it"),
-            "{output}"
-        );
+        assert!(output.stderr.contains("this session records no account; continuing as alice"), "{output}");
         // Nor of one that cannot be found, which is left to Codex.
         let nowhere = "01a2045b-b297-7ec2-9a4e-4dd57c69b732";
         let output = resume(&world, nowhere).run();
-        assert!(output.stderr.contains("the account of this session is not known; alice"), "{output}");
+        assert!(output.stderr.contains("this session records no account; continuing as alice"), "{output}");
     }
 }
 
@@ -302,27 +303,27 @@ fn owner_that_cannot_go_on_is_named_with_reason_and_successor() {
         let session = session_of_bob(&world);
         world.usage(&[("alice", 2.5, 5.0), ("bob", 50.0, 100.0)]);
         let output = went_on(&world, resume(&world, &session).run(), &session, "alice");
-        let line = "this session belongs to bob (at its limit, resets in ";
-        assert!(output.stderr.contains(line) && output.stderr.contains("alice goes on with it"), "{output}");
+        let line = "this session is bob's (at its limit, back in ";
+        assert!(output.stderr.contains(line) && output.stderr.contains("continuing as alice"), "{output}");
 
         // Who ran a thread last owns it, so each reason gets a thread of its own.
         world.rank(&TWO);
         let session = session_of_bob(&world);
         world.pool(&["disable", "bob"]).run().ok();
         let output = went_on(&world, resume(&world, &session).run(), &session, "alice");
-        assert!(output.stderr.contains("belongs to bob (disabled"), "{output}");
+        assert!(output.stderr.contains("this session is bob's (disabled"), "{output}");
         world.pool(&["enable", "bob"]).run().ok();
 
         let session = session_of_bob(&world);
         world.pool(&["use", "alice"]).run().ok();
         let output = went_on(&world, resume(&world, &session).run(), &session, "alice");
-        assert!(output.stderr.contains("belongs to bob (another account is pinned)"), "{output}");
+        assert!(output.stderr.contains("this session is bob's (another account is pinned)"), "{output}");
         world.pool(&["use", "--auto"]).run().ok();
 
         let session = session_of_bob(&world);
         world.pool(&["rm", "bob", "--yes"]).run().ok();
         let output = went_on(&world, resume(&world, &session).run(), &session, "alice");
-        assert!(output.stderr.contains("belongs to an account that is not in the pool"), "{output}");
+        assert!(output.stderr.contains("this session is of an account that is not in the pool"), "{output}");
         world.assert_nothing_lost(&["alice"]);
     }
 }

@@ -42,7 +42,7 @@ fn refused(output: Output, why: &str) {
     let output = output.expect(4);
     assert!(output.stderr.contains(why), "{output}");
     assert!(output.stderr.contains("with CODEX_POOL=off"), "{output}");
-    assert_eq!(output.stderr.lines().count(), 1, "{output}");
+    assert_eq!(output.stderr.lines().count(), 2, "what and next: {output}");
 }
 
 #[test]

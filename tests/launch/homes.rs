@@ -98,7 +98,7 @@ fn launch_with_parallel_off_stays_on_the_live_account_and_says_so() {
     let session = Session::start(&world, "alice");
     let output = answered(world.exec().run(), "alice");
     assert!(
-        output.stderr.contains("staying on alice instead of bob") && output.stderr.contains("parallel"),
+        output.stderr.contains("running as alice, not bob: ") && output.stderr.contains("parallel"),
         "{output}"
     );
     assert!(output.stderr.contains("codex exec (pid "), "it says who is in the way: {output}");

@@ -92,10 +92,10 @@ fn account_that_does_not_exist_fails_with_3_and_starts_nothing() {
 }
 
 #[test]
-fn named_account_that_cannot_be_used_fails_with_4() {
+fn named_account_without_credentials_fails_with_5() {
     let world = World::new(&["alice", "bob"]);
     std::fs::remove_file(world.stored_path("bob")).expect("remove bob's document");
-    let output = world.exec_as("bob").run().expect(4);
+    let output = world.exec_as("bob").run().expect(5);
     assert!(output.stderr.contains("codex-pool reauth bob"), "{output}");
     assert!(world.backend().report().turns.is_empty());
     // The pick goes on without it.
@@ -148,7 +148,7 @@ fn pinned_account_at_its_limit_says_so_at_every_launch() {
     world.pool(&["use", "alice"]).run().ok();
     for _ in 0..2 {
         let output = answered(world.exec().run(), "alice");
-        assert!(output.stderr.contains("pinned account alice is at its limit, resets in "), "{output}");
+        assert!(output.stderr.contains("pinned account alice is at its limit, back in "), "{output}");
     }
 }
 
@@ -162,7 +162,7 @@ fn pinned_account_that_cannot_be_used_says_so_and_another_is_picked() {
     let output = answered(world.exec().run(), "bob");
     assert!(output.stderr.contains("pinned account alice cannot be used"), "{output}");
     assert_eq!(world.account("alice")["state"], "reauth_required");
-    world.exec_as("alice").run().expect(4);
+    world.exec_as("alice").run().expect(5);
 }
 
 #[test]

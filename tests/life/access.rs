@@ -126,7 +126,7 @@ fn access_that_has_ended_is_not_picked_and_says_what_to_do() {
     assert_eq!((&account["state"], &account["rank"]), (&json!("reauth_required"), &Value::Null));
     assert!(account["error"].as_str().is_some_and(|e| e.contains("import it again from a new")), "{account}");
     world.exec().run().ok().says("hello from bob");
-    complains(&world.exec_as("ended").run().expect(4), "its access has ended");
+    complains(&world.exec_as("ended").run().expect(5), "its access has ended");
     complains(&world.pool(&["use", "ended"]).run().expect(5), "its access has ended");
     let refreshed = world.pool(&["refresh", "ended"]).run().expect(5);
     complains(&refreshed, "`codex-pool reauth ended`");

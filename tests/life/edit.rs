@@ -62,7 +62,7 @@ fn live_and_pinned_accounts_go_only_with_force_and_a_line() {
     let output = world.pool(&["rm", "alice", "--yes"]).run().expect(1);
     complains(&output, &format!("`alice` is live in {}", world.codex_home().display()));
     complains(&output, "--force");
-    complains(&world.pool(&["rm", "alice", "--force"]).run().expect(2), "`--yes` says yes");
+    complains(&world.pool(&["rm", "alice", "--force"]).run().expect(2), "next: add `--yes`");
     let mut terminal = world.pty(world.pool(&["rm", "alice", "--force"]));
     terminal.wait_for_text("it is pinned, and the pin ends", SOON);
     terminal.send("y");
@@ -135,7 +135,10 @@ fn rm_removes_nothing_on_no_ctrl_c_or_no_answer() {
     let mut terminal = asked(&world, &["rm", "bob"]);
     terminal.signal(Signal::SIGKILL);
     terminal.wait(SOON);
-    complains(&world.pool(&["rm", "bob"]).run().expect(2), "This cannot be asked without a terminal");
+    complains(
+        &world.pool(&["rm", "bob"]).run().expect(2),
+        "`bob` is removed only after a yes, nothing was removed",
+    );
     assert_eq!(world.possessions(), before);
     let mut terminal = asked(&world, &["rm", "bob"]);
     terminal.send("y\r");

@@ -100,7 +100,7 @@ fn fault_of_the_account_is_reported_with_the_shims_status() {
     );
     complains(&world.pool(&["run", "exec"]).run().expect(3), "codex-pool run -- exec");
     fs::remove_file(world.codex_home().join("auth.json")).expect("remove it");
-    complains(&world.pool(&["run", "alice", "--", "exec", "hi"]).run().expect(4), "reauth alice");
+    complains(&world.pool(&["run", "alice", "--", "exec", "hi"]).run().expect(5), "reauth alice");
     let off = world.pool(&["run", "alice", "--", "exec", "hi"]).env("CODEX_POOL", "off").run().expect(2);
     complains(&off, "CODEX_POOL=off is set");
     let output = world.pool(&["run", "--best", "exec", "fix it"]).run().expect(2);

@@ -48,9 +48,7 @@ fn name_pins_best_does_not_and_auto_unpins_and_each_says_the_undo() {
     assert_eq!(world.live_owner().as_deref(), Some("alice"), "only the pin went");
     exec("carol");
     world.pool(&["use", "--auto"]).run().ok().says("nothing was pinned");
-    for wrong in
-        [&["use"][..], &["use", "bob", "--best"], &["use", "--best", "--auto"], &["use", "--auto", "--force"]]
-    {
+    for wrong in [&["use", "bob", "--best"][..], &["use", "--best", "--auto"], &["use", "--auto", "--now"]] {
         world.pool(wrong).run().expect(2);
     }
     world.backend().assert_clean();
@@ -74,38 +72,69 @@ fn account_that_cannot_be_used_is_refused_with_its_own_status() {
 }
 
 #[test]
-fn use_names_sessions_on_the_main_home_and_waits_for_force() {
+fn use_of_another_account_pins_it_and_leaves_the_file_to_its_sessions() {
     let world = World::logged_in(&["alice", "bob"]);
     let sessions = vec![session(&world, "alice"), session(&world, "alice")];
-    let before = world.possessions();
-    let output = world.pool(&["use", "bob"]).run().expect(2);
+    let live = world.live();
+    let output = world.pool(&["use", "bob"]).run().ok();
+    for session in &sessions {
+        complains(&output, &format!("codex exec (pid {}", session.pid()));
+    }
+    complains(&output, "keeps `alice` while ");
+    complains(&output, "`codex-pool use bob --now` switches at once");
+    output.says("`bob` is pinned: launches use it from now on; `codex-pool use --auto` unpins it");
+    assert_eq!((world.live(), &world.account("bob")["pinned"]), (live.clone(), &true.into()));
+    let exec = || world.exec().run().ok().says("hello from bob");
+    exec();
+    assert_eq!(world.live(), live, "the launch ran beside them");
+    let said = world.pool(&["use", "bob", "--json"]).run().ok().json();
+    assert_eq!((&said["pinned"], &said["live"]), (&true.into(), &false.into()));
+    assert_eq!(said["waits_for"].as_array().expect("pids").len(), 2, "{said}");
+    // Without a pin, launches pick what is best, and the file stays, too.
+    world.usage(&[("alice", 90.0, 90.0), ("bob", 5.0, 5.0)]);
+    world.pool(&["use", "--best"]).run().ok().says("nothing is pinned; launches pick `bob` now");
+    assert_eq!((world.live(), &world.account("bob")["pinned"]), (live, &false.into()));
+    world.pool(&["use", "bob"]).run().ok();
+    end(&world, sessions);
+    exec();
+    assert_eq!(world.live_owner().as_deref(), Some("bob"), "it was free");
+    world.backend().assert_clean();
+}
+
+#[test]
+fn use_now_switches_under_the_sessions_and_names_them() {
+    let world = World::logged_in(&["alice", "bob"]);
+    let sessions = vec![session(&world, "alice"), session(&world, "alice")];
+    // A switch to the live account disturbs no session.
+    world.pool(&["use", "alice"]).run().ok();
+    let output = world.pool(&["use", "bob", "--now"]).run().ok();
     for session in &sessions {
         complains(&output, &format!("codex exec (pid {}", session.pid()));
     }
     complains(&output, "`alice` is in use by ");
-    complains(&output, "`--force` says yes");
-    assert_eq!((world.possessions(), &world.account("bob")["pinned"]), (before, &false.into()));
-    // A switch to the live account disturbs no session.
-    world.pool(&["use", "alice"]).run().ok();
-    complains(&world.pool(&["use", "bob", "--force"]).run().ok(), "`alice` is in use by ");
+    complains(&output, "they stop with an error at their next token renewal");
     assert_eq!(world.live_owner().as_deref(), Some("bob"));
     end(&world, sessions);
     world.backend().assert_clean();
 }
 
 #[test]
-fn use_asks_and_heeds_what_changed_meanwhile() {
+fn restart_of_the_server_asks_and_heeds_what_changed_meanwhile() {
     let world = World::logged_in(&["alice", "bob"]);
     let mut sessions = vec![session(&world, "alice")];
+    let command = || world.pool(&["use", "bob", "--restart-server"]);
+    let unasked = command().run().expect(2);
+    complains(&unasked, "error: `alice` is in use, nothing was switched");
+    complains(&unasked, "next: add `--now`");
     let ask = || {
-        let terminal = world.pty(world.pool(&["use", "bob"]));
+        let terminal = world.pty(command());
         terminal.wait_for_text("Switch to `bob` anyway?", SOON);
         terminal
     };
     let mut terminal = ask();
     terminal.send("\r");
     terminal.wait_for_text("nothing was switched", SOON);
-    terminal.wait_for_text("`codex-pool run bob` starts it beside them", SOON);
+    terminal.wait_for_text("`codex-pool use bob` lets new launches use it", SOON);
     assert_eq!(terminal.wait(SOON).code(), Some(1));
     let mut terminal = ask();
     terminal.send(testkit::pty::CTRL_C);
@@ -125,6 +154,31 @@ fn use_asks_and_heeds_what_changed_meanwhile() {
     terminal.wait_for_text("`bob` is live and pinned", SOON);
     assert!(terminal.wait(SOON).success());
     end(&world, sessions);
+}
+
+#[test]
+fn use_without_an_account_offers_a_choice() {
+    let world = World::logged_in(&["alice", "bob"]);
+    complains(&world.pool(&["use"]).run().expect(2), "`codex-pool use --best`");
+    world.usage(&[("alice", 5.0, 5.0), ("bob", 30.0, 30.0)]);
+    let open = || {
+        let terminal = world.pty(world.pool(&["use"]));
+        terminal.wait_for("the choice", SOON, |s| s.contains("70 %") && s.contains("every launch picks"));
+        terminal
+    };
+    let mut terminal = open();
+    terminal.send(testkit::pty::DOWN);
+    terminal.send("\r");
+    terminal.wait_for_text("`bob` is live and pinned", SOON);
+    assert!(terminal.wait(SOON).success());
+    let mut terminal = open();
+    terminal.send(testkit::pty::UP);
+    terminal.send("\r");
+    terminal.wait_for_text("`bob` is no longer pinned", SOON);
+    let mut terminal = open();
+    terminal.send(testkit::pty::ESCAPE);
+    assert!(terminal.wait(SOON).success());
+    assert_eq!(world.account("bob")["live"], true, "Escape changes nothing");
 }
 
 #[test]

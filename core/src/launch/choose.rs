@@ -92,7 +92,7 @@ impl Launch<'_> {
                         && locked.pool.registry().accounts.len() > 1
                     {
                         lines.push(Line::Switched(format!(
-                            "what you pick goes on as {}",
+                            "the session you choose will run as {}",
                             locked.label_of(id)
                         )));
                     }
@@ -132,26 +132,28 @@ impl Launch<'_> {
             Owner::Account(id) | Owner::Perhaps(id) => place(id),
             _ => None,
         };
-        let goes_on = |owner: &str, instead: &str, why: &str| match self.call.target {
-            Target::Picked => Line::Wrong(format!("the last session here is {owner}'s ({why})")),
+        let theirs = |ranked: &Ranked, why: &str| format!("{}'s ({why})", label(ranked));
+        let goes_on = |owner: &str, instead: &str| match self.call.target {
+            Target::Picked => Line::Wrong(format!("the last session here is {owner}")),
             Target::Last => Line::Wrong(format!(
-                "the last session here is {owner}'s ({why}); {instead} goes on with the last one it can see, or \
-                 begins one"
+                "the last session here is {owner}; {instead} goes on with the last one it can see, or begins one"
             )),
-            _ => Line::Wrong(format!("this session belongs to {owner} ({why}); {instead} goes on with it")),
+            _ => Line::Wrong(format!("this session is {owner}; continuing as {instead}")),
         };
         let pin = locked.pool.state().pin.as_ref().filter(|_| !self.request.best).and_then(place);
         match pin {
             Some(pin) if pin.usable() => {
                 if pin.tier == Tier::Exhausted {
+                    let other = ranking.first().filter(|r| matches!(r.tier, Tier::Room | Tier::LessRoom));
+                    let other = other.map_or_else(String::new, |r| format!("; {} has room", label(r)));
                     lines.push(Line::Wrong(format!(
-                        "the pinned account {} is {}; `codex-pool use --auto` unpins",
+                        "the pinned account {} is {}{other}; `codex-pool use --auto` unpins",
                         label(pin),
                         pin.explain(now)
                     )));
                 }
                 if let Some(whose) = whose.filter(|w| w.index != pin.index) {
-                    lines.push(goes_on(label(whose), label(pin), "another account is pinned"));
+                    lines.push(goes_on(&theirs(whose, "another account is pinned"), label(pin)));
                 }
                 return Choice::Account(candidates[pin.index].account.id.clone());
             }
@@ -171,7 +173,7 @@ impl Launch<'_> {
             lines.push(match owner {
                 Owner::Perhaps(_) if ranking.first().is_none_or(|best| best.index != whose.index) => {
                     Line::Wrong(format!(
-                        "this session does not say whose it is; {}, who was in its folder then, goes on with it",
+                        "this session records no account; continuing as {}, who last used this folder",
                         label(whose)
                     ))
                 }
@@ -186,14 +188,14 @@ impl Launch<'_> {
         };
         match (whose, owner) {
             (Some(whose), _) if label(whose) != instead => {
-                lines.push(goes_on(label(whose), instead, &whose.explain(now)));
+                lines.push(goes_on(&theirs(whose, &whose.explain(now)), instead));
             }
             (None, Owner::NotInPool) => {
-                lines.push(goes_on("an account that is not in the pool", instead, "unknown here"));
+                lines.push(goes_on("of an account that is not in the pool", instead));
             }
-            (None, Owner::Unknown) if candidates.len() > 1 => lines.push(Line::Wrong(format!(
-                "the account of this session is not known; {instead} goes on with it"
-            ))),
+            (None, Owner::Unknown) if candidates.len() > 1 => {
+                lines.push(Line::Wrong(format!("this session records no account; continuing as {instead}")))
+            }
             _ => {}
         }
         let Some(best) = best else {
@@ -266,25 +268,27 @@ pub fn usable_by_name(
     account: &Account,
     now: i64,
 ) -> Result<()> {
-    let refuse =
-        |why: &str| Error::of(ErrorKind::NoUsableAccount, format!("account {} {why}", account.display()));
+    let error = |kind: ErrorKind, why: &str| Error::of(kind, format!("{} {why}", account.display()));
+    let refuse = |why: &str| {
+        let hint = account.remedy(now).unwrap_or_else(|| "see `codex-pool why`".to_owned());
+        error(ErrorKind::NoUsableAccount, why).hint(hint)
+    };
+    let login = |why: &str| {
+        error(ErrorKind::LoginNeeded, why).hint(format!("`codex-pool reauth {}`", account.shell_ref()))
+    };
     match account.auth.state {
-        AuthState::ReauthRequired => {
-            return Err(refuse("needs a login").hint(format!("`codex-pool reauth {}`", account.label)));
-        }
+        AuthState::ReauthRequired => return Err(login("needs a login")),
         AuthState::WorkspaceRemoved => return Err(refuse("was removed from its workspace")),
         AuthState::Deactivated => return Err(refuse("was deactivated by the service")),
         // A firewall's word may be behind a refusal. Codex finds out.
         AuthState::Ok | AuthState::Expired | AuthState::Refused => {}
     }
     if account.access_ended(now) {
-        let refused = refuse("cannot be used: its access has ended, and it has no refresh token");
+        let refused = login("cannot be used: its access has ended, and it has no refresh token");
         return Err(refused.hint(account.remedy(now).unwrap_or_default()));
     }
     if !pool.credentials().has(&account.id) {
-        return Err(
-            refuse("has no credentials in the pool").hint(format!("`codex-pool reauth {}`", account.label))
-        );
+        return Err(login("has no credentials in the pool"));
     }
     if !allowed(codex, account) {
         return Err(refuse(

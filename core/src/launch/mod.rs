@@ -49,7 +49,7 @@ use crate::homes::in_use::Processes;
 use crate::homes::{self, CodexHome, HomeContent, NoMainHome};
 use crate::paths::PoolPaths;
 use crate::pool::Pool;
-use crate::usage::NO_WAIT;
+use crate::usage::{FIVE_HOURS, NO_WAIT, longest, of_length};
 use placement::Placement;
 use refresh_child::Due;
 
@@ -99,7 +99,7 @@ pub enum Action {
     /// [`CarriedExec::run`]).
     Carried(Box<CarriedExec>, Program, Vec<Line>),
     /// Print the error and exit with this status.
-    Fail(u8, String),
+    Fail(u8, Error),
 }
 
 /// One line for stderr.
@@ -134,7 +134,11 @@ enum Trouble {
 
 impl From<Error> for Trouble {
     fn from(error: Error) -> Self {
-        Trouble::Pool(error.to_string())
+        Trouble::Pool(match error.kind {
+            // Of many words, those that say what to type.
+            ErrorKind::Corrupt => "the pool's accounts.json is corrupt (see `codex-pool doctor`)".to_owned(),
+            _ => error.to_string(),
+        })
     }
 }
 
@@ -158,7 +162,7 @@ pub fn prepare(request: &Request<'_>) -> Action {
             }
             Err(error) => {
                 let status = if matches!(error, NoCodex::Shim(..)) { 126 } else { 127 };
-                return Action::Fail(status, error.to_string());
+                return Action::Fail(status, error.into());
             }
         },
     };
@@ -193,12 +197,16 @@ pub fn prepare(request: &Request<'_>) -> Action {
         return match named {
             Some(name) => Action::Fail(
                 ErrorKind::NoUsableAccount.exit_status(),
-                format!("account `{name}` was asked for, but Codex takes its login from {variable}"),
+                Error::of(
+                    ErrorKind::NoUsableAccount,
+                    format!("account `{name}` was asked for, but Codex takes its login from {variable}"),
+                )
+                .hint(format!("`env -u {variable} …` lets the pool answer")),
             ),
             None => {
                 let against = |paths| folder_rule::against_identity(env, paths, &call, variable);
                 if let Some(error) = paths.and_then(against) {
-                    return Action::Fail(error.kind.exit_status(), error.to_string());
+                    return Action::Fail(error.kind.exit_status(), error);
                 }
                 Action::Exec(untouched, vec![Line::Verbose(format!("Codex takes its login from {variable}"))])
             }
@@ -214,16 +222,19 @@ pub fn prepare(request: &Request<'_>) -> Action {
         Ok(Outcome::Carried(exec)) => Action::Carried(exec, program, lines),
         Err(Trouble::Fails(error)) => {
             launch.note_refusal(paths, &error.message);
-            Action::Fail(error.kind.exit_status(), error.to_string())
+            Action::Fail(error.kind.exit_status(), error)
         }
         Err(Trouble::Codex) => Action::Exec(untouched, lines),
         Err(Trouble::Foreign) => match launch.named() {
             Some(name) => Action::Fail(
                 ErrorKind::NoUsableAccount.exit_status(),
-                format!(
-                    "account `{name}` was asked for, but CODEX_HOME has a login that is not the pool's; `codex-pool \
-                     init` takes it in"
-                ),
+                Error::of(
+                    ErrorKind::NoUsableAccount,
+                    format!(
+                        "account `{name}` was asked for, but CODEX_HOME has a login that is not the pool's"
+                    ),
+                )
+                .hint("`codex-pool init` takes it in"),
             ),
             None => {
                 lines.truncate(of_settings);
@@ -235,8 +246,12 @@ pub fn prepare(request: &Request<'_>) -> Action {
         Err(Trouble::Pool(why)) => {
             launch.note_refusal(paths, &why);
             if let Some(name) = launch.named() {
-                let text = format!("account `{name}` was asked for, but {why}");
-                return Action::Fail(ErrorKind::NoUsableAccount.exit_status(), text);
+                let error = Error::of(
+                    ErrorKind::NoUsableAccount,
+                    format!("account `{name}` was asked for, but {why}"),
+                );
+                let hint = "`codex-pool doctor`; `CODEX_POOL=off codex …` starts Codex without the pool";
+                return Action::Fail(error.kind.exit_status(), error.hint(hint));
             }
             if let Some(paths) = paths {
                 launch.record_untouched(paths);
@@ -244,7 +259,7 @@ pub fn prepare(request: &Request<'_>) -> Action {
                 let against = || folder_rule::against_untouched(env, paths, launch.codex_call(), &why);
                 if let Some(error) = obeys.then(against).flatten() {
                     launch.forget(paths);
-                    return Action::Fail(error.kind.exit_status(), error.to_string());
+                    return Action::Fail(error.kind.exit_status(), error);
                 }
             }
             let revokes =
@@ -272,14 +287,10 @@ fn pool_of(env: &Env) -> Result<PoolPaths, String> {
 
 /// Returns the end of a launch whose program calls the shim again.
 fn calls_itself(program: &Path) -> Action {
-    Action::Fail(
-        126,
-        format!(
-            "{} calls `codex`, which is codex-pool's shim, which calls it again; name the real Codex in \
-             CODEX_POOL_CODEX or as codex_path in config.toml",
-            program.display()
-        ),
-    )
+    let what =
+        format!("{} calls `codex`, which is codex-pool's shim, which calls it again", program.display());
+    let next = "name the real Codex in CODEX_POOL_CODEX or as codex_path in config.toml";
+    Action::Fail(126, Error::new(what).hint(next))
 }
 
 /// A launch that uses the pool.
@@ -491,6 +502,16 @@ impl Locked<'_> {
     /// Returns the label of an account, for messages.
     fn label_of<'a>(&'a self, id: &'a AccountId) -> &'a str {
         self.pool.registry().get(id).map_or(id.as_str(), |account| &account.label)
+    }
+
+    /// Returns what is known to be left of an account: `90 % of 5 h left`.
+    fn left(&self, id: &AccountId, now: i64) -> Option<String> {
+        let usage = self.pool.usage().usage(id).filter(|usage| usage.known(now))?;
+        let (window, name) = match of_length(&usage.windows, FIVE_HOURS) {
+            Some(window) => (window, "5 h".to_owned()),
+            None => longest(&usage.windows).map(|window| (window, window.name()))?,
+        };
+        Some(format!("{:.0} % of {name} left", window.left_percent(now)))
     }
 
     /// Returns the account of a launch if its tokens must be renewed before Codex starts on them.

@@ -81,8 +81,8 @@ impl Launch<'_> {
         } else if let Some(user) = users_of_own.first() {
             let content = homes::reconcile_whole(&locked.lock, &mut locked.pool, &own, self.env().now)?;
             if content.account() == Some(&id) {
-                let why = format!("it is in use there: {}", user.describe());
-                return self.join_own_home(locked, &own, &id, &why, false, lines);
+                let beside = format!("beside {}", user.describe());
+                return self.join_own_home(locked, &own, &id, &beside, false, lines);
             }
             // A process that cannot be seen may use any home, but does not use one that is empty.
             if content != HomeContent::Empty || users_of_own.iter().any(|user| user.pid.is_some()) {
@@ -99,9 +99,12 @@ impl Launch<'_> {
         };
         match possible {
             Ok(()) => {
-                let live = locked.live().map_or("CODEX_HOME", |live| locked.label_of(live));
-                let why = if in_use { format!("{live} is in use: {in_the_way}") } else { in_the_way };
-                self.join_own_home(locked, &own, &id, &why, users_of_own.is_empty(), lines)
+                let beside = match locked.live().map(|live| locked.label_of(live)) {
+                    Some(live) if in_use => format!("{live} stays with {in_the_way}"),
+                    Some(live) => format!("{live} stays live: {in_the_way}"),
+                    None => format!("CODEX_HOME stays as it is: {in_the_way}"),
+                };
+                self.join_own_home(locked, &own, &id, &beside, users_of_own.is_empty(), lines)
             }
             Err(_) if locked.live() == Some(&id) => self.stay(locked, None, lines),
             Err(why) => {
@@ -129,9 +132,11 @@ impl Launch<'_> {
                 _ => Err(error.into()),
             };
         }
+        let left = locked.left(id, self.env().now).map_or_else(String::new, |left| format!(" ({left})"));
+        let who = locked.label_of(id);
         lines.push(Line::Switched(match &before {
-            Some(before) => format!("{} (was {})", locked.label_of(id), locked.label_of(before)),
-            None => locked.label_of(id).to_owned(),
+            Some(before) => format!("running as {who} instead of {}{left}", locked.label_of(before)),
+            None => format!("running as {who}{left}"),
         }));
         Ok(Ok(Placement::new(main_home.clone(), Some(id.clone()))))
     }
@@ -227,14 +232,14 @@ impl Launch<'_> {
         locked.processes.users_before_change(&locked.pool, main_home, home, &databases)
     }
 
-    /// Places the account in its own home, which is brought up to date and gets the newest credentials. `why`: the
-    /// reason why it is not the main home, for a message; `free`: no process uses the own home.
+    /// Places the account in its own home, which is brought up to date and gets the newest credentials. `beside`: what
+    /// goes on beside it, for a message; `free`: no process uses the own home.
     fn join_own_home(
         &self,
         locked: &mut Locked<'_>,
         own: &CodexHome,
         id: &AccountId,
-        why: &str,
+        beside: &str,
         free: bool,
         lines: &mut Vec<Line>,
     ) -> Result<Placement, Trouble> {
@@ -243,7 +248,7 @@ impl Launch<'_> {
             let refusal = Refusal { account: id, in_the_way: None, why: error.to_string() };
             return self.stay(locked, Some(refusal), lines);
         }
-        lines.push(Line::Switched(format!("{}, in a home of its own, since {why}", locked.label_of(id))));
+        lines.push(Line::Switched(format!("running as {}; {beside}", locked.label_of(id))));
         Ok(Placement::new(own.clone(), Some(id.clone())))
     }
 
@@ -294,15 +299,17 @@ impl Launch<'_> {
         let live = locked.live().cloned();
         if let Some(refusal) = refusal {
             let wanted = locked.label_of(refusal.account);
-            let detail = match refusal.in_the_way {
-                Some(in_the_way) => format!("{in_the_way}; {}", refusal.why),
-                None => refusal.why,
+            let who = live.as_ref().map(|id| locked.label_of(id));
+            let detail = match (refusal.in_the_way, who) {
+                (Some(user), Some(who)) => format!("{user} still uses {who}'s login ({})", refusal.why),
+                (Some(user), None) => format!("{user} still uses the login in CODEX_HOME ({})", refusal.why),
+                (None, _) => refusal.why,
             };
             if self.named().is_some() {
                 return Err(Trouble::Pool(format!("there is no home for {wanted} ({detail})")));
             }
-            let who = live.as_ref().map_or("the login in CODEX_HOME", |id| locked.label_of(id));
-            lines.push(Line::Wrong(format!("staying on {who} instead of {wanted}: {detail}")));
+            let who = who.unwrap_or("the login in CODEX_HOME");
+            lines.push(Line::Wrong(format!("running as {who}, not {wanted}: {detail}")));
         }
         self.record(locked, main_home, live.as_ref())?;
         self.renew_main_home(locked)?;

@@ -152,7 +152,7 @@ fn reserve_is_no_room_in_either_window() {
     let all = [keeps(given("kept").used(81.0, 0.0)), given("paid").used(100.0, 0.0).credits(true, false)];
     assert_eq!(order(&all), ["kept", "paid"]);
     let text = one(keeps(given("a").used(30.0, 10.0))).explain(NOW);
-    assert!(text.contains("room 50 % beyond its reserve of 20 %"), "{text}");
+    assert!(text.contains("70 % of 5 h − 20 kept for you = 50 %"), "{text}");
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn limit_of_the_model_counts_for_launches_with_that_model() {
 #[test]
 fn banked_resets_are_named_where_an_account_is_exhausted() {
     let banked = |used| one(given("a").used(used, 10.0).usage(|u| u.banked_resets = 2)).explain(NOW);
-    assert_eq!(banked(100.0), "at its limit, resets in 1h; 2 banked resets can be used");
+    assert_eq!(banked(100.0), "at its limit, back in 1h; 2 banked resets can be used");
     assert!(!banked(10.0).contains("banked"));
 }
 
@@ -421,9 +421,21 @@ fn balanced_is_most_left_in_the_week_then_in_5h_inside_the_same_tiers() {
 #[test]
 fn every_reason_is_a_sentence_with_its_numbers() {
     let explain = |g: Given| one(g).explain(NOW);
-    assert_eq!(explain(given("a").used(100.0, 0.0)), "at its limit, resets in 1h");
-    assert_eq!(explain(given("a").used(70.0, 0.0)), "only room 30 %");
-    assert_eq!(explain(given("a").used(20.0, 25.0)), "room 80 %; 75 % of its longest window left");
+    assert_eq!(explain(given("a").used(100.0, 0.0)), "at its limit, back in 1h");
+    assert_eq!(explain(given("a").used(70.0, 0.0)), "30 % of 5 h left; that may not last for a session");
+    assert_eq!(explain(given("a").used(20.0, 25.0)), "80 % of 5 h left");
+    assert_eq!(
+        explain(given("a").used(20.0, 25.0).with(|g| g.sessions = 2)),
+        "80 % of 5 h − 20 for 2 sessions = 60 %"
+    );
+    assert_eq!(
+        explain(given("a").used(20.0, 25.0).plan("pro").with(|g| g.sessions = 1)),
+        "80 % of 5 h × 10 for its plan − 10 for 1 session = 790 %"
+    );
+    assert_eq!(
+        explain(given("a").used(20.0, 96.0)),
+        "the week is the limit: 4 % left, back in 1d; that may not last for a session"
+    );
     assert_eq!(explain(given("a").windows(&[]).credits(false, true)), "no limit");
 }
 
