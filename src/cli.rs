@@ -259,6 +259,9 @@ Examples:
     /// Print the version
     #[command(hide = true)]
     Version,
+    /// Tell what is due by the command in the settings
+    #[command(hide = true)]
+    Notify,
     /// Labels for shell completions
     #[command(name = "__complete-refs", hide = true)]
     CompleteRefs,

@@ -7,6 +7,7 @@ mod commands;
 mod context;
 mod inherited;
 mod net;
+mod notices;
 mod past;
 mod programs;
 mod receipt;

@@ -71,6 +71,8 @@ pub struct Settings {
     pub carry_on: bool,
     /// How long an `exec` waits at the limit for the first reset when no other account can go on.
     pub carry_wait: Duration,
+    /// The command that tells notices, and its first arguments. Empty: none are told.
+    pub notify: Vec<String>,
     /// Hosts beside `auth.openai.com` that refresh tokens may be sent to, in lower case.
     pub allowed_issuers: Vec<String>,
 }
@@ -94,6 +96,7 @@ impl Default for Settings {
             native_start: true,
             carry_on: true,
             carry_wait: Duration::ZERO,
+            notify: Vec::new(),
             allowed_issuers: Vec::new(),
         }
     }
@@ -194,6 +197,14 @@ impl Settings {
             "max_stale" => self.max_stale = duration()?,
             "launch_refresh_timeout" => self.launch_refresh_timeout = duration()?,
             "min_poll_interval" => self.min_poll_interval = duration()?,
+            "notify" => {
+                const EXPECTED: &str = "a command as a list, such as [\"notify-send\", \"codex-pool\"]";
+                let list = value.as_array().ok_or(EXPECTED)?;
+                let words =
+                    list.iter().map(|v| v.as_str().map(str::to_owned)).collect::<Option<Vec<String>>>();
+                self.notify =
+                    words.filter(|words| words.first().is_none_or(|w| !w.is_empty())).ok_or(EXPECTED)?;
+            }
             "allowed_issuers" => {
                 const EXPECTED: &str = "a list of host names, such as [\"login.example.com\"]";
                 let list = value.as_array().ok_or(EXPECTED)?;

@@ -20,6 +20,7 @@ pub mod journal;
 pub mod launch;
 pub mod ledger;
 pub mod moving;
+pub mod notices;
 pub mod paths;
 pub mod pick;
 pub mod pool;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The lowest first. A module may use those before it.
-const LAYERS: [&str; 29] = [
+const LAYERS: [&str; 30] = [
     "error",
     "time",
     "env",
@@ -20,6 +20,7 @@ const LAYERS: [&str; 29] = [
     "journal",
     "references",
     "usage",
+    "notices",
     "codex",
     "thread_record",
     "store",

@@ -18,6 +18,7 @@ mod login;
 mod man;
 #[path = "move.rs"]
 mod move_;
+mod notify;
 mod reauth;
 mod refresh;
 mod rename;
@@ -67,6 +68,7 @@ pub(crate) fn run(command: Command, env: &Env) -> Result<ExitCode> {
         Command::Completions(args) => done(completions::run(&args)),
         Command::Man(args) => done(man::run(&args)),
         Command::Why(args) => done(why::run(&ctx()?, &args)),
+        Command::Notify => done(notify::run(env)),
         Command::Log(args) => done(log::run(&ctx()?, &args)),
         Command::Status(args) => Ok(status::run(env, &args)),
         Command::History(args) => done(history::run(&ctx()?, &args)),

@@ -18,6 +18,7 @@ use codex_pool_core::{Result, env, homes};
 use crate::context::Context;
 use crate::net::endpoint::Endpoint;
 use crate::net::{Net, NetError};
+use crate::notices;
 use plan::Plan;
 
 pub(crate) use renew::no_more_renewals;
@@ -102,6 +103,7 @@ impl<'a> Refresher<'a> {
         let tasks = self.renew_first(&mut plan, &mut meter)?;
         self.fetch(tasks, &mut plan, &mut meter)?;
         self.await_others(&mut plan, &mut meter);
+        notices::start(self.ctx);
         Ok(plan.into_outcomes())
     }
 

@@ -8,11 +8,12 @@ use std::path::Path;
 use super::{repository, rust_files};
 
 /// The rooms of `src/`: a room uses those below it.
-const ADMIN: [&str; 14] = [
+const ADMIN: [&str; 15] = [
     "main",
     "commands",
     "ui",
     "refresh",
+    "notices",
     "past",
     "view",
     "context",

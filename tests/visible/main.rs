@@ -3,6 +3,7 @@
 
 mod history;
 mod log;
+mod notices;
 mod status;
 
 use testkit::World;

@@ -6,6 +6,7 @@ mod binary;
 mod lock;
 mod logins;
 mod moves;
+mod notices;
 mod requests;
 mod stamp;
 mod watch;
@@ -106,6 +107,7 @@ fn duties(env: &Env, paths: &PoolPaths) -> Vec<Box<dyn Duty>> {
         Box::new(logins::Logins::default()),
         Box::new(moves::Moves::new(env, paths)),
         Box::new(requests::Requests::new(env, paths)),
+        Box::new(notices::Notices::new(env, paths)),
     ]
 }
 

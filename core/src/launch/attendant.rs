@@ -16,9 +16,23 @@ use crate::process::{Liveness, ProcessId};
 /// Codex sets them in the commands that a sandboxed session runs.
 const SANDBOXED: [&str; 2] = ["CODEX_SANDBOX", "CODEX_SANDBOX_NETWORK_DISABLED"];
 /// The variables of the attendant's own environment, beside CODEX_POOL_HOME. What else a launch's environment says is in
-/// that launch's entry.
-pub(crate) const ATTENDANT_VARIABLES: [&str; 8] =
-    ["HOME", "PATH", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TMPDIR"];
+/// that launch's entry. The last ones are for the user's command that shows notices.
+pub(crate) const ATTENDANT_VARIABLES: [&str; 14] = [
+    "HOME",
+    "PATH",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "DISPLAY",
+    "WAYLAND_DISPLAY",
+    "XAUTHORITY",
+    "XDG_RUNTIME_DIR",
+    "DBUS_SESSION_BUS_ADDRESS",
+    "TMUX",
+];
 
 /// An attendant that has shown no life for so long is stopped, or hangs: launches then refresh themselves, seconds.
 const SILENT: i64 = 60;

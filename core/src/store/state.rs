@@ -15,6 +15,7 @@ use crate::codex::probe::Capabilities;
 use crate::error::Result;
 use crate::files::{Durability, PoolLock};
 use crate::hash::hex;
+use crate::notices::Told;
 use crate::paths::PoolPaths;
 
 /// The contents of the file.
@@ -35,6 +36,9 @@ pub struct State {
     /// The last launches in each folder (see [`path_key`]), of the newest 200 folders.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub folders: BTreeMap<String, FolderRecord>,
+    /// What the user was told (see [`crate::notices`]).
+    #[serde(default, skip_serializing_if = "Told::is_empty")]
+    pub told: Told,
     /// What Codex supports, by the identity of its package and native binary.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub codex: BTreeMap<String, Capabilities>,
