@@ -5,6 +5,7 @@ mod completions;
 mod hostile;
 mod hostile_removal;
 mod install;
+mod neighbour;
 mod newest;
 mod place;
 mod refusals;

@@ -57,6 +57,7 @@ impl fmt::Display for Obstacle {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fixed {
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "no mounts of single files there"))]
     Mount,
     Immutable,
 }

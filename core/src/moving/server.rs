@@ -158,7 +158,9 @@ fn resource(name: &str) -> Option<Resource> {
         "Max core file size" => Resource::RLIMIT_CORE,
         "Max open files" => Resource::RLIMIT_NOFILE,
         "Max address space" => Resource::RLIMIT_AS,
+        #[cfg(target_os = "linux")]
         "Max processes" => Resource::RLIMIT_NPROC,
+        #[cfg(target_os = "linux")]
         "Max locked memory" => Resource::RLIMIT_MEMLOCK,
         _ => return None,
     })

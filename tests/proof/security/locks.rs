@@ -7,10 +7,10 @@ use std::time::Duration;
 use serde_json::Value;
 use testkit::backend::{LoginSpec, Route, UserSpec};
 use testkit::files::{lock_as_reader, set_mode};
-use testkit::{World, answered, wait_until};
+use testkit::{Neighbour, World, answered, wait_until};
 
 use super::Stop;
-use super::neighbour::{Lock, Neighbour, holds, write};
+use super::neighbour::{Lock, holds, neighbour_holds, write};
 
 /// Returns a world whose main home has alice and is free, and in which bob is the pick.
 fn about_to_switch() -> World {
@@ -45,7 +45,7 @@ fn neighbours_locks_do_not_make_a_home_look_used() {
                 assert_eq!(world.live_owner().as_deref(), Some("alice"), "{lock:?} of {}", file.display());
                 drop(ours);
             }
-            let theirs = neighbour.locks(&world, &file, lock);
+            let theirs = neighbour_holds(&neighbour, &world, &file, lock);
             answered(world.exec().run(), "bob");
             assert_eq!(world.live_owner().as_deref(), Some("bob"), "{lock:?} of {}", file.display());
             let doctor = world.pool(&["doctor"]).run();
@@ -71,7 +71,7 @@ fn database_that_a_neighbour_has_open_does_not_make_a_home_look_used() {
     answered(world.exec().run(), "bob");
     assert_eq!(world.live_owner().as_deref(), Some("alice"));
     drop(ours);
-    let _theirs = neighbour.locks(&world, &file, Lock::None);
+    let _theirs = neighbour_holds(&neighbour, &world, &file, Lock::None);
     answered(world.exec().run(), "bob");
     assert_eq!(world.live_owner().as_deref(), Some("bob"));
 }
@@ -83,10 +83,37 @@ fn neighbours_lock_does_not_make_a_session_look_open() {
     let thread = "01a20399-89f9-7f61-a9c3-c721a01b72f4";
     let lock = world.codex_home().join(format!("thread-writer-locks/{thread}.lock"));
     write(&lock, "");
-    let _theirs = neighbour.locks(&world, &lock, Lock::Flock);
+    let _theirs = neighbour_holds(&neighbour, &world, &lock, Lock::Flock);
     for words in [["resume", thread].as_slice(), &["exec", "resume", thread, "hi"]] {
         let output = world.codex(words).env("CODEX_POOL_VERBOSE", "1").run().ok();
         assert!(!output.stderr.contains("open in a running Codex"), "{output}");
+    }
+}
+
+/// A pool that can be read, as the earlier program made it.
+#[test]
+fn neighbour_that_can_read_the_pool_does_not_hold_its_locks() {
+    let Some(neighbour) = Neighbour::new() else { return };
+    let world = about_to_switch();
+    let pool = world.pool_home();
+    write(&pool.join("refresh.lock"), "");
+    set_mode(&pool, 0o755);
+    for lock in [Lock::Flock, Lock::OfProcess, Lock::OfFile] {
+        world.make_live("alice");
+        world.rank(&["bob", "alice"]);
+        let held: Vec<_> = ["pool.lock", "refresh.lock"]
+            .map(|name| pool.join(name))
+            .iter()
+            .map(|file| {
+                set_mode(file, 0o644);
+                neighbour_holds(&neighbour, &world, file, lock)
+            })
+            .collect();
+        let output = answered(world.exec().run(), "bob");
+        assert!(output.stderr.is_empty() && output.took < Duration::from_secs(2), "{lock:?}: {output}");
+        assert_eq!(world.live_owner().as_deref(), Some("bob"), "{lock:?}");
+        world.pool(&["refresh"]).run().ok();
+        drop(held);
     }
 }
 

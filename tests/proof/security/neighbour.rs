@@ -1,50 +1,19 @@
-//! A second user of the machine: a user id without an account. Only root can run programs as that user.
+//! What a second user of the machine does to files that can be read.
 
 use std::ffi::CString;
 use std::os::fd::{IntoRawFd as _, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::lchown;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::{fs, io};
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
-use testkit::{Cmd, Running, SOON, World, is_root, leave_out, wait_until};
+use testkit::{Cmd, Neighbour, Running, SOON, World, wait_until};
 
-/// The number of the neighbour, a user id that is not taken here.
-pub(super) const NEIGHBOUR: u32 = 4243;
-
-/// Another user of the machine. Only root can be one.
-pub(super) struct Neighbour;
-
-impl Neighbour {
-    /// Returns `None` if the tests cannot be two users: the test is left out then.
-    pub(super) fn new() -> Option<Neighbour> {
-        if !is_root() {
-            leave_out("only root can run programs as a second user");
-        }
-        is_root().then_some(Neighbour)
-    }
-
-    /// Makes a command the neighbour's.
-    pub(super) fn runs(&self, mut cmd: Cmd) -> Cmd {
-        cmd.inner().uid(NEIGHBOUR).gid(NEIGHBOUR);
-        cmd
-    }
-
-    /// Starts a process of the neighbour's that holds a lock of this file for as long as it runs.
-    pub(super) fn locks(&self, world: &World, file: &Path, lock: Lock) -> Running {
-        holds(self.runs(world.cmd("sleep").arg("600")), file, lock)
-    }
-
-    /// Makes a file or folder the neighbour's, and what is in it.
-    pub(super) fn takes(&self, path: &Path) {
-        lchown(path, Some(NEIGHBOUR), Some(NEIGHBOUR)).expect("chown");
-        if path.is_dir() && !path.is_symlink() {
-            fs::read_dir(path).expect("a folder").flatten().for_each(|entry| self.takes(&entry.path()));
-        }
-    }
+/// Starts a process of the neighbour's that holds a lock of this file for as long as it runs.
+pub(super) fn neighbour_holds(neighbour: &Neighbour, world: &World, file: &Path, lock: Lock) -> Running {
+    holds(neighbour.runs(world.cmd("sleep").arg("600")), file, lock)
 }
 
 /// Starts a program that holds a lock of this file for as long as it runs.

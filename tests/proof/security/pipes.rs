@@ -8,7 +8,8 @@ use std::time::Duration;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use testkit::backend::LoginSpec;
-use testkit::{Cmd, Codex};
+use testkit::files::set_mode;
+use testkit::{Cmd, Codex, Neighbour};
 
 use super::neighbour::write;
 use crate::lab::Lab;
@@ -129,5 +130,47 @@ fn pipes_hold_up_no_launch_and_no_command() {
         let _ = fs::remove_file(&place);
         write(&world.pool_home().join("config.toml"), "background_refresh = false\n");
         write(&world.codex_home().join("config.toml"), &config);
+    }
+}
+
+/// Where a neighbour may make files: in a shared folder with the work in it, and in a home that is open to all.
+#[test]
+fn pipes_of_a_neighbour_hold_up_no_launch_and_no_command() {
+    let Some(neighbour) = Neighbour::new() else { return };
+    let world = Lab::with(Codex::Probe, &["alice", "bob"], "background_refresh = false\n");
+    let shared = world.root().join("shared");
+    let work = shared.join("work");
+    let home = world.codex_home();
+    fs::create_dir_all(&work).expect("make a folder");
+    let locks = home.join("thread-writer-locks");
+    fs::create_dir_all(&locks).expect("make a folder");
+    for folder in [&shared, &home, &locks] {
+        set_mode(folder, 0o1777);
+    }
+    let thread = format!("thread-writer-locks/{THREAD}.lock");
+    let in_home = [
+        "state_9.sqlite",
+        "state_9.sqlite-shm",
+        "session_index.jsonl",
+        "history.jsonl",
+        ".auth-x1y2z3",
+        "auth.json.lock",
+        &thread,
+    ];
+    let mut places = in_home.map(|name| home.join(name)).to_vec();
+    places.extend([shared.join(".git"), shared.join("AGENTS.md")]);
+    for place in &places {
+        let _ = fs::remove_file(place);
+        neighbour.runs(world.cmd("mkfifo").arg("-m").arg("666").arg(place)).run().ok();
+    }
+    neighbour.runs(world.cmd("mkdir").arg(shared.join(".codex"))).run().ok();
+    neighbour.runs(world.cmd("mkfifo").arg(shared.join(".codex/config.toml"))).run().ok();
+    for command in commands(&world) {
+        let output = command.current_dir(&work).timeout(Duration::from_secs(20)).run();
+        assert!(output.signal().is_none() && !output.stderr.contains("panicked"), "{output}");
+        assert!(!output.stderr.contains("internal error"), "{output}");
+    }
+    for place in &places {
+        assert!(place.symlink_metadata().is_ok_and(|meta| meta.file_type().is_fifo()), "{}", place.display());
     }
 }

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use testkit::backend::account_id;
 use testkit::files::set_mode;
-use testkit::{World, answered, needs};
+use testkit::{Neighbour, World, answered, needs};
 
-use super::neighbour::{NEIGHBOUR, Neighbour, write};
+use super::neighbour::write;
 
 /// Settings that only bob may be used with.
 fn only_bob() -> String {
@@ -70,7 +70,7 @@ fn neighbour_does_not_decide_who_runs_in_a_shared_folder() {
         format!("mkdir .codex && printf 'gitdir: {}\\n' >.git && cat >.codex/config.toml", forged.display());
     let plants = world.cmd("/bin/sh").args(["-c", &script]).current_dir(&shared).stdin(only_bob());
     neighbour.runs(plants).run().ok();
-    assert_eq!(fs::metadata(shared.join(".git")).expect("planted").uid(), NEIGHBOUR);
+    assert_eq!(fs::metadata(shared.join(".git")).expect("planted").uid(), neighbour.uid);
     answered(world.exec().current_dir(&mine).run(), "alice");
 
     // Even where the repository names the place: the worktree that was there is gone, but still recorded.

@@ -20,6 +20,7 @@ pub mod files;
 mod http;
 pub mod mcp;
 mod needs;
+mod neighbour;
 pub mod picture;
 pub mod probe;
 mod procs;
@@ -37,6 +38,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub use cmd::{Cmd, DEFAULT_TIMEOUT, Output, Running};
 pub use needs::{leave_out, needs, takes};
+pub use neighbour::Neighbour;
 pub use procs::{NOBODY, Process, alive, children, heed_the_terminal, is_root, wait_for_end};
 pub use pty::Pty;
 pub use real_codex::{
