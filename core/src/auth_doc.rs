@@ -1,13 +1,12 @@
 //! An `auth.json` document: its bytes, kept as they are, and what they say (the account, the age, the expiry). It knows
 //! nothing of files or homes. Secrets never reach `Debug`.
 
+mod claims;
+
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
 
-use base64::Engine;
-use base64::engine::DecodePaddingMode;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -15,6 +14,7 @@ use crate::account::{AccountId, AccountKind};
 pub use crate::hash::DocHash;
 use crate::seen_tokens::TokenHash;
 use crate::time;
+pub use claims::Claims;
 
 /// How far the local clock may be behind the issuer's, seconds.
 const CLOCK_ERROR: i64 = 600;
@@ -98,6 +98,9 @@ struct Facts {
     identity: Option<Identity>,
     /// The account of the id token, if it is another workspace of the same user.
     lender: Option<AccountId>,
+    has_id_token: bool,
+    /// `last_refresh` is no text, so that Codex cannot read the document.
+    odd_last_refresh: bool,
     /// `tokens.account_id` as written, which may differ from the token's claim.
     written_account_id: Option<String>,
     email: Option<String>,
@@ -125,9 +128,18 @@ struct Raw<'a> {
     #[serde(borrow)]
     tokens: Option<RawTokens<'a>>,
     #[serde(borrow)]
-    last_refresh: Option<Cow<'a, str>>,
+    last_refresh: Option<Time<'a>>,
     agent_identity: Option<IgnoredAny>,
     personal_access_token: Option<IgnoredAny>,
+}
+
+/// A time as Codex writes it, or as only other tools do.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Time<'a> {
+    #[serde(borrow)]
+    Text(Cow<'a, str>),
+    Other(IgnoredAny),
 }
 
 #[derive(Deserialize)]
@@ -140,58 +152,6 @@ struct RawTokens<'a> {
     refresh_token: Option<Cow<'a, str>>,
     #[serde(borrow)]
     account_id: Option<Cow<'a, str>>,
-}
-
-/// The claims of an id token or an access token that are used.
-#[derive(Debug, Default, Deserialize)]
-pub struct Claims {
-    /// The issuer's URL.
-    pub iss: Option<String>,
-    /// The expiry, Unix seconds.
-    pub exp: Option<f64>,
-    /// The time of issue, Unix seconds.
-    pub iat: Option<f64>,
-    /// The user's email, in id tokens.
-    pub email: Option<String>,
-    #[serde(rename = "https://api.openai.com/auth")]
-    auth: Option<AuthClaims>,
-    #[serde(rename = "https://api.openai.com/profile")]
-    profile: Option<ProfileClaims>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct AuthClaims {
-    chatgpt_account_id: Option<String>,
-    chatgpt_user_id: Option<String>,
-    user_id: Option<String>,
-    chatgpt_plan_type: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct ProfileClaims {
-    email: Option<String>,
-}
-
-impl Claims {
-    /// Returns the claims of a JWT, unverified; `None` if it is no JWT.
-    pub fn of_jwt(token: &str) -> Option<Claims> {
-        const LENIENT: GeneralPurpose = GeneralPurpose::new(
-            &base64::alphabet::URL_SAFE,
-            GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-        );
-        let mut parts = token.split('.');
-        let (_, payload, _) = (parts.next()?, parts.next()?, parts.next()?);
-        serde_json::from_slice(&LENIENT.decode(payload).ok()?).ok()
-    }
-
-    fn user_id(&self) -> Option<&str> {
-        let auth = self.auth.as_ref()?;
-        auth.chatgpt_user_id.as_deref().or(auth.user_id.as_deref()).filter(|s| !s.is_empty())
-    }
-
-    fn account_id(&self) -> Option<&str> {
-        self.auth.as_ref()?.chatgpt_account_id.as_deref().filter(|s| !s.is_empty())
-    }
 }
 
 impl AuthDoc {
@@ -297,16 +257,39 @@ impl AuthDoc {
             && self.facts.refresh_token == other.facts.refresh_token
     }
 
-    /// Returns the document with the token's own workspace as `tokens.account_id`. Codex sends that field, so a wrong
-    /// one would ask for another workspace.
+    /// Returns whether it lacks an id token, without which the service refuses Codex, and can be renewed to get one.
+    pub fn needs_id_token(&self) -> bool {
+        !self.has_id_token() && self.facts.refresh_token.is_some()
+    }
+
+    /// Returns whether it has an id token, or needs none.
+    pub fn has_id_token(&self) -> bool {
+        self.facts.has_id_token || self.facts.kind == AccountKind::ApiKey
+    }
+
+    /// Returns the document as Codex can use it: with the token's own workspace as `tokens.account_id`, which Codex
+    /// sends, and with a text as `last_refresh`, the time of issue.
     #[must_use]
     pub fn corrected(self) -> AuthDoc {
-        let Some(who) = &self.facts.identity else { return self };
-        if self.facts.written_account_id.as_deref() == Some(who.account_id.as_str()) {
+        let who = self.facts.identity.as_ref();
+        let account_id = who
+            .filter(|who| self.facts.written_account_id.as_ref() != Some(&who.account_id))
+            .map(|who| who.account_id.clone());
+        let last_refresh = self.facts.odd_last_refresh.then(|| self.issued_at().map(time::to_rfc3339));
+        if account_id.is_none() && last_refresh.is_none() {
             return self;
         }
-        let account_id = who.account_id.clone();
-        self.edited(|doc| set(doc, &["tokens", "account_id"], account_id)).unwrap_or(self)
+        let corrected = self.edited(|doc| {
+            if let Some(account_id) = account_id {
+                set(doc, &["tokens", "account_id"], account_id);
+            }
+            match last_refresh {
+                Some(Some(at)) => set(doc, &["last_refresh"], at),
+                Some(None) => drop(doc.as_object_mut().and_then(|doc| doc.shift_remove("last_refresh"))),
+                None => {}
+            }
+        });
+        corrected.unwrap_or(self)
     }
 
     /// Returns the document without its refresh token. Codex uses the access token until it ends.
@@ -444,13 +427,19 @@ impl Facts {
             None => {}
         }
         let api_key = raw.api_key.as_deref().filter(|key| !key.trim().is_empty());
-        let last_refresh = raw.last_refresh.as_deref().and_then(time::parse_rfc3339_nanos);
+        let odd_last_refresh = matches!(raw.last_refresh, Some(Time::Other(_)));
+        let last_refresh = match &raw.last_refresh {
+            Some(Time::Text(text)) => time::parse_rfc3339_nanos(text),
+            _ => None,
+        };
         if mode == Some("apikey") || mode.is_none() && api_key.is_some() {
             let key = api_key.ok_or(DocError::NoTokens)?;
             return Ok(Facts {
                 kind: AccountKind::ApiKey,
                 identity: None,
                 lender: None,
+                has_id_token: false,
+                odd_last_refresh,
                 written_account_id: None,
                 email: None,
                 plan: None,
@@ -462,7 +451,8 @@ impl Facts {
                 refresh_token: None,
             });
         }
-        Facts::of_tokens(raw.tokens.ok_or(DocError::NoTokens)?, last_refresh)
+        let tokens = raw.tokens.ok_or(DocError::NoTokens)?;
+        Ok(Facts { odd_last_refresh, ..Facts::of_tokens(tokens, last_refresh)? })
     }
 
     fn of_tokens(tokens: RawTokens<'_>, last_refresh: Option<i64>) -> Result<Facts, DocError> {
@@ -471,7 +461,9 @@ impl Facts {
         let written_account_id = text(&tokens.account_id);
         // The service sees the access token, so its claims decide. The id token fills the gaps.
         let access = Claims::of_jwt(&access_token).unwrap_or_default();
-        let id = tokens.id_token.as_deref().and_then(Claims::of_jwt).unwrap_or_default();
+        let id = tokens.id_token.as_deref().and_then(Claims::of_jwt);
+        let has_id_token = id.is_some();
+        let id = id.unwrap_or_default();
         let user_id = access.user_id().or(id.user_id()).ok_or(DocError::NoIdentity)?.to_owned();
         let account_id = access
             .account_id()
@@ -489,6 +481,8 @@ impl Facts {
             kind: AccountKind::Chatgpt,
             identity: Some(Identity { user_id, account_id }),
             lender,
+            has_id_token,
+            odd_last_refresh: false,
             written_account_id,
             email: id.email.or(profile_email),
             plan,

@@ -26,6 +26,8 @@ pub enum Cause<'a> {
     Rejected(&'a Secret),
     /// To find out whether the login is still good.
     Proof,
+    /// They lack the id token, which the answer has.
+    Incomplete,
 }
 
 /// What [`begin`] decided.
@@ -143,6 +145,7 @@ pub fn begin(
         Cause::Expiring => doc.refresh_token().is_some() && !is_due(&doc, now),
         Cause::Rejected(token) => doc.access_token() != Some(token),
         Cause::Proof => false,
+        Cause::Incomplete => doc.has_id_token(),
     };
     if renewed {
         return Ok(Decision::Renewed(Box::new(doc)));

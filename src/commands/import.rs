@@ -15,6 +15,7 @@ use codex_pool_core::{Error, ErrorKind, Result};
 use crate::cli::ImportArgs;
 use crate::context::adopt;
 use crate::context::{Context, OpenPool};
+use crate::refresh::{Mode, Outcome, Refresher, Scope};
 use crate::ui;
 
 /// The store of another tool is smaller than this, bytes. It may contain much beside accounts.
@@ -122,7 +123,16 @@ pub(super) fn read(path: &Path) -> Vec<Document> {
     if bytes.len() as u64 > MAX_BYTES {
         return single(Err("it is larger than any auth.json".to_owned()));
     }
-    single(AuthDoc::parse_foreign(&bytes).map(AuthDoc::corrected).map_err(|e| e.to_string()))
+    single(AuthDoc::parse_foreign(&bytes).map_err(|e| e.to_string()).and_then(usable))
+}
+
+/// Returns the document as Codex can use it, now or after a renewal.
+fn usable(doc: AuthDoc) -> std::result::Result<AuthDoc, String> {
+    if doc.has_id_token() || doc.needs_id_token() {
+        return Ok(doc.corrected());
+    }
+    Err("it has no id_token, without which the service refuses Codex, and no refresh token to get one with"
+        .to_owned())
 }
 
 fn of_store(store: &str, account: ForeignAccount) -> Document {
@@ -131,7 +141,7 @@ fn of_store(store: &str, account: ForeignAccount) -> Document {
     Document {
         name: format!("{name} in {store}"),
         file: None,
-        doc: doc.map_err(|(_, why)| why.to_string()),
+        doc: doc.map_err(|(_, why)| why.to_string()).and_then(usable),
         stored: Some(Stored { id, label, added_at, enabled }),
     }
 }
@@ -183,6 +193,9 @@ pub(super) fn import_all(ctx: &Context, batch: &[Document], label: Option<&str>)
     };
     let result = all();
     open.commit()?;
+    drop(open);
+    let taken = batch.iter().filter_map(Document::doc);
+    taken.filter(|doc| doc.needs_id_token()).try_for_each(|doc| complete(ctx, doc))?;
     if copied {
         ui::note(
             "an imported login has two owners now: stop using the other copy, or the one that renews its tokens first \
@@ -190,6 +203,24 @@ pub(super) fn import_all(ctx: &Context, batch: &[Document], label: Option<&str>)
         );
     }
     result.map(|()| refused)
+}
+
+/// Renews the tokens of an imported document that lacks the id token, which the answer has.
+fn complete(ctx: &Context, doc: &AuthDoc) -> Result<()> {
+    let scope = Scope::One(doc.id().clone());
+    let outcomes = Refresher::new(ctx)?.run(&scope, Mode::TokenOnly, &mut |_| {})?;
+    for (id, outcome) in outcomes {
+        let why = match outcome {
+            Outcome::Failed(why) => why,
+            Outcome::NeedsLogin => "only a login helps".to_owned(),
+            _ => continue,
+        };
+        let label = ctx.open()?.label(&id);
+        ui::warn(&format!(
+            "`{label}` has no id_token, so Codex is refused until its tokens are renewed: {why}"
+        ));
+    }
+    Ok(())
 }
 
 fn import(open: &mut OpenPool, document: &Document, doc: &AuthDoc, label: Option<&str>) -> Result<Adoption> {

@@ -33,6 +33,8 @@ pub(super) struct Task {
 pub(super) enum RenewReason {
     /// Their time is nearly over.
     Early,
+    /// They lack the id token.
+    Incomplete,
     /// The account counts as logged out, and only a renewal can prove otherwise.
     Proof,
 }
@@ -143,10 +145,13 @@ impl Refresher<'_> {
             return Decision::Skip(Outcome::NeedsLogin);
         }
         let ended = doc.expires_at().is_some_and(|at| at <= now);
+        // An issuer that gives no id token is asked once.
+        let asked = || mode != Mode::TokenOnly && entry.renewal.as_ref().is_some_and(|a| a.error.is_none());
+        let incomplete = doc.needs_id_token() && !asked();
         let may_renew = match mode {
             Mode::Due => entry.may_renew(&self.ctx.settings, now),
-            // A token that has ended is worth another try whenever a person asks.
-            Mode::Asked => ended || entry.may_renew(&self.ctx.settings, now),
+            // Without a token that works, another try is worth it whenever a person asks.
+            Mode::Asked => ended || incomplete || entry.may_renew(&self.ctx.settings, now),
             Mode::TokenOnly => true,
         };
         // With a clock that is ahead, every token looks old. Only the service can say which is.
@@ -154,6 +159,7 @@ impl Refresher<'_> {
         let renew = match (logged_out, due) {
             (true, _) if may_renew => Some(RenewReason::Proof),
             (false, true) if may_renew => Some(RenewReason::Early),
+            (false, false) if may_renew && incomplete => Some(RenewReason::Incomplete),
             _ => None,
         };
         let attempt = entry.attempt.as_ref();

@@ -64,6 +64,7 @@ impl Refresher<'_> {
                     continue;
                 }
                 Some(RenewReason::Early) => Cause::Expiring,
+                Some(RenewReason::Incomplete) => Cause::Incomplete,
                 Some(RenewReason::Proof) => Cause::Proof,
             };
             let renewed = match &offline {

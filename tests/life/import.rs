@@ -3,7 +3,7 @@
 use std::fs;
 
 use serde_json::{Value, json};
-use testkit::backend::LoginSpec;
+use testkit::backend::{Fault, LoginSpec, Route};
 use testkit::files::mode;
 use testkit::{SOON, World, complains};
 
@@ -197,4 +197,50 @@ fn credentials_reach_a_terminal_only_by_force() {
     let mut terminal = world.pty(world.pool(&["export", "alice", "--force"]));
     assert!(terminal.wait(SOON).success());
     terminal.wait_for_text("refresh_token", SOON);
+}
+
+#[test]
+fn document_without_an_id_token_gets_one_or_is_refused() {
+    let world = World::logged_in(&[]);
+    let without = |user: &str| {
+        let mut doc = doc(&world, user);
+        doc["tokens"].as_object_mut().expect("tokens").remove("id_token");
+        doc
+    };
+    let import = |doc: &Value, label: &str| {
+        world.pool(&["import", "-", "--label", label]).stdin(doc.to_string()).run()
+    };
+    import(&without("bob"), "bob").ok();
+    let stored: Value = serde_json::from_str(&world.stored("bob")).expect("JSON");
+    assert!(stored["tokens"]["id_token"].is_string(), "{stored}");
+    assert_eq!(world.backend().report().refreshes_of("bob").len(), 1);
+    // Later is as good.
+    world.backend().inject_times(Route::Token, None, Fault::Status(503, json!({})), 1);
+    let output = import(&without("carol"), "carol").ok();
+    complains(&output, "`carol` has no id_token, so Codex is refused until its tokens are renewed");
+    world.pool(&["refresh", "carol"]).run().ok();
+    assert!(world.stored("carol").contains("id_token"));
+    let mut last = without("dave");
+    last["tokens"]["refresh_token"] = "".into();
+    complains(&import(&last, "dave").expect(1), "no id_token, without which the service refuses Codex");
+    assert_eq!(world.labels(), ["bob", "carol"]);
+    world.assert_nothing_lost(&["bob", "carol"]);
+}
+
+#[test]
+fn last_refresh_that_is_no_text_is_put_right() {
+    let world = World::logged_in(&[]);
+    let numeric = |user: &str| {
+        let mut doc = doc(&world, user);
+        doc["last_refresh"] = json!(1_795_651_924.5);
+        doc.to_string()
+    };
+    let is_text = |doc: &str| serde_json::from_str::<Value>(doc).expect("JSON")["last_refresh"].is_string();
+    world.import("bob", &numeric("bob"));
+    assert!(is_text(&world.stored("bob")));
+    // Codex itself cannot read such a document.
+    world.write_live(&numeric("carol"));
+    world.codex(&["exec", "hi"]).env("CODEX_POOL_ACCOUNT", "carol").run().ok().says("hello from carol");
+    assert!(is_text(&world.live().expect("a login")) && is_text(&world.stored("carol")));
+    world.assert_nothing_lost(&["bob", "carol"]);
 }

@@ -3,6 +3,7 @@
 
 use std::os::unix::fs::symlink;
 
+use serde_json::{Value, json};
 use testkit::backend::Usage;
 use testkit::pty::CTRL_C;
 use testkit::{Codex, SOON, Sandbox, World, complains, has_server, version, versions};
@@ -151,4 +152,21 @@ fn idle_server_does_not_keep_the_old_account() {
     assert!(!world.processes().iter().any(|p| p.argv.iter().any(|a| a == "--no-daemon")));
     complains(&world.pool(&["rm", "alice", "--yes"]).run().ok(), "was not revoked");
     world.backend().assert_clean();
+}
+
+#[test]
+fn imported_documents_of_other_tools_start_codex() {
+    let Some(codex) = Codex::real() else { return };
+    let world = World::with(codex, &[]);
+    world.backend().add("bob");
+    world.backend().add("carol");
+    let doc = |user: &str| -> Value { serde_json::from_str(&world.backend().auth_json(user)).expect("JSON") };
+    let (mut bob, mut carol) = (doc("bob"), doc("carol"));
+    bob["tokens"].as_object_mut().expect("tokens").remove("id_token");
+    carol["last_refresh"] = json!(1_795_651_924);
+    for (label, doc) in [("bob", bob), ("carol", carol)] {
+        world.import(label, &doc.to_string());
+        let exec = world.codex(&["exec", "--skip-git-repo-check", "hi"]).env("CODEX_POOL_ACCOUNT", label);
+        exec.run().ok().says(&format!("hello from {label}"));
+    }
 }

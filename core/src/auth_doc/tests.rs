@@ -4,6 +4,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::*;
+use base64::Engine as _;
 
 /// A login to make a document of. All tokens are plainly fake.
 #[derive(Clone)]
