@@ -577,7 +577,10 @@ set_path() {
             printf '%s\n' "$shim_dir" >>"$GITHUB_PATH" || warn "cannot write to GITHUB_PATH"
         fi
         case $shell in
-            zsh) add_line "${ZDOTDIR:-$HOME}/.zshrc" ;;
+            zsh)
+                add_line "${ZDOTDIR:-$HOME}/.zshrc"
+                add_line "$(zshenv)"
+                ;;
             fish) add_line "${XDG_CONFIG_HOME:-$HOME/.config}/fish/config.fish" ;;
             bash)
                 add_line "$HOME/.bashrc"
@@ -592,6 +595,15 @@ set_path() {
         esac
     fi
     tell_about_path
+}
+
+# The file that every zsh reads, also without a terminal. It may set ZDOTDIR for the other ones.
+zshenv() {
+    if [ -e "$HOME/.zshenv" ]; then
+        printf '%s\n' "$HOME/.zshenv"
+    else
+        printf '%s\n' "${ZDOTDIR:-$HOME}/.zshenv"
+    fi
 }
 
 add_line() { # FILE
@@ -655,6 +667,7 @@ uninstall() {
     line=$(source_line sh)
     for file in .bashrc .bash_profile .bash_login .profile; do drop_line "$HOME/$file"; done
     drop_line "${ZDOTDIR:-$HOME}/.zshrc"
+    drop_line "$(zshenv)"
     line=$(source_line fish)
     drop_line "${XDG_CONFIG_HOME:-$HOME/.config}/fish/config.fish"
     remove_data

@@ -2,11 +2,17 @@
 //! Does not read the environment. `install.sh` writes the same text (a test compares the two), so that either of them
 //! may come first.
 
+pub(crate) mod new_shell;
+
 use std::fs::OpenOptions;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use codex_pool_core::files;
+use codex_pool_core::env::Env;
+use codex_pool_core::files::{self, Durability};
+
+use new_shell::Start;
 
 /// A start file is smaller than this, bytes.
 const LARGEST: u64 = 16 << 20;
@@ -43,6 +49,37 @@ pub(crate) struct UserHome<'a> {
     pub(crate) config: Option<&'a Path>,
 }
 
+impl<'a> UserHome<'a> {
+    /// Returns the user's home of this environment. `None`: HOME is not set.
+    pub(crate) fn of(env: &'a Env) -> Option<UserHome<'a>> {
+        Some(UserHome {
+            home: env.home()?,
+            shell: env.get("SHELL").map_or(Path::new(""), Path::new),
+            zdotdir: env.get("ZDOTDIR").map(Path::new),
+            config: env.get("XDG_CONFIG_HOME").map(Path::new),
+        })
+    }
+
+    fn shell_name(&self) -> &str {
+        self.shell.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+    }
+
+    /// The first of these is all that a login shell reads.
+    fn bash_login_file(&self) -> PathBuf {
+        let at_home = |name: &str| self.home.join(name);
+        let first = [".bash_profile", ".bash_login"].map(at_home).into_iter().find(|file| file.exists());
+        first.unwrap_or_else(|| at_home(".profile"))
+    }
+
+    /// The folder of `.zshenv`, which zsh reads first: there, ZDOTDIR may be set for the other files.
+    fn zshenv_folder(&self) -> &Path {
+        match self.zdotdir {
+            Some(dir) if !self.home.join(".zshenv").exists() => dir,
+            _ => self.home,
+        }
+    }
+}
+
 /// A line that belongs into a start file.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct StartLine {
@@ -50,27 +87,29 @@ pub(crate) struct StartLine {
     pub(crate) file: PathBuf,
     /// The line, without its line break
     pub(crate) line: String,
+    /// How a shell is started that reads the file
+    pub(crate) start: Start,
 }
 
 /// Returns the start files of the user's shell, with the line that reads the pool's env file. bash has two: one for
-/// interactive shells, and one for login shells, which terminals on macOS start.
+/// interactive shells, and one for login shells, which terminals on macOS start. So has zsh: one for interactive shells,
+/// and one for all, as those of scripts and `zsh -c`.
 pub(crate) fn start_lines(home: &UserHome<'_>, pool: &Path) -> Vec<StartLine> {
-    let shell = home.shell.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let shell = home.shell_name();
     let at_home = |name: &str| home.home.join(name);
+    let config = || home.config.map_or_else(|| at_home(".config"), Path::to_path_buf);
+    let of_terminals = if cfg!(target_os = "macos") { Start::Login } else { Start::Interactive };
     let files = match shell {
-        "zsh" => vec![home.zdotdir.unwrap_or(home.home).join(".zshrc")],
-        "fish" => {
-            vec![home.config.map_or_else(|| at_home(".config"), Path::to_path_buf).join("fish/config.fish")]
-        }
-        "bash" => {
-            let login = [".bash_profile", ".bash_login"].map(at_home).into_iter().find(|file| file.exists());
-            vec![at_home(".bashrc"), login.unwrap_or_else(|| at_home(".profile"))]
-        }
-        _ => vec![at_home(".profile")],
+        "zsh" => vec![
+            (home.zdotdir.unwrap_or(home.home).join(".zshrc"), of_terminals),
+            (home.zshenv_folder().join(".zshenv"), Start::Command),
+        ],
+        "fish" => vec![(config().join("fish/config.fish"), of_terminals)],
+        "bash" => vec![(at_home(".bashrc"), Start::Interactive), (home.bash_login_file(), Start::Login)],
+        _ => vec![(at_home(".profile"), Start::Login)],
     };
-    let fish = shell == "fish";
-    let line = source_line(home.home, pool, fish);
-    files.into_iter().map(|file| StartLine { file, line: line.clone() }).collect()
+    let line = source_line(home.home, pool, shell == "fish");
+    files.into_iter().map(|(file, start)| StartLine { file, line: line.clone(), start }).collect()
 }
 
 /// Returns the line. It does nothing once the pool is gone: in some shells reading a missing file ends the shell.
@@ -124,6 +163,32 @@ pub(crate) fn add_line(start: &StartLine) -> io::Result<bool> {
     Ok(true)
 }
 
+/// Moves the line to the end of its file, so that nothing there undoes it. Follows links.
+///
+/// # Errors
+/// The file cannot be read or replaced, or has another owner or name; it is as it was then.
+pub(crate) fn move_line(start: &StartLine) -> io::Result<()> {
+    let file = std::fs::canonicalize(&start.file)?;
+    let old = read(&file)?;
+    let others = old.split_inclusive(|&b| b == b'\n');
+    let mut new: Vec<u8> =
+        others.filter(|line| line.trim_ascii_end() != start.line.as_bytes()).flatten().copied().collect();
+    if !new.is_empty() && !new.ends_with(b"\n") {
+        new.push(b'\n');
+    }
+    new.extend_from_slice(start.line.as_bytes());
+    new.push(b'\n');
+    let meta = std::fs::metadata(&file)?;
+    if meta.nlink() > 1 || meta.uid() != nix::unistd::geteuid().as_raw() {
+        return Err(io::Error::other("it has another owner, or another name that would keep the old text"));
+    }
+    let temp = files::temp_name(&file);
+    files::write_whole(&temp, &new, Durability::Durable)?;
+    let moved =
+        std::fs::set_permissions(&temp, meta.permissions()).and_then(|()| std::fs::rename(&temp, &file));
+    moved.inspect_err(|_| drop(std::fs::remove_file(&temp)))
+}
+
 fn quote_sh(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
@@ -135,6 +200,7 @@ fn quote_fish(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
 
     fn home<'a>(home: &'a Path, shell: &'a str) -> UserHome<'a> {
         UserHome { home, shell: Path::new(shell), zdotdir: None, config: None }
@@ -163,7 +229,7 @@ mod tests {
             let short = |l: &StartLine| l.file.strip_prefix(dir.path()).unwrap().display().to_string();
             lines.iter().map(short).collect()
         };
-        assert_eq!(files("/bin/zsh"), [".zshrc"]);
+        assert_eq!(files("/bin/zsh"), [".zshrc", ".zshenv"]);
         assert_eq!(files("/usr/bin/fish"), [".config/fish/config.fish"]);
         assert_eq!(files("/bin/bash"), [".bashrc", ".profile"]);
         assert_eq!(files(""), [".profile"]);
@@ -183,11 +249,20 @@ mod tests {
     #[test]
     fn the_line_is_added_once_and_never_glued_to_another() {
         let dir = tempfile::tempdir().unwrap();
-        let start = StartLine { file: dir.path().join("new/rc"), line: "the line".into() };
+        let file = dir.path().join("new/rc");
+        let start = StartLine { file, line: "the line".into(), start: Start::Interactive };
         assert!(add_line(&start).unwrap());
         assert!(!add_line(&start).unwrap());
         std::fs::write(&start.file, "no line break").unwrap();
         assert!(add_line(&start).unwrap());
         assert_eq!(std::fs::read_to_string(&start.file).unwrap(), "no line break\nthe line\n");
+        std::fs::write(&start.file, "the line\nthe line too\nlast").unwrap();
+        std::fs::set_permissions(&start.file, std::fs::Permissions::from_mode(0o640)).unwrap();
+        let link = StartLine { file: dir.path().join("link"), ..start };
+        std::os::unix::fs::symlink("new/rc", &link.file).unwrap();
+        move_line(&link).unwrap();
+        assert_eq!(std::fs::read_to_string(&link.file).unwrap(), "the line too\nlast\nthe line\n");
+        assert!(link.file.is_symlink());
+        assert_eq!(std::fs::metadata(&link.file).unwrap().permissions().mode() & 0o777, 0o640);
     }
 }

@@ -13,7 +13,7 @@ use testkit::{Cmd, Codex, Output, SOON, Sandbox, World, bins, complains, needs};
 use crate::logins::Logins as _;
 
 /// Returns a machine on which codex-pool lies beside its shim, as unpacked or built, and nothing is set up.
-fn fresh(codex: Codex) -> World {
+pub(crate) fn fresh(codex: Codex) -> World {
     let sandbox = Sandbox::builder().codex(codex).without_pool().build();
     let folder = sandbox.home().join("unpacked");
     fs::create_dir(&folder).expect("a folder");
@@ -25,7 +25,7 @@ fn fresh(codex: Codex) -> World {
 }
 
 /// Returns `codex-pool init`, from the folder where it was unpacked, with that shell.
-fn init(world: &World, shell: &str, args: &[&str]) -> Cmd {
+pub(crate) fn init(world: &World, shell: &str, args: &[&str]) -> Cmd {
     world
         .cmd(world.home().join("unpacked/codex-pool"))
         .arg("init")
@@ -35,12 +35,12 @@ fn init(world: &World, shell: &str, args: &[&str]) -> Cmd {
 }
 
 /// PATH without anything of codex-pool.
-fn path(world: &World) -> OsString {
+pub(crate) fn path(world: &World) -> OsString {
     std::env::join_paths([world.root().join("bin"), "/usr/bin".into(), "/bin".into()]).expect("a PATH")
 }
 
 /// Runs a command in a new shell, which finds `codex` as its start files say.
-fn in_new_shell(world: &World, shell: &Path, command: &str) -> Output {
+pub(crate) fn in_new_shell(world: &World, shell: &Path, command: &str) -> Output {
     let home = world.home().to_owned();
     world
         .cmd(shell)
@@ -131,22 +131,21 @@ fn init_without_a_terminal_asks_nothing_and_says_what_it_skipped() {
     let world = fresh(Codex::StandIn);
     codex_tools(&world, &["bob", "carol"]);
     let output = init(&world, "/bin/zsh", &[]).run().ok();
-    let rc = world.home().join(".zshrc");
-    complains(&output, &format!("skipped without a terminal: adding a line to {}", rc.display()));
+    let (rc, env) = (world.home().join(".zshrc"), world.home().join(".zshenv"));
+    let files = format!("{} and {}", rc.display(), env.display());
+    complains(&output, &format!("skipped without a terminal: adding a line to {files}"));
     complains(
         &output,
         "skipped without a terminal: importing 2 accounts from codex-tools (`codex-pool import codex-tools`)",
     );
     complains(&output, "skipped without a terminal: logging in (`codex-pool add`)");
     let line = "[ ! -f \"$HOME/.codex-pool/env\" ] || . \"$HOME/.codex-pool/env\"";
-    output
-        .says(&format!("Put this line at the end of {}:\n  {line}", rc.display()))
-        .says("There is no login in ");
+    output.says(&format!("Put this line at the end of {files}:\n  {line}")).says("There is no login in ");
     assert!(!rc.exists() && world.shim().exists());
     assert_eq!(world.labels(), [""; 0]);
     let hands_off = init(&world, "/bin/zsh", &["--yes"]).env("NO_MODIFY_PATH", "1").run().ok();
     hands_off.says("Put this line at the end of");
-    assert!(!rc.exists());
+    assert!(!rc.exists() && !env.exists());
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod edit;
 mod import;
 mod init;
 mod logins;
+mod path;
 mod real;
 mod reauth;
 mod run;

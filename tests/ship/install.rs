@@ -187,6 +187,25 @@ fn shim_is_found_in_new_shells_in_any_home() {
 }
 
 #[test]
+fn commands_of_zsh_find_the_shim_until_it_is_uninstalled() {
+    let Some(zsh) = needs("zsh") else { return };
+    let server = server();
+    let mut place = fresh(&server);
+    place.env("SHELL", &zsh).install(&[]).ok();
+    let finds = |place: &mut Place| {
+        let out = place.shell(&[zsh.as_os_str()]).sh("command -v codex").out;
+        place.shell(&["sh".as_ref()]);
+        out
+    };
+    assert_eq!(finds(&mut place), format!("{}/bin/codex\n", place.pool().display()));
+    place.install(&["--uninstall", "--yes"]).ok();
+    assert_eq!(finds(&mut place), "");
+    for file in [".zshrc", ".zshenv"] {
+        assert_eq!(fs::read_to_string(place.home.join(file)).expect("a start file"), "", "{file}");
+    }
+}
+
+#[test]
 fn folders_can_be_chosen() {
     let server = server();
     let mut place = fresh(&server);

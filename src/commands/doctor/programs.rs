@@ -1,10 +1,9 @@
 //! The programs: the shim and its place on PATH, `codex-pool` as the shim finds it, and the real Codex with the known
 //! traps of its version.
 
-use std::path::Path;
 use std::process::Command;
 
-use codex_pool_core::codex::find::{all_on_path, is_shim};
+use codex_pool_core::codex::find::is_shim;
 use codex_pool_core::codex::native_start::{self, Way};
 use codex_pool_core::codex::probe;
 use codex_pool_core::paths::PoolPaths;
@@ -12,14 +11,14 @@ use semver::Version;
 
 use super::facts::Facts;
 use super::fix::Fix;
-use super::{Check, main_home};
+use super::{Check, main_home, shells};
 use crate::programs::{self, ANSWER, VERSION, version_of_shim};
 
 pub(super) fn checks(facts: &Facts<'_>) -> Vec<Check> {
     let mut checks = Vec::new();
     if let Some(folder) = facts.existing_folder() {
         checks.push(shim(&folder.paths));
-        checks.push(path(facts, &folder.paths));
+        checks.extend(shells::checks(facts, &folder.paths));
         checks.push(admin(&folder.paths));
     }
     checks.extend(codex(facts));
@@ -49,57 +48,6 @@ fn shim(paths: &PoolPaths) -> Check {
         )),
         None => reinstall(Check::fail(ID, format!("{} does not run", file.display()))),
     }
-}
-
-/// Checks what `codex` means in this terminal.
-fn path(facts: &Facts<'_>, paths: &PoolPaths) -> Check {
-    const ID: &str = "path";
-    let bin = paths.bin();
-    let fix = || {
-        let fish = facts.env.text("SHELL").is_some_and(|shell| shell.ends_with("fish"));
-        let (command, name) = if fish { ("source", "env.fish") } else { (".", "env") };
-        let file = paths.root().join(name);
-        if file.is_file() {
-            format!("`codex-pool init` for new terminals; `{command} {}` for this one", quoted(&file))
-        } else {
-            format!("`codex-pool init`; or put {} first on PATH yourself", bin.display())
-        }
-    };
-    let found = all_on_path(facts.env);
-    let shim = found.iter().find(|(_, shim)| *shim);
-    match (found.first(), shim) {
-        (Some((first, true)), _) => match version_of_shim(first) {
-            Some(version) if version == VERSION => {
-                Check::ok(ID, format!("`codex` is the shim, {}", first.display()))
-            }
-            version => Check::fail(
-                ID,
-                format!(
-                    "`codex` is another copy of the shim, {}, {}",
-                    first.display(),
-                    version.map_or_else(|| "which does not run".to_owned(), |v| format!("of version {v}"))
-                ),
-            )
-            .advice(format!("remove it, so that {} comes first on PATH", bin.display())),
-        },
-        (Some((first, false)), Some((shim, _))) => Check::fail(
-            ID,
-            format!(
-                "`codex` is {}, which comes before the shim, {}, on PATH",
-                first.display(),
-                shim.display()
-            ),
-        )
-        .advice(fix()),
-        (Some((first, false)), None) => {
-            Check::fail(ID, format!("`codex` is {}; the shim is not on PATH", first.display())).advice(fix())
-        }
-        (None, _) => Check::fail(ID, "there is no `codex` on PATH; the shim is not, either").advice(fix()),
-    }
-}
-
-fn quoted(path: &Path) -> String {
-    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }
 
 /// Checks the link through which the shim starts refreshes in the background.
