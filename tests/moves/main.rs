@@ -2,4 +2,6 @@
 //! window. Each test is named after its claim.
 
 mod base;
+mod flight;
+mod middle;
 mod world;

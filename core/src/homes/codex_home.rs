@@ -101,6 +101,13 @@ impl CodexHome {
         self.over(paths, id.as_str(), HomeKind::Own(id.clone()))
     }
 
+    /// Returns the n-th own home of an account over this main home, counted from 1. The others are for when another account
+    /// has taken the first one: the server there moved on at its limit.
+    pub fn own_nth(&self, paths: &PoolPaths, id: &AccountId, n: u32) -> CodexHome {
+        let name = if n == 1 { id.to_string() } else { format!("{id}.{n}") };
+        self.over(paths, &name, HomeKind::Own(id.clone()))
+    }
+
     /// Returns the home over this main home for a login that this process runs.
     pub(crate) fn login(&self, paths: &PoolPaths, process: &ProcessId) -> CodexHome {
         self.over(paths, &format!("{LOGIN}{process}"), HomeKind::Login)
@@ -162,11 +169,18 @@ fn kind_inside_pool(inside: &Path) -> HomeKind {
     let mut names = inside.components().skip(1);
     let (name, deeper) = (names.next(), names.next());
     let name = name.filter(|_| deeper.is_none()).and_then(|name| name.as_os_str().to_str()).unwrap_or("");
-    match AccountId::parse(name) {
+    match owner_of_name(name) {
         Some(id) => HomeKind::Own(id),
         None if name.starts_with(LOGIN) => HomeKind::Login,
         None => HomeKind::WithoutAccount,
     }
+}
+
+/// Returns the account whose own home has this name: `<id>` or `<id>.<n>`.
+pub(super) fn owner_of_name(name: &str) -> Option<AccountId> {
+    let (id, n) = name.split_once('.').map_or((name, None), |(id, n)| (id, Some(n)));
+    let counted = n.is_none_or(|n| n.parse::<u32>().is_ok_and(|n| n > 1));
+    AccountId::parse(id).filter(|_| counted)
 }
 
 /// Returns the main home that a folder of ours is over. `None`: the folder is not one of ours.

@@ -9,13 +9,16 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
-use super::codex_home::{MAIN_HOME_FILE, main_home_of};
+use super::codex_home::{MAIN_HOME_FILE, main_home_of, owner_of_name};
 use super::names::{KEPT_LINKS, Place, SHARED_DIRS, SHARED_FILES, place};
 use super::{CodexHome, Obstacle, mcp_logins};
 use crate::account::AccountId;
 use crate::error::{Error, Result};
 use crate::files::{self, Durability, PoolLock};
 use crate::paths::PoolPaths;
+
+/// The most own homes of an account over one main home.
+pub const MOST: u32 = 9;
 
 /// Creates the folder of a home and notes its main home. [`update`] fills it.
 ///
@@ -195,8 +198,12 @@ pub fn retire(_lock: &PoolLock, paths: &PoolPaths, id: &AccountId) -> Result<()>
 
 /// Returns the folders of an account's own homes, one for each main home that it had one over.
 pub fn dirs_of(paths: &PoolPaths, id: &AccountId) -> Vec<PathBuf> {
-    let over_one_main_home = fs::read_dir(paths.homes()).into_iter().flatten().flatten();
-    over_one_main_home.map(|dir| dir.path().join(id.as_str())).filter(|home| home.is_dir()).collect()
+    let inside = |dir: PathBuf| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_own = |home: &PathBuf| {
+        let name = home.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        owner_of_name(name).as_ref() == Some(id) && home.is_dir()
+    };
+    inside(paths.homes()).flat_map(inside).filter(is_own).collect()
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {

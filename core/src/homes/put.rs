@@ -160,13 +160,20 @@ fn move_into_pool(
     id: &AccountId,
     now: i64,
 ) -> Result<PathBuf> {
-    let own = main_home.own(&pool.paths, id);
-    own_home::create(lock, &pool.paths, main_home, &own)?;
+    let mut n = 1;
+    let own = loop {
+        let own = main_home.own_nth(&pool.paths, id, n);
+        own_home::create(lock, &pool.paths, main_home, &own)?;
+        let there = reconcile_whole(lock, pool, &own, now)?;
+        if there == HomeContent::Empty || there.account() == Some(id) {
+            break own;
+        }
+        if n == own_home::MOST {
+            return Err(Error::new(format!("{} holds another login", own.auth_json().display())));
+        }
+        n += 1;
+    };
     let target = own.auth_json();
-    let there = reconcile_whole(lock, pool, &own, now)?;
-    if there != HomeContent::Empty && there.account() != Some(id) {
-        return Err(Error::new(format!("{} holds another login", target.display())));
-    }
     let doc = stored(pool, id)?;
     let file = find(pool, &target, "write")?;
     let out = exchange(lock, &own, &file, &target, New::Document(&doc), None)?;

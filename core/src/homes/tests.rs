@@ -272,7 +272,8 @@ fn a_home_and_its_kind_are_known_by_the_place_of_its_file() {
     let bob = login("bob").doc().id().clone();
     for (home, kind) in [
         (main_home.clone(), HomeKind::Main),
-        (main_home.own(paths, &bob), HomeKind::Own(bob)),
+        (main_home.own(paths, &bob), HomeKind::Own(bob.clone())),
+        (main_home.own_nth(paths, &bob, 2), HomeKind::Own(bob)),
         (main_home.login(paths, &me), HomeKind::Login),
         (main_home.without_account(paths, 1), HomeKind::WithoutAccount),
         (main_home.without_account(paths, 2), HomeKind::WithoutAccount),

@@ -68,7 +68,7 @@ impl Launch<'_> {
             self.renew_main_home(locked)?;
             return Ok(Placement::new(main_home.clone(), Some(id)));
         }
-        let own = main_home.own(&locked.pool.paths, &id);
+        let own = self.own_home(locked, &id);
         let users_of_own = if own.dir().exists() { self.users_of_home(locked, &own) } else { Vec::new() };
         let mut possible = match self.settings.parallel {
             Parallel::Home => own_home::possible(&locked.pool.paths, main_home, &self.env().temp_dir()),
@@ -76,9 +76,7 @@ impl Launch<'_> {
             Parallel::Off if self.live_is_forbidden(locked) => Ok(()),
             Parallel::Off => Err("parallel = \"off\"".to_owned()),
         };
-        if self.is_moving(locked, &own) {
-            possible = Err("its own home is moving to another account".to_owned());
-        } else if let Some(user) = users_of_own.first() {
+        if let Some(user) = users_of_own.first() {
             let content = homes::reconcile_whole(&locked.lock, &mut locked.pool, &own, self.env().now)?;
             if content.account() == Some(&id) {
                 let beside = format!("beside {}", user.describe());
@@ -152,6 +150,17 @@ impl Launch<'_> {
             },
             Ok(()) => Ok(()),
         }
+    }
+
+    /// Returns the account's own home: the first that no session with another account uses.
+    fn own_home(&self, locked: &Locked<'_>, id: &AccountId) -> CodexHome {
+        let paths = &locked.pool.paths;
+        let taken = |home: &CodexHome| {
+            let other = locked.pool.state().home(&home.auth_json()).is_some_and(|there| there.account != *id);
+            self.is_moving(locked, home) || other && !self.users_of_home(locked, home).is_empty()
+        };
+        let mut homes = (1..=own_home::MOST).map(|n| locked.main_home.own_nth(paths, id, n));
+        homes.find(|home| !taken(home)).unwrap_or_else(|| locked.main_home.own(paths, id))
     }
 
     /// Returns whether the server of a home is moving to another account, so that no launch may join it. A move that was

@@ -12,6 +12,8 @@ pub enum Step {
     /// That command line, run by whichever shell tool this Codex offers; Codex then asks again with the result.
     /// Codex's own sandbox applies; `-s danger-full-access` lifts it.
     Shell(String),
+    /// The same outside the sandbox, so that Codex asks the user first (from 0.150 on).
+    Escalated(String),
 }
 
 impl Step {
@@ -23,7 +25,11 @@ impl Step {
                 "content": [{"type": "output_text", "text": text}],
             }),
             Step::Call(name, arguments) => function(name, arguments, number),
-            Step::Shell(command) => shell(request, command, number),
+            Step::Shell(command) => shell(request, command, &json!({}), number),
+            Step::Escalated(command) => {
+                let more = json!({"sandbox_permissions": "require_escalated", "justification": "May I?"});
+                shell(request, command, &more, number)
+            }
         }
     }
 }
@@ -36,8 +42,11 @@ fn function(name: &str, arguments: &Value, number: u64) -> Value {
 }
 
 /// From 0.150 on the model writes JavaScript that calls the tools; before, it calls one of them itself.
-fn shell(request: &Value, command: &str, number: u64) -> Value {
-    let arguments = json!({"cmd": command, "yield_time_ms": 30_000});
+fn shell(request: &Value, command: &str, more: &Value, number: u64) -> Value {
+    let mut arguments = json!({"cmd": command, "yield_time_ms": 30_000});
+    for (name, value) in more.as_object().into_iter().flatten() {
+        arguments[name] = value.clone();
+    }
     if offers_javascript(request) {
         return json!({
             "type": "custom_tool_call", "id": format!("ctc_{number}"), "call_id": format!("call_{number}"),
