@@ -27,6 +27,12 @@ pub(crate) struct Cli {
     /// When to print in colour
     #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Colour::Auto)]
     pub(crate) color: Colour,
+    /// Print without colours
+    #[arg(long, global = true, conflicts_with = "color")]
+    pub(crate) no_color: bool,
+    /// Print with characters of ASCII alone, except in names
+    #[arg(long, global = true)]
+    pub(crate) ascii: bool,
 }
 
 /// When to print in colour
@@ -570,9 +576,6 @@ pub(crate) struct StatusArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
-    /// Use characters of ASCII alone, except in labels
-    #[arg(long)]
-    pub(crate) ascii: bool,
 }
 
 /// Programs that show a status line
@@ -608,9 +611,6 @@ pub(crate) struct HistoryArgs {
     /// Write a picture to this file
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
-    /// Draw with characters of ASCII alone
-    #[arg(long)]
-    pub(crate) ascii: bool,
 }
 
 /// `doctor`

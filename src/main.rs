@@ -30,9 +30,11 @@ fn main() -> ExitCode {
     let command = match cli::Cli::try_parse_from(&args) {
         Ok(cli) => {
             match cli.color {
+                _ if cli.no_color => ui::set_colour(false),
                 cli::Colour::Auto => {}
                 colour => ui::set_colour(colour == cli::Colour::Always),
             }
+            ui::set_ascii(cli.ascii);
             cli.command
         }
         Err(error) => {

@@ -26,7 +26,8 @@ pub(crate) fn run(ctx: &Context, args: &ListArgs) -> Result<()> {
         ui::json(&answer);
     } else {
         ui::table::accounts(&views, ctx.env.now, args.verbose);
-        past.lines(&clock, ctx.env.now).iter().for_each(|line| ui::line(line));
+        let next = next_line(&views, view::Identity::of(&ctx.env));
+        ui::table::notes(&next.into_iter().chain(past.lines(&clock, ctx.env.now)).collect::<Vec<_>>());
         ui::table::homes(&homes);
         ui::table::moves(&moves);
         if let Some(line) = view::Identity::of(&ctx.env).line() {
@@ -34,6 +35,14 @@ pub(crate) fn run(ctx: &Context, args: &ListArgs) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Returns who is next, and why. With one account there is nothing to say.
+fn next_line(views: &[view::AccountView], identity: view::Identity) -> Option<String> {
+    let next = view::next(views, identity).filter(|_| views.len() > 1)?;
+    let next = views.iter().find(|view| view.account.id == *next)?;
+    let why = if next.pinned { "it is pinned" } else { &next.reason };
+    Some(format!("next: {} ({why})", next.account.label))
 }
 
 /// Prints a label per line, for shell completions. Never asks and never fails.

@@ -123,9 +123,9 @@ impl Status {
         // It is the only part that reads the history.
         let past = (args.json || format.contains("{forecast"))
             .then(|| Past::recent(&ctx.paths, &pool, &ctx.settings, now));
-        let mut status = Status::of(&views, shown, next, past.as_ref(), now, args.ascii);
+        let mut status = Status::of(&views, shown, next, past.as_ref(), now);
         let text = line(args.format.as_ref().unwrap_or(&status.format), &status.values, args.markup());
-        status.json["text"] = json!(text);
+        status.json["text"] = json!(ui::glyphs::shown(&text));
         Some(status)
     }
 
@@ -135,7 +135,6 @@ impl Status {
         next: Option<&AccountView>,
         past: Option<&Past>,
         now: i64,
-        ascii: bool,
     ) -> Status {
         let clock = Clock::of_system();
         let mut values = Values::default();
@@ -177,10 +176,10 @@ impl Status {
             let words = if window.window_seconds == FIVE_HOURS { "5h" } else { &columns::name(window) };
             let reset =
                 if left < 40.0 && at.is_some() { format!(" {{{name}_reset}}") } else { String::new() };
-            format.push_str(&format!(" {} {words} {{{name}}}%{reset}", if ascii { "-" } else { "·" }));
+            format.push_str(&format!(" {} {words} {{{name}}}%{reset}", "·"));
         }
         if next.is_some_and(|next| next.account.id != shown.account.id) {
-            format.push_str(if ascii { " -> {next}" } else { " → {next}" });
+            format.push_str(" → {next}");
         }
         let least = windows.iter().map(|window| window.left_percent(now)).reduce(f64::min);
         let json = json!({

@@ -28,7 +28,7 @@ pub(crate) fn run(ctx: &Context, args: &WhyArgs) -> Result<()> {
         return Ok(());
     }
     ui::table::ranking(&views, args.verbose);
-    past.lines(&clock, ctx.env.now).iter().for_each(|line| ui::line(line));
+    ui::table::notes(&past.lines(&clock, ctx.env.now));
     ui::table::homes(&homes);
     ui::table::moves(&moves);
     if let Some(folder) = rules.folder() {

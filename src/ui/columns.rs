@@ -64,6 +64,8 @@ pub(crate) struct Table {
     pub(crate) titles: Option<Text>,
     /// One to two lines for each account, in the order of the views. A second line belongs two columns to the right.
     pub(crate) rows: Vec<Vec<Text>>,
+    /// Whether there are bars, with a mark where an even pace would be.
+    pub(crate) bars: bool,
 }
 
 /// Lays accounts out in so many columns. `now`: Unix seconds.
@@ -138,7 +140,7 @@ impl Laid {
         let rows = std::mem::take(&mut self.rows);
         let rows =
             rows.into_iter().map(|(cells, below)| std::iter::once(self.line(cells)).chain(below).collect());
-        Table { titles, rows: rows.collect() }
+        Table { titles, rows: rows.collect(), bars: self.layout.bar > 0 }
     }
 
     /// Puts cells side by side.
@@ -249,13 +251,16 @@ fn window(window: Option<&Window>, layout: Layout, at: At<'_>) -> Text {
     let left = window.left_percent(at.now);
     let mut text = format!("{left:>3.0} %");
     if layout.bar > 0 {
-        text = format!("{} {text}", bar(left, layout.bar));
+        text = format!("{} {text}", bar(left, layout.bar, pace_mark(window, at.now)));
     }
     let mut spans = vec![Span { tone: tone_of(left), ..Span::plain(text) }];
     if !layout.below && !matches!(window.window_seconds, FIVE_HOURS | WEEK) {
         spans.push(Span::plain(format!(" of {}", name(window))));
     }
-    if let Some(resets_at) = window.resets_at.filter(|resets_at| *resets_at > at.now) {
+    if !window.running(at.now) && left >= 100.0 {
+        // Its clock starts with the first use.
+        spans.extend(layout.distance.then(|| Span::faint(" · not started")));
+    } else if let Some(resets_at) = window.resets_at.filter(|resets_at| *resets_at > at.now) {
         let time = match layout.distance {
             true => at.clock.time_and_distance(resets_at, at.now),
             false => at.clock.time(resets_at, at.now),
@@ -290,16 +295,57 @@ pub(crate) fn limit(of: &Window, now: i64, clock: &Clock) -> String {
     spans.iter().map(|span| &*span.text).collect::<String>().trim().to_owned()
 }
 
-/// Returns a bar of `cells` characters for a percentage.
-pub(crate) fn bar(percent: f64, cells: usize) -> String {
+/// Returns what would be left of a window if it were used evenly until its reset, percent: where the clock stands.
+fn pace_mark(window: &Window, now: i64) -> Option<f64> {
+    let until_reset = window.resets_at.filter(|_| window.running(now))?.saturating_sub(now);
+    (window.window_seconds > 0).then(|| 100.0 * until_reset as f64 / window.window_seconds as f64)
+}
+
+/// Returns a bar of `cells` characters for a percentage. `mark`: a percentage that gets a mark: a bar that ends to the
+/// left of it is used faster than the clock runs.
+pub(crate) fn bar(percent: f64, cells: usize, mark: Option<f64>) -> String {
     let eighths = (percent.clamp(0.0, 100.0) / 100.0 * cells as f64 * 8.0).round() as usize;
-    let part = ['░', '▏', '▎', '▍', '▌', '▋', '▊', '▉'][eighths % 8];
-    let full = "█".repeat(eighths / 8);
-    let rest = cells - eighths / 8;
-    if rest == 0 { full } else { format!("{full}{part}{}", "░".repeat(rest - 1)) }
+    let marked = mark.map(|mark| ((mark.clamp(0.0, 100.0) / 100.0 * cells as f64) as usize).min(cells - 1));
+    let cell = |at: usize| match eighths.saturating_sub(at * 8) {
+        _ if marked == Some(at) => '│',
+        8.. => '█',
+        part if part > 0 => ['▏', '▎', '▍', '▌', '▋', '▊', '▉'][part - 1],
+        _ => '░',
+    };
+    (0..cells).map(cell).collect()
 }
 
 /// Returns how old the data is.
 fn age(usage: Option<&Usage>, now: i64) -> String {
     usage.map_or_else(|| "never".to_owned(), |u| human_duration(now - u.fetched_at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bars_show_eighths_and_where_the_clock_stands() {
+        let of = |percent, mark| bar(percent, 8, mark);
+        assert_eq!(of(0.0, None), "░░░░░░░░");
+        assert_eq!(of(100.0, None), "████████");
+        assert_eq!(of(52.0, None), "████▏░░░");
+        assert_eq!(of(70.0, Some(25.0)), "██│██▋░░", "slower than the clock");
+        assert_eq!(of(20.0, Some(90.0)), "█▋░░░░░│", "faster");
+        assert_eq!(
+            (of(50.0, Some(100.0)).chars().last(), of(50.0, Some(0.0)).chars().next()),
+            (Some('│'), Some('│'))
+        );
+    }
+
+    #[test]
+    fn window_that_is_not_running_has_no_clock() {
+        let window = |used_percent, resets_at| Window { window_seconds: FIVE_HOURS, used_percent, resets_at };
+        assert_eq!(pace_mark(&window(10.0, Some(1_900)), 1_000), Some(5.0));
+        assert_eq!(pace_mark(&window(0.0, Some(1_900)), 1_000), None);
+        assert_eq!(pace_mark(&window(10.0, Some(900)), 1_000), None);
+        let clock = Clock::of_system();
+        assert_eq!(limit(&window(0.0, Some(1_900)), 1_000, &clock), "100 % · not started");
+        assert_eq!(limit(&window(10.0, None), 1_000, &clock), "90 %");
+    }
 }

@@ -5,6 +5,7 @@
 
 pub(crate) mod columns;
 pub(crate) mod findings;
+pub(crate) mod glyphs;
 pub(crate) mod history;
 pub(crate) mod log;
 mod progress;
@@ -33,6 +34,7 @@ use wrap::{fitted, wrapped};
 
 use crate::cli::Cli;
 
+pub(crate) use glyphs::set_ascii;
 pub(crate) use progress::{download, progress};
 pub(crate) use prompt::{agree, choose, confirm, interactive, secret, text};
 
@@ -43,7 +45,7 @@ pub(crate) fn line(text: &str) {
 
 /// Prints text of a result that is laid out already, such as a table.
 pub(crate) fn block(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
+    let _ = writeln!(std::io::stdout(), "{}", glyphs::shown(text));
 }
 
 /// Prints bytes of a result.
@@ -162,8 +164,8 @@ pub(crate) fn nothing_reads() -> bool {
 }
 
 /// Returns how charts look on standard output.
-pub(crate) fn look(ascii: bool) -> history::Look {
-    history::Look { colour: colour(&std::io::stdout()), ascii }
+pub(crate) fn look() -> history::Look {
+    history::Look { colour: colour(&std::io::stdout()), ascii: glyphs::ascii() }
 }
 
 fn colour(stream: &impl RawStream) -> bool {

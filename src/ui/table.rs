@@ -17,7 +17,8 @@ pub(crate) fn accounts(views: &[AccountView], now: i64, verbose: bool) {
         return;
     }
     let clock = Clock::of_system();
-    print(&columns::accounts(views, now, &clock, width()));
+    let table = columns::accounts(views, now, &clock, width());
+    print(&table);
     for view in views {
         if let Some(problem) = problem(view, now) {
             let text = format!("{}: {}", printable(&view.account.label), printable(&problem));
@@ -39,7 +40,18 @@ pub(crate) fn accounts(views: &[AccountView], now: i64, verbose: bool) {
             }
         }
     }
-    block("● live   ◆ pinned   → next");
+    block(if table.bars {
+        "● live   ◆ pinned   → next   │ an even pace"
+    } else {
+        "● live   ◆ pinned   → next"
+    });
+}
+
+/// Prints what follows from the table, in as many lines as it takes.
+pub(crate) fn notes(lines: &[String]) {
+    for line in lines {
+        block(&wrapped(&printable(line), width().saturating_sub(2)).join("\n  "));
+    }
 }
 
 /// Returns a line for each account, to choose from on a terminal.

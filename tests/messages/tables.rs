@@ -112,7 +112,7 @@ fn watch_has_the_tables_of_list_with_a_mark_before_the_selected_one() {
         let screen = watch.wait_for("all accounts", SOON, |s| s.contains("monthly") && s.contains("q quit"));
         let list = pool(&world, &["list"], columns - 2);
         let rows = |text: &str, from: usize| -> Vec<String> {
-            let lines = text.lines().filter(|line| line.contains("hh:mm"));
+            let lines = text.lines().filter(|line| line.contains("hh:mm") && line.contains(" % "));
             lines.map(|line| line.chars().skip(from).collect::<String>().trim().to_owned()).collect()
         };
         let shown = crate::fixed(&world, &screen);
@@ -141,7 +141,9 @@ fn forty_accounts_have_their_resets_at_every_width() {
     let known: Vec<(&str, Value)> = labels
         .iter()
         .enumerate()
-        .map(|(n, label)| (label.as_str(), five_and_week((2.5 * n as f64, HOUR), (n as f64, 3 * DAY))))
+        .map(|(n, label)| {
+            (label.as_str(), five_and_week((1.0 + 2.4 * n as f64, HOUR), (1.0 + n as f64, 3 * DAY)))
+        })
         .collect();
     know(&world, &known);
     for columns in WIDTHS {

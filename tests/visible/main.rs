@@ -4,6 +4,7 @@
 mod history;
 mod log;
 mod notices;
+mod plain;
 mod status;
 
 use testkit::World;

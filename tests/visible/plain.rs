@@ -1,0 +1,29 @@
+//! For terminals and readers without colours and block characters.
+
+use testkit::Pty;
+
+use super::{pool_of, use_up};
+
+#[test]
+fn ascii_and_no_colour_hold_for_every_table() {
+    let world = pool_of(&["alice", "bob"]);
+    use_up(&world, "alice", 30.0, 30.0);
+    use_up(&world, "bob", 0.0, 60.0);
+    world.pool(&["use", "alice"]).run().ok();
+    for args in
+        [&["list", "--ascii"][..], &["--ascii", "why"], &["status", "--ascii"], &["history", "--ascii"]]
+    {
+        let text = world.pool(args).run().ok().stdout;
+        assert!(text.is_ascii() && text.contains("alice"), "{args:?}: {text}");
+    }
+    let list = world.pool(&["list"]).run().ok().stdout;
+    assert!(list.contains('█') && list.contains('│') && list.contains("100 % · not started"), "{list}");
+    assert!(list.contains("\nnext: alice (it is pinned)\n"), "{list}");
+    let coloured = |args: &[&str]| {
+        let mut terminal = Pty::spawn(world.pool(args).env("TERM", "xterm-256color"), 30, 120);
+        terminal.finish(testkit::SOON);
+        terminal.raw().contains("\x1b[32m")
+    };
+    assert!(coloured(&["list"]), "colours are there otherwise");
+    assert!(!coloured(&["list", "--no-color"]) && !coloured(&["--no-color", "list"]));
+}
