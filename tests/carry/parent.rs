@@ -180,3 +180,28 @@ fn run_that_was_asked_to_end_is_not_carried_on() {
         }
     });
 }
+
+#[test]
+fn tokens_that_a_run_rotated_are_in_the_pool_when_it_ends() {
+    let world = World::new(&["alice", "bob"]);
+    world.settings("background_refresh = false\nattend = false\n");
+    world.rank(&["alice", "bob"]);
+    world.make_live("alice");
+    for (log, pid_namespace) in [(true, false), (false, false), (true, true)] {
+        let before = world.backend().newest_refresh_token("alice");
+        world.backend().reject_access_tokens("alice");
+        let exec = match pid_namespace {
+            false => world.exec(),
+            // As in a container: everything ends with the first process.
+            true => match world.unshare(&["-p", "--mount-proc"]) {
+                Some(cmd) => cmd.args(["codex", "exec", "--skip-git-repo-check", "hi"]),
+                None => return,
+            },
+        };
+        testkit::answered(if log { exec.env("STANDIN_LOG", "1") } else { exec }.run(), "alice");
+        let newest = world.backend().newest_refresh_token("alice");
+        assert_ne!(newest, before);
+        let stored = fs::read_to_string(world.stored_path("alice")).expect("a document");
+        assert!(stored.contains(&newest), "with a log: {log}; in a namespace: {pid_namespace}");
+    }
+}
