@@ -33,9 +33,9 @@ fn errors_of(call: &str) -> &'static [&'static str] {
     match call {
         "execve" | "exit" | "exit_group" | "brk" | "mmap" | "munmap" | "mprotect" | "mremap" | "madvise"
         | "getpid" | "gettid" | "getppid" | "getuid" | "geteuid" | "getgid" | "getegid"
-        | "set_tid_address" | "set_robust_list" | "rseq" | "arch_prctl" | "sched_getaffinity"
-        | "sched_yield" | "sigaltstack" | "rt_sigaction" | "rt_sigreturn" | "restart_syscall" | "futex"
-        | "umask" | "clock_gettime" | "gettimeofday" | "uname" => &[],
+        | "set_tid_address" | "rt_sigprocmask" | "set_robust_list" | "rseq" | "arch_prctl"
+        | "sched_getaffinity" | "sched_yield" | "sigaltstack" | "rt_sigaction" | "rt_sigreturn"
+        | "restart_syscall" | "futex" | "umask" | "clock_gettime" | "gettimeofday" | "uname" => &[],
         "open" | "openat" => &["EACCES", "EMFILE", "EIO", "ENOSPC", "EROFS", "EINTR"],
         "write" | "pwrite64" | "writev" => &["ENOSPC", "EIO", "EINTR"],
         "read" | "pread64" | "readv" | "flock" | "recvfrom" | "recvmsg" | "sendto" | "sendmsg" => {
