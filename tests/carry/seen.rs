@@ -48,9 +48,10 @@ fn session_that_was_carried_on_is_shown_with_its_account() {
         );
         assert!(moves[0]["at"].as_i64().is_some_and(|at| (testkit::now() - at).abs() < 60));
     }
-    // The live view without a terminal shows it, too.
+    // The live view shows it, too, with a terminal and without.
     let watch = world.pool(&["watch"]).spawn();
     wait_until("the line", SOON, || watch.stdout().contains("carried on from alice to bob"));
+    world.pty(world.pool(&["watch"])).wait_for_text("carried on from alice to bob", SOON);
     // It is no news after a day.
     let file = world.pool_home().join("moves.json");
     let mut text: Value = serde_json::from_str(&fs::read_to_string(&file).expect("moves")).expect("JSON");
