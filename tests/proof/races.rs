@@ -1,11 +1,13 @@
-//! Everything at once, on one pool: launches, refreshes, switches, logins, and a Codex that rotates its own tokens and
-//! writes `auth.json` in place, in slow motion. No token is reused, no login lost, every session stays on one account
+//! Everything at once, on one pool: launches with their attendant, which is killed again and again, refreshes, switches,
+//! logins, and a Codex that rotates its own tokens and writes `auth.json` in place, in slow motion. No token is reused, no login lost, every session stays on one account
 //! from beginning to end, and no command waits for the lock in vain.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use testkit::backend::LoginSpec;
 
 use crate::lab::Lab;
@@ -18,6 +20,7 @@ const SELF_RENEWED: &str = "eve";
 /// This one logs in again and again.
 const LOGS_IN: &str = "dave";
 
+const SETTINGS: &str = "min_poll_interval = \"0s\"\n";
 /// Tokens that live this long, in seconds, are always due.
 const SHORT: i64 = 20_000;
 
@@ -37,6 +40,7 @@ struct Tally {
     switches: AtomicUsize,
     own_renewals: AtomicUsize,
     logins: AtomicUsize,
+    attendants: AtomicUsize,
 }
 
 struct Race {
@@ -132,6 +136,19 @@ impl Race {
         }
     }
 
+    /// Kills the attendant that launches have started.
+    fn kill_attendants(&self, mut random: Random) {
+        while self.goes_on() {
+            std::thread::sleep(random.up_to(Duration::from_millis(1_500)));
+            let all = self.world.processes().into_iter();
+            for attendant in all.filter(|process| process.argv.get(1).is_some_and(|arg| arg == "attend")) {
+                // It may have ended since.
+                let _ = kill(Pid::from_raw(attendant.pid), Signal::SIGKILL);
+                self.tally.attendants.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// Lets every refresh renew again at once, and gives each round's tokens another time. The cache is the
     /// pool's, so its lock is taken.
     fn turn_the_clock(&self) {
@@ -151,7 +168,7 @@ impl Race {
 #[expect(clippy::print_stdout, reason = "the numbers are the result")]
 fn run(crowd: &Crowd) {
     let users = [RENEWED.as_slice(), &[SELF_RENEWED, LOGS_IN]].concat();
-    let world = Lab::new(&users, "min_poll_interval = \"0s\"\n");
+    let world = Lab::new(&users, SETTINGS);
     for name in RENEWED {
         world.backend().set_access_lifetime_of(name, SHORT);
     }
@@ -161,6 +178,7 @@ fn run(crowd: &Crowd) {
         // Never the pick.
         world.pool(&["disable", name]).run().ok();
     }
+    world.settings(SETTINGS);
     let race =
         Race { world, until: Instant::now() + crowd.time, tally: Tally::default(), wrong: Mutex::default() };
     std::thread::scope(|scope| {
@@ -178,6 +196,7 @@ fn run(crowd: &Crowd) {
         scope.spawn(|| race.renew_in_codex());
         scope.spawn(|| race.log_in());
         scope.spawn(|| race.turn_the_clock());
+        scope.spawn(|| race.kill_attendants(Random::seeded(300)));
     });
     race.world.wait_until_quiet();
     println!("{:?}, {} refreshes at the issuer", race.tally, race.world.backend().report().refreshes.len());
@@ -191,7 +210,8 @@ fn run(crowd: &Crowd) {
         let newest = race.world.backend().newest_refresh_token(name);
         assert!(race.world.document(name).contains(&newest), "{name}'s newest token is not in the pool");
     }
-    let counts = [&race.tally.launches, &race.tally.refreshes, &race.tally.own_renewals, &race.tally.logins];
+    let Tally { launches, refreshes, own_renewals, logins, attendants, .. } = &race.tally;
+    let counts = [launches, refreshes, own_renewals, logins, attendants];
     assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) > 0), "{:?}", race.tally);
 }
 
