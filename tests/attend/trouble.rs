@@ -124,14 +124,19 @@ fn pid_namespace_has_an_attendant_of_its_own() {
         let cmd = cmd.args(["sh", "-ec", script]).env("POOL", world.pool_home());
         let cmd = cmd.env("STANDIN_HOLD", world.root().join("inner-gate"));
         let output = answered(cmd.run(), "alice");
-        // It sees itself alone there, and ends with the namespace.
-        assert_eq!(output.stderr.lines().filter(|line| line.ends_with("codex-pool attend")).count(), 1);
+        // It is alone there, and ends with the namespace.
+        let seen = output.stderr.lines().filter(|line| line.ends_with("codex-pool attend")).count();
+        assert_eq!(seen, 1, "{output}");
         wait_until("the end of the inner one", SOON, || world.attendants() == attendant);
         // The next namespace may get the same number.
         let inner = attend_locks(&world).into_iter().find(|path| !own.contains(path)).expect("its lock");
         fs::remove_file(inner).expect("remove");
         fs::remove_file(world.root().join("inner-gate")).expect("remove");
     }
+    // Where /proc shows other processes than its own, a launch knows no process, and starts none.
+    let Some(cmd) = world.unshare(&["-p"]) else { return };
+    answered(cmd.args(["codex", "exec", "hi"]).run(), "alice");
+    assert_eq!((world.attendants(), attend_locks(&world)), (attendant, own));
     world.open_gate();
     answered(outside.wait(), "alice");
 }
