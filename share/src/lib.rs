@@ -15,10 +15,20 @@
 
 #![warn(clippy::disallowed_methods)]
 
+pub mod address;
+pub mod clock;
 pub mod code;
 mod fields;
 pub mod keys;
+pub mod login;
+pub mod memory;
+pub mod postgres;
+pub mod protocol;
 pub mod record;
 mod seal;
+mod seen;
+pub mod store;
+mod tls;
 
 pub use fields::{join, split};
+pub use seen::Seen;

@@ -1,0 +1,430 @@
+//! What machines agree on through a [`Store`]: which login of an account is the newest, and which machine may send its
+//! refresh token. A refresh token is good for one use, so two machines must never send the same one.
+//!
+//! A renewal is [`Share::begin`], [`Share::mark`], [`Ticket::may_send`] as the last thing before the request, and then
+//! [`Share::finish`], or [`Share::clear`] if no byte left this machine. A machine that dies in between leaves the mark.
+//! Another one then leaves the token alone until a person says otherwise ([`Share::take_over`]).
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::keys::{MemberKeys, random};
+use crate::login::{Age, Lease, LeaseState, Login, LoginText, RemovalText};
+use crate::record::{Kind, Record, Refused};
+use crate::seen::Seen;
+use crate::store::{Hold, Row, Store, StoreError};
+
+/// How long a machine holds the lease of a renewal.
+pub const LEASE: Duration = Duration::from_secs(90);
+/// How long before its end nothing is sent any more.
+const MARGIN: Duration = Duration::from_secs(30);
+/// How often a write is tried over what other machines have written meanwhile.
+const TRIES: u32 = 8;
+
+/// Why something did not happen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ShareError {
+    /// The database.
+    Store(StoreError),
+    /// A record is not believed.
+    Refused(Refused),
+    /// A record is older than one that was seen before.
+    Rollback,
+    /// A record says what it cannot say.
+    Malformed,
+    /// Other machines write faster than this one.
+    Busy,
+}
+
+impl fmt::Display for ShareError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ShareError::Store(error) => error.fmt(f),
+            ShareError::Refused(why) => write!(f, "a record in the database is refused: {why}"),
+            ShareError::Rollback => {
+                f.write_str("the database returns an older state than before, as after a restored backup")
+            }
+            ShareError::Malformed => f.write_str("a record in the database cannot be understood"),
+            ShareError::Busy => f.write_str("other machines change the same account all the time"),
+        }
+    }
+}
+
+impl std::error::Error for ShareError {}
+
+impl From<StoreError> for ShareError {
+    fn from(error: StoreError) -> ShareError {
+        ShareError::Store(error)
+    }
+}
+
+/// The lease of an account, and how long it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseView {
+    /// What it says.
+    pub lease: Lease,
+    /// How long it still holds. Zero: it has ended.
+    pub held: Duration,
+}
+
+/// What is in the database.
+#[derive(Debug, Default)]
+pub struct Pulled {
+    /// The newest login of each account that was not removed since.
+    pub logins: Vec<Login>,
+    /// The accounts that were removed, each with the age of the login that was removed with it.
+    pub removed: Vec<(String, Age)>,
+    /// The leases that are not free.
+    pub leases: Vec<LeaseView>,
+    /// The records that are not believed.
+    pub refused: Vec<ShareError>,
+}
+
+/// What became of a login that was offered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pushed {
+    /// The database has it now.
+    Written,
+    /// The database had it already.
+    Same,
+    /// The database has a newer one.
+    Newer(Box<Login>),
+}
+
+/// Whether a renewal can begin.
+#[derive(Debug)]
+pub enum Begun {
+    /// This machine has the lease.
+    Leased(Ticket),
+    /// Another machine has renewed it.
+    Newer(Box<Login>),
+    /// That machine is renewing it, for so long at most.
+    Busy(String, Duration),
+    /// That machine has sent this refresh token, and nobody knows the answer.
+    SentBy(String),
+}
+
+/// A renewal that this machine has the lease for.
+#[derive(Debug)]
+pub struct Ticket {
+    /// A random number, for the machine to know the lease again. It must be kept before [`Share::mark`].
+    pub id: String,
+    account: String,
+    token: String,
+    /// This machine has marked it before, and does not know whether the token was used.
+    resumed: bool,
+    /// The revision of the lease.
+    lease: u64,
+    /// In time that passes while the machine sleeps.
+    deadline: Duration,
+}
+
+impl Ticket {
+    /// Returns whether the refresh token may still be sent. It is the last thing to ask before the request. `clock`: as
+    /// in [`Share::begin`].
+    pub fn may_send(&self, clock: Duration) -> bool {
+        clock < self.deadline
+    }
+}
+
+/// The pool of several machines, as a member sees it.
+#[derive(Debug)]
+pub struct Share<S> {
+    keys: MemberKeys,
+    /// The name of this machine, for people.
+    machine: String,
+    /// The connection.
+    pub store: S,
+    /// What was seen. The machine keeps it in a file.
+    pub seen: Seen,
+}
+
+impl<S: Store> Share<S> {
+    /// Returns the pool. `seen`: what this machine has kept of the last time.
+    pub fn new(keys: MemberKeys, machine: &str, store: S, seen: Seen) -> Share<S> {
+        Share { keys, machine: machine.to_owned(), store, seen }
+    }
+
+    /// Reads everything. What is not believed is told apart, and hides nothing else.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub fn pull(&mut self) -> Result<Pulled, ShareError> {
+        let mut pulled = Pulled::default();
+        for row in self.store.read_all()? {
+            if let Err(error) = self.take(&row, &mut pulled) {
+                pulled.refused.push(error);
+            }
+        }
+        let removed = &pulled.removed;
+        let is_removed = |login: &Login| {
+            removed.iter().any(|(account, age)| *account == login.account && login.age <= *age)
+        };
+        pulled.logins.retain(|login| !is_removed(login));
+        Ok(pulled)
+    }
+
+    fn take(&mut self, row: &Row, pulled: &mut Pulled) -> Result<(), ShareError> {
+        let text = self.keys.read_unknown(&row.record).map_err(ShareError::Refused)?;
+        let placed = |account: &str| match self.keys.runner().row(row.record.kind, account) == row.record.row
+        {
+            true => Ok(()),
+            false => Err(ShareError::Refused(Refused::Misplaced)),
+        };
+        match row.record.kind {
+            Kind::Full => {
+                let login = parse::<LoginText>(&text)?.login();
+                placed(&login.account)?;
+                self.note(&row.record, Some(login.age))?;
+                pulled.logins.push(login);
+            }
+            Kind::Lease => {
+                let lease: Lease = parse(&text)?;
+                placed(&lease.account)?;
+                self.note(&row.record, None)?;
+                if lease.state != LeaseState::Free {
+                    pulled.leases.push(LeaseView { lease, held: row.held });
+                }
+            }
+            Kind::Removal => {
+                let removal: RemovalText = parse(&text)?;
+                placed(&removal.account)?;
+                self.note(&row.record, Some(removal.age))?;
+                pulled.removed.push((removal.account, removal.age));
+            }
+            // The full login says the same; runners read this one.
+            Kind::Access | Kind::Usage | Kind::Sessions => {}
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, record: &Record, age: Option<Age>) -> Result<(), ShareError> {
+        if self.seen.note(record, age) { Ok(()) } else { Err(ShareError::Rollback) }
+    }
+
+    /// Reads one record of an account. Returns its revision and text; 0 if there is none.
+    fn read<T: DeserializeOwned>(
+        &mut self,
+        kind: Kind,
+        account: &str,
+        age: impl FnOnce(&T) -> Option<Age>,
+    ) -> Result<(u64, Option<(T, Duration)>), ShareError> {
+        let id = self.keys.runner().row(kind, account);
+        let Some(row) = self.store.read(id)? else {
+            // Rows are never removed. One that is gone hides something.
+            return if self.seen.has(id) { Err(ShareError::Rollback) } else { Ok((0, None)) };
+        };
+        let text = self.keys.read(&row.record, account).map_err(ShareError::Refused)?;
+        let value: T = parse(&text)?;
+        self.note(&row.record, age(&value))?;
+        Ok((row.record.revision, Some((value, row.held))))
+    }
+
+    fn login(&mut self, account: &str) -> Result<(u64, Option<Login>), ShareError> {
+        let (revision, found) = self.read(Kind::Full, account, |text: &LoginText| Some(text.age))?;
+        Ok((revision, found.map(|(text, _)| text.login())))
+    }
+
+    fn lease(&mut self, account: &str) -> Result<(u64, Option<(Lease, Duration)>), ShareError> {
+        self.read(Kind::Lease, account, |_| None)
+    }
+
+    fn write<T: Serialize>(
+        &mut self,
+        kind: Kind,
+        account: &str,
+        over: u64,
+        value: &T,
+        age: Option<Age>,
+        hold: Hold,
+    ) -> Result<bool, ShareError> {
+        let text = zeroize::Zeroizing::new(serde_json::to_vec(value).map_err(|_| ShareError::Malformed)?);
+        let record = self.keys.write(kind, account, over + 1, &text);
+        let written = self.store.write(&record, over, hold)?;
+        if written {
+            self.note(&record, age)?;
+        }
+        Ok(written)
+    }
+
+    /// Offers a login: what this machine has got by a login, or from a Codex that renewed it. The newer one wins.
+    ///
+    /// # Errors
+    /// The database cannot be asked, or what it returns is not believed.
+    pub fn push(&mut self, login: &Login) -> Result<Pushed, ShareError> {
+        for _ in 0..TRIES {
+            let (revision, theirs) = self.login(&login.account)?;
+            match theirs {
+                Some(theirs) if theirs.age == login.age && theirs.token == login.token => {
+                    self.push_access(login)?;
+                    return Ok(Pushed::Same);
+                }
+                // Of two that are equally old, this machine keeps both, and the database the first.
+                Some(theirs) if theirs.age >= login.age => return Ok(Pushed::Newer(Box::new(theirs))),
+                _ => {}
+            }
+            let text = LoginText::full(login);
+            if self.write(Kind::Full, &login.account, revision, &text, Some(login.age), Hold::Without)? {
+                self.push_access(login)?;
+                return Ok(Pushed::Written);
+            }
+        }
+        Err(ShareError::Busy)
+    }
+
+    /// Brings the record for runners up to date. A machine that died before it did leaves that to the next one.
+    fn push_access(&mut self, login: &Login) -> Result<(), ShareError> {
+        let Some(text) = LoginText::access(login) else { return Ok(()) };
+        for _ in 0..TRIES {
+            let age = |text: &LoginText| Some(text.age);
+            let (revision, theirs) = self.read(Kind::Access, &login.account, age)?;
+            if theirs.is_some_and(|(theirs, _)| theirs.age >= login.age) {
+                return Ok(());
+            }
+            if self.write(Kind::Access, &login.account, revision, &text, Some(login.age), Hold::Without)? {
+                return Ok(());
+            }
+        }
+        Err(ShareError::Busy)
+    }
+
+    /// Begins a renewal of the newest login that this machine has. `mine`: the ticket of an earlier renewal of this
+    /// machine that got no answer. `clock`: time that passes while the machine sleeps, as it was before the call.
+    ///
+    /// # Errors
+    /// The database cannot be asked, or what it returns is not believed. Nothing may be sent then.
+    pub fn begin(&mut self, login: &Login, mine: Option<&str>, clock: Duration) -> Result<Begun, ShareError> {
+        // What is renewed must be there before the lease is. It takes the place of a mark for an older token, and a
+        // machine that knew only the older login would send that token again.
+        if let Pushed::Newer(theirs) = self.push(login)? {
+            return Ok(Begun::Newer(theirs));
+        }
+        let (revision, lease) = self.lease(&login.account)?;
+        let mut resumed = false;
+        if let Some((lease, held)) = lease {
+            if !held.is_zero() {
+                return Ok(Begun::Busy(lease.machine, held));
+            }
+            let sent = lease.state == LeaseState::Sent && lease.token == login.token;
+            resumed = sent && mine == Some(lease.ticket.as_str());
+            if sent && !resumed {
+                return Ok(Begun::SentBy(lease.machine));
+            }
+        }
+        // A mark stays the same one until there is an answer, so that it can never be lost on the way.
+        let id = mine.filter(|_| resumed).map(str::to_owned);
+        let ticket = Ticket {
+            id: id.unwrap_or_else(|| random::<16>().iter().map(|byte| format!("{byte:02x}")).collect()),
+            account: login.account.clone(),
+            token: login.token.clone(),
+            resumed,
+            lease: revision + 1,
+            deadline: clock.saturating_add(LEASE - MARGIN),
+        };
+        let state = if resumed { LeaseState::Sent } else { LeaseState::Held };
+        if !self.write_lease(&ticket, revision, state, Hold::Take(LEASE))? {
+            return Ok(Begun::Busy("another machine".to_owned(), LEASE));
+        }
+        // Between the first look and the lease, another machine may have renewed.
+        match self.login(&login.account)? {
+            (_, Some(theirs)) if theirs.age > login.age => {
+                self.free(&ticket)?;
+                Ok(Begun::Newer(Box::new(theirs)))
+            }
+            _ => Ok(Begun::Leased(ticket)),
+        }
+    }
+
+    fn write_lease(
+        &mut self,
+        ticket: &Ticket,
+        over: u64,
+        state: LeaseState,
+        hold: Hold,
+    ) -> Result<bool, ShareError> {
+        let lease = Lease {
+            account: ticket.account.clone(),
+            state,
+            machine: self.machine.clone(),
+            ticket: ticket.id.clone(),
+            token: ticket.token.clone(),
+        };
+        self.write(Kind::Lease, &ticket.account, over, &lease, None, hold)
+    }
+
+    /// Notes that the refresh token is about to be sent. Returns whether the lease still holds; otherwise nothing may be
+    /// sent.
+    ///
+    /// # Errors
+    /// The database cannot be asked. Nothing may be sent then, though the mark may be there.
+    pub fn mark(&mut self, ticket: &mut Ticket) -> Result<bool, ShareError> {
+        let marked = self.write_lease(ticket, ticket.lease, LeaseState::Sent, Hold::Keep)?;
+        ticket.lease += u64::from(marked);
+        Ok(marked)
+    }
+
+    /// Ends a renewal of which no byte has left this machine. The mark of an earlier one stays.
+    ///
+    /// # Errors
+    /// The database cannot be asked. The mark stays, for this machine to try again.
+    pub fn clear(&mut self, ticket: Ticket) -> Result<(), ShareError> {
+        if !ticket.resumed {
+            return self.free(&ticket);
+        }
+        self.write_lease(&ticket, ticket.lease, LeaseState::Sent, Hold::Drop).map(drop)
+    }
+
+    fn free(&mut self, ticket: &Ticket) -> Result<(), ShareError> {
+        self.write_lease(ticket, ticket.lease, LeaseState::Free, Hold::Drop).map(drop)
+    }
+
+    /// Ends a renewal with the issuer's answer, which is durable on this machine already. An answer is newer than what
+    /// it was made from, unless a person has logged in meanwhile.
+    ///
+    /// # Errors
+    /// The database cannot be asked. The next [`Share::push`] of this machine brings the answer there.
+    pub fn finish(&mut self, ticket: Ticket, answer: &Login) -> Result<Pushed, ShareError> {
+        let pushed = self.push(answer)?;
+        self.free(&ticket)?;
+        Ok(pushed)
+    }
+
+    /// Declares the mark of another machine void: a person says that its refresh token was not used. Returns whether
+    /// there was one. A lease that still holds is left alone.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub fn take_over(&mut self, account: &str) -> Result<bool, ShareError> {
+        let (revision, lease) = self.lease(account)?;
+        let Some((lease, held)) = lease else { return Ok(false) };
+        if lease.state != LeaseState::Sent || !held.is_zero() {
+            return Ok(false);
+        }
+        let free = Lease { state: LeaseState::Free, machine: self.machine.clone(), ..lease };
+        self.write(Kind::Lease, account, revision, &free, None, Hold::Drop)
+    }
+
+    /// Removes an account for every machine, with this login and all that are older.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub fn remove(&mut self, login: &Login) -> Result<(), ShareError> {
+        for _ in 0..TRIES {
+            let (revision, _) =
+                self.read(Kind::Removal, &login.account, |text: &RemovalText| Some(text.age))?;
+            let text = RemovalText { account: login.account.clone(), age: login.age };
+            let age = Some(login.age);
+            if self.write(Kind::Removal, &login.account, revision, &text, age, Hold::Without)? {
+                return Ok(());
+            }
+        }
+        Err(ShareError::Busy)
+    }
+}
+
+fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, ShareError> {
+    serde_json::from_slice(text).map_err(|_| ShareError::Malformed)
+}
