@@ -243,15 +243,18 @@ fn inside_tier(a: &Ranked, b: &Ranked, policy: Policy, a_live: bool, b_live: boo
     }
 }
 
-/// Lets the live account keep its place while it has room and no other is more urgent by the margin. A switch costs the
-/// user a warm session.
+/// Lets the live account keep its place while it has room, no other one's 5h window is still to be started, and no other
+/// is more urgent by the margin. A switch costs the user a warm session, but a window that is started late is full again
+/// late (docs/picking.md has the numbers).
 fn keep_live(ranking: &mut [Ranked], candidates: &[Candidate<'_>], settings: &Settings) {
     let Some(at) = ranking.iter().position(|r| candidates[r.index].live && r.tier == Tier::Room) else {
         return;
     };
     let limit = ranking[at].urgency * settings.switch_margin;
-    let others = ranking.iter().enumerate().filter(|(i, r)| *i != at && r.tier == Tier::Room);
-    if settings.policy == Policy::Room && others.into_iter().all(|(_, r)| r.urgency <= limit) {
+    let starts = ranking[at].starts_window;
+    let mut others = ranking.iter().enumerate().filter(|(i, r)| *i != at && r.tier == Tier::Room);
+    let beats = |r: &Ranked| r.starts_window && !starts || r.starts_window == starts && r.urgency > limit;
+    if settings.policy == Policy::Room && !others.any(|(_, r)| beats(r)) {
         ranking[..=at].rotate_right(1);
         if ranking.len() > 1 && ranking[0].reason != Reason::Unlimited {
             ranking[0].reason = Reason::StaysLive;

@@ -389,10 +389,11 @@ fn live_account_stays_while_no_other_has_the_margin_of_its_urgency() {
     let other = |week: f64| given("a").used(10.0, week);
     assert_eq!(order(&[live(50.0), other(45.1)]), ["live", "a"]);
     assert_eq!(order(&[live(50.0), other(44.9)]), ["a", "live"]);
-    // A 5h window that another could start is no reason to switch by itself.
-    let fresh = given("a").windows(&[(FIVE_HOURS, 0.0, 0), (WEEK, 50.0, DAY)]);
-    let ranking = rank(&[live(50.0), fresh], &Settings::default());
-    assert_eq!((ranking[0].index, ranking[0].reason), (0, Reason::StaysLive));
+    // A 5h window that another could start is a reason to switch: started late, it is full again late.
+    let fresh = |label: &str| given(label).windows(&[(FIVE_HOURS, 0.0, 0), (WEEK, 50.0, DAY)]);
+    let ranking = rank(&[live(50.0), fresh("b")], &Settings::default());
+    assert_eq!((ranking[0].index, ranking[0].reason), (1, Reason::StartsWindow));
+    assert_eq!(order(&[fresh("c").live(), fresh("b"), other(0.0)]), ["c", "b", "a"]);
     let eager = Settings { switch_margin: 1.0, ..Settings::default() };
     assert_eq!(order_by(&[live(50.0), other(49.0)], &eager), ["a", "live"]);
     // Without room it does not keep it.
