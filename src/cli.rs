@@ -220,7 +220,7 @@ Examples:
     Log(LogArgs),
     /// Check the installation and say how to fix it
     ///
-    /// Each line that is not green says what to do. The exit status is 1 if there is a problem.
+    /// What is not as it should be says what to do. The exit status is 1 if there is a problem.
     #[command(after_help = "\
 Examples:
   codex-pool doctor
@@ -321,6 +321,9 @@ pub(crate) struct AddArgs {
     /// The account's name in the pool (default: made from its email)
     #[arg(long)]
     pub(crate) label: Option<String>,
+    /// Print JSON; what `codex login` prints goes to stderr
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) login: LoginArgs,
 }
@@ -622,6 +625,9 @@ pub(crate) struct DoctorArgs {
     /// Also check that the service can be reached
     #[arg(long)]
     pub(crate) online: bool,
+    /// Show what is fine, too
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
     /// Write versions, settings, states and the log to this file, for a bug report: no emails, labels, folders or tokens
     #[arg(long, value_name = "FILE")]
     pub(crate) bundle: Option<PathBuf>,
@@ -636,6 +642,9 @@ pub(crate) struct UpdateArgs {
     /// Only say whether there is a newer version
     #[arg(long)]
     pub(crate) check: bool,
+    /// Print JSON (with `--check`)
+    #[arg(long, requires = "check")]
+    pub(crate) json: bool,
     /// This version instead of the newest
     #[arg(long, value_name = "V")]
     pub(crate) version: Option<String>,

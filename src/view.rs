@@ -245,6 +245,36 @@ pub(crate) fn next(views: &[AccountView], identity: Identity) -> Option<&Account
     views.iter().find(|view| view.next && !identity.everywhere).map(|view| &view.account.id)
 }
 
+/// Returns what a table does not say by itself: that no account may be picked, or that nothing is known of one.
+pub(crate) fn unsaid(views: &[AccountView]) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(first) = views.first().filter(|_| views.iter().all(|view| !view.account.enabled)) {
+        let word = first.account.shell_ref();
+        lines.push(format!(
+            "Every account is disabled, so none is picked; `codex-pool enable {word}` lets it be."
+        ));
+    }
+    let never = |view: &&AccountView| {
+        let account = &view.account;
+        let could_be =
+            account.enabled && account.kind == AccountKind::Chatgpt && account.auth.state == AuthState::Ok;
+        could_be && view.usage.is_none() && view.error.is_none()
+    };
+    let never: Vec<&AccountView> = views.iter().filter(never).collect();
+    match never.as_slice() {
+        [] => {}
+        [one] => {
+            let (label, word) = (&one.account.label, one.account.shell_ref());
+            lines.push(format!("{label}: its usage was never fetched; `codex-pool refresh {word}` does it."));
+        }
+        several => lines.push(format!(
+            "The usage of {} accounts was never fetched; `codex-pool refresh` does it.",
+            several.len()
+        )),
+    }
+    lines
+}
+
 /// The environment variable that says who Codex is, instead of the pool.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Identity {

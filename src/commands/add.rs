@@ -13,14 +13,14 @@ use crate::refresh::{Outcome, Scope};
 use crate::{ui, view};
 
 pub(crate) fn run(ctx: &Context, args: &AddArgs) -> Result<()> {
-    add(ctx, &args.login, args.label.as_deref())
+    add(ctx, &args.login, args.label.as_deref(), args.json)
 }
 
-/// Logs in, adopts the account and shows it.
+/// Logs in, adopts the account and shows it. With `json`, the answer is all that goes to stdout.
 ///
 /// # Errors
 /// The label cannot be had (found out before the login), or there was no login. Nothing has changed then.
-pub(super) fn add(ctx: &Context, args: &LoginArgs, label: Option<&str>) -> Result<()> {
+pub(super) fn add(ctx: &Context, args: &LoginArgs, label: Option<&str>, json: bool) -> Result<()> {
     // Opening the pool saves what is live before anything else happens.
     let open = ctx.open()?;
     if let Some(label) = label {
@@ -31,15 +31,33 @@ pub(super) fn add(ctx: &Context, args: &LoginArgs, label: Option<&str>) -> Resul
         })?;
     }
     drop(open);
-    let login = login::log_in(ctx, args)?;
+    let login = login::log_in(ctx, args, json)?;
     let doc = login.doc.clone();
-    adopt(ctx, &doc, label).map_err(|error| adopt::keep_for_later(ctx, &doc, error))?;
+    let adoption = adopt(ctx, &doc, label, json).map_err(|error| adopt::keep_for_later(ctx, &doc, error))?;
     drop(login);
-    show(ctx, doc.id(), doc.kind());
+    if !json {
+        show(ctx, doc.id(), doc.kind());
+        return Ok(());
+    }
+    fetch(ctx, doc.id(), doc.kind());
+    let open = ctx.open()?;
+    let mut views = view::accounts(ctx, &open);
+    drop(open);
+    let next = view::next(&views, view::Identity::of(&ctx.env)).cloned();
+    views.retain(|view| view.account.id == *doc.id());
+    let mut answer = view::json(&views, &[], view::Identity::of(&ctx.env), env::clock(), false);
+    answer["next"] = serde_json::json!(next);
+    answer["result"] = match adoption {
+        Adoption::New => "added",
+        Adoption::Unchanged => "unchanged",
+        _ => "updated",
+    }
+    .into();
+    ui::json(&answer);
     Ok(())
 }
 
-fn adopt(ctx: &Context, doc: &AuthDoc, label: Option<&str>) -> Result<()> {
+fn adopt(ctx: &Context, doc: &AuthDoc, label: Option<&str>, json: bool) -> Result<Adoption> {
     let mut open = ctx.open()?;
     let adoption = adopt::adopt_login(&mut open, doc, label)?;
     if let (Some(label), true) = (label, adoption != Adoption::New)
@@ -48,13 +66,16 @@ fn adopt(ctx: &Context, doc: &AuthDoc, label: Option<&str>) -> Result<()> {
         ui::warn(&error.to_string());
     }
     adopt::commit_login(&mut open, doc)?;
-    let Some(account) = open.pool.registry().get(doc.id()) else { return Ok(()) };
+    let Some(account) = open.pool.registry().get(doc.id()) else { return Ok(adoption) };
     let (name, word) = (account.display(), account.shell_ref());
-    ui::done(&match adoption {
+    let said = match adoption {
         Adoption::New => format!("added {name}"),
         Adoption::Unchanged => format!("{name} was in the pool already, with this login"),
         _ => format!("{name} was in the pool already; its credentials are updated"),
-    });
+    };
+    if !json {
+        ui::done(&said);
+    }
     if !account.enabled {
         ui::note(&format!("it is disabled; `codex-pool enable {word}` lets it be picked"));
     }
@@ -65,25 +86,37 @@ fn adopt(ctx: &Context, doc: &AuthDoc, label: Option<&str>) -> Result<()> {
             ctx.paths.config().display()
         ));
     }
-    Ok(())
+    Ok(adoption)
 }
 
 /// Fetches an account's usage and shows its row. The login is kept whatever comes of that.
 pub(super) fn show(ctx: &Context, id: &AccountId, kind: AccountKind) {
+    fetch(ctx, id, kind);
     if kind == AccountKind::ApiKey {
         return;
-    }
-    match refresh::fetch(ctx, &Scope::One(id.clone())) {
-        Ok(outcomes) => {
-            if let Some((_, Outcome::Failed(why))) = outcomes.first() {
-                ui::note(&format!("its usage is not known yet: {why}"));
-            }
-        }
-        Err(error) => ui::note(&format!("its usage is not known yet: {error}")),
     }
     let Ok(open) = ctx.open() else { return };
     let mut views = view::accounts(ctx, &open);
     drop(open);
     views.retain(|view| view.account.id == *id);
     ui::table::accounts(&views, env::clock(), false);
+}
+
+/// Fetches an account's usage, and says if that failed.
+fn fetch(ctx: &Context, id: &AccountId, kind: AccountKind) {
+    if kind == AccountKind::ApiKey {
+        return;
+    }
+    let word = id.as_str();
+    let unknown = |why: String| {
+        ui::note(&format!("its usage is not known yet: {why}; `codex-pool refresh {word}` tries again"));
+    };
+    match refresh::fetch(ctx, &Scope::One(id.clone())) {
+        Ok(outcomes) => {
+            if let Some((_, Outcome::Failed(why))) = outcomes.first() {
+                unknown(why.clone());
+            }
+        }
+        Err(error) => unknown(error.to_string()),
+    }
 }

@@ -16,8 +16,10 @@ pub(crate) fn run(ctx: &Context, args: &RefArg) -> Result<()> {
     let Some(account) = open.pool.registry().get(&id) else { return Ok(()) };
     let (label, word) = (&account.label, account.shell_ref());
     ui::done(&match changed {
-        true => format!("`{label}` is not picked any more; `codex-pool enable {word}` undoes it"),
-        false => format!("`{label}` was disabled already; `codex-pool enable {word}` undoes it"),
+        true => {
+            format!("`{label}` is disabled: launches do not pick it; `codex-pool enable {word}` undoes it")
+        }
+        false => format!("`{label}` is already disabled; `codex-pool enable {word}` undoes it"),
     });
     if pinned {
         ui::note("it is pinned, so launches use it all the same; `codex-pool use --auto` unpins it");

@@ -22,7 +22,7 @@ use codex_pool_core::{Error, Result};
 use serde_json::{Value, json};
 
 use crate::cli::DoctorArgs;
-use crate::ui::findings::{self, Finding, Grade};
+use crate::ui::findings::{self, Finding, Grade, Show};
 use facts::Facts;
 use fix::Fix;
 
@@ -93,7 +93,7 @@ pub(super) fn run(env: &Env, args: &DoctorArgs) -> Result<ExitCode> {
         crate::ui::json(&as_json(&checks, args.fix.then_some(&fixed)));
     } else {
         let findings: Vec<Finding> = checks.iter().map(finding).collect();
-        findings::print(&findings, &fixed);
+        findings::print(&findings, &fixed, Show { all: args.verbose, home: env.home() });
     }
     let fine = checks.iter().all(|check| check.grade != Grade::Fail);
     Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })

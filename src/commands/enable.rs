@@ -14,8 +14,8 @@ pub(crate) fn run(ctx: &Context, args: &RefArg) -> Result<()> {
     open.commit()?;
     let label = open.label(&id);
     ui::done(&match changed {
-        true => format!("`{label}` can be picked again"),
-        false => format!("`{label}` could be picked already"),
+        true => format!("`{label}` is enabled; launches may pick it again"),
+        false => format!("`{label}` is already enabled"),
     });
     Ok(())
 }

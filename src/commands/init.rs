@@ -233,7 +233,7 @@ fn more_accounts(ctx: &Context, answers: Answers) -> Result<()> {
             Some(answer) => answer == 2,
         };
         let args = LoginArgs { device_auth, with_api_key: false, login_args: Vec::new() };
-        if let Err(error) = add::add(ctx, &args, None) {
+        if let Err(error) = add::add(ctx, &args, None, false) {
             // A login that was cancelled can be tried again.
             ui::error(&error);
         }

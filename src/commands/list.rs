@@ -1,6 +1,9 @@
 //! `list`: shows the accounts as a table or JSON.
 
 use codex_pool_core::Result;
+use codex_pool_core::homes::HomeContent;
+use codex_pool_core::homes::in_use::Processes;
+use codex_pool_core::pool::Pool;
 
 use crate::cli::ListArgs;
 use crate::context::Context;
@@ -12,13 +15,29 @@ pub(crate) fn run(ctx: &Context, args: &ListArgs) -> Result<()> {
     if args.refresh {
         super::refresh::fetch(ctx, &Scope::All)?;
     }
-    let open = ctx.open()?;
-    let (views, homes) = (view::accounts(ctx, &open), view::homes(ctx, &open));
-    let past = Past::recent(&ctx.paths, &open.pool, &ctx.settings, ctx.env.now);
     let clock = view::Clock::of_system();
-    let moves = view::moves::moves(ctx, &open.pool, open.processes.me.as_ref(), &clock, ctx.env.now);
-    // The pool is not locked while a pipe is slow.
-    drop(open);
+    let past = |pool: &Pool| Past::recent(&ctx.paths, pool, &ctx.settings, ctx.env.now);
+    let moves = |pool: &Pool, processes: &Processes| {
+        view::moves::moves(ctx, pool, processes.me.as_ref(), &clock, ctx.env.now)
+    };
+    let (views, homes, past, moves) = match ctx.open_if_free()? {
+        // The pool is not locked while a pipe is slow.
+        Some(open) => {
+            let (views, homes) = (view::accounts(ctx, &open), view::homes(ctx, &open));
+            (views, homes, past(&open.pool), moves(&open.pool, &open.processes))
+        }
+        None => {
+            ui::warn(
+                "another process has the pool locked, so this may be out of date; see `codex-pool doctor`",
+            );
+            let pool = Pool::peek(&ctx.paths)?;
+            let processes = Processes::read(None, &ctx.paths, ctx.env.now);
+            let content = HomeContent::read(&ctx.paths, &ctx.main_home);
+            let views = view::of_pool(ctx, &pool, &processes.ledger, content.account(), ctx.env.now);
+            let (past, moves) = (past(&pool), moves(&pool, &processes));
+            (views, Vec::new(), past, moves)
+        }
+    };
     if args.json {
         let mut answer = view::json(&views, &homes, view::Identity::of(&ctx.env), ctx.env.now, false);
         past.add_to(&mut answer, ctx.env.now);
@@ -28,6 +47,7 @@ pub(crate) fn run(ctx: &Context, args: &ListArgs) -> Result<()> {
         ui::table::accounts(&views, ctx.env.now, args.verbose);
         let next = next_line(&views, view::Identity::of(&ctx.env));
         ui::table::notes(&next.into_iter().chain(past.lines(&clock, ctx.env.now)).collect::<Vec<_>>());
+        view::unsaid(&views).iter().for_each(|line| ui::line(line));
         ui::table::homes(&homes);
         ui::table::moves(&moves);
         if let Some(line) = view::Identity::of(&ctx.env).line() {

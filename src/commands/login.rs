@@ -13,14 +13,14 @@ use crate::ui;
 /// No API key is longer, bytes.
 const MAX_API_KEY: u64 = 64 << 10;
 
-/// Lets the user log in.
+/// Lets the user log in. `quiet`: stdout is for the answer of this command alone, so what Codex prints goes to stderr.
 ///
 /// # Errors
 /// As [`Login::run`].
-pub(super) fn log_in(ctx: &Context, args: &LoginArgs) -> Result<NewLogin> {
+pub(super) fn log_in(ctx: &Context, args: &LoginArgs, quiet: bool) -> Result<NewLogin> {
     let read_api_key: Option<fn() -> Result<Secret>> =
         if args.with_api_key { Some(read_api_key) } else { None };
-    Login { device_auth: args.device_auth, read_api_key, args: &args.login_args }.run(ctx)
+    Login { device_auth: args.device_auth, read_api_key, args: &args.login_args, quiet }.run(ctx)
 }
 
 /// Reads the API key from standard input; asks a person for it.

@@ -25,7 +25,7 @@ pub(crate) fn run(ctx: &Context, args: &ReauthArgs) -> Result<()> {
         ));
     }
     ui::note(&format!("log in as {}", who(&account)));
-    let login = login::log_in(ctx, &args.login)?;
+    let login = login::log_in(ctx, &args.login, false)?;
     let doc = &login.doc;
     if *doc.id() != account.id {
         return Err(Error::new(format!(

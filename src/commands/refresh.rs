@@ -9,6 +9,7 @@ use codex_pool_core::{Error, ErrorKind, Result, env, references};
 use crate::cli::RefreshArgs;
 use crate::context::Context;
 use crate::refresh::{Mode, Outcome, Refresher, Scope};
+use crate::view::AccountView;
 use crate::{ui, view};
 
 pub(crate) fn run(ctx: &Context, args: &RefreshArgs) -> Result<ExitCode> {
@@ -22,15 +23,19 @@ pub(crate) fn run(ctx: &Context, args: &RefreshArgs) -> Result<ExitCode> {
     let outcomes = fetch(ctx, &scope)?;
     let open = ctx.open()?;
     let mut views = view::accounts(ctx, &open);
+    let next = view::next(&views, view::Identity::of(&ctx.env)).cloned();
     if let Scope::One(id) = &scope {
         views.retain(|v| v.account.id == *id);
     }
     let now = codex_pool_core::env::clock();
     if args.json {
-        ui::json(&view::json(&views, &view::homes(ctx, &open), view::Identity::of(&ctx.env), now, false));
+        let homes = view::homes(ctx, &open);
+        let mut answer = view::json(&views, &homes, view::Identity::of(&ctx.env), now, false);
+        answer["next"] = serde_json::json!(next);
+        ui::json(&answer);
     } else {
         ui::table::accounts(&views, now, args.verbose);
-        if let Some(text) = recent(&outcomes, now) {
+        if let Some(text) = recent(&outcomes, &views, now) {
             ui::note(&text);
         }
     }
@@ -79,20 +84,28 @@ fn account(ctx: &Context, reference: &str) -> Result<AccountId> {
     Ok(references::resolve(&open.pool.registry().accounts, reference)?.id.clone())
 }
 
-/// Returns which accounts were not fetched, since their data is recent or the service wants a pause.
-fn recent(outcomes: &[(AccountId, Outcome)], now: i64) -> Option<String> {
-    let until = outcomes.iter().filter_map(|(_, outcome)| match outcome {
-        Outcome::Recent(until) => Some(until.unwrap_or(now)),
+/// Returns how old the data of the accounts is that were not fetched, since it is recent or the service wants a pause.
+fn recent(outcomes: &[(AccountId, Outcome)], views: &[AccountView], now: i64) -> Option<String> {
+    let until = outcomes.iter().filter_map(|(id, outcome)| match outcome {
+        Outcome::Recent(until) => Some((id, until.unwrap_or(now))),
         _ => None,
     });
-    let (count, last) = until.fold((0, now), |(count, last), at| (count + 1, last.max(at)));
-    let who = match (count, outcomes.len()) {
-        (0, _) => return None,
-        (1, 1) => "it was".to_owned(),
-        (1, _) => "1 account was".to_owned(),
-        (n, _) => format!("{n} accounts were"),
+    let age = |id: &AccountId| {
+        let usage = views.iter().find(|view| view.account.id == *id)?.usage.as_ref()?;
+        Some(now - usage.fetched_at)
     };
-    Some(format!("{who} refreshed recently; again in {}", human_duration(last - now)))
+    let (count, last, oldest) = until.fold((0, now, None), |(count, last, oldest), (id, at)| {
+        (count + 1, last.max(at), oldest.max(age(id)))
+    });
+    let of = match (count, outcomes.len()) {
+        (0, _) => return None,
+        (1, 1) => String::new(),
+        (1, _) => " of 1 account".to_owned(),
+        (n, all) if n == all => String::new(),
+        (n, _) => format!(" of {n} accounts"),
+    };
+    let age = oldest.map_or_else(|| "not known yet".to_owned(), |age| format!("{} old", human_duration(age)));
+    Some(format!("usage{of} is {age}; next fetch possible in {}", human_duration(last - now)))
 }
 
 /// Returns the result for an account that was named.

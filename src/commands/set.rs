@@ -33,11 +33,14 @@ pub(crate) fn run(ctx: &Context, args: &SetArgs) -> Result<()> {
     }
     open.commit()?;
     let mut views = view::accounts(ctx, &open);
+    let next = view::next(&views, view::Identity::of(&ctx.env)).cloned();
     views.retain(|view| view.account.id == id);
     let notes = notes(ctx, &open, &id, &before);
     drop(open);
     if args.json {
-        ui::json(&view::json(&views, &[], view::Identity::of(&ctx.env), ctx.env.now, false));
+        let mut answer = view::json(&views, &[], view::Identity::of(&ctx.env), ctx.env.now, false);
+        answer["next"] = serde_json::json!(next);
+        ui::json(&answer);
     } else if let Some(view) = views.first() {
         let rules = view.rules.as_deref().unwrap_or("used wherever no other account's folder is");
         ui::done(&format!("`{}`: {rules}", view.account.label));

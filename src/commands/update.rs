@@ -21,7 +21,7 @@ pub(crate) fn run(env: &Env, args: &UpdateArgs) -> Result<()> {
     let here = Version::parse(programs::VERSION).map_err(|e| Error::new(e.to_string()))?;
     let named = args.version.as_deref().map(parse).transpose()?;
     if args.check {
-        return check(&source.newest(&Net::new(env)?)?, &here);
+        return check(&source.newest(&Net::new(env)?)?, &here, args.json);
     }
     let paths = context::paths(env)?;
     let mut installed = Installed::find(&paths)?;
@@ -31,7 +31,7 @@ pub(crate) fn run(env: &Env, args: &UpdateArgs) -> Result<()> {
         None => {
             let newest = source.newest(&net)?;
             if newest <= here {
-                return check(&newest, &here);
+                return check(&newest, &here, false);
             }
             newest
         }
@@ -68,12 +68,18 @@ pub(crate) fn run(env: &Env, args: &UpdateArgs) -> Result<()> {
     Ok(())
 }
 
-fn check(newest: &Version, here: &Version) -> Result<()> {
+fn check(newest: &Version, here: &Version, json: bool) -> Result<()> {
+    if json {
+        ui::json(&serde_json::json!({
+            "schema": 1, "installed": here.to_string(), "newest": newest.to_string(), "available": newest > here,
+        }));
+        return Ok(());
+    }
     ui::line(&match newest.cmp(here) {
         std::cmp::Ordering::Greater => {
             format!("codex-pool {newest} is available, and you have {here}; `codex-pool update` installs it")
         }
-        std::cmp::Ordering::Equal => format!("codex-pool {here} is the newest version"),
+        std::cmp::Ordering::Equal => format!("codex-pool {here} is already up to date"),
         std::cmp::Ordering::Less => format!(
             "codex-pool {here} is newer than the newest release, {newest}; `codex-pool update --version {newest}` \
              would go back"

@@ -3,6 +3,7 @@
 //! and the caller decides what becomes of the login.
 
 use std::ffi::OsString;
+use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -43,6 +44,8 @@ pub(crate) struct Login<'a> {
     pub(crate) read_api_key: Option<fn() -> Result<Secret>>,
     /// More arguments for `codex login`.
     pub(crate) args: &'a [OsString],
+    /// What Codex prints goes to stderr.
+    pub(crate) quiet: bool,
 }
 
 impl Login<'_> {
@@ -72,6 +75,10 @@ impl Login<'_> {
             command.arg("--with-api-key");
         }
         command.args(self.args);
+        if self.quiet {
+            let stderr = std::io::stderr().as_fd().try_clone_to_owned();
+            command.stdout(stderr.map_err(|e| Error::new(format!("cannot use stderr: {e}")))?);
+        }
         let doc = log_in(&signals, &mut command, home.dir(), key.as_ref())?;
         Ok(NewLogin { doc, _home: Some(home) })
     }

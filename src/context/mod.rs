@@ -26,6 +26,8 @@ use crate::signals;
 
 /// How long a command waits for the pool's lock. Longer than a launch does, since a person asked for the result.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
+/// How long a command waits that only shows the pool, and can do so without the lock.
+const GLANCE: Duration = Duration::from_millis(500);
 
 /// Something that the user should know, beside the result of the command.
 #[derive(Debug)]
@@ -88,16 +90,19 @@ pub(crate) fn paths(env: &Env) -> Result<PoolPaths> {
 /// # Errors
 /// The pool cannot be made, or another process holds the lock for long.
 pub(crate) fn lock(paths: &PoolPaths) -> Result<PoolLock> {
+    let path = paths.pool_lock();
+    lock_within(paths, LOCK_WAIT)?.ok_or_else(|| {
+        Error::new(format!("another codex-pool has held {} for {} s", path.display(), LOCK_WAIT.as_secs()))
+            .hint("`codex-pool doctor` names it")
+    })
+}
+
+fn lock_within(paths: &PoolPaths, wait: Duration) -> Result<Option<PoolLock>> {
     let root = paths.root();
     let elsewhere = "see `codex-pool doctor`, or name another place in CODEX_POOL_HOME";
     files::create_private_dir(root).map_err(|e| Error::io("create", root, &e).hint(elsewhere))?;
     let path = paths.pool_lock();
-    let lock =
-        PoolLock::acquire(paths, LOCK_WAIT).map_err(|e| Error::io("lock", &path, &e).hint(elsewhere))?;
-    lock.ok_or_else(|| {
-        Error::new(format!("another codex-pool has held {} for {} s", path.display(), LOCK_WAIT.as_secs()))
-            .hint("`codex-pool doctor` names it")
-    })
+    PoolLock::acquire(paths, wait).map_err(|e| Error::io("lock", &path, &e).hint(elsewhere))
 }
 
 impl Context {
@@ -157,7 +162,15 @@ impl Context {
     /// # Errors
     /// The pool cannot be locked, read or written.
     pub(crate) fn open(&self) -> Result<OpenPool> {
-        self.open_as(false)
+        self.open_as(self.lock()?, false)
+    }
+
+    /// Opens the pool, if its lock is free. `None`: another process holds it for longer than a launch does.
+    ///
+    /// # Errors
+    /// As [`Context::open`].
+    pub(crate) fn open_if_free(&self) -> Result<Option<OpenPool>> {
+        lock_within(&self.paths, GLANCE)?.map(|lock| self.open_as(lock, false)).transpose()
     }
 
     /// As [`Context::open`]. The main home is the pool's to change from now on, whatever login it has.
@@ -165,11 +178,10 @@ impl Context {
     /// # Errors
     /// As [`Context::open`].
     pub(crate) fn open_to_manage(&self) -> Result<OpenPool> {
-        self.open_as(true)
+        self.open_as(self.lock()?, true)
     }
 
-    fn open_as(&self, manages: bool) -> Result<OpenPool> {
-        let lock = self.lock()?;
+    fn open_as(&self, lock: PoolLock, manages: bool) -> Result<OpenPool> {
         let signals = signals::hold();
         let now = env::clock();
         let mut pool = homes::open_pool(&lock, &self.paths, now)?;

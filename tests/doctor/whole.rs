@@ -15,7 +15,9 @@ fn doctor_finds_nothing_in_a_sound_pool() {
     let diagnosis = doctor(&world, &[]);
     assert!(diagnosis.complaints().is_empty(), "{diagnosis:#?}");
     let text = world.pool(&["doctor"]).run().ok();
-    assert!(text.stdout.ends_with("No problems\n"), "{text}");
+    assert!(text.stdout.starts_with("No problems\n"), "{text}");
+    assert!(text.stdout.ends_with(" checks fine (-v shows them)\n"), "{text}");
+    assert!(world.pool(&["doctor", "-v"]).run().ok().stdout.contains("\nok    traps"), "they are fine, too");
     assert_eq!(text.stderr, "");
 }
 

@@ -247,7 +247,7 @@ fn read_only_codex_home_is_left_alone_and_the_pick_gets_its_own() {
     let before = world.live();
     fs::set_permissions(world.codex_home(), fs::Permissions::from_mode(0o500)).expect("forbid it");
     let output = answered(drop_privileges(world.exec()).env("CODEX_POOL_VERBOSE", "1").run(), "bob");
-    assert!(output.stderr.contains("in a home of its own, since "), "{output}");
+    assert!(output.stderr.contains("running as bob; alice stays live: "), "{output}");
     assert!(output.stderr.contains(".codex cannot be written"), "{output}");
     for user in ["carol", "alice", "bob"] {
         answered(drop_privileges(world.exec_as(user)).run(), user);

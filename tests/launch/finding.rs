@@ -91,7 +91,7 @@ fn wrapper_that_calls_codex_again_ends_with_a_clear_error() {
     write_script(&world.root().join("bin/codex"), "exec codex \"$@\"");
     let output = world.exec().run().expect(126);
     assert!(output.stderr.contains("bin/codex calls `codex`"), "{output}");
-    assert!(output.stderr.contains("CODEX_POOL_CODEX") && output.stderr.lines().count() == 1, "{output}");
+    assert!(output.stderr.contains("CODEX_POOL_CODEX") && output.stderr.lines().count() == 2, "{output}");
     assert!(world.backend().report().turns.is_empty());
     // The same for a command that needs no account, and with the pool off.
     world.codex(&["--version"]).run().expect(126);

@@ -35,7 +35,7 @@ fn mounted_login_stays_and_every_account_can_be_used() {
     let Some(output) = with_mounted_login(&world, script) else { return };
     let answers: Vec<&str> = output.stdout.lines().filter(|line| line.starts_with("hello")).collect();
     assert_eq!(answers, ["bob", "carol", "alice", "bob", "alice"].map(|user| format!("hello from {user}")));
-    assert!(output.stderr.contains("bob, in a home of its own, since "), "{output}");
+    assert!(output.stderr.contains("running as bob; alice stays live: "), "{output}");
     assert!(output.stdout.contains("auth.json is mounted by itself"), "{output}");
     assert_eq!(world.live(), before, "what is mounted stays");
     world.assert_nothing_lost(&ALL);

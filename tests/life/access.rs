@@ -49,7 +49,7 @@ fn bundle_works_on_another_machine_and_has_no_refresh_token() {
     }
     runner.pool(&["refresh"]).run().ok();
     runner.pool(&["list"]).run().ok().says("ready, ends in 7d");
-    runner.pool(&["doctor"]).run().says("its login has no refresh token and ends in 7d");
+    runner.pool(&["doctor", "-v"]).run().says("its login has no refresh token and ends in 7d");
     assert!(owner.backend().report().refreshes.is_empty(), "nothing is renewed");
     assert_eq!(owner.account("alice")["access_only"], false);
     owner.backend().assert_clean();

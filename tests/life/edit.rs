@@ -153,14 +153,14 @@ fn disabling_says_what_still_uses_the_account() {
         .pool(&["disable", "bob"])
         .run()
         .ok()
-        .says("`bob` is not picked any more; `codex-pool enable bob` undoes it");
+        .says("`bob` is disabled: launches do not pick it; `codex-pool enable bob` undoes it");
     assert_eq!(world.account("bob")["state"], "disabled");
-    world.pool(&["disable", "bob"]).run().ok().says("was disabled already");
+    world.pool(&["disable", "bob"]).run().ok().says("is already disabled");
     complains(&world.pool(&["disable", "alice"]).run().ok(), "stays live until the next launch");
     world.pool(&["use", "bob"]).run().ok();
     complains(&world.pool(&["disable", "bob"]).run().ok(), "it is pinned, so launches use it all the same");
-    world.pool(&["enable", "bob"]).run().ok().says("can be picked again");
-    world.pool(&["enable", "bob"]).run().ok().says("could be picked already");
+    world.pool(&["enable", "bob"]).run().ok().says("`bob` is enabled");
+    world.pool(&["enable", "bob"]).run().ok().says("`bob` is already enabled");
 }
 
 #[test]

@@ -140,7 +140,7 @@ fn store_keeps_ids_as_references_dates_and_what_was_disabled() {
     assert_eq!((&entry("work")["enabled"], &entry("work-2")["enabled"]), (&false.into(), &true.into()));
     assert_eq!(entry("work-2")["added_at"], 1_704_067_200);
     assert_eq!(entry("work")["former_ids"], json!(["acc-1", "acc-5"]));
-    world.pool(&["enable", "acc-1"]).run().ok().says("`work` can be picked again");
+    world.pool(&["enable", "acc-1"]).run().ok().says("`work` is enabled");
     world.pool(&["use", "acc-3"]).run().ok().says("`alice` is live and pinned");
     // Again: nothing is new, and an account that was enabled since stays so.
     world.pool(&["import", "codex-tools", "--path"]).arg(&path).run().expect(1);

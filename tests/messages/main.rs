@@ -2,12 +2,20 @@
 //! seen in review. After a wanted change: `INSTA_UPDATE=always cargo test --test messages`.
 
 mod colours;
+mod json;
 mod references;
+mod schema;
 mod tables;
 
 use std::time::Duration;
 
 use testkit::{Cmd, Output, Pty, World};
+
+/// Reads a file of the repository.
+fn read(file: &str) -> String {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{file}: {e}"))
+}
 
 /// Compares a text with its snapshot of that name.
 #[track_caller]

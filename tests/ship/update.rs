@@ -99,7 +99,12 @@ fn check_only_tells() {
         update(&place, "--check").ok().out,
         format!("codex-pool {NEW} is available, and you have {HERE}; `codex-pool update` installs it\n")
     );
-    for (newest, text) in [(HERE, "is the newest version"), (OLD, "is newer than the newest release, 0.0.9")]
+    // As docs/schema.json says.
+    let json: serde_json::Value =
+        serde_json::from_str(&update(&place, "--check --json").ok().out).expect("JSON");
+    let expected = serde_json::json!({"schema": 1, "installed": HERE, "newest": NEW, "available": true});
+    assert_eq!(json, expected);
+    for (newest, text) in [(HERE, "is already up to date"), (OLD, "is newer than the newest release, 0.0.9")]
     {
         server.put("latest/download/version.txt", Answer::Whole(format!("{newest}\n").into_bytes()));
         for args in ["--check", "--yes"] {

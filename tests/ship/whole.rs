@@ -48,7 +48,7 @@ fn installation_is_found_in_order_by_init_and_doctor() {
     }
     assert_eq!(
         place.sh("codex-pool update --check").ok().out,
-        format!("codex-pool {version} is the newest version\n")
+        format!("codex-pool {version} is already up to date\n")
     );
 
     place.install(&["--uninstall"]).ok();

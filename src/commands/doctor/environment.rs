@@ -60,7 +60,7 @@ fn variables(facts: &Facts<'_>) -> Vec<Check> {
         });
     }
     if checks.is_empty() {
-        checks.push(Check::ok(ID, "no variable bypasses the pool"));
+        checks.push(Check::ok(ID, "no environment variable overrides the pool"));
     }
     checks
 }

@@ -97,7 +97,7 @@ fn permissions(folder: &PoolFacts) -> Check {
             "`chmod u+rwx '{}'`, or see whether its file system is read-only",
             dir.display()
         )),
-        None => Check::ok(ID, "no other user may look into the pool"),
+        None => Check::ok(ID, "only you can read the pool"),
     }
 }
 

@@ -85,9 +85,39 @@ fn codex(facts: &Facts<'_>) -> Vec<Check> {
                 .advice(format!("see what `{} --version` says", program.display())),
         ];
     };
+    let (oldest, newest) = tested();
     let mut checks = vec![Check::ok(ID, format!("{} ({version})", program.display()))];
-    checks.extend(Version::parse(&version).ok().map(|version| traps(&version)));
+    if let Ok(version) = Version::parse(&version) {
+        checks.push(fit(&version, oldest, newest));
+        checks.push(traps(&version));
+    }
     checks
+}
+
+/// The page with the table of versions that were tested.
+const COMPATIBILITY: &str = include_str!("../../../docs/compatibility.md");
+
+/// Returns the oldest and the newest version of Codex that codex-pool is checked with.
+fn tested() -> (Version, Version) {
+    let first_cell = |row: &str| Version::parse(row.strip_prefix("| ")?.split(' ').next()?).ok();
+    let mut versions: Vec<Version> = COMPATIBILITY.lines().filter_map(first_cell).collect();
+    versions.sort();
+    let nothing = Version::new(0, 0, 0);
+    (versions.first().cloned().unwrap_or(nothing.clone()), versions.pop().unwrap_or(nothing))
+}
+
+/// Returns how the installed version stands to those that were tested. A newer patch is none.
+fn fit(version: &Version, oldest: Version, newest: Version) -> Check {
+    const ID: &str = "version";
+    let message = format!("checked with Codex {oldest} to {newest}, you run {version}");
+    match (version.major, version.minor) > (newest.major, newest.minor) {
+        true => Check::warn(ID, format!("{message}, which is newer"))
+            .advice("`codex-pool update`; if something is odd, `CODEX_POOL=off codex` leaves the pool out"),
+        false if *version < oldest => {
+            Check::warn(ID, format!("{message}, which is older")).advice(main_home::UPDATE_CODEX)
+        }
+        false => Check::ok(ID, message),
+    }
 }
 
 /// Whether Codex starts without Node, where it could.
@@ -126,7 +156,7 @@ fn traps(version: &Version) -> Check {
     let handled = format!("the shim handles what Codex {version} is known for: {}", known.join(", "));
     if minor < SEEN_FROM {
         let message = format!(
-            "{handled}. But one that was not started through the shim cannot be seen, and its account may be switched \
+            "a Codex {version} that was not started through the shim cannot be seen, and its account may be switched \
              while it runs"
         );
         return Check::warn(ID, message).advice(main_home::UPDATE_CODEX);
@@ -148,5 +178,22 @@ mod tests {
         assert!(!middle.message.contains("background server"));
         assert!(of("0.169.0").message.contains("background server"));
         assert!(of("1.0.0").message.contains("background server"));
+    }
+
+    #[test]
+    fn versions_beyond_the_tested_ones_are_told() {
+        let (oldest, newest) = tested();
+        assert_eq!(oldest, Version::new(0, 120, 0));
+        assert!(newest >= Version::new(0, 169, 0), "{newest}");
+        let of = |version: Version| fit(&version, oldest.clone(), newest.clone());
+        assert_eq!(
+            of(Version::new(0, 120, 0)).message,
+            format!("checked with Codex 0.120.0 to {newest}, you run 0.120.0")
+        );
+        assert_eq!(of(newest.clone()).grade, Grade::Ok);
+        assert_eq!(of(Version::new(0, newest.minor, newest.patch + 3)).grade, Grade::Ok, "a newer patch");
+        let newer = of(Version::new(0, newest.minor + 1, 0));
+        assert!(newer.grade == Grade::Warn && newer.message.ends_with("which is newer"));
+        assert_eq!(of(Version::new(0, 90, 0)).grade, Grade::Warn);
     }
 }
