@@ -17,6 +17,11 @@ pub const EARLY: i64 = 86_400;
 /// A renewal that was begun this long ago has ended, seconds.
 const ENDS: i64 = 60;
 
+/// A Codex that starts renews tokens by itself that end so soon, seconds.
+const CODEX_RENEWS_WITHIN: i64 = 300;
+/// How long that may take after its start, seconds. If it sends the same refresh token as the pool, the login is lost.
+const STARTS_WITHIN: i64 = 15;
+
 /// Why tokens are to be renewed.
 #[derive(Debug, Clone, Copy)]
 pub enum Cause<'a> {
@@ -39,7 +44,8 @@ pub enum Decision {
     Renewed(Box<AuthDoc>),
     /// A session uses the account and its token has time left. Its Codex renews it.
     LeftToCodex,
-    /// Codex is just writing the account's document, which has a newer token than any that can be read.
+    /// Codex is just writing the account's document, which has a newer token than any that can be read; or it is
+    /// starting, and renews a token that ends.
     BeingWritten,
     /// There is no refresh token, so only a login helps.
     NoRefreshToken,
@@ -162,7 +168,11 @@ pub fn begin(
             return Ok(Decision::LeftToCodex);
         }
     }
-    if homes::being_written(pool, id) {
+    let codex_renews = doc.expires_at().is_some_and(|at| at - now < CODEX_RENEWS_WITHIN);
+    if homes::being_written(pool, id)
+        || codex_renews
+            && Processes::read(None, &pool.paths, now).has_started_on(pool, id, now - STARTS_WITHIN)
+    {
         return Ok(Decision::BeingWritten);
     }
     let interrupted = marks(pool, id).next().is_some();

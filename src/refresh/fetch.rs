@@ -121,7 +121,7 @@ impl Refresher<'_> {
     fn renew_and_retry(&self, id: &AccountId, token: &Secret) -> Option<Fetched> {
         let (expires_at, result) = match self.renew(id, Cause::Rejected(token)) {
             Renewed::Fresh(doc) => (doc.expires_at(), self.request(&doc)),
-            Renewed::LeftToCodex => {
+            Renewed::LeftToCodex | Renewed::ByCodex => {
                 let text = "the service rejects its access token before its time; the session that runs on it will \
                             notice";
                 (None, Err(NetError::Refused(text.to_owned())))

@@ -3,7 +3,7 @@
 //! which its answer is kept.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use codex_pool_core::account::{AccountId, AuthReason, AuthState};
 use codex_pool_core::auth_doc::{AuthDoc, FreshTokens};
@@ -32,6 +32,11 @@ const STORE_TRIES: u32 = 5;
 /// looks old.
 const PAUSE: i64 = 3_600;
 
+/// How long a Codex that is renewing the tokens is waited for. A launch waits for all at most 10 s.
+const BY_CODEX: Duration = Duration::from_secs(8);
+/// The time between two looks at what that Codex has written.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
 /// Held during a renewal in this process.
 static UNDER_WAY: Mutex<()> = Mutex::new(());
 
@@ -46,6 +51,8 @@ pub(super) enum Renewed {
     Fresh(Box<AuthDoc>),
     /// A session uses the account. Its Codex renews the tokens.
     LeftToCodex,
+    /// A Codex is renewing them at this moment.
+    ByCodex,
     /// Only a new login helps.
     NeedsLogin,
     /// It failed, and may work later.
@@ -77,7 +84,7 @@ impl Refresher<'_> {
                     task.doc = *doc;
                     None
                 }
-                Renewed::LeftToCodex => None,
+                Renewed::LeftToCodex | Renewed::ByCodex => None,
                 Renewed::NeedsLogin => Some(Outcome::NeedsLogin),
                 Renewed::Failed(error) => {
                     if error.is_offline() {
@@ -112,11 +119,21 @@ impl Refresher<'_> {
         let Some(alone) = alone else {
             return Ok(Renewed::Failed(NetError::Refused("another renewal takes too long".to_owned())));
         };
+        let until = Instant::now() + BY_CODEX;
+        loop {
+            match self.renew_or_see(&alone, id, cause)? {
+                Renewed::ByCodex if Instant::now() < until => std::thread::sleep(LOOK_AGAIN),
+                renewed => return Ok(renewed),
+            }
+        }
+    }
+
+    fn renew_or_see(&self, alone: &RenewalLock, id: &AccountId, cause: Cause<'_>) -> Result<Renewed> {
         // Neither a signal nor the end of the live view may cost the answer.
         let _signals = signals::hold();
         let _under_way = UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..OWN_LOGIN_TRIES {
-            if let Some(renewed) = self.renew_alone(&alone, id, cause)? {
+            if let Some(renewed) = self.renew_alone(alone, id, cause)? {
                 return Ok(renewed);
             }
         }
@@ -184,7 +201,7 @@ impl Refresher<'_> {
         let begun = match renewal::begin(alone, &lock, &mut pool, id, cause, now)? {
             Decision::Send(pending) => Ok(pending),
             Decision::Renewed(doc) => Err(Renewed::Fresh(doc)),
-            Decision::BeingWritten => Err(Renewed::LeftToCodex),
+            Decision::BeingWritten => Err(Renewed::ByCodex),
             Decision::LeftToCodex => {
                 pool.set_auth(id, AuthState::Expired, Some(AuthReason::Rejected), now);
                 Err(Renewed::LeftToCodex)

@@ -14,7 +14,8 @@ use crate::world::{TWO, bob_goes_elsewhere, worlds, worlds_of};
 /// pick. `None`: there is no real Codex here.
 fn about_to_renew(issuer: Duration) -> Option<World> {
     let world = worlds_of(|version| version == "0.169.0", &["bob"]).next()?;
-    world.add_as("alice", UserSpec::new("alice"), &LoginSpec::expires_in(-3600));
+    let expired = LoginSpec { refreshed_ago: 900_000, ..LoginSpec::expires_in(-3600) };
+    world.add_as("alice", UserSpec::new("alice"), &expired);
     world.make_live("alice");
     world.rank(&["bob", "alice"]);
     world.backend().set_latency(Route::Token, issuer);
@@ -64,6 +65,41 @@ fn codex_whose_request_for_tokens_is_under_way_is_not_swapped_away() {
         assert_eq!(refreshes(), 1);
         nothing_was_dropped(&world);
     }
+}
+
+/// The pool needs the same tokens. If it sent the same refresh token, the login would be lost.
+#[test]
+fn tokens_that_a_starting_codex_renews_are_waited_for() {
+    let Some(world) = about_to_renew(Duration::from_secs(3)) else { return };
+    world.link_admin();
+    let foreign = world.foreign_exec().spawn();
+    wait_until("a request for tokens", SOON, || world.backend().report().refreshes_of("alice").len() == 1);
+    let refresh = world.pool(&["refresh", "alice"]).spawn();
+    let launch = world.exec_as("alice").spawn();
+    refresh.wait().ok();
+    answered(launch.wait(), "alice");
+    answered(foreign.wait(), "alice");
+    assert_eq!(world.backend().report().refreshes_of("alice").len(), 1);
+    nothing_was_dropped(&world);
+}
+
+/// It begins after the processes were looked at, while the next login is being written to a slow disk.
+#[cfg(target_os = "linux")]
+#[test]
+fn codex_that_starts_during_a_swap_is_not_swapped_away() {
+    let Some(strace) = testkit::needs("strace") else { return };
+    let Some(world) = about_to_renew(Duration::from_secs(10)) else { return };
+    let slowly = ["-o", "/dev/null", "-e", "trace=fsync", "-e", "inject=fsync:delay_enter=3s"];
+    let launch = world.cmd(strace).args(slowly).arg(world.shim());
+    let launch =
+        launch.args(["exec", "--skip-git-repo-check", "hi"]).timeout(Duration::from_secs(60)).spawn();
+    let temp = world.codex_home().join(".auth.json.codex-pool.tmp");
+    wait_until("bob's login beside alice's", SOON, || temp.exists());
+    let foreign = world.foreign_exec().spawn();
+    answered(launch.wait(), "bob");
+    assert_eq!(world.live_owner().as_deref(), Some("alice"));
+    answered(foreign.wait(), "alice");
+    nothing_was_dropped(&world);
 }
 
 /// Requires that a turn of alice's, in a Codex that was started by its full path, keeps its home.

@@ -45,12 +45,28 @@ pub(super) struct Out {
 /// # Errors
 /// It cannot be written, or Codex holds its lock. The home then holds what it held.
 pub(super) fn exchange(
+    lock: &PoolLock,
+    home: &CodexHome,
+    file: &AuthFile,
+    at: &Path,
+    new: New<'_>,
+    only: Option<&DocHash>,
+) -> Result<Option<Out>> {
+    exchange_if(lock, home, file, at, new, only, &|| Ok(()))
+}
+
+/// As [`exchange`], if at the last moment, when all is written, `look` has nothing against it.
+///
+/// # Errors
+/// As [`exchange`], and what `look` says.
+pub(super) fn exchange_if(
     _lock: &PoolLock,
     home: &CodexHome,
     file: &AuthFile,
     at: &Path,
     new: New<'_>,
     only: Option<&DocHash>,
+    look: &dyn Fn() -> Result<()>,
 ) -> Result<Option<Out>> {
     let failed = |e: &io::Error| {
         let what = if matches!(new, New::Nothing) { "remove" } else { "write" };
@@ -76,6 +92,7 @@ pub(super) fn exchange(
         discard();
         return Ok(None);
     }
+    look().inspect_err(|_| discard())?;
     let out =
         swap(&temp, at, matches!(new, New::Nothing)).map_err(|e| failed(&e)).inspect_err(|_| discard())?;
     drop(locks);

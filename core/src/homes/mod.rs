@@ -24,7 +24,7 @@ pub use foreign::is_foreign;
 pub(crate) use foreign::is_named;
 pub(crate) use known::known;
 pub use obstacle::Obstacle;
-pub use put::{adopt_login, homes_with, put, rewrite};
+pub use put::{adopt_login, homes_with, put, put_in_free, rewrite};
 pub(crate) use put::{being_written, clear_homes, remove_document, vacate};
 pub use reconcile::{HomeContent, clear_broken, open_pool, reconcile, reconcile_all, wait_until_whole};
 pub(crate) use reconcile::{note_logout, reconcile_all_but, reconcile_whole};

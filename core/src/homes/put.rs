@@ -4,14 +4,14 @@
 
 use std::path::{Path, PathBuf};
 
-use super::exchange::{New, Out, exchange};
+use super::exchange::{New, Out, exchange, exchange_if};
 use super::in_use::{Processes, account_of_server};
 use super::reconcile::reconcile_whole;
 use super::{AuthFile, CodexHome, HomeContent, HomeKind, Link, Obstacle, known, own_home, reconcile};
 use crate::account::AccountId;
 use crate::auth_doc::{AuthDoc, DocHash};
 use crate::codex::background_server::BackgroundServer;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::files::{self, PoolLock};
 use crate::journal::{Entry, Event};
 use crate::pool::Pool;
@@ -30,6 +30,42 @@ pub fn put(
     id: &AccountId,
     now: i64,
 ) -> Result<()> {
+    put_if(lock, pool, processes, home, id, now, &|| Ok(()))
+}
+
+/// Puts the account into a home which no process uses. Until the new document is on the disk, a Codex can start: it reads
+/// its login 20 ms after it does, so that the processes are looked at once more right before the exchange.
+///
+/// # Errors
+/// As [`put`], and [`ErrorKind::LockedByCodex`] if a Codex has started there.
+pub fn put_in_free(
+    lock: &PoolLock,
+    pool: &mut Pool,
+    processes: &Processes,
+    home: &CodexHome,
+    id: &AccountId,
+    now: i64,
+) -> Result<()> {
+    let paths = pool.paths.clone();
+    let main_home = home.main_home(&paths);
+    let look = || {
+        if processes.is_starting_in(&paths, &main_home, home) {
+            return Err(Error::of(ErrorKind::LockedByCodex, "a Codex is starting there"));
+        }
+        Ok(())
+    };
+    put_if(lock, pool, processes, home, id, now, &look)
+}
+
+fn put_if(
+    lock: &PoolLock,
+    pool: &mut Pool,
+    processes: &Processes,
+    home: &CodexHome,
+    id: &AccountId,
+    now: i64,
+    look: &dyn Fn() -> Result<()>,
+) -> Result<()> {
     let path = home.auth_json();
     let target = file_elsewhere(lock, pool, processes, home, id, now)?;
     let doc = stored(pool, id)?;
@@ -42,7 +78,7 @@ pub fn put(
         files::create_private_dir(dir).map_err(|e| Error::io("create", dir, &e))?;
     }
     let new = target.as_deref().map_or(New::Document(&doc), New::Link);
-    let out = exchange(lock, home, &file, at, new, None)?;
+    let out = exchange_if(lock, home, &file, at, new, None, look)?;
     note_server(pool, home, id);
     if *home.kind() == HomeKind::Main {
         pool.manage(home.dir());

@@ -3,11 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::CodexHome;
 use super::in_use::{Processes, home_served_by, known_home};
+use super::{CodexHome, known};
+use crate::account::AccountId;
 use crate::codex::{background_server, running, threads};
 use crate::files;
 use crate::paths::PoolPaths;
+use crate::pool::Pool;
 use crate::process::{self, LockHolders, Openers};
 
 impl Processes {
@@ -58,6 +60,18 @@ impl Processes {
     /// Returns whether there is one in this home, or the system does not tell.
     pub fn is_starting_in(&self, paths: &PoolPaths, main_home: &CodexHome, home: &CodexHome) -> bool {
         !self.starting_in(paths, main_home, std::slice::from_ref(home)).is_empty()
+    }
+
+    /// Returns whether a Codex that was not started through codex-pool has started since then (Unix seconds) in a home with
+    /// this account. One of a launch finds its tokens renewed.
+    pub(crate) fn has_started_on(&self, pool: &Pool, id: &AccountId, since: i64) -> bool {
+        let lately = |pid: &u32| process::started_at(*pid).is_some_and(|at| at >= since);
+        let new: Vec<u32> = running::using_login().unwrap_or_default().into_iter().filter(lately).collect();
+        let uses = |home: &CodexHome| {
+            let main_home = home.main_home(&pool.paths);
+            !self.strange_in(&pool.paths, &main_home, std::slice::from_ref(home), new.clone()).is_empty()
+        };
+        !new.is_empty() && known::last_seen_with(pool, id).iter().any(uses)
     }
 
     /// Returns the processes that connect clients with the background server of this home: they must not lose it, but

@@ -361,10 +361,12 @@ impl Launch<'_> {
 
     fn put_in_main_home(&self, locked: &mut Locked<'_>, id: &AccountId) -> Result<(), Error> {
         let (now, main_home) = (self.env().now, locked.main_home);
+        let changes_hands = locked.live() != Some(id);
         let (lock, pool) = (&locked.lock, &mut locked.pool);
         if locked.content.is_partial() {
             homes::clear_broken(lock, pool, main_home, now)?;
         }
-        homes::put(lock, pool, &locked.processes, main_home, id, now)
+        let put = if changes_hands { homes::put_in_free } else { homes::put };
+        put(lock, pool, &locked.processes, main_home, id, now)
     }
 }
