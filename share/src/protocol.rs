@@ -297,12 +297,14 @@ impl<S: Store> Share<S> {
     /// # Errors
     /// The database cannot be asked, or what it returns is not believed. Nothing may be sent then.
     pub fn begin(&mut self, login: &Login, mine: Option<&str>, clock: Duration) -> Result<Begun, ShareError> {
-        // What is renewed must be there before the lease is. It takes the place of a mark for an older token, and a
+        // The lease is taken as it was read here, before the logins are compared: if its mark is of a newer login than this
+        // one, the database has that login already, and the mark is not overwritten.
+        let (revision, lease) = self.lease(&login.account)?;
+        // What is renewed must be there before its lease is. The lease takes the place of a mark for an older token, and a
         // machine that knew only the older login would send that token again.
         if let Pushed::Newer(theirs) = self.push(login)? {
             return Ok(Begun::Newer(theirs));
         }
-        let (revision, lease) = self.lease(&login.account)?;
         let mut resumed = false;
         if let Some((lease, held)) = lease {
             if !held.is_zero() {
@@ -328,7 +330,7 @@ impl<S: Store> Share<S> {
         if !self.write_lease(&ticket, revision, state, Hold::Take(LEASE))? {
             return Ok(Begun::Busy("another machine".to_owned(), LEASE));
         }
-        // Between the first look and the lease, another machine may have renewed.
+        // A person may have logged in on another machine meanwhile.
         match self.login(&login.account)? {
             (_, Some(theirs)) if theirs.age > login.age => {
                 self.free(&ticket)?;

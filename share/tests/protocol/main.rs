@@ -1,5 +1,6 @@
 //! Machines that share a pool: what each sees, what two of them do at once, and what a database can do to them.
 
+mod between;
 mod chaos;
 mod machine;
 
