@@ -13,7 +13,7 @@ use crate::address::Address;
 use crate::code::{Code, LASTS};
 use crate::keys::PoolId;
 use crate::record::{Kind, Record, RowId};
-use crate::store::{Hold, Row, Store, StoreError};
+use crate::store::{Hold, Listed, Row, Store, StoreError};
 use crate::tls::Tls;
 
 /// The version of the tables.
@@ -276,6 +276,23 @@ impl Store for Postgres {
         let pool = self.pool.0;
         let rows = self.query(&sql, &[(&pool.as_slice(), Type::BYTEA)])?;
         Ok(rows.iter().filter_map(record).collect())
+    }
+
+    fn list(&mut self) -> Result<Vec<Listed>, StoreError> {
+        let pool = self.pool.0;
+        let rows = self.query(
+            "select row_id, kind, revision, substr(signature, 1, 8) from codex_pool_records where pool = $1",
+            &[(&pool.as_slice(), Type::BYTEA)],
+        )?;
+        let listed = |row: &tokio_postgres::Row| {
+            Some(Listed {
+                row: RowId(row.get::<_, &[u8]>(0).try_into().ok()?),
+                kind: Kind::parse(row.get(1))?,
+                revision: u64::try_from(row.get::<_, i64>(2)).ok()?,
+                signature: row.get::<_, &[u8]>(3).try_into().ok()?,
+            })
+        };
+        Ok(rows.iter().filter_map(listed).collect())
     }
 
     fn write(&mut self, record: &Record, over: u64, hold: Hold) -> Result<bool, StoreError> {

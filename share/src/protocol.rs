@@ -11,11 +11,11 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::keys::{MemberKeys, random};
+use crate::keys::{MemberKeys, RunnerKeys, random};
 use crate::login::{Age, Lease, LeaseState, Login, LoginText, RemovalText};
 use crate::record::{Kind, Record, Refused};
 use crate::seen::Seen;
-use crate::store::{Hold, Row, Store, StoreError};
+use crate::store::{Hold, Listed, Row, Store, StoreError};
 
 /// How long a machine holds the lease of a renewal.
 pub const LEASE: Duration = Duration::from_secs(90);
@@ -153,52 +153,17 @@ impl<S: Store> Share<S> {
     /// # Errors
     /// The database cannot be asked.
     pub fn pull(&mut self) -> Result<Pulled, ShareError> {
-        let mut pulled = Pulled::default();
-        for row in self.store.read_all()? {
-            if let Err(error) = self.take(&row, &mut pulled) {
-                pulled.refused.push(error);
-            }
-        }
-        let removed = &pulled.removed;
-        let is_removed = |login: &Login| {
-            removed.iter().any(|(account, age)| *account == login.account && login.age <= *age)
-        };
-        pulled.logins.retain(|login| !is_removed(login));
-        Ok(pulled)
+        let rows = self.store.read_all()?;
+        let listed: Vec<Listed> = rows.iter().map(|row| row.record.listed()).collect();
+        Ok(Reader::Member(&self.keys).take_all(rows, &listed, &mut self.seen))
     }
 
-    fn take(&mut self, row: &Row, pulled: &mut Pulled) -> Result<(), ShareError> {
-        let text = self.keys.read_unknown(&row.record).map_err(ShareError::Refused)?;
-        let placed = |account: &str| match self.keys.runner().row(row.record.kind, account) == row.record.row
-        {
-            true => Ok(()),
-            false => Err(ShareError::Refused(Refused::Misplaced)),
-        };
-        match row.record.kind {
-            Kind::Full => {
-                let login = parse::<LoginText>(&text)?.login();
-                placed(&login.account)?;
-                self.note(&row.record, Some(login.age))?;
-                pulled.logins.push(login);
-            }
-            Kind::Lease => {
-                let lease: Lease = parse(&text)?;
-                placed(&lease.account)?;
-                self.note(&row.record, None)?;
-                if lease.state != LeaseState::Free {
-                    pulled.leases.push(LeaseView { lease, held: row.held });
-                }
-            }
-            Kind::Removal => {
-                let removal: RemovalText = parse(&text)?;
-                placed(&removal.account)?;
-                self.note(&row.record, Some(removal.age))?;
-                pulled.removed.push((removal.account, removal.age));
-            }
-            // The full login says the same; runners read this one.
-            Kind::Access | Kind::Usage | Kind::Sessions => {}
-        }
-        Ok(())
+    /// Reads what this machine has not seen yet. Without a change, that is one question with a short answer.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub fn pull_changes(&mut self) -> Result<Pulled, ShareError> {
+        Reader::Member(&self.keys).pull_changes(&mut self.store, &mut self.seen)
     }
 
     fn note(&mut self, record: &Record, age: Option<Age>) -> Result<(), ShareError> {
@@ -424,6 +389,99 @@ impl<S: Store> Share<S> {
             }
         }
         Err(ShareError::Busy)
+    }
+}
+
+/// Reads what a runner has not seen yet: logins without refresh tokens, and removals.
+///
+/// # Errors
+/// The database cannot be asked.
+pub fn pull_for_runner<S: Store>(
+    keys: &RunnerKeys,
+    store: &mut S,
+    seen: &mut Seen,
+) -> Result<Pulled, ShareError> {
+    Reader::Runner(keys).pull_changes(store, seen)
+}
+
+/// Who reads.
+enum Reader<'a> {
+    Member(&'a MemberKeys),
+    Runner(&'a RunnerKeys),
+}
+
+impl Reader<'_> {
+    /// Returns whether it reads such records.
+    fn wants(&self, kind: Kind) -> bool {
+        match (self, kind) {
+            (Reader::Member(_), Kind::Full | Kind::Lease) | (Reader::Runner(_), Kind::Access) => true,
+            (_, kind) => kind == Kind::Removal,
+        }
+    }
+
+    fn pull_changes<S: Store>(&self, store: &mut S, seen: &mut Seen) -> Result<Pulled, ShareError> {
+        let listed = store.list()?;
+        let mut rows = Vec::new();
+        for new in listed.iter().filter(|listed| self.wants(listed.kind) && !seen.is_newest(listed)) {
+            rows.extend(store.read(new.row)?);
+        }
+        Ok(self.take_all(rows, &listed, seen))
+    }
+
+    /// `listed`: all rows that the database says it has.
+    fn take_all(&self, rows: Vec<Row>, listed: &[Listed], seen: &mut Seen) -> Pulled {
+        let mut pulled = Pulled::default();
+        // Rows are never removed. One that is gone hides something.
+        if seen.misses(listed) {
+            pulled.refused.push(ShareError::Rollback);
+        }
+        for row in rows.iter().filter(|row| self.wants(row.record.kind)) {
+            if let Err(error) = self.take(row, seen, &mut pulled) {
+                pulled.refused.push(error);
+            }
+        }
+        let removed = &pulled.removed;
+        let is_removed = |login: &Login| {
+            removed.iter().any(|(account, age)| *account == login.account && login.age <= *age)
+        };
+        pulled.logins.retain(|login| !is_removed(login));
+        pulled
+    }
+
+    fn take(&self, row: &Row, seen: &mut Seen, pulled: &mut Pulled) -> Result<(), ShareError> {
+        let record = &row.record;
+        let (text, keys) = match self {
+            Reader::Member(keys) => (keys.read_unknown(record), keys.runner()),
+            Reader::Runner(keys) => (keys.read_unknown(record), *keys),
+        };
+        let text = text.map_err(ShareError::Refused)?;
+        let mut note = |account: &str, age| {
+            if keys.row(record.kind, account) != record.row {
+                return Err(ShareError::Refused(Refused::Misplaced));
+            }
+            if seen.note(record, age) { Ok(()) } else { Err(ShareError::Rollback) }
+        };
+        match record.kind {
+            Kind::Full | Kind::Access => {
+                let login = parse::<LoginText>(&text)?.login();
+                note(&login.account, Some(login.age))?;
+                pulled.logins.push(login);
+            }
+            Kind::Lease => {
+                let lease: Lease = parse(&text)?;
+                note(&lease.account, None)?;
+                if lease.state != LeaseState::Free {
+                    pulled.leases.push(LeaseView { lease, held: row.held });
+                }
+            }
+            Kind::Removal => {
+                let removal: RemovalText = parse(&text)?;
+                note(&removal.account, Some(removal.age))?;
+                pulled.removed.push((removal.account, removal.age));
+            }
+            Kind::Usage | Kind::Sessions => {}
+        }
+        Ok(())
     }
 }
 

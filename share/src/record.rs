@@ -4,6 +4,7 @@
 use std::fmt;
 
 use crate::fields::join;
+use crate::store::Listed;
 
 /// The version of this format. A change that an older version would misread raises it.
 pub const FORMAT: u32 = 1;
@@ -124,6 +125,12 @@ impl fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 impl Record {
+    /// Returns what a list says of it.
+    pub fn listed(&self) -> Listed {
+        let signature = std::array::from_fn(|i| self.signature[i]);
+        Listed { row: self.row, kind: self.kind, revision: self.revision, signature }
+    }
+
     /// Returns what its seal is bound to. `pool`: the id of the pool.
     pub(crate) fn associated(&self, pool: &[u8]) -> Vec<u8> {
         join(&[

@@ -1,12 +1,13 @@
 //! What a machine has seen of each row. A database that returns an older state, from a backup or in bad faith, is not
 //! believed. A machine that is new has seen nothing, and can be shown the past.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::login::Age;
 use crate::record::{Record, RowId};
+use crate::store::Listed;
 
 /// The newest state of one row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,19 +30,35 @@ impl Seen {
         self.0.contains_key(&row.to_string())
     }
 
+    /// Returns whether exactly this state of a row was seen.
+    pub fn is_newest(&self, listed: &Listed) -> bool {
+        let seen = self.0.get(&listed.row.to_string());
+        seen.is_some_and(|seen| seen.revision == listed.revision && seen.signature == hex(&listed.signature))
+    }
+
+    /// Returns whether a row was seen that is not in this list.
+    pub fn misses(&self, listed: &[Listed]) -> bool {
+        let names: BTreeSet<String> = listed.iter().map(|listed| listed.row.to_string()).collect();
+        self.0.keys().any(|name| !names.contains(name))
+    }
+
     /// Notes a record that is signed and opens. Returns whether it is at least as new as what was seen before. `age`: of
     /// the login in it.
     #[must_use]
     pub fn note(&mut self, record: &Record, age: Option<Age>) -> bool {
-        let name = record.row.to_string();
-        let signature: String = record.signature[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-        if let Some(seen) = self.0.get(&name) {
-            let same = record.revision == seen.revision && signature == seen.signature;
-            if !same && (record.revision <= seen.revision || age < seen.age) {
-                return false;
-            }
+        let listed = record.listed();
+        if let Some(seen) = self.0.get(&listed.row.to_string())
+            && !self.is_newest(&listed)
+            && (record.revision <= seen.revision || age < seen.age)
+        {
+            return false;
         }
-        self.0.insert(name, SeenRow { revision: record.revision, signature, age });
+        let signature = hex(&listed.signature);
+        self.0.insert(listed.row.to_string(), SeenRow { revision: listed.revision, signature, age });
         true
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::record::{Record, RowId};
+use crate::record::{Kind, Record, RowId};
 
 /// A row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +13,19 @@ pub struct Row {
     pub record: Record,
     /// How long it is still held, by the database's clock. Zero: it is not.
     pub held: Duration,
+}
+
+/// A row without its text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listed {
+    /// The row.
+    pub row: RowId,
+    /// What its record is.
+    pub kind: Kind,
+    /// Its revision.
+    pub revision: u64,
+    /// The beginning of its signature.
+    pub signature: [u8; 8],
 }
 
 /// What a write does with the hold of its row.
@@ -67,6 +80,14 @@ pub trait Store {
     /// # Errors
     /// The database cannot be asked.
     fn read_all(&mut self) -> Result<Vec<Row>, StoreError>;
+
+    /// Returns all rows without their texts: what a machine asks for that looks whether something has changed.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    fn list(&mut self) -> Result<Vec<Listed>, StoreError> {
+        Ok(self.read_all()?.iter().map(|row| row.record.listed()).collect())
+    }
 
     /// Writes a row if its revision is `over` (0: if there is none) and its hold allows it. Returns whether it did.
     ///

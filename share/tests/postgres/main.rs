@@ -1,5 +1,6 @@
 //! The protocol in a real PostgreSQL. Tests are left out where it is not installed.
 
+mod costs;
 mod secrecy;
 mod server;
 mod workers;
