@@ -3,6 +3,7 @@
 mod costs;
 mod secrecy;
 mod server;
+mod tls;
 mod workers;
 
 use std::net::TcpListener;

@@ -57,6 +57,11 @@ fn programs() -> Option<PathBuf> {
 impl Server {
     /// Starts one; `None` where there is none to start.
     pub(crate) fn start() -> Option<Server> {
+        Server::start_with(None)
+    }
+
+    /// Starts one that speaks TLS, too, with this certificate and key.
+    pub(crate) fn start_with(certificate: Option<(&str, &str)>) -> Option<Server> {
         let programs = programs()?;
         let dir = tempfile::tempdir().expect("a folder");
         let is_root = dir.path().metadata().expect("metadata").uid() == 0;
@@ -64,9 +69,15 @@ impl Server {
         let data = dir.path().join("data");
         fs::create_dir(&data).expect("a folder");
         fs::write(dir.path().join("password"), PASSWORD).expect("write it");
+        let (public, private) = certificate.unwrap_or_default();
+        for (name, text) in [("certificate", public), ("key", private)] {
+            fs::write(dir.path().join(name), text).expect("write it");
+            fs::set_permissions(dir.path().join(name), fs::Permissions::from_mode(0o600))
+                .expect("permissions");
+        }
         if is_root {
-            for path in [data.clone(), dir.path().join("password"), dir.path().to_owned()] {
-                chown(path, Some(NOBODY), Some(NOBODY)).expect("give it away");
+            for name in ["data", "password", "certificate", "key", "."] {
+                chown(dir.path().join(name), Some(NOBODY), Some(NOBODY)).expect("give it away");
             }
         }
         let command = |name: &str| {
@@ -97,6 +108,8 @@ impl Server {
         let log = File::create(dir.path().join("log")).expect("a log");
         let process = command("postgres")
             .args(["-D", "data", "-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1"])
+            .args(if certificate.is_some() { &["-c", "ssl=on"][..] } else { &[] })
+            .args(["-c", "ssl_cert_file=../certificate", "-c", "ssl_key_file=../key"])
             .args(["-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "max_connections=90"])
             // Everything that it is told is in its log, with the parameters.
             .args(["-c", "log_statement=all", "-c", "log_min_duration_statement=0"])

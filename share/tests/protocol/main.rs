@@ -145,7 +145,7 @@ fn second_history_of_the_same_length_is_refused() {
 }
 
 #[test]
-fn record_in_the_place_of_another_and_one_that_is_forged_hide_nothing_else() {
+fn misplaced_and_forged_records_hide_nothing_else() {
     let pool = Pool::new();
     let mut a = pool.share("a");
     a.push(&login(1)).unwrap();
