@@ -35,16 +35,26 @@ pub struct ThreadRecord {
     /// The account that it was carried on from, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub carried_from: Option<AccountId>,
-    /// The turn that ended with the limit while its interface was open, and that another account is to go on from; named
-    /// as in [`Queued::turn`].
+    /// The turn that ended with the limit while its interface was open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit_turn: Option<String>,
+    pub limit: Option<LimitTurn>,
     /// A message that was queued to it, so that it is queued once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queued: Option<Queued>,
     /// What a later version has added.
     #[serde(flatten)]
     more: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A turn that ended with the limit, and that another account is to go on from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitTurn {
+    /// The turn, named as in [`Queued::turn`].
+    pub turn: String,
+    /// Whose limit it was.
+    pub account: AccountId,
+    /// When it was last seen that the turn waits, Unix milliseconds.
+    pub at_ms: i64,
 }
 
 /// A "continue" that was queued.
@@ -65,7 +75,7 @@ impl ThreadRecord {
             since: now,
             log,
             carried_from: None,
-            limit_turn: None,
+            limit: None,
             queued: None,
             more: serde_json::Map::new(),
         }
@@ -77,10 +87,10 @@ impl ThreadRecord {
         ThreadRecord { carried_from: Some(self.account), account, since: now, queued: None, ..self }
     }
 
-    /// Whether somebody is to go on from this turn, and has not been told yet.
-    pub fn is_to_go_on(&self, turn: &str) -> bool {
-        self.limit_turn.as_deref() == Some(turn)
-            && self.queued.as_ref().is_none_or(|queued| queued.turn != turn)
+    /// Returns what is noted of this turn, if somebody is to go on from it and has not been told yet.
+    pub fn is_to_go_on(&self, turn: &str) -> Option<&LimitTurn> {
+        let untold = self.queued.as_ref().is_none_or(|queued| queued.turn != turn);
+        self.limit.as_ref().filter(|limit| untold && limit.turn == turn)
     }
 
     /// The record of a thread (a UUID), if there is one.

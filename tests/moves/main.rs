@@ -3,5 +3,7 @@
 
 mod base;
 mod flight;
+mod killed;
 mod middle;
+mod stays;
 mod world;

@@ -60,8 +60,10 @@ impl Duty for Moves {
         let mut result = Ok(());
         for (home, server) in servers {
             let main_home = home.main_home(view.paths);
-            let watched =
-                self.homes.entry(home.dir().to_owned()).or_insert_with(|| Watched::new(&server, &main_home));
+            let watched = self
+                .homes
+                .entry(home.dir().to_owned())
+                .or_insert_with(|| Watched::new(Threads::of(server.clone(), main_home.dir())));
             if watched.child.is_some() {
                 continue;
             }
@@ -109,9 +111,8 @@ impl Moves {
                 continue;
             }
             let main_home = home.main_home(view.paths);
-            let none = BackgroundServer { home: home.dir().to_owned(), pid: 0, start_ticks: 0 };
-            let watched =
-                self.homes.entry(home.dir().to_owned()).or_insert_with(|| Watched::new(&none, &main_home));
+            let none = Threads::none(&home, main_home.dir());
+            let watched = self.homes.entry(home.dir().to_owned()).or_insert_with(|| Watched::new(none));
             watched.asked.clear();
             watched.child = start(&self.admin, &self.base, view.paths, &["move", "--finish"], home.dir());
         }
@@ -120,9 +121,9 @@ impl Moves {
 }
 
 impl Watched {
-    fn new(server: &BackgroundServer, main_home: &CodexHome) -> Watched {
+    fn new(threads: Threads) -> Watched {
         Watched {
-            threads: Threads::of(server.clone(), main_home.dir()),
+            threads,
             child: None,
             not_before: Instant::now(),
             pause: SOONEST,
@@ -156,14 +157,26 @@ impl Watched {
         main_home: &CodexHome,
     ) -> Result<Vec<(String, String)>> {
         let mut standing = Vec::new();
-        for thread in self.threads.loaded() {
-            let Some(turn) = thread.turn() else { continue };
-            let Some(need) = moving::need(thread, turn, main_home.dir()) else { continue };
+        let needs: Vec<_> = self
+            .threads
+            .loaded()
+            .filter(|thread| !thread.meta.subagent)
+            .filter_map(|thread| {
+                let turn = thread.turn()?;
+                Some((thread, turn, moving::need(thread, turn, main_home.dir())?))
+            })
+            .filter(|(thread, turn, _)| !self.given_up.contains(&(thread.meta.id.clone(), turn.name())))
+            .collect();
+        if needs.is_empty() {
+            return Ok(standing);
+        }
+        let pool = Pool::peek(view.paths)?;
+        let record = pool.state().home(&home.auth_json());
+        let account = record.and_then(|record| account_of_server(record, self.threads.server()));
+        let Some(account) = account else { return Ok(standing) };
+        for (thread, turn, need) in needs {
             let name = (thread.meta.id.clone(), turn.name());
-            if thread.meta.subagent || self.given_up.contains(&name) {
-                continue;
-            }
-            if moving::stands_still(view.paths, &thread.meta, turn) {
+            if moving::stands_still(view.paths, thread, turn, &account) {
                 standing.push(name);
                 continue;
             }
@@ -176,14 +189,8 @@ impl Watched {
                 continue;
             }
             let Some(lock) = lock_soon(view.paths)? else { continue };
-            let pool = Pool::peek(view.paths)?;
-            let record = pool.state().home(&home.auth_json());
-            let account = record.and_then(|record| account_of_server(record, self.threads.server()));
-            if let Some(account) = account {
-                moving::note_need(&lock, view.paths, &thread.meta, turn, &account, view.now)
-                    .map_err(Error::new)?;
-                standing.push(name);
-            }
+            moving::note_need(&lock, view.paths, &thread.meta, turn, &account).map_err(Error::new)?;
+            standing.push(name);
         }
         Ok(standing)
     }

@@ -14,7 +14,7 @@ use crate::codex::configuration::{CodexSettings, SYSTEM_DIR, Surroundings};
 use crate::config::{Settings, parse_duration_text};
 use crate::env::{Env, names};
 use crate::folders::FolderRules;
-use crate::homes::in_use::{Processes, UserKind, account_of_server};
+use crate::homes::in_use::{Processes, UserKind};
 use crate::homes::{CodexHome, HomeContent};
 use crate::launch::{candidates, databases};
 use crate::ledger::{LaunchEntry, RecordedLaunch};
@@ -89,7 +89,7 @@ pub(super) struct Check<'a> {
 
 impl Check<'_> {
     /// Returns who goes on, if the server may move.
-    pub(super) fn plan(&self, pool: &mut Pool, processes: &Processes) -> Result<Plan, Refusal> {
+    pub(super) fn plan(&self, pool: &Pool, processes: &Processes, from: AccountId) -> Result<Plan, Refusal> {
         let no = |why: &str| Refusal::No(why.to_owned());
         let interfaces = interfaces(processes, self.home);
         if interfaces.is_empty() {
@@ -97,18 +97,16 @@ impl Check<'_> {
         }
         let entries: Vec<&LaunchEntry> =
             interfaces.iter().filter_map(|launch| launch.entry.as_ref()).collect();
-        if entries.iter().any(|entry| !carries_on(entry, self.settings)) {
+        // A history is put right for the account that is there.
+        if !self.repair && entries.iter().any(|entry| !carries_on(entry, self.settings)) {
             return Err(no("carrying on is off"));
         }
-        if pool.state().pin.is_some() || entries.iter().any(|entry| entry.stays) {
+        if !self.repair && (pool.state().pin.is_some() || entries.iter().any(|entry| entry.stays)) {
             return Err(no("the account was asked for by name, or is pinned"));
         }
         if !process::is_kin(self.server.pid) {
             return Err(no("the background server belongs to another user or control group"));
         }
-        let record = pool.state().home(&self.home.auth_json());
-        let from = record.and_then(|record| account_of_server(record, self.server));
-        let from = from.ok_or_else(|| no("the account of the background server is not known"))?;
         self.nobody_else(pool, processes, &interfaces)?;
         let lately = moves::last(self.paths).into_iter().filter(|made| {
             made.why.is_none() && made.home == entries[0].home && self.now.saturating_sub(made.at) < 60

@@ -45,13 +45,14 @@ pub(super) fn with(home: &Home<'_>, origin: Option<Origin>) -> Result<()> {
             return Err(Error::new("the background server does not start"));
         }
     }
+    let mut threads = Threads::none(&home.home, home.main_home.dir());
+    threads.include(metas);
     let (true, Some(server), Some(origin), Some(codex)) = (swapped, running, origin, codex) else {
+        home.still_waiting(&threads)?;
         return mark::remove(&home.right, home.paths, &home.home);
     };
     mark.started = true;
     mark.write(&home.right, home.paths, &home.home)?;
-    let mut threads = Threads::of(server.clone(), home.main_home.dir());
-    threads.include(metas);
     home.go_on(&origin, &codex, &server, &mut threads, true)?;
     mark::remove(&home.right, home.paths, &home.home)
 }

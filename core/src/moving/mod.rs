@@ -35,7 +35,7 @@ use crate::paths::PoolPaths;
 use crate::pool::Pool;
 use crate::process;
 use crate::store::path_key;
-use crate::thread_record::{Queued, ThreadRecord};
+use crate::thread_record::{LimitTurn, Queued, ThreadRecord};
 use crate::usage::session_log::newest_limits;
 use check::{Check, Plan, Refusal};
 use guard::Guard;
@@ -51,6 +51,8 @@ const START_LOCK_WAIT: Duration = Duration::from_secs(5);
 /// How long a window may take to take its thread back.
 const TAKEN_BACK: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(20);
+/// Within which a thread that stands still is taken back by its window after a restart, milliseconds.
+const TAKEN_BACK_MS: i64 = 30_000;
 /// A thread whose history was put right a moment ago, and is refused again, is left alone, seconds.
 const REPAIRED: i64 = 60;
 
@@ -105,22 +107,31 @@ pub fn note_need(
     thread: &ThreadMeta,
     turn: &LastTurn,
     account: &AccountId,
-    now: i64,
 ) -> std::result::Result<(), String> {
-    hand_over::note(lock, paths, thread, account, now)?;
+    hand_over::note(lock, paths, thread, account, clock())?;
     let read = ThreadRecord::read(paths, &thread.id).map_err(|e| e.to_string())?;
     let Some(mut record) = read else { return Ok(()) };
-    if record.limit_turn.as_deref() == Some(&turn.name()) {
-        return Ok(());
-    }
-    record.limit_turn = Some(turn.name());
+    record.limit = Some(LimitTurn { turn: turn.name(), account: account.clone(), at_ms: clock_ms() });
     record.write(lock, paths, &thread.id).map_err(|e| e.to_string())
 }
 
-/// Returns whether a thread stands still at this turn until it is told to go on.
-pub fn stands_still(paths: &PoolPaths, thread: &ThreadMeta, turn: &LastTurn) -> bool {
+/// Returns whether a thread stands still at this turn until it is told to go on: its turn was noted, and the server has
+/// had the thread since then, or has taken it back right after. `account`: of the server, for which it stands still. A
+/// thread that is opened again later is the user's own affair.
+pub fn stands_still(paths: &PoolPaths, thread: &Loaded, turn: &LastTurn, account: &AccountId) -> bool {
+    let record = ThreadRecord::read(paths, &thread.meta.id).ok().flatten();
+    let limit = record.as_ref().and_then(|record| record.is_to_go_on(&turn.name()));
+    !thread.meta.subagent
+        && limit.is_some_and(|limit| {
+            limit.account == *account
+                && (thread.own_turn().is_some() || thread.loaded_ms() - limit.at_ms < TAKEN_BACK_MS)
+        })
+}
+
+/// Returns whether a thread is still to be told to go on from this turn, whoever has it.
+fn is_to_be_told(paths: &PoolPaths, thread: &ThreadMeta, turn: &LastTurn) -> bool {
     let record = ThreadRecord::read(paths, &thread.id).ok().flatten();
-    !thread.subagent && record.is_some_and(|record| record.is_to_go_on(&turn.name()))
+    !thread.subagent && record.is_some_and(|record| record.is_to_go_on(&turn.name()).is_some())
 }
 
 /// Returns whether a message answers this turn already.
@@ -209,6 +220,7 @@ pub fn run(paths: &PoolPaths, dir: &Path) -> Result<Outcome> {
         mark.started = true;
         mark.write(&home.right, paths, &home.home)?;
     } else if done {
+        let _ = home.still_waiting(&old.threads);
         mark::remove(&home.right, paths, &home.home)?;
     }
     if done {
@@ -254,11 +266,15 @@ impl Home<'_> {
         let checks = self.checks_account(old);
         let (lock, mut pool, processes) = self.open()?;
         let now = clock();
+        let record = pool.state().home(&self.home.auth_json());
+        let Some(from) = record.and_then(|record| account_of_server(record, &old.server)) else {
+            return Ok(Err(Refusal::No("the account of the background server is not known".to_owned())));
+        };
         let standing: Vec<(&Loaded, &LastTurn, Need)> = old
             .threads
             .loaded()
             .filter_map(|thread| {
-                let turn = thread.turn().filter(|turn| stands_still(self.paths, &thread.meta, turn))?;
+                let turn = thread.turn().filter(|turn| stands_still(self.paths, thread, turn, &from))?;
                 Some((thread, turn, need(thread, turn, self.main_home.dir())?))
             })
             .collect();
@@ -281,41 +297,36 @@ impl Home<'_> {
             repair,
             now,
         };
-        let record = pool.state().home(&self.home.auth_json());
-        let from = record.and_then(|record| account_of_server(record, &old.server));
         let reached = standing.iter().map(|(_, turn, _)| turn.at / 1_000_000_000).max().unwrap_or(now);
         // What the service has said since then counts more.
-        let known = from.as_ref().and_then(|from| pool.usage().usage(from));
-        if !repair
-            && known.is_none_or(|usage| usage.fetched_at <= reached)
-            && let Some(from) = &from
-        {
+        let known = pool.usage().usage(&from);
+        if !repair && known.is_none_or(|usage| usage.fetched_at <= reached) {
             let said = standing.iter().find_map(|(thread, ..)| {
                 newest_limits(&files::open(&thread.meta.path).ok()?, (since - 60) * 1_000_000_000)
             });
-            carry::mark_exhausted(&mut pool, from, said, now);
+            carry::mark_exhausted(&mut pool, &from, said, now);
         }
         let plan = match checks {
-            true => Err(Refusal::No(format!(
+            true if !repair => Err(Refusal::No(format!(
                 "this Codex lets only the account that began a session go on with it ({ACCOUNT_CHECK})"
             ))),
-            false => check.plan(&mut pool, &processes),
+            _ => check.plan(&pool, &processes, from.clone()),
         };
         pool.commit(&lock)?;
         let plan = match plan {
             Ok(plan) => plan,
             Err(refusal) => {
                 let (Refusal::Later(why) | Refusal::No(why)) = &refusal;
-                if let Some(from) = from {
-                    let threads = standing.iter().map(|(thread, ..)| thread.meta.id.clone()).collect();
-                    let home = path_key(&self.home.auth_json());
-                    let why = Some(why.clone());
-                    moves::add(
-                        &lock,
-                        self.paths,
-                        MoveRecord { at: now, home, from, to: None, threads, why, took_ms: 0 },
-                    )?;
-                }
+                let record = MoveRecord {
+                    at: now,
+                    home: path_key(&self.home.auth_json()),
+                    from,
+                    to: None,
+                    threads: standing.iter().map(|(thread, ..)| thread.meta.id.clone()).collect(),
+                    why: Some(why.clone()),
+                    took_ms: 0,
+                };
+                moves::add(&lock, self.paths, record)?;
                 return Ok(Err(refusal));
             }
         };
@@ -375,7 +386,7 @@ impl Home<'_> {
             if let Some(turn) = thread.own_turn()
                 && need(thread, turn, self.main_home.dir()) == Some(Need::Account)
             {
-                note_need(&lock, self.paths, &thread.meta, turn, &plan.from, now).map_err(Error::new)?;
+                note_need(&lock, self.paths, &thread.meta, turn, &plan.from).map_err(Error::new)?;
             }
         }
         mark.threads = logs_of(&old.threads);
@@ -415,13 +426,27 @@ impl Home<'_> {
         pool.commit(lock)
     }
 
+    /// Notes that threads still wait although the server was started anew, so that they are tried again.
+    fn still_waiting(&self, threads: &Threads) -> Result<()> {
+        let (lock, ..) = self.open()?;
+        for thread in threads.loaded().map(|thread| &thread.meta) {
+            if let Some(mut record) = ThreadRecord::read(self.paths, &thread.id)?
+                && let Some(limit) = &mut record.limit
+            {
+                limit.at_ms = clock_ms();
+                record.write(&lock, self.paths, &thread.id)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Remembers the move for people.
     fn remember(&self, old: &Old, plan: &Plan, why: Option<String>, started: bool) {
         let why = why.or_else(|| (!started).then(|| "the background server does not start".to_owned()));
         let standing = old
             .threads
             .loaded()
-            .filter(|thread| thread.turn().is_some_and(|turn| stands_still(self.paths, &thread.meta, turn)));
+            .filter(|thread| thread.turn().is_some_and(|turn| is_to_be_told(self.paths, &thread.meta, turn)));
         let record = MoveRecord {
             at: clock(),
             home: path_key(&self.home.auth_json()),
@@ -455,7 +480,7 @@ impl Home<'_> {
             let mut left = 0;
             for thread in threads.loaded() {
                 let Some(turn) = thread.turn().filter(|_| !told.contains(&thread.meta.id)) else { continue };
-                if !(stands_still(self.paths, &thread.meta, turn)
+                if !(is_to_be_told(self.paths, &thread.meta, turn)
                     || again && self.was_told(&thread.meta, turn))
                 {
                     continue;

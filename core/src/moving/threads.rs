@@ -9,6 +9,7 @@ use crate::codex::background_server::BackgroundServer;
 use crate::codex::rollout::{LastTurn, Reader, TurnState};
 use crate::codex::threads::{self, ThreadMeta};
 use crate::files;
+use crate::homes::CodexHome;
 use crate::process;
 
 /// A loaded thread.
@@ -32,6 +33,11 @@ impl Loaded {
     /// Returns its last turn, if that ended since the server has the thread. What was before is none of its account's.
     pub fn own_turn(&self) -> Option<&LastTurn> {
         self.turn().filter(|turn| turn.at > self.since)
+    }
+
+    /// Returns when the server loaded it, Unix milliseconds.
+    pub fn loaded_ms(&self) -> i64 {
+        self.since / 1_000_000
     }
 
     fn read(&mut self) {
@@ -58,6 +64,12 @@ impl Threads {
     pub fn of(server: BackgroundServer, main_home: &Path) -> Threads {
         let began = process::started_at(server.pid).unwrap_or(0).saturating_mul(1_000_000_000);
         Threads { server, main_home: main_home.to_owned(), began, loaded: BTreeMap::new() }
+    }
+
+    /// Follows none, of no server of that home.
+    pub fn none(home: &CodexHome, main_home: &Path) -> Threads {
+        let server = BackgroundServer { home: home.dir().to_owned(), pid: 0, start_ticks: 0 };
+        Threads { server, main_home: main_home.to_owned(), began: 0, loaded: BTreeMap::new() }
     }
 
     /// Returns the server.
