@@ -20,8 +20,10 @@ fn launch_in_the_middle_of_a_move_takes_an_own_home() {
         world.wait_for_mark();
         world.backend().script("bob", [Step::Say("hello from bob".to_owned())]);
         let output = answered(world.exec().env("CODEX_POOL_VERBOSE", "1").run(), "bob");
-        assert!(output.stderr.contains("in a home of its own"), "{output}");
-        assert!(output.stderr.contains("its background server is moving to another account"), "{output}");
+        assert!(
+            output.stderr.contains("its background server, which is moving to another account"),
+            "{output}"
+        );
         let mut window = world.open(&[]);
         world.hello(&mut window, "bob");
         assert_eq!(world.owner_at(&world.own_home("bob")).as_deref(), Some("bob"));

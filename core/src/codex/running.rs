@@ -68,7 +68,8 @@ fn role(program: Option<&OsStr>, arguments: &[OsString]) -> Option<Role> {
     let Some((called, arguments)) = arguments.split_first() else { return Some(Role::UsesLogin) };
     let called = Path::new(called).file_name().unwrap_or_default();
     let runs_as = arguments.first().map_or(&b""[..], |arg| arg.as_encoded_bytes());
-    let known = ["codex-linux-sandbox", "codex-execve-wrapper", "apply_patch", "applypatch"];
+    let known =
+        ["codex-linux-sandbox", "codex-execve-wrapper", "codex-code-mode-host", "apply_patch", "applypatch"];
     if known.iter().any(|name| called == *name) || runs_as.starts_with(b"--codex-run-as-") {
         return Some(Role::Helper);
     }
@@ -115,6 +116,8 @@ mod tests {
             "codex-linux-sandbox --sandbox-policy-cwd /x -- codex exec",
             "/home/u/.codex/tmp/arg0/codex-arg0x/apply_patch exec",
             "codex --codex-run-as-fs-helper",
+            "/opt/codex/bin/codex-code-mode-host",
+            "codex-code-mode-host --listen grpc+stdio://",
         ] {
             assert_eq!(role_of(line), Some(Role::Helper), "{line}");
         }

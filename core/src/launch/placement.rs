@@ -198,7 +198,7 @@ impl Launch<'_> {
             HomeContent::Broken | HomeContent::Empty | HomeContent::Account { .. } => {}
         }
         if mark::is_moving(&locked.pool.paths, locked.main_home) {
-            return Some("its background server is moving to another account".to_owned());
+            return Some("its background server, which is moving to another account".to_owned());
         }
         if let Some(obstacle) = self.fixed_main_home(locked) {
             return Some(obstacle.to_string());
