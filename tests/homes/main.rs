@@ -12,6 +12,7 @@ mod in_use;
 mod locations;
 mod locks;
 mod login;
+mod memories;
 mod names;
 mod nested;
 mod restrictions;

@@ -26,7 +26,7 @@ fn use_home(world: &World, user: &str) {
 }
 
 /// What the versions of Codex create, and is shared: links, in an own home.
-const SHARED: [&str; 20] = [
+const SHARED: [&str; 19] = [
     ".personality_migration",
     ".sandbox_migration",
     "AGENTS.md",
@@ -36,7 +36,6 @@ const SHARED: [&str; 20] = [
     "installation_id",
     "log",
     "mcp-oauth-locks",
-    "memories",
     "packages",
     "plugins",
     "prompts",
@@ -50,13 +49,14 @@ const SHARED: [&str; 20] = [
 ];
 
 /// What each home has for itself.
-const PRIVATE: [&str; 8] = [
+const PRIVATE: [&str; 9] = [
     ".tmp",
     "app-server-control",
     "app-server-daemon",
     "auth.json",
     "auth.json.lock",
     "auth.lock",
+    "memories",
     "shell_snapshots",
     "tmp",
 ];

@@ -250,6 +250,13 @@ fn environment_is_restored_on_the_way_back_from_an_inherited_home() {
     session.wait().ok();
     let back = world.exec_as("alice").env("CODEX_HOME", home).env("CODEX_SQLITE_HOME", databases);
     assert_eq!(back.run().ok().stdout, "unset unset\n");
+    // An installation in the main home knows itself only there.
+    let inside = |command: &str| {
+        let codex = world.codex(&[command]).env("CODEX_HOME", home).env("CODEX_SQLITE_HOME", databases);
+        codex.run().ok().stdout
+    };
+    assert_eq!(inside("update"), "unset unset\n");
+    assert_eq!(inside("features"), format!("{home} {databases}\n"));
 }
 
 /// A Codex that, when told `outer`, waits for its gate, runs a tool that calls `codex`, and asks its own question.

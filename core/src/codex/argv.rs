@@ -46,6 +46,8 @@ pub enum Command {
     Cloud,
     /// `apply`
     Apply,
+    /// `update`
+    Update,
     /// A command that needs no account: help, version, `login status`, `mcp`, `doctor` and so on
     Local,
 }
@@ -109,7 +111,7 @@ pub struct Invocation<'a> {
 impl Invocation<'_> {
     /// Returns whether the command uses an account. Unknown commands do.
     pub fn needs_account(&self) -> bool {
-        self.command != Command::Local
+        !matches!(self.command, Command::Local | Command::Update)
     }
 
     /// Returns whether it is a login that replaces the credentials (not `login status`).
@@ -139,6 +141,7 @@ impl Invocation<'_> {
             Command::RemoteControl => "codex remote-control",
             Command::Cloud => "codex cloud",
             Command::Apply => "codex apply",
+            Command::Update => "codex update",
             Command::Local => "codex",
         }
     }
@@ -283,8 +286,9 @@ fn sub_command(command: Command, word: &[u8]) -> Option<Command> {
             b"fork" => C::Fork,
             b"queue" => C::Queue,
             b"cloud" | b"cloud-tasks" => C::Cloud,
+            b"update" => C::Update,
             b"help" | b"completion" | b"mcp" | b"plugin" | b"features" | b"sandbox" | b"debug"
-            | b"update" | b"doctor" | b"archive" | b"delete" | b"unarchive" | b"exec-server" => C::Local,
+            | b"doctor" | b"archive" | b"delete" | b"unarchive" | b"exec-server" => C::Local,
             _ if word.starts_with(b"migrate-") => C::Local,
             _ => return None,
         },

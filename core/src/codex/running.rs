@@ -81,7 +81,7 @@ fn role(program: Option<&OsStr>, arguments: &[OsString]) -> Option<Role> {
         Command::Local if words().any(|word| word == "app-server") && words().any(|word| word == "proxy") => {
             Role::Proxy
         }
-        Command::Local | Command::Queue => Role::Helper,
+        Command::Local | Command::Update | Command::Queue => Role::Helper,
         _ => Role::UsesLogin,
     })
 }

@@ -10,6 +10,7 @@ pub mod in_use;
 mod known;
 pub mod login_home;
 pub(crate) mod mcp_logins;
+pub(crate) mod memories;
 mod names;
 mod obstacle;
 pub mod own_home;

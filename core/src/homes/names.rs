@@ -3,16 +3,15 @@
 //! or a part of the history, unless it looks like what only makes sense in one home: a lock, a temporary file, a socket,
 //! a database, or a hidden file. Pure.
 
-use super::mcp_logins;
+use super::{mcp_logins, memories};
 
 /// Folders that are shared. Codex would otherwise create them in the own home, out of the main home's sight.
-pub(super) const SHARED_DIRS: [&str; 11] = [
+pub(super) const SHARED_DIRS: [&str; 10] = [
     "sessions",
     "archived_sessions",
     "skills",
     "prompts",
     "rules",
-    "memories",
     "plugins",
     "packages",
     "thread-writer-locks",
@@ -60,6 +59,8 @@ pub(super) enum Place {
     Database,
     /// The logins of MCP servers, which [`mcp_logins`] shares in another way.
     McpLogins,
+    /// Codex's memories, which [`memories`] shares in another way.
+    Memories,
 }
 
 /// Returns the place of a name.
@@ -67,6 +68,9 @@ pub(super) fn place(name: &str) -> Place {
     let is_in = |list: &[&str]| list.contains(&name);
     if name == mcp_logins::NAME {
         return Place::McpLogins;
+    }
+    if name == memories::NAME {
+        return Place::Memories;
     }
     if is_in(&SHARED_DIRS) || is_in(&SHARED_FILES) || is_in(&SHARED_HIDDEN) {
         return Place::Shared;
@@ -119,5 +123,6 @@ mod tests {
             assert_eq!(place(name), Place::Database, "{name}");
         }
         assert_eq!(place(".credentials.json"), Place::McpLogins);
+        assert_eq!(place("memories"), Place::Memories);
     }
 }

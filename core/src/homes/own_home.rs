@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::codex_home::{MAIN_HOME_FILE, main_home_of, owner_of_name};
 use super::names::{KEPT_LINKS, Place, SHARED_DIRS, SHARED_FILES, place};
-use super::{CodexHome, Obstacle, mcp_logins};
+use super::{CodexHome, Obstacle, mcp_logins, memories};
 use crate::account::AccountId;
 use crate::error::{Error, Result};
 use crate::files::{self, Durability, PoolLock};
@@ -72,6 +72,7 @@ pub fn update(
         return update_lenient(lock, paths, main_home, home, now);
     }
     link_shared(lock, paths, main_home, home, free)?;
+    share_memories(lock, paths, main_home, home, now);
     mcp_logins::share(lock, paths, main_home, Some(home.dir()), now)
 }
 
@@ -88,8 +89,16 @@ pub fn update_lenient(
     now: i64,
 ) -> Result<()> {
     link_shared(lock, paths, main_home, home, false)?;
+    share_memories(lock, paths, main_home, home, now);
     let _ = mcp_logins::share(lock, paths, main_home, Some(home.dir()), now);
     Ok(())
+}
+
+/// Shares the memories with an account's home. Codex does without them, so that a failure does not stop it.
+fn share_memories(lock: &PoolLock, paths: &PoolPaths, main_home: &CodexHome, home: &CodexHome, now: i64) {
+    if home.is_own() {
+        let _ = memories::share(lock, paths, main_home, Some(home.dir()), now);
+    }
 }
 
 fn link_shared(
@@ -175,7 +184,8 @@ pub fn retire(_lock: &PoolLock, paths: &PoolPaths, id: &AccountId) -> Result<()>
         let Some(main_home) = main_home_of(paths, &home) else { continue };
         for (name, kind) in names(&home)? {
             let path = home.join(&name);
-            let private = place(&name.to_string_lossy()) == Place::Private;
+            // The memories are those of the main home.
+            let private = matches!(place(&name.to_string_lossy()), Place::Private | Place::Memories);
             let result = match kind {
                 FileKind::Link if KEPT_LINKS.iter().any(|kept| *kept == name) => continue,
                 FileKind::Link

@@ -9,9 +9,10 @@ use super::{Launch, Locked};
 use crate::codex::background_server::BackgroundServer;
 use crate::codex::configuration::CredentialsStore;
 use crate::codex::probe;
-use crate::env::names;
+use crate::env::{Env, names};
 use crate::homes::in_use::account_of_server;
 use crate::homes::{self, CodexHome, Obstacle};
+use crate::paths::PoolPaths;
 
 impl Launch<'_> {
     /// Gives the program the environment and the arguments that its home needs.
@@ -46,12 +47,7 @@ impl Launch<'_> {
                 program.set_env(names::CODEX_SQLITE_HOME, Some(main_home.dir().as_os_str()));
             }
         } else if inherits() {
-            // Out of the home of a session, back to the main home.
-            let dir = (!main_home.is_default(env)).then(|| main_home.dir().as_os_str());
-            program.set_env(names::CODEX_HOME, dir);
-            if env.get(names::CODEX_SQLITE_HOME) == Some(main_home.dir().as_os_str()) {
-                program.set_env(names::CODEX_SQLITE_HOME, None);
-            }
+            back_to_main_home(env, main_home, program);
         }
         if let Some(me) = &locked.processes.me {
             program.set_env(names::CODEX_POOL_LAUNCH, Some(me.to_string().as_ref()));
@@ -104,6 +100,24 @@ impl Launch<'_> {
 /// sandbox there is reported to refuse such folders; on Linux it takes them. Versions before 0.159 ignore the key.
 fn links_override(macos: bool, own_home: bool) -> &'static [&'static str] {
     if macos && own_home { &["-c", "allow_symlinked_codex_home=true"] } else { &[] }
+}
+
+/// Tells a program that is to leave the home of a session its main home.
+fn back_to_main_home(env: &Env, main_home: &CodexHome, program: &mut Program) {
+    let dir = (!main_home.is_default(env)).then(|| main_home.dir().as_os_str());
+    program.set_env(names::CODEX_HOME, dir);
+    if env.get(names::CODEX_SQLITE_HOME) == Some(main_home.dir().as_os_str()) {
+        program.set_env(names::CODEX_SQLITE_HOME, None);
+    }
+}
+
+/// Lets `codex update` leave the own home of a session: an installation in the main home, which that home has a link to,
+/// knows itself only there.
+pub(super) fn leave_own_home(env: &Env, paths: &PoolPaths, program: &mut Program) {
+    let inherited = env.get(names::CODEX_HOME).map(Path::new);
+    if let Some(dir) = inherited.and_then(|dir| homes::main_home_of(paths, dir)) {
+        back_to_main_home(env, &CodexHome::main(dir), program);
+    }
 }
 
 /// Returns whether the background server of the home answers as another account than the launch's, or as an unknown

@@ -182,6 +182,12 @@ pub fn prepare(request: &Request<'_>) -> Action {
     let is_codex = request.program.is_none();
     let unknown =
         paths.filter(|_| is_codex).and_then(|paths| native::use_known(env, &settings, paths, &mut untouched));
+    if is_codex
+        && call.command == Command::Update
+        && let Some(paths) = paths
+    {
+        instructions::leave_own_home(env, paths, &mut untouched);
+    }
     if env.text(names::CODEX_POOL) == Some("off") || is_codex && !call.needs_account() {
         return Action::Exec(untouched, Vec::new());
     }
@@ -370,6 +376,7 @@ impl Launch<'_> {
         let mut locked = self.lock(paths, &main_home, &codex_settings)?;
         // A launch into an own home shares them again, and says if that fails. Others do not need it.
         let _ = homes::mcp_logins::share(&locked.lock, paths, &main_home, None, env.now);
+        let _ = homes::memories::share(&locked.lock, paths, &main_home, None, env.now);
         if self.is_codex && (self.call.is_login() || self.call.is_logout()) {
             let auth_command = self.begin(&mut locked, program)?;
             locked.pool.commit(&locked.lock)?;
