@@ -2,6 +2,7 @@
 //! another process does in between.
 
 mod login_homes;
+mod memories;
 mod own;
 mod put;
 
