@@ -94,6 +94,19 @@ fn session_that_waits_for_a_reset_is_shown_until_it_goes_on_or_ends() {
 }
 
 #[test]
+fn home_that_is_moving_is_shown() {
+    let world = world(&["alice", "bob"]);
+    let mark = serde_json::json!({
+        "version": 1, "home": world.codex_home().join("auth.json"), "from": world.id("alice"),
+        "to": world.id("bob"), "server": [1, 1], "threads": [], "at_ms": testkit::now() * 1_000,
+    });
+    world.write_private(&world.pool_home().join("moving/mark"), &mark.to_string());
+    let shown = world.pool(&["list"]).run().ok().stdout;
+    assert!(shown.contains("session: moving from alice to bob"), "{shown}");
+    assert_eq!(moves(&world, "why")[0]["state"], "moving");
+}
+
+#[test]
 fn why_says_that_work_is_not_carried_on_here() {
     let world = world(&["alice", "bob"]);
     let said =
