@@ -141,8 +141,10 @@ Examples:
     List(ListArgs),
     /// Watch the accounts in a live view
     ///
-    /// Keys: up and down select an account, u makes it live, b makes the best one live, r fetches usage, q quits.
-    /// Without a terminal it prints the list again and again.
+    /// Accounts, sessions, resets to come, what happened last, and a chart of the selected account. Keys: up and down
+    /// select an account, enter shows all about it, u uses it, b uses the best one, d disables or enables it, n renames
+    /// it, s sorts, / filters, r fetches usage, ? explains the keys, q quits. Without a terminal it prints the list
+    /// again and again.
     #[command(after_help = "\
 Examples:
   codex-pool watch --interval 300")]

@@ -79,7 +79,8 @@ fn folder(ctx: &Context, entry: &Entry) -> Option<String> {
     Some(folders::short(&folder, ctx.env.home()))
 }
 
-fn line(ctx: &Context, entry: &Entry, accounts: &[Account], clock: &Clock, now: i64) -> Line {
+/// Returns an entry as people read it.
+pub(super) fn line(ctx: &Context, entry: &Entry, accounts: &[Account], clock: &Clock, now: i64) -> Line {
     let from = entry.from.as_ref().map(|id| label(accounts, id));
     let mut details = Vec::new();
     if let Some(command) = &entry.command {

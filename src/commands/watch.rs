@@ -1,23 +1,28 @@
 //! `watch`: the live view on a terminal, and elsewhere the list again and again. Fetches what is due while it runs.
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
-use codex_pool_core::account::{AccountKind, AuthState};
-use codex_pool_core::env;
-use codex_pool_core::homes::HomeContent;
+use codex_pool_core::account::{AccountId, AccountKind, AuthState};
 use codex_pool_core::homes::in_use::Processes;
+use codex_pool_core::homes::{self, HomeContent};
+use codex_pool_core::journal::{self, Entry, Event};
+use codex_pool_core::ledger::{LaunchEntry, Ledger};
+use codex_pool_core::notices::{self as core_notices, Told};
 use codex_pool_core::pool::Pool;
-use codex_pool_core::{Error, Result};
+use codex_pool_core::store::path_of_key;
+use codex_pool_core::{Error, Result, env, folders};
 
 use crate::cli::WatchArgs;
 use crate::context::Context;
+use crate::past::Past;
 use crate::refresh::{self, Mode, Outcome, Refresher, Scope};
-use crate::ui::watch::{Request, Snapshot, Source};
-use crate::{signals, ui, view};
+use crate::ui::watch::{Request, Session, Snapshot, Source};
+use crate::{notices, signals, ui, view};
 
 /// How long a message replaces the keys, seconds.
 const MESSAGE_TIME: i64 = 8;
@@ -53,6 +58,15 @@ fn repeat(ctx: &Context, interval: u64) -> Result<ExitCode> {
     }
 }
 
+/// The number of such checks after which it looks for notices.
+const NOTICES_EVERY: u32 = 15;
+/// The past is read again at least this often.
+const PAST_EVERY: Duration = Duration::from_secs(30);
+/// How far back the log is read, seconds.
+const LOG: i64 = 86_400;
+/// What happened last is shown in at most this many lines.
+const EVENTS: usize = 8;
+
 /// What the worker reports to the view.
 #[derive(Debug, Default)]
 struct Status {
@@ -77,7 +91,7 @@ fn live(ctx: &Context) -> Result<ExitCode> {
     std::thread::Builder::new()
         .spawn(move || worker.run(&received))
         .map_err(|e| Error::new(format!("no thread for requests: {e}; `codex-pool list` needs none")))?;
-    let mut source = PoolSource { ctx, clock: view::Clock::of_system(), shared, requests };
+    let mut source = PoolSource::new(ctx, shared, requests);
     let end = ui::watch::run(&mut source);
     // Waits for a renewal that is under way, and lets none begin until this process ends. Other requests may be lost.
     std::mem::forget(refresh::no_more_renewals());
@@ -93,11 +107,76 @@ struct PoolSource<'a> {
     clock: view::Clock,
     shared: Shared,
     requests: Sender<Request>,
+    recent: Recent,
+    /// What was told in this view. `None`: nothing was looked at yet, and what is so from the start is no news.
+    told: Option<Told>,
 }
 
-impl PoolSource<'_> {
+/// What does not change with every frame.
+#[derive(Default)]
+struct Recent {
+    past: Arc<Past>,
+    log: Vec<Entry>,
+    /// When it was read, and of which files.
+    read: Option<(Instant, Vec<Option<SystemTime>>)>,
+}
+
+impl Recent {
+    /// Reads the past and the log again if they changed.
+    fn update(&mut self, ctx: &Context, pool: &Pool, now: i64) {
+        let changed = |path: PathBuf| std::fs::metadata(path).and_then(|meta| meta.modified()).ok();
+        let files = vec![changed(ctx.paths.usage()), changed(ctx.paths.log()), changed(ctx.paths.registry())];
+        let fresh = |(at, of): &(Instant, Vec<_>)| at.elapsed() < PAST_EVERY && *of == files;
+        if self.read.as_ref().is_some_and(fresh) {
+            return;
+        }
+        self.past = Arc::new(Past::recent(&ctx.paths, pool, &ctx.settings, now));
+        self.log = journal::read(&ctx.paths, now - LOG);
+        self.read = Some((Instant::now(), files));
+    }
+}
+
+impl<'a> PoolSource<'a> {
+    fn new(ctx: &'a Context, shared: Shared, requests: Sender<Request>) -> Self {
+        let clock = view::Clock::of_system();
+        PoolSource { ctx, clock, shared, requests, recent: Recent::default(), told: None }
+    }
+
+    /// Returns what is news in this view.
+    fn news(&mut self, pool: &Pool, now: i64) -> Vec<String> {
+        let told = self.told.clone().unwrap_or_default();
+        let (texts, after) =
+            core_notices::due(&told, &pool.registry().accounts, pool.usage(), &self.recent.log, now);
+        let first = self.told.replace(after).is_none();
+        if first { Vec::new() } else { texts }
+    }
+
+    /// Returns the sessions, by home.
+    fn sessions(&self, pool: &Pool, ledger: &Ledger) -> Vec<Session> {
+        let home_dir = self.ctx.env.home();
+        let label =
+            |id: &AccountId| pool.registry().get(id).map_or_else(|| id.to_string(), |a| a.label.clone());
+        let session = |entry: &LaunchEntry| {
+            let auth_json = path_of_key(&entry.home);
+            let record = pool.state().home(&auth_json);
+            let account = record.map(|record| record.account.clone()).or_else(|| entry.account.clone());
+            let who = account.as_ref().map_or_else(|| "unknown".to_owned(), label);
+            let dir = auth_json.parent().unwrap_or(&auth_json);
+            let home = match homes::main_home_of(&self.ctx.paths, dir) {
+                Some(_) => format!("{who} in a home of its own"),
+                None => format!("{who} in {}", folders::short(dir, home_dir)),
+            };
+            let folder = entry.cwd.as_deref().map(|key| folders::short(&path_of_key(key), home_dir));
+            Session { account, home, command: entry.command.clone(), folder, started_at: entry.started_at }
+        };
+        let mut sessions: Vec<Session> =
+            ledger.launches.iter().filter_map(|launch| launch.entry.as_ref()).map(session).collect();
+        sessions.sort_by(|a, b| a.home.cmp(&b.home).then(b.started_at.cmp(&a.started_at)));
+        sessions
+    }
+
     /// Reads everything without the lock, so that a view delays no launch.
-    fn read(&self, now: i64) -> Result<Snapshot> {
+    fn read(&mut self, now: i64) -> Result<Snapshot> {
         let ctx = self.ctx;
         let pool = Pool::peek(&ctx.paths)?;
         let processes = Processes::read(None, &ctx.paths, now);
@@ -111,7 +190,24 @@ impl PoolSource<'_> {
             .min();
         let moves = view::moves::moves(ctx, &pool, processes.me.as_ref(), &self.clock, now);
         let moves = moves.into_iter().map(|view| view.text).collect();
-        Ok(Snapshot { views, moves, next_poll, ..Snapshot::empty(now, self.clock.clone()) })
+        self.recent.update(ctx, &pool, now);
+        let notices = self.news(&pool, now);
+        let past = Arc::clone(&self.recent.past);
+        let accounts = &pool.registry().accounts;
+        let worth = |entry: &&Entry| !matches!(entry.event, Event::Adoption | Event::Renewal | Event::Other);
+        let events = self.recent.log.iter().rev().filter(worth).take(EVENTS);
+        let events = events.map(|entry| super::log::line(ctx, entry, accounts, &self.clock, now).text());
+        Ok(Snapshot {
+            views,
+            moves,
+            sessions: self.sessions(&pool, &processes.ledger),
+            pool: if accounts.len() > 1 { past.pool_line(&self.clock, now) } else { None },
+            past,
+            events: events.collect(),
+            notices,
+            next_poll,
+            ..Snapshot::empty(now, self.clock.clone())
+        })
     }
 }
 
@@ -125,6 +221,9 @@ impl Source for PoolSource<'_> {
         let mut status = status(&self.shared);
         status.news = false;
         snapshot.busy = status.busy;
+        if let Some(text) = snapshot.notices.last() {
+            status.message = Some((text.clone(), now));
+        }
         let recent = status.message.as_ref().filter(|(_, at)| now - at < MESSAGE_TIME);
         snapshot.message = snapshot.message.or_else(|| recent.map(|(text, _)| text.clone()));
         snapshot
@@ -149,13 +248,23 @@ struct Worker {
 
 impl Worker {
     fn run(self, requests: &mpsc::Receiver<Request>) {
+        let mut looks = 0u32;
         loop {
             match requests.recv_timeout(PACE) {
                 Ok(Request::Refresh) => self.refresh(Mode::Asked),
                 Ok(Request::Use(id)) => self.run_command(&["use", id.as_str()]),
                 Ok(Request::Best) => self.run_command(&["use", "--best"]),
+                Ok(Request::Enable(id, true)) => self.run_command(&["enable", id.as_str()]),
+                Ok(Request::Enable(id, false)) => self.run_command(&["disable", id.as_str()]),
+                Ok(Request::Rename(id, label)) => self.run_command(&["rename", "--", id.as_str(), &label]),
                 Err(RecvTimeoutError::Timeout) if self.is_due() => self.refresh(Mode::Due),
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    // A reset by the clock is told, too.
+                    looks += 1;
+                    if looks.is_multiple_of(NOTICES_EVERY) {
+                        notices::start(&self.ctx);
+                    }
+                }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }

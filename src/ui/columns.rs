@@ -296,7 +296,7 @@ pub(crate) fn limit(of: &Window, now: i64, clock: &Clock) -> String {
 }
 
 /// Returns what would be left of a window if it were used evenly until its reset, percent: where the clock stands.
-fn pace_mark(window: &Window, now: i64) -> Option<f64> {
+pub(crate) fn pace_mark(window: &Window, now: i64) -> Option<f64> {
     let until_reset = window.resets_at.filter(|_| window.running(now))?.saturating_sub(now);
     (window.window_seconds > 0).then(|| 100.0 * until_reset as f64 / window.window_seconds as f64)
 }

@@ -14,6 +14,15 @@ pub(crate) struct Line {
     pub(crate) bad: bool,
 }
 
+impl Line {
+    /// Returns it without columns.
+    pub(crate) fn text(&self) -> String {
+        let account = self.account.as_deref().unwrap_or("-");
+        let details = if self.details.is_empty() { String::new() } else { format!(": {}", self.details) };
+        format!("{}  {account}  {}{details}", self.time, self.event)
+    }
+}
+
 /// Prints the lines.
 pub(crate) fn lines(lines: &[Line]) {
     if lines.is_empty() {

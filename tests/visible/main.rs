@@ -6,6 +6,7 @@ mod log;
 mod notices;
 mod plain;
 mod status;
+mod watch;
 
 use testkit::World;
 use testkit::backend::Usage;

@@ -5,7 +5,7 @@ mod svg;
 
 use codex_pool_core::usage::{FIVE_HOURS, WEEK, Window};
 
-pub(crate) use chart::{Look, draw};
+pub(crate) use chart::{Look, draw, render};
 pub(crate) use svg::picture;
 
 use crate::past::Past;

@@ -1,76 +1,275 @@
 //! Draws a frame of the live view, for any size of terminal. Pure: from a snapshot to a frame.
 
-use codex_pool_core::env;
-use codex_pool_core::time::human_duration;
+use codex_pool_core::time::{DAY, human_duration};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::{HighlightSpacing, Paragraph, Row, Table, TableState, Wrap};
 
-use super::Snapshot;
+use super::state::{Mode, Sort, Ui};
+use super::{Snapshot, panels};
 use crate::ui::style::{Span as Styled, Tone};
-use crate::ui::{columns, printable};
+use crate::ui::{columns, glyphs, history, printable};
 use crate::view::{AccountView, problem};
 
 /// In front of the selected account.
 const SELECTED: &str = "▸ ";
-const KEYS: [&str; 3] =
-    ["↑↓ select   u use   b best   r refresh   q quit", "↑↓  u use  b best  r refresh  q quit", "q quit"];
+const KEYS: [&str; 4] = [
+    "↑↓ select  enter details  u use  b best  d on/off  n rename  s sort  / filter  r refresh  ? help  q quit",
+    "↑↓ select  u use  b best  r refresh  ? help  q quit",
+    "u use  b best  ? help  q quit",
+    "q quit",
+];
 /// The most sessions at a limit that are shown.
 const MOVES: usize = 4;
 /// A message has at most this many lines.
 const MESSAGE_LINES: u16 = 3;
+/// From this width on, the chart is beside the rest.
+const WIDE: u16 = 110;
+/// A chart has at least and at most this many lines.
+const CHART: (u16, u16) = (7, 18);
 
-/// Draws the view. `selected`: the index of an account.
-pub(super) fn screen(frame: &mut Frame<'_>, snapshot: &Snapshot, selected: Option<usize>, colour: bool) {
+/// Draws the view. `at`: the index of the selected account.
+pub(super) fn screen(frame: &mut Frame<'_>, snapshot: &Snapshot, ui: &Ui, at: Option<usize>, colour: bool) {
     let paint = Paint(colour);
     let area = frame.area();
-    let foot = foot(snapshot, area.width, paint);
+    let foot = foot(snapshot, ui, area.width, paint);
     // Lines are not filled to their ends, so a long message gets one more.
     let lines = match foot.width().div_ceil(usize::from(area.width.max(1))) {
         0 | 1 => 1,
         _ if area.height < 8 => 1,
         many => u16::try_from(many + 1).unwrap_or(MESSAGE_LINES).min(MESSAGE_LINES),
     };
-    let details = if area.height >= 10 { 3 } else { 0 };
-    // Where there is room, the sessions at a limit have some of it.
-    let moves = match area.height {
-        24.. => snapshot.moves.len().min(MOVES),
-        16.. => snapshot.moves.len().min(1),
-        _ => 0,
+    let [title, body, bottom] =
+        Layout::vertical([Constraint::Length(1), Constraint::Min(1), Constraint::Length(lines)]).areas(area);
+    frame.render_widget(Paragraph::new(foot).wrap(Wrap { trim: true }), bottom);
+    frame.render_widget(title_line(snapshot, ui, paint), title);
+    let selected = at.and_then(|at| snapshot.views.get(at));
+    match (&ui.mode, selected) {
+        (Mode::Help, _) => help(frame, body),
+        (Mode::Details, Some(view)) => details(frame, body, snapshot, view, paint),
+        _ => overview(frame, body, snapshot, ui, at, paint),
+    }
+    if glyphs::ascii() {
+        for cell in &mut frame.buffer_mut().content {
+            let plain: String = cell.symbol().chars().map(glyphs::plain).collect();
+            cell.set_symbol(&plain);
+        }
+    }
+}
+
+/// Draws the accounts, and below them what there is room for.
+fn overview(
+    frame: &mut Frame<'_>,
+    area: Rect,
+    snapshot: &Snapshot,
+    ui: &Ui,
+    at: Option<usize>,
+    paint: Paint,
+) {
+    let Some(view) = at.and_then(|at| snapshot.views.get(at)) else {
+        let text = match ui.filter.is_empty() {
+            true => "The pool has no accounts yet. `codex-pool add` logs in to one.".to_owned(),
+            false => format!("No account matches `{}`; esc shows all.", printable(&ui.filter)),
+        };
+        frame.render_widget(Paragraph::new(text).wrap(Wrap { trim: true }), area);
+        return;
     };
-    let [title, body, moved, detail, bottom] = Layout::vertical([
-        Constraint::Length(1),
-        Constraint::Min(1),
-        Constraint::Length(u16::try_from(moves).unwrap_or(0)),
-        Constraint::Length(details),
-        Constraint::Length(lines),
+    let laid = laid(snapshot, area.width);
+    let table = u16::try_from(laid.rows.iter().map(Vec::len).sum::<usize>()).unwrap_or(u16::MAX);
+    let table = table.saturating_add(u16::from(laid.titles.is_some()));
+    // The selected account is explained wherever there is room for three more lines.
+    let about_lines = if area.height >= 8 { 3 } else { 0 };
+    let mut room = Room(area.height.saturating_sub(about_lines).saturating_sub(table.max(1)));
+    let pool = room.take(usize::from(snapshot.pool.is_some()), 1);
+    let moves = room.take(snapshot.moves.len().min(MOVES), 6);
+    let moves = if moves == 0 { room.take(snapshot.moves.len().min(1), 2) } else { moves };
+    let axis = panels::timeline(snapshot, area.width);
+    let axis_lines = room.take(axis.len(), 5);
+    let wide = area.width >= WIDE;
+    let all = panels::sessions(snapshot, area.width, usize::MAX).len();
+    let (sessions, chart, events) = if wide {
+        // The chart is beside the explanation, the sessions and what happened.
+        let beside = room.0;
+        let sessions = room.take(all, 1);
+        (sessions, (beside + about_lines).min(CHART.1), room.take(snapshot.events.len() + 1, 3))
+    } else {
+        let sessions = room.take(all.min(5), 2);
+        let chart = room.take(usize::from(CHART.1), CHART.0 + 1);
+        (sessions, chart, room.take(snapshot.events.len() + 1, 3))
+    };
+    let below = about_lines + sessions + events + if wide { 0 } else { chart };
+    let below = if wide { below.max(chart) } else { below };
+    // What is left over is below, so that the accounts and what belongs to them stay together.
+    let fits = table + pool + moves + below + axis_lines <= area.height;
+    let [body, pooled, moved, lower, _, bottom] = Layout::vertical([
+        if fits { Constraint::Length(table) } else { Constraint::Min(1) },
+        Constraint::Length(pool),
+        Constraint::Length(moves),
+        Constraint::Length(below),
+        Constraint::Length(if fits { area.height - table - pool - moves - below - axis_lines } else { 0 }),
+        Constraint::Length(axis_lines),
     ])
     .areas(area);
-    frame.render_widget(Paragraph::new(foot).wrap(Wrap { trim: true }), bottom);
-    frame.render_widget(title_line(snapshot, paint), title);
-    if snapshot.views.is_empty() {
-        let text = "The pool has no accounts yet. `codex-pool add` logs in to one.";
-        frame.render_widget(Paragraph::new(text).wrap(Wrap { trim: true }), body);
-    } else {
-        accounts(frame, body, snapshot, selected, paint);
-    }
+    accounts(frame, body, laid, at, paint);
+    let texts = snapshot.pool.iter().map(|text| Line::raw(panels::short(printable(text), area.width)));
+    frame.render_widget(Paragraph::new(texts.collect::<Vec<_>>()), pooled);
     let lines: Vec<Line<'static>> =
-        snapshot.moves.iter().take(moves).map(|text| Line::raw(printable(text))).collect();
+        snapshot.moves.iter().take(usize::from(moves)).map(|text| Line::raw(printable(text))).collect();
     frame.render_widget(Paragraph::new(lines), moved);
-    if let Some(view) = selected.and_then(|at| snapshot.views.get(at)) {
-        frame.render_widget(Paragraph::new(about(view, paint)).wrap(Wrap { trim: true }), detail);
+    frame.render_widget(Paragraph::new(axis), bottom);
+    let (left, right) = match wide && chart >= CHART.0 {
+        true => {
+            let [left, right] = Layout::horizontal([Constraint::Percentage(50), Constraint::Percentage(50)])
+                .spacing(2)
+                .areas(lower);
+            (left, Some(right))
+        }
+        false => (lower, None),
+    };
+    let stacked = if right.is_some() { 0 } else { chart };
+    let [about_area, chart_area, sessions_area, events_area] = Layout::vertical([
+        Constraint::Length(about_lines),
+        Constraint::Length(stacked),
+        Constraint::Length(sessions),
+        Constraint::Length(events),
+    ])
+    .areas(left);
+    frame.render_widget(Paragraph::new(about(view, snapshot, paint)).wrap(Wrap { trim: true }), about_area);
+    let all = panels::sessions(snapshot, left.width, usize::from(sessions));
+    frame.render_widget(Paragraph::new(all), sessions_area);
+    happened(frame, events_area, snapshot);
+    let chart_area = right.unwrap_or(chart_area);
+    if chart_area.height >= CHART.0 {
+        draw_chart(frame, chart_area, snapshot, view, DAY, paint);
+    }
+}
+
+/// Lines that are left to give.
+struct Room(u16);
+
+impl Room {
+    /// Takes as many lines as wanted, if there are so many at least.
+    fn take(&mut self, wanted: usize, if_room: u16) -> u16 {
+        let wanted = u16::try_from(wanted).unwrap_or(u16::MAX);
+        let taken = if self.0 >= if_room { wanted.min(self.0) } else { 0 };
+        self.0 -= taken;
+        taken
+    }
+}
+
+/// Draws what happened last, below a heading.
+fn happened(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot) {
+    if area.height < 2 || snapshot.events.is_empty() {
+        return;
+    }
+    let mut lines = vec![panels::heading("last".to_owned())];
+    lines.extend(panels::events(snapshot, area.width, usize::from(area.height) - 1));
+    frame.render_widget(Paragraph::new(lines), area);
+}
+
+/// Draws what an account had left over the last `seconds`.
+fn draw_chart(
+    frame: &mut Frame<'_>,
+    area: Rect,
+    snapshot: &Snapshot,
+    view: &AccountView,
+    seconds: i64,
+    paint: Paint,
+) {
+    let Some(past) = snapshot.past.accounts.iter().find(|past| past.account.id == view.account.id) else {
+        return;
+    };
+    let [title, body] = Layout::vertical([Constraint::Length(1), Constraint::Min(1)]).areas(area);
+    let span = (snapshot.now - seconds, snapshot.now);
+    let what = match (seconds / DAY, past.readings.is_empty()) {
+        (_, true) => "no readings yet",
+        (1, _) => "left over the last day: ⠤ 5h  • week",
+        _ => "left over the last 7 days: ⠤ 5h  • week",
+    };
+    frame.render_widget(panels::heading(panels::short(what.to_owned(), area.width)), title);
+    if !past.readings.is_empty() && body.width >= 24 {
+        history::render(past, span, body, frame.buffer_mut(), paint.0);
+    }
+}
+
+/// Draws what the keys do.
+fn help(frame: &mut Frame<'_>, area: Rect) {
+    let widest = panels::HELP.iter().map(|(keys, _)| Span::raw(*keys).width()).max().unwrap_or(0);
+    let line = |(keys, what): &(&'static str, &'static str)| {
+        let pad = " ".repeat(widest + 2 - Span::raw(*keys).width());
+        Line::from(vec![
+            Span::styled(*keys, Style::new().add_modifier(Modifier::BOLD)),
+            Span::raw(pad),
+            Span::raw(*what),
+        ])
+    };
+    let lines: Vec<Line<'static>> = panels::HELP.iter().map(line).collect();
+    frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }), area);
+}
+
+/// Draws all about one account.
+fn details(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, view: &AccountView, paint: Paint) {
+    let mut lines = about(view, snapshot, paint);
+    lines.push(paint.line(vec![columns::state(view, false)]));
+    for window in view.usage.iter().flat_map(|usage| &usage.windows) {
+        let bar =
+            columns::bar(window.left_percent(snapshot.now), 20, columns::pace_mark(window, snapshot.now));
+        let tone = columns::tone_of(window.left_percent(snapshot.now));
+        let limit = columns::limit(window, snapshot.now, &snapshot.clock);
+        lines.push(paint.line(vec![
+            Styled::plain(format!("{:>8} ", columns::name(window))),
+            Styled { tone, ..Styled::plain(bar) },
+            Styled::plain(format!(" {limit}")),
+        ]));
+    }
+    for limit in view.usage.iter().flat_map(|usage| &usage.extra) {
+        let windows: Vec<String> =
+            limit.windows.iter().map(|w| columns::limit(w, snapshot.now, &snapshot.clock)).collect();
+        lines.push(Line::raw(format!("{}: {}", printable(&limit.name), windows.join(", "))));
+    }
+    lines.extend(view.rules.iter().map(|rules| Line::raw(printable(rules))));
+    let own = Snapshot {
+        sessions: snapshot
+            .sessions
+            .iter()
+            .filter(|s| s.account.as_ref() == Some(&view.account.id))
+            .cloned()
+            .collect(),
+        ..Snapshot::empty(snapshot.now, snapshot.clock.clone())
+    };
+    lines.extend(panels::sessions(&own, area.width, 8));
+    let height = u16::try_from(lines.len()).unwrap_or(u16::MAX).min(area.height);
+    let [text, chart] = Layout::vertical([Constraint::Length(height + 1), Constraint::Min(0)]).areas(area);
+    frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }), text);
+    if chart.height >= CHART.0 {
+        draw_chart(frame, chart, snapshot, view, 7 * DAY, paint);
     }
 }
 
 /// Returns the last message, or the keys.
-fn foot(snapshot: &Snapshot, width: u16, paint: Paint) -> Line<'static> {
+fn foot(snapshot: &Snapshot, ui: &Ui, width: u16, paint: Paint) -> Line<'static> {
+    let typed = |what: &str, text: &str| {
+        Line::from(vec![
+            Span::styled(format!("{what}: "), paint.style(Color::Cyan)),
+            Span::raw(printable(text)),
+            Span::styled(" ", Style::new().add_modifier(Modifier::REVERSED)),
+        ])
+    };
+    match &ui.mode {
+        Mode::Filter => return typed("show", &ui.filter),
+        Mode::Rename(_, label) => return typed("new label", label),
+        Mode::Help | Mode::Details => {
+            return Line::styled("esc back", Style::new().add_modifier(Modifier::DIM));
+        }
+        Mode::Table => {}
+    }
     let text = match &snapshot.message {
         Some(message) => Span::styled(printable(message), paint.style(Color::Cyan)),
         None => {
             let fits = KEYS.iter().find(|keys| Span::raw(**keys).width() <= usize::from(width));
-            Span::styled(*fits.unwrap_or(&KEYS[2]), Style::new().add_modifier(Modifier::DIM))
+            Span::styled(*fits.unwrap_or(&KEYS[3]), Style::new().add_modifier(Modifier::DIM))
         }
     };
     Line::from(text)
@@ -101,9 +300,15 @@ impl Paint {
     }
 }
 
-fn title_line(snapshot: &Snapshot, paint: Paint) -> Line<'static> {
+fn title_line(snapshot: &Snapshot, ui: &Ui, paint: Paint) -> Line<'static> {
     let sessions: usize = snapshot.views.iter().map(|v| v.sessions).sum();
     let mut parts = Vec::new();
+    if ui.sort != Sort::Ranking {
+        parts.push(ui.sort.words().to_owned());
+    }
+    if !ui.filter.is_empty() && ui.mode != Mode::Filter {
+        parts.push(format!("only `{}`", printable(&ui.filter)));
+    }
     if sessions > 0 {
         parts.push(format!("{sessions} session{}", if sessions == 1 { "" } else { "s" }));
     }
@@ -118,9 +323,12 @@ fn title_line(snapshot: &Snapshot, paint: Paint) -> Line<'static> {
     Line::from(vec![name, Span::raw("  "), Span::raw(parts.join(" · "))])
 }
 
-fn accounts(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, selected: Option<usize>, paint: Paint) {
-    let columns = usize::from(area.width).saturating_sub(Span::raw(SELECTED).width());
-    let laid = columns::accounts(&snapshot.views, snapshot.now, &snapshot.clock, columns);
+fn laid(snapshot: &Snapshot, width: u16) -> columns::Table {
+    let columns = usize::from(width).saturating_sub(Span::raw(SELECTED).width());
+    columns::accounts(&snapshot.views, snapshot.now, &snapshot.clock, columns)
+}
+
+fn accounts(frame: &mut Frame<'_>, area: Rect, laid: columns::Table, selected: Option<usize>, paint: Paint) {
     let rows = laid.rows.into_iter().map(|lines| {
         let height = u16::try_from(lines.len()).unwrap_or(1);
         let lines: Vec<Line<'static>> = lines.into_iter().map(|line| paint.line(line)).collect();
@@ -141,7 +349,7 @@ fn full_name(view: &AccountView) -> String {
 }
 
 /// Returns details of the selected account.
-fn about(view: &AccountView, paint: Paint) -> Vec<Line<'static>> {
+fn about(view: &AccountView, snapshot: &Snapshot, paint: Paint) -> Vec<Line<'static>> {
     let mut name = full_name(view);
     if let Some(plan) = &view.account.plan {
         name = format!("{name}, {}", printable(plan));
@@ -151,8 +359,18 @@ fn about(view: &AccountView, paint: Paint) -> Vec<Line<'static>> {
         None => printable(&view.reason),
     };
     let mut lines = vec![Line::raw(name), Line::raw(rank)];
-    if let Some(problem) = problem(view, env::clock()) {
+    if let Some(problem) = problem(view, snapshot.now) {
         lines.push(Line::styled(printable(&problem), paint.style(Color::Yellow)));
+    } else if let Some(forecast) = forecast(view, snapshot) {
+        lines.push(Line::raw(forecast));
     }
     lines
+}
+
+/// Returns what the account comes to at its pace.
+fn forecast(view: &AccountView, snapshot: &Snapshot) -> Option<String> {
+    let past = snapshot.past.accounts.iter().find(|past| past.account.id == view.account.id)?;
+    let (window, forecast) = past.forecast(snapshot.now)?;
+    let (name, words) = (columns::name(window), forecast.words(snapshot.now));
+    Some(format!("{name}: {:.0} % an hour; {words}", forecast.pace))
 }

@@ -2,8 +2,10 @@
 //! Nothing here knows the pool.
 
 mod draw;
+mod panels;
+mod state;
 
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,12 +13,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use codex_pool_core::account::AccountId;
-use crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use crossterm::event::{self, Event, KeyEventKind};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ratatui::DefaultTerminal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use state::{Action, Ui};
+
+use crate::past::Past;
 use crate::view::{AccountView, Clock};
 
 /// How often the view is drawn anew: times to reset count down.
@@ -35,6 +40,16 @@ pub(crate) struct Snapshot {
     pub(crate) clock: Clock,
     /// What has become of sessions at a limit, a line each.
     pub(crate) moves: Vec<String>,
+    /// The sessions that run, by home.
+    pub(crate) sessions: Vec<Session>,
+    /// What the accounts had left, and what follows.
+    pub(crate) past: Arc<Past>,
+    /// Until when the whole pool lasts.
+    pub(crate) pool: Option<String>,
+    /// What happened last, a line each, the newest first.
+    pub(crate) events: Vec<String>,
+    /// What the user should be told now, wherever the terminal can.
+    pub(crate) notices: Vec<String>,
     /// When usage is fetched next, Unix seconds.
     pub(crate) next_poll: Option<i64>,
     /// Whether a request is under way.
@@ -49,6 +64,11 @@ impl Snapshot {
         Snapshot {
             views: Vec::new(),
             moves: Vec::new(),
+            sessions: Vec::new(),
+            past: Arc::default(),
+            pool: None,
+            events: Vec::new(),
+            notices: Vec::new(),
             now,
             clock,
             next_poll: None,
@@ -56,6 +76,20 @@ impl Snapshot {
             message: None,
         }
     }
+}
+
+/// A session that runs.
+#[derive(Debug, Clone)]
+pub(crate) struct Session {
+    pub(crate) account: Option<AccountId>,
+    /// The home that it is in, and its account, in words.
+    pub(crate) home: String,
+    /// What runs: `codex exec`.
+    pub(crate) command: String,
+    /// The folder that it was started in.
+    pub(crate) folder: Option<String>,
+    /// Unix seconds.
+    pub(crate) started_at: i64,
 }
 
 /// What a key asks for.
@@ -67,6 +101,10 @@ pub(crate) enum Request {
     Use(AccountId),
     /// Make the best account live, without a pin.
     Best,
+    /// Let this account be picked, or not.
+    Enable(AccountId, bool),
+    /// Give this account another label.
+    Rename(AccountId, String),
 }
 
 /// Where the content of the view comes from, and its requests go.
@@ -120,12 +158,12 @@ fn draw_and_react(
     source: &mut dyn Source,
     signal: &AtomicUsize,
 ) -> io::Result<Option<i32>> {
-    let mut selected: Option<AccountId> = None;
+    let mut ui = Ui::default();
     loop {
-        let snapshot = source.snapshot();
-        let at = position(&snapshot, selected.as_ref());
-        selected = at.map(|at| snapshot.views[at].account.id.clone());
-        terminal.draw(|frame| draw::screen(frame, &snapshot, at, super::colour(&io::stdout())))?;
+        let mut snapshot = source.snapshot();
+        let at = ui.arrange(&mut snapshot.views);
+        terminal.draw(|frame| draw::screen(frame, &snapshot, &ui, at, super::colour(&io::stdout())))?;
+        tell(&snapshot.notices)?;
         let shown = Instant::now();
         loop {
             if let Ok(number @ 1..) = i32::try_from(signal.load(Ordering::Relaxed)) {
@@ -138,9 +176,9 @@ fn draw_and_react(
                 continue;
             }
             match event::read()? {
-                Event::Key(key) if key.kind != KeyEventKind::Release => match action(key, &snapshot, at) {
+                Event::Key(key) if key.kind != KeyEventKind::Release => match ui.key(key, &snapshot, at) {
                     Some(Action::Quit) => return Ok(None),
-                    Some(Action::Select(to)) => selected = Some(snapshot.views[to].account.id.clone()),
+                    Some(Action::Redraw) => {}
                     Some(Action::Request(request)) => source.request(request),
                     None => continue,
                 },
@@ -152,36 +190,11 @@ fn draw_and_react(
     }
 }
 
-/// Returns where the selected account is now, or the first one if it is gone.
-fn position(snapshot: &Snapshot, selected: Option<&AccountId>) -> Option<usize> {
-    let found = snapshot.views.iter().position(|v| Some(&v.account.id) == selected);
-    found.or_else(|| (!snapshot.views.is_empty()).then_some(0))
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Action {
-    Quit,
-    Select(usize),
-    Request(Request),
-}
-
-/// Returns what a key means.
-fn action(key: KeyEvent, snapshot: &Snapshot, at: Option<usize>) -> Option<Action> {
-    let last = snapshot.views.len().checked_sub(1);
-    let step = |to: usize| last.map(|last| Action::Select(to.min(last)));
-    let selected = at.unwrap_or(0);
-    match key.code {
-        KeyCode::Char('c' | 'd') if key.modifiers.contains(KeyModifiers::CONTROL) => Some(Action::Quit),
-        KeyCode::Char('q') | KeyCode::Esc => Some(Action::Quit),
-        KeyCode::Up | KeyCode::Char('k') => step(selected.saturating_sub(1)),
-        KeyCode::Down | KeyCode::Char('j') => step(selected.saturating_add(1)),
-        KeyCode::Home => step(0),
-        KeyCode::End => step(usize::MAX),
-        KeyCode::Char('r') => Some(Action::Request(Request::Refresh)),
-        KeyCode::Char('b') => Some(Action::Request(Request::Best)),
-        KeyCode::Char('u') | KeyCode::Enter => {
-            Some(Action::Request(Request::Use(snapshot.views.get(selected)?.account.id.clone())))
-        }
-        _ => None,
+/// Shows notices beside the view: as notifications of terminals that have them (OSC 9), and with the bell.
+fn tell(notices: &[String]) -> io::Result<()> {
+    let mut out = io::stdout();
+    for text in notices {
+        write!(out, "\x1b]9;codex-pool: {}\x07\x07", super::printable(text).replace('\n', " "))?;
     }
+    out.flush()
 }

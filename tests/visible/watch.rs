@@ -1,0 +1,85 @@
+//! `watch`: what it shows beside the table, and its keys.
+
+use testkit::{Pty, SOON, World};
+
+use super::{pool_of, use_up};
+
+fn two() -> World {
+    let world = pool_of(&["alice", "bob"]);
+    use_up(&world, "alice", 30.0, 30.0);
+    use_up(&world, "alice", 40.0, 32.0);
+    use_up(&world, "bob", 60.0, 60.0);
+    world
+}
+
+fn watch(world: &World, rows: u16, columns: u16) -> Pty {
+    let watch = Pty::spawn(world.pool(&["watch", "--interval", "86400"]), rows, columns);
+    watch.wait_for("the accounts", SOON, |screen| screen.contains("alice") && screen.contains("bob"));
+    watch
+}
+
+#[test]
+fn sessions_resets_chart_and_moves_are_shown_where_there_is_room() {
+    let world = two();
+    let session = world.hold(world.exec());
+    for (rows, columns) in [(30, 80), (40, 120), (60, 200), (34, 40)] {
+        let watch = watch(&world, rows, columns);
+        let screen = watch.wait_for("all panels", SOON, |screen| {
+            screen.contains("codex exec")
+                && screen.contains("resets ─")
+                && screen.contains("left over the last day")
+                && screen.chars().any(|c| ('⠁'..='⣿').contains(&c))
+        });
+        assert!(screen.contains("alice in ~/.codex") || screen.contains("in a home"), "{columns}:\n{screen}");
+        let fits = |line: &str| line.chars().count() <= usize::from(columns);
+        assert!(screen.lines().all(fits), "{columns}:\n{screen}");
+    }
+    world.open_gate();
+    session.wait();
+}
+
+#[test]
+fn keys_filter_sort_rename_disable_and_explain() {
+    let world = two();
+    let mut watch = watch(&world, 30, 120);
+    watch.send("?");
+    watch.wait_for_text("quit", SOON);
+    watch.wait_for_text("disable it, or enable it again", SOON);
+    watch.send("q");
+    watch.wait_gone("disable it, or enable it again", SOON);
+    watch.send("/");
+    watch.send("bo");
+    watch.wait_for("bob alone", SOON, |screen| screen.contains("show: bo") && !screen.contains("alice"));
+    watch.send("\r");
+    watch.wait_for_text("only `bo`", SOON);
+    watch.send("d");
+    watch.wait_for_text("disabled", SOON);
+    testkit::wait_until("the registry", SOON, || world.account("bob")["enabled"] == false);
+    watch.send("d");
+    testkit::wait_until("the registry", SOON, || world.account("bob")["enabled"] == true);
+    watch.send("n");
+    watch.wait_for_text("new label: bob", SOON);
+    watch.send("2\r");
+    testkit::wait_until("the new label", SOON, || world.labels().contains(&"bob2".to_owned()));
+    watch.send("\r");
+    watch.wait_for_text("left over the last 7 days", SOON);
+    watch.send("\r");
+    watch.wait_gone("last 7 days", SOON);
+    watch.send("s");
+    watch.wait_for_text("by label", SOON);
+    watch.send("q");
+    assert!(watch.wait(SOON).success());
+}
+
+#[test]
+fn limit_that_is_reached_meanwhile_rings_the_terminal_once() {
+    let world = two();
+    let watch = watch(&world, 24, 80);
+    assert!(!watch.raw().contains("\x1b]9;"), "what was so from the start is no news");
+    use_up(&world, "alice", 100.0, 40.0);
+    testkit::wait_until("a notification", SOON, || {
+        watch.raw().contains("\x1b]9;codex-pool: alice reached its limit")
+    });
+    watch.wait_for_text("exhausted", SOON);
+    assert_eq!(watch.raw().matches("\x1b]9;").count(), 1);
+}
