@@ -6,6 +6,7 @@ use std::fs;
 use std::time::Duration;
 
 use testkit::backend::{LoginSpec, Request, Route, Step, UserSpec};
+use testkit::files::copy_program;
 use testkit::{Cmd, SOON, World, answered, wait_until};
 
 use crate::world::{TWO, bob_goes_elsewhere, worlds, worlds_of};
@@ -100,6 +101,68 @@ fn codex_that_starts_during_a_swap_is_not_swapped_away() {
     assert_eq!(world.live_owner().as_deref(), Some("alice"));
     answered(foreign.wait(), "alice");
     nothing_was_dropped(&world);
+}
+
+/// Starts a program that executes a file named `codex` and does nothing for as long as it runs. Its arguments are what
+/// the processes are judged by: to a shell, all but the first two are words.
+#[cfg(target_os = "linux")]
+fn idle_codex(world: &World, called: &str, words: &[&str], change: impl Fn(Cmd) -> Cmd) -> testkit::Running {
+    use std::os::unix::process::CommandExt as _;
+    let program = copy_program(std::path::Path::new("/bin/sh"), &world.root().join("elsewhere/codex"));
+    let mut cmd = change(world.cmd(&program).args(["-c", "while :; do sleep 0.1; done"]).args(words));
+    cmd.inner().arg0(called);
+    let running = cmd.spawn();
+    wait_until("the program", SOON, || {
+        fs::read(format!("/proc/{}/cmdline", running.pid()))
+            .is_ok_and(|line| line.starts_with(called.as_bytes()))
+    });
+    running
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn processes_of_codex_are_told_apart_by_their_arguments_and_environment() {
+    let world = World::logged_in(&TWO);
+    let as_it_is = |cmd: Cmd| cmd;
+    world.make_live("alice");
+    let swapped = |running: testkit::Running| {
+        answered(world.exec_as("bob").run(), "bob");
+        let swapped = world.live_owner().as_deref() == Some("bob");
+        drop(running);
+        world.make_live("alice");
+        swapped
+    };
+    for (called, words) in [
+        ("codex", &["exec", "hi"][..]),
+        ("codex", &["app-server"]),
+        ("/opt/codex", &["resume", "--last"]),
+        ("cx", &["exec", "hi"]),
+    ] {
+        assert!(!swapped(idle_codex(&world, called, words, as_it_is)), "{called} {words:?}");
+    }
+    for (called, words) in [
+        ("codex", &["app-server", "daemon", "pid-update-loop"][..]),
+        ("codex", &["app-server", "proxy"]),
+        ("codex", &["queue", "--thread", "x", "--message", "continue"]),
+        ("codex", &["mcp", "list"]),
+        ("codex-linux-sandbox", &["exec", "hi"]),
+        ("apply_patch", &["x"]),
+    ] {
+        assert!(swapped(idle_codex(&world, called, words, as_it_is)), "{called} {words:?}");
+    }
+    let elsewhere = world.root().join("other home");
+    let other = idle_codex(&world, "codex", &["exec"], |cmd| cmd.env("CODEX_HOME", &elsewhere));
+    assert!(swapped(other));
+    // The file is gone, or another one is there.
+    let updated = idle_codex(&world, "codex", &["exec"], as_it_is);
+    fs::remove_file(world.root().join("elsewhere/codex")).expect("remove the program");
+    assert!(!swapped(updated));
+    // Its environment does not say which home it uses.
+    let silent = idle_codex(&world, "codex", &["exec"], |mut cmd| {
+        cmd.inner().env_remove("HOME").env_remove("CODEX_HOME");
+        cmd
+    });
+    assert!(!swapped(silent));
 }
 
 /// Requires that a turn of alice's, in a Codex that was started by its full path, keeps its home.
