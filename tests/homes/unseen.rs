@@ -6,7 +6,6 @@ use std::fs;
 use std::time::Duration;
 
 use testkit::backend::{LoginSpec, Request, Route, Step, UserSpec};
-use testkit::files::copy_program;
 use testkit::{Cmd, SOON, World, answered, wait_until};
 
 use crate::world::{TWO, bob_goes_elsewhere, worlds, worlds_of};
@@ -108,7 +107,8 @@ fn codex_that_starts_during_a_swap_is_not_swapped_away() {
 #[cfg(target_os = "linux")]
 fn idle_codex(world: &World, called: &str, words: &[&str], change: impl Fn(Cmd) -> Cmd) -> testkit::Running {
     use std::os::unix::process::CommandExt as _;
-    let program = copy_program(std::path::Path::new("/bin/sh"), &world.root().join("elsewhere/codex"));
+    let program =
+        testkit::files::copy_program(std::path::Path::new("/bin/sh"), &world.root().join("elsewhere/codex"));
     let mut cmd = change(world.cmd(&program).args(["-c", "while :; do sleep 0.1; done"]).args(words));
     cmd.inner().arg0(called);
     let running = cmd.spawn();
