@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn pick_serves_nearly_as_much_as_the_best_rule_at_fewer_limits_than_before() {
+    fn pick_serves_nearly_as_much_as_the_best_rule_at_fewer_limits() {
         let (served, limits) = of(rules::PICK);
         let (best, _) = of(rules::BEST);
         let (before, limits_before) = of(rules::BEFORE);

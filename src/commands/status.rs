@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use codex_pool_core::env::{self, Env};
 use codex_pool_core::homes::HomeContent;
 use codex_pool_core::homes::in_use::Processes;
+use codex_pool_core::pick::Reason;
 use codex_pool_core::pool::Pool;
 use codex_pool_core::usage::{FIVE_HOURS, Window};
 use serde_json::{Value, json};
@@ -118,7 +119,9 @@ impl Status {
         let identity = Identity::of(env);
         let next = view::next(&views, identity);
         let next = views.iter().find(|view| Some(&view.account.id) == next);
-        let shown = views.iter().find(|view| view.live).or(next).or(views.first())?;
+        // Where the live account may not be used, the next one is of interest.
+        let live = |view: &&AccountView| view.live && view.ranked.reason != Reason::Elsewhere;
+        let shown = views.iter().find(live).or(next).or(views.first())?;
         let format = args.format.as_deref().unwrap_or_default();
         // It is the only part that reads the history.
         let past = (args.json || format.contains("{forecast"))

@@ -116,6 +116,21 @@ fn session_in_a_folder_is_not_switched_to_an_account_that_does_not_belong() {
 }
 
 #[test]
+fn status_and_list_name_who_is_next_in_the_current_folder() {
+    let world = World::logged_in(&["alice", "bob"]);
+    let acme = world.home().join("acme");
+    fs::create_dir(&acme).expect("a folder");
+    world.pool(&["set", "bob", "--folder"]).arg(&acme).run().ok();
+    world.rank(&["alice", "bob"]);
+    for (folder, next) in [(acme.as_path(), "bob"), (world.home(), "alice")] {
+        let status = world.pool(&["status", "--format", "{label} {next}"]).current_dir(folder).run().ok();
+        assert_eq!(status.stdout.trim_end(), format!("{next} {next}"), "{}", folder.display());
+        let list = world.pool(&["list", "--json"]).current_dir(folder).run().ok().json();
+        assert_eq!(list["next"], json!(world.id(next)), "{list:#}");
+    }
+}
+
+#[test]
 fn init_offers_folders_where_there_are_several_accounts() {
     let world = World::logged_in(&["alice", "bob"]);
     fs::create_dir(world.home().join("acme")).expect("a folder");

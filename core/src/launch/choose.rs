@@ -1,20 +1,19 @@
 //! The account of a launch. Order of authority: asked for by name, the folder, the session that the launch runs inside,
 //! the owner of the session that it goes on with, the pin, the pick. Writes nothing.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::thread_owner::Owner;
 use super::{Launch, Line, Locked, Trouble, folder_rule, nested};
 use crate::account::{Account, AccountId, AccountKind, AuthState};
 use crate::codex::argv::Target;
 use crate::codex::configuration::CodexSettings;
-use crate::config::Settings;
 use crate::env::{Env, names};
 use crate::error::{Error, ErrorKind, Result};
 use crate::folders::FolderRules;
 use crate::homes::CodexHome;
 use crate::ledger::Ledger;
-use crate::pick::{self, Candidate, Ranked, Reason, Tier, pick};
+use crate::pick::{Candidate, Ranked, Reason, Tier, pick};
 use crate::pool::Pool;
 use crate::references;
 use crate::usage::UsageEntry;
@@ -335,24 +334,6 @@ pub fn candidates<'a>(
         live: live == Some(&account.id),
     };
     pool.registry().accounts.iter().map(candidate).collect()
-}
-
-/// Returns the account that the next new session in a folder uses, as far as the pool's files say; `None`: no account
-/// can be picked there. `live`: the account in the main home; `env`: its clock and HOME.
-pub fn next_in(
-    folder: Option<&Path>,
-    pool: &Pool,
-    ledger: &Ledger,
-    live: Option<&AccountId>,
-    codex: &CodexSettings,
-    settings: &Settings,
-    env: &Env,
-) -> Option<AccountId> {
-    let rules = FolderRules::at(&pool.registry().accounts, folder, env.home());
-    let candidates = candidates(pool, ledger, live, codex, &rules, |id| pool.credentials().has(id));
-    let ranking = pick(&candidates, env.now, settings);
-    let place = pick::next(&ranking, &candidates, pool.state().pin.as_ref())?;
-    Some(candidates[ranking[place].index].account.id.clone())
 }
 
 /// Returns the folder of the databases of a main home: Codex's `sqlite_home`, else CODEX_SQLITE_HOME, else the main

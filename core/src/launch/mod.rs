@@ -29,7 +29,7 @@ use std::time::Duration;
 
 pub(crate) use attendant::ATTENDANT_VARIABLES;
 pub use carried::CarriedExec;
-pub use choose::{candidates, databases, next_in, usable_by_name};
+pub use choose::{candidates, databases, usable_by_name};
 pub use exec::{Program, become_program};
 pub use learn::learn_from_logs;
 pub use untouched::untouched;

@@ -36,3 +36,36 @@ pub fn untouched(env: &Env, argv0: &OsStr, args: &[OsString], own: Option<&Path>
     program.set_env(names::CODEX_POOL_DEPTH, Some(&next));
     Ok(program)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::{Account, AccountId, AccountKind};
+    use crate::store::path_key;
+
+    #[test]
+    fn folder_rule_holds_for_a_launch_that_failed_half_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let (pool, codex_home, acme) = (root.join(".codex-pool"), root.join(".codex"), root.join("acme"));
+        for folder in [&pool, &codex_home, &acme] {
+            std::fs::create_dir(folder).unwrap();
+        }
+        let id = AccountId::of_chatgpt("u", "w");
+        let work =
+            Account { folders: vec![path_key(&acme)], ..Account::new(id, "work", AccountKind::Chatgpt, 0) };
+        let registry = serde_json::json!({"version": 2, "accounts": [work]});
+        std::fs::write(pool.join("accounts.json"), registry.to_string()).unwrap();
+        let home = root.to_str().unwrap();
+        let start = |cwd: &Path, more: &[(&str, &str)]| {
+            let env = Env::of(&[&[("HOME", home), ("CODEX_POOL_CODEX", "/bin/sh")], more].concat(), cwd, 0);
+            untouched(&env, OsStr::new("codex"), &[], None).map(drop)
+        };
+        let refused = start(&acme, &[]).unwrap_err();
+        assert!(refused.contains("~/acme") && refused.contains("CODEX_POOL=off"), "{refused}");
+        assert_eq!(start(&acme, &[("CODEX_POOL", "off")]), Ok(()));
+        assert_eq!(start(&root, &[]), Ok(()));
+        std::fs::write(pool.join("accounts.json"), "{\"accounts\": [{\"folders\":").unwrap();
+        assert!(start(&root, &[]).is_err(), "what cannot be read may say anything");
+    }
+}

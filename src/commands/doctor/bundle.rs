@@ -7,9 +7,10 @@ use codex_pool_core::account::Account;
 use codex_pool_core::config::Settings;
 use codex_pool_core::env::{self, Env};
 use codex_pool_core::files::{self, Durability};
+use codex_pool_core::folders::short;
 use codex_pool_core::journal;
 use codex_pool_core::paths::PoolPaths;
-use codex_pool_core::store::Registry;
+use codex_pool_core::store::{Registry, path_of_key};
 use codex_pool_core::text::clean;
 use codex_pool_core::usage::UsageCache;
 use codex_pool_core::{Error, Result};
@@ -101,6 +102,13 @@ impl Redactor<'_> {
         if let Some(home) = self.home.and_then(Path::to_str).filter(|home| home.len() > 1) {
             text = text.replace(home, "~");
         }
+        let folders = self.accounts.iter().flat_map(|account| &account.folders);
+        let mut folders: Vec<String> =
+            folders.map(|folder| short(&path_of_key(folder), self.home)).filter(|f| f.len() > 1).collect();
+        folders.sort_by_key(|folder| std::cmp::Reverse(folder.len()));
+        for folder in folders {
+            text = text.replace(&folder, "(folder)");
+        }
         // The longest first: one label may be a part of another.
         let mut names: Vec<(&str, &str)> = Vec::new();
         for account in self.accounts {
@@ -149,7 +157,7 @@ mod tests {
     fn names_emails_and_the_home_are_taken_out() {
         let account: Account = serde_json::from_value(json!({
             "id": "abcdefghij", "label": "work", "kind": "chatgpt", "email": "ada@example.com", "enabled": true,
-            "added_at": 0, "updated_at": 0,
+            "added_at": 0, "updated_at": 0, "folders": ["/home/ada/acme", "/srv/acme"],
         }))
         .unwrap();
         let accounts = [account];
@@ -157,6 +165,10 @@ mod tests {
         let of = |text: &str| redactor.text(text);
         assert_eq!(of("work: room 70 %; networking"), "abcdefghij: room 70 %; networking");
         assert_eq!(of("`work` in /home/ada/.codex (old@example.com)"), "`abcdefghij` in ~/.codex …");
+        assert_eq!(
+            of("no account of ~/acme, /srv/acme or /home/ada/acme"),
+            "no account of (folder), (folder) or (folder)"
+        );
         assert_eq!(of("ada@example.com reset"), "abcdefghij reset");
         assert_eq!(of(&format!("token {}", "x".repeat(50))), "token …");
     }
