@@ -29,6 +29,7 @@ mod seal;
 mod seen;
 pub mod store;
 mod tls;
+pub mod usage;
 
 pub use fields::{join, split};
 pub use seen::Seen;

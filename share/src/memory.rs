@@ -98,7 +98,7 @@ impl Store for Connection {
             let before = tables.rows.get(&record.row);
             let held_until = before.map_or(Duration::ZERO, |(_, until)| *until);
             let allowed = match hold {
-                Hold::Without | Hold::Drop => true,
+                Hold::Without | Hold::Set(_) | Hold::Drop => true,
                 Hold::Take(_) => held_until <= tables.now,
                 Hold::Keep => held_until > tables.now,
             };
@@ -106,7 +106,7 @@ impl Store for Connection {
                 return false;
             }
             let until = match hold {
-                Hold::Take(time) => tables.now + time,
+                Hold::Take(time) | Hold::Set(time) => tables.now + time,
                 Hold::Keep => held_until,
                 Hold::Without | Hold::Drop => Duration::ZERO,
             };

@@ -296,16 +296,16 @@ impl Store for Postgres {
     }
 
     fn write(&mut self, record: &Record, over: u64, hold: Hold) -> Result<bool, StoreError> {
+        const FROM_NOW: &str = "now() + $9 * interval '1 millisecond'";
         let (allowed, until) = match hold {
             Hold::Without | Hold::Drop => ("true", "null"),
-            Hold::Take(_) => {
-                ("(held_until is null or held_until <= now())", "now() + $9 * interval '1 millisecond'")
-            }
+            Hold::Take(_) => ("(held_until is null or held_until <= now())", FROM_NOW),
+            Hold::Set(_) => ("true", FROM_NOW),
             Hold::Keep => ("held_until > now()", "held_until"),
         };
         let millis = match hold {
-            Hold::Take(time) => time.as_millis() as f64,
-            _ => 0.0,
+            Hold::Take(time) | Hold::Set(time) => Some(time.as_millis() as f64),
+            Hold::Without | Hold::Keep | Hold::Drop => None,
         };
         let too_large = |_| StoreError::Refused("a number is too large for it".to_owned());
         let format = i32::try_from(record.format).map_err(too_large)?;
@@ -334,15 +334,15 @@ impl Store for Postgres {
                  held_until) values ($1, $2, $3, $4, $5, $6, $7, $8, {until}) on conflict do nothing"
             )
         } else {
-            let over_at = if matches!(hold, Hold::Take(_)) { 10 } else { 9 };
+            let over_at = if millis.is_some() { 10 } else { 9 };
             format!(
                 "update codex_pool_records set kind = $3, format = $4, epoch = $5, revision = $6, sealed = $7, \
                  signature = $8, held_until = {until} where pool = $1 and row_id = $2 and revision = ${over_at} and \
                  {allowed}"
             )
         };
-        if matches!(hold, Hold::Take(_)) {
-            params.push((&millis, Type::FLOAT8));
+        if let Some(millis) = &millis {
+            params.push((millis, Type::FLOAT8));
         }
         if over > 0 {
             params.push((&over, Type::INT8));

@@ -16,6 +16,7 @@ use crate::login::{Age, Lease, LeaseState, Login, LoginText, RemovalText};
 use crate::record::{Kind, Record, Refused};
 use crate::seen::Seen;
 use crate::store::{Hold, Listed, Row, Store, StoreError};
+use crate::usage::{Sessions, Usage};
 
 /// How long a machine holds the lease of a renewal.
 pub const LEASE: Duration = Duration::from_secs(90);
@@ -79,6 +80,10 @@ pub struct Pulled {
     pub removed: Vec<(String, Age)>,
     /// The leases that are not free.
     pub leases: Vec<LeaseView>,
+    /// What the service said of accounts.
+    pub usages: Vec<Usage>,
+    /// The sessions of machines, each with the time for which its count is believed.
+    pub sessions: Vec<(Sessions, Duration)>,
     /// The records that are not believed.
     pub refused: Vec<ShareError>,
 }
@@ -135,7 +140,7 @@ impl Ticket {
 pub struct Share<S> {
     keys: MemberKeys,
     /// The name of this machine, for people.
-    machine: String,
+    pub(crate) machine: String,
     /// The connection.
     pub store: S,
     /// What was seen. The machine keeps it in a file.
@@ -171,7 +176,7 @@ impl<S: Store> Share<S> {
     }
 
     /// Reads one record of an account. Returns its revision and text; 0 if there is none.
-    fn read<T: DeserializeOwned>(
+    pub(crate) fn read<T: DeserializeOwned>(
         &mut self,
         kind: Kind,
         account: &str,
@@ -197,7 +202,7 @@ impl<S: Store> Share<S> {
         self.read(Kind::Lease, account, |_| None)
     }
 
-    fn write<T: Serialize>(
+    pub(crate) fn write<T: Serialize>(
         &mut self,
         kind: Kind,
         account: &str,
@@ -392,7 +397,7 @@ impl<S: Store> Share<S> {
     }
 }
 
-/// Reads what a runner has not seen yet: logins without refresh tokens, and removals.
+/// Reads what a runner has not seen yet: logins without refresh tokens, removals, usage and sessions.
 ///
 /// # Errors
 /// The database cannot be asked.
@@ -415,7 +420,7 @@ impl Reader<'_> {
     fn wants(&self, kind: Kind) -> bool {
         match (self, kind) {
             (Reader::Member(_), Kind::Full | Kind::Lease) | (Reader::Runner(_), Kind::Access) => true,
-            (_, kind) => kind == Kind::Removal,
+            (_, kind) => matches!(kind, Kind::Removal | Kind::Usage | Kind::Sessions),
         }
     }
 
@@ -479,7 +484,18 @@ impl Reader<'_> {
                 note(&removal.account, Some(removal.age))?;
                 pulled.removed.push((removal.account, removal.age));
             }
-            Kind::Usage | Kind::Sessions => {}
+            Kind::Usage => {
+                let usage: Usage = parse(&text)?;
+                note(&usage.account, None)?;
+                pulled.usages.push(usage);
+            }
+            Kind::Sessions => {
+                let sessions: Sessions = parse(&text)?;
+                note(&Sessions::row_name(&sessions.account, &sessions.machine), None)?;
+                if sessions.running > 0 && !row.held.is_zero() {
+                    pulled.sessions.push((sessions, row.held));
+                }
+            }
         }
         Ok(())
     }

@@ -35,6 +35,8 @@ pub enum Hold {
     Without,
     /// Takes it for so long. It is not written if it is held already.
     Take(Duration),
+    /// Takes it for so long, even if it is held.
+    Set(Duration),
     /// It must still be held, and stays so.
     Keep,
     /// Ends it.

@@ -69,6 +69,15 @@ fn rows_are_replaced_only_as_they_were_read_and_holds_end_by_its_clock() {
     assert_eq!(store.write(&write(4), 3, Hold::Drop), Ok(true));
     let rows = store.read_all().expect("an answer");
     assert_eq!((rows.len(), rows[0].record.revision, rows[0].held), (1, 4, Duration::ZERO));
+    assert_eq!(store.list().expect("an answer"), [rows[0].record.listed()]);
+    for revision in [5, 6] {
+        assert_eq!(
+            store.write(&write(revision), revision - 1, Hold::Set(LEASE)),
+            Ok(true),
+            "even if it is held"
+        );
+    }
+    assert!(store.read(first.row).expect("an answer").expect("a row").held > LEASE / 2);
     let mut other = server.connect(&server.url(), [9; 16]).check().expect("tables");
     assert_eq!(other.read_all(), Ok(Vec::new()), "another pool in the same database");
 }

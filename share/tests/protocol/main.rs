@@ -4,6 +4,7 @@ mod between;
 mod chaos;
 mod costs;
 mod machine;
+mod usage;
 
 use std::time::Duration;
 
