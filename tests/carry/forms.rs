@@ -24,6 +24,21 @@ fn plain_exec_finishes_on_the_next_account() {
 }
 
 #[test]
+fn login_without_a_refresh_token_goes_on_like_any_other() {
+    each(&["alice", "bob"], |version, world| {
+        let bundle = world.pool(&["export", "--access-only", "bob"]).run().ok().stdout;
+        world.pool(&["rm", "bob", "--yes"]).run().ok();
+        world.pool(&["import", "-"]).stdin(bundle).run().ok();
+        world.rank(&["alice", "bob"]);
+        world.limit("alice", 2);
+        let output = world.exec_with(&["do the task"]).run().ok();
+        assert_eq!(output.stdout, "done by bob\n", "{version}: {output}");
+        assert_eq!(world.account("bob")["access_only"], true, "{version}");
+        assert!(world.backend().report().refreshes_of("bob").is_empty(), "{version}");
+    });
+}
+
+#[test]
 fn json_exec_is_one_conversation() {
     each(&["alice", "bob"], |version, world| {
         for flag in ["--json", "--experimental-json"] {
