@@ -33,6 +33,7 @@ Installs codex-pool and its `codex` shim, for this user, without sudo.
 Options:
   --yes          with --uninstall: do not ask; the pool's data stays
   --purge        with --uninstall: do not ask; the pool's data goes, too
+  --dry-run      with --uninstall: only say what would go
   --help         this text
 
 Environment:
@@ -64,12 +65,13 @@ main() {
 '
     # With it, `cd` speaks.
     unset CDPATH
-    action=install data=ask
+    action=install data=ask dry=''
     while [ $# -gt 0 ]; do
         case $1 in
             --uninstall) action=uninstall ;;
             --yes | -y) data=keep ;;
             --purge) data=purge ;;
+            --dry-run) dry=1 ;;
             --help | -h)
                 usage
                 return 0
@@ -646,6 +648,10 @@ tell_about_path() {
 
 uninstall() {
     refuse_other_installer
+    if [ -n "$dry" ]; then
+        would_remove
+        return 0
+    fi
     is_pool=''
     [ ! -f "$receipt" ] && [ ! -f "$pool/accounts.json" ] || is_pool=1
     removed=''
@@ -672,6 +678,31 @@ uninstall() {
     drop_line "${XDG_CONFIG_HOME:-$HOME/.config}/fish/config.fish"
     remove_data
 }
+
+# What a removal would take away, and what stays.
+would_remove() {
+    found=''
+    for file in "$tool" "$shim"; do
+        [ ! -f "$file" ] && [ ! -L "$file" ] || would "$file"
+    done
+    line=$(source_line sh)
+    for file in "$HOME/.bashrc" "$HOME/.bash_profile" "$HOME/.bash_login" "$HOME/.profile" \
+        "${ZDOTDIR:-$HOME}/.zshrc" "$(zshenv)"; do
+        ! has_line "$file" || would "our line in $file"
+    done
+    line=$(source_line fish)
+    file=${XDG_CONFIG_HOME:-$HOME/.config}/fish/config.fish
+    ! has_line "$file" || would "our line in $file"
+    if [ -d "$pool" ]; then
+        case $data in
+            purge) would "the accounts, and all else of codex-pool in $pool" ;;
+            *) say "The accounts would stay in $pool; --purge takes them, too" ;;
+        esac
+    fi
+    [ -n "$found" ] || say "codex-pool is not installed in $tool_dir or $pool"
+}
+
+would() { found=1 && say "Would remove $1"; }
 
 # Takes our line out of a start file. Where that is not certain, the file stays: the line does nothing any more.
 drop_line() { # FILE

@@ -20,6 +20,16 @@ Examples:
   codex-pool use work                  stay on one account, until `codex-pool use --auto`
   codex-pool run work -- exec \"hi\"     one launch on one account
 
+Environment:
+  CODEX_POOL=off              start Codex without the pool
+  CODEX_POOL_ACCOUNT=work     the account of a launch
+  CODEX_POOL_HOME=DIR         where the pool is (default: ~/.codex-pool)
+  CODEX_POOL_CODEX=FILE       the real Codex
+  CODEX_POOL_VERBOSE=1        say which account was picked, and why
+  CODEX_POOL_QUIET=1          say nothing unless a launch fails
+  CODEX_POOL_CARRY_ON=0       end an `exec` at its account's limit
+  CODEX_POOL_CARRY_WAIT=6h    let it wait for a reset
+
 Exit status: 0 done, 1 failed, 2 usage error, 3 no such or ambiguous account, 4 no usable account, 5 login needed.")]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -155,7 +165,7 @@ Examples:
   codex-pool refresh       all accounts
   codex-pool refresh work  one")]
     Refresh(RefreshArgs),
-    /// Choose the account of the next launches: one of them, the best one, or automatic again
+    /// Choose the account of the next launches, or let the pool choose
     ///
     /// Every launch uses the pinned account until `codex-pool use --auto`. Running sessions stay on their account: while
     /// one of them uses auth.json, that stays as it is, and new sessions run beside it.
@@ -240,6 +250,15 @@ Examples:
   codex-pool update
   codex-pool update --version 0.2.0 --yes  that version, without a question")]
     Update(UpdateArgs),
+    /// Remove codex-pool: the programs, our line in start files, and on request the accounts
+    ///
+    /// It does what `sh install.sh --uninstall` does, without a checkout. It asks before it removes the accounts.
+    #[command(after_help = "\
+Examples:
+  codex-pool uninstall --dry-run  what would go
+  codex-pool uninstall
+  codex-pool uninstall --purge    the accounts, too, without a question")]
+    Uninstall(UninstallArgs),
     /// Print shell completions
     ///
     /// They complete the labels of accounts, too.
@@ -343,12 +362,15 @@ pub(crate) struct ReauthArgs {
 /// `import`
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
-    /// auth.json files, `-` for standard input, or `codex-tools` for that tool's store
+    /// auth.json files, folders of them, `-` for standard input, or `codex-tools` for that tool's store
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
     /// The account's name in the pool (one file only)
     #[arg(long)]
     pub(crate) label: Option<String>,
+    /// Give the label to an account that is in the pool already under another one
+    #[arg(long, requires = "label")]
+    pub(crate) rename: bool,
     /// Where the codex-tools store is (with `import codex-tools`)
     #[arg(long)]
     pub(crate) path: Option<PathBuf>,
@@ -653,6 +675,20 @@ pub(crate) struct UpdateArgs {
     /// Do not ask
     #[arg(long, short)]
     pub(crate) yes: bool,
+}
+
+/// `uninstall`
+#[derive(Debug, Args)]
+pub(crate) struct UninstallArgs {
+    /// Only say what would go
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Do not ask; the accounts stay
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+    /// Do not ask; the accounts go, too
+    #[arg(long, conflicts_with = "yes")]
+    pub(crate) purge: bool,
 }
 
 /// `completions`

@@ -24,6 +24,9 @@ pub enum Parallel {
     Off,
 }
 
+/// How the report of an unknown name begins.
+const UNKNOWN: &str = "unknown setting";
+
 /// What is wrong with a setting.
 enum Problem {
     UnknownKey,
@@ -103,6 +106,12 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Returns whether a problem that [`Settings::load`] reports is only a name that this version does not know: of a newer
+    /// version, or of the earlier product. It changes nothing, so that only the doctor needs to tell.
+    pub fn is_unknown_name(problem: &str) -> bool {
+        problem.contains(UNKNOWN)
+    }
+
     /// Reads `config.toml`. Returns the settings, and what is wrong with the file as sentences.
     pub fn load(path: &Path) -> (Settings, Vec<String>) {
         match files::read_small(path, 1 << 20) {
@@ -135,7 +144,7 @@ impl Settings {
         for (key, value) in &table {
             match settings.set(key, value) {
                 Ok(()) => {}
-                Err(Problem::UnknownKey) => problems.push(format!("unknown setting `{key}`")),
+                Err(Problem::UnknownKey) => problems.push(format!("{UNKNOWN} `{key}`, which is ignored")),
                 Err(Problem::MustBe(what)) => {
                     problems.push(format!("`{key}` must be {what}; its default is used"));
                 }
@@ -296,6 +305,8 @@ mod tests {
         assert_eq!((settings.policy, settings.switch_margin), (Policy::Room, 1.1));
         assert_eq!((settings.weight(Some("pro")), settings.weight(Some("free"))), (20.0, 0.1));
         assert_eq!(problems.len(), 3, "{problems:?}");
+        let unknown: Vec<&String> = problems.iter().filter(|p| Settings::is_unknown_name(p)).collect();
+        assert_eq!(unknown, ["unknown setting `nonsense`, which is ignored"]);
     }
 
     #[test]

@@ -31,8 +31,11 @@ fn generate(shell: clap_complete::Shell) -> Result<String> {
 
 /// Returns the verbs whose first positional argument is an account.
 fn verbs_with_account() -> Vec<String> {
-    let takes_one =
-        |verb: &&Command| verb.get_positionals().next().is_some_and(|arg| arg.get_id() == "account");
+    let takes_one = |verb: &&Command| {
+        verb.get_positionals()
+            .next()
+            .is_some_and(|arg| ["account", "accounts"].contains(&arg.get_id().as_str()))
+    };
     Cli::command().get_subcommands().filter(takes_one).map(|verb| verb.get_name().to_owned()).collect()
 }
 
@@ -47,7 +50,9 @@ fn bash(generated: &str) -> String {
 /// Replaces `_default`, which the generated script calls for an account, by a function of ours.
 fn zsh(generated: &str) -> String {
     let lines = generated.lines().map(|line| {
-        let account = line.starts_with("':account -- ") || line.starts_with("'::account -- ");
+        let account = ["':account -- ", "'::account -- ", "'*::accounts -- "]
+            .iter()
+            .any(|begin| line.starts_with(begin));
         if account { line.replace(":_default' ", ":_codex-pool_labels' ") } else { line.to_owned() }
     });
     let mut lines: Vec<String> = lines.collect();

@@ -45,7 +45,13 @@ pub(crate) fn run(ctx: &Context, args: &ImportArgs) -> Result<()> {
         (None, false) => args.files.clone(),
     };
     // Everything is read before the pool is locked, since a pipe may be slow.
-    let batch: Vec<Document> = sources.iter().flat_map(|path| read(path)).collect();
+    let mut batch: Vec<Document> = Vec::new();
+    for source in &sources {
+        match source.is_dir() {
+            true => batch.extend(read_folder(source)?),
+            false => batch.extend(read(source)),
+        }
+    }
     if args.label.is_some() && batch.len() > 1 {
         return Err(Error::of(
             ErrorKind::Usage,
@@ -55,12 +61,42 @@ pub(crate) fn run(ctx: &Context, args: &ImportArgs) -> Result<()> {
     if batch.is_empty() {
         ui::note("there are no accounts in it");
     }
-    let refused = import_all(ctx, &batch, args.label.as_deref())?;
+    // Of a single document, why it is refused is all that there is to say.
+    if let [Document { name, doc: Err(why), .. }] = batch.as_slice() {
+        return Err(match why == ABSENT {
+            true => Error::new(format!("no such file: {name}")),
+            false => Error::new(format!("{name} was refused: {why}")),
+        });
+    }
+    let names = Names { label: args.label.as_deref(), rename: args.rename };
+    let refused = import_all(ctx, &batch, names)?;
     match refused {
         0 => Ok(()),
         1 => Err(Error::new("one document was not imported")),
         several => Err(Error::new(format!("{several} documents were not imported"))),
     }
+}
+
+/// Why a file is refused that is not there.
+const ABSENT: &str = "there is no such file";
+
+/// The label that the user gives an account, and whether one that is here gets it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Names<'a> {
+    label: Option<&'a str>,
+    rename: bool,
+}
+
+/// Reads every file of a folder, by name. Hidden ones and folders in it are left out.
+fn read_folder(folder: &Path) -> Result<Vec<Document>> {
+    let entries = fs::read_dir(folder).map_err(|e| Error::io("read", folder, &e))?;
+    let hidden = |path: &Path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    files.retain(|path| path.is_file() && !hidden(path));
+    files.sort();
+    let mut batch: Vec<Document> = files.iter().flat_map(|path| read(path)).collect();
+    batch.iter_mut().for_each(|document| document.named = true);
+    Ok(batch)
 }
 
 /// Returns where codex-tools keeps its accounts.
@@ -80,6 +116,8 @@ pub(super) struct Document {
     name: String,
     /// Its file, if it has one of its own.
     file: Option<PathBuf>,
+    /// Whether it is named in what is said of it: it is one of a folder.
+    named: bool,
     /// What a store says about its account.
     stored: Option<Stored>,
     /// The document, or why it is refused.
@@ -105,7 +143,9 @@ impl Document {
 /// Reads a source: a document, or a store of several.
 pub(super) fn read(path: &Path) -> Vec<Document> {
     let name = if path.as_os_str() == "-" { "standard input".to_owned() } else { path.display().to_string() };
-    let single = |doc| vec![Document { name: name.clone(), file: Some(path.to_owned()), stored: None, doc }];
+    let single = |doc| {
+        vec![Document { name: name.clone(), file: Some(path.to_owned()), named: false, stored: None, doc }]
+    };
     let bytes = match bytes_of(path) {
         Ok(bytes) => bytes,
         Err(why) => return single(Err(why)),
@@ -141,6 +181,7 @@ fn of_store(store: &str, account: ForeignAccount) -> Document {
     Document {
         name: format!("{name} in {store}"),
         file: None,
+        named: false,
         doc: doc.map_err(|(_, why)| why.to_string()).and_then(usable),
         stored: Some(Stored { id, label, added_at, enabled }),
     }
@@ -160,7 +201,7 @@ fn bytes_of(path: &Path) -> std::result::Result<Vec<u8>, String> {
     }
     match files::read_small(path, MAX_STORE) {
         Ok(Some(bytes)) => Ok(bytes),
-        Ok(None) => Err("it does not exist".to_owned()),
+        Ok(None) => Err(ABSENT.to_owned()),
         Err(e) => Err(text(e)),
     }
 }
@@ -169,17 +210,18 @@ fn bytes_of(path: &Path) -> std::result::Result<Vec<u8>, String> {
 ///
 /// # Errors
 /// The pool cannot be written. What was imported before that stays.
-pub(super) fn import_all(ctx: &Context, batch: &[Document], label: Option<&str>) -> Result<usize> {
+pub(super) fn import_all(ctx: &Context, batch: &[Document], names: Names<'_>) -> Result<usize> {
     let mut open = ctx.open()?;
-    if let (Some(label), Some(doc)) = (label, batch.first().and_then(Document::doc)) {
+    if let (Some(label), Some(doc)) = (names.label, batch.first().and_then(Document::doc)) {
         open.pool.registry().check_label(label, Some(doc.id()))?;
+        refuse_to_rename(&open, doc, label, names.rename)?;
     }
     let (mut refused, mut copied) = (0, false);
     let mut all = || -> Result<()> {
         for document in batch {
             match &document.doc {
                 Ok(doc) => {
-                    let adoption = import(&mut open, document, doc, label)?;
+                    let adoption = import(&mut open, document, doc, names.label)?;
                     let taken = matches!(adoption, Adoption::New | Adoption::Updated);
                     copied |= taken && !doc.is_access_only() && !is_live(ctx, document);
                 }
@@ -223,10 +265,23 @@ fn complete(ctx: &Context, doc: &AuthDoc) -> Result<()> {
     Ok(())
 }
 
+/// Keeps an account that is here from being renamed without a word.
+fn refuse_to_rename(open: &OpenPool, doc: &AuthDoc, label: &str, rename: bool) -> Result<()> {
+    match open.pool.registry().get(doc.id()) {
+        Some(account) if account.label != label && !rename => Err(Error::new(format!(
+            "this is `{}`, which is in the pool already; nothing was renamed",
+            account.label
+        ))
+        .hint(format!("import it without `--label`, or add `--rename` to call it `{label}`"))),
+        _ => Ok(()),
+    }
+}
+
 fn import(open: &mut OpenPool, document: &Document, doc: &AuthDoc, label: Option<&str>) -> Result<Adoption> {
     let stored = document.stored.as_ref();
     let adoption = adopt::adopt(open, doc, label.or(stored.and_then(|stored| stored.label.as_deref())))?;
     let now = open.now;
+    let before = open.label(doc.id());
     let registry = open.pool.registry_mut();
     if let (Some(label), true) = (label, adoption != Adoption::New) {
         registry.rename(doc.id(), label)?;
@@ -246,12 +301,15 @@ fn import(open: &mut OpenPool, document: &Document, doc: &AuthDoc, label: Option
     }
     let access = open.pool.registry().get(doc.id()).and_then(|account| account.access_only?.ends_at);
     let label = open.label(doc.id());
-    ui::done(&match adoption {
+    let verdict = match adoption {
         Adoption::New => format!("imported `{label}`"),
         Adoption::Updated => format!("`{label}` was here already; it has the newer credentials now"),
         Adoption::Unchanged => format!("`{label}` was here already, with these credentials"),
         Adoption::KeptNewer => format!("`{label}` was here already, with newer credentials, which it keeps"),
-    });
+    };
+    let renamed = if before == label { String::new() } else { format!("; renamed from `{before}`") };
+    let of = if document.named { format!("{}: ", document.name) } else { String::new() };
+    ui::done(&format!("{of}{verdict}{renamed}"));
     match access {
         Some(at) if at > now => ui::note(&format!("its access ends in {}", human_duration(at - now))),
         Some(_) => ui::warn(&format!("the access of `{label}` has ended already")),

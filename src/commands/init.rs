@@ -17,7 +17,7 @@ use super::{add, import, set};
 use crate::cli::{InitArgs, LoginArgs};
 use crate::context::Context;
 use crate::programs::{self, VERSION};
-use crate::{signals, ui};
+use crate::{signals, ui, view};
 
 pub(crate) fn run(ctx: &Context, args: &InitArgs) -> Result<()> {
     let answers = match (args.yes, ui::interactive()) {
@@ -33,16 +33,21 @@ pub(crate) fn run(ctx: &Context, args: &InitArgs) -> Result<()> {
 
 fn all(ctx: &Context, answers: Answers) -> Result<()> {
     check_folder(ctx)?;
-    codex(ctx);
+    let has_codex = codex(ctx);
     let placed = place_programs(ctx)?;
     if placed {
         shell::put_on_path(ctx, answers)?;
     }
     live(ctx)?;
     codex_tools(ctx, answers)?;
-    more_accounts(ctx, answers)?;
-    folders(ctx, answers)?;
-    closing();
+    if has_codex {
+        more_accounts(ctx, answers)?;
+        folders(ctx, answers)?;
+        closing(ctx)?;
+    } else {
+        // A login needs Codex.
+        ui::line("Install Codex with `npm install -g @openai/codex`, then `codex-pool init` goes on.");
+    }
     if placed {
         Ok(())
     } else {
@@ -97,14 +102,18 @@ impl Answers {
     }
 }
 
-/// Shows the Codex that will run.
-fn codex(ctx: &Context) {
+/// Shows the Codex that will run. Returns whether there is one.
+fn codex(ctx: &Context) -> bool {
     match find::find(&ctx.env, &ctx.settings, None) {
         Ok(path) => {
             let version = probe::version(&path).unwrap_or_else(|| "of unknown version".to_owned());
             ui::line(&format!("Codex {version}: {}", path.display()));
+            true
         }
-        Err(error) => ui::warn(&format!("{error}; everything else is set up")),
+        Err(error) => {
+            ui::warn(&Error::from(error).message);
+            false
+        }
     }
 }
 
@@ -206,15 +215,16 @@ fn codex_tools(ctx: &Context, answers: Answers) -> Result<()> {
     let question = format!("codex-tools has {accounts} that the pool does not have. Import?");
     let skipped = format!("importing {accounts} from codex-tools (`codex-pool import codex-tools`)");
     if answers.agree(&question, true, &skipped)? {
-        import::import_all(ctx, &batch, None)?;
+        import::import_all(ctx, &batch, import::Names::default())?;
     }
     Ok(())
 }
 
 /// Offers logins until the user has enough.
 fn more_accounts(ctx: &Context, answers: Answers) -> Result<()> {
-    const CHOICES: [&str; 3] =
-        ["no, that is all", "yes, with the browser here", "yes, with a code, in a browser elsewhere"];
+    const NO: &str = "no, that is all";
+    const BROWSER: &str = "yes, with the browser here";
+    const CODE: &str = "yes, with a code, in a browser elsewhere";
     loop {
         let count = ctx.open()?.pool.registry().accounts.len();
         if answers != Answers::FromUser {
@@ -228,9 +238,11 @@ fn more_accounts(ctx: &Context, answers: Answers) -> Result<()> {
             1 => "The pool has one account. Log in to another?".to_owned(),
             several => format!("The pool has {several} accounts. Log in to another?"),
         };
-        let device_auth = match ui::choose(&question, &CHOICES)? {
-            None | Some(0) => return Ok(()),
-            Some(answer) => answer == 2,
+        // The first answer is what Enter means.
+        let choices = if count == 0 { [BROWSER, CODE, NO] } else { [NO, BROWSER, CODE] };
+        let device_auth = match ui::choose(&question, &choices)?.map(|at| choices[at]) {
+            None | Some(NO) => return Ok(()),
+            Some(answer) => answer == CODE,
         };
         let args = LoginArgs { device_auth, with_api_key: false, login_args: Vec::new() };
         if let Err(error) = add::add(ctx, &args, None, false) {
@@ -274,7 +286,7 @@ fn folders(ctx: &Context, answers: Answers) -> Result<()> {
     }
 }
 
-fn closing() {
+fn closing(ctx: &Context) -> Result<()> {
     ui::line("");
     ui::line("`codex` works as before, on the account that has the most room. Worth knowing:");
     for (command, what) in [
@@ -286,4 +298,8 @@ fn closing() {
     ] {
         ui::line(&format!("  {command:<27}{what}"));
     }
+    let views = view::accounts(ctx, &ctx.open()?);
+    ui::line("");
+    ui::table::accounts(&views, ctx.env.now, false);
+    Ok(())
 }

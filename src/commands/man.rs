@@ -86,7 +86,9 @@ fn render(command: &Command, whole: bool, page: &mut Vec<u8>) -> io::Result<()> 
     let mut more = Roff::new();
     // The end of `--help`: paragraphs that begin with a heading and are laid out already.
     let notes = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-    for (heading, text) in notes.split("\n\n").filter_map(|paragraph| paragraph.split_once(':')) {
+    // The page has a longer table of the environment.
+    let parts = notes.split("\n\n").filter_map(|paragraph| paragraph.split_once(':'));
+    for (heading, text) in parts.filter(|(heading, _)| *heading != "Environment") {
         more.control("SH", [heading.to_uppercase().as_str()]).control("nf", []);
         for line in text.trim_matches('\n').lines() {
             more.text([roman(line.trim_start())]);

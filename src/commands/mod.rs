@@ -26,6 +26,7 @@ mod rm;
 mod run;
 mod set;
 mod status;
+mod uninstall;
 mod update;
 #[path = "use.rs"]
 mod use_;
@@ -64,6 +65,7 @@ pub(crate) fn run(command: Command, env: &Env) -> Result<ExitCode> {
         Command::Use(args) => done(use_::run(&ctx()?, &args)),
         Command::Run(args) => run::run(env, &args),
         Command::Doctor(args) => doctor::run(env, &args),
+        Command::Uninstall(args) => uninstall::run(&args),
         Command::Update(args) => done(update::run(env, &args)),
         Command::Completions(args) => done(completions::run(&args)),
         Command::Man(args) => done(man::run(&args)),

@@ -113,7 +113,7 @@ impl Context {
     pub(crate) fn new(env: &Env, tell: Tell) -> Result<Self> {
         let paths = paths(env)?;
         let (settings, problems) = Settings::load(&paths.config());
-        for problem in problems {
+        for problem in problems.into_iter().filter(|problem| !Settings::is_unknown_name(problem)) {
             tell(&Notice::Warning(problem));
         }
         let main_home = CodexHome::main_of_env(env, &paths).map_err(|error| match error {

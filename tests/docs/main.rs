@@ -165,7 +165,8 @@ fn variables_exist() {
                     .any(|p| word.starts_with(p))
             })
             .collect();
-        for word in words {
+        // That one is of editors.
+        for word in words.into_iter().filter(|word| *word != "CODEX_CLI_PATH") {
             assert!(sources.contains(word), "{document} speaks of {word}");
         }
     }

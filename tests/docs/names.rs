@@ -73,6 +73,10 @@ impl Sources {
         }
         let is_sentence = span.matches('_').count() >= 3 && !span.contains(|c: char| c.is_ascii_uppercase());
         // A variable of another program is one that the sources quote.
+        // It is of editors.
+        if span == "CODEX_CLI_PATH" {
+            return None;
+        }
         let is_quoted = || self.text.contains(&format!("\"{span}\""));
         let exists =
             if is_sentence { self.has_function(span) || is_quoted() } else { self.words.contains(span) };

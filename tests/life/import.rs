@@ -47,16 +47,15 @@ fn documents_of_every_shape_are_taken_or_refused_with_the_reason() {
         fs::write(dir.join(name), text).expect("write it");
         import = import.arg(dir.join(name));
     }
-    let output = import.arg(dir.join("absent")).arg(&dir).run().expect(1);
+    let output = import.arg(dir.join("absent")).run().expect(1);
     for (name, _, why) in &files {
         if let Some(why) = why {
             let line = output.stderr.lines().find(|l| l.contains(&format!("{name} was refused: ")));
             assert!(line.is_some_and(|l| l.contains(why)), "{name}: {output}");
         }
     }
-    complains(&output, "absent was refused: it does not exist");
-    complains(&output, "not a regular file");
-    complains(&output, "7 documents were not imported");
+    complains(&output, "absent was refused: there is no such file");
+    complains(&output, "6 documents were not imported");
     complains(&output, "has two owners now");
     assert_eq!(world.labels(), ["alice", "api-key", "bob", "carol", "dave"]);
     world.assert_no_secret(&output.to_string());
@@ -68,6 +67,45 @@ fn documents_of_every_shape_are_taken_or_refused_with_the_reason() {
             .ok()
             .says(&format!("hello from {label}"));
     }
+}
+
+#[test]
+fn folder_is_imported_file_by_file_with_a_verdict_each() {
+    let world = World::logged_in(&[]);
+    let dir = world.root().join("logins");
+    fs::create_dir_all(dir.join("inner")).expect("make folders");
+    for (name, text) in [
+        ("a.json", doc(&world, "bob").to_string()),
+        ("b.json", doc(&world, "carol").to_string()),
+        ("c.json", "{".to_owned()),
+        (".hidden.json", doc(&world, "dave").to_string()),
+        ("inner/d.json", doc(&world, "erin").to_string()),
+    ] {
+        fs::write(dir.join(name), text).expect("write it");
+    }
+    let output = world.pool(&["import"]).arg(&dir).run().expect(1);
+    for (name, label) in [("a.json", "bob"), ("b.json", "carol")] {
+        assert!(output.stdout.contains(&format!("{name}: imported `{label}`\n")), "{output}");
+    }
+    complains(&output, "c.json was refused: it is not whole JSON");
+    complains(&output, "one document was not imported");
+    assert_eq!(world.labels(), ["bob", "carol"]);
+}
+
+#[test]
+fn missing_file_and_label_of_an_account_that_is_here_are_each_one_error() {
+    let world = World::logged_in(&["alice"]);
+    let absent = world.pool(&["import", "absent.json"]).run().expect(1);
+    assert_eq!(absent.stderr, "error: no such file: absent.json\n", "once");
+    let alice = world.stored("alice");
+    let again = |args: &[&str]| world.pool(&["import", "-"]).args(args).stdin(&*alice).run();
+    let refused = again(&["--label", "spare"]).expect(1);
+    complains(&refused, "this is `alice`, which is in the pool already; nothing was renamed");
+    complains(&refused, "add `--rename`");
+    assert_eq!(world.labels(), ["alice"]);
+    again(&["--label", "alice"]).ok();
+    again(&["--label", "spare", "--rename"]).ok().says("renamed from `alice`");
+    assert_eq!(world.labels(), ["spare"]);
 }
 
 #[test]

@@ -160,7 +160,7 @@ fn init_asks_and_lets_the_user_log_in_on_the_way() {
     terminal.wait_for_text("codex-tools has one account that the pool does not have. Import?", SOON);
     terminal.send("n\r");
     terminal.wait_for_text("The pool has no account yet. Log in to one?", SOON);
-    terminal.send(DOWN);
+    terminal.wait_for_text("> yes, with the browser here", SOON);
     terminal.send(DOWN);
     terminal.wait_for_text("> yes, with a code", SOON);
     terminal.send(ENTER);
@@ -170,9 +170,9 @@ fn init_asks_and_lets_the_user_log_in_on_the_way() {
     terminal.send(CTRL_C);
     terminal.wait_for_text("the login was cancelled; nothing was changed", SOON);
     terminal.wait_for("the question again", SOON, |s| {
-        s.matches("Log in to one?").count() == 2 && s.contains("> no, that is all")
+        s.matches("Log in to one?").count() == 2 && s.contains("> yes, with the browser here")
     });
-    terminal.send(&format!("{DOWN}{DOWN}"));
+    terminal.send(DOWN);
     terminal.wait_for("the answer", SOON, |s| s.matches("> yes, with a code").count() >= 1);
     world.backend().approve_login("bob");
     terminal.send(ENTER);
@@ -181,6 +181,9 @@ fn init_asks_and_lets_the_user_log_in_on_the_way() {
     terminal.send(ENTER);
     terminal.wait_for_text("codex-pool doctor", SOON);
     assert!(terminal.wait(SOON).success());
+    let shown = terminal.wait_for("the table", SOON, |s| s.contains("→ next"));
+    let table = shown.split("check everything").nth(1).expect("it comes last");
+    assert!(table.contains("bob") && table.contains("ready"), "{shown}");
     assert_eq!(world.labels(), ["bob"]);
     assert!(!world.home().join(".bashrc").exists());
     world.assert_no_login_home();
@@ -221,7 +224,10 @@ fn pool_of_version_1_is_taken_over_and_nothing_is_lost() {
 #[test]
 fn init_without_codex_sets_everything_else_up() {
     let world = fresh(Codex::Missing);
-    complains(&init(&world, "/bin/bash", &["--yes"]).run().ok(), "npm install -g @openai/codex");
+    let output = init(&world, "/bin/bash", &["--yes"]).run().ok();
+    complains(&output, "warning: Codex is not installed");
+    assert!(!output.stdout.contains("Worth knowing"), "it stops there: {output}");
+    output.says("Install Codex with `npm install -g @openai/codex`, then `codex-pool init` goes on.\n");
     assert!(world.shim().exists());
 }
 

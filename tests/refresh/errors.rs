@@ -74,7 +74,7 @@ fn service_that_asks_for_a_pause_gets_it_from_every_process() {
         let again = world.pool(&["refresh"]).run().ok();
         assert!(again.stdout.contains("asked less often (429)"), "{}", again.stdout);
         assert!(
-            again.stderr.contains("again in 9m") || again.stderr.contains("again in 10m"),
+            again.stderr.contains("possible in 9m") || again.stderr.contains("possible in 10m"),
             "{}",
             again.stderr
         );

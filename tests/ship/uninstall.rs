@@ -42,6 +42,36 @@ fn programs_go_and_the_accounts_stay() {
 }
 
 #[test]
+fn dry_run_names_what_a_removal_takes_and_touches_nothing() {
+    let place = installed();
+    let before = place.files();
+    let said = place.install(&["--uninstall", "--dry-run"]).ok().out;
+    for gone in [place.tool(), place.shim(), place.home.join(".bashrc"), place.home.join(".profile")] {
+        let line =
+            said.lines().find(|l| l.starts_with("Would remove ") && l.ends_with(&*gone.to_string_lossy()));
+        assert!(line.is_some(), "{}: {said}", gone.display());
+    }
+    assert!(said.contains("The accounts would stay in"), "{said}");
+    let purge = place.install(&["--uninstall", "--purge", "--dry-run"]).ok().out;
+    assert!(purge.contains("Would remove the accounts"), "{purge}");
+    assert_eq!(place.files(), before);
+}
+
+#[test]
+fn codex_pool_removes_itself_without_a_checkout() {
+    let mut place = installed();
+    place.link_tool("pool-of-the-tests", &testkit::bins::codex_pool());
+    let said = place.sh("pool-of-the-tests uninstall --dry-run").ok().out;
+    assert!(said.contains(&format!("Would remove {}", place.tool().display())), "{said}");
+    assert!(place.tool().exists());
+    let said = place.sh("pool-of-the-tests uninstall --purge").ok().out;
+    assert!(said.contains(&format!("Removed {}", place.pool().display())), "{said}");
+    assert!(!place.tool().exists() && !place.pool().exists());
+    let again = place.sh("pool-of-the-tests uninstall --dry-run").ok().out;
+    assert_eq!(again.lines().count(), 1, "one thing: {again}");
+}
+
+#[test]
 fn start_files_keep_everything_else() {
     let server = server();
     let mut place = fresh(&server);

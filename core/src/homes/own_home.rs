@@ -43,12 +43,13 @@ pub fn possible(paths: &PoolPaths, main_home: &CodexHome, temp: &Path) -> std::r
     let root = fs::canonicalize(paths.root()).unwrap_or_else(|_| paths.root().to_owned());
     let temp = fs::canonicalize(temp).unwrap_or_else(|_| temp.to_owned());
     if root.starts_with(&temp) {
-        return Err("the pool is in a temporary folder".to_owned());
+        return Err("the pool is in a temporary folder; CODEX_POOL_HOME can name another".to_owned());
     }
     let device = |path: &Path| fs::metadata(path).map(|m| m.dev());
     match (device(&root), device(main_home.dir())) {
         (Ok(a), Ok(b)) if a == b => Ok(()),
-        (Ok(_), Ok(_)) => Err("the pool and CODEX_HOME are on different file systems".to_owned()),
+        (Ok(_), Ok(_)) => Err("the pool and CODEX_HOME are on different file systems; CODEX_POOL_HOME can name a place on that of CODEX_HOME"
+            .to_owned()),
         // The first launch creates the main home.
         (Ok(_), Err(e)) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         _ => Err("the pool's folder cannot be read".to_owned()),

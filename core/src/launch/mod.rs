@@ -218,7 +218,17 @@ pub fn prepare(request: &Request<'_>) -> Action {
             }
         };
     }
-    let mut lines: Vec<Line> = problems.into_iter().map(Line::Wrong).collect();
+    let mut lines: Vec<Line> =
+        problems
+            .into_iter()
+            .map(|problem| {
+                if Settings::is_unknown_name(&problem) {
+                    Line::Verbose(problem)
+                } else {
+                    Line::Wrong(problem)
+                }
+            })
+            .collect();
     let of_settings = lines.len();
     let launch = Launch { request, settings: &settings, call: &call, is_codex, codex, unknown, round };
     let mut program = untouched.clone();
