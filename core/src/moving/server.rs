@@ -149,6 +149,7 @@ fn with_its_limits<T>(inherited: &Inherited, spawn: impl FnOnce() -> T) -> T {
 }
 
 /// Returns a limit by its name in `/proc/<pid>/limits`.
+#[cfg(target_os = "linux")]
 fn resource(name: &str) -> Option<Resource> {
     Some(match name {
         "Max cpu time" => Resource::RLIMIT_CPU,
@@ -164,6 +165,12 @@ fn resource(name: &str) -> Option<Resource> {
         "Max locked memory" => Resource::RLIMIT_MEMLOCK,
         _ => return None,
     })
+}
+
+/// Elsewhere no limits of another process are known.
+#[cfg(not(target_os = "linux"))]
+fn resource(_name: &str) -> Option<Resource> {
+    None
 }
 
 #[cfg(test)]
