@@ -48,8 +48,7 @@ fn begin(world: &World) {
     world.codex(&["app-server", "daemon", "stop"]).run().ok();
     let _ = fs::remove_file(world.work().join("steps.txt"));
     let _ = fs::remove_file(world.pool_home().join("moves.json"));
-    world.rank(&["alice", "bob"]);
-    world.make_live("alice");
+    world.back_to_alice();
     world.backend().clear_report();
 }
 

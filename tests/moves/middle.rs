@@ -134,8 +134,7 @@ fn session_whose_window_was_quit_does_not_run_on_alone() {
     each(&["alice", "bob"], |world| {
         for in_the_middle in [false, true] {
             let _ = fs::remove_file(world.work().join("steps.txt"));
-            world.rank(&["alice", "bob"]);
-            world.make_live("alice");
+            world.back_to_alice();
             world.backend().clear_report();
             let mut ui = world.open(&[]);
             world.wait_for_server();

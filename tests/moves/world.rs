@@ -83,6 +83,9 @@ pub(crate) trait Moves {
     /// Returns the attendant.
     fn attendant(&self) -> Pid;
 
+    /// Makes alice live again once no process of the last round is left.
+    fn back_to_alice(&self);
+
     /// Stops the process that moves the server, as soon as its mark is there.
     fn catch_the_move(&self) -> Pid;
 
@@ -205,6 +208,15 @@ impl Moves for World {
         let is = |argv: &[String]| argv.get(1).is_some_and(|arg| arg == "attend");
         let pid = wait_for("the attendant", SOON, || self.processes().into_iter().find(|p| is(&p.argv)));
         Pid::from_raw(pid.pid)
+    }
+
+    fn back_to_alice(&self) {
+        self.rank(&["alice", "bob"]);
+        wait_until("alice in the main home", SOON, || {
+            self.pool(&["use", "alice"]).run().ok();
+            self.live_owner().as_deref() == Some("alice")
+        });
+        self.pool(&["use", "--auto"]).run().ok();
     }
 
     #[track_caller]
