@@ -72,7 +72,9 @@ pub(crate) fn run(ctx: &Context, args: &UseArgs) -> Result<()> {
         if matches!(open.in_main_home, HomeContent::BeingWritten | HomeContent::Broken) {
             homes::clear_broken(&open.lock, &mut open.pool, &ctx.main_home, open.now)?;
         }
-        homes::put(&open.lock, &mut open.pool, &open.processes, &ctx.main_home, &id, open.now)?;
+        let disturbs = !agreed.is_empty() || open.live() == Some(&id);
+        let put = if disturbs { homes::put } else { homes::put_in_free };
+        put(&open.lock, &mut open.pool, &open.processes, &ctx.main_home, &id, open.now)?;
     }
     let pin = std::mem::replace(&mut open.pool.state_mut().pin, (!args.best).then(|| id.clone()));
     open.commit()?;

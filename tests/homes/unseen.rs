@@ -90,16 +90,26 @@ fn codex_that_starts_during_a_swap_is_not_swapped_away() {
     let Some(strace) = testkit::needs("strace") else { return };
     let Some(world) = about_to_renew(Duration::from_secs(10)) else { return };
     let slowly = ["-o", "/dev/null", "-e", "trace=fsync", "-e", "inject=fsync:delay_enter=3s"];
-    let launch = world.cmd(strace).args(slowly).arg(world.shim());
-    let launch =
-        launch.args(["exec", "--skip-git-repo-check", "hi"]).timeout(Duration::from_secs(60)).spawn();
+    let cmd = || world.cmd(&strace).args(slowly).timeout(Duration::from_secs(60));
     let temp = world.codex_home().join(".auth.json.codex-pool.tmp");
+    let launch = cmd().arg(world.shim()).args(["exec", "--skip-git-repo-check", "hi"]).spawn();
     wait_until("bob's login beside alice's", SOON, || temp.exists());
     let foreign = world.foreign_exec().spawn();
     answered(launch.wait(), "bob");
     assert_eq!(world.live_owner().as_deref(), Some("alice"));
     answered(foreign.wait(), "alice");
     nothing_was_dropped(&world);
+    // A command of the pool gives up.
+    world.make_live("alice");
+    let hold = world.backend().hold("alice");
+    let switch = cmd().arg(world.home().join(".local/bin/codex-pool")).args(["use", "bob"]).spawn();
+    wait_until("bob's login beside alice's", SOON, || temp.exists());
+    let foreign = world.foreign_exec().spawn();
+    let output = switch.wait().expect(1);
+    assert!(output.stderr.contains("a Codex is just starting in"), "{output}");
+    drop(hold);
+    answered(foreign.wait(), "alice");
+    world.assert_nothing_lost(&TWO);
 }
 
 /// Starts a program that executes a file named `codex` and does nothing for as long as it runs. Its arguments are what

@@ -50,7 +50,8 @@ pub fn put_in_free(
     let main_home = home.main_home(&paths);
     let look = || {
         if processes.is_starting_in(&paths, &main_home, home) {
-            return Err(Error::of(ErrorKind::LockedByCodex, "a Codex is starting there"));
+            let text = format!("a Codex is just starting in {}", home.dir().display());
+            return Err(Error::of(ErrorKind::LockedByCodex, text).hint("try again"));
         }
         Ok(())
     };
