@@ -329,7 +329,7 @@ fn logout_ends_the_live_login_and_no_other() {
         assert!(!world.pool_home().join(format!("auth/{}.json", ids["alice"])).exists());
         // A revoked login is not offered.
         answered(world.exec().run(), "bob");
-        world.exec_as("alice").run().expect(4);
+        world.exec_as("alice").run().expect(5);
         world.assert_nothing_lost(&["bob"]);
     }
 }
@@ -348,7 +348,7 @@ fn logout_of_a_named_account_ends_that_one_and_no_other() {
         );
         assert_eq!(world.live_owner().as_deref(), Some("alice"), "{}", world.version());
         answered(world.exec().run(), "alice");
-        world.exec_as("bob").run().expect(4);
+        world.exec_as("bob").run().expect(5);
         world.assert_nothing_lost(&["alice"]);
     }
 }
@@ -401,7 +401,7 @@ fn logout_inside_an_own_homes_interface_ends_that_login_alone() {
         wait_until("no login in the home", SOON, || !home.join("auth.json").exists());
         ui.wait(SOON);
         assert_eq!(state_of(&world, "bob"), "reauth_required", "{}", world.version());
-        world.exec_as("bob").run().expect(4);
+        world.exec_as("bob").run().expect(5);
         session.ask(&world, "hello from alice");
         session.close();
         answered(world.exec().run(), "alice");
