@@ -1,6 +1,7 @@
 //! `status`: one line for prompts and status bars, from files alone. It takes no lock, makes no request, and never fails:
 //! where there is nothing to say, it says nothing.
 
+use std::cell::LazyCell;
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -126,7 +127,7 @@ impl Status {
         // It is the only part that reads the history.
         let past = (args.json || format.contains("{forecast"))
             .then(|| Past::recent(&ctx.paths, &pool, &ctx.settings, now));
-        let mut status = Status::of(&views, shown, next, past.as_ref(), now);
+        let mut status = Status::of(&views, shown, next, past.as_ref(), (args, now));
         let text = line(args.format.as_ref().unwrap_or(&status.format), &status.values, args.markup());
         status.json["text"] = json!(ui::glyphs::shown(&text));
         Some(status)
@@ -137,9 +138,10 @@ impl Status {
         shown: &AccountView,
         next: Option<&AccountView>,
         past: Option<&Past>,
-        now: i64,
+        (args, now): (&StatusArgs, i64),
     ) -> Status {
-        let clock = Clock::of_system();
+        // Finding the time zone costs as much as all else, so it is looked for only if a time is shown.
+        let clock = LazyCell::new(Clock::of_system);
         let mut values = Values::default();
         let state = columns::state(shown, false);
         values.set("label", &shown.account.label, Tone::Plain);
@@ -173,7 +175,12 @@ impl Status {
             values.set(&name, format!("{left:.0}"), columns::tone_of(left));
             let at = window.resets_at.filter(|at| *at > now);
             let time = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-            values.set(format!("{name}_reset"), time(at.map(|at| clock.time(at, now))), Tone::Plain);
+            let shows_reset = match &args.format {
+                Some(format) => format.contains(&format!("{name}_reset")),
+                None => left < 40.0,
+            };
+            let reset = at.filter(|_| shows_reset).map(|at| clock.time(at, now));
+            values.set(format!("{name}_reset"), time(reset), Tone::Plain);
             let distance = at.map(|at| codex_pool_core::time::human_duration(at - now));
             values.set(format!("{name}_in"), time(distance), Tone::Plain);
             let words = if window.window_seconds == FIVE_HOURS { "5h" } else { &columns::name(window) };
@@ -187,7 +194,7 @@ impl Status {
         let least = windows.iter().map(|window| window.left_percent(now)).reduce(f64::min);
         let json = json!({
             "schema": 1, "text": "", "class": class(shown, least), "percentage": least.map(f64::round),
-            "tooltip": tooltip(views, &clock, now),
+            "tooltip": args.json.then(|| tooltip(views, &clock, now)),
             "live": views.iter().find(|view| view.live).map(|view| &view.account.id),
             "next": next.map(|view| &view.account.id), "id": shown.account.id, "label": shown.account.label,
             "plan": shown.account.plan, "state": shown.state.as_str(), "low": shown.low,

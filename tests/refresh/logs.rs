@@ -45,6 +45,11 @@ fn limit_in_codexs_own_log_counts_at_the_next_launch() {
         (&"session_log".into(), &60.0.into())
     );
     assert_eq!(usage["windows"][1]["name"], "1week");
+    let history = world.pool(&["history", "--json", "alice"]).run().ok().json();
+    let readings =
+        history.pointer("/accounts/0/windows/0/readings").and_then(|r| r.as_array()).expect("readings");
+    let used: Vec<_> = readings.iter().map(|reading| reading["used_percent"].as_f64()).collect();
+    assert_eq!(used, [Some(20.0), Some(60.0)], "an answer of the service, and the log");
     // The second turn brings her to the limit; `list` in between must not make the pool forget.
     exec(&world, &ALICE, &["two"]);
     world.list();

@@ -75,6 +75,24 @@ fn why_last_explains_the_launch_before() {
 }
 
 #[test]
+fn launch_that_stays_on_another_account_says_why_it_does() {
+    let world = pool_of(&["alice", "bob"]);
+    world.settings("min_poll_interval = \"0s\"\nparallel = \"off\"\nattend = false\n");
+    use_up(&world, "alice", 10.0, 10.0);
+    use_up(&world, "bob", 100.0, 100.0);
+    let session = world.hold(world.exec());
+    use_up(&world, "alice", 100.0, 100.0);
+    use_up(&world, "bob", 0.0, 0.0);
+    world.exec().run();
+    let json = world.pool(&["why", "--last", "--json"]).run().ok().json();
+    assert_eq!(json["launch"]["label"], "alice", "{json}");
+    let why = json["launch"]["why"].as_str().expect("a reason");
+    assert!(why.contains("not bob") && why.contains("parallel"), "{why}");
+    world.open_gate();
+    session.wait();
+}
+
+#[test]
 fn launch_without_the_lock_is_in_the_log_too() {
     let world = pool_of(&["alice"]);
     world.exec().run().ok();

@@ -8,18 +8,20 @@ use crate::paths::PoolPaths;
 use crate::store::path_key;
 
 impl Launch<'_> {
-    /// Notes the launch, with what was said about the choice of its account. `live`: the account that was in the main
-    /// home before.
+    /// Notes the launch, with what was said about the choice of its account and then about its place. `live`: the account
+    /// that was in the main home before.
     pub(super) fn note(
         &self,
         locked: &mut Locked<'_>,
         placement: &Placement,
         live: Option<&AccountId>,
-        said: &[Line],
+        (chosen, placed): (&[Line], &[Line]),
     ) {
         let main_home = placement.home == *locked.main_home;
         let changed = main_home && live != placement.account.as_ref();
-        let why = match said.last() {
+        // That another account than the chosen one has the launch is said with its place.
+        let instead = placed.iter().rev().find(|line| matches!(line, Line::Wrong(_)));
+        let why = match instead.or(chosen.last()) {
             Some(Line::Wrong(text) | Line::Switched(text) | Line::Verbose(text)) => text,
             None if self.named().is_some() => "it was asked for by name",
             None if placement.account.is_none() => "no account of the pool can be used",

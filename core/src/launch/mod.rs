@@ -398,6 +398,7 @@ impl Launch<'_> {
         let chosen = lines.len();
         let picked = matches!(choice, choose::Choice::Account(_));
         let placement = self.place(&mut locked, choice, lines);
+        let placed = lines.len();
         let mut outcome = Outcome::Exec;
         if let Ok(placement) = &placement {
             self.instruct(&mut locked, placement, program);
@@ -408,7 +409,8 @@ impl Launch<'_> {
             if let Some(account) = &placement.account {
                 self.remember_folder(&mut locked, account);
             }
-            self.note(&mut locked, placement, live.as_ref(), &lines[said..chosen]);
+            let said = (&lines[said..chosen], &lines[chosen..placed]);
+            self.note(&mut locked, placement, live.as_ref(), said);
         }
         // What was learnt is kept even if the launch has no place.
         if let Err(error) = locked.pool.commit(&locked.lock) {
