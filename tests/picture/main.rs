@@ -4,6 +4,7 @@
 #[path = "../../examples/demo/picking.rs"]
 mod picking;
 mod recording;
+mod times;
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use testkit::backend::{Usage, UserSpec, Window};
-use testkit::{Pty, World, now, picture, wait_until};
+use testkit::{Pty, World, now, picture};
 
 const HOUR: i64 = 3_600;
 const DAY: i64 = 24 * HOUR;
@@ -27,8 +28,8 @@ fn picture_of_list_is_the_programs_own_output() {
     date(&world);
     let session = world.hold(world.exec_as("alice"));
     let who = format!("codex exec (pid {})", session.pid());
-    let shown = list(&world, COLUMNS, &who).raw().replace(&who, "codex exec (pid 4711)");
-    let drawn = picture::svg("codex-pool list", &shown, COLUMNS);
+    let shown = list(&world, COLUMNS).raw().replace(&who, "codex exec (pid 4711)");
+    let drawn = picture::svg("codex-pool list", &times::fixed(&shown), COLUMNS);
     drop(session);
     assert!(
         is_kept("docs/list.svg", &drawn),
@@ -49,7 +50,7 @@ fn is_kept(file: &str, drawn: &str) -> bool {
 fn table_fits_a_terminal_of_any_width() {
     let world = world();
     for columns in [44, 60, 80, 108, 160] {
-        let screen = list(&world, columns, "next").screen();
+        let screen = list(&world, columns).screen();
         for name in ["alice", "work", "carol", "dave"] {
             assert!(
                 screen.lines().any(|line| line.contains(&format!(" {name} "))),
@@ -60,12 +61,10 @@ fn table_fits_a_terminal_of_any_width() {
     }
 }
 
-/// Returns `codex-pool list` in a terminal, when it has ended, and with these words.
-fn list(world: &World, columns: u16, end: &str) -> Pty {
+/// Returns `codex-pool list` in a terminal, when it has ended.
+fn list(world: &World, columns: u16) -> Pty {
     let mut terminal = Pty::spawn(world.pool(&["list"]), 24, columns);
-    assert!(terminal.wait(Duration::from_secs(30)).success(), "{}", terminal.screen());
-    let ended = || terminal.raw().trim_end().ends_with(end);
-    wait_until("the last line", Duration::from_secs(10), ended);
+    terminal.finish(Duration::from_secs(30));
     terminal
 }
 
