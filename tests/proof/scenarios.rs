@@ -125,6 +125,8 @@ pub(crate) fn alices_thread(world: &Lab) -> Option<Running> {
 pub(crate) fn limited(world: &Lab) -> Option<Running> {
     world.reset(&LoginSpec::default());
     let _ = fs::remove_file(world.root().join("original"));
+    // Codex without the pool has a login, too.
+    world.write_live(&world.document("alice"));
     world.backend().limit_after("alice", 0, Limit::Refuse);
     None
 }
