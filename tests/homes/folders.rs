@@ -69,7 +69,7 @@ fn session_that_an_account_of_another_folder_began_changes_hands() {
         let session = last_session(&world);
         let acme = acme(&world);
         let output = answered(resume_in(&world, &session, &acme), "work");
-        assert!(output.stderr.contains("this session belongs to private (~/acme is for work)"), "{output}");
+        assert!(output.stderr.contains("this session is private's (~/acme is for work)"), "{output}");
         assert_eq!(last_session(&world), session, "{}", world.version());
     }
 }
