@@ -20,8 +20,12 @@ TEXT_KB=64
 
 # What the pool puts into its folder; `bin` is looked at by itself.
 POOL_NAMES="accounts.json accounts.v1.json auth usage.json standings state.json launches lost+found config.toml
-pool.lock refresh.lock homes logins native threads moving blanked history share.toml
+pool.lock refresh.lock homes logins native threads moving moves.json blanked history share.toml
 log.jsonl log.1.jsonl"
+
+# What else is put where it is looked for, and the last line that tells it from the files of others.
+EXTRAS="man bash zsh fish"
+EXTRA_MARK="Written by codex-pool's install.sh; replaced and removed with it."
 
 usage() {
     cat <<'EOF'
@@ -31,6 +35,7 @@ Installs codex-pool and its `codex` shim, for this user, without sudo.
   sh install.sh --uninstall   remove both programs again; asks before it removes the accounts in the pool
 
 Options:
+  -v             while it builds: show all that cargo says
   --yes          with --uninstall: do not ask; the pool's data stays
   --purge        with --uninstall: do not ask; the pool's data goes, too
   --dry-run      with --uninstall: only say what would go
@@ -40,6 +45,8 @@ Environment:
   VERSION=1.2.3            this release instead of the newest
   INSTALL_DIR=DIR          where codex-pool goes (default: ~/.local/bin)
   CODEX_POOL_HOME=DIR      where the pool and the shim live (default: ~/.codex-pool)
+  XDG_DATA_HOME=DIR        where the manual page and the completions of bash and zsh go (default: ~/.local/share)
+  XDG_CONFIG_HOME=DIR      where fish has its files (default: ~/.config)
   NO_MODIFY_PATH=1         leave the shell's start files (and GITHUB_PATH) alone
   CODEX_POOL_RELEASES=URL  where releases are (https, or http on this machine), instead of the built-in place
   DOWNLOAD_SECONDS=900     how long a download may take
@@ -65,13 +72,14 @@ main() {
 '
     # With it, `cd` speaks.
     unset CDPATH
-    action=install data=ask dry=''
+    action=install data=ask dry='' verbose=''
     while [ $# -gt 0 ]; do
         case $1 in
             --uninstall) action=uninstall ;;
             --yes | -y) data=keep ;;
             --purge) data=purge ;;
             --dry-run) dry=1 ;;
+            -v | --verbose) verbose=1 ;;
             --help | -h)
                 usage
                 return 0
@@ -104,6 +112,10 @@ find_places() {
     case $pool$tool_dir in
         *[[:cntrl:]]*) die "a path with control characters cannot be used" ;;
     esac
+    data_home=$(xdg_folder "${XDG_DATA_HOME:-}" .local/share)
+    config_home=$(xdg_folder "${XDG_CONFIG_HOME:-}" .config)
+    data_home_before=$(receipt_value data_home)
+    config_home_before=$(receipt_value config_home)
     home_line=''
     [ "$pool" != "$HOME/.codex-pool" ] || home_line=1
     check_pool
@@ -147,6 +159,15 @@ absolute() {
     printf '%s\n' "${path:-/}"
 }
 
+# A folder of the XDG specification, by which a relative one counts as none.
+xdg_folder() { # VALUE DEFAULT
+    case $1 in
+        *[[:cntrl:]]*) absolute "$HOME/$2" ;;
+        /*) absolute "$1" ;;
+        *) absolute "$HOME/$2" ;;
+    esac
+}
+
 # The string at one key of the receipt; nothing if there is none. We write one key per line.
 receipt_value() {
     [ ! -f "$receipt" ] || sed -n 's/^ *"'"$1"'": "\(.*\)",*$/\1/p' "$receipt" | sed 's/\\\(["\\]\)/\1/g'
@@ -179,10 +200,12 @@ install() {
     make_stages
     if [ "$method" = source ]; then build; else download; fi
     check_new
+    make_extras
     write_companions
     put_in_place
     say "Installed codex-pool $version${before:+ (it was $before)}: $tool"
     say "and the codex shim: $shim"
+    place_extras
     set_path
     say 'Next: codex-pool init'
 }
@@ -298,7 +321,7 @@ check_downgrade() {
 
 # Both folders get a place of their own for new files: a rename inside one file system is all or nothing.
 make_stages() {
-    tool_stage='' shim_stage=''
+    tool_stage='' shim_stage='' extra_stage=''
     trap remove_stages EXIT
     end_on_signals
     mkdir -p "$tool_dir" && tool_stage=$(mktemp -d "$tool_dir/.codex-pool-install.XXXXXX") ||
@@ -318,6 +341,7 @@ end_on_signals() {
 remove_stages() {
     [ -z "$tool_stage" ] || rm -rf "$tool_stage"
     [ -z "$shim_stage" ] || rm -rf "$shim_stage"
+    [ -z "$extra_stage" ] || rm -f "$extra_stage"
 }
 
 # The new programs must run here and be what they should be, before anything is replaced. The shim gets an empty
@@ -345,6 +369,87 @@ sign() { # FILE
     ! have codesign || codesign --force --sign - "$1" 2>/dev/null || warn "cannot sign $1"
 }
 
+extra_file() { # KIND DATA CONFIG
+    case $1 in
+        man) printf '%s\n' "$2/man/man1/codex-pool.1" ;;
+        bash) printf '%s\n' "$2/bash-completion/completions/codex-pool" ;;
+        zsh) printf '%s\n' "$2/zsh/site-functions/_codex-pool" ;;
+        fish) printf '%s\n' "$3/fish/completions/codex-pool.fish" ;;
+    esac
+}
+
+# Never through a link: what a link leads to is somebody's.
+is_extra() { # FILE
+    [ ! -L "$1" ] && [ -f "$1" ] && [ "$(tail -n 1 "$1" | LC_ALL=C grep -a -c -F -e "$EXTRA_MARK")" = 1 ]
+}
+
+# Where nobody else can put another file or folder in the place of ours.
+is_own_folder() { [ -n "$(find "$1/." -prune -user "$(id -u)" ! -perm -0002 2>/dev/null)" ]; }
+
+# The new program writes them. One that cannot has none.
+make_extras() {
+    for kind in $EXTRAS; do
+        what="completions $kind" comment='#'
+        [ "$kind" != man ] || what=man comment='.\"'
+        # shellcheck disable=SC2086  # to be split
+        "$tool_stage/codex-pool" $what </dev/null >"$tool_stage/$kind" 2>/dev/null && [ -s "$tool_stage/$kind" ] &&
+            printf '%s %s\n' "$comment" "$EXTRA_MARK" >>"$tool_stage/$kind" || rm -f "$tool_stage/$kind"
+    done
+}
+
+# The programs do without them, so no failure here ends the installation.
+place_extras() {
+    placed=''
+    for kind in $EXTRAS; do
+        [ -s "$tool_stage/$kind" ] || continue
+        file=$(extra_file "$kind" "$data_home" "$config_home")
+        if { [ -e "$file" ] || [ -L "$file" ]; } && ! is_extra "$file"; then
+            say "$file is not codex-pool's, so it stays as it is"
+        elif place_extra "$tool_stage/$kind" "$file"; then
+            placed="$placed${placed:+, }$kind"
+        else
+            warn "$file was left out: its folder cannot be written, or is not yours alone"
+        fi
+    done
+    [ -z "$placed" ] || say "and help for man and the shells ($placed), in $data_home and $config_home/fish"
+}
+
+place_extra() { # NEW FILE
+    folder=${2%/*}
+    place=$folder
+    while [ ! -e "${place:-/}" ]; do place=${place%/*}; done
+    is_own_folder "$place" && mkdir -p "$folder" 2>/dev/null && is_own_folder "$folder" || return 1
+    extra_stage=$(mktemp "$folder/.codex-pool-install.XXXXXX" 2>/dev/null) && cat "$1" >"$extra_stage" &&
+        chmod 644 "$extra_stage" && mv -f "$extra_stage" "$2" || return 1
+    extra_stage=''
+}
+
+# Runs a command with each file that is ours, where they go now and where they once went.
+for_each_extra() { # COMMAND
+    for kind in $EXTRAS; do
+        file=$(extra_file "$kind" "$data_home" "$config_home")
+        ! is_extra "$file" || ! is_own_folder "${file%/*}" || "$1" "$file"
+        case $data_home_before$config_home_before in
+            "$data_home$config_home") continue ;;
+        esac
+        case $data_home_before in /*) ;; *) continue ;; esac
+        case $config_home_before in /*) ;; *) continue ;; esac
+        file=$(extra_file "$kind" "$data_home_before" "$config_home_before")
+        ! is_extra "$file" || ! is_own_folder "${file%/*}" || "$1" "$file"
+    done
+}
+
+remove_extra() { # FILE
+    if rm -f "$1"; then
+        extras_removed=1
+        # Two folders may have been made for it.
+        rmdir "${1%/*}" 2>/dev/null && rmdir "${1%/*/*}" 2>/dev/null || :
+    else
+        warn "cannot remove $1"
+        left=1
+    fi
+}
+
 # The files that go with the programs are written before anything is replaced, too: a full disk shows now.
 write_companions() {
     {
@@ -368,6 +473,8 @@ write_receipt() {
   "releases": $url,
   "binary": $(quote_json "$tool"),
   "shim": $(quote_json "$shim"),
+  "data_home": $(quote_json "$data_home"),
+  "config_home": $(quote_json "$config_home"),
   "installed_at": $(date +%s)
 }
 EOF
@@ -395,8 +502,35 @@ put_in_place() {
 build() {
     check_downgrade
     have cargo && have rustc || die 'Rust is needed to build codex-pool: https://rustup.rs'
-    say "Building codex-pool $version in $checkout"
-    sh "$checkout/scripts/build.sh" "$tool_stage" || die "the build failed"
+    say "Building codex-pool $version in $checkout. cargo fetches and compiles what it needs:"
+    say "1 to 10 minutes the first time, by the machine. What it makes stays in ${CARGO_TARGET_DIR:-$checkout/target}"
+    if [ -n "$verbose" ]; then
+        sh "$checkout/scripts/build.sh" "$tool_stage" || die "the build failed"
+        return 0
+    fi
+    {
+        sh "$checkout/scripts/build.sh" "$tool_stage" 2>&1 && : >"$tool_stage/built"
+    } | show_progress >"$tool_stage/build.log"
+    [ -e "$tool_stage/built" ] || {
+        tail -n 40 "$tool_stage/build.log" >&2
+        die "the build failed (-v shows all of it)"
+    }
+}
+
+# Passes on what cargo says, and shows one line that changes, on a terminal.
+show_progress() {
+    crates=0
+    while IFS= read -r text; do
+        printf '%s\n' "$text"
+        [ -t 2 ] || continue
+        case $text in *'  Compiling '*) ;; *) continue ;; esac
+        crate=${text#*Compiling }
+        crate=${crate%% *}
+        case $crate in *[!A-Za-z0-9_-]*) continue ;; esac
+        crates=$((crates + 1))
+        printf '\r  crate %d: %-40.40s' "$crates" "$crate" >&2
+    done
+    [ "$crates" = 0 ] || printf '\r%60s\r' '' >&2
 }
 
 download() {
@@ -663,7 +797,13 @@ uninstall() {
         rm -f "$shim" || die "cannot remove $shim"
         removed="$removed${removed:+ and }$shim"
     fi
-    say "Removed ${removed:-nothing: codex-pool is not installed in $tool_dir or $pool}"
+    [ -z "$removed" ] || say "Removed $removed"
+    extras_removed='' left=''
+    for_each_extra remove_extra
+    if [ -n "$extras_removed" ]; then
+        say "Removed the manual page and the completions"
+        removed=1
+    fi
     [ ! -L "$shim_dir/codex-pool" ] || rm -f "$shim_dir/codex-pool"
     for file in "$pool/env" "$pool/env.fish"; do
         [ ! -f "$file" ] || ! grep -q '^# Written by codex-pool' "$file" || rm -f "$file"
@@ -685,6 +825,7 @@ would_remove() {
     for file in "$tool" "$shim"; do
         [ ! -f "$file" ] && [ ! -L "$file" ] || would "$file"
     done
+    for_each_extra would
     line=$(source_line sh)
     for file in "$HOME/.bashrc" "$HOME/.bash_profile" "$HOME/.bash_login" "$HOME/.profile" \
         "${ZDOTDIR:-$HOME}/.zshrc" "$(zshenv)"; do
@@ -712,8 +853,10 @@ drop_line() { # FILE
     while has_line "$1"; do
         if write_without_line "$1"; then
             say "Removed our line from $1"
+            removed=1
         else
             [ -z "$start_copy" ] || rm -f "$start_copy"
+            left=1
             warn "$1 stays as it is. This line can be removed from it: $line"
             return 0
         fi
@@ -757,10 +900,22 @@ end_of_links() { # FILE
 }
 
 remove_data() {
-    [ -d "$pool" ] || return 0
+    nothing="Removed nothing: codex-pool is not installed in $tool_dir or $pool"
+    if [ ! -d "$pool" ]; then
+        [ -n "$removed" ] && say_all_is_gone || say "$nothing"
+        return 0
+    fi
     # Without accounts there is nothing worth a question.
     [ -e "$pool/accounts.json" ] || [ -d "$pool/auth" ] || rm -f "$pool/pool.lock" "$pool/refresh.lock" "$pool/state.json"
-    if rmdir "$pool" 2>/dev/null; then return 0; fi
+    if rmdir "$pool" 2>/dev/null; then
+        [ -n "$removed" ] && say_all_is_gone || say "$nothing"
+        return 0
+    fi
+    if [ -z "$is_pool" ] && [ -z "$(find "$pool/." ! -name . -prune ! -name homes -print)" ]; then
+        [ -z "$removed" ] || nothing='Removed all else'
+        say "$nothing. What Codex needs to find old sessions stays in $pool/homes"
+        return 0
+    fi
     if [ "$data" = ask ] && (: </dev/tty) 2>/dev/null; then
         printf '%s\n%s' "The pool has credentials of your accounts: $pool. Without it you log in to each of them again." \
             'Remove it, too? End all Codex sessions first. [y/N] ' >/dev/tty
@@ -768,7 +923,13 @@ remove_data() {
         case $reply in [yY] | [yY][eE][sS]) data=purge ;; esac
     fi
     if [ "$data" != purge ]; then
-        say "The accounts stay in $pool"
+        if [ -n "$removed" ]; then
+            say "The accounts stay in $pool"
+        elif [ -n "$is_pool" ]; then
+            say "Removed nothing: the programs are gone already, and the accounts stay in $pool (--purge takes them, too)"
+        else
+            say "$nothing"
+        fi
         return 0
     fi
     [ -n "$is_pool" ] || die "$pool has neither a registry nor a receipt of codex-pool, so nothing in it was removed"
@@ -776,6 +937,10 @@ remove_data() {
     # Codex's database names sessions through the links in the homes; the sessions lie in the Codex home.
     (
         cd "$pool" || exit
+        # A link to a folder without any session is nothing that a session needs.
+        for name in homes/*/*/sessions homes/*/*/archived_sessions; do
+            [ ! -L "$name" ] || [ -n "$(find "$name/" -type f 2>/dev/null | head -n 1)" ] || rm -f "$name"
+        done
         set --
         # shellcheck disable=SC2086  # names to be split
         for name in $POOL_NAMES attend-*.lock .*.codex-pool.tmp; do
@@ -787,12 +952,15 @@ remove_data() {
     )
     if rmdir "$pool" 2>/dev/null; then
         say "Removed $pool"
+        say_all_is_gone
     elif [ -d "$pool/homes" ]; then
         say "Removed the accounts. What Codex needs to find old sessions stays in $pool/homes"
     else
         say "Removed the accounts. What is not codex-pool's stays in $pool"
     fi
 }
+
+say_all_is_gone() { [ -n "$left" ] || say "Nothing of codex-pool is left; Codex is as it was before"; }
 
 # The live auth.json can be a link into the pool; then it becomes a file of its own first.
 keep_live_login() {

@@ -404,7 +404,8 @@ fn macos_programs_are_signed_and_free_of_quarantine_before_they_run() {
     let said = fs::read_to_string(place.home.join("log")).expect("log");
     let lines: Vec<_> =
         said.lines().map(|line| line.rsplit_once('/').map_or(line, |(_, name)| name)).collect();
-    assert_eq!(lines, ["codex-pool", "codex-pool", "codex", "codex", "run tool"], "{said}");
+    assert_eq!(lines[..4], ["codex-pool", "codex-pool", "codex", "codex"], "{said}");
+    assert!(lines.len() > 4 && lines[4..].iter().all(|line| *line == "run tool"), "{said}");
     let begins = ["xattr -d com.apple.quarantine /", "codesign --force --sign - /"];
     for (line, begin) in said.lines().zip(begins.iter().cycle()).take(4) {
         // In the stage, so that what runs is never written to.

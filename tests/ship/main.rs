@@ -2,6 +2,7 @@
 //! steps, `update`, completions. Everything runs in a home of its own against a release server on loopback.
 
 mod completions;
+mod extras;
 mod hostile;
 mod hostile_removal;
 mod install;

@@ -38,7 +38,9 @@ fn programs_go_and_the_accounts_stay() {
         assert_eq!(fs::read_to_string(place.home.join(file)).expect("start file"), "", "{file}");
     }
     // Twice does no harm.
-    assert!(place.install(&["--uninstall"]).ok().out.contains("Removed nothing"));
+    let again = place.install(&["--uninstall"]).ok().out;
+    assert!(again.contains("Removed nothing") && again.contains("accounts stay in"), "{again}");
+    assert_eq!(again.lines().count(), 1, "one thing: {again}");
 }
 
 #[test]
@@ -67,6 +69,7 @@ fn codex_pool_removes_itself_without_a_checkout() {
     let said = place.sh("pool-of-the-tests uninstall --purge").ok().out;
     assert!(said.contains(&format!("Removed {}", place.pool().display())), "{said}");
     assert!(!place.tool().exists() && !place.pool().exists());
+    assert!(!place.home.join(".local/share/man").exists(), "the manual page is left");
     let again = place.sh("pool-of-the-tests uninstall --dry-run").ok().out;
     assert_eq!(again.lines().count(), 1, "one thing: {again}");
 }
@@ -146,8 +149,8 @@ fn assert_purged(place: &Place) {
     let home = pool.join("homes/abc/account");
     let mut left: Vec<&Path> = files.keys().map(|f| f.as_path()).filter(|f| f.starts_with(&pool)).collect();
     left.sort();
-    let (sessions, archived) = (home.join("sessions"), home.join("archived_sessions"));
-    assert_eq!(left, [&pool, &pool.join("homes"), &pool.join("homes/abc"), &home, &archived, &sessions]);
+    // The link to what has no session is gone.
+    assert_eq!(left, [&pool, &pool.join("homes"), &pool.join("homes/abc"), &home, &home.join("sessions")]);
     // Nothing behind a link was touched, and the login that was live still is.
     let codex = place.home.join(".codex");
     assert_eq!(fs::read(home.join("sessions/rollout.jsonl")).expect("read"), b"history");
@@ -163,10 +166,16 @@ fn data_goes_when_it_is_said_but_not_the_sessions_or_the_live_login() {
     add_home(&place);
     place.install(&["--uninstall", "--purge"]).ok();
     assert_purged(&place);
+    let again = place.install(&["--uninstall", "--purge"]).ok().out;
+    assert!(again.contains("Removed nothing") && again.contains("old sessions stays in"), "{again}");
+    assert_eq!(again.lines().count(), 1, "one thing: {again}");
 
+    // Without a session there is nothing to keep for one.
     let place = installed();
-    place.install(&["--uninstall", "--purge"]).ok();
-    assert!(!place.pool().exists());
+    add_home(&place);
+    fs::remove_file(place.home.join(".codex/sessions/rollout.jsonl")).expect("remove");
+    let said = place.install(&["--uninstall", "--purge"]).ok().out;
+    assert!(!place.pool().exists() && said.contains("Codex is as it was before"), "{said}");
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn installation_is_found_in_order_by_init_and_doctor() {
         place.files().into_iter().filter(|(file, _)| ours.iter().any(|name| file.ends_with(name))).collect()
     };
     let before = ours(&place);
-    assert_eq!(before.len(), 8, "{:?}", before.keys());
+    assert_eq!(before.len(), 9, "{:?}", before.keys());
     let said = place.sh("codex-pool init --yes").ok();
     assert!(
         said.out.contains("The shim is in place") && said.out.contains("It is first on PATH"),
@@ -51,7 +51,19 @@ fn installation_is_found_in_order_by_init_and_doctor() {
         format!("codex-pool {version} is already up to date\n")
     );
 
+    let share = place.home.join(".local/share");
+    let extras = [
+        (share.join("man/man1/codex-pool.1"), ".TH codex-pool 1"),
+        (share.join("bash-completion/completions/codex-pool"), "complete -F _codex_pool_with_labels"),
+        (share.join("zsh/site-functions/_codex-pool"), "#compdef codex-pool"),
+        (place.home.join(".config/fish/completions/codex-pool.fish"), "complete -c codex-pool"),
+    ];
+    for (file, part) in &extras {
+        let text = fs::read_to_string(file).expect("a file for man or a shell");
+        assert!(text.contains(part), "{}: {text}", file.display());
+    }
     place.install(&["--uninstall"]).ok();
     assert!(!place.shim().exists() && !place.tool().exists());
+    assert!(extras.iter().all(|(file, _)| !file.exists()));
     assert_eq!(place.sh("codex --version").ok().out, "codex-cli 0.169.0\n", "the real Codex is first again");
 }

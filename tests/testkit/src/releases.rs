@@ -203,9 +203,13 @@ pub fn good_archive(version: &str) -> Vec<u8> {
     ])
 }
 
-/// Returns a stand-in for `codex-pool`: it knows its version. Big and hard to compress, as programs are.
+/// Returns a stand-in for `codex-pool`: it knows its version, and prints a manual page and completions. Big and hard to
+/// compress, as programs are.
 pub fn tool(version: &str) -> Vec<u8> {
-    padded(format!("#!/bin/sh\n[ \"$1\" = --version ] && echo 'codex-pool {version}'\nexit\n"))
+    padded(format!(
+        "#!/bin/sh\ncase $1 in\n--version) echo 'codex-pool {version}' ;;\n\
+         man | completions) echo \"$* of {version}\" ;;\n*) exit 1 ;;\nesac\nexit\n"
+    ))
 }
 
 /// Returns a stand-in for the shim: it carries the marker and knows its version when asked as the installer asks.
