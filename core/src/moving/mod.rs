@@ -5,6 +5,7 @@
 mod check;
 mod finish;
 mod guard;
+mod needs;
 mod server;
 mod threads;
 
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 pub use finish::finish;
 pub use guard::keep;
+pub use needs::{Need, need, note_need, repaired_in_vain, stands_still, was_answered};
 pub use threads::{Loaded, Threads};
 
 use crate::account::AccountId;
@@ -21,7 +23,7 @@ use crate::carry::mark::{self, MarkLock, MoveMark};
 use crate::carry::moves::{self, MoveRecord};
 use crate::carry::{self, ACCOUNT_CHECK};
 use crate::codex::background_server::{BackgroundServer, start_lock};
-use crate::codex::rollout::{EndedByLimit, LastTurn, TurnState};
+use crate::codex::rollout::LastTurn;
 use crate::codex::threads::ThreadMeta;
 use crate::codex::{find, lock_file, probe};
 use crate::config::Settings;
@@ -35,10 +37,11 @@ use crate::paths::PoolPaths;
 use crate::pool::Pool;
 use crate::process;
 use crate::store::path_key;
-use crate::thread_record::{LimitTurn, Queued, ThreadRecord};
+use crate::thread_record::{Queued, ThreadRecord};
 use crate::usage::session_log::newest_limits;
 use check::{Check, Plan, Refusal};
 use guard::Guard;
+use needs::is_to_be_told;
 use server::Origin;
 
 /// How long all logs must be quiet: a follow-up that the user has queued begins right after the limit.
@@ -51,10 +54,6 @@ const START_LOCK_WAIT: Duration = Duration::from_secs(5);
 /// How long a window may take to take its thread back.
 const TAKEN_BACK: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(20);
-/// Within which a thread that stands still is taken back by its window after a restart, milliseconds.
-const TAKEN_BACK_MS: i64 = 30_000;
-/// A thread whose history was put right a moment ago, and is refused again, is left alone, seconds.
-const REPAIRED: i64 = 60;
 
 /// What became of a move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,76 +74,6 @@ pub const DONE: i32 = 0;
 pub const NO: i32 = 10;
 /// See [`Outcome::MuchLater`]; every other status says that it may move later.
 pub const MUCH_LATER: i32 = 11;
-
-/// What a thread that stands still needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Need {
-    /// Another account: it has reached the limit of its own.
-    Account,
-    /// A history that its account can use.
-    History,
-}
-
-/// Returns what a loaded thread needs to go on, if its last turn ended for the want of it.
-pub fn need(thread: &Loaded, turn: &LastTurn, main_home: &Path) -> Option<Need> {
-    if turn.state == TurnState::Foreign {
-        return Some(Need::History);
-    }
-    if !matches!(turn.state, TurnState::Limit | TurnState::LimitInWords) {
-        return None;
-    }
-    let service = carry::is_service(main_home, thread.meta.model_provider.as_deref());
-    (turn.ended_by_limit(service) == EndedByLimit::Yes).then_some(Need::Account)
-}
-
-/// Notes that a thread is to go on from this turn. `account`: whose turn it was.
-///
-/// # Errors
-/// Why it cannot be noted.
-pub fn note_need(
-    lock: &PoolLock,
-    paths: &PoolPaths,
-    thread: &ThreadMeta,
-    turn: &LastTurn,
-    account: &AccountId,
-) -> std::result::Result<(), String> {
-    hand_over::note(lock, paths, thread, account, clock())?;
-    let read = ThreadRecord::read(paths, &thread.id).map_err(|e| e.to_string())?;
-    let Some(mut record) = read else { return Ok(()) };
-    record.limit = Some(LimitTurn { turn: turn.name(), account: account.clone(), at_ms: clock_ms() });
-    record.write(lock, paths, &thread.id).map_err(|e| e.to_string())
-}
-
-/// Returns whether a thread stands still at this turn until it is told to go on: its turn was noted, and the server has
-/// had the thread since then, or has taken it back right after. `account`: of the server, for which it stands still. A
-/// thread that is opened again later is the user's own affair.
-pub fn stands_still(paths: &PoolPaths, thread: &Loaded, turn: &LastTurn, account: &AccountId) -> bool {
-    let record = ThreadRecord::read(paths, &thread.meta.id).ok().flatten();
-    let limit = record.as_ref().and_then(|record| record.is_to_go_on(&turn.name()));
-    !thread.meta.subagent
-        && limit.is_some_and(|limit| {
-            limit.account == *account
-                && (thread.own_turn().is_some() || thread.loaded_ms() - limit.at_ms < TAKEN_BACK_MS)
-        })
-}
-
-/// Returns whether a thread is still to be told to go on from this turn, whoever has it.
-fn is_to_be_told(paths: &PoolPaths, thread: &ThreadMeta, turn: &LastTurn) -> bool {
-    let record = ThreadRecord::read(paths, &thread.id).ok().flatten();
-    !thread.subagent && record.is_some_and(|record| record.is_to_go_on(&turn.name()).is_some())
-}
-
-/// Returns whether a message answers this turn already.
-pub fn was_answered(paths: &PoolPaths, thread: &ThreadMeta, turn: &LastTurn) -> bool {
-    let queued = ThreadRecord::read(paths, &thread.id).ok().flatten().and_then(|record| record.queued);
-    queued.is_some_and(|queued| queued.turn == turn.name())
-}
-
-/// Returns whether the history of a thread was put right just before this turn, in vain.
-pub fn repaired_in_vain(paths: &PoolPaths, thread: &ThreadMeta, turn: &LastTurn) -> bool {
-    let queued = ThreadRecord::read(paths, &thread.id).ok().flatten().and_then(|record| record.queued);
-    queued.is_some_and(|queued| (0..REPAIRED).contains(&(turn.at / 1_000_000_000 - queued.at)))
-}
 
 /// A home whose server moves, and what does not change meanwhile.
 struct Home<'a> {
