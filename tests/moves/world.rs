@@ -65,7 +65,7 @@ pub(crate) trait Moves {
     /// Waits until the model has given so many answers.
     fn wait_for_answers(&self, user: &str, answers: usize, ui: &Pty);
 
-    /// Returns the server of the main home, once it runs.
+    /// Returns the server of the main home, once it listens.
     fn wait_for_server(&self) -> u32;
 
     /// Waits until that file is there.
@@ -179,7 +179,8 @@ impl Moves for World {
 
     #[track_caller]
     fn wait_for_server(&self) -> u32 {
-        wait_for("a server", SOON, || self.server(&self.codex_home()))
+        let socket = self.codex_home().join("app-server-control/app-server-control.sock");
+        wait_for("a server that listens", SOON, || self.server(&self.codex_home()).filter(|_| socket.exists()))
     }
 
     fn gate_command(&self, name: &str) -> String {
