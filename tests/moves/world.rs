@@ -180,7 +180,9 @@ impl Moves for World {
     #[track_caller]
     fn wait_for_server(&self) -> u32 {
         let socket = self.codex_home().join("app-server-control/app-server-control.sock");
-        wait_for("a server that listens", SOON, || self.server(&self.codex_home()).filter(|_| socket.exists()))
+        wait_for("a server that listens", SOON, || {
+            self.server(&self.codex_home()).filter(|_| socket.exists())
+        })
     }
 
     fn gate_command(&self, name: &str) -> String {
