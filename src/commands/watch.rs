@@ -14,7 +14,7 @@ use codex_pool_core::journal::{self, Entry, Event};
 use codex_pool_core::ledger::{LaunchEntry, Ledger};
 use codex_pool_core::notices::{self as core_notices, Told};
 use codex_pool_core::pool::Pool;
-use codex_pool_core::store::path_of_key;
+use codex_pool_core::store::{path_key, path_of_key};
 use codex_pool_core::{Error, Result, env, folders};
 
 use crate::cli::WatchArgs;
@@ -197,7 +197,11 @@ impl<'a> PoolSource<'a> {
         let worth = |entry: &&Entry| !matches!(entry.event, Event::Adoption | Event::Renewal | Event::Other);
         let events = self.recent.log.iter().rev().filter(worth).take(EVENTS);
         let events = events.map(|entry| super::log::line(ctx, entry, accounts, &self.clock, now).text());
+        let main_home = path_key(&ctx.main_home.auth_json());
+        let launches = processes.ledger.launches.iter().filter_map(|launch| launch.entry.as_ref());
         Ok(Snapshot {
+            live: views.iter().find(|view| view.live).map(|view| view.account.label.clone()),
+            in_main_home: launches.filter(|entry| entry.home == main_home).count(),
             views,
             moves,
             sessions: self.sessions(&pool, &processes.ledger),
@@ -252,7 +256,8 @@ impl Worker {
         loop {
             match requests.recv_timeout(PACE) {
                 Ok(Request::Refresh) => self.refresh(Mode::Asked),
-                Ok(Request::Use(id)) => self.run_command(&["use", id.as_str()]),
+                Ok(Request::Use(id, false)) => self.run_command(&["use", id.as_str()]),
+                Ok(Request::Use(id, true)) => self.run_command(&["use", id.as_str(), "--now"]),
                 Ok(Request::Best) => self.run_command(&["use", "--best"]),
                 Ok(Request::Enable(id, true)) => self.run_command(&["enable", id.as_str()]),
                 Ok(Request::Enable(id, false)) => self.run_command(&["disable", id.as_str()]),

@@ -72,6 +72,35 @@ fn keys_filter_sort_rename_disable_and_explain() {
 }
 
 #[test]
+fn switch_under_a_session_is_asked_for_in_the_view() {
+    let world = two();
+    world.pool(&["use", "alice"]).run().ok();
+    let session = world.hold(world.exec());
+    assert_eq!(world.live_owner().as_deref(), Some("alice"));
+    let mut watch = watch(&world, 30, 120);
+    let question = "1 session uses `alice`. Switch to `bob` under it?";
+    watch.send("j");
+    let chosen = |screen: &str| screen.lines().any(|line| line.contains('▸') && line.contains("bob"));
+    watch.wait_for("bob selected", SOON, chosen);
+    let ask = |watch: &mut Pty| {
+        watch.send("u");
+        watch.wait_for_text(question, SOON);
+    };
+    ask(&mut watch);
+    watch.send("n");
+    watch.wait_for_text("`bob` is pinned", SOON);
+    assert_eq!(world.live_owner().as_deref(), Some("alice"), "the file was switched without a yes");
+    ask(&mut watch);
+    watch.send("y");
+    testkit::wait_until("the switch", SOON, || world.live_owner().as_deref() == Some("bob"));
+    watch.wait_gone(question, SOON);
+    watch.send("q");
+    assert!(watch.wait(SOON).success());
+    world.open_gate();
+    session.wait();
+}
+
+#[test]
 fn limit_that_is_reached_meanwhile_rings_the_terminal_once() {
     let world = two();
     let watch = watch(&world, 24, 80);

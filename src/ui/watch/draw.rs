@@ -1,5 +1,6 @@
 //! Draws a frame of the live view, for any size of terminal. Pure: from a snapshot to a frame.
 
+use codex_pool_core::account::AccountId;
 use codex_pool_core::time::{DAY, human_duration};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -260,6 +261,7 @@ fn foot(snapshot: &Snapshot, ui: &Ui, width: u16, paint: Paint) -> Line<'static>
     match &ui.mode {
         Mode::Filter => return typed("show", &ui.filter),
         Mode::Rename(_, label) => return typed("new label", label),
+        Mode::Switch(id) => return Line::styled(switch(snapshot, id), paint.style(Color::Yellow)),
         Mode::Help | Mode::Details => {
             return Line::styled("esc back", Style::new().add_modifier(Modifier::DIM));
         }
@@ -273,6 +275,21 @@ fn foot(snapshot: &Snapshot, ui: &Ui, width: u16, paint: Paint) -> Line<'static>
         }
     };
     Line::from(text)
+}
+
+/// Returns the question before a switch under sessions.
+fn switch(snapshot: &Snapshot, id: &AccountId) -> String {
+    let of = |label: Option<&String>, other: &str| {
+        label.map_or_else(|| other.to_owned(), |label| format!("`{}`", printable(label)))
+    };
+    let wanted = snapshot.views.iter().find(|view| view.account.id == *id);
+    let (wanted, live) =
+        (of(wanted.map(|view| &view.account.label), "it"), of(snapshot.live.as_ref(), "the live login"));
+    let who = match snapshot.in_main_home {
+        1 => "1 session uses".to_owned(),
+        many => format!("{many} sessions use"),
+    };
+    format!("{who} {live}. Switch to {wanted} under it? y yes  n only new launches  esc leave it")
 }
 
 /// Colours, or none.

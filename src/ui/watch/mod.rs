@@ -42,6 +42,10 @@ pub(crate) struct Snapshot {
     pub(crate) moves: Vec<String>,
     /// The sessions that run, by home.
     pub(crate) sessions: Vec<Session>,
+    /// How many of them use the main home, whose login `use` replaces.
+    pub(crate) in_main_home: usize,
+    /// The label of the account whose login that is. The filter does not touch it.
+    pub(crate) live: Option<String>,
     /// What the accounts had left, and what follows.
     pub(crate) past: Arc<Past>,
     /// Until when the whole pool lasts.
@@ -65,6 +69,8 @@ impl Snapshot {
             views: Vec::new(),
             moves: Vec::new(),
             sessions: Vec::new(),
+            in_main_home: 0,
+            live: None,
             past: Arc::default(),
             pool: None,
             events: Vec::new(),
@@ -97,8 +103,8 @@ pub(crate) struct Session {
 pub(crate) enum Request {
     /// Fetch usage now.
     Refresh,
-    /// Make this account live, and pin it.
-    Use(AccountId),
+    /// Pin this account, and make it live if nothing uses the main home. `true`: at once, under what uses it.
+    Use(AccountId, bool),
     /// Make the best account live, without a pin.
     Best,
     /// Let this account be picked, or not.

@@ -61,6 +61,8 @@ pub(super) enum Mode {
     Details,
     /// A new label is being typed.
     Rename(AccountId, String),
+    /// Whether to make an account live at once, under the sessions that use the main home.
+    Switch(AccountId),
 }
 
 /// What the user has chosen.
@@ -146,6 +148,17 @@ impl Ui {
                 self.mode = Mode::Table;
                 Some(request.map_or(Action::Redraw, Action::Request))
             }
+            Mode::Switch(id) => {
+                let request = match key.code {
+                    KeyCode::Char('y' | 'Y') => Some(Request::Use(id.clone(), true)),
+                    KeyCode::Char('n' | 'N') => Some(Request::Use(id.clone(), false)),
+                    KeyCode::Esc | KeyCode::Char('q') => None,
+                    // No other key answers it.
+                    _ => return None,
+                };
+                self.mode = Mode::Table;
+                Some(request.map_or(Action::Redraw, Action::Request))
+            }
             Mode::Details if matches!(key.code, KeyCode::Esc | KeyCode::Enter | KeyCode::Char('q')) => {
                 self.mode = Mode::Table;
                 Some(Action::Redraw)
@@ -175,7 +188,13 @@ impl Ui {
             }
             KeyCode::Char('r') => return Some(Action::Request(Request::Refresh)),
             KeyCode::Char('b') => return Some(Action::Request(Request::Best)),
-            KeyCode::Char('u') => return Some(Action::Request(Request::Use(view?.account.id.clone()))),
+            KeyCode::Char('u') => {
+                let (id, live) = (view?.account.id.clone(), view?.live);
+                if live || snapshot.in_main_home == 0 {
+                    return Some(Action::Request(Request::Use(id, false)));
+                }
+                self.mode = Mode::Switch(id);
+            }
             KeyCode::Char('d') => {
                 let (id, enabled) = (view?.account.id.clone(), view?.account.enabled);
                 return Some(Action::Request(Request::Enable(id, !enabled)));
@@ -240,6 +259,25 @@ mod tests {
         ui.mode = Mode::Rename(id, String::new());
         assert_eq!(press(&mut ui, KeyCode::Esc), Some(Action::Redraw));
         assert_eq!(ui.mode, Mode::Table);
+    }
+
+    #[test]
+    fn switch_under_sessions_waits_for_yes_or_no() {
+        let id = AccountId::of_api_key("a");
+        let mut ui = Ui::default();
+        for (code, request) in [
+            (KeyCode::Char('y'), Some(Request::Use(id.clone(), true))),
+            (KeyCode::Char('n'), Some(Request::Use(id.clone(), false))),
+            (KeyCode::Esc, None),
+        ] {
+            ui.mode = Mode::Switch(id.clone());
+            for other in [KeyCode::Enter, KeyCode::Char('u'), KeyCode::Down] {
+                assert_eq!(press(&mut ui, other), None, "{other} is no answer");
+            }
+            assert_eq!(ui.mode, Mode::Switch(id.clone()));
+            assert_eq!(press(&mut ui, code), Some(request.map_or(Action::Redraw, Action::Request)));
+            assert_eq!(ui.mode, Mode::Table);
+        }
     }
 
     #[test]
