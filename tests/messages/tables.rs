@@ -158,3 +158,44 @@ fn forty_accounts_have_their_resets_at_every_width() {
         }
     }
 }
+
+#[test]
+fn list_on_a_locked_pool_shows_what_it_can_read_and_says_so() {
+    let world = two();
+    let free = world.pool(&["list"]).run().ok();
+    let lock = testkit::files::lock(&world.pool_home().join("pool.lock"));
+    let locked = world.pool(&["list"]).run().ok();
+    let json = world.pool(&["list", "--json"]).run().ok();
+    drop(lock);
+    let accounts = |text: &str| -> Vec<String> {
+        text.lines().filter(|line| line.contains(" % ")).map(str::to_owned).collect()
+    };
+    assert_eq!(accounts(&free.stdout).len(), 2, "{free}");
+    assert_eq!(
+        accounts(&crate::fixed(&world, &locked.stdout)),
+        accounts(&crate::fixed(&world, &free.stdout))
+    );
+    assert_eq!(locked.stderr.lines().count(), 1, "{locked}");
+    assert!(locked.stderr.contains("another process has the pool locked"), "{locked}");
+    let answer: Value = serde_json::from_str(&json.stdout).expect("JSON");
+    assert_eq!(answer["accounts"].as_array().expect("accounts").len(), 2, "{answer}");
+    assert!(!free.stderr.contains("locked"), "{free}");
+}
+
+#[test]
+fn pool_of_disabled_accounts_says_so_in_one_line() {
+    let world = two();
+    world.pool(&["use", "--auto"]).run().ok();
+    let line = "Every account is disabled, so none is picked; `codex-pool enable ";
+    world.pool(&["disable", "work"]).run().ok();
+    let one = world.pool(&["list"]).run().ok();
+    assert!(!one.stdout.contains(line), "{one}");
+    world.pool(&["disable", "private"]).run().ok();
+    let all = world.pool(&["list"]).run().ok();
+    assert_eq!(all.stdout.matches(line).count(), 1, "{all}");
+    assert!(!all.stdout.contains("next:"), "{all}");
+    // What it names does it.
+    let word = all.stdout.split(line).nth(1).and_then(|rest| rest.split('`').next()).expect("an account");
+    world.pool(&["enable", word]).run().ok();
+    assert!(!world.pool(&["list"]).run().ok().stdout.contains(line));
+}
