@@ -3,9 +3,7 @@
 //! put aside when it is full. It holds no secret. Accounts are named by their ids; reasons, which are for people, may name a
 //! label.
 
-use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -149,15 +147,11 @@ pub fn append(paths: &PoolPaths, lock: Option<&PoolLock>, entries: &[Entry]) -> 
         return Ok(());
     }
     let path = paths.log();
-    let open = || {
-        let mut options = OpenOptions::new();
-        files::open_with(options.append(true).create(true).mode(0o600), 0, &path)
-    };
-    let mut file = open()?;
+    let mut file = files::open_to_append(&path)?;
     if lock.is_some() && file.metadata()?.len() >= FULL {
         // A writer that has the file open goes on in the one that is put aside.
         std::fs::rename(&path, paths.older_log())?;
-        file = open()?;
+        file = files::open_to_append(&path)?;
     }
     let written = file.write(&lines)?;
     if written < lines.len() {

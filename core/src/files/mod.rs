@@ -12,7 +12,7 @@ pub use atomic::{
 pub(crate) use atomic::{exchange, write_beside};
 pub(crate) use lock::{FileLock, Make, WriteLock};
 pub use lock::{PoolLock, RenewalLock, is_locked};
-pub use open::{copy_new, open, open_dir, open_stream, open_with, read_head};
+pub use open::{copy_new, open, open_dir, open_stream, open_to_append, open_with, read_head};
 pub(crate) use owner::is_another_user;
 pub use owner::{Owner, another_user_of_root, is_of_another_user};
 

@@ -1,9 +1,9 @@
 //! The only place that opens files; a lint forbids it elsewhere. What is at a path of the pool or of Codex may be a FIFO
 //! or a device, which must not block: files are opened without blocking, and checked before anything is read or written.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// Opens a regular file to read it.
@@ -24,6 +24,18 @@ pub fn open_with(options: &mut OpenOptions, flags: i32, path: &Path) -> io::Resu
         return Ok(file);
     }
     Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
+}
+
+/// Opens a regular file to add to its end, and to read it. If there is none, it is made with mode 0600 whatever the umask.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_to_append(path: &Path) -> io::Result<File> {
+    let file = open_with(OpenOptions::new().read(true).append(true).create(true).mode(0o600), 0, path)?;
+    if file.metadata()?.mode() & 0o777 != 0o600 {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    Ok(file)
 }
 
 /// Opens a folder, to sync it or to give it away.

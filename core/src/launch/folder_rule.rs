@@ -9,10 +9,11 @@ use crate::codex::argv::{Invocation, Target};
 use crate::codex::threads;
 use crate::env::{Env, names};
 use crate::error::{Error, ErrorKind};
+use crate::files;
 use crate::folders::{self, FolderRules};
 use crate::homes::{CodexHome, HomeContent};
 use crate::paths::PoolPaths;
-use crate::store::Registry;
+use crate::store::{MAX_JSON, Registry};
 
 /// The way past a folder rule, as the end of an error.
 pub(super) const PAST: &str = "with CODEX_POOL=off, Codex starts on whatever login is there";
@@ -92,7 +93,7 @@ pub(super) fn against_untouched(
         Ok(registry) => registry,
         Err(_) => {
             // What it says is not known, but it speaks of folders.
-            let bytes = crate::files::read_small(&paths.registry(), u64::MAX >> 1).ok()??;
+            let bytes = files::read_small(&paths.registry(), MAX_JSON).ok()??;
             let speaks = memchr::memmem::find(&bytes, b"\"folders\"").is_some();
             return speaks.then(|| refusal(why, "some accounts are only for certain folders"));
         }

@@ -10,7 +10,7 @@ use crate::files::{self, PoolLock};
 use crate::paths::PoolPaths;
 use crate::usage::UsageCache;
 
-use super::{Credentials, LostFound, v1};
+use super::{Credentials, LostFound, MAX_JSON, v1};
 
 /// Removes every document of an account, and its usage.
 ///
@@ -22,7 +22,7 @@ pub fn erase(lock: &PoolLock, paths: &PoolPaths, id: &AccountId) -> Result<()> {
         let is_ours = match &kept.account {
             Some(account) => account == id,
             None => {
-                let bytes = files::read_small(&kept.path, u64::MAX).ok().flatten();
+                let bytes = files::read_small(&kept.path, MAX_JSON).ok().flatten();
                 bytes.is_some_and(|bytes| is_of(&bytes, id, &secrets))
             }
         };

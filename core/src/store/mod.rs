@@ -25,7 +25,7 @@ use crate::paths::PoolPaths;
 use crate::usage::UsageCache;
 
 /// The size of the largest registry or cache, bytes.
-const MAX_JSON: u64 = 64 << 20;
+pub(crate) const MAX_JSON: u64 = 64 << 20;
 
 /// Loads a cache. A missing or corrupt one is empty; a corrupt one is set aside (`<name>.corrupt`) if the lock is held.
 fn load_cache<T: DeserializeOwned + Default>(lock: Option<&PoolLock>, path: &std::path::Path) -> T {

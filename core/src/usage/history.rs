@@ -3,9 +3,9 @@
 //! hour, so that an account takes less than 1 MB a year whatever it does. Writes nothing but those files.
 
 use std::collections::HashMap;
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -218,8 +218,7 @@ fn read_file(path: &Path) -> Vec<Reading> {
 
 /// Adds lines to a file. A line that a crash left half-written does not spoil them.
 fn append(path: &Path, lines: &[u8]) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    let mut file = files::open_with(options.read(true).append(true).create(true).mode(0o600), 0, path)?;
+    let mut file = files::open_to_append(path)?;
     let length = file.metadata()?.len();
     let mut last = [b'\n'];
     if length > 0 {

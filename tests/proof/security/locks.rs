@@ -133,7 +133,7 @@ fn tool_that_can_only_read_the_pool_does_not_hold_its_locks() {
         answered(world.exec_as("alice").run(), "alice");
         world.pool(&["refresh"]).run().ok();
         assert_eq!(world.backend().report().refreshes_of("carol").len(), round);
-        let doctor = world.pool(&["doctor"]).run();
+        let doctor = world.pool(&["doctor", "-v"]).run();
         assert!(doctor.stdout.contains("the pool's locks are free"), "{doctor}");
         world.pool(&["rm", "--yes", "carol"]).run().ok();
     }
