@@ -1,5 +1,6 @@
 //! `config.toml` of the pool: the settings and their defaults. A wrong value is reported and its default used.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -114,20 +115,22 @@ impl Settings {
 
     /// Reads `config.toml`. Returns the settings, and what is wrong with the file as sentences.
     pub fn load(path: &Path) -> (Settings, Vec<String>) {
-        match files::read_small(path, 1 << 20) {
-            Ok(None) => (Settings::default(), Vec::new()),
-            Ok(Some(bytes)) => {
-                let (settings, problems) = Settings::parse(&String::from_utf8_lossy(&bytes));
-                (settings, problems.into_iter().map(|p| format!("{}: {p}", path.display())).collect())
-            }
-            Err(e) => {
-                let why = os_text(&e);
-                (
-                    Settings::default(),
-                    vec![format!("cannot read {}: {why}; defaults are used", path.display())],
-                )
-            }
-        }
+        Settings::read(path).unwrap_or_else(|e| {
+            let why = os_text(&e);
+            (Settings::default(), vec![format!("cannot read {}: {why}; defaults are used", path.display())])
+        })
+    }
+
+    /// Reads the settings as [`Settings::load`] does, where a file that cannot be read must not mean the defaults.
+    ///
+    /// # Errors
+    /// The file is there and cannot be read.
+    pub fn read(path: &Path) -> io::Result<(Settings, Vec<String>)> {
+        let Some(bytes) = files::read_small(path, 1 << 20)? else {
+            return Ok((Settings::default(), Vec::new()));
+        };
+        let (settings, problems) = Settings::parse(&String::from_utf8_lossy(&bytes));
+        Ok((settings, problems.into_iter().map(|p| format!("{}: {p}", path.display())).collect()))
     }
 
     /// Reads the text of the file, as [`Settings::load`] does.

@@ -137,7 +137,7 @@ fn run_duties(env: &Env, paths: &PoolPaths, pace: &Pace, mut duties: Vec<Box<dyn
     lock::clear_abandoned(paths, &path, env::clock());
     let mut binary = Binary::of(paths.admin_link());
     let mut watch = Watch::new(paths.clone(), me);
-    let (mut settings, mut settings_stamp) = (Settings::load(&paths.config()).0, Stamp::of(&paths.config()));
+    let (mut settings, mut settings_stamp) = (Settings::load(&paths.config()).0, None);
     let mut idle_since: Option<Instant> = None;
     let mut shown = Instant::now();
     loop {
@@ -149,8 +149,11 @@ fn run_duties(env: &Env, paths: &PoolPaths, pace: &Pace, mut duties: Vec<Box<dyn
             shown = Instant::now();
         }
         let stamp = Stamp::of(&paths.config());
-        if stamp != settings_stamp {
-            (settings, settings_stamp) = (Settings::load(&paths.config()).0, stamp);
+        // If they cannot be read now, the next tick tries again.
+        if stamp != settings_stamp
+            && let Ok((read, _)) = Settings::read(&paths.config())
+        {
+            (settings, settings_stamp) = (read, stamp.filter(|stamp| !stamp.is_young()));
         }
         if !settings.attend {
             return Ok(End::TurnedOff);
