@@ -67,7 +67,7 @@ fn each_answer_is_explained_with_its_numbers() {
     let banked = one("exhausted_with_banked_resets", None);
     assert_eq!(banked.0, "exhausted");
     assert_eq!(banked.2, "at its limit, back in 1h; 2 banked resets can be used");
-    assert_eq!(one("spending_cap_reached", None).2, "at its limit, resets in 10d");
+    assert_eq!(one("spending_cap_reached", None).2, "at its limit, back in 10d");
     assert_eq!(one("usage_based_seat", None).2, "no windows; each use is paid for");
     assert_eq!(one("exhausted_with_credits", None).2, "only credits left");
     assert_eq!(one("unlimited", None).2, "no limit");
