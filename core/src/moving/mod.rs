@@ -27,7 +27,7 @@ use crate::codex::rollout::LastTurn;
 use crate::codex::threads::ThreadMeta;
 use crate::codex::{find, lock_file, probe};
 use crate::config::Settings;
-use crate::env::{clock, clock_ms};
+use crate::env::{Env, clock, clock_ms};
 use crate::error::{Error, Result};
 use crate::files::{self, PoolLock};
 use crate::homes::in_use::{Processes, account_of_server};
@@ -215,16 +215,10 @@ impl Home<'_> {
         homes::reconcile(&lock, &mut pool, &self.home, now)?;
         let env = old.origin.env();
         let check = Check {
-            paths: self.paths,
-            settings: &self.settings,
-            home: &self.home,
-            main_home: &self.main_home,
-            server: &old.server,
-            env: &env,
             folders: old.threads.loaded().map(|thread| thread.meta.cwd.clone()).collect(),
             since,
             repair,
-            now,
+            ..self.check(old, &env, now)
         };
         let reached = standing.iter().map(|(_, turn, _)| turn.at / 1_000_000_000).max().unwrap_or(now);
         // What the service has said since then counts more.
@@ -272,6 +266,22 @@ impl Home<'_> {
         }
     }
 
+    /// Returns a check of who uses the home. A plan needs the folders and the reason, too. `env`: of the server.
+    fn check<'a>(&'a self, old: &'a Old, env: &'a Env, now: i64) -> Check<'a> {
+        Check {
+            paths: self.paths,
+            settings: &self.settings,
+            home: &self.home,
+            main_home: &self.main_home,
+            server: &old.server,
+            env,
+            folders: Vec::new(),
+            since: now,
+            repair: false,
+            now,
+        }
+    }
+
     /// Returns whether the installed Codex lets only the account that began a thread go on with it.
     fn checks_account(&self, old: &Old) -> bool {
         let installed = find::find(&old.origin.env(), &self.settings, None).ok();
@@ -292,18 +302,7 @@ impl Home<'_> {
         }
         let env = old.origin.env();
         let now = clock();
-        let check = Check {
-            paths: self.paths,
-            settings: &self.settings,
-            home: &self.home,
-            main_home: &self.main_home,
-            server: &old.server,
-            env: &env,
-            folders: Vec::new(),
-            since: now,
-            repair: false,
-            now,
-        };
+        let check = self.check(old, &env, now);
         let interfaces = check::interfaces(&processes, &self.home);
         check.nobody_else(&pool, &processes, &interfaces).map_err(|refusal| {
             let (Refusal::Later(why) | Refusal::No(why)) = refusal;
