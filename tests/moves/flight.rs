@@ -17,6 +17,18 @@ fn busy(world: &World, args: &[&str], step: fn(String) -> Step) -> (Pty, std::pa
     (ui, folder)
 }
 
+/// Lets a session reach its limit while another one is at the gate. Nothing moves until the gate is opened.
+#[track_caller]
+fn limit_waits_for_the_gate(world: &World, ui: &mut Pty) {
+    let server = world.wait_for_server();
+    world.limit("alice", 2);
+    ui.send_line("do the task");
+    world.wait_for_limit("alice", 1);
+    some_looks_pass();
+    assert_eq!((world.server(&world.codex_home()), world.moved()), (Some(server), 0), "{}", world.moves());
+    world.open_the_gate("go");
+}
+
 #[test]
 fn running_tool_of_another_window_is_waited_for_and_both_go_on() {
     each(&["alice", "bob"], |world| {
@@ -24,18 +36,7 @@ fn running_tool_of_another_window_is_waited_for_and_both_go_on() {
         let (mut other, folder) = busy(world, &FREE, Step::Shell);
         other.send_line("wait for it");
         world.wait_for_answers("alice", 1, &other);
-        let server = world.wait_for_server();
-        world.limit("alice", 2);
-        ui.send_line("do the task");
-        world.wait_for_limit("alice", 1);
-        some_looks_pass();
-        assert_eq!(
-            (world.server(&world.codex_home()), world.moved()),
-            (Some(server), 0),
-            "{}",
-            world.moves()
-        );
-        world.open_the_gate("go");
+        limit_waits_for_the_gate(world, &mut ui);
         world.wait_for_task(&[("alice", 2), ("bob", 2)]);
         world.wait_for_steps(&folder, &[("bob", 4)]);
         assert_eq!(fs::read_to_string(folder.join("ran.txt")).expect("it ran"), "ran\n");
@@ -55,18 +56,7 @@ fn open_approval_is_waited_for() {
             busy(world, &["-s", "workspace-write", "-a", "on-request"], Step::Escalated);
         other.send_line("wait for it");
         other.wait_for("a question", SOON, |screen| screen.contains("Would you like to run"));
-        let server = world.wait_for_server();
-        world.limit("alice", 2);
-        ui.send_line("do the task");
-        world.wait_for_limit("alice", 1);
-        some_looks_pass();
-        assert_eq!(
-            (world.server(&world.codex_home()), world.moved()),
-            (Some(server), 0),
-            "{}",
-            world.moves()
-        );
-        world.open_the_gate("go");
+        limit_waits_for_the_gate(world, &mut ui);
         other.send("y");
         world.wait_for_task(&[("alice", 2), ("bob", 2)]);
         assert_eq!(fs::read_to_string(folder.join("ran.txt")).expect("it ran"), "ran\n");
