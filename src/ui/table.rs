@@ -8,7 +8,8 @@ use super::{block, colour, printable, wrapped};
 use crate::view::moves::MoveView;
 use crate::view::{AccountView, Clock, HomeView, problem};
 
-const EMPTY: &str = "The pool has no accounts yet. `codex-pool add` logs in to one.";
+/// What is said of a pool without accounts.
+pub(crate) const EMPTY: &str = "The pool has no accounts yet. `codex-pool add` logs in to one.";
 
 /// Prints the table of `list`.
 pub(crate) fn accounts(views: &[AccountView], now: i64, verbose: bool) {

@@ -62,6 +62,14 @@ fn readings_are_kept_when_they_change_and_only_then() {
 }
 
 #[test]
+fn history_of_an_empty_pool_says_how_to_begin() {
+    let world = World::new(&[]);
+    let history = world.pool(&["history"]).run().ok();
+    assert_eq!(history.stdout, world.pool(&["list"]).run().ok().stdout);
+    assert!(history.stdout.contains("`codex-pool add`"), "{history}");
+}
+
+#[test]
 fn damaged_history_costs_its_damaged_lines_alone() {
     let world = pool_of(&["alice"]);
     use_up(&world, "alice", 10.0, 5.0);

@@ -9,6 +9,7 @@ pub(crate) use chart::{Look, draw, render};
 pub(crate) use svg::picture;
 
 use crate::past::Past;
+use crate::ui::table::EMPTY;
 use crate::ui::{block, printable};
 
 /// What is drawn of an account: the 5h window and the longest one.
@@ -28,6 +29,9 @@ fn name(seconds: i64) -> String {
 
 /// Prints the charts of all accounts. `span`: from when to when, Unix seconds.
 pub(crate) fn charts(past: &Past, span: (i64, i64), width: usize, look: Look) {
+    if past.accounts.is_empty() {
+        block(EMPTY);
+    }
     for (n, account) in past.accounts.iter().enumerate() {
         if n > 0 {
             block("");

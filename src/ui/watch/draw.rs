@@ -11,6 +11,7 @@ use ratatui::widgets::{HighlightSpacing, Paragraph, Row, Table, TableState, Wrap
 use super::state::{Mode, Sort, Ui};
 use super::{Snapshot, panels};
 use crate::ui::style::{Span as Styled, Tone};
+use crate::ui::table::EMPTY;
 use crate::ui::{columns, glyphs, history, printable};
 use crate::view::{AccountView, problem};
 
@@ -71,7 +72,7 @@ fn overview(
 ) {
     let Some(view) = at.and_then(|at| snapshot.views.get(at)) else {
         let text = match ui.filter.is_empty() {
-            true => "The pool has no accounts yet. `codex-pool add` logs in to one.".to_owned(),
+            true => EMPTY.to_owned(),
             false => format!("No account matches `{}`; esc shows all.", printable(&ui.filter)),
         };
         frame.render_widget(Paragraph::new(text).wrap(Wrap { trim: true }), area);
