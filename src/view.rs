@@ -248,7 +248,9 @@ pub(crate) fn next(views: &[AccountView], identity: Identity) -> Option<&Account
 /// Returns what a table does not say by itself: that no account may be picked, or that nothing is known of one.
 pub(crate) fn unsaid(views: &[AccountView]) -> Vec<String> {
     let mut lines = Vec::new();
-    if let Some(first) = views.first().filter(|_| views.iter().all(|view| !view.account.enabled)) {
+    // A pin holds all the same.
+    let none_is_picked = views.iter().all(|view| !view.account.enabled && !view.next);
+    if let Some(first) = views.first().filter(|_| none_is_picked) {
         let word = first.account.shell_ref();
         lines.push(format!(
             "Every account is disabled, so none is picked; `codex-pool enable {word}` lets it be."

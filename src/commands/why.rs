@@ -43,10 +43,12 @@ pub(crate) fn run(ctx: &Context, args: &WhyArgs) -> Result<()> {
         ui::line("Work stops at an account's limit: `carry_on = false` in config.toml.");
     }
     if let Some(pinned) = views.iter().find(|v| v.pinned) {
-        ui::line(&format!(
-            "{} is pinned: launches use it regardless of the ranking. `codex-pool use --auto` unpins.",
-            pinned.account.label
-        ));
+        let label = &pinned.account.label;
+        let what = match pinned.next {
+            true => format!("{label} is pinned: launches use it regardless of the ranking."),
+            false => format!("{label} is pinned, but a launch here does not use it: {}.", pinned.reason),
+        };
+        ui::line(&format!("{what} `codex-pool use --auto` unpins."));
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::json;
 use testkit::pty::{DOWN, ENTER};
-use testkit::{SOON, World, complains};
+use testkit::{SOON, World, answered, complains};
 
 #[test]
 fn rules_of_an_account_are_shown_and_kept() {
@@ -113,6 +113,22 @@ fn session_in_a_folder_is_not_switched_to_an_account_that_does_not_belong() {
     assert_eq!(world.live_owner().as_deref(), Some("alice"));
     let output = world.pool(&["rm", "alice", "--yes", "--force"]).run().ok();
     complains(&output, "~/acme is no account's folder any more");
+}
+
+#[test]
+fn why_says_that_a_pinned_account_is_not_used_in_the_current_folder() {
+    let world = World::logged_in(&["alice", "bob"]);
+    let acme = world.home().join("acme");
+    fs::create_dir(&acme).expect("a folder");
+    world.pool(&["set", "bob", "--folder"]).arg(&acme).run().ok();
+    world.pool(&["use", "bob"]).run().ok();
+    let inside = world.pool(&["why"]).current_dir(&acme).run().ok();
+    assert!(inside.stdout.contains("bob is pinned: launches use it regardless of the ranking."), "{inside}");
+    let outside = world.pool(&["why"]).run().ok();
+    let said =
+        "bob is pinned, but a launch here does not use it: only in ~/acme. `codex-pool use --auto` unpins.";
+    assert!(outside.stdout.contains(said), "{outside}");
+    answered(world.exec().run(), "alice");
 }
 
 #[test]

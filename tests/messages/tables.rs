@@ -183,6 +183,18 @@ fn list_on_a_locked_pool_shows_what_it_can_read_and_says_so() {
 }
 
 #[test]
+fn pinned_account_is_next_in_a_pool_of_disabled_accounts() {
+    let world = two();
+    world.pool(&["use", "work"]).run().ok();
+    for label in ["work", "private"] {
+        world.pool(&["disable", label]).run().ok();
+    }
+    let list = world.pool(&["list"]).run().ok();
+    assert!(list.stdout.contains("next: work (it is pinned)"), "{list}");
+    assert!(!list.stdout.contains("none is picked"), "{list}");
+}
+
+#[test]
 fn pool_of_disabled_accounts_says_so_in_one_line() {
     let world = two();
     world.pool(&["use", "--auto"]).run().ok();
