@@ -94,13 +94,18 @@ impl<'a> Home<'a> {
         Ok(Some(Home { paths, settings, home, main_home, right }))
     }
 
-    fn open(&self) -> Result<(PoolLock, Pool, Processes)> {
+    fn lock(&self) -> Result<PoolLock> {
         let path = self.paths.pool_lock();
         let lock = PoolLock::acquire(self.paths, LOCK_WAIT).map_err(|e| Error::io("lock", &path, &e))?;
-        let lock = lock.ok_or_else(|| Error::new("the pool is locked by another process"))?;
+        lock.ok_or_else(|| Error::new("the pool is locked by another process"))
+    }
+
+    fn open(&self) -> Result<(PoolLock, Pool, Processes)> {
+        let lock = self.lock()?;
         let now = clock();
         let pool = homes::open_pool(&lock, self.paths, now)?;
-        let processes = Processes::read(Some(&lock), self.paths, now);
+        // Without the lock, entries of launches that have ended stay: the next launch learns from them.
+        let processes = Processes::read(None, self.paths, now);
         Ok((lock, pool, processes))
     }
 }
@@ -356,7 +361,7 @@ impl Home<'_> {
 
     /// Notes that threads still wait although the server was started anew, so that they are tried again.
     fn still_waiting(&self, threads: &Threads) -> Result<()> {
-        let (lock, ..) = self.open()?;
+        let lock = self.lock()?;
         for thread in threads.loaded().map(|thread| &thread.meta) {
             if let Some(mut record) = ThreadRecord::read(self.paths, &thread.id)?
                 && let Some(limit) = &mut record.limit
@@ -420,7 +425,7 @@ impl Home<'_> {
                 self.note_told(&thread.meta, turn)?;
                 let mut queue = origin.command(codex);
                 queue.args(["queue", "--thread", &thread.meta.id, "--message", "continue"]);
-                let _ = queue.status();
+                let _ = probe::answer(&mut queue, server::CALL);
                 told.push(thread.meta.id.clone());
             }
             if left == 0 {
@@ -440,7 +445,7 @@ impl Home<'_> {
     }
 
     fn note_told(&self, thread: &ThreadMeta, turn: &LastTurn) -> Result<()> {
-        let (lock, ..) = self.open()?;
+        let lock = self.lock()?;
         if let Some(mut record) = ThreadRecord::read(self.paths, &thread.id)? {
             record.queued = Some(Queued { turn: turn.name(), at: clock() });
             record.write(&lock, self.paths, &thread.id)?;

@@ -18,7 +18,7 @@ use crate::process::{self, Inherited};
 use crate::store::{path_key, path_of_key};
 
 /// How long one call of Codex may take.
-const CALL: Duration = Duration::from_secs(30);
+pub(super) const CALL: Duration = Duration::from_secs(30);
 /// How long a start is tried.
 const START: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(10);
