@@ -58,6 +58,14 @@ fn launches_switches_limits_and_logins_are_in_the_log() {
 }
 
 #[test]
+fn logout_in_codex_is_in_the_log() {
+    let world = pool_of(&["alice", "bob"]);
+    world.exec_as("alice").run().ok();
+    world.codex(&["logout"]).run().ok();
+    assert!(has(&events(&world, &[]), "login_ended", "alice"), "{:?}", events(&world, &[]));
+}
+
+#[test]
 fn why_last_explains_the_launch_before() {
     let world = pool_of(&["alice", "bob"]);
     assert!(world.pool(&["why", "--last"]).run().ok().stdout.contains("No launch"));

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::exchange::{New, exchange, take_in_leftovers};
 use super::{AuthFile, CodexHome, known};
-use crate::account::{AccountId, AuthReason, AuthState, AuthStatus};
+use crate::account::{AccountId, AuthReason, AuthState};
 use crate::auth_doc::{AuthDoc, DocError, DocHash, MAX_BYTES};
 use crate::error::{Error, Result, os_text};
 use crate::files::{self, PoolLock};
@@ -205,13 +205,7 @@ fn vanished(pool: &mut Pool, home: &CodexHome, now: i64) {
 
 /// Notes that an account was logged out.
 pub(crate) fn note_logout(pool: &mut Pool, id: &AccountId, now: i64) {
-    if let Some(account) = pool.registry_mut().get_mut(id) {
-        account.auth = AuthStatus {
-            state: AuthState::ReauthRequired,
-            reason: Some(AuthReason::LoggedOut),
-            since: Some(now),
-        };
-    }
+    pool.set_auth(id, AuthState::ReauthRequired, Some(AuthReason::LoggedOut), now);
 }
 
 /// Removes a document that is not whole from a free home, and keeps it in `lost+found/`.
