@@ -101,10 +101,15 @@ impl Launch<'_> {
             },
             attached: self.is_codex && self.call.attaches(),
             stays: self.named().is_some() || pinned,
-            env: KEPT_VARIABLES
-                .iter()
-                .filter_map(|name| Some(((*name).to_owned(), self.env().text(name)?.to_owned())))
-                .collect(),
+            env: KEPT_VARIABLES.iter().filter_map(|name| self.kept(name)).collect(),
         }
+    }
+
+    /// Returns a variable as the entry keeps it. An empty one counts for `CODEX_POOL_CARRY_ON` alone: it is off.
+    fn kept(&self, name: &str) -> Option<(String, String)> {
+        let off =
+            name == names::CODEX_POOL_CARRY_ON && self.env().is_set(name) && self.env().get(name).is_none();
+        let value = self.env().text(name).or_else(|| off.then_some(""))?;
+        Some((name.to_owned(), value.to_owned()))
     }
 }
