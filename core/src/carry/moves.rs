@@ -139,9 +139,13 @@ pub fn add(lock: &PoolLock, paths: &PoolPaths, record: MoveRecord) -> Result<()>
     let mut all = Moves::read(paths);
     let moves = &mut all.moves;
     let before = moves.iter().position(|other| other.home == record.home);
+    // What follows the semicolon counts down.
+    fn reason(record: &MoveRecord) -> Option<&str> {
+        record.why.as_deref().and_then(|why| why.split("; ").next())
+    }
     if let Some(before) = before
         && record.why.is_some()
-        && (&moves[before].why, &moves[before].threads) == (&record.why, &record.threads)
+        && (reason(&moves[before]), &moves[before].threads) == (reason(&record), &record.threads)
     {
         return Ok(());
     }
@@ -190,6 +194,11 @@ mod tests {
             add(&lock, &paths, record(at, Some("no"))).unwrap();
         }
         assert_eq!((last(&paths)[0].at, last(&paths)[1].at), (30, 29));
+        for (at, left) in [(32, "5m"), (33, "4m")] {
+            add(&lock, &paths, record(at, Some(&format!("nobody can; bob resets first, in {left}"))))
+                .unwrap();
+        }
+        assert_eq!((last(&paths)[0].at, last(&paths)[1].at), (32, 30));
         std::fs::write(paths.moves(), "{").unwrap();
         assert_eq!(last(&paths), []);
     }
