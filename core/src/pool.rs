@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::files::{Durability, PoolLock};
 use crate::journal::{self, Entry, Event};
 use crate::paths::PoolPaths;
+use crate::seen_tokens::{SeenTokens, TokenHash};
 use crate::store::{
     Adoption, Credentials, FolderRecord, Migration, Origin, Registry, State, Stored, migrate_if_v1, path_key,
 };
@@ -263,8 +264,12 @@ impl Pool {
 
     /// Returns whether the refresh token of this document is known as used under its account.
     pub fn is_used(&self, doc: &AuthDoc) -> bool {
-        let seen = self.registry.get(doc.id()).and_then(|account| account.refresh_tokens.as_ref());
-        seen.zip(doc.token_hash()).is_some_and(|(seen, token)| seen.is_used(&token))
+        self.token_of(doc).is_some_and(|(seen, token)| seen.is_used(&token))
+    }
+
+    /// Returns the refresh token of a document, and those seen under its account.
+    fn token_of(&self, doc: &AuthDoc) -> Option<(&SeenTokens, TokenHash)> {
+        self.registry.get(doc.id())?.refresh_tokens.as_ref().zip(doc.token_hash())
     }
 
     /// Enters the refresh token of a document under its account.
@@ -285,18 +290,16 @@ impl Pool {
 
     /// Returns whether a document made room for one of another origin, and may still be good.
     pub fn is_displaced(&self, doc: &AuthDoc) -> bool {
-        let seen = self.registry.get(doc.id()).and_then(|account| account.refresh_tokens.as_ref());
-        seen.zip(doc.token_hash()).is_some_and(|(seen, token)| seen.is_displaced(&token))
+        self.token_of(doc).is_some_and(|(seen, token)| seen.is_displaced(&token))
     }
 
     /// Notes that the refresh token of a document, which was used, is another account's.
     pub fn give_token_to(&mut self, doc: &AuthDoc, owner: &AccountId) {
         let Some(token) = doc.token_hash() else { return };
         for account in &mut self.registry_mut().accounts {
-            let seen = account.refresh_tokens.get_or_insert_default();
             if account.id == *owner {
-                seen.mark_used(&token);
-            } else {
+                account.refresh_tokens.get_or_insert_default().mark_used(&token);
+            } else if let Some(seen) = &mut account.refresh_tokens {
                 seen.forget(&token);
             }
         }
