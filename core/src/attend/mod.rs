@@ -2,6 +2,7 @@
 //! background server of their homes holds a thread. Each tick it looks at the ledger and calls its duties. It holds
 //! `pool.lock` for milliseconds and uses no network itself. Whatever happens to it, nothing is worse than without it.
 
+mod admin;
 mod binary;
 mod lock;
 mod logins;

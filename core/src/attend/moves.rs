@@ -3,20 +3,19 @@
 //! starts the one that ends a move which a crash has cut off.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
+use super::admin::Admin;
 use super::logins::lock_soon;
 use super::{Duty, View};
 use crate::carry::mark::{self, MoveMark};
 use crate::codex::background_server::BackgroundServer;
-use crate::env::{Env, names};
+use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::homes::CodexHome;
 use crate::homes::in_use::account_of_server;
-use crate::launch::ATTENDANT_VARIABLES;
 use crate::moving::{self, Need, Threads};
 use crate::paths::PoolPaths;
 use crate::pool::Pool;
@@ -27,9 +26,7 @@ const LATEST: Duration = Duration::from_secs(30);
 
 /// Starts moves.
 pub(super) struct Moves {
-    admin: PathBuf,
-    /// The environment that they get.
-    base: Vec<(&'static str, OsString)>,
+    admin: Admin,
     homes: BTreeMap<PathBuf, Watched>,
 }
 
@@ -76,7 +73,7 @@ impl Duty for Moves {
                 Ok(standing) => {
                     if !watched.threads.in_flight() && Instant::now() >= watched.not_before {
                         watched.asked = standing;
-                        watched.child = start(&self.admin, &self.base, view.paths, &["move"], home.dir());
+                        watched.child = start(&self.admin, view.paths, &["move"], home.dir());
                     }
                 }
                 Err(error) => result = Err(error),
@@ -93,8 +90,7 @@ impl Duty for Moves {
 impl Moves {
     /// `env`: the attendant's environment.
     pub(super) fn new(env: &Env, paths: &PoolPaths) -> Moves {
-        let base = ATTENDANT_VARIABLES.iter().filter_map(|name| Some((*name, env.get(name)?.to_owned())));
-        Moves { admin: paths.admin_link(), base: base.collect(), homes: BTreeMap::new() }
+        Moves { admin: Admin::new(env, paths), homes: BTreeMap::new() }
     }
 
     /// Starts the end of each move that was cut off.
@@ -114,7 +110,7 @@ impl Moves {
             let none = Threads::none(&home, main_home.dir());
             let watched = self.homes.entry(home.dir().to_owned()).or_insert_with(|| Watched::new(none));
             watched.asked.clear();
-            watched.child = start(&self.admin, &self.base, view.paths, &["move", "--finish"], home.dir());
+            watched.child = start(&self.admin, view.paths, &["move", "--finish"], home.dir());
         }
         Ok(())
     }
@@ -196,19 +192,7 @@ impl Watched {
     }
 }
 
-fn start(
-    admin: &Path,
-    base: &[(&'static str, OsString)],
-    paths: &PoolPaths,
-    words: &[&str],
-    home: &Path,
-) -> Option<Child> {
+fn start(admin: &Admin, paths: &PoolPaths, words: &[&str], home: &Path) -> Option<Child> {
     use std::os::unix::process::CommandExt;
-    let mut command = Command::new(admin);
-    command.args(words).arg(home);
-    command.env_clear().envs(base.iter().map(|(name, value)| (name, value)));
-    command.env(names::CODEX_POOL_HOME, paths.root()).current_dir("/").process_group(0);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    // A program that is missing or just being replaced is there at the next look.
-    command.spawn().ok()
+    admin.command(paths).args(words).arg(home).process_group(0).spawn().ok()
 }

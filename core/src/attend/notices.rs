@@ -1,16 +1,14 @@
 //! The duty that sees to notices: it looks when something may have changed, and starts a short-lived `codex-pool notify`,
 //! which tells each notice once.
 
-use std::ffi::OsString;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
+use super::admin::Admin;
 use super::stamp::Stamp;
 use super::{Duty, View};
-use crate::env::{Env, names};
+use crate::env::Env;
 use crate::error::Result;
-use crate::launch::ATTENDANT_VARIABLES;
 use crate::paths::PoolPaths;
 use crate::pool::Pool;
 use crate::{journal, notices};
@@ -22,8 +20,7 @@ const LOG: i64 = 86_400;
 
 /// Starts the messenger.
 pub(super) struct Notices {
-    admin: PathBuf,
-    base: Vec<(&'static str, OsString)>,
+    admin: Admin,
     messenger: Option<Child>,
     seen: Vec<Option<Stamp>>,
     next_look: Instant,
@@ -32,24 +29,12 @@ pub(super) struct Notices {
 impl Notices {
     /// `env`: the attendant's environment.
     pub(super) fn new(env: &Env, paths: &PoolPaths) -> Notices {
-        let base = ATTENDANT_VARIABLES.iter().filter_map(|name| Some((*name, env.get(name)?.to_owned())));
-        let base = base.collect();
-        Notices {
-            admin: paths.admin_link(),
-            base,
-            messenger: None,
-            seen: Vec::new(),
-            next_look: Instant::now(),
-        }
+        let admin = Admin::new(env, paths);
+        Notices { admin, messenger: None, seen: Vec::new(), next_look: Instant::now() }
     }
 
     fn start(&mut self, paths: &PoolPaths) {
-        let mut command = Command::new(&self.admin);
-        command.arg("notify").env_clear().envs(self.base.iter().map(|(name, value)| (name, value)));
-        command.env(names::CODEX_POOL_HOME, paths.root()).current_dir("/");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        // A program that is missing or just being replaced is there at the next look.
-        self.messenger = command.spawn().ok();
+        self.messenger = self.admin.command(paths).arg("notify").spawn().ok();
     }
 }
 

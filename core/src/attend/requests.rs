@@ -2,11 +2,11 @@
 //! environment of the launch that it is for. Makes no request itself.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Child;
 use std::time::{Duration, Instant};
 
+use super::admin::Admin;
 use super::logins::lock_soon;
 use super::{Duty, View};
 use crate::account::{Account, AccountId, AccountKind, AuthState};
@@ -14,7 +14,7 @@ use crate::env::{Env, names};
 use crate::error::Result;
 use crate::homes::in_use::Processes;
 use crate::homes::{self, CodexHome};
-use crate::launch::{ATTENDANT_VARIABLES, learn_from_logs};
+use crate::launch::learn_from_logs;
 use crate::ledger::LaunchEntry;
 use crate::paths::PoolPaths;
 use crate::pool::Pool;
@@ -32,9 +32,7 @@ const MOST_CHILDREN: usize = 4;
 
 /// Starts refreshes.
 pub(super) struct Requests {
-    admin: PathBuf,
-    /// The environment that every refresh gets.
-    base: Vec<(&'static str, OsString)>,
+    admin: Admin,
     /// The refreshes that run, and the account of each (`None`: all).
     children: Vec<(Option<AccountId>, Child)>,
     next_look: Instant,
@@ -91,11 +89,9 @@ impl Duty for Requests {
 impl Requests {
     /// `env`: the attendant's environment.
     pub(super) fn new(env: &Env, paths: &PoolPaths) -> Requests {
-        let base = ATTENDANT_VARIABLES.iter().filter_map(|name| Some((*name, env.get(name)?.to_owned())));
         let now = Instant::now();
         Requests {
-            admin: paths.admin_link(),
-            base: base.collect(),
+            admin: Admin::new(env, paths),
             children: Vec::new(),
             next_look: now,
             next_learn: now,
@@ -116,14 +112,12 @@ impl Requests {
         if self.children.len() >= MOST_CHILDREN || self.children.iter().any(|(other, _)| *other == account) {
             return;
         }
-        let mut command = Command::new(&self.admin);
+        let mut command = self.admin.command(paths);
         command.args(["refresh", "--background"]);
         if matches!(due, Due::Usage(_)) {
             command.arg("--usage");
         }
         command.args(account.as_ref().map(AccountId::as_str));
-        command.env_clear().envs(self.base.iter().map(|(name, value)| (name, value)));
-        command.env(names::CODEX_POOL_HOME, paths.root()).current_dir("/");
         if let Some(entry) = entry {
             command.envs(&entry.env);
             if let Some(home) = CodexHome::of_auth_json(paths, &path_of_key(&entry.home)) {
@@ -135,8 +129,6 @@ impl Requests {
                 command.current_dir(folder);
             }
         }
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        // A program that is missing or just being replaced is there at the next look.
         if let Ok(child) = command.spawn() {
             self.children.push((account, child));
         }
