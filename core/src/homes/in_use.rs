@@ -1,8 +1,9 @@
 //! The processes that use a Codex home. A home in use never changes hands, and what cannot be known counts as in use.
 //! Only reads, but for tidying the ledger.
 
-use std::io;
 use std::path::{Path, PathBuf};
+
+use nix::unistd::{User, geteuid};
 
 use super::{AuthFile, CodexHome, Link, known};
 use crate::account::AccountId;
@@ -338,13 +339,18 @@ fn codex_home_of(pid: u32) -> Option<PathBuf> {
         |name: &str| environ.iter().find_map(|entry| env::value_of(entry, name)).filter(|v| !v.is_empty());
     let dir = match var(names::CODEX_HOME) {
         Some(dir) => PathBuf::from(dir),
-        None => Path::new(var("HOME")?).join(".codex"),
+        None => {
+            // Without HOME, Codex asks the system for the user's folder.
+            let of_user = || User::from_uid(geteuid()).ok().flatten().map(|user| user.dir);
+            var("HOME").map(PathBuf::from).or_else(of_user)?.join(".codex")
+        }
     };
     if !dir.is_absolute() {
         return None;
     }
     match std::fs::canonicalize(&dir) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Some(dir),
+        // No folder is at this path, so that it is none of another name either.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => Some(dir),
         real => real.ok(),
     }
 }
@@ -373,4 +379,32 @@ pub(crate) fn home_served_by(paths: &PoolPaths, main_home: &CodexHome, pid: u32)
     let homes = std::fs::read_dir(main_home.dir_of_homes(paths)).ok()?;
     let dir = homes.flatten().map(|home| home.path()).find(|dir| serves(dir))?;
     Some(CodexHome::at(paths, dir))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn home_of_a_process_is_known_by_its_environment() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::os::unix::fs::symlink(at("loop"), at("loop")).unwrap();
+        std::fs::write(at("file"), "").unwrap();
+        let home_with = |variables: &[(&str, PathBuf)]| {
+            let mut command = std::process::Command::new("/bin/sleep");
+            let mut child = command.arg("60").env_clear().envs(variables.iter().cloned()).spawn().unwrap();
+            let home = codex_home_of(child.id());
+            child.kill().and_then(|()| child.wait()).unwrap();
+            home
+        };
+        for name in ["absent", "loop", "file/below"] {
+            assert_eq!(home_with(&[(names::CODEX_HOME, at(name))]), Some(at(name)));
+        }
+        assert_eq!(home_with(&[("HOME", at("absent"))]), Some(at("absent/.codex")));
+        let of_user = User::from_uid(geteuid()).unwrap().unwrap().dir.join(".codex");
+        let of_user = std::fs::canonicalize(&of_user).unwrap_or(of_user);
+        assert_eq!(home_with(&[("OTHER", at("absent"))]), Some(of_user));
+        assert_eq!(home_with(&[(names::CODEX_HOME, "relative".into())]), None);
+    }
 }

@@ -19,7 +19,7 @@ use crate::files::record_lock::{self, Owner};
 const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
 /// How long it may take until a program that is being executed has its arguments and environment.
-const EXECUTED_WITHIN: Duration = Duration::from_millis(20);
+const EXECUTED_WITHIN: Duration = Duration::from_millis(100);
 
 /// Reads a small file of `/proc`, whose size is not known beforehand, with one read if it fits.
 fn read_proc(path: &str) -> io::Result<Vec<u8>> {
