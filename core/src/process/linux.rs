@@ -106,19 +106,19 @@ pub(super) fn arguments(pid: u32) -> Option<Vec<OsString>> {
     strings(pid, "cmdline")
 }
 
-/// Reads the strings that a process was started with. While a program is being executed, they are empty for a moment,
-/// which is waited for.
+/// Reads the strings that a process was started with. There are none for a moment while a program is being executed, and
+/// while a process ends; either is waited for.
 fn strings(pid: u32, name: &str) -> Option<Vec<OsString>> {
     let path = format!("/proc/{pid}/{name}");
-    let mut bytes = read_proc(&path).ok()?;
     let until = Instant::now() + EXECUTED_WITHIN;
-    while bytes.is_empty() {
-        if Instant::now() > until || stat(pid)?.ended {
-            return None;
+    let bytes = loop {
+        match read_proc(&path) {
+            Ok(bytes) if !bytes.is_empty() => break bytes,
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return None,
+            _ if Instant::now() > until || stat(pid)?.ended => return None,
+            _ => std::thread::sleep(Duration::from_micros(200)),
         }
-        std::thread::sleep(Duration::from_micros(200));
-        bytes = read_proc(&path).ok()?;
-    }
+    };
     let bytes = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
     Some(bytes.split(|&b| b == 0).map(|s| OsString::from_vec(s.to_vec())).collect())
 }
