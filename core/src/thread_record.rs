@@ -114,6 +114,12 @@ impl ThreadRecord {
         Ok(Some(record))
     }
 
+    /// The record of a thread, if there is one that is understood. For whoever changes nothing: without it, the thread
+    /// belongs to the account that created it.
+    pub fn find(paths: &PoolPaths, thread: &str) -> Option<ThreadRecord> {
+        ThreadRecord::read(paths, thread).ok().flatten()
+    }
+
     /// Writes it durably.
     ///
     /// # Errors
@@ -169,7 +175,7 @@ fn kept(paths: &PoolPaths) -> Vec<(String, PathBuf, PathBuf)> {
             .collect::<Vec<_>>()
     };
     let recorded = threads(&paths.threads()).into_iter().filter_map(|(thread, file)| {
-        let log = ThreadRecord::read(paths, &thread).ok()??.log;
+        let log = ThreadRecord::find(paths, &thread)?.log;
         Some((thread, file, log))
     });
     let blanked = threads(&paths.blanked()).into_iter().filter_map(|(thread, file)| {

@@ -40,7 +40,7 @@ pub fn fit(
     let mut origin = thread.forked_from.clone();
     for _ in 0..MOST_FORKS {
         let Some(thread) = origin.and_then(|id| threads::by_id(codex_home, &id)) else { break };
-        let record = ThreadRecord::read(paths, &thread.id).ok().flatten();
+        let record = ThreadRecord::find(paths, &thread.id);
         if record.is_none_or(|record| record.account != *account) {
             blank_one(paths, codex_home, &thread, Turns::MayRun)?;
         }
@@ -77,7 +77,7 @@ fn blank_one(
 /// Records that this account has the thread.
 ///
 /// # Errors
-/// Why that cannot be recorded.
+/// Why that cannot be recorded: the record that is there may be a later version's.
 pub fn note(
     lock: &PoolLock,
     paths: &PoolPaths,
@@ -85,7 +85,7 @@ pub fn note(
     account: &AccountId,
     now: i64,
 ) -> Result<(), String> {
-    let record = match ThreadRecord::read(paths, &thread.id).ok().flatten() {
+    let record = match ThreadRecord::read(paths, &thread.id).map_err(|e| e.to_string())? {
         Some(record) if record.account == *account => return Ok(()),
         Some(record) => record.carried_to(account.clone(), now),
         None => {
@@ -99,4 +99,34 @@ pub fn note(
         }
     };
     record.write(lock, paths, &thread.id).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn record_of_a_later_version_is_not_written_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = PoolPaths::new(dir.path().join("pool"));
+        let lock = PoolLock::acquire(&paths, Duration::ZERO).unwrap().unwrap();
+        let id = "01a2148a-1509-7203-9900-6a00d5afb701";
+        let path = dir.path().join(format!("rollout-2026-11-25T21-08-43-{id}.jsonl"));
+        let meta = format!(r#"{{"type":"session_meta","payload":{{"id":"{id}","cwd":"/"}}}}"#);
+        std::fs::write(&path, meta + "\n").unwrap();
+        let thread = threads::of_log(&path).unwrap();
+        let [alice, bob] = ["alice", "bob"].map(|name| AccountId::of_chatgpt(name, "space"));
+        note(&lock, &paths, &thread, &alice, 5).unwrap();
+        note(&lock, &paths, &thread, &bob, 6).unwrap();
+        let record = ThreadRecord::find(&paths, id).unwrap();
+        assert_eq!((record.account, record.carried_from, record.since), (bob, Some(alice.clone()), 6));
+        let file = paths.threads().join(id);
+        let later = std::fs::read_to_string(&file).unwrap().replace("\"version\":1", "\"version\":2");
+        std::fs::write(&file, &later).unwrap();
+        let why = note(&lock, &paths, &thread, &alice, 7).unwrap_err();
+        assert!(why.contains("later codex-pool"), "{why}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), later);
+        assert_eq!(ThreadRecord::find(&paths, id), None);
+    }
 }

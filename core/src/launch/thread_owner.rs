@@ -78,7 +78,7 @@ impl Launch<'_> {
 /// Returns the account that ran the thread last, as far as the pool knows, else the one that created it, as its log says. Logs of older versions do not: then the launches in
 /// its folder decide.
 pub(super) fn creator(locked: &Locked<'_>, thread: &ThreadMeta) -> Owner {
-    if let Ok(Some(record)) = ThreadRecord::read(&locked.pool.paths, &thread.id)
+    if let Some(record) = ThreadRecord::find(&locked.pool.paths, &thread.id)
         && let Some(account) = known(locked, &record.account)
     {
         return Owner::Account(account);

@@ -325,6 +325,8 @@ impl Home<'_> {
         mark.threads = logs_of(&old.threads);
         mark.write(&self.right, self.paths, &self.home)?;
         for thread in old.threads.loaded() {
+            // One that cannot be changed afterwards stays where it is.
+            ThreadRecord::read(self.paths, &thread.meta.id)?;
             hand_over::fit(self.paths, self.main_home.dir(), &thread.meta, &plan.to, Turns::CutOff)
                 .map_err(Error::new)?;
         }
@@ -438,8 +440,7 @@ impl Home<'_> {
 
     /// Returns whether a message for this turn was noted, and nothing came of it.
     fn was_told(&self, thread: &ThreadMeta, turn: &LastTurn) -> bool {
-        let record = ThreadRecord::read(self.paths, &thread.id).ok().flatten();
-        record
+        ThreadRecord::find(self.paths, &thread.id)
             .and_then(|record| record.queued)
             .is_some_and(|queued| queued.turn == turn.name() && clock().saturating_sub(queued.at) >= 3)
     }

@@ -61,7 +61,7 @@ pub fn note_need(
 /// had the thread since then, or has taken it back right after. `account`: of the server, for which it stands still. A
 /// thread that is opened again later is the user's own affair.
 pub fn stands_still(paths: &PoolPaths, thread: &Loaded, turn: &LastTurn, account: &AccountId) -> bool {
-    let record = ThreadRecord::read(paths, &thread.meta.id).ok().flatten();
+    let record = ThreadRecord::find(paths, &thread.meta.id);
     let limit = record.as_ref().and_then(|record| record.is_to_go_on(&turn.name()));
     !thread.meta.subagent
         && limit.is_some_and(|limit| {
@@ -72,18 +72,18 @@ pub fn stands_still(paths: &PoolPaths, thread: &Loaded, turn: &LastTurn, account
 
 /// Returns whether a thread is still to be told to go on from this turn, whoever has it.
 pub(super) fn is_to_be_told(paths: &PoolPaths, thread: &ThreadMeta, turn: &LastTurn) -> bool {
-    let record = ThreadRecord::read(paths, &thread.id).ok().flatten();
+    let record = ThreadRecord::find(paths, &thread.id);
     !thread.subagent && record.is_some_and(|record| record.is_to_go_on(&turn.name()).is_some())
 }
 
 /// Returns whether a message answers this turn already.
 pub fn was_answered(paths: &PoolPaths, thread: &ThreadMeta, turn: &LastTurn) -> bool {
-    let queued = ThreadRecord::read(paths, &thread.id).ok().flatten().and_then(|record| record.queued);
+    let queued = ThreadRecord::find(paths, &thread.id).and_then(|record| record.queued);
     queued.is_some_and(|queued| queued.turn == turn.name())
 }
 
 /// Returns whether the history of a thread was put right just before this turn, in vain.
 pub fn repaired_in_vain(paths: &PoolPaths, thread: &ThreadMeta, turn: &LastTurn) -> bool {
-    let queued = ThreadRecord::read(paths, &thread.id).ok().flatten().and_then(|record| record.queued);
+    let queued = ThreadRecord::find(paths, &thread.id).and_then(|record| record.queued);
     queued.is_some_and(|queued| (0..REPAIRED).contains(&(turn.at / 1_000_000_000 - queued.at)))
 }
