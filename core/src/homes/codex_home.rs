@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::account::AccountId;
@@ -158,9 +159,11 @@ impl CodexHome {
         matches!(self.kind, HomeKind::Own(_))
     }
 
-    /// Returns whether Codex uses this home when CODEX_HOME is not set.
+    /// Returns whether Codex uses this home when CODEX_HOME is not set, however it is spelled.
     pub fn is_default(&self, env: &Env) -> bool {
-        default_dir(env).and_then(|dir| fs::canonicalize(dir).ok()).is_some_and(|dir| dir == self.dir)
+        let inode = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
+        let default = default_dir(env).and_then(|dir| inode(&dir));
+        default.is_some() && default == inode(&self.dir)
     }
 }
 

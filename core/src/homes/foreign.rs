@@ -1,8 +1,6 @@
 //! Whose a CODEX_HOME is. Other programs give their Codex one of their own, with a login of its own. The pool leaves such
 //! a home alone until `init` is run there. One without a login gets the pick, and is the pool's to change from then on.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::{AuthFile, CodexHome, Link, main_home_of};
@@ -37,14 +35,7 @@ pub fn is_foreign(pool: &Pool, env: &Env, main_home: &CodexHome) -> bool {
 /// Returns whether the environment names this main home, and it is not the one that Codex has without that.
 pub(crate) fn is_named(paths: &PoolPaths, env: &Env, main_home: &CodexHome) -> bool {
     let named = env.get(names::CODEX_HOME).map(Path::new);
-    named.is_some_and(|named| main_home_of(paths, named).is_none()) && !is_default(env, main_home.dir())
-}
-
-/// Returns whether this is the folder that Codex uses when CODEX_HOME is not set, however it is spelled.
-fn is_default(env: &Env, dir: &Path) -> bool {
-    let inode = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
-    let default = env.home().and_then(|home| inode(&home.join(".codex")));
-    default.is_some() && default == inode(dir)
+    named.is_some_and(|named| main_home_of(paths, named).is_none()) && !main_home.is_default(env)
 }
 
 /// Returns whether the pool has had this login.
