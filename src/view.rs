@@ -337,6 +337,20 @@ pub(crate) fn json(
     })
 }
 
+/// Returns the same of one account alone. `views`: of all accounts, since what is next is said of the whole pool.
+pub(crate) fn json_of_one(
+    views: &[AccountView],
+    id: &AccountId,
+    homes: &[HomeView],
+    identity: Identity,
+    now: i64,
+) -> Value {
+    let one = views.iter().find(|view| view.account.id == *id).map(std::slice::from_ref);
+    let mut answer = json(one.unwrap_or_default(), homes, identity, now, false);
+    answer["next"] = json!(next(views, identity));
+    answer
+}
+
 fn home_json(in_use: &HomeInUse) -> Value {
     let user = |user: &HomeUser| {
         let (kind, command) = match &user.kind {

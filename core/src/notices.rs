@@ -75,7 +75,7 @@ pub fn due(
             None => ToldOf::default(),
         };
         if of.login && !before.login {
-            texts.push(format!("{} needs a login: codex-pool reauth {}", account.label, account.label));
+            texts.push(format!("{} needs a login: codex-pool reauth {}", account.label, account.shell_ref()));
         }
         if of.limit && !before.limit {
             let until = of
@@ -194,6 +194,10 @@ mod tests {
         let (texts, told) = due(&Told::default(), &accounts, &none, &[], NOW);
         assert_eq!(texts, ["alice needs a login: codex-pool reauth alice"]);
         assert!(due(&told, &accounts, &none, &[], NOW).0.is_empty());
+        // What it says to type can be typed whatever the label is.
+        accounts[0].label = "ada's".to_owned();
+        let (texts, _) = due(&Told::default(), &accounts, &none, &[], NOW);
+        assert_eq!(texts, [format!("ada's needs a login: codex-pool reauth {}", accounts[0].id.as_str())]);
         accounts[0].auth.state = AuthState::Ok;
         let (texts, told) = due(&told, &accounts, &none, &[], NOW);
         assert!(texts.is_empty() && told.is_empty());

@@ -41,12 +41,9 @@ pub(super) fn add(ctx: &Context, args: &LoginArgs, label: Option<&str>, json: bo
     }
     fetch(ctx, doc.id(), doc.kind());
     let open = ctx.open()?;
-    let mut views = view::accounts(ctx, &open);
+    let views = view::accounts(ctx, &open);
     drop(open);
-    let next = view::next(&views, view::Identity::of(&ctx.env)).cloned();
-    views.retain(|view| view.account.id == *doc.id());
-    let mut answer = view::json(&views, &[], view::Identity::of(&ctx.env), env::clock(), false);
-    answer["next"] = serde_json::json!(next);
+    let mut answer = view::json_of_one(&views, doc.id(), &[], view::Identity::of(&ctx.env), env::clock());
     answer["result"] = match adoption {
         Adoption::New => "added",
         Adoption::Unchanged => "unchanged",

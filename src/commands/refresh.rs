@@ -23,17 +23,17 @@ pub(crate) fn run(ctx: &Context, args: &RefreshArgs) -> Result<ExitCode> {
     let outcomes = fetch(ctx, &scope)?;
     let open = ctx.open()?;
     let mut views = view::accounts(ctx, &open);
-    let next = view::next(&views, view::Identity::of(&ctx.env)).cloned();
-    if let Scope::One(id) = &scope {
-        views.retain(|v| v.account.id == *id);
-    }
     let now = codex_pool_core::env::clock();
     if args.json {
-        let homes = view::homes(ctx, &open);
-        let mut answer = view::json(&views, &homes, view::Identity::of(&ctx.env), now, false);
-        answer["next"] = serde_json::json!(next);
-        ui::json(&answer);
+        let (homes, identity) = (view::homes(ctx, &open), view::Identity::of(&ctx.env));
+        ui::json(&match &scope {
+            Scope::One(id) => view::json_of_one(&views, id, &homes, identity, now),
+            Scope::All => view::json(&views, &homes, identity, now, false),
+        });
     } else {
+        if let Scope::One(id) = &scope {
+            views.retain(|v| v.account.id == *id);
+        }
         ui::table::accounts(&views, now, args.verbose);
         if let Some(text) = recent(&outcomes, &views, now) {
             ui::note(&text);

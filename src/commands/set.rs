@@ -32,16 +32,12 @@ pub(crate) fn run(ctx: &Context, args: &SetArgs) -> Result<()> {
         account.updated_at = now;
     }
     open.commit()?;
-    let mut views = view::accounts(ctx, &open);
-    let next = view::next(&views, view::Identity::of(&ctx.env)).cloned();
-    views.retain(|view| view.account.id == id);
+    let views = view::accounts(ctx, &open);
     let notes = notes(ctx, &open, &id, &before);
     drop(open);
     if args.json {
-        let mut answer = view::json(&views, &[], view::Identity::of(&ctx.env), ctx.env.now, false);
-        answer["next"] = serde_json::json!(next);
-        ui::json(&answer);
-    } else if let Some(view) = views.first() {
+        ui::json(&view::json_of_one(&views, &id, &[], view::Identity::of(&ctx.env), ctx.env.now));
+    } else if let Some(view) = views.iter().find(|view| view.account.id == id) {
         let rules = view.rules.as_deref().unwrap_or("used wherever no other account's folder is");
         ui::done(&format!("`{}`: {rules}", view.account.label));
     }
@@ -61,10 +57,12 @@ pub(super) fn add_folder(ctx: &Context, id: &AccountId, typed: &str) -> Result<(
     };
     let key = folder(ctx, &dir)?;
     let mut open = ctx.open()?;
+    let now = open.now;
     if let Some(account) = open.pool.registry_mut().get_mut(id)
         && !account.folders.contains(&key)
     {
         account.folders.push(key.clone());
+        account.updated_at = now;
     }
     open.commit()?;
     ui::done(&format!(

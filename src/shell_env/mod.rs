@@ -189,7 +189,8 @@ pub(crate) fn move_line(start: &StartLine) -> io::Result<()> {
     moved.inspect_err(|_| drop(std::fs::remove_file(&temp)))
 }
 
-fn quote_sh(text: &str) -> String {
+/// Returns text as one word for a shell that follows POSIX.
+pub(crate) fn quote_sh(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 

@@ -34,6 +34,7 @@ pub(crate) fn plain(c: char) -> char {
         '…' => '~',
         '↑' => '^',
         '↓' => 'v',
+        '×' => 'x',
         '\u{2800}' => ' ',
         '\u{2801}'..='\u{28ff}' => '*',
         c => c,
@@ -47,6 +48,6 @@ mod tests {
     #[test]
     fn our_characters_become_ascii_and_names_stay() {
         let plain = |text: &str| text.chars().map(plain).collect::<String>();
-        assert_eq!(plain("→●◆ wörk ██│▌░ 52 % · 20:28"), ">o* wörk ##|#. 52 % - 20:28");
+        assert_eq!(plain("→●◆ wörk ██│▌░ 52 % · 20:28 ×5"), ">o* wörk ##|#. 52 % - 20:28 x5");
     }
 }

@@ -40,7 +40,7 @@ pub(crate) use prompt::{agree, choose, confirm, interactive, secret, text};
 
 /// Prints a line of a result.
 pub(crate) fn line(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{}", fitted(&printable(text), table::width()));
+    let _ = writeln!(std::io::stdout(), "{}", glyphs::shown(&fitted(&printable(text), table::width())));
 }
 
 /// Prints text of a result that is laid out already, such as a table.
@@ -87,7 +87,8 @@ pub(crate) fn warn(text: &str) {
 pub(crate) fn error(error: &Error) {
     complain("error:", Tone::Bad, &error.message);
     if let Some(hint) = &error.hint {
-        eprintln!("{}", fitted(&format!("  next: {}", printable(hint)), columns_of_stderr()));
+        let text = fitted(&format!("  next: {}", printable(hint)), columns_of_stderr());
+        eprintln!("{}", glyphs::shown(&text));
     }
 }
 
@@ -95,7 +96,7 @@ pub(crate) fn error(error: &Error) {
 fn complain(kind: &'static str, tone: Tone, text: &str) {
     let text = fitted(&format!("{kind} {}", printable(text)), columns_of_stderr());
     let word = rendered(&[Span { tone, ..Span::plain(kind) }], colour(&std::io::stderr()));
-    eprintln!("{word}{}", text.strip_prefix(kind).unwrap_or(&text));
+    eprintln!("{word}{}", glyphs::shown(text.strip_prefix(kind).unwrap_or(&text)));
 }
 
 /// Returns how wide text on stderr may be.
@@ -105,7 +106,7 @@ fn columns_of_stderr() -> usize {
 
 /// Prints a message of a launch, in the form of the shim.
 pub(crate) fn fatal(text: &str) {
-    eprintln!("codex-pool: {}", printable(text));
+    eprintln!("codex-pool: {}", glyphs::shown(&printable(text)));
 }
 
 /// Prints a message of clap: help goes to stdout with status 0, an error to stderr with status 2. `verb`: what was

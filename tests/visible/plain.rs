@@ -16,6 +16,11 @@ fn ascii_and_no_colour_hold_for_every_table() {
         let text = world.pool(args).run().ok().stdout;
         assert!(text.is_ascii() && text.contains("alice"), "{args:?}: {text}");
     }
+    // Lines and errors, too: the range of a percentage, the marks around what is shortened.
+    let text = world.pool(&["list", "--ascii", "--verbose"]).run().ok();
+    assert!(text.stdout.is_ascii() && text.stderr.is_ascii(), "{text}");
+    let shell = world.pool(&["use", "x×y→z", "--ascii"]).run();
+    assert!(shell.stderr.is_ascii() && shell.stderr.contains("`xxy>z`"), "{shell}");
     let list = world.pool(&["list"]).run().ok().stdout;
     assert!(list.contains('█') && list.contains('│') && list.contains("100 % · not started"), "{list}");
     assert!(list.contains("\nnext: alice (it is pinned)\n"), "{list}");

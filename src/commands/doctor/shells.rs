@@ -1,7 +1,5 @@
 //! What `codex` means: in this shell, in new terminals, and for what is started without a terminal.
 
-use std::path::Path;
-
 use codex_pool_core::codex::find::all_on_path;
 use codex_pool_core::paths::PoolPaths;
 
@@ -9,7 +7,7 @@ use super::Check;
 use super::facts::Facts;
 use crate::programs::{VERSION, version_of_shim};
 use crate::shell_env::new_shell::{Found, NewShell, Place, Start};
-use crate::shell_env::{self, UserHome};
+use crate::shell_env::{self, UserHome, quote_sh};
 
 pub(super) fn checks(facts: &Facts<'_>, paths: &PoolPaths) -> Vec<Check> {
     let user = UserHome::of(facts.env);
@@ -79,7 +77,8 @@ fn path(facts: &Facts<'_>, paths: &PoolPaths, terminals: Option<&Terminals>) -> 
     let bin = paths.bin();
     let fix = || {
         if terminals.is_some_and(|terminals| terminals.found == Found::Shim) {
-            let (shim, bin) = (quoted(&paths.shim()), quoted(&bin));
+            let (shim, bin) =
+                (quote_sh(&paths.shim().display().to_string()), quote_sh(&bin.display().to_string()));
             return format!(
                 "new terminals find the shim, but this was started without a start file (`bash -c`, cron, ssh): there, \
                  write {shim} instead of `codex`, or PATH={bin}:\"$PATH\" first (in a crontab: all of PATH)"
@@ -89,7 +88,10 @@ fn path(facts: &Facts<'_>, paths: &PoolPaths, terminals: Option<&Terminals>) -> 
         let (command, name) = if fish { ("source", "env.fish") } else { (".", "env") };
         let file = paths.root().join(name);
         if file.is_file() {
-            format!("`codex-pool init` for new terminals; `{command} {}` for this one", quoted(&file))
+            format!(
+                "`codex-pool init` for new terminals; `{command} {}` for this one",
+                quote_sh(&file.display().to_string())
+            )
         } else {
             format!("`codex-pool init`; or put {} first on PATH yourself", bin.display())
         }
@@ -125,8 +127,4 @@ fn path(facts: &Facts<'_>, paths: &PoolPaths, terminals: Option<&Terminals>) -> 
         }
         (None, _) => Check::fail(ID, "there is no `codex` on PATH; the shim is not, either").advice(fix()),
     }
-}
-
-fn quoted(path: &Path) -> String {
-    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }
