@@ -12,6 +12,9 @@ mod past;
 mod programs;
 mod receipt;
 mod refresh;
+#[cfg(feature = "share")]
+#[allow(dead_code, reason = "the commands come next")]
+mod share;
 mod shell_env;
 mod signals;
 mod ui;

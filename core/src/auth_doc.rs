@@ -217,6 +217,10 @@ impl AuthDoc {
     pub fn last_refresh(&self) -> Option<i64> {
         self.facts.last_refresh.map(|ns| ns.div_euclid(1_000_000_000))
     }
+    /// Returns the same as [`AuthDoc::last_refresh`], in Unix nanoseconds.
+    pub fn last_refresh_nanos(&self) -> Option<i64> {
+        self.facts.last_refresh
+    }
     /// Returns the access token, or the API key.
     pub fn access_token(&self) -> Option<&Secret> {
         self.facts.access_token.as_ref()

@@ -95,6 +95,14 @@ impl PoolPaths {
     pub fn config(&self) -> PathBuf {
         self.root.join("config.toml")
     }
+    /// The keys of a pool that several machines share, and the address of its database.
+    pub fn share(&self) -> PathBuf {
+        self.root.join("share.toml")
+    }
+    /// What this machine has seen in that database.
+    pub fn share_state(&self) -> PathBuf {
+        self.root.join("share.json")
+    }
     /// The lock of everything in the pool.
     pub fn pool_lock(&self) -> PathBuf {
         self.root.join("pool.lock")

@@ -25,6 +25,11 @@ impl TokenHash {
         hash.truncate(Self::LENGTH);
         TokenHash(hash)
     }
+
+    /// Returns the hash as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// The tokens of one account, the newest last. They are one text, hashes with their marks between spaces, since a launch

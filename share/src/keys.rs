@@ -2,6 +2,7 @@
 //! opens documents without refresh tokens, one that finds rows, and one that checks signatures. It can read what it
 //! runs with, and write nothing that others would believe.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
@@ -166,8 +167,10 @@ impl RunnerKeys {
         if record.format > FORMAT {
             return Err(Refused::Newer);
         }
-        if record.epoch != self.epoch {
-            return Err(Refused::OtherEpoch);
+        match record.epoch.cmp(&self.epoch) {
+            Ordering::Less => return Err(Refused::OtherEpoch),
+            Ordering::Equal => {}
+            Ordering::Greater => return Err(Refused::Rotated),
         }
         let signature = Signature::from_bytes(&record.signature);
         self.public.verify_strict(&record.signed(&self.pool.0), &signature).map_err(|_| Refused::Unsigned)?;

@@ -24,6 +24,7 @@ pub mod login;
 pub mod memory;
 pub mod postgres;
 pub mod protocol;
+pub mod pull;
 pub mod record;
 mod seal;
 mod seen;

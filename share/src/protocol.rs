@@ -11,12 +11,12 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::keys::{MemberKeys, RunnerKeys, random};
+use crate::keys::{MemberKeys, random};
 use crate::login::{Age, Lease, LeaseState, Login, LoginText, RemovalText};
+use crate::pull::{Pulled, Reader};
 use crate::record::{Kind, Record, Refused};
 use crate::seen::Seen;
-use crate::store::{Hold, Listed, Row, Store, StoreError};
-use crate::usage::{Sessions, Usage};
+use crate::store::{Hold, Listed, Store, StoreError};
 
 /// How long a machine holds the lease of a renewal.
 pub const LEASE: Duration = Duration::from_secs(90);
@@ -60,32 +60,6 @@ impl From<StoreError> for ShareError {
     fn from(error: StoreError) -> ShareError {
         ShareError::Store(error)
     }
-}
-
-/// The lease of an account, and how long it holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeaseView {
-    /// What it says.
-    pub lease: Lease,
-    /// How long it still holds. Zero: it has ended.
-    pub held: Duration,
-}
-
-/// What is in the database.
-#[derive(Debug, Default)]
-pub struct Pulled {
-    /// The newest login of each account that was not removed since.
-    pub logins: Vec<Login>,
-    /// The accounts that were removed, each with the age of the login that was removed with it.
-    pub removed: Vec<(String, Age)>,
-    /// The leases that are not free.
-    pub leases: Vec<LeaseView>,
-    /// What the service said of accounts.
-    pub usages: Vec<Usage>,
-    /// The sessions of machines, each with the time for which its count is believed.
-    pub sessions: Vec<(Sessions, Duration)>,
-    /// The records that are not believed.
-    pub refused: Vec<ShareError>,
 }
 
 /// What became of a login that was offered.
@@ -397,110 +371,6 @@ impl<S: Store> Share<S> {
     }
 }
 
-/// Reads what a runner has not seen yet: logins without refresh tokens, removals, usage and sessions.
-///
-/// # Errors
-/// The database cannot be asked.
-pub fn pull_for_runner<S: Store>(
-    keys: &RunnerKeys,
-    store: &mut S,
-    seen: &mut Seen,
-) -> Result<Pulled, ShareError> {
-    Reader::Runner(keys).pull_changes(store, seen)
-}
-
-/// Who reads.
-enum Reader<'a> {
-    Member(&'a MemberKeys),
-    Runner(&'a RunnerKeys),
-}
-
-impl Reader<'_> {
-    /// Returns whether it reads such records.
-    fn wants(&self, kind: Kind) -> bool {
-        match (self, kind) {
-            (Reader::Member(_), Kind::Full | Kind::Lease) | (Reader::Runner(_), Kind::Access) => true,
-            (_, kind) => matches!(kind, Kind::Removal | Kind::Usage | Kind::Sessions),
-        }
-    }
-
-    fn pull_changes<S: Store>(&self, store: &mut S, seen: &mut Seen) -> Result<Pulled, ShareError> {
-        let listed = store.list()?;
-        let mut rows = Vec::new();
-        for new in listed.iter().filter(|listed| self.wants(listed.kind) && !seen.is_newest(listed)) {
-            rows.extend(store.read(new.row)?);
-        }
-        Ok(self.take_all(rows, &listed, seen))
-    }
-
-    /// `listed`: all rows that the database says it has.
-    fn take_all(&self, rows: Vec<Row>, listed: &[Listed], seen: &mut Seen) -> Pulled {
-        let mut pulled = Pulled::default();
-        // Rows are never removed. One that is gone hides something.
-        if seen.misses(listed) {
-            pulled.refused.push(ShareError::Rollback);
-        }
-        for row in rows.iter().filter(|row| self.wants(row.record.kind)) {
-            if let Err(error) = self.take(row, seen, &mut pulled) {
-                pulled.refused.push(error);
-            }
-        }
-        let removed = &pulled.removed;
-        let is_removed = |login: &Login| {
-            removed.iter().any(|(account, age)| *account == login.account && login.age <= *age)
-        };
-        pulled.logins.retain(|login| !is_removed(login));
-        pulled
-    }
-
-    fn take(&self, row: &Row, seen: &mut Seen, pulled: &mut Pulled) -> Result<(), ShareError> {
-        let record = &row.record;
-        let (text, keys) = match self {
-            Reader::Member(keys) => (keys.read_unknown(record), keys.runner()),
-            Reader::Runner(keys) => (keys.read_unknown(record), *keys),
-        };
-        let text = text.map_err(ShareError::Refused)?;
-        let mut note = |account: &str, age| {
-            if keys.row(record.kind, account) != record.row {
-                return Err(ShareError::Refused(Refused::Misplaced));
-            }
-            if seen.note(record, age) { Ok(()) } else { Err(ShareError::Rollback) }
-        };
-        match record.kind {
-            Kind::Full | Kind::Access => {
-                let login = parse::<LoginText>(&text)?.login();
-                note(&login.account, Some(login.age))?;
-                pulled.logins.push(login);
-            }
-            Kind::Lease => {
-                let lease: Lease = parse(&text)?;
-                note(&lease.account, None)?;
-                if lease.state != LeaseState::Free {
-                    pulled.leases.push(LeaseView { lease, held: row.held });
-                }
-            }
-            Kind::Removal => {
-                let removal: RemovalText = parse(&text)?;
-                note(&removal.account, Some(removal.age))?;
-                pulled.removed.push((removal.account, removal.age));
-            }
-            Kind::Usage => {
-                let usage: Usage = parse(&text)?;
-                note(&usage.account, None)?;
-                pulled.usages.push(usage);
-            }
-            Kind::Sessions => {
-                let sessions: Sessions = parse(&text)?;
-                note(&Sessions::row_name(&sessions.account, &sessions.machine), None)?;
-                if sessions.running > 0 && !row.held.is_zero() {
-                    pulled.sessions.push((sessions, row.held));
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, ShareError> {
+pub(crate) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, ShareError> {
     serde_json::from_slice(text).map_err(|_| ShareError::Malformed)
 }

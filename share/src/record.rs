@@ -100,7 +100,9 @@ pub struct Record {
 pub enum Refused {
     /// A newer version of codex-pool wrote it.
     Newer,
-    /// It was made with the keys of another epoch: they were rotated since.
+    /// It was made with the keys of a later epoch: they were rotated, and this machine has the old ones.
+    Rotated,
+    /// It was made with the keys of an earlier epoch.
     OtherEpoch,
     /// It is the record of another account, kind or pool.
     Misplaced,
@@ -114,7 +116,8 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Refused::Newer => "it was written by a newer version of codex-pool",
-            Refused::OtherEpoch => "it was sealed with other keys: they were rotated",
+            Refused::Rotated => "it was sealed with new keys, which this machine does not have",
+            Refused::OtherEpoch => "it was sealed with keys that are void: they were rotated",
             Refused::Misplaced => "it is in the place of another record",
             Refused::Unsigned => "no member of the pool has signed it",
             Refused::Sealed => "it cannot be opened with the keys of this machine",

@@ -25,6 +25,17 @@ struct SeenRow {
 pub struct Seen(BTreeMap<String, SeenRow>);
 
 impl Seen {
+    /// Adds what another process of this machine has seen meanwhile. Of each row, the newest state stays.
+    pub fn merge(&mut self, other: Seen) {
+        for (row, theirs) in other.0 {
+            let ours = self.0.entry(row).or_insert_with(|| theirs.clone());
+            if theirs.revision > ours.revision {
+                ours.age = ours.age.max(theirs.age);
+                (ours.revision, ours.signature) = (theirs.revision, theirs.signature);
+            }
+        }
+    }
+
     /// Returns whether this row was seen.
     pub fn has(&self, row: RowId) -> bool {
         self.0.contains_key(&row.to_string())

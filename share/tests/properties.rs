@@ -2,8 +2,9 @@
 
 use codex_pool_share::code::{Code, Keys, NoCode};
 use codex_pool_share::keys::{MemberKeys, PoolId, PoolKey};
+use codex_pool_share::login::Age;
 use codex_pool_share::record::{Kind, Record, Refused};
-use codex_pool_share::{join, split};
+use codex_pool_share::{Seen, join, split};
 use proptest::prelude::*;
 
 fn keys(byte: u8) -> MemberKeys {
@@ -163,4 +164,25 @@ fn no_secret_is_shown() {
     for secret in ["171, 171", "abab", "hunter2"] {
         assert!(!shown.contains(secret), "{shown}");
     }
+}
+
+#[test]
+fn of_what_two_processes_have_seen_the_newest_stays() {
+    let keys = keys(2);
+    let record = |n| keys.write(Kind::Access, "aaaaaaaaaa", n, b"text");
+    let age = |n| Some(Age { issued_at: Some(n), ..Age::default() });
+    let seen = |n: u64, at| {
+        let mut seen = Seen::default();
+        assert!(seen.note(&record(n), age(at)));
+        seen
+    };
+    for (mut one, other) in [(seen(2, 1), seen(5, 7)), (seen(5, 7), seen(2, 1))] {
+        one.merge(other);
+        assert!(!one.note(&record(4), age(9)), "an older revision");
+        assert!(!one.note(&record(6), age(6)), "an older login");
+        assert!(one.note(&record(6), age(7)));
+    }
+    let mut one = Seen::default();
+    one.merge(seen(2, 1));
+    assert!(one.has(record(2).row));
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::{repository, rust_files};
 
 /// The rooms of `src/`: a room uses those below it.
-const ADMIN: [&str; 15] = [
+const ADMIN: [&str; 16] = [
     "main",
     "commands",
     "ui",
@@ -16,6 +16,7 @@ const ADMIN: [&str; 15] = [
     "notices",
     "past",
     "view",
+    "share",
     "context",
     "net",
     "shell_env",

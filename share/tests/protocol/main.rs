@@ -11,7 +11,8 @@ use std::time::Duration;
 use codex_pool_share::Seen;
 use codex_pool_share::login::LeaseState;
 use codex_pool_share::memory::{Fault, Memory};
-use codex_pool_share::protocol::{Begun, LEASE, Pushed, ShareError, pull_for_runner};
+use codex_pool_share::protocol::{Begun, LEASE, Pushed, ShareError};
+use codex_pool_share::pull::pull_for_runner;
 use codex_pool_share::record::{Kind, Refused};
 use codex_pool_share::store::{Hold, Store};
 

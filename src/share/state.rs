@@ -1,0 +1,45 @@
+//! `share.json`: what this machine has seen in the database of a shared pool. Nothing in it is secret. Without it the
+//! machine is as one that has just joined.
+
+use codex_pool_core::files::{self, Durability, PoolLock};
+use codex_pool_core::paths::PoolPaths;
+use codex_pool_core::{Error, Result};
+use codex_pool_share::Seen;
+use codex_pool_share::keys::PoolId;
+use serde::{Deserialize, Serialize};
+
+/// The largest file, bytes: a thousand accounts on a thousand machines that all run sessions.
+const MOST: u64 = 256 << 20;
+
+/// What was seen. It holds for one pool and one epoch of its keys.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct ShareState {
+    pool: String,
+    epoch: u32,
+    /// The newest state of every row.
+    pub(crate) seen: Seen,
+    /// When the database was last asked for what is new, and answered, Unix seconds.
+    pub(crate) synced_at: Option<i64>,
+}
+
+impl ShareState {
+    /// Reads the file. One of another pool or epoch, or one that is corrupt, is as good as none.
+    pub(crate) fn load(paths: &PoolPaths, pool: PoolId, epoch: u32) -> ShareState {
+        let pool = format!("{pool:?}");
+        let bytes = files::read_small(&paths.share_state(), MOST).ok().flatten();
+        let state = bytes.and_then(|bytes| serde_json::from_slice::<ShareState>(&bytes).ok());
+        let same = |state: &ShareState| state.pool == pool && state.epoch == epoch;
+        state.filter(same).unwrap_or(ShareState { pool, epoch, ..ShareState::default() })
+    }
+
+    /// Writes the file durably: what was seen must not be forgotten.
+    ///
+    /// # Errors
+    /// It cannot be written. The old one is still there then.
+    pub(crate) fn save(&self, _lock: &PoolLock, paths: &PoolPaths) -> Result<()> {
+        let path = paths.share_state();
+        let bytes = serde_json::to_vec(self).map_err(|e| Error::new(format!("cannot encode JSON: {e}")))?;
+        files::write_whole(&path, &bytes, Durability::Durable).map_err(|e| Error::io("write", &path, &e))
+    }
+}
