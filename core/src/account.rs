@@ -178,6 +178,9 @@ impl AuthStatus {
 pub struct AccessOnly {
     /// When its access token ends, Unix seconds; `None`: the token does not say.
     pub ends_at: Option<i64>,
+    /// The members of a shared pool renew it, and this machine gets what they have.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_members: bool,
 }
 
 /// An account of the registry.
@@ -282,7 +285,12 @@ impl Account {
     /// Returns what is wrong with its credentials, as the end of a sentence; `None` if nothing is. `now`: Unix seconds.
     pub fn explain(&self, now: i64) -> Option<&'static str> {
         if matches!(self.auth.state, AuthState::Ok | AuthState::Expired) && self.access_ended(now) {
-            return Some("its access has ended, and it has no refresh token");
+            return Some(match self.access_only {
+                Some(access) if access.by_members => {
+                    "its access has ended, and no member's newer one is here"
+                }
+                _ => "its access has ended, and it has no refresh token",
+            });
         }
         self.auth.explain()
     }
@@ -301,6 +309,13 @@ impl Account {
     /// Returns what to do about its credentials; `None` if nothing is wrong with them. `now`: Unix seconds.
     pub fn remedy(&self, now: i64) -> Option<String> {
         let name = self.shell_ref();
+        if self.access_only.is_some_and(|access| access.by_members) && !self.auth.state.is_refusal() {
+            let wrong = self.auth.state != AuthState::Ok || self.access_ended(now);
+            let next = format!(
+                "`codex-pool refresh {name}` gets what the members have; `codex-pool list` on a member tells more"
+            );
+            return wrong.then_some(next);
+        }
         if self.access_only.is_some()
             && (self.auth.state == AuthState::ReauthRequired || self.access_ended(now))
             && !self.auth.state.is_refusal()

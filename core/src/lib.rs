@@ -29,6 +29,7 @@ pub mod references;
 pub mod removal;
 pub mod renewal;
 pub mod seen_tokens;
+pub mod shared;
 pub mod store;
 pub mod text;
 pub mod thread_record;

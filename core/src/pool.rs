@@ -10,8 +10,10 @@ use crate::files::{Durability, PoolLock};
 use crate::journal::{self, Entry, Event};
 use crate::paths::PoolPaths;
 use crate::seen_tokens::{SeenTokens, TokenHash};
+use crate::shared::Role;
 use crate::store::{
-    Adoption, Credentials, FolderRecord, Migration, Origin, Registry, State, Stored, migrate_if_v1, path_key,
+    Adoption, Credentials, FolderRecord, LostFound, Migration, Origin, Registry, State, Stored, Why,
+    migrate_if_v1, path_key,
 };
 use crate::usage::history::{self, History, Reading};
 use crate::usage::{Usage, UsageCache};
@@ -107,6 +109,30 @@ impl Pool {
         }
     }
 
+    /// Returns what this machine is in the pool that it shares with others; `None`: the pool is its alone.
+    pub fn shared(&self) -> Option<Role> {
+        self.registry.shared
+    }
+
+    /// Notes that the pool is shared from now on, or not any more. The homes have the documents of before until
+    /// [`crate::renewal::exchange_newest`].
+    pub fn set_shared(&mut self, role: Option<Role>) {
+        let registry = self.registry_mut();
+        registry.shared = role;
+        for access in registry.accounts.iter_mut().filter_map(|account| account.access_only.as_mut()) {
+            access.by_members = role == Some(Role::Runner);
+        }
+    }
+
+    /// Returns the document that a Codex home gets of an account's document in the pool: in a shared pool the one
+    /// without its refresh token, since the machines renew tokens only by agreement.
+    pub fn for_home(&self, doc: AuthDoc) -> AuthDoc {
+        match self.shared() {
+            Some(_) if doc.refresh_token().is_some() => doc.access_only(),
+            _ => doc,
+        }
+    }
+
     /// The cached usage.
     pub fn usage(&self) -> &UsageCache {
         &self.usage
@@ -165,6 +191,13 @@ impl Pool {
         now: i64,
     ) -> Result<Adoption> {
         let stored = self.credentials().stored(doc.id())?;
+        if self.is_unwanted(doc) {
+            let differs = stored.document().is_none_or(|stored| stored.bytes() != doc.bytes());
+            if differs {
+                LostFound::new(&self.paths).keep(lock, doc.bytes(), Why::Replaced, Some(doc.id()), now)?;
+            }
+            return Ok(Adoption::KeptNewer);
+        }
         let Some(token) = doc.token_hash() else {
             return self.adopt_access(lock, stored, doc, label, origin, now);
         };
@@ -191,6 +224,11 @@ impl Pool {
         Ok(adoption)
     }
 
+    /// Returns whether this machine takes no such login: a runner has access tokens alone.
+    pub(crate) fn is_unwanted(&self, doc: &AuthDoc) -> bool {
+        self.shared() == Some(Role::Runner) && !doc.is_access_only()
+    }
+
     /// Adopts a document without a refresh token. It never takes the place of a login that can still be renewed.
     fn adopt_access(
         &mut self,
@@ -205,8 +243,9 @@ impl Pool {
         let Some(full) = full else {
             return self.adopt_own(lock, stored, doc, label, origin, now);
         };
-        if origin != Origin::Login && doc.compare_age(full).is_le() {
-            // The pool's login has this access token, or a later one.
+        if origin != Origin::Login && (self.shared().is_some() || doc.compare_age(full).is_le()) {
+            // The pool's login has this access token, or a later one. In a shared pool every home has such a document, and
+            // none of them is newer than what it was made from.
             return Ok(Adoption::KeptNewer);
         }
         let auth = self.registry.get(doc.id()).map(|account| &account.auth);

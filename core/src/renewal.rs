@@ -162,13 +162,15 @@ pub fn begin(
     if pool.is_used(&doc) {
         return Ok(Decision::UsedUp);
     }
-    if matches!(cause, Cause::Rejected(_)) && doc.expires_at().is_some_and(|at| at > now) {
+    // In a shared pool no home has a refresh token, so that no Codex renews.
+    let codex_can_renew = pool.shared().is_none();
+    if codex_can_renew && matches!(cause, Cause::Rejected(_)) && doc.expires_at().is_some_and(|at| at > now) {
         let processes = Processes::read(None, &pool.paths, now);
         if !processes.users_of_account(pool, id).is_empty() {
             return Ok(Decision::LeftToCodex);
         }
     }
-    let codex_renews = doc.expires_at().is_some_and(|at| at - now < CODEX_RENEWS_WITHIN);
+    let codex_renews = codex_can_renew && doc.expires_at().is_some_and(|at| at - now < CODEX_RENEWS_WITHIN);
     if homes::being_written(pool, id)
         || codex_renews
             && Processes::read(None, &pool.paths, now).has_started_on(pool, id, now - STARTS_WITHIN)

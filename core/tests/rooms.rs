@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The lowest first. A module may use those before it.
-const LAYERS: [&str; 30] = [
+const LAYERS: [&str; 31] = [
     "error",
+    "shared",
     "time",
     "env",
     "hash",

@@ -2,6 +2,7 @@
 
 use codex_pool_core::account::{AccountId, AccountKind};
 use codex_pool_core::auth_doc::AuthDoc;
+use codex_pool_core::shared::refuse_on_runner;
 use codex_pool_core::store::Adoption;
 use codex_pool_core::{Result, env};
 
@@ -23,6 +24,7 @@ pub(crate) fn run(ctx: &Context, args: &AddArgs) -> Result<()> {
 pub(super) fn add(ctx: &Context, args: &LoginArgs, label: Option<&str>, json: bool) -> Result<()> {
     // Opening the pool saves what is live before anything else happens.
     let open = ctx.open()?;
+    refuse_on_runner(open.pool.shared(), "codex-pool add")?;
     if let Some(label) = label {
         open.pool.registry().check_label(label, None).map_err(|error| {
             error.hint(

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use codex_pool_core::account::{Account, AccountKind};
 use codex_pool_core::auth_doc::AuthDoc;
 use codex_pool_core::files::{self, Durability};
+use codex_pool_core::shared::refuse_on_runner;
 use codex_pool_core::time::human_duration;
 use codex_pool_core::{Error, ErrorKind, Result, env, references};
 use serde_json::{Value, json};
@@ -18,6 +19,7 @@ use crate::ui;
 
 pub(crate) fn run(ctx: &Context, args: &ExportArgs) -> Result<()> {
     let open = ctx.open()?;
+    refuse_on_runner(open.pool.shared(), "codex-pool export")?;
     let mut exported = Vec::new();
     for reference in &args.accounts {
         let account = references::resolve(&open.pool.registry().accounts, reference)?.clone();

@@ -11,6 +11,7 @@ use codex_pool_core::codex::{find, probe};
 use codex_pool_core::files;
 use codex_pool_core::folders::has_any;
 use codex_pool_core::homes::HomeContent;
+use codex_pool_core::shared::Role;
 use codex_pool_core::{Error, Result};
 
 use super::{add, import, set};
@@ -226,7 +227,12 @@ fn more_accounts(ctx: &Context, answers: Answers) -> Result<()> {
     const BROWSER: &str = "yes, with the browser here";
     const CODE: &str = "yes, with a code, in a browser elsewhere";
     loop {
-        let count = ctx.open()?.pool.registry().accounts.len();
+        let open = ctx.open()?;
+        if open.pool.shared() == Some(Role::Runner) {
+            return Ok(());
+        }
+        let count = open.pool.registry().accounts.len();
+        drop(open);
         if answers != Answers::FromUser {
             let what = if count == 0 { "logging in" } else { "logging in to more accounts" };
             let why = if answers == Answers::None { " without a terminal" } else { "" };

@@ -2,6 +2,7 @@
 
 use codex_pool_core::account::{Account, AccountKind};
 use codex_pool_core::auth_doc::AuthDoc;
+use codex_pool_core::shared::refuse_on_runner;
 use codex_pool_core::{Error, ErrorKind, Result, references};
 
 use super::{add, login};
@@ -10,7 +11,10 @@ use crate::context::{Context, adopt};
 use crate::ui;
 
 pub(crate) fn run(ctx: &Context, args: &ReauthArgs) -> Result<()> {
-    let account = references::resolve(&ctx.open()?.pool.registry().accounts, &args.account)?.clone();
+    let open = ctx.open()?;
+    refuse_on_runner(open.pool.shared(), "codex-pool reauth")?;
+    let account = references::resolve(&open.pool.registry().accounts, &args.account)?.clone();
+    drop(open);
     if account.kind == AccountKind::ApiKey {
         return Err(Error::new(format!(
             "`{}` is an API key, and another key is another account",

@@ -19,6 +19,7 @@ mod restrictions;
 mod rpc;
 mod servers;
 mod sessions;
+mod shared;
 mod shown;
 mod unseen;
 mod workspaces;

@@ -1,5 +1,6 @@
 //! The duty that keeps the pool's copies of the logins in use up to date: an `auth.json` that a running Codex changed is
-//! in the pool within a second, and a home is taken in when its session ends. Changes no home.
+//! in the pool within a second, and a home is taken in when its session ends. Changes no home, but in a
+//! shared pool: one with a login that was just made there gets it back without the refresh token.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -69,8 +70,14 @@ impl Logins {
         let mut pool = homes::open_pool(&lock, paths, view.now)?;
         let mut being_written = Vec::new();
         for home in changed.iter().map(|(home, _)| home).chain(&self.ended) {
-            if homes::reconcile(&lock, &mut pool, home, view.now)? == HomeContent::BeingWritten {
-                being_written.push(home.clone());
+            match homes::reconcile(&lock, &mut pool, home, view.now)? {
+                HomeContent::BeingWritten => being_written.push(home.clone()),
+                HomeContent::Account { id, stale: true } if pool.shared().is_some() => {
+                    if let Some(doc) = pool.credentials().load(&id)? {
+                        homes::rewrite(&lock, &mut pool, home, &doc, view.now)?;
+                    }
+                }
+                _ => {}
             }
         }
         if !self.ended.is_empty() {

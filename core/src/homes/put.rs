@@ -97,8 +97,11 @@ fn adopt(lock: &PoolLock, pool: &mut Pool, out: Option<Out>, seen: Option<&DocHa
     out.map_or(Ok(()), |out| out.adopt(lock, pool, seen, now))
 }
 
+/// Returns the account's document as a home gets it.
 fn stored(pool: &Pool, id: &AccountId) -> Result<AuthDoc> {
-    pool.credentials().load(id)?.ok_or_else(|| Error::new(format!("the pool has no credentials for {id}")))
+    let doc = pool.credentials().load(id)?;
+    let doc = doc.ok_or_else(|| Error::new(format!("the pool has no credentials for {id}")))?;
+    Ok(pool.for_home(doc))
 }
 
 /// `what`: what cannot be done if that fails.
@@ -282,6 +285,7 @@ pub(crate) fn clear_homes(lock: &PoolLock, pool: &mut Pool, id: &AccountId, now:
 pub fn rewrite(lock: &PoolLock, pool: &mut Pool, home: &CodexHome, doc: &AuthDoc, now: i64) -> Result<()> {
     let path = home.auth_json();
     let file = find(pool, &path, "use")?;
+    let doc = &pool.for_home(doc.clone());
     let seen = pool.state().home(&path).map(|record| record.hash.clone());
     let Some(out) = exchange(lock, home, &file, &file.real, New::Document(doc), seen.as_ref())? else {
         // A session has rotated the tokens at this moment, or the user has logged in.

@@ -133,7 +133,7 @@ pub fn reconcile(lock: &PoolLock, pool: &mut Pool, home: &CodexHome, now: i64) -
     }
     let remembered = pool.state().home(&path).map(|record| (record.account.clone(), record.hash.clone()));
     let stored = match &remembered {
-        Some((id, _)) => pool.credentials().bytes(id)?,
+        Some((id, _)) => expected(pool, id)?,
         None => None,
     };
     if let Some((id, _)) = &remembered
@@ -148,6 +148,11 @@ pub fn reconcile(lock: &PoolLock, pool: &mut Pool, home: &CodexHome, now: i64) -
         Err(e) => return Ok(HomeContent::of_error(e, &file.real)),
     };
     let as_written = hash.clone();
+    if pool.is_unwanted(&doc) {
+        return Ok(HomeContent::Unmanaged(
+            "a login of its own, which a runner of a shared pool cannot take in",
+        ));
+    }
     let doc = doc.corrected();
     let id = doc.id().clone();
     let ours = remembered.filter(|(account, _)| *account == id).map(|(_, hash)| hash);
@@ -165,8 +170,20 @@ pub fn reconcile(lock: &PoolLock, pool: &mut Pool, home: &CodexHome, now: i64) -
     // The time of the last change of the file; unlike the time of modification, it cannot be set.
     let since = std::fs::metadata(&file.real).map_or(now, |meta| meta.ctime().min(now));
     pool.state_mut().remember(&path, &doc, hash, since);
-    let stale = pool.credentials().bytes(&id)?.as_deref().map(DocHash::of) != Some(as_written);
+    let stale = expected(pool, &id)?.as_deref().map(DocHash::of) != Some(as_written);
     Ok(HomeContent::Account { id, stale })
+}
+
+/// Returns the bytes that a home of this account has if nothing has changed.
+fn expected(pool: &Pool, id: &AccountId) -> Result<Option<Vec<u8>>> {
+    let stored = pool.credentials().bytes(id)?;
+    if pool.shared().is_none() {
+        return Ok(stored);
+    }
+    Ok(stored.map(|bytes| match AuthDoc::parse(bytes.clone()) {
+        Ok(doc) => pool.for_home(doc).bytes().to_vec(),
+        Err(_) => bytes,
+    }))
 }
 
 /// Does as [`reconcile`], and waits a moment if Codex is writing the document. It writes in one go, in far less time.
@@ -198,7 +215,8 @@ fn vanished(pool: &mut Pool, home: &CodexHome, now: i64) {
     }
     let Some(record) = pool.state_mut().homes.remove(&key) else { return };
     // Our own removal is no logout, and neither is that of a whole folder.
-    if !record.leaving && home.dir().is_dir() {
+    // In a shared pool, the login is that of other machines, too: the next launch puts it back.
+    if !record.leaving && home.dir().is_dir() && pool.shared().is_none() {
         note_logout(pool, &record.account, now);
     }
 }

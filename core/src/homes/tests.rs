@@ -6,6 +6,7 @@ mod login_homes;
 mod memories;
 mod own;
 mod put;
+mod shared;
 
 use std::fs;
 use std::os::unix::fs::symlink;

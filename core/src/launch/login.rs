@@ -1,6 +1,8 @@
 //! `codex login` and `codex logout`, which run as children since something must be done after them. A login revokes the
 //! one that it finds. So before a login the live document, which the pool has, is moved aside; afterwards the new login
 //! is adopted, or the old one put back. A mark says that this is under way. The next launch undoes it after a crash.
+//! In a shared pool, the document is moved aside before a logout, too, which would revoke the access token that every
+//! machine uses. The logout is this machine's alone.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -22,6 +24,7 @@ use crate::pool::Pool;
 use crate::process::{Liveness, ProcessId};
 use crate::references;
 use crate::renewal;
+use crate::shared::refuse_on_runner;
 use crate::store::{Mark, MarkKind, path_key, path_of_key};
 
 /// How long the end of a login waits for the pool's lock. No Codex waits for it.
@@ -54,6 +57,10 @@ impl Launch<'_> {
             HomeContent::Unmanaged(_) | HomeContent::Foreign | HomeContent::Unreadable(_)
         ) {
             return Ok(None);
+        }
+        if !self.call.is_logout() {
+            // It would revoke the access token that is there.
+            refuse_on_runner(locked.pool.shared(), "codex login").map_err(Trouble::Fails)?;
         }
         let now = self.env().now;
         let main_home = locked.main_home;
@@ -104,10 +111,14 @@ impl Launch<'_> {
         let mark = Mark { kind, account, home: Some(key.clone()), process: me.to_string(), at: now };
         state.marks.push(mark.clone());
         locked.pool.commit_with(&locked.lock, Durability::Durable)?;
-        if kind != MarkKind::Login || *home.kind() == HomeKind::Login {
-            return Ok(());
-        }
-        let moved = move_aside(locked, record.as_ref().map(|record| &record.hash), now);
+        let seen = record.as_ref().map(|record| &record.hash);
+        let moved = match kind {
+            MarkKind::Login if *home.kind() != HomeKind::Login => move_aside(locked, seen, now),
+            MarkKind::Logout if locked.pool.shared().is_some() => {
+                homes::remove_document(&locked.lock, &mut locked.pool, home, seen, now)
+            }
+            _ => return Ok(()),
+        };
         if moved.is_err() {
             let state = locked.pool.state_mut();
             state.marks.retain(|other| *other != mark);
@@ -208,6 +219,17 @@ impl AuthCommand {
         let Some(mark) = mark else { return Ok(()) };
         let succeeded = end == End::Exited(0);
         let document = conclude(&lock, &mut pool, &processes, &mark, succeeded, now)?;
+        if self.kind == MarkKind::Logout
+            && let Some(account) = mark.account.as_ref().filter(|_| pool.shared().is_some())
+            && let Some(account) = pool.registry().get(account)
+        {
+            let name = account.shell_ref();
+            lines.push(Line::Switched(format!(
+                "`{}` is disabled on this machine, and the shared pool has its login still: `codex-pool enable {name}` \
+                 uses it here again, `codex-pool share logout {name}` ends it on every machine",
+                account.label
+            )));
+        }
         let new_login = document.as_ref().filter(|_| self.kind == MarkKind::Login && succeeded);
         if let Some(doc) = new_login {
             renewal::forget_before_login(&mut pool, doc.id());
@@ -305,6 +327,14 @@ fn document_in(pool: &Pool, home: &CodexHome) -> Option<AuthDoc> {
 /// Notes a logout: the file is gone. If Codex said that it succeeded, the login is revoked, and its credentials are of
 /// no more use. If not, a refresh will tell.
 fn log_out(lock: &PoolLock, pool: &mut Pool, id: &AccountId, succeeded: bool, now: i64) -> Result<()> {
+    if pool.shared().is_some() {
+        // Nothing was revoked. The login is that of other machines, too, and this one stops using it.
+        homes::clear_homes(lock, pool, id, now)?;
+        if let Some(account) = pool.registry_mut().get_mut(id) {
+            account.enabled = false;
+        }
+        return Ok(());
+    }
     if succeeded {
         homes::clear_homes(lock, pool, id, now)?;
         pool.credentials().remove(lock, id)?;

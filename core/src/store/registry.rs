@@ -11,6 +11,7 @@ use crate::auth_doc::AuthDoc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{self, Durability, PoolLock};
 use crate::paths::PoolPaths;
+use crate::shared::Role;
 use crate::text::is_deceptive;
 
 /// The version of the registry that is read and written.
@@ -27,11 +28,14 @@ pub struct Registry {
     /// account there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub homes: Vec<String>,
+    /// What this machine is in the pool that it shares with others. `None`: the pool is this machine's alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) shared: Option<Role>,
 }
 
 impl Default for Registry {
     fn default() -> Self {
-        Registry { version: REGISTRY_VERSION, accounts: Vec::new(), homes: Vec::new() }
+        Registry { version: REGISTRY_VERSION, accounts: Vec::new(), homes: Vec::new(), shared: None }
     }
 }
 
@@ -107,7 +111,8 @@ impl Registry {
     /// Adds the account of a document, or brings it up to date: new credentials end the need for a login. Returns
     /// whether the account is new.
     pub fn upsert(&mut self, doc: &AuthDoc, label: Option<&str>, now: i64) -> bool {
-        let access_only = doc.is_access_only().then(|| AccessOnly { ends_at: doc.expires_at() });
+        let by_members = self.shared == Some(Role::Runner);
+        let access_only = doc.is_access_only().then(|| AccessOnly { ends_at: doc.expires_at(), by_members });
         if let Some(account) = self.get_mut(doc.id()) {
             account.access_only = access_only;
             account.email = doc.email().map(str::to_owned).or(account.email.take());

@@ -175,6 +175,19 @@ impl World {
         serde_json::from_slice(&bytes).expect("JSON")
     }
 
+    /// Makes the pool one that is shared, and this machine a `member` or a `runner` of it, as the commands do that talk
+    /// to the database. There is none.
+    pub fn share_as(&self, role: &str) {
+        let mut registry = self.registry();
+        registry["shared"] = role.into();
+        for account in registry["accounts"].as_array_mut().expect("accounts") {
+            if account["access_only"].is_object() {
+                account["access_only"]["by_members"] = (role == "runner").into();
+            }
+        }
+        self.write_private(&self.pool_home().join("accounts.json"), &registry.to_string());
+    }
+
     /// Ids by label, from the registry as it is on disk.
     pub fn ids(&self) -> BTreeMap<String, String> {
         let registry = self.registry();
