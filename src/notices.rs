@@ -8,9 +8,6 @@ use codex_pool_core::{env, journal, notices};
 
 use crate::context::Context;
 
-/// How far back the log is read, seconds.
-const LOG: i64 = 86_400;
-
 /// Returns what is to be told now, without the lock.
 pub(crate) fn due(ctx: &Context) -> Vec<String> {
     if ctx.settings.notify.is_empty() {
@@ -18,7 +15,7 @@ pub(crate) fn due(ctx: &Context) -> Vec<String> {
     }
     let Ok(pool) = Pool::peek(&ctx.paths) else { return Vec::new() };
     let now = env::clock();
-    let log = journal::read(&ctx.paths, now - LOG);
+    let log = journal::read(&ctx.paths, now - notices::LOG);
     notices::due(&pool.state().told, &pool.registry().accounts, pool.usage(), &log, now).0
 }
 

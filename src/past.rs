@@ -6,14 +6,15 @@ use std::collections::BTreeSet;
 use codex_pool_core::account::Account;
 use codex_pool_core::config::Settings;
 use codex_pool_core::paths::PoolPaths;
+use codex_pool_core::pick;
 use codex_pool_core::pool::Pool;
 use codex_pool_core::time::DAY;
 use codex_pool_core::usage::forecast::{self, Forecast, Member};
 use codex_pool_core::usage::history::{History, Reading};
-use codex_pool_core::usage::{Usage, WEEK, Window};
+use codex_pool_core::usage::{Usage, WEEK, Window, window_name};
 use serde_json::{Value, json};
 
-use crate::view::Clock;
+use crate::view::{Clock, round};
 
 /// One account's past.
 #[derive(Debug, Clone)]
@@ -96,18 +97,9 @@ impl Past {
     }
 
     fn of(readings: Vec<Reading>, pool: &Pool, settings: &Settings, now: i64) -> Past {
-        let accounts = &pool.registry().accounts;
-        let members = accounts.iter().filter(|account| account.enabled && account.auth.explain().is_none());
-        let member = |account: &'_ Account| {
-            let usage = pool.usage().usage(&account.id)?;
-            let plan = usage.plan.as_deref().or(account.plan.as_deref());
-            Some((account.id.clone(), settings.weight(plan), usage))
-        };
-        let members: Vec<_> = members.filter_map(member).collect();
-        let members: Vec<Member<'_>> =
-            members.iter().map(|(id, weight, usage)| Member { id, weight: *weight, usage }).collect();
-        let pool_ends_at = forecast::of_pool(&readings, &members, now);
-        let mut past: Vec<AccountPast> = accounts
+        let mut past: Vec<AccountPast> = pool
+            .registry()
+            .accounts
             .iter()
             .map(|account| AccountPast {
                 account: account.clone(),
@@ -120,6 +112,14 @@ impl Past {
                 account.readings.push(reading);
             }
         }
+        let counts = |past: &&AccountPast| past.account.enabled && past.account.auth.explain().is_none();
+        let members = past.iter().filter(counts).filter_map(|past| {
+            let usage = past.usage.as_ref()?;
+            let weight = pick::weight(&past.account, Some(usage), settings);
+            Some(Member { readings: &past.readings, weight, usage })
+        });
+        let members: Vec<Member<'_>> = members.collect();
+        let pool_ends_at = forecast::of_pool(&members, now);
         Past { accounts: past, pool_ends_at }
     }
 
@@ -128,11 +128,10 @@ impl Past {
         let reading = |at: i64, window: &Window| json!({ "at": at, "used_percent": window.used_percent, "resets_at": window.resets_at });
         let account = |past: &AccountPast| {
             let windows = past.windows().into_iter().map(|seconds| {
-                let name = Window { window_seconds: seconds, used_percent: 0.0, resets_at: None }.name();
                 let readings = past.readings.iter().filter_map(|r| Some(reading(r.at, r.window(seconds)?)));
                 json!({
-                    "name": name, "window_seconds": seconds, "readings": readings.collect::<Vec<_>>(),
-                    "pace_per_hour": forecast::pace(&past.readings, seconds, to).map(tenth),
+                    "name": window_name(seconds), "window_seconds": seconds, "readings": readings.collect::<Vec<_>>(),
+                    "pace_per_hour": forecast::pace(&past.readings, seconds, to).map(round),
                 })
             });
             json!({
@@ -159,19 +158,14 @@ impl Past {
 
     /// Returns what is worth saying, a line each: accounts that reach a limit at their pace, and the end of the pool.
     pub(crate) fn lines(&self, clock: &Clock, now: i64) -> Vec<String> {
-        let at_limit = |past: &&AccountPast| {
-            past.account.enabled
-                && past.forecast(now).is_some_and(|(_, forecast)| forecast.limit_at.is_some())
-        };
         let line = |past: &AccountPast| {
-            let (window, forecast) = past.forecast(now)?;
-            let what = match window.window_seconds {
-                WEEK => "week".to_owned(),
-                _ => window.name(),
-            };
-            Some(format!("{}: {} of its {what}, at this pace", past.account.label, forecast.words(now)))
+            let (window, forecast) =
+                past.forecast(now).filter(|(_, forecast)| forecast.limit_at.is_some())?;
+            let (label, limit, window) = (&past.account.label, forecast.words(now), window.words());
+            Some(format!("{label}: {limit} of its {window}, at this pace"))
         };
-        let mut lines: Vec<String> = self.accounts.iter().filter(at_limit).filter_map(line).collect();
+        let enabled = self.accounts.iter().filter(|past| past.account.enabled);
+        let mut lines: Vec<String> = enabled.filter_map(line).collect();
         if self.accounts.len() > 1 {
             lines.extend(self.pool_line(clock, now));
         }
@@ -189,13 +183,9 @@ impl Past {
 pub(crate) fn forecast_json(past: &AccountPast, now: i64) -> Value {
     let Some((window, forecast)) = past.forecast(now) else { return Value::Null };
     json!({
-        "window": window.name(), "pace_per_hour": tenth(forecast.pace), "limit_at": forecast.limit_at,
+        "window": window.name(), "pace_per_hour": round(forecast.pace), "limit_at": forecast.limit_at,
         "resets_first": forecast.limit_at.is_none(),
     })
-}
-
-fn tenth(value: f64) -> f64 {
-    (value * 10.0).round() / 10.0
 }
 
 #[cfg(test)]

@@ -405,6 +405,6 @@ pub(crate) fn window_json(window: &Window, now: i64) -> Value {
 }
 
 /// One decimal is more than the service says.
-fn round(percent: f64) -> f64 {
+pub(crate) fn round(percent: f64) -> f64 {
     (percent * 10.0).round() / 10.0
 }

@@ -7,13 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::account::{Account, AccountId, AccountKind, AuthState};
 use crate::journal::{Entry, Event};
-use crate::time::human_duration;
+use crate::time::{DAY, human_duration};
 use crate::usage::UsageCache;
 
 /// A reset that was this long ago is no news, seconds.
 const OLD_NEWS: i64 = 6 * 3_600;
 /// Work that was carried on this long ago is told if nothing was ever told before, seconds.
 const RECENT: i64 = 600;
+
+/// How far back the log says what is to be told, seconds.
+pub const LOG: i64 = DAY;
 
 /// What was told.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

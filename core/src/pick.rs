@@ -52,11 +52,13 @@ impl<'a> Candidate<'a> {
             live: false,
         }
     }
+}
 
-    /// Returns its plan: that of the usage answer, else that of the token.
-    fn plan(&self) -> Option<&str> {
-        self.usage.and_then(|usage| usage.plan.as_deref()).or(self.account.plan.as_deref())
-    }
+/// Returns how many Plus accounts an account is worth: as the user says, else by its plan, which is that of the usage
+/// answer, else that of the token.
+pub fn weight(account: &Account, usage: Option<&Usage>, settings: &Settings) -> f64 {
+    let plan = usage.and_then(|usage| usage.plan.as_deref()).or(account.plan.as_deref());
+    account.weight.unwrap_or_else(|| settings.weight(plan))
 }
 
 /// The class of an account, the best first.
@@ -274,7 +276,7 @@ fn assess(index: usize, c: &Candidate<'_>, now: i64, settings: &Settings) -> Ran
         reset: i64::MAX,
         before_failure: Tier::Unknown,
         narrowest: None,
-        weight: c.account.weight.unwrap_or_else(|| settings.weight(c.plan())),
+        weight: weight(c.account, c.usage, settings),
         sessions: c.sessions,
         banked_resets: c.usage.map_or(0, |usage| usage.banked_resets),
         reserve: c.account.reserve,

@@ -31,7 +31,7 @@ pub(crate) fn run(ctx: &Context, args: &HistoryArgs) -> Result<()> {
     } else if args.csv {
         ui::history::csv(&past);
     } else if args.svg.is_none() {
-        ui::history::charts(&past, span, ui::table::width().min(120), ui::look());
+        ui::history::charts(&past, span, ui::table::width().min(120), ui::coloured());
     }
     Ok(())
 }

@@ -15,8 +15,6 @@ use crate::context;
 
 /// How long a command of the user may take.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How far back the log is read, seconds.
-const LOG: i64 = 86_400;
 
 pub(crate) fn run(env: &Env) -> Result<()> {
     let paths = context::paths(env)?;
@@ -26,7 +24,7 @@ pub(crate) fn run(env: &Env) -> Result<()> {
         let lock = context::lock(&paths)?;
         let now = env::clock();
         let mut pool = homes::open_pool(&lock, &paths, now)?;
-        let log = journal::read(&paths, now - LOG);
+        let log = journal::read(&paths, now - notices::LOG);
         let (texts, told) =
             notices::due(&pool.state().told, &pool.registry().accounts, pool.usage(), &log, now);
         if pool.state().told != told {

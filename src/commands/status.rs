@@ -1,21 +1,22 @@
 //! `status`: one line for prompts and status bars, from files alone. It takes no lock, makes no request, and never fails:
 //! where there is nothing to say, it says nothing.
 
-use std::cell::LazyCell;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use codex_pool_core::env::{self, Env};
-use codex_pool_core::homes::HomeContent;
 use codex_pool_core::homes::in_use::Processes;
+use codex_pool_core::homes::{CodexHome, HomeContent};
 use codex_pool_core::pick::Reason;
 use codex_pool_core::pool::Pool;
-use codex_pool_core::usage::{FIVE_HOURS, Window};
+use codex_pool_core::usage::Window;
 use serde_json::{Value, json};
 
+use crate::changes::Stamps;
 use crate::cli::{Markup, StatusArgs};
-use crate::context::Context;
+use crate::context::{self, Context};
 use crate::past::Past;
 use crate::signals;
 use crate::ui::status::{Values, line};
@@ -56,15 +57,15 @@ fn watch(env: &Env, args: &StatusArgs) {
     signals::end_with_the_pipe();
     let mut shown: Option<Value> = None;
     loop {
-        let status = Status::read(env, args);
-        if let Some(status) = &status
+        let files = files(env);
+        let (seen, since) = (Stamps::of(&files), Instant::now());
+        if let Some(status) = Status::read(env, args)
             && shown.as_ref() != Some(&status.json)
         {
             status.print(args);
-            shown = Some(status.json.clone());
+            shown = Some(status.json);
         }
-        let (seen, since) = (stamps(env), Instant::now());
-        while since.elapsed() < TICK && stamps(env) == seen {
+        while since.elapsed() < TICK && Stamps::of(&files) == seen {
             if ui::nothing_reads() {
                 return;
             }
@@ -73,26 +74,12 @@ fn watch(env: &Env, args: &StatusArgs) {
     }
 }
 
-/// What tells whether a file that the line depends on has changed: time, inode and size of each.
-type Stamp = Option<(i64, i64, u64, u64)>;
-
-fn stamps(env: &Env) -> Vec<Stamp> {
-    use std::os::unix::fs::MetadataExt;
-    let Some(ctx) = quiet_context(env) else { return Vec::new() };
-    let paths = &ctx.paths;
-    let files = [
-        paths.registry(),
-        paths.usage(),
-        paths.state(),
-        paths.config(),
-        paths.launches(),
-        ctx.main_home.auth_json(),
-    ];
-    let stamp = |path: &std::path::PathBuf| {
-        let meta = std::fs::metadata(path).ok()?;
-        Some((meta.mtime(), meta.mtime_nsec(), meta.ino(), meta.size()))
-    };
-    files.iter().map(stamp).collect()
+/// Returns the files that the line depends on.
+fn files(env: &Env) -> Vec<PathBuf> {
+    let Ok(paths) = context::paths(env) else { return Vec::new() };
+    let mut files = vec![paths.registry(), paths.usage(), paths.state(), paths.config(), paths.launches()];
+    files.extend(CodexHome::main_of_env(env, &paths).map(|home| home.auth_json()));
+    files
 }
 
 /// Returns the context without a word about settings that are wrong: the doctor says that.
@@ -140,8 +127,7 @@ impl Status {
         past: Option<&Past>,
         (args, now): (&StatusArgs, i64),
     ) -> Status {
-        // Finding the time zone costs as much as all else, so it is looked for only if a time is shown.
-        let clock = LazyCell::new(Clock::of_system);
+        let clock = Clock::of_system();
         let mut values = Values::default();
         let state = columns::state(shown, false);
         values.set("label", &shown.account.label, Tone::Plain);
@@ -183,10 +169,9 @@ impl Status {
             values.set(format!("{name}_reset"), time(reset), Tone::Plain);
             let distance = at.map(|at| codex_pool_core::time::human_duration(at - now));
             values.set(format!("{name}_in"), time(distance), Tone::Plain);
-            let words = if window.window_seconds == FIVE_HOURS { "5h" } else { &columns::name(window) };
             let reset =
                 if left < 40.0 && at.is_some() { format!(" {{{name}_reset}}") } else { String::new() };
-            format.push_str(&format!(" {} {words} {{{name}}}%{reset}", "·"));
+            format.push_str(&format!(" · {} {{{name}}}%{reset}", window.words()));
         }
         if next.is_some_and(|next| next.account.id != shown.account.id) {
             format.push_str(" → {next}");
@@ -232,7 +217,7 @@ fn class(shown: &AccountView, least: Option<f64>) -> &'static str {
 fn tooltip(views: &[AccountView], clock: &Clock, now: i64) -> String {
     let line = |view: &AccountView| {
         let limits = view.usage.iter().flat_map(|usage| &usage.windows);
-        let limits = limits.map(|w| format!("{} {}", columns::name(w), columns::limit(w, now, clock)));
+        let limits = limits.map(|w| format!("{} {}", w.words(), columns::limit(w, now, clock)));
         let state = columns::state(view, false).text;
         let parts: Vec<String> = std::iter::once(state.to_string()).chain(limits).collect();
         format!("{}: {}", ui::printable(&view.account.label), parts.join(", "))

@@ -1,11 +1,10 @@
 //! `watch`: the live view on a terminal, and elsewhere the list again and again. Fetches what is due while it runs.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use codex_pool_core::account::{AccountId, AccountKind, AuthState};
 use codex_pool_core::homes::in_use::Processes;
@@ -14,9 +13,11 @@ use codex_pool_core::journal::{self, Entry, Event};
 use codex_pool_core::ledger::{LaunchEntry, Ledger};
 use codex_pool_core::notices::{self as core_notices, Told};
 use codex_pool_core::pool::Pool;
+use codex_pool_core::process::ProcessId;
 use codex_pool_core::store::{path_key, path_of_key};
 use codex_pool_core::{Error, Result, env, folders};
 
+use crate::changes::Stamps;
 use crate::cli::WatchArgs;
 use crate::context::Context;
 use crate::past::Past;
@@ -60,10 +61,8 @@ fn repeat(ctx: &Context, interval: u64) -> Result<ExitCode> {
 
 /// The number of such checks after which it looks for notices.
 const NOTICES_EVERY: u32 = 15;
-/// The past is read again at least this often.
+/// What is read when files change is read again at least this often: ages in it grow.
 const PAST_EVERY: Duration = Duration::from_secs(30);
-/// How far back the log is read, seconds.
-const LOG: i64 = 86_400;
 /// What happened last is shown in at most this many lines.
 const EVENTS: usize = 8;
 
@@ -117,22 +116,27 @@ struct PoolSource<'a> {
 struct Recent {
     past: Arc<Past>,
     log: Vec<Entry>,
-    /// When it was read, and of which files.
-    read: Option<(Instant, Vec<Option<SystemTime>>)>,
+    /// What became of sessions at a limit, a line each.
+    moves: Vec<String>,
+    /// When it was read, and what the files looked like.
+    read: Option<(Instant, Stamps)>,
 }
 
 impl Recent {
-    /// Reads the past and the log again if they changed.
-    fn update(&mut self, ctx: &Context, pool: &Pool, now: i64) {
-        let changed = |path: PathBuf| std::fs::metadata(path).and_then(|meta| meta.modified()).ok();
-        let files = vec![changed(ctx.paths.usage()), changed(ctx.paths.log()), changed(ctx.paths.registry())];
-        let fresh = |(at, of): &(Instant, Vec<_>)| at.elapsed() < PAST_EVERY && *of == files;
+    /// Reads it again if files changed, or it is old.
+    fn update(&mut self, ctx: &Context, pool: &Pool, me: Option<&ProcessId>, clock: &view::Clock, now: i64) {
+        let paths = &ctx.paths;
+        let stamps =
+            Stamps::of(&[paths.usage(), paths.log(), paths.registry(), paths.moves(), paths.moving()]);
+        let fresh = |(at, of): &(Instant, Stamps)| at.elapsed() < PAST_EVERY && *of == stamps;
         if self.read.as_ref().is_some_and(fresh) {
             return;
         }
-        self.past = Arc::new(Past::recent(&ctx.paths, pool, &ctx.settings, now));
-        self.log = journal::read(&ctx.paths, now - LOG);
-        self.read = Some((Instant::now(), files));
+        self.past = Arc::new(Past::recent(paths, pool, &ctx.settings, now));
+        self.log = journal::read(paths, now - core_notices::LOG);
+        self.moves =
+            view::moves::moves(ctx, pool, me, clock, now).into_iter().map(|view| view.text).collect();
+        self.read = Some((Instant::now(), stamps));
     }
 }
 
@@ -188,9 +192,7 @@ impl<'a> PoolSource<'a> {
             .filter(|v| v.account.auth.state != AuthState::ReauthRequired)
             .map(|v| pool.usage().poll(&v.account.id).due_at(&ctx.settings, now))
             .min();
-        let moves = view::moves::moves(ctx, &pool, processes.me.as_ref(), &self.clock, now);
-        let moves = moves.into_iter().map(|view| view.text).collect();
-        self.recent.update(ctx, &pool, now);
+        self.recent.update(ctx, &pool, processes.me.as_ref(), &self.clock, now);
         let notices = self.news(&pool, now);
         let past = Arc::clone(&self.recent.past);
         let accounts = &pool.registry().accounts;
@@ -203,7 +205,7 @@ impl<'a> PoolSource<'a> {
             live: views.iter().find(|view| view.live).map(|view| view.account.label.clone()),
             in_main_home: launches.filter(|entry| entry.home == main_home).count(),
             views,
-            moves,
+            moves: self.recent.moves.clone(),
             sessions: self.sessions(&pool, &processes.ledger),
             pool: if accounts.len() > 1 { past.pool_line(&self.clock, now) } else { None },
             past,

@@ -255,7 +255,7 @@ fn window(window: Option<&Window>, layout: Layout, at: At<'_>) -> Text {
     }
     let mut spans = vec![Span { tone: tone_of(left), ..Span::plain(text) }];
     if !layout.below && !matches!(window.window_seconds, FIVE_HOURS | WEEK) {
-        spans.push(Span::plain(format!(" of {}", name(window))));
+        spans.push(Span::plain(format!(" of {}", window.words())));
     }
     if !window.running(at.now) && left >= 100.0 {
         // Its clock starts with the first use.
@@ -268,15 +268,6 @@ fn window(window: Option<&Window>, layout: Layout, at: At<'_>) -> Text {
         spans.push(Span::plain(format!(" · {time}")));
     }
     spans
-}
-
-/// Returns the length of a window in words: `5h`, `week`, `30 days`.
-pub(crate) fn name(window: &Window) -> String {
-    match window.window_seconds {
-        WEEK => "week".to_owned(),
-        s if s > 86_400 && s % 86_400 == 0 => format!("{} days", s / 86_400),
-        _ => window.name(),
-    }
 }
 
 /// Returns the length of a window in three or four characters: `5h`, `wk`, `30d`.

@@ -164,11 +164,6 @@ pub(crate) fn nothing_reads() -> bool {
         && ends[0].revents().is_some_and(|events| events.intersects(gone))
 }
 
-/// Returns how charts look on standard output.
-pub(crate) fn look() -> history::Look {
-    history::Look { colour: colour(&std::io::stdout()), ascii: glyphs::ascii() }
-}
-
 fn colour(stream: &impl RawStream) -> bool {
     !matches!(AutoStream::choice(stream), ColorChoice::Never)
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::{repository, rust_files};
 
 /// The rooms of `src/`: a room uses those below it.
-const ADMIN: [&str; 16] = [
+const ADMIN: [&str; 17] = [
     "main",
     "commands",
     "ui",
@@ -24,6 +24,7 @@ const ADMIN: [&str; 16] = [
     "receipt",
     "inherited",
     "signals",
+    "changes",
     "cli",
 ];
 

@@ -121,3 +121,21 @@ fn list_says_when_the_limit_comes_and_nothing_where_it_does_not() {
     let why = world.pool(&["why"]).run().ok().stdout;
     assert!(why.contains("alice: limit in about "), "{why}");
 }
+
+#[test]
+fn pool_lasts_longer_with_an_account_of_more_weight() {
+    let world = pool_of(&["alice", "bob"]);
+    past(&world, "alice", 2, 5.0, 70.0);
+    for name in ["alice", "bob"] {
+        world.backend().set_usage(name, Usage::windows(None, Some(Window::week(80.0).resets_in(500_000))));
+    }
+    world.pool(&["refresh"]).run().ok();
+    let hours = || {
+        let ends_at = world.pool(&["list", "--json"]).run().ok().json()["pool"]["ends_at"].as_i64();
+        ends_at.map(|at| (at - now()) / 3_600)
+    };
+    let plus = hours().expect("two accounts of a Plus plan end");
+    world.pool(&["set", "bob", "--weight", "5"]).run().ok();
+    let more = hours();
+    assert!(more.is_none_or(|more| more >= 2 * plus), "{plus} h, then {more:?} h");
+}

@@ -98,10 +98,10 @@ impl Ranked {
             }
         };
         if window.window_seconds != FIVE_HOURS {
-            let name = match window.window_seconds {
-                WEEK => "the week".to_owned(),
-                s if s > 86_400 && s % 86_400 == 0 => format!("its {} days", s / 86_400),
-                _ => window.name(),
+            let name = match window.words() {
+                week if window.window_seconds == WEEK => format!("the {week}"),
+                days if days.ends_with("days") => format!("its {days}"),
+                other => other,
             };
             let back = window.resets_at.filter(|at| *at > now);
             let back = back.map_or_else(String::new, |at| format!(", back {}", when(at)));

@@ -3,7 +3,6 @@
 
 use super::history::{Reading, same_reset};
 use super::{Usage, Window, longest};
-use crate::account::AccountId;
 
 /// Work that is one such share of the window's length ago counts for 1/e of what is done now.
 const MEMORY: f64 = 0.2;
@@ -89,8 +88,8 @@ pub fn of_account<'a>(readings: &[Reading], usage: &'a Usage, now: i64) -> Optio
 /// An account as part of the pool.
 #[derive(Debug, Clone, Copy)]
 pub struct Member<'a> {
-    /// The account.
-    pub id: &'a AccountId,
+    /// Its readings, the oldest first.
+    pub readings: &'a [Reading],
     /// Its size in Plus accounts.
     pub weight: f64,
     /// What is known of it now.
@@ -99,8 +98,8 @@ pub struct Member<'a> {
 
 /// Returns when all of these accounts are at their limit, Unix seconds, if they are used on as lately: each in the order
 /// in which their longest windows reset, and full again after a reset. `None`: not in the next 14 days, or there was no
-/// work lately. `readings`: those of all accounts.
-pub fn of_pool(readings: &[Reading], members: &[Member<'_>], now: i64) -> Option<i64> {
+/// work lately.
+pub fn of_pool(members: &[Member<'_>], now: i64) -> Option<i64> {
     struct Tank {
         left: f64,
         full: f64,
@@ -114,8 +113,7 @@ pub fn of_pool(readings: &[Reading], members: &[Member<'_>], now: i64) -> Option
             return None;
         }
         let Some(window) = longest(&member.usage.windows) else { continue };
-        let own: Vec<Reading> = readings.iter().filter(|r| r.account == *member.id).cloned().collect();
-        demand += member.weight * pace(&own, window.window_seconds, now).unwrap_or(0.0);
+        demand += member.weight * pace(member.readings, window.window_seconds, now).unwrap_or(0.0);
         tanks.push(Tank {
             left: member.weight * window.left_percent(now),
             full: member.weight * 100.0,
@@ -175,6 +173,7 @@ impl Forecast {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::account::AccountId;
     use crate::usage::{FIVE_HOURS, Source, WEEK};
 
     const NOW: i64 = 1_800_000_000;
@@ -256,14 +255,16 @@ mod tests {
             let window = Window { window_seconds: WEEK, used_percent, resets_at: Some(NOW + resets_in) };
             Usage::new(Source::Api, NOW, vec![window])
         };
-        let (a, b) = (AccountId::of_api_key("a"), AccountId::of_api_key("b"));
         // About 1 % of a week per hour on a, nothing on b.
         let readings: Vec<Reading> =
             (0..=60).map(|n| reading("a", (60 - n) * 3_600, 20.0 + n as f64, 4 * 86_400, WEEK)).collect();
         let pool = |one: &Usage, other: &Usage| {
-            let members =
-                [Member { id: &a, weight: 1.0, usage: one }, Member { id: &b, weight: 1.0, usage: other }];
-            of_pool(&readings, &members, NOW).map(|at| (at - NOW) / 3_600)
+            let members = [(&readings[..], one), (&[], other)].map(|(readings, usage)| Member {
+                readings,
+                weight: 1.0,
+                usage,
+            });
+            of_pool(&members, NOW).map(|at| (at - NOW) / 3_600)
         };
         let hours = pool(&usage(80.0, 4 * 86_400), &usage(80.0, 5 * 86_400)).unwrap();
         assert!((38..=55).contains(&hours), "40 % at about 1 % an hour: {hours}");

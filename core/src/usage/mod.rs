@@ -10,4 +10,5 @@ mod window;
 pub use cache::{Attempt, ClockAhead, Failure, NO_WAIT, Poll, UsageCache, UsageEntry};
 pub use window::{
     Credits, ExtraLimit, FIVE_HOURS, Source, Spending, Usage, WEEK, Window, latest, longest, of_length,
+    window_name, window_words,
 };

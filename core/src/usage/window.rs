@@ -20,15 +20,14 @@ pub struct Window {
 }
 
 impl Window {
-    /// Returns its name: `5h`, `1week`, `1day`, `30day`, and by the length for others (`90m`, `12h`, `3day`).
+    /// Returns its name (see [`window_name`]).
     pub fn name(&self) -> String {
-        match self.window_seconds {
-            WEEK => "1week".to_owned(),
-            s if s > 0 && s % 86_400 == 0 => format!("{}day", s / 86_400),
-            s if s > 0 && s % 3_600 == 0 => format!("{}h", s / 3_600),
-            s if s > 0 && s % 60 == 0 => format!("{}m", s / 60),
-            s => format!("{s}s"),
-        }
+        window_name(self.window_seconds)
+    }
+
+    /// Returns its length in words (see [`window_words`]).
+    pub fn words(&self) -> String {
+        window_words(self.window_seconds)
     }
 
     /// Returns whether it has started and not reset.
@@ -45,6 +44,27 @@ impl Window {
         } else {
             0.0
         }
+    }
+}
+
+/// Returns the name of windows of this length: `5h`, `1week`, `1day`, `30day`, and by the length for others (`90m`,
+/// `12h`, `3day`).
+pub fn window_name(seconds: i64) -> String {
+    match seconds {
+        WEEK => "1week".to_owned(),
+        s if s > 0 && s % 86_400 == 0 => format!("{}day", s / 86_400),
+        s if s > 0 && s % 3_600 == 0 => format!("{}h", s / 3_600),
+        s if s > 0 && s % 60 == 0 => format!("{}m", s / 60),
+        s => format!("{s}s"),
+    }
+}
+
+/// Returns the length of a window as people say it: `5h`, `week`, `30 days`.
+pub fn window_words(seconds: i64) -> String {
+    match seconds {
+        WEEK => "week".to_owned(),
+        s if s > 86_400 && s % 86_400 == 0 => format!("{} days", s / 86_400),
+        s => window_name(s),
     }
 }
 

@@ -1,5 +1,6 @@
 //! A chart in text: what is left of an account's windows over time. Pure, from data to lines.
 
+use codex_pool_core::usage::window_words;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use ratatui::buffer::Buffer;
@@ -9,32 +10,25 @@ use ratatui::symbols::Marker;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Axis, Chart, Dataset, GraphType, Widget};
 
-use super::{drawn, name};
+use super::drawn;
 use crate::past::{AccountPast, Point};
 use crate::ui::printable;
 
-/// How charts look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Look {
-    /// In colours.
-    pub(crate) colour: bool,
-    /// In characters of ASCII alone.
-    pub(crate) ascii: bool,
-}
-
+/// A Braille pattern without dots.
+const BLANK: &str = "\u{2800}";
 /// The narrowest and the widest chart, columns.
 const WIDTHS: (usize, usize) = (24, 200);
 
 /// Returns the chart of an account as lines, with a title. `span`: from when to when, Unix seconds; `size`: columns and
 /// rows of the chart.
-pub(crate) fn draw(past: &AccountPast, span: (i64, i64), size: (usize, usize), look: Look) -> String {
+pub(crate) fn draw(past: &AccountPast, span: (i64, i64), size: (usize, usize), colour: bool) -> String {
     let (width, height) = (size.0.clamp(WIDTHS.0, WIDTHS.1), size.1.max(4));
     let mut buffer = Buffer::empty(Rect::new(0, 0, width as u16, height as u16));
-    render(past, span, buffer.area, &mut buffer, look.colour);
-    let title = title(past, span.1, look);
+    render(past, span, buffer.area, &mut buffer, colour);
+    let title = title(past, span.1, colour);
     let mut lines: Vec<String> = title.lines().map(str::to_owned).collect();
     for y in 0..buffer.area.height {
-        lines.push(line_of(&buffer, y, look));
+        lines.push(line_of(&buffer, y, colour));
     }
     lines.join("\n")
 }
@@ -84,23 +78,18 @@ fn stairs(points: &[Point], from: i64, to: i64) -> Vec<(f64, f64)> {
 }
 
 /// Returns the title: the account, what each line is, and the forecast.
-fn title(past: &AccountPast, now: i64, look: Look) -> String {
+fn title(past: &AccountPast, now: i64, colour: bool) -> String {
     let mut text = printable(&past.account.label);
     let shown = drawn(&past.windows());
     for seconds in &shown {
         let left = past.left(*seconds, now).last().map_or(0.0, |(_, left)| *left);
-        let mark = match (shown.len() > 1 && shown.last() == Some(seconds), look.ascii) {
-            (true, true) => "o",
-            (true, false) => "•",
-            (false, true) => "*",
-            (false, false) => "⠤",
-        };
-        let key = format!("{mark} {}", name(*seconds));
-        let key = if look.colour { coloured(&key, colour_of(*seconds)) } else { key };
+        let mark = if shown.len() > 1 && shown.last() == Some(seconds) { "•" } else { "⠤" };
+        let key = format!("{mark} {}", window_words(*seconds));
+        let key = if colour { coloured(&key, colour_of(*seconds)) } else { key };
         text.push_str(&format!("   {key} {left:.0} % left"));
     }
     if let Some((window, forecast)) = past.forecast(now) {
-        text.push_str(&format!("   {}: {}", name(window.window_seconds), forecast.words(now)));
+        text.push_str(&format!("   {}: {}", window.words(), forecast.words(now)));
     }
     text
 }
@@ -131,38 +120,24 @@ fn times(from: i64, to: i64, width: u16) -> Vec<Line<'static>> {
 }
 
 /// Returns a line of a buffer as text, without spaces at its end.
-fn line_of(buffer: &Buffer, y: u16, look: Look) -> String {
+fn line_of(buffer: &Buffer, y: u16, colour: bool) -> String {
     let mut text = String::new();
     let mut shown = Style::new();
     let cells: Vec<_> = (0..buffer.area.width).filter_map(|x| buffer.cell((x, y))).collect();
     let end =
-        cells.iter().rposition(|cell| cell.symbol() != " " && cell.symbol() != "⠀").map_or(0, |at| at + 1);
+        cells.iter().rposition(|cell| cell.symbol() != " " && cell.symbol() != BLANK).map_or(0, |at| at + 1);
     for cell in &cells[..end] {
         let style = Style::new().fg(cell.fg).add_modifier(cell.modifier);
-        if look.colour && style != shown {
+        if colour && style != shown {
             text.push_str(&escape(cell.fg, cell.modifier));
             shown = style;
         }
-        text.push_str(&symbol(cell.symbol(), look.ascii));
+        text.push_str(if cell.symbol() == BLANK { " " } else { cell.symbol() });
     }
-    if look.colour && shown != Style::new() {
+    if colour && shown != Style::new() {
         text.push_str("\x1b[0m");
     }
     text
-}
-
-/// Returns a character of a chart, in ASCII if that is asked for.
-fn symbol(symbol: &str, ascii: bool) -> String {
-    match symbol {
-        "⠀" => " ".to_owned(),
-        _ if !ascii => symbol.to_owned(),
-        "│" => "|".to_owned(),
-        "─" => "-".to_owned(),
-        "└" => "+".to_owned(),
-        "•" => "o".to_owned(),
-        _ if symbol.is_ascii() => symbol.to_owned(),
-        _ => "*".to_owned(),
-    }
 }
 
 fn escape(colour: Color, modifier: Modifier) -> String {
@@ -182,6 +157,7 @@ fn coloured(text: &str, colour: Color) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::ui::glyphs::plain;
     use codex_pool_core::account::{Account, AccountId};
     use codex_pool_core::usage::history::Reading;
     use codex_pool_core::usage::{FIVE_HOURS, WEEK, Window};
@@ -220,16 +196,19 @@ pub(crate) mod tests {
     #[test]
     fn every_width_is_kept_and_both_lines_are_there() {
         for columns in [24, 40, 80, 120, 200] {
-            for look in [Look { colour: false, ascii: false }, Look { colour: false, ascii: true }] {
-                let chart = draw(&example(), (END - 2 * 86_400, END), (columns, 10), look);
+            for ascii in [false, true] {
+                let mut chart = draw(&example(), (END - 2 * 86_400, END), (columns, 10), false);
+                if ascii {
+                    chart = chart.chars().map(plain).collect();
+                }
                 let lines: Vec<&str> = chart.lines().skip(1).collect();
                 assert_eq!(lines.len(), 10);
                 assert!(lines.iter().all(|line| width(line) <= columns), "{columns}\n{chart}");
                 assert!(chart.contains("100 %") && chart.contains("work"), "{chart}");
-                assert_eq!(chart.is_ascii(), look.ascii, "{chart}");
-                let week = if look.ascii { 'o' } else { '•' };
+                assert_eq!(chart.is_ascii(), ascii, "{chart}");
+                let week = if ascii { 'o' } else { '•' };
                 assert!(lines.iter().any(|line| line.contains(week)), "{chart}");
-                let five_hours = |c: char| if look.ascii { c == '*' } else { ('⠁'..='⣿').contains(&c) };
+                let five_hours = |c: char| if ascii { c == '*' } else { ('⠁'..='⣿').contains(&c) };
                 assert!(lines.iter().any(|line| line.contains(five_hours)), "{chart}");
             }
         }
@@ -237,7 +216,7 @@ pub(crate) mod tests {
 
     #[test]
     fn colours_are_there_only_if_asked_for_and_end() {
-        let of = |colour| draw(&example(), (END - 86_400, END), (80, 10), Look { colour, ascii: false });
+        let of = |colour| draw(&example(), (END - 86_400, END), (80, 10), colour);
         assert!(!of(false).contains('\x1b'));
         let coloured = of(true);
         assert!(coloured.contains("\x1b[0;36m") && coloured.contains("\x1b[0;35m"));

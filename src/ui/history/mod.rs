@@ -3,9 +3,9 @@
 mod chart;
 mod svg;
 
-use codex_pool_core::usage::{FIVE_HOURS, WEEK, Window};
+use codex_pool_core::usage::FIVE_HOURS;
 
-pub(crate) use chart::{Look, draw, render};
+pub(crate) use chart::{draw, render};
 pub(crate) use svg::picture;
 
 use crate::past::Past;
@@ -19,16 +19,8 @@ fn drawn(windows: &[i64]) -> Vec<i64> {
     drawn
 }
 
-/// Returns the name of a window as people say it.
-fn name(seconds: i64) -> String {
-    match seconds {
-        WEEK => "week".to_owned(),
-        _ => Window { window_seconds: seconds, used_percent: 0.0, resets_at: None }.name(),
-    }
-}
-
 /// Prints the charts of all accounts. `span`: from when to when, Unix seconds.
-pub(crate) fn charts(past: &Past, span: (i64, i64), width: usize, look: Look) {
+pub(crate) fn charts(past: &Past, span: (i64, i64), width: usize, colour: bool) {
     if past.accounts.is_empty() {
         block(EMPTY);
     }
@@ -43,7 +35,7 @@ pub(crate) fn charts(past: &Past, span: (i64, i64), width: usize, look: Look) {
             ));
             continue;
         }
-        block(&draw(account, span, (width, 10), look));
+        block(&draw(account, span, (width, 10), colour));
     }
 }
 
@@ -75,6 +67,7 @@ fn field(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use codex_pool_core::usage::WEEK;
 
     #[test]
     fn fields_with_commas_and_quotes_stay_one_field() {
@@ -88,6 +81,5 @@ mod tests {
         assert_eq!(drawn(&[WEEK]), [WEEK]);
         assert_eq!(drawn(&[FIVE_HOURS]), [FIVE_HOURS]);
         assert!(drawn(&[]).is_empty());
-        assert_eq!((name(WEEK), name(FIVE_HOURS)), ("week".to_owned(), "5h".to_owned()));
     }
 }

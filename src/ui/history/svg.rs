@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::{drawn, name};
+use codex_pool_core::usage::window_words;
+
+use super::drawn;
 use crate::past::{AccountPast, Past};
 use crate::ui::printable;
 
@@ -85,7 +87,7 @@ fn panel(svg: &mut String, past: &AccountPast, top: i64, span: (i64, i64)) {
             svg,
             "<text class=\"fill-{class}\" x=\"{key}\" y=\"{}\" text-anchor=\"end\">{} left</text>",
             top + 20,
-            name(*seconds)
+            window_words(*seconds)
         );
         key -= 80;
     }

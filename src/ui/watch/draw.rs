@@ -221,7 +221,7 @@ fn details(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, view: &Accoun
         let tone = columns::tone_of(window.left_percent(snapshot.now));
         let limit = columns::limit(window, snapshot.now, &snapshot.clock);
         lines.push(paint.line(vec![
-            Styled::plain(format!("{:>8} ", columns::name(window))),
+            Styled::plain(format!("{:>8} ", window.words())),
             Styled { tone, ..Styled::plain(bar) },
             Styled::plain(format!(" {limit}")),
         ]));
@@ -389,6 +389,6 @@ fn about(view: &AccountView, snapshot: &Snapshot, paint: Paint) -> Vec<Line<'sta
 fn forecast(view: &AccountView, snapshot: &Snapshot) -> Option<String> {
     let past = snapshot.past.accounts.iter().find(|past| past.account.id == view.account.id)?;
     let (window, forecast) = past.forecast(snapshot.now)?;
-    let (name, words) = (columns::name(window), forecast.words(snapshot.now));
+    let (name, words) = (window.words(), forecast.words(snapshot.now));
     Some(format!("{name}: {:.0} % an hour; {words}", forecast.pace))
 }

@@ -2,13 +2,11 @@
 //! Pure.
 
 use codex_pool_core::time::{DAY, human_duration};
-use codex_pool_core::usage::{FIVE_HOURS, WEEK};
 use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 use unicode_width::UnicodeWidthStr;
 
 use super::Snapshot;
-use crate::ui::columns::name;
 use crate::ui::printable;
 use crate::ui::style::{Span as Styled, cut};
 
@@ -71,12 +69,7 @@ pub(super) fn timeline(snapshot: &Snapshot, columns: u16) -> Vec<Line<'static>> 
     for view in &snapshot.views {
         for window in view.usage.iter().flat_map(|usage| &usage.windows) {
             if let Some(at) = window.resets_at.filter(|_| window.running(snapshot.now)) {
-                let what = match window.window_seconds {
-                    FIVE_HOURS => "5h".to_owned(),
-                    WEEK => "week".to_owned(),
-                    _ => name(window),
-                };
-                resets.push((at, format!("{} {what}", printable(&view.account.label))));
+                resets.push((at, format!("{} {}", printable(&view.account.label), window.words())));
             }
         }
     }
