@@ -43,8 +43,7 @@ fn main() -> ExitCode {
         }
         Err(error) => {
             let typed = args.get(1..).unwrap_or_default();
-            let verb = typed.first().and_then(|verb| verb.to_str());
-            return ui::usage_error(commands::explain(error, typed), verb);
+            return ui::usage_error(&commands::explain(error, typed), typed);
         }
     };
     if let Err(error) = commands::act_as_owner(&command, &env) {

@@ -44,7 +44,8 @@ pub(crate) fn version_of_shim(file: &Path) -> Option<String> {
 pub(crate) fn put_shim(_lock: &PoolLock, paths: &PoolPaths, source: &Path) -> Result<()> {
     let (shim, dir) = (paths.shim(), paths.bin());
     if shim.symlink_metadata().is_ok() && !is_shim(&shim) {
-        return Err(Error::new(format!("{} is not codex-pool's shim, so it stays", shim.display())));
+        return Err(Error::new(format!("{} is not codex-pool's shim, so it stays", shim.display()))
+            .hint("move it away, then try again"));
     }
     let staged = dir.join(".codex.codex-pool.tmp");
     let put = || {
@@ -64,7 +65,8 @@ pub(crate) fn put_shim(_lock: &PoolLock, paths: &PoolPaths, source: &Path) -> Re
 pub(crate) fn link_admin(_lock: &PoolLock, paths: &PoolPaths, target: &Path) -> Result<()> {
     let (link, dir) = (paths.admin_link(), paths.bin());
     if fs::symlink_metadata(&link).is_ok_and(|meta| !meta.is_symlink()) {
-        return Err(Error::new(format!("{} is no link, so it stays", link.display())));
+        return Err(Error::new(format!("{} is no link, so it stays", link.display()))
+            .hint("move it away, then try again"));
     }
     let staged = dir.join(".codex-pool.codex-pool.tmp");
     let put = || {

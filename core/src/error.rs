@@ -14,6 +14,8 @@ pub enum ErrorKind {
     LockedByCodex,
     /// An `auth.json` cannot be replaced (exit status 1).
     NotReplaceable,
+    /// The user said no, or Ctrl-C (exit status 1).
+    Stopped,
     /// The command line is wrong (exit status 2).
     Usage,
     /// No such account, or several match (exit status 3).
@@ -28,9 +30,11 @@ impl ErrorKind {
     /// Returns the exit status of a process that fails in this way.
     pub fn exit_status(self) -> u8 {
         match self {
-            ErrorKind::Failed | ErrorKind::Corrupt | ErrorKind::LockedByCodex | ErrorKind::NotReplaceable => {
-                1
-            }
+            ErrorKind::Failed
+            | ErrorKind::Corrupt
+            | ErrorKind::LockedByCodex
+            | ErrorKind::NotReplaceable
+            | ErrorKind::Stopped => 1,
             ErrorKind::Usage => 2,
             ErrorKind::NoSuchAccount => 3,
             ErrorKind::NoUsableAccount => 4,

@@ -169,8 +169,8 @@ fn complain(text: &str) {
 
 /// Prints an error and the next step, in the form of `codex-pool`.
 fn refuse(error: &Error) {
-    let next = error.hint.as_ref().map_or_else(String::new, |hint| format!("  next: {}\n", plain(hint)));
-    print(&format!("codex-pool: error: {}\n{next}", plain(&error.message)));
+    let next = error.hint.as_deref().unwrap_or("`codex-pool doctor`");
+    print(&format!("codex-pool: error: {}\n  next: {}\n", plain(&error.message), plain(next)));
 }
 
 fn plain(text: &str) -> String {

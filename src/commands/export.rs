@@ -42,7 +42,7 @@ pub(crate) fn run(ctx: &Context, args: &ExportArgs) -> Result<()> {
                 ErrorKind::Usage,
                 "several accounts are exported only with `--access-only`",
             )
-            .hint("an auth.json holds one account"));
+            .hint("add it, or export one at a time: an auth.json holds one account"));
         }
     };
     write(ctx, args, &bytes)?;
@@ -97,8 +97,9 @@ fn write(ctx: &Context, args: &ExportArgs, bytes: &[u8]) -> Result<()> {
     match args.out.as_deref().filter(|out| *out != Path::new("-")) {
         Some(path) => {
             let path = target(ctx, path, args.force)?;
-            files::write_whole(&path, bytes, Durability::Durable)
-                .map_err(|e| Error::io("write", &path, &e))?;
+            files::write_whole(&path, bytes, Durability::Durable).map_err(|e| {
+                Error::io("write", &path, &e).hint("name a file in a folder that you may write to")
+            })?;
             ui::note(&format!("wrote {} (mode 0600)", path.display()));
             Ok(())
         }
@@ -114,10 +115,13 @@ fn write(ctx: &Context, args: &ExportArgs, bytes: &[u8]) -> Result<()> {
 fn target(ctx: &Context, path: &Path, force: bool) -> Result<PathBuf> {
     let path = ctx.env.absolute(path).unwrap_or_else(|| path.to_owned());
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(Error::of(ErrorKind::Usage, format!("{} is not a file name", path.display())));
+        return Err(Error::of(ErrorKind::Usage, format!("{} is not a file name", path.display()))
+            .hint("name a file, as in `--out work.json`"));
     };
     // Without links, so that a home is recognised however it is named.
-    let real = fs::canonicalize(dir).map_err(|e| Error::io("find", dir, &e))?.join(name);
+    let real = fs::canonicalize(dir)
+        .map_err(|e| Error::io("find", dir, &e).hint("make the folder, or name another file"))?
+        .join(name);
     let pool = fs::canonicalize(ctx.paths.root()).unwrap_or_else(|_| ctx.paths.root().to_owned());
     if real.starts_with(pool) || real == ctx.main_home.auth_json() {
         return Err(Error::new(format!("{} is managed by codex-pool", real.display()))
@@ -125,7 +129,7 @@ fn target(ctx: &Context, path: &Path, force: bool) -> Result<PathBuf> {
     }
     match fs::symlink_metadata(&real) {
         Ok(meta) if !meta.is_file() && !meta.is_symlink() => {
-            Err(Error::new(format!("{} is not a regular file", real.display())))
+            Err(Error::new(format!("{} is not a regular file", real.display())).hint("name another file"))
         }
         Ok(_) if !force => {
             Err(Error::new(format!("{} exists", real.display())).hint("`--force` overwrites it"))

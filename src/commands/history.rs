@@ -23,8 +23,9 @@ pub(crate) fn run(ctx: &Context, args: &HistoryArgs) -> Result<()> {
     if let Some(file) = &args.svg {
         let path = ctx.env.absolute(file).unwrap_or_else(|| file.clone());
         let picture = ui::history::picture(&past, span);
-        files::write_whole(&path, picture.as_bytes(), files::Durability::Fast)
-            .map_err(|e| Error::io("write", &path, &e))?;
+        files::write_whole(&path, picture.as_bytes(), files::Durability::Fast).map_err(|e| {
+            Error::io("write", &path, &e).hint("name a file in a folder that you may write to")
+        })?;
     }
     if args.json {
         ui::json(&past.json(span.0, span.1));

@@ -25,10 +25,12 @@ const MAX_STORE: u64 = 64 << 20;
 pub(crate) fn run(ctx: &Context, args: &ImportArgs) -> Result<()> {
     let from_tool = matches!(args.files.as_slice(), [one] if one.as_os_str() == "codex-tools");
     if args.path.is_some() && !from_tool {
-        return Err(Error::of(ErrorKind::Usage, "`--path` goes with `import codex-tools`"));
+        return Err(Error::of(ErrorKind::Usage, "`--path` goes with `import codex-tools`")
+            .hint("`codex-pool import FILE` reads any other file"));
     }
     if args.label.is_some() && (args.files.len() > 1 || from_tool) {
-        return Err(Error::of(ErrorKind::Usage, "`--label` goes with one file"));
+        return Err(Error::of(ErrorKind::Usage, "`--label` goes with one file")
+            .hint("import them without it; `codex-pool rename` changes a label"));
     }
     let sources = match (&args.path, from_tool) {
         (Some(path), _) => vec![path.clone()],
@@ -57,7 +59,8 @@ pub(crate) fn run(ctx: &Context, args: &ImportArgs) -> Result<()> {
         return Err(Error::of(
             ErrorKind::Usage,
             "`--label` goes with one account, and this file has several",
-        ));
+        )
+        .hint("import them without it; `codex-pool rename` changes a label"));
     }
     if batch.is_empty() {
         ui::note("there are no accounts in it");
@@ -66,19 +69,22 @@ pub(crate) fn run(ctx: &Context, args: &ImportArgs) -> Result<()> {
     // Of a single document, why it is refused is all that there is to say.
     if let [Document { name, doc: Err(why), .. }] = batch.as_slice() {
         return Err(match why == ABSENT {
-            true => Error::new(format!("no such file: {name}")),
-            false => Error::new(format!("{name} was refused: {why}")),
+            true => Error::new(format!("no such file: {name}"))
+                .hint("name an auth.json, a folder of them, or `codex-tools`"),
+            false => Error::new(format!("{name} was refused: {why}")).hint(ANEW),
         });
     }
     let names = Names { label: args.label.as_deref(), rename: args.rename };
     let refused = import_all(ctx, &batch, names)?;
     match refused {
         0 => Ok(()),
-        1 => Err(Error::new("one document was not imported")),
-        several => Err(Error::new(format!("{several} documents were not imported"))),
+        1 => Err(Error::new("one document was not imported").hint(ANEW)),
+        several => Err(Error::new(format!("{several} documents were not imported")).hint(ANEW)),
     }
 }
 
+/// What helps where a document is refused.
+const ANEW: &str = "`codex-pool add` logs in to an account anew";
 /// Why a file is refused that is not there.
 const ABSENT: &str = "there is no such file";
 
@@ -91,7 +97,9 @@ pub(super) struct Names<'a> {
 
 /// Reads every file of a folder, by name. Hidden ones and folders in it are left out.
 fn read_folder(folder: &Path) -> Result<Vec<Document>> {
-    let entries = fs::read_dir(folder).map_err(|e| Error::io("read", folder, &e))?;
+    let entries = fs::read_dir(folder).map_err(|e| {
+        Error::io("read", folder, &e).hint("name its files, or copy them to a folder that you may read")
+    })?;
     let hidden = |path: &Path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
     let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     files.retain(|path| path.is_file() && !hidden(path));

@@ -28,8 +28,10 @@ fn read_api_key() -> Result<Secret> {
     if std::io::stdin().is_terminal() {
         return ui::secret("API key:");
     }
-    let bytes = files::read_stream(std::io::stdin().lock(), MAX_API_KEY)
-        .map_err(|e| Error::new(format!("cannot read the API key from standard input: {e}")))?;
+    let bytes = files::read_stream(std::io::stdin().lock(), MAX_API_KEY).map_err(|e| {
+        Error::new(format!("cannot read the API key from standard input: {e}"))
+            .hint("`printenv OPENAI_API_KEY | codex-pool add --with-api-key`")
+    })?;
     // What is not text is not a key either.
     Ok(Secret::new(String::from_utf8(bytes).unwrap_or_default()))
 }

@@ -48,7 +48,8 @@ pub(crate) fn run(args: &ManArgs) -> Result<()> {
         ui::raw(&page(&root, true)?);
         return Ok(());
     };
-    std::fs::create_dir_all(dir).map_err(|e| Error::io("create", dir, &e))?;
+    std::fs::create_dir_all(dir)
+        .map_err(|e| Error::io("create", dir, &e).hint("name a folder that you may write"))?;
     let verbs = root
         .get_subcommands()
         .filter(|verb| !verb.is_hide_set() && verb.get_name() != "help")
@@ -60,7 +61,7 @@ pub(crate) fn run(args: &ManArgs) -> Result<()> {
         let mut options = OpenOptions::new();
         files::open_with(options.write(true).create(true).truncate(true), 0, &file)
             .and_then(|mut file| file.write_all(&page))
-            .map_err(|e| Error::io("write", &file, &e))?;
+            .map_err(|e| Error::io("write", &file, &e).hint("name a folder that you may write"))?;
     }
     ui::done(&format!("wrote the manual pages to {}", dir.display()));
     Ok(())

@@ -26,7 +26,8 @@ pub(crate) fn run(ctx: &Context, args: &ReauthArgs) -> Result<()> {
         return Err(Error::of(
             ErrorKind::Usage,
             format!("`{}` is a ChatGPT login, which an API key cannot renew", account.label),
-        ));
+        )
+        .hint(format!("`codex-pool reauth {}`", account.shell_ref())));
     }
     ui::note(&format!("log in as {}", who(&account)));
     let login = login::log_in(ctx, &args.login, false)?;
@@ -61,7 +62,8 @@ fn adopt(ctx: &Context, account: &Account, doc: &AuthDoc) -> Result<bool> {
         return Err(Error::of(
             ErrorKind::NoSuchAccount,
             format!("`{}` was removed from the pool meanwhile", account.label),
-        ));
+        )
+        .hint("`codex-pool add` takes it in again"));
     }
     adopt::adopt_login(&mut open, doc, None)?;
     adopt::commit_login(&mut open, doc)?;

@@ -118,7 +118,8 @@ fn verdict(account: &Account, outcome: &Outcome, now: i64) -> Result<ExitCode> {
     match outcome {
         Outcome::Updated | Outcome::Recent(_) => Ok(ExitCode::SUCCESS),
         Outcome::NotApplicable => {
-            Err(Error::new(format!("{} is an API key, which has no usage to ask for", account.label)))
+            Err(Error::new(format!("{} is an API key, which has no usage to ask for", account.label))
+                .hint("`codex-pool refresh` asks for all others"))
         }
         Outcome::NeedsLogin => Err(account.trouble(now).unwrap_or_else(login)),
         Outcome::Failed(text) if account.auth.state == AuthState::Refused => {

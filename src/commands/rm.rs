@@ -39,7 +39,7 @@ pub(crate) fn run(ctx: &Context, args: &RmArgs) -> Result<()> {
             &format!("`{label}` is removed only after a yes, nothing was removed"),
             "--yes",
         )? {
-            return Err(Error::new("nothing was removed"));
+            return Err(Error::of(ErrorKind::Stopped, "nothing was removed"));
         }
     }
     let mut open = ctx.open()?;

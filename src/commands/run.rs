@@ -119,6 +119,10 @@ pub(crate) fn explain(mut error: clap::Error, args: &[OsString]) -> clap::Error 
         words
             .extend(args.by_ref().take(1 + usize::from(value)).map(|arg| arg.to_string_lossy().into_owned()));
     }
+    // An account and `--best`: no argument of Codex, which has no such option.
+    if args.as_slice() == ["--best"] {
+        return error;
+    }
     words.push("--".to_owned());
     words.extend(args.map(|arg| arg.to_string_lossy().into_owned()));
     let tip = format!("what the program gets comes after `--`: {}", ui::printable(&words.join(" ")));
@@ -140,16 +144,24 @@ fn find_program(env: &Env, program: &OsStr) -> std::result::Result<PathBuf, (u8,
     if !program.to_string_lossy().contains('/') {
         let dirs = env.get("PATH").unwrap_or_default();
         return which::which_in(program, Some(dirs), env.cwd.clone().unwrap_or_default()).map_err(|_| {
-            (NOT_FOUND, Error::new(format!("there is no program `{}` on PATH", path.display())))
+            (
+                NOT_FOUND,
+                Error::new(format!("there is no program `{}` on PATH", path.display()))
+                    .hint("check its name, or name its file"),
+            )
         });
     }
     match std::fs::metadata(path) {
         Ok(meta) if meta.is_file() && meta.permissions().mode() & 0o111 != 0 => Ok(path.to_owned()),
-        Ok(_) => Err((CANNOT_EXECUTE, Error::new(format!("{} cannot be executed", path.display())))),
+        Ok(_) => Err((
+            CANNOT_EXECUTE,
+            Error::new(format!("{} cannot be executed", path.display()))
+                .hint("name a program, or make it one with `chmod +x`"),
+        )),
         Err(e) if e.kind() == ErrorKind::NotFound => {
-            Err((NOT_FOUND, Error::new(format!("there is no {}", path.display()))))
+            Err((NOT_FOUND, Error::new(format!("there is no {}", path.display())).hint("check its name")))
         }
-        Err(e) => Err((CANNOT_EXECUTE, Error::io("execute", path, &e))),
+        Err(e) => Err((CANNOT_EXECUTE, Error::io("execute", path, &e).hint("check who may execute it"))),
     }
 }
 

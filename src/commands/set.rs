@@ -76,9 +76,13 @@ pub(super) fn add_folder(ctx: &Context, id: &AccountId, typed: &str) -> Result<(
 /// Returns a folder as the registry has it: its real path, so that a link which is changed later changes nothing.
 fn folder(ctx: &Context, dir: &Path) -> Result<String> {
     let path = ctx.env.absolute(dir).unwrap_or_else(|| dir.to_owned());
-    let real = path.canonicalize().map_err(|e| Error::io("find the folder", &path, &e))?;
+    let real = path
+        .canonicalize()
+        .map_err(|e| Error::io("find the folder", &path, &e).hint("make it first, or name another"))?;
     if !real.is_dir() {
-        return Err(Error::new(format!("{} is not a folder", path.display())));
+        return Err(
+            Error::new(format!("{} is not a folder", path.display())).hint("name the folder that it is in")
+        );
     }
     Ok(path_key(&real))
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use codex_pool_core::codex::find::is_shim;
 use codex_pool_core::env::{Env, names};
 use codex_pool_core::paths::PoolPaths;
-use codex_pool_core::{Error, Result};
+use codex_pool_core::{Error, ErrorKind, Result};
 use semver::Version;
 
 use crate::cli::UpdateArgs;
@@ -48,7 +48,7 @@ pub(crate) fn run(env: &Env, args: &UpdateArgs) -> Result<()> {
             "--yes",
         )?
     {
-        return Err(Error::new("nothing was changed"));
+        return Err(Error::of(ErrorKind::Stopped, "nothing was changed"));
     }
     let bar = ui::download(&format!("codex-pool {wanted}"));
     let programs = source.fetch(&net, &wanted, target, |done, whole| bar.set(done, whole))?;
@@ -91,7 +91,8 @@ fn check(newest: &Version, here: &Version, json: bool) -> Result<()> {
 fn parse(version: &str) -> Result<Version> {
     let bare = version.strip_prefix('v').unwrap_or(version);
     Version::parse(bare).map_err(|_| {
-        Error::of(codex_pool_core::ErrorKind::Usage, format!("`{version}` is not a version like 1.2.3"))
+        Error::of(ErrorKind::Usage, format!("`{version}` is not a version like 1.2.3"))
+            .hint("`codex-pool update --check` names the newest")
     })
 }
 
@@ -116,8 +117,10 @@ impl Installed {
                 .hint(format!("update it with {owner}")));
         }
         let running = programs::own_file();
-        let tool =
-            receipt.binary().ok_or_else(|| Error::new(format!("{} names no binary", path.display())))?;
+        let tool = receipt.binary().ok_or_else(|| {
+            Error::new(format!("{} names no binary", path.display()))
+                .hint("run install.sh again; it writes a new one")
+        })?;
         if running.is_none() || running != tool.canonicalize().ok() {
             let this = running.map_or_else(|| "this program".to_owned(), |p| p.display().to_string());
             return Err(Error::new(format!(

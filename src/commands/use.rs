@@ -298,7 +298,8 @@ fn in_the_way(
                 .hint("`codex-pool init` takes it in"));
         }
         HomeContent::Unreadable(why) => {
-            return Err(Error::new(format!("{}: {why}", ctx.main_home.auth_json().display())));
+            return Err(Error::new(format!("{}: {why}", ctx.main_home.auth_json().display()))
+                .hint("`codex-pool doctor` says what is wrong with it"));
         }
         HomeContent::BeingWritten => return Ok(Some(InTheWay::BeingWritten)),
         HomeContent::Account { id: live, .. } if live == id && !args.restart_server => return Ok(None),
@@ -391,7 +392,7 @@ impl Question {
             warnings,
             question: format!("Switch to `{label}` anyway?"),
             unasked: format!("{live} is in use, nothing was switched"),
-            refusal: Error::new("nothing was switched")
+            refusal: Error::of(ErrorKind::Stopped, "nothing was switched")
                 .hint(format!("`codex-pool use {word}` lets new launches use it, and disturbs nothing")),
         }
     }

@@ -66,7 +66,8 @@ pub(crate) fn commit_login(open: &mut OpenPool, doc: &AuthDoc) -> Result<()> {
     if open.pool.credentials().holds(doc)? {
         return Ok(());
     }
-    Err(Error::new("the pool has another login of this account than the one that was made just now"))
+    Err(Error::new("the pool has another login of this account than the one that was made just now")
+        .hint("log in once more"))
 }
 
 /// Keeps a login that was made just now and could not be adopted, so that the user need not make it again. Works

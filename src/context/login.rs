@@ -15,7 +15,7 @@ use codex_pool_core::env::names;
 use codex_pool_core::files::{self, Durability};
 use codex_pool_core::homes::{CodexHome, login_home};
 use codex_pool_core::process::ProcessId;
-use codex_pool_core::{Error, Result};
+use codex_pool_core::{Error, ErrorKind, Result};
 use nix::sys::signal::Signal;
 
 use super::{Context, Notice, Tell};
@@ -149,10 +149,11 @@ fn log_in(signals: &Held, command: &mut Command, home: &Path, key: Option<&Secre
         Some(bytes) => bytes,
         // After Ctrl-C the status says little: it is 0 with some versions.
         None if ended.signal.is_some() || ended.status.signal() == Some(Signal::SIGINT as i32) => {
-            return Err(Error::new("the login was cancelled; nothing was changed"));
+            return Err(Error::of(ErrorKind::Stopped, "the login was cancelled; nothing was changed"));
         }
         None if !ended.status.success() => {
-            return Err(Error::new(format!("`codex login` failed ({}); nothing was changed", ended.status)));
+            return Err(Error::new(format!("`codex login` failed ({}); nothing was changed", ended.status))
+                .hint("try again; `--device-auth` needs no browser here"));
         }
         None => {
             return Err(Error::new(
@@ -161,9 +162,10 @@ fn log_in(signals: &Held, command: &mut Command, home: &Path, key: Option<&Secre
             .hint("an administrator may have set cli_auth_credentials_store in /etc/codex"));
         }
     };
-    AuthDoc::parse(bytes)
-        .map(AuthDoc::corrected)
-        .map_err(|e| Error::new(format!("the new login cannot be used, since {e}; nothing was changed")))
+    AuthDoc::parse(bytes).map(AuthDoc::corrected).map_err(|e| {
+        Error::new(format!("the new login cannot be used, since {e}; nothing was changed"))
+            .hint("log in once more")
+    })
 }
 
 /// Reads the API key, where Codex's configuration allows one.
@@ -171,7 +173,8 @@ fn api_key(ctx: &Context, read: fn() -> Result<Secret>) -> Result<Secret> {
     if !ctx.codex.allows_api_key() {
         return Err(Error::new(
             "Codex's configuration forbids API keys here (forced_login_method); nothing was changed",
-        ));
+        )
+        .hint("`codex-pool add` logs in to ChatGPT"));
     }
     let key = read()?;
     let key = key.expose().trim();

@@ -25,6 +25,8 @@ const MAX_UNPACKED: u64 = 256 << 20;
 const MAX_TEXT: u64 = 4 << 10;
 /// The time limit of a download, for slow lines.
 const ARCHIVE_TIME: Duration = Duration::from_secs(15 * 60);
+/// What helps where a release is not as it should be.
+const AGAIN: &str = "try again later, or another version with `--version`";
 /// GitHub redirects once or twice, to its own storage.
 const MAX_REDIRECTS: u32 = 5;
 
@@ -90,7 +92,8 @@ impl Source {
     pub(crate) fn newest(&self, net: &Net) -> Result<Version> {
         let url = format!("{}/latest/download/version.txt", self.base);
         let text = self.text(net, &url)?;
-        Version::parse(text.trim()).map_err(|_| Error::new(format!("{url} does not name a version")))
+        Version::parse(text.trim())
+            .map_err(|_| Error::new(format!("{url} does not name a version")).hint(AGAIN))
     }
 
     /// Downloads the programs of a version and verifies the archive's checksum. `progress` is called with the bytes
@@ -109,21 +112,22 @@ impl Source {
         let url = format!("{}/download/v{version}/{name}", self.base);
         let sum = self.text(net, &format!("{url}.sha256"))?;
         let expected = checksum_of(&sum, &name)
-            .ok_or_else(|| Error::new(format!("{url}.sha256 is not a checksum of {name}")))?;
+            .ok_or_else(|| Error::new(format!("{url}.sha256 is not a checksum of {name}")).hint(AGAIN))?;
         let archive = self.get(net, &url, MAX_ARCHIVE, ARCHIVE_TIME, progress)?;
         let actual: String = Sha256::digest(&archive).iter().map(|byte| format!("{byte:02x}")).collect();
         if actual != expected {
             return Err(Error::new(format!(
                 "{name} is damaged or not the published one: its SHA-256 is {actual} instead of {expected}; nothing \
                  was changed"
-            )));
+            ))
+            .hint(AGAIN));
         }
-        unpack(&archive).map_err(|why| Error::new(format!("{name} cannot be used: {why}")))
+        unpack(&archive).map_err(|why| Error::new(format!("{name} cannot be used: {why}")).hint(AGAIN))
     }
 
     fn text(&self, net: &Net, url: &str) -> Result<String> {
         let bytes = self.get(net, url, MAX_TEXT, Duration::from_secs(30), |_, _| {})?;
-        String::from_utf8(bytes).map_err(|_| Error::new(format!("{url} is not text")))
+        String::from_utf8(bytes).map_err(|_| Error::new(format!("{url} is not text")).hint(AGAIN))
     }
 
     fn get(
@@ -134,7 +138,7 @@ impl Source {
         time: Duration,
         mut progress: impl FnMut(usize, usize),
     ) -> Result<Vec<u8>> {
-        let failed = |why: &str| Error::new(format!("cannot download {url}: {why}"));
+        let failed = |why: &str| Error::new(format!("cannot download {url}: {why}")).hint(AGAIN);
         let host = self.endpoint.host();
         let reason = |e: &ureq::Error| match e {
             ureq::Error::TooManyRedirects | ureq::Error::RedirectFailed => {

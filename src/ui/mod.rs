@@ -13,17 +13,15 @@ mod prompt;
 pub(crate) mod status;
 pub(crate) mod style;
 pub(crate) mod table;
+mod usage;
 pub(crate) mod watch;
 mod wrap;
 
 use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
-use std::process::ExitCode;
 
 use anstream::stream::RawStream;
 use anstream::{AutoStream, ColorChoice};
-use clap::CommandFactory;
-use clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
 use codex_pool_core::launch::Line;
 use codex_pool_core::text::is_deceptive;
 use codex_pool_core::{Error, ErrorKind, Result};
@@ -32,11 +30,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use style::{Span, Tone, rendered};
 use wrap::{fitted, wrapped};
 
-use crate::cli::Cli;
-
 pub(crate) use glyphs::set_ascii;
 pub(crate) use progress::{download, progress};
 pub(crate) use prompt::{agree, choose, confirm, interactive, secret, text};
+pub(crate) use usage::usage_error;
 
 /// Prints a line of a result.
 pub(crate) fn line(text: &str) {
@@ -83,12 +80,23 @@ pub(crate) fn warn(text: &str) {
     complain("warning:", Tone::Middling, text);
 }
 
-/// Prints an error, and what to type next.
+/// Prints an error, and what to type next. What the user ended himself is no error.
 pub(crate) fn error(error: &Error) {
-    complain("error:", Tone::Bad, &error.message);
-    if let Some(hint) = &error.hint {
-        let text = fitted(&format!("  next: {}", printable(hint)), columns_of_stderr());
-        eprintln!("{}", glyphs::shown(&text));
+    let print = |text: &str| eprintln!("{}", glyphs::shown(&fitted(&printable(text), columns_of_stderr())));
+    let usual = match error.kind {
+        ErrorKind::Stopped => None,
+        ErrorKind::Usage => Some("see `codex-pool --help`"),
+        ErrorKind::NoSuchAccount | ErrorKind::NoUsableAccount | ErrorKind::LoginNeeded => {
+            Some("`codex-pool list`")
+        }
+        _ => Some("`codex-pool doctor`"),
+    };
+    match error.kind {
+        ErrorKind::Stopped => print(&error.message),
+        _ => complain("error:", Tone::Bad, &error.message),
+    }
+    if let Some(next) = error.hint.as_deref().or(usual) {
+        print(&format!("  next: {next}"));
     }
 }
 
@@ -107,28 +115,6 @@ fn columns_of_stderr() -> usize {
 /// Prints a message of a launch, in the form of the shim.
 pub(crate) fn fatal(text: &str) {
     eprintln!("codex-pool: {}", glyphs::shown(&printable(text)));
-}
-
-/// Prints a message of clap: help goes to stdout with status 0, an error to stderr with status 2. `verb`: what was
-/// typed after the program's name.
-pub(crate) fn usage_error(clap: clap::Error, verb: Option<&str>) -> ExitCode {
-    let status = ExitCode::from(u8::try_from(clap.exit_code()).unwrap_or(2));
-    if !clap.use_stderr() || clap.kind() == DisplayHelpOnMissingArgumentOrSubcommand {
-        let _ = clap.print();
-        return status;
-    }
-    let text = clap.render().to_string();
-    let mut parts = text.split("\n\n");
-    let what = parts.next().unwrap_or_default().trim_start_matches("error: ");
-    let what: Vec<&str> = what.lines().map(str::trim).collect();
-    let tips = parts.flat_map(str::lines).filter_map(|line| line.trim().strip_prefix("tip: "));
-    let help = match verb.filter(|verb| Cli::command().find_subcommand(verb).is_some()) {
-        Some(verb) => format!("see `codex-pool {verb} --help`"),
-        None => "see `codex-pool --help`".to_owned(),
-    };
-    let tips: Vec<String> = tips.map(str::to_owned).chain([help]).collect();
-    error(&Error::of(ErrorKind::Usage, what.join(" ")).hint(tips.join("; ")));
-    status
 }
 
 /// Prints the messages of a launch, as the shim does.

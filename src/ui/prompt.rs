@@ -67,11 +67,13 @@ pub(crate) fn secret(question: &str) -> Result<Secret> {
 }
 
 fn no_terminal(question: &str) -> Error {
-    Error::of(ErrorKind::Usage, format!("{} This cannot be asked without a terminal", printable(question)))
+    let what = printable(question);
+    Error::of(ErrorKind::Usage, format!("{what} This cannot be asked without a terminal"))
+        .hint("run it in a terminal")
 }
 
 fn stopped() -> Error {
-    Error::new("stopped by Ctrl-C")
+    Error::of(ErrorKind::Stopped, "stopped by Ctrl-C")
 }
 
 fn answer<T>(prompt: std::result::Result<T, InquireError>) -> Result<Option<T>> {

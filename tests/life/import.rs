@@ -96,7 +96,11 @@ fn folder_is_imported_file_by_file_with_a_verdict_each() {
 fn missing_file_and_label_of_an_account_that_is_here_are_each_one_error() {
     let world = World::logged_in(&["alice"]);
     let absent = world.pool(&["import", "absent.json"]).run().expect(1);
-    assert_eq!(absent.stderr, "error: no such file: absent.json\n", "once");
+    assert_eq!(
+        absent.stderr,
+        "error: no such file: absent.json\n  next: name an auth.json, a folder of them, or `codex-tools`\n",
+        "once"
+    );
     let alice = world.stored("alice");
     let again = |args: &[&str]| world.pool(&["import", "-"]).args(args).stdin(&*alice).run();
     let refused = again(&["--label", "spare"]).expect(1);

@@ -2,6 +2,7 @@
 //! seen in review. After a wanted change: `INSTA_UPDATE=always cargo test --test messages`.
 
 mod colours;
+mod errors;
 mod json;
 mod references;
 mod schema;

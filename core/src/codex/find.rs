@@ -48,6 +48,7 @@ impl From<NoCodex> for Error {
             }
             NoCodex::Named(path, by) => {
                 Error::new(format!("{by} names {}, which cannot be executed", path.display()))
+                    .hint("name the real Codex there, or nothing")
             }
             NoCodex::Shim(path, by) => {
                 Error::new(format!("{by} names {}, which is codex-pool's own shim", path.display()))

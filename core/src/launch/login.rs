@@ -153,7 +153,8 @@ impl Launch<'_> {
             }
             _ => {
                 let text = format!("its own home, {}, holds another login", own.dir().display());
-                return Err(Trouble::Fails(Error::of(ErrorKind::NoUsableAccount, text)));
+                let error = Error::of(ErrorKind::NoUsableAccount, text);
+                return Err(Trouble::Fails(error.hint("`codex-pool doctor`")));
             }
         }
         Ok(own)

@@ -258,6 +258,8 @@ pub fn prepare(request: &Request<'_>) -> Action {
         Err(Trouble::Pool(why)) => {
             launch.note_refusal(paths, &why);
             if let Some(name) = launch.named() {
+                // It is the next step below.
+                let why = why.replace(" (see `codex-pool doctor`)", "");
                 let error = Error::of(
                     ErrorKind::NoUsableAccount,
                     format!("account `{name}` was asked for, but {why}"),

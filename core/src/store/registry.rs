@@ -157,7 +157,8 @@ impl Registry {
     pub fn check_label(&self, label: &str, owner: Option<&AccountId>) -> Result<String> {
         let label = clean_label(label);
         if label.is_empty() {
-            return Err(Error::of(ErrorKind::Usage, "a label needs at least one visible character"));
+            return Err(Error::of(ErrorKind::Usage, "a label needs at least one visible character")
+                .hint("choose another one"));
         }
         let same = |name: &str| name.to_lowercase() == label.to_lowercase();
         for other in self.accounts.iter().filter(|a| owner != Some(&a.id)) {
@@ -173,7 +174,8 @@ impl Registry {
             } else {
                 continue;
             };
-            return Err(Error::new(format!("`{label}` is the {what} of {} already", other.display())));
+            return Err(Error::new(format!("`{label}` is the {what} of {} already", other.display()))
+                .hint("choose another one"));
         }
         Ok(label)
     }

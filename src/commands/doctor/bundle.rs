@@ -46,7 +46,7 @@ pub(super) fn write(env: &Env, file: &Path, checks: &Value) -> Result<()> {
     let path = env.absolute(file).unwrap_or_else(|| file.to_owned());
     let text = serde_json::to_string_pretty(&bundle).unwrap_or_default() + "\n";
     files::write_whole(&path, text.as_bytes(), Durability::Fast)
-        .map_err(|e| Error::io("write", &path, &e))?;
+        .map_err(|e| Error::io("write", &path, &e).hint("name a file in a folder that you may write to"))?;
     ui::note(&format!("wrote {}; read it before you send it", path.display()));
     Ok(())
 }

@@ -15,6 +15,9 @@ use codex_pool_core::{Error, Result};
 
 use crate::programs::ANSWER;
 
+/// What helps where a new program cannot be put in place.
+const AGAIN: &str = "try again, or run install.sh";
+
 /// One program to replace.
 pub(super) struct Part<'a> {
     /// Where it is, or will be
@@ -76,7 +79,8 @@ fn swap(parts: &[Part<'_>], last: impl FnOnce() -> Result<()>) -> Result<()> {
             Error::io("put back", file, &e).hint(format!("rename {} to it, or run install.sh", old.display()))
         })?;
     }
-    Err(Error::new(format!("{}; everything is as it was", error.message)))
+    let hint = error.hint.clone().unwrap_or_else(|| AGAIN.to_owned());
+    Err(Error::new(format!("{}; everything is as it was", error.message)).hint(hint))
 }
 
 /// Puts the old program back. Where there was none, there is none again.
@@ -129,7 +133,7 @@ fn require_version(program: &Path, answers: Answers, version: &str) -> Result<()
         "" => "does not run here".to_owned(),
         other => format!("says it is `{}`", other.chars().take(80).collect::<String>()),
     };
-    Err(Error::new(format!("the new {expected} {why}; nothing was changed")))
+    Err(Error::new(format!("the new {expected} {why}; nothing was changed")).hint(AGAIN))
 }
 
 fn beside(file: &Path, what: &str) -> PathBuf {
