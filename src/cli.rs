@@ -4,6 +4,8 @@
 mod accounts;
 mod installation;
 mod launches;
+#[cfg(feature = "share")]
+mod share;
 mod views;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -11,6 +13,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 pub(crate) use accounts::*;
 pub(crate) use installation::*;
 pub(crate) use launches::*;
+#[cfg(feature = "share")]
+pub(crate) use share::*;
 pub(crate) use views::*;
 
 /// Several Codex accounts on one machine, used as if they were one.
@@ -238,6 +242,21 @@ Examples:
   codex-pool log
   codex-pool log --since 2h work")]
     Log(LogArgs),
+    /// Share the pool between several machines, through a PostgreSQL database
+    ///
+    /// Every machine has the same accounts, one of them at a time renews their tokens, and the database sees none of
+    /// them: logins are sealed before they leave a machine. A member renews, adds and removes; a runner, such as one of
+    /// a CI system, only runs Codex. docs/share.md says more.
+    #[cfg(feature = "share")]
+    #[command(after_help = "\
+Examples:
+  codex-pool share init           share this pool; asks for the address of a database
+  codex-pool share code --member  a code for another machine of yours
+  codex-pool share code --runner  a code for a machine that only runs Codex
+  codex-pool share join <code     join with it, there
+  codex-pool share status         the machines, and what waits for you
+  codex-pool share rotate         a machine was lost: new keys, new tokens")]
+    Share(ShareArgs),
     /// Check the installation and say how to fix it
     ///
     /// What is not as it should be says what to do. The exit status is 1 if there is a problem.

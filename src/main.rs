@@ -14,7 +14,6 @@ mod programs;
 mod receipt;
 mod refresh;
 #[cfg(feature = "share")]
-#[allow(dead_code, reason = "the commands come next")]
 mod share;
 mod shell_env;
 mod signals;

@@ -79,6 +79,11 @@ fn is_local(host: &Host) -> bool {
 }
 
 impl Address {
+    /// Returns the user of the database.
+    pub fn user(&self) -> Option<&str> {
+        self.config.get_user()
+    }
+
     /// Returns the address of a URL.
     ///
     /// # Errors
@@ -126,6 +131,19 @@ impl Address {
         config.application_name("codex-pool");
         Ok(Address { config, tls, root })
     }
+}
+
+/// Returns the URL with another user. `user` and `password` need no escape.
+pub fn with_user(url: &str, user: &str, password: &str) -> String {
+    let url = url.trim();
+    let (scheme, rest) = url.split_once("://").unwrap_or(("postgres", url));
+    let (base, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let authority = base.split('/').next().unwrap_or_default();
+    let place = authority.rfind('@').map_or(base, |at| &base[at + 1..]);
+    let named = |pair: &&str| ["user=", "password="].iter().any(|name| pair.starts_with(name));
+    let query: Vec<&str> = query.split('&').filter(|pair| !pair.is_empty() && !named(pair)).collect();
+    let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
+    format!("{scheme}://{user}:{password}@{place}{query}")
 }
 
 /// Returns the password in a URL, as it is written there.

@@ -13,7 +13,7 @@ use crate::address::Address;
 use crate::code::{Code, LASTS};
 use crate::keys::PoolId;
 use crate::record::{Kind, Record, RowId};
-use crate::store::{Hold, Listed, Row, Store, StoreError};
+use crate::store::{Hold, Listed, Refusal, Row, Store, StoreError};
 use crate::tls::Tls;
 
 /// The version of the tables.
@@ -70,6 +70,15 @@ impl Postgres {
         self
     }
 
+    /// Returns where it is.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    pub(crate) fn pool(&self) -> PoolId {
+        self.pool
+    }
+
     /// Makes the tables, where they are not there yet.
     ///
     /// # Errors
@@ -77,7 +86,7 @@ impl Postgres {
     pub fn create_tables(&mut self) -> Result<(), StoreError> {
         self.connect()?;
         match self.check_schema() {
-            Err(StoreError::Refused(_)) => {}
+            Err(StoreError::Refused(Refusal::NoPool, _)) => {}
             checked => return checked,
         }
         TABLES.iter().try_for_each(|sql| self.execute(sql, &[]).map(drop))?;
@@ -93,7 +102,10 @@ impl Postgres {
         match rows.first().and_then(|row| row.get::<_, Option<i32>>(0)) {
             Some(version) if version > SCHEMA => Err(StoreError::Newer),
             Some(_) => Ok(()),
-            None => Err(StoreError::Refused("no pool is shared in this database".to_owned())),
+            None => Err(StoreError::Refused(
+                Refusal::NoPool,
+                format!("{}: no pool is shared in it", self.address),
+            )),
         }
     }
 
@@ -135,7 +147,10 @@ impl Postgres {
         }
         let config = self.address.config.clone();
         let tls = match self.address.tls {
-            true => Some(Tls::new(self.address.root.as_deref()).map_err(StoreError::Refused)?),
+            true => Some(
+                Tls::new(self.address.root.as_deref())
+                    .map_err(|why| StoreError::Refused(Refusal::Certificates, why))?,
+            ),
             false => None,
         };
         let connecting = async move {
@@ -162,12 +177,16 @@ impl Postgres {
         Ok(())
     }
 
-    fn query(&mut self, sql: &str, params: Params<'_>) -> Result<Vec<tokio_postgres::Row>, StoreError> {
+    pub(crate) fn query(
+        &mut self,
+        sql: &str,
+        params: Params<'_>,
+    ) -> Result<Vec<tokio_postgres::Row>, StoreError> {
         self.call(false, async |client| client.query_typed(sql, params).await)
     }
 
     /// Returns how many rows were changed.
-    fn execute(&mut self, sql: &str, params: Params<'_>) -> Result<u64, StoreError> {
+    pub(crate) fn execute(&mut self, sql: &str, params: Params<'_>) -> Result<u64, StoreError> {
         self.call(true, async |client| client.execute_typed(sql, params).await)
     }
 
@@ -214,19 +233,19 @@ fn explain(error: &tokio_postgres::Error, address: &Address, asked: bool) -> Sto
         return if asked { StoreError::Unknown(why) } else { StoreError::Down(why) };
     };
     let (code, words) = (answer.code(), answer.message());
-    let refused = |what: &str| StoreError::Refused(format!("{address}: {what} ({words})"));
+    let refused = |refusal, what: &str| StoreError::Refused(refusal, format!("{address}: {what} ({words})"));
     if [SqlState::INVALID_PASSWORD, SqlState::INVALID_AUTHORIZATION_SPECIFICATION].contains(code) {
-        refused("user or password is wrong")
+        refused(Refusal::Password, "user or password is wrong")
     } else if *code == SqlState::INVALID_CATALOG_NAME {
-        refused("there is no such database")
+        refused(Refusal::Database, "there is no such database")
     } else if *code == SqlState::INSUFFICIENT_PRIVILEGE {
-        refused("the user may not do that")
+        refused(Refusal::Rights, "the user may not do that")
     } else if *code == SqlState::UNDEFINED_TABLE {
-        refused("no pool is shared in this database")
+        refused(Refusal::NoPool, "no pool is shared in it")
     } else if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
-        refused("it can only be read, as a standby can")
+        refused(Refusal::ReadOnly, "it can only be read, as a standby can")
     } else if *code == SqlState::DISK_FULL {
-        refused("its disk is full")
+        refused(Refusal::Full, "its disk is full")
     } else if *code == SqlState::TOO_MANY_CONNECTIONS {
         StoreError::Down(format!("{address} has too many connections ({words})"))
     } else if *code == SqlState::CANNOT_CONNECT_NOW {
@@ -236,7 +255,7 @@ fn explain(error: &tokio_postgres::Error, address: &Address, asked: bool) -> Sto
     } else if [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN].contains(code) {
         StoreError::Down(format!("{address} was stopped ({words})"))
     } else {
-        refused("it failed")
+        refused(Refusal::Other, "it failed")
     }
 }
 
@@ -307,7 +326,7 @@ impl Store for Postgres {
             Hold::Take(time) | Hold::Set(time) => Some(time.as_millis() as f64),
             Hold::Without | Hold::Keep | Hold::Drop => None,
         };
-        let too_large = |_| StoreError::Refused("a number is too large for it".to_owned());
+        let too_large = |_| StoreError::Refused(Refusal::Other, "a number is too large for it".to_owned());
         let format = i32::try_from(record.format).map_err(too_large)?;
         let epoch = i32::try_from(record.epoch).map_err(too_large)?;
         let revision = i64::try_from(record.revision).map_err(too_large)?;

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::keys::{MemberKeys, random};
 use crate::login::{Age, Lease, LeaseState, Login, LoginText, RemovalText};
-use crate::pull::{Pulled, Reader};
+use crate::pull::{LeaseView, Pulled, Reader};
 use crate::record::{Kind, Record, Refused};
 use crate::seen::Seen;
 use crate::store::{Hold, Listed, Store, StoreError};
@@ -143,6 +143,20 @@ impl<S: Store> Share<S> {
     /// The database cannot be asked.
     pub fn pull_changes(&mut self) -> Result<Pulled, ShareError> {
         Reader::Member(&self.keys).pull_changes(&mut self.store, &mut self.seen)
+    }
+
+    /// Returns what the reading side needs.
+    pub(crate) fn parts(&mut self) -> (&MemberKeys, &mut S, &mut Seen) {
+        (&self.keys, &mut self.store, &mut self.seen)
+    }
+
+    /// Returns the leases that are not free.
+    ///
+    /// # Errors
+    /// The database cannot be asked, or a lease is not believed.
+    pub fn leases(&mut self) -> Result<Vec<LeaseView>, ShareError> {
+        let (keys, store, seen) = self.parts();
+        Ok(Reader::Member(keys).pull_kind(Kind::Lease, store, seen)?.leases)
     }
 
     fn note(&mut self, record: &Record, age: Option<Age>) -> Result<(), ShareError> {

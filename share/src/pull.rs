@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use crate::keys::{MemberKeys, RunnerKeys};
 use crate::login::{Age, Lease, LeaseState, Login, LoginText, RemovalText};
+use crate::machines::Machine;
 use crate::protocol::{ShareError, parse};
 use crate::record::{Kind, Refused};
+use crate::rotate::ROTATION;
 use crate::seen::Seen;
 use crate::store::{Listed, Row, Store};
 use crate::usage::{Sessions, Usage};
@@ -18,6 +20,13 @@ pub struct LeaseView {
     pub lease: Lease,
     /// How long it still holds. Zero: it has ended.
     pub held: Duration,
+}
+
+impl LeaseView {
+    /// Returns whether a machine has sent the refresh token, or was about to, and nobody knows what came of it.
+    pub fn is_sent(&self) -> bool {
+        self.lease.state == LeaseState::Sent && self.held.is_zero()
+    }
 }
 
 /// What is in the database.
@@ -33,6 +42,8 @@ pub struct Pulled {
     pub usages: Vec<Usage>,
     /// The sessions of machines, each with the time for which its count is believed.
     pub sessions: Vec<(Sessions, Duration)>,
+    /// The machines, if they were asked for.
+    pub machines: Vec<Machine>,
     /// The records that are not believed.
     pub refused: Vec<ShareError>,
 }
@@ -64,6 +75,29 @@ impl Reader<'_> {
         }
     }
 
+    /// Reads all records of one kind, seen or not.
+    pub(crate) fn pull_kind<S: Store>(
+        &self,
+        kind: Kind,
+        store: &mut S,
+        seen: &mut Seen,
+    ) -> Result<Pulled, ShareError> {
+        let listed = store.list()?;
+        if seen.misses(&listed) {
+            return Err(ShareError::Rollback);
+        }
+        let mut pulled = Pulled::default();
+        for listed in listed.iter().filter(|listed| listed.kind == kind) {
+            if let Some(row) = store.read(listed.row)? {
+                match self.take(&row, seen, &mut pulled) {
+                    Ok(()) | Err(ShareError::Refused(Refused::OtherEpoch)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(pulled)
+    }
+
     pub(crate) fn pull_changes<S: Store>(
         &self,
         store: &mut S,
@@ -85,8 +119,10 @@ impl Reader<'_> {
             pulled.refused.push(ShareError::Rollback);
         }
         for row in rows.iter().filter(|row| self.wants(row.record.kind)) {
-            if let Err(error) = self.take(row, seen, &mut pulled) {
-                pulled.refused.push(error);
+            match self.take(row, seen, &mut pulled) {
+                // What is left of a rotation says nothing.
+                Ok(()) | Err(ShareError::Refused(Refused::OtherEpoch)) => {}
+                Err(error) => pulled.refused.push(error),
             }
         }
         let removed = &pulled.removed;
@@ -119,7 +155,7 @@ impl Reader<'_> {
             Kind::Lease => {
                 let lease: Lease = parse(&text)?;
                 note(&lease.account, None)?;
-                if lease.state != LeaseState::Free {
+                if lease.state != LeaseState::Free && lease.account != ROTATION {
                     pulled.leases.push(LeaseView { lease, held: row.held });
                 }
             }
@@ -127,6 +163,11 @@ impl Reader<'_> {
                 let removal: RemovalText = parse(&text)?;
                 note(&removal.account, Some(removal.age))?;
                 pulled.removed.push((removal.account, removal.age));
+            }
+            Kind::Machine => {
+                let machine: Machine = parse(&text)?;
+                note(&machine.machine, None)?;
+                pulled.machines.push(machine);
             }
             Kind::Usage => {
                 let usage: Usage = parse(&text)?;

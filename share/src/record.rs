@@ -27,12 +27,14 @@ pub enum Kind {
     Sessions,
     /// That the account was removed from the pool. Without this record, a record that is missing means nothing.
     Removal,
+    /// A machine of the pool.
+    Machine,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Kind; 6] =
-        [Kind::Full, Kind::Access, Kind::Usage, Kind::Lease, Kind::Sessions, Kind::Removal];
+    pub const ALL: [Kind; 7] =
+        [Kind::Full, Kind::Access, Kind::Usage, Kind::Lease, Kind::Sessions, Kind::Removal, Kind::Machine];
 
     /// Returns the name in the database and in what is signed.
     pub fn as_str(self) -> &'static str {
@@ -43,6 +45,7 @@ impl Kind {
             Kind::Lease => "lease",
             Kind::Sessions => "sessions",
             Kind::Removal => "removal",
+            Kind::Machine => "machine",
         }
     }
 
@@ -55,7 +58,7 @@ impl Kind {
     pub(crate) fn block(self) -> usize {
         match self {
             Kind::Full | Kind::Access => 8192,
-            Kind::Usage | Kind::Lease | Kind::Sessions | Kind::Removal => 1024,
+            Kind::Usage | Kind::Lease | Kind::Sessions | Kind::Removal | Kind::Machine => 1024,
         }
     }
 }

@@ -43,6 +43,27 @@ pub enum Hold {
     Drop,
 }
 
+/// Why a database refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// User or password is wrong.
+    Password,
+    /// There is no such database.
+    Database,
+    /// The user may not do that.
+    Rights,
+    /// It has no tables of a pool.
+    NoPool,
+    /// It can only be read.
+    ReadOnly,
+    /// Its disk is full.
+    Full,
+    /// The certificate authorities that the address names cannot be used.
+    Certificates,
+    /// Something else.
+    Other,
+}
+
 /// Why the database did not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreError {
@@ -50,8 +71,8 @@ pub enum StoreError {
     Down(String),
     /// It was asked, and whether it has done it is not known.
     Unknown(String),
-    /// It refuses: no rights, no room, or a table that is not there.
-    Refused(String),
+    /// It refuses, and says why.
+    Refused(Refusal, String),
     /// A newer version of codex-pool has made its tables.
     Newer,
 }
@@ -61,7 +82,7 @@ impl fmt::Display for StoreError {
         match self {
             StoreError::Down(why) => write!(f, "the database cannot be reached: {why}"),
             StoreError::Unknown(why) => write!(f, "the database did not answer: {why}"),
-            StoreError::Refused(why) => write!(f, "the database refuses: {why}"),
+            StoreError::Refused(_, why) => write!(f, "the database refuses: {why}"),
             StoreError::Newer => f.write_str("the database is used by a newer version of codex-pool"),
         }
     }

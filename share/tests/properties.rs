@@ -28,7 +28,10 @@ fn changed(record: &Record, which: usize, at: usize) -> Record {
         5 => record.format += 1,
         6 => record.sealed.truncate(at % length),
         7 => record.sealed.push(0),
-        _ => record.kind = Kind::ALL[(Kind::ALL.iter().position(|k| *k == record.kind).unwrap() + 1) % 6],
+        _ => {
+            record.kind =
+                Kind::ALL[(Kind::ALL.iter().position(|k| *k == record.kind).unwrap() + 1) % Kind::ALL.len()]
+        }
     }
     record
 }

@@ -18,7 +18,7 @@ POOL_KEY = bytes(range(100, 132))
 ACCOUNT = "abcdefghij"
 REVISION = 258
 TEXT = "the text, with a letter beyond ASCII: ß"
-BLOCKS = {"full": 8192, "access": 8192, "usage": 1024, "lease": 1024, "sessions": 1024, "removal": 1024}
+BLOCKS = {"full": 8192, "access": 8192, "usage": 1024, "lease": 1024, "sessions": 1024, "removal": 1024, "machine": 1024}
 
 
 def join(*fields):

@@ -25,6 +25,8 @@ mod rename;
 mod rm;
 mod run;
 mod set;
+#[cfg(feature = "share")]
+mod share;
 mod status;
 mod uninstall;
 mod update;
@@ -60,6 +62,8 @@ pub(crate) fn run(command: Command, env: &Env) -> Result<ExitCode> {
         Command::Enable(args) => done(enable::run(&ctx()?, &args)),
         Command::Disable(args) => done(disable::run(&ctx()?, &args)),
         Command::Set(args) => done(set::run(&ctx()?, &args)),
+        #[cfg(feature = "share")]
+        Command::Share(args) => done(share::run(&ctx()?, &args)),
         Command::List(args) => done(list::run(&ctx()?, &args)),
         Command::Refresh(args) => refresh::run(&ctx()?, &args),
         Command::Use(args) => done(use_::run(&ctx()?, &args)),

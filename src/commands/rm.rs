@@ -6,6 +6,7 @@ use codex_pool_core::account::AccountId;
 use codex_pool_core::codex::find;
 use codex_pool_core::folders::short;
 use codex_pool_core::homes::in_use;
+use codex_pool_core::shared::refuse_on_runner;
 use codex_pool_core::{Error, ErrorKind, Result, removal, store};
 
 use crate::cli::RmArgs;
@@ -14,6 +15,7 @@ use crate::ui;
 
 pub(crate) fn run(ctx: &Context, args: &RmArgs) -> Result<()> {
     let open = ctx.open()?;
+    refuse_on_runner(open.pool.shared(), "codex-pool rm")?;
     let id = open.resolve(&args.account)?;
     let label = open.label(&id);
     let live = live_in(ctx, &open, &id);
@@ -42,26 +44,9 @@ pub(crate) fn run(ctx: &Context, args: &RmArgs) -> Result<()> {
             return Err(Error::of(ErrorKind::Stopped, "nothing was removed"));
         }
     }
-    let mut open = ctx.open()?;
-    if open.pool.registry().get(&id).is_none() {
-        return Err(Error::of(ErrorKind::NoSuchAccount, format!("`{label}` is gone already")));
-    }
-    if live_in(ctx, &open, &id) != live {
-        return Err(
-            Error::new(format!("`{label}` was switched meanwhile; nothing was removed")).hint("try again")
-        );
-    }
-    refuse_in_use(ctx, &open, &id)?;
-    let folders = open.pool.registry().get(&id).map(|account| account.folders.clone()).unwrap_or_default();
-    let codex = find::find(&ctx.env, &ctx.settings, None).ok();
-    let servers = removal::remove_account(&open.lock, &mut open.pool, &id, codex.as_deref(), open.now)?;
-    let others = &open.pool.registry().accounts;
-    let free = folders.iter().filter(|folder| !others.iter().any(|other| other.folders.contains(folder)));
-    let free: Vec<String> = free.map(|folder| short(&store::path_of_key(folder), ctx.env.home())).collect();
-    drop(open);
-    for server in servers {
-        ui::warn(&format!("Codex's background server (pid {}) could not be stopped", server.pid));
-    }
+    #[cfg(feature = "share")]
+    super::share::remove_for_all(ctx, &id)?;
+    let free = remove(ctx, &id, Some(&live))?;
     ui::done(&format!("removed `{label}` and its credentials"));
     if !live.is_empty() {
         ui::note(&format!(
@@ -80,6 +65,45 @@ pub(crate) fn run(ctx: &Context, args: &RmArgs) -> Result<()> {
     }
     ui::note("the login was not revoked; copies of it elsewhere still work");
     Ok(())
+}
+
+/// Removes an account from this machine's pool. `live`: the homes that it may leave; `None`: all. Returns the folders that
+/// are no account's any more.
+///
+/// # Errors
+/// It is gone, in use, or live elsewhere, or a file cannot be removed.
+pub(super) fn remove(ctx: &Context, id: &AccountId, live: Option<&[String]>) -> Result<Vec<String>> {
+    let mut open = ctx.open()?;
+    let label = open.label(id);
+    if open.pool.registry().get(id).is_none() {
+        return Err(Error::of(ErrorKind::NoSuchAccount, format!("`{label}` is gone already")));
+    }
+    if live.is_some_and(|live| live_in(ctx, &open, id) != live) {
+        return Err(
+            Error::new(format!("`{label}` was switched meanwhile; nothing was removed")).hint("try again")
+        );
+    }
+    refuse_in_use(ctx, &open, id)?;
+    let folders = open.pool.registry().get(id).map(|account| account.folders.clone()).unwrap_or_default();
+    let codex = find::find(&ctx.env, &ctx.settings, None).ok();
+    let servers = removal::remove_account(&open.lock, &mut open.pool, id, codex.as_deref(), open.now)?;
+    let others = &open.pool.registry().accounts;
+    let free = folders.iter().filter(|folder| !others.iter().any(|other| other.folders.contains(folder)));
+    let free: Vec<String> = free.map(|folder| short(&store::path_of_key(folder), ctx.env.home())).collect();
+    drop(open);
+    for server in servers {
+        ui::warn(&format!("Codex's background server (pid {}) could not be stopped", server.pid));
+    }
+    Ok(free)
+}
+
+/// Refuses an account that is in use here.
+///
+/// # Errors
+/// It is.
+#[cfg(feature = "share")]
+pub(super) fn refuse_if_used(ctx: &Context, id: &AccountId) -> Result<()> {
+    refuse_in_use(ctx, &ctx.open()?, id)
 }
 
 /// The main homes in which the account is live.

@@ -91,6 +91,28 @@ pub(crate) struct NewLogin {
     _home: Option<LoginHome>,
 }
 
+/// Lets Codex log out of a login, so that the issuer revokes it. No home of the user is touched.
+///
+/// # Errors
+/// There is no Codex, or it failed.
+#[cfg(feature = "share")]
+pub(crate) fn log_out(ctx: &Context, doc: &AuthDoc) -> Result<()> {
+    let codex = find::find(&ctx.env, &ctx.settings, None)?;
+    let config = config(&ctx.main_home.dir().join("config.toml"))?;
+    let signals = signals::hold();
+    let home = LoginHome::create(ctx, &config)?;
+    let file = home.dir().join("auth.json");
+    files::write_whole(&file, doc.bytes(), Durability::Fast).map_err(|e| Error::io("write", &file, &e))?;
+    let mut command = Command::new(&codex);
+    command.arg("logout").stdout(Stdio::null());
+    alone(&mut command, home.dir());
+    let ended = signals.run_child(&mut command, None).map_err(|e| Error::io("run", &codex, &e))?;
+    match ended.status.success() {
+        true => Ok(()),
+        false => Err(Error::new(format!("`codex logout` failed ({})", ended.status))),
+    }
+}
+
 /// The home of one login that this process runs. It is removed with this value.
 struct LoginHome {
     home: CodexHome,
@@ -134,12 +156,17 @@ impl Drop for LoginHome {
     }
 }
 
-fn log_in(signals: &Held, command: &mut Command, home: &Path, key: Option<&Secret>) -> Result<AuthDoc> {
+/// Lets a Codex see this home alone.
+fn alone(command: &mut Command, home: &Path) {
     // If that `codex` is a script that calls the shim, the shim steps aside.
     command.env(names::CODEX_HOME, home).env(names::CODEX_POOL, "off");
     for name in ["CODEX_API_KEY", "CODEX_ACCESS_TOKEN", names::CODEX_SQLITE_HOME, names::CODEX_POOL_LAUNCH] {
         command.env_remove(name);
     }
+}
+
+fn log_in(signals: &Held, command: &mut Command, home: &Path, key: Option<&Secret>) -> Result<AuthDoc> {
+    alone(command, home);
     let ended = signals
         .run_child(command, key.map(|key| key.expose().as_bytes()))
         .map_err(|e| Error::io("run", Path::new(command.get_program()), &e))?;

@@ -1,6 +1,8 @@
 //! Refreshing usage, and renewing tokens before they end. Used by `refresh`, `list --refresh`, `watch` and the child
 //! that launches start. The pool's lock is never held during a request.
 
+#[cfg(feature = "share")]
+mod all;
 mod fetch;
 mod plan;
 mod record;

@@ -15,26 +15,31 @@
 
 mod config;
 mod state;
+mod sync;
+
+use std::collections::BTreeMap;
 
 use codex_pool_core::account::Account;
 use codex_pool_core::auth_doc::AuthDoc;
 use codex_pool_core::files::PoolLock;
 use codex_pool_core::paths::PoolPaths;
-use codex_pool_core::{Error, Result};
+use codex_pool_core::{Error, ErrorKind, Result};
 use codex_pool_share::Seen;
-use codex_pool_share::address::Address;
+use codex_pool_share::address::{Address, BadAddress};
 use codex_pool_share::code::Keys;
-use codex_pool_share::keys::RunnerKeys;
+use codex_pool_share::keys::{PoolId, RunnerKeys};
 use codex_pool_share::login::{Age, Login};
+use codex_pool_share::machines::{Machine, machines_for_runner};
 use codex_pool_share::postgres::Postgres;
 use codex_pool_share::protocol::{Share, ShareError};
 use codex_pool_share::pull::{Pulled, pull_for_runner};
 use codex_pool_share::record::Refused;
-use codex_pool_share::store::StoreError;
+use codex_pool_share::store::{Refusal, StoreError};
 use zeroize::Zeroizing;
 
 pub(crate) use config::Config;
 pub(crate) use state::ShareState;
+pub(crate) use sync::take_in;
 
 /// A shared pool.
 pub(crate) struct Shared {
@@ -89,6 +94,44 @@ impl Shared {
         }
     }
 
+    /// As [`Shared::member`], for what only members do.
+    ///
+    /// # Errors
+    /// This machine is a runner.
+    pub(crate) fn member_or_error(&mut self) -> Result<&mut Share<Postgres>> {
+        self.member().ok_or_else(|| {
+            Error::new("this machine is a runner, which only runs Codex").hint("do it on a member")
+        })
+    }
+
+    /// Returns the machines of the pool.
+    ///
+    /// # Errors
+    /// The database cannot be asked, or a machine's record is not believed.
+    pub(crate) fn machines(&mut self) -> Result<Vec<Machine>, ShareError> {
+        match &mut self.connection {
+            Connection::Member(share) => share.machines(),
+            Connection::Runner { keys, store, seen } => machines_for_runner(keys, &mut **store, seen),
+        }
+    }
+
+    /// Takes a runner's way into the database away, and its record off the list. Only a member can.
+    ///
+    /// # Errors
+    /// The database cannot be asked, or does not let this machine's user do that.
+    pub(crate) fn shut_out(&mut self, machine: &Machine) -> Result<(), ShareError> {
+        if let Some(user) = &machine.user {
+            self.store().drop_reader(user)?;
+        }
+        self.member().map_or(Ok(()), |share| share.depart(&machine.machine))
+    }
+
+    /// Returns the renewals of this machine that nobody knows the end of: the ticket for each account's id.
+    pub(crate) fn tickets(&self) -> BTreeMap<String, String> {
+        let keys = self.config.keys.shared();
+        ShareState::load(&self.paths, keys.pool, keys.epoch).tickets
+    }
+
     /// Returns the database.
     pub(crate) fn store(&mut self) -> &mut Postgres {
         match &mut self.connection {
@@ -124,15 +167,31 @@ impl Shared {
     }
 }
 
-/// Returns a connection that is not made yet.
+/// Returns a connection to the pool of these keys that is not made yet.
 ///
 /// # Errors
 /// The address cannot be used, or this machine cannot make connections.
 pub(crate) fn connect(url: &str, keys: &RunnerKeys) -> Result<Postgres> {
+    connect_to(url, keys.pool)
+}
+
+/// Returns a connection for the time before a pool is known, when there is only a code.
+///
+/// # Errors
+/// As [`connect`].
+pub(crate) fn connect_anew(url: &str) -> Result<Postgres> {
+    connect_to(url, PoolId([0; 16]))
+}
+
+fn connect_to(url: &str, pool: PoolId) -> Result<Postgres> {
     let address = Address::parse(url).map_err(|e| {
-        Error::new(e.to_string()).hint("see `codex-pool share --help` for what an address looks like")
+        let next = match e {
+            BadAddress::Plain(_) => "a database on another machine is spoken to through TLS alone; docs/share.md says more",
+            _ => "docs/share.md shows what an address looks like; a sign such as @ in a password is written as %40",
+        };
+        Error::of(ErrorKind::Usage, e.to_string()).hint(next)
     })?;
-    Postgres::new(address, keys.pool).map_err(|e| explain(&e.into()))
+    Postgres::new(address, pool).map_err(|e| explain(&e.into()))
 }
 
 /// Returns a login of the pool in the form in which it is shared.
@@ -171,7 +230,22 @@ pub(crate) fn explain(error: &ShareError) -> Error {
         ShareError::Store(StoreError::Down(_) | StoreError::Unknown(_)) => {
             "nothing is lost: accounts work on until their access tokens end; try again when the database answers"
         }
-        ShareError::Store(StoreError::Refused(_)) => "put that right at the database, and try again",
+        ShareError::Store(StoreError::Refused(refusal, _)) => match refusal {
+            Refusal::Password => {
+                "is it still the one in the address? `codex-pool share rotate --url` changes it on a member"
+            }
+            Refusal::Database => "make it with `createdb`, or correct the name at the end of the address",
+            Refusal::Rights => {
+                "grant that to the user in the address, or give another one; docs/share.md has the rights"
+            }
+            Refusal::NoPool => "`codex-pool share init` shares this machine's pool there",
+            Refusal::ReadOnly => "give the address of the database that is written to",
+            Refusal::Full => "nothing is lost; make room there, and try again",
+            Refusal::Certificates => {
+                "name a file with certificates of authorities in `sslrootcert`, or take it out"
+            }
+            Refusal::Other => "put that right at the database, and try again",
+        },
         ShareError::Store(StoreError::Newer) | ShareError::Refused(Refused::Newer) => {
             "update with `codex-pool update`"
         }

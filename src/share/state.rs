@@ -1,6 +1,8 @@
 //! `share.json`: what this machine has seen in the database of a shared pool. Nothing in it is secret. Without it the
 //! machine is as one that has just joined.
 
+use std::collections::BTreeMap;
+
 use codex_pool_core::files::{self, Durability, PoolLock};
 use codex_pool_core::paths::PoolPaths;
 use codex_pool_core::{Error, Result};
@@ -21,6 +23,8 @@ pub(crate) struct ShareState {
     pub(crate) seen: Seen,
     /// When the database was last asked for what is new, and answered, Unix seconds.
     pub(crate) synced_at: Option<i64>,
+    /// The renewals of this machine that are marked in the database: the ticket for each account's id.
+    pub(crate) tickets: BTreeMap<String, String>,
 }
 
 impl ShareState {

@@ -43,6 +43,7 @@ fn output_of_every_command_is_what_the_schema_says() {
         ("status", &["status"]),
         ("history", &["history"]),
         ("log", &["log"]),
+        ("share_status", &["share", "status"]),
     ] {
         let output = world.pool(args).arg("--json").run();
         let errors = schema.errors(definition, &output.json());

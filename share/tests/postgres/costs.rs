@@ -1,14 +1,14 @@
 //! What the rows of an account take in a real database, after its tokens were renewed again and again.
 
-use super::server::Server;
+use super::server::start;
 use super::{login, share};
 
 #[test]
 fn rows_take_no_more_room_in_the_database_than_the_page_says() {
     const ACCOUNTS: usize = 12;
     const RENEWALS: i64 = 6;
-    let Some(server) = Server::start() else { return };
-    let mut a = share(&server, &server.url(), "a");
+    let Some(server) = start() else { return };
+    let mut a = share(&server.url(), "a");
     for renewal in 1..=RENEWALS {
         for n in 0..ACCOUNTS {
             a.push(&login(&format!("account{n:03}"), renewal)).unwrap();

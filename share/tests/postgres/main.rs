@@ -19,7 +19,8 @@ use codex_pool_share::protocol::{Begun, LEASE, Pushed, Share};
 use codex_pool_share::record::Kind;
 use codex_pool_share::store::{Hold, Store, StoreError};
 
-use server::Server;
+use server::{connect, start, tables};
+use testkit::postgres::PASSWORD;
 
 const POOL: [u8; 16] = [1; 16];
 const NOW: Duration = Duration::from_secs(1000);
@@ -40,15 +41,15 @@ fn login(account: &str, n: i64) -> Login {
     }
 }
 
-fn share(server: &Server, url: &str, machine: &str) -> Share<Postgres> {
-    let store = server.connect(url, POOL).check().expect("tables");
+fn share(url: &str, machine: &str) -> Share<Postgres> {
+    let store = tables(url, POOL).expect("tables");
     Share::new(keys(), machine, store, Seen::default())
 }
 
 #[test]
 fn rows_are_replaced_only_as_they_were_read_and_holds_end_by_its_clock() {
-    let Some(server) = Server::start() else { return };
-    let mut store = server.connect(&server.url(), POOL).check().expect("tables");
+    let Some(server) = start() else { return };
+    let mut store = tables(&server.url(), POOL).expect("tables");
     store.create_tables().expect("again");
     let (keys, account) = (keys(), "aaaaaaaaaa");
     let write = |revision| keys.write(Kind::Lease, account, revision, b"text");
@@ -78,14 +79,14 @@ fn rows_are_replaced_only_as_they_were_read_and_holds_end_by_its_clock() {
         );
     }
     assert!(store.read(first.row).expect("an answer").expect("a row").held > LEASE / 2);
-    let mut other = server.connect(&server.url(), [9; 16]).check().expect("tables");
+    let mut other = tables(&server.url(), [9; 16]).expect("tables");
     assert_eq!(other.read_all(), Ok(Vec::new()), "another pool in the same database");
 }
 
 #[test]
 fn two_machines_renew_one_after_the_other() {
-    let Some(server) = Server::start() else { return };
-    let (mut a, mut b) = (share(&server, &server.url(), "a"), share(&server, &server.url(), "b"));
+    let Some(server) = start() else { return };
+    let (mut a, mut b) = (share(&server.url(), "a"), share(&server.url(), "b"));
     let login = |n| login("aaaaaaaaaa", n);
     assert_eq!(a.push(&login(1)).unwrap(), Pushed::Written);
     let Begun::Leased(mut ticket) = a.begin(&login(1), None, NOW).unwrap() else { panic!("free") };
@@ -100,8 +101,8 @@ fn two_machines_renew_one_after_the_other() {
 
 #[test]
 fn code_is_used_once_and_ends() {
-    let Some(server) = Server::start() else { return };
-    let mut store = server.connect(&server.url(), POOL).check().expect("tables");
+    let Some(server) = start() else { return };
+    let mut store = tables(&server.url(), POOL).expect("tables");
     let member = Keys::Member(Box::new(keys()));
     let (code, bundle) = Code::new(&server.url(), &member);
     store.add_code(&code, &bundle).unwrap();
@@ -148,14 +149,14 @@ fn address_that_cannot_be_used_says_why_and_shows_no_password() {
 
 #[test]
 fn database_that_refuses_says_what_to_change() {
-    let Some(server) = Server::start() else { return };
-    let open = |url: &str| server.connect(url, POOL).check();
+    let Some(server) = start() else { return };
+    let open = |url: &str| tables(url, POOL);
     let refused = |url: &str, why: &str| {
         let error = open(url).expect_err(why);
-        assert!(matches!(&error, StoreError::Refused(text) if text.contains(why)), "{why}: {error}");
-        assert!(!error.to_string().contains(server::PASSWORD), "{error}");
+        assert!(matches!(&error, StoreError::Refused(_, text) if text.contains(why)), "{why}: {error}");
+        assert!(!error.to_string().contains(PASSWORD), "{error}");
     };
-    refused(&server.url().replace(server::PASSWORD, "wrong"), "user or password is wrong");
+    refused(&server.url().replace(PASSWORD, "wrong"), "user or password is wrong");
     refused(
         &server.url().replace("/postgres", "/nowhere").replace("nowhere://", "postgres://"),
         "there is no such database",
@@ -164,26 +165,29 @@ fn database_that_refuses_says_what_to_change() {
     server.sql(
         "create role reader login password 'reader'; grant select on all tables in schema public to reader",
     );
-    let reader = server.url().replace(&format!("owner:{}", server::PASSWORD), "reader:reader");
+    let reader = server.url().replace(&format!("owner:{}", PASSWORD), "reader:reader");
     let mut reading = open(&reader).expect("it may read");
     assert_eq!(reading.read_all(), Ok(Vec::new()));
     let record = keys().write(Kind::Full, "aaaaaaaaaa", 1, b"text");
     let error = reading.write(&record, 0, Hold::Without).expect_err("it may not write");
-    assert!(matches!(&error, StoreError::Refused(text) if text.contains("may not do that")), "{error}");
+    assert!(matches!(&error, StoreError::Refused(_, text) if text.contains("may not do that")), "{error}");
     server.sql("alter role reader set default_transaction_read_only = on; grant insert on codex_pool_records to reader");
     let error = open(&reader).expect("it may read").write(&record, 0, Hold::Without).expect_err("a standby");
-    assert!(matches!(&error, StoreError::Refused(text) if text.contains("can only be read")), "{error}");
+    assert!(matches!(&error, StoreError::Refused(_, text) if text.contains("can only be read")), "{error}");
     server.sql("insert into codex_pool_schema values (2)");
     assert_eq!(open(&server.url()).expect_err("newer"), StoreError::Newer);
 }
 
 #[test]
 fn database_that_was_never_shared_is_not_taken_for_an_empty_pool() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = start() else { return };
     server.sql("drop table codex_pool_schema, codex_pool_records");
-    let mut store = server.connect(&server.url(), POOL).0;
+    let mut store = connect(&server.url(), POOL);
     for error in [store.check_schema().expect_err("none"), store.read_all().expect_err("none")] {
-        assert!(matches!(&error, StoreError::Refused(text) if text.contains("no pool is shared")), "{error}");
+        assert!(
+            matches!(&error, StoreError::Refused(_, text) if text.contains("no pool is shared")),
+            "{error}"
+        );
     }
 }
 
@@ -205,9 +209,8 @@ fn database_that_is_away_or_silent_is_given_up_in_time() {
 
 #[test]
 fn write_that_is_not_answered_in_time_is_not_known_to_have_failed() {
-    let Some(server) = Server::start() else { return };
-    let mut store =
-        server.connect(&server.url(), POOL).check().expect("tables").with_limit(Duration::from_secs(2));
+    let Some(server) = start() else { return };
+    let mut store = tables(&server.url(), POOL).expect("tables").with_limit(Duration::from_secs(2));
     let record = keys().write(Kind::Full, "aaaaaaaaaa", 1, b"text");
     assert_eq!(store.write(&record, 0, Hold::Without), Ok(true));
     // Another transaction has the row.
@@ -228,8 +231,8 @@ fn write_that_is_not_answered_in_time_is_not_known_to_have_failed() {
 
 #[test]
 fn database_that_dies_takes_nothing_with_it() {
-    let Some(mut server) = Server::start() else { return };
-    let mut a = share(&server, &server.url(), "a");
+    let Some(mut server) = start() else { return };
+    let mut a = share(&server.url(), "a");
     a.push(&login("aaaaaaaaaa", 1)).unwrap();
     server.kill();
     let error = a.push(&login("aaaaaaaaaa", 2)).expect_err("gone");

@@ -1,14 +1,10 @@
 //! What the database, its files, its dump, its log and the network see of a pool: no token, no email, no label, no
 //! account, no key.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
-
 use codex_pool_share::code::{Code, Keys};
 use codex_pool_share::protocol::Begun;
 
-use super::server::Server;
+use super::server::start;
 use super::{NOW, keys, login, share};
 
 /// What nobody but the machines may read.
@@ -22,45 +18,16 @@ const SECRETS: [&str; 7] = [
     "\"held\"",
 ];
 
-/// Listens in on every connection through the returned port.
-fn tap(server: u16, heard: Arc<Mutex<Vec<u8>>>) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = listener.local_addr().expect("a port").port();
-    std::thread::spawn(move || {
-        for client in listener.incoming().flatten() {
-            let server = TcpStream::connect(("127.0.0.1", server)).expect("the server");
-            let ends = [
-                (client.try_clone().expect("a socket"), server.try_clone().expect("a socket")),
-                (server, client),
-            ];
-            for (mut from, mut to) in ends {
-                let heard = Arc::clone(&heard);
-                std::thread::spawn(move || {
-                    let mut buffer = [0; 16_384];
-                    while let Ok(length @ 1..) = from.read(&mut buffer) {
-                        heard.lock().expect("the tap").extend(&buffer[..length]);
-                        if to.write_all(&buffer[..length]).is_err() {
-                            break;
-                        }
-                    }
-                    let _ = to.shutdown(Shutdown::Write);
-                });
-            }
-        }
-    });
-    port
-}
-
 fn contains(bytes: &[u8], text: &[u8]) -> bool {
     memchr::memmem::find(bytes, text).is_some()
 }
 
 #[test]
 fn nothing_outside_the_machines_sees_a_secret() {
-    let Some(server) = Server::start() else { return };
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let url = server.url_at(tap(server.port(), Arc::clone(&heard)));
-    let mut a = share(&server, &url, "name-of-machine");
+    let Some(server) = start() else { return };
+    let (port, heard) = server.tap();
+    let url = server.url_at(port);
+    let mut a = share(&url, "name-of-machine");
     let login = |n| login("qqqqqqqqqq", n);
     a.push(&login(1)).unwrap();
     let Begun::Leased(mut ticket) = a.begin(&login(1), None, NOW).unwrap() else { panic!("free") };
@@ -70,7 +37,7 @@ fn nothing_outside_the_machines_sees_a_secret() {
     let keys = keys();
     let (code, bundle) = Code::new(&url, &Keys::Member(Box::new(keys.clone())));
     a.store.add_code(&code, &bundle).unwrap();
-    assert_eq!(share(&server, &url, "another").pull().unwrap().logins, [login(2)], "the machines do");
+    assert_eq!(share(&url, "another").pull().unwrap().logins, [login(2)], "the machines do");
 
     server.sql("checkpoint");
     let mut seen = vec![

@@ -1,209 +1,26 @@
-//! A PostgreSQL of its own for each test that asks: in a temporary folder, on a loopback port, by a user without rights.
-
-use std::fs::{self, File};
-use std::io::Write;
-use std::net::TcpListener;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+//! Connections to a PostgreSQL of the test's own.
 
 use codex_pool_share::address::Address;
 use codex_pool_share::keys::PoolId;
 use codex_pool_share::postgres::Postgres;
+use codex_pool_share::store::StoreError;
+use testkit::postgres::Server;
 
-/// What is given to `root`, for a server that must not run as root: nobody, on every system.
-const NOBODY: u32 = 65_534;
-/// The password of the database's owner.
-pub(crate) const PASSWORD: &str = "fake-password";
-/// How long a start may take on a machine that is busy.
-const START: Duration = Duration::from_secs(120);
-
-/// A server that runs.
-pub(crate) struct Server {
-    process: Child,
-    programs: PathBuf,
-    pub(crate) dir: tempfile::TempDir,
-    port: u16,
+/// Returns a connection that is not made yet.
+pub(crate) fn connect(url: &str, pool: [u8; 16]) -> Postgres {
+    Postgres::new(Address::parse(url).expect("an address"), PoolId(pool)).expect("a connection")
 }
 
-/// Returns the folder of the server's programs; `None` if it is not installed, which a run that wants everything does not
-/// accept.
-fn programs() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let mut folders: Vec<PathBuf> = debian.map(|entry| entry.path().join("bin")).collect();
-    folders.sort();
-    folders.reverse();
-    folders.extend(std::env::split_paths(&path));
-    let whole =
-        |dir: &PathBuf| ["initdb", "postgres", "psql", "pg_dump"].iter().all(|name| dir.join(name).exists());
-    let found = folders.into_iter().find(whole);
-    if found.is_none() {
-        assert!(
-            std::env::var_os("CODEX_POOL_TEST_ALL").is_none_or(|all| all != "1"),
-            "PostgreSQL is not installed"
-        );
-        // Past the harness, which shows what a test prints only if it fails.
-        let _ = writeln!(
-            std::io::stderr(),
-            "left out: PostgreSQL is not installed (`apt-get install postgresql`)"
-        );
-    }
-    found
+/// Makes the tables.
+pub(crate) fn tables(url: &str, pool: [u8; 16]) -> Result<Postgres, StoreError> {
+    let mut store = connect(url, pool);
+    store.create_tables()?;
+    Ok(store)
 }
 
-impl Server {
-    /// Starts one; `None` where there is none to start.
-    pub(crate) fn start() -> Option<Server> {
-        Server::start_with(None)
-    }
-
-    /// Starts one that speaks TLS, too, with this certificate and key.
-    pub(crate) fn start_with(certificate: Option<(&str, &str)>) -> Option<Server> {
-        let programs = programs()?;
-        let dir = tempfile::tempdir().expect("a folder");
-        let is_root = dir.path().metadata().expect("metadata").uid() == 0;
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
-        let data = dir.path().join("data");
-        fs::create_dir(&data).expect("a folder");
-        fs::write(dir.path().join("password"), PASSWORD).expect("write it");
-        let (public, private) = certificate.unwrap_or_default();
-        for (name, text) in [("certificate", public), ("key", private)] {
-            fs::write(dir.path().join(name), text).expect("write it");
-            fs::set_permissions(dir.path().join(name), fs::Permissions::from_mode(0o600))
-                .expect("permissions");
-        }
-        if is_root {
-            for name in ["data", "password", "certificate", "key", "."] {
-                chown(dir.path().join(name), Some(NOBODY), Some(NOBODY)).expect("give it away");
-            }
-        }
-        let command = |name: &str| {
-            let mut command = Command::new(programs.join(name));
-            command
-                .current_dir(dir.path())
-                .env_clear()
-                .env("LC_ALL", "C")
-                .env("TZ", "UTC")
-                .stdin(Stdio::null());
-            if is_root {
-                command.uid(NOBODY).gid(NOBODY);
-            }
-            command
-        };
-        let made = command("initdb")
-            .args([
-                "--no-sync",
-                "--auth=scram-sha-256",
-                "--username=owner",
-                "--pwfile=password",
-                "--pgdata=data",
-            ])
-            .output()
-            .expect("run initdb");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
-        let log = File::create(dir.path().join("log")).expect("a log");
-        let process = command("postgres")
-            .args(["-D", "data", "-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1"])
-            .args(if certificate.is_some() { &["-c", "ssl=on"][..] } else { &[] })
-            .args(["-c", "ssl_cert_file=../certificate", "-c", "ssl_key_file=../key"])
-            .args(["-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "max_connections=90"])
-            // Everything that it is told is in its log, with the parameters.
-            .args(["-c", "log_statement=all", "-c", "log_min_duration_statement=0"])
-            .stdout(log.try_clone().expect("the log"))
-            .stderr(log)
-            .spawn()
-            .expect("run postgres");
-        let server = Server { process, programs, dir, port };
-        let begun = Instant::now();
-        while let Err(error) = server.connect(&server.url(), [0; 16]).check() {
-            assert!(begun.elapsed() < START, "{error}: {}", server.log());
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Some(server)
-    }
-
-    pub(crate) fn log(&self) -> String {
-        String::from_utf8_lossy(&fs::read(self.dir.path().join("log")).expect("the log")).into_owned()
-    }
-
-    /// The address of its database, for the owner.
-    pub(crate) fn url(&self) -> String {
-        self.url_at(self.port)
-    }
-
-    /// The same through another port, where something listens in.
-    pub(crate) fn url_at(&self, port: u16) -> String {
-        format!("postgres://owner:{PASSWORD}@127.0.0.1:{port}/postgres")
-    }
-
-    pub(crate) fn port(&self) -> u16 {
-        self.port
-    }
-
-    pub(crate) fn connect(&self, url: &str, pool: [u8; 16]) -> Connection {
-        Connection(
-            Postgres::new(Address::parse(url).expect("an address"), PoolId(pool)).expect("a connection"),
-        )
-    }
-
-    /// Runs SQL with the server's own client, and returns what it prints.
-    pub(crate) fn sql(&self, sql: &str) -> String {
-        self.run("psql", &["--no-psqlrc", "--tuples-only", "--no-align", "--command", sql])
-    }
-
-    pub(crate) fn dump(&self) -> String {
-        self.run("pg_dump", &["--inserts"])
-    }
-
-    fn run(&self, program: &str, args: &[&str]) -> String {
-        let output = Command::new(self.programs.join(program))
-            .args(args)
-            .arg(format!("--dbname={}", self.url()))
-            .env_clear()
-            .stdin(Stdio::null())
-            .output()
-            .expect("run it");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    /// Ends it as a loss of power does.
-    pub(crate) fn kill(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-
-    /// Every file of the database.
-    pub(crate) fn files(&self) -> Vec<PathBuf> {
-        fn below(dir: &Path, found: &mut Vec<PathBuf>) {
-            for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-                let path = entry.path();
-                if path.is_dir() { below(&path, found) } else { found.push(path) }
-            }
-        }
-        let mut found = Vec::new();
-        below(&self.dir.path().join("data"), &mut found);
-        found
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-/// A connection that is being tried.
-pub(crate) struct Connection(pub(crate) Postgres);
-
-impl Connection {
-    /// Makes the tables.
-    pub(crate) fn check(mut self) -> Result<Postgres, codex_pool_share::store::StoreError> {
-        self.0.create_tables()?;
-        Ok(self.0)
-    }
+/// Starts a server with the tables; `None` where there is none to start.
+pub(crate) fn start() -> Option<Server> {
+    let server = Server::start()?;
+    tables(&server.url(), [0; 16]).expect("tables");
+    Some(server)
 }

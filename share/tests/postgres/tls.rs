@@ -4,7 +4,9 @@ use codex_pool_share::store::StoreError;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
 use super::POOL;
-use super::server::{PASSWORD, Server};
+use testkit::postgres::{PASSWORD, Server};
+
+use super::server::{start, tables};
 
 /// An authority, and a certificate of it for this name.
 fn certificate(name: &str) -> (String, String, String) {
@@ -23,14 +25,14 @@ fn certificate(name: &str) -> (String, String, String) {
 fn certificate_must_be_known_and_name_the_host() {
     let (authority, public, private) = certificate("127.0.0.1");
     let Some(server) = Server::start_with(Some((&public, &private))) else { return };
-    let file = server.dir.path().join("authority");
+    let file = server.dir().join("authority");
     std::fs::write(&file, authority).expect("write it");
     let url = |host: &str, query: &str| {
         let at = format!("@{host}:{}/postgres?{query}", server.port());
         format!("postgres://owner:{PASSWORD}{at}")
     };
     let trusting = format!("sslmode=verify-full&sslrootcert={}", file.display());
-    let open = |url: &str| server.connect(url, POOL).check();
+    let open = |url: &str| tables(url, POOL);
     let store = open(&url("127.0.0.1", &trusting)).expect("the certificate is good");
     let encrypted = "select count(*) from pg_stat_ssl where ssl and pid <> pg_backend_pid()";
     assert_eq!(server.sql(encrypted).trim(), "1");
@@ -49,7 +51,7 @@ fn certificate_must_be_known_and_name_the_host() {
         std::fs::write(&file, text).expect("write it");
         let error = open(&url("127.0.0.1", &trusting)).expect_err(why);
         assert!(
-            matches!(&error, StoreError::Refused(text) if text.contains("cannot read the certificates")),
+            matches!(&error, StoreError::Refused(_, text) if text.contains("cannot read the certificates")),
             "{error}"
         );
     }
@@ -57,8 +59,8 @@ fn certificate_must_be_known_and_name_the_host() {
 
 #[test]
 fn database_without_tls_gets_no_password_where_tls_is_asked_for() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = start() else { return };
     let url = format!("{}?sslmode=require", server.url());
-    let error = server.connect(&url, POOL).check().expect_err("no TLS");
+    let error = tables(&url, POOL).expect_err("no TLS");
     assert!(matches!(&error, StoreError::Down(text) if text.contains("TLS")), "{error}");
 }

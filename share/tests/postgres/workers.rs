@@ -13,7 +13,7 @@ use codex_pool_share::protocol::{Begun, Pushed};
 use codex_pool_share::{Seen, clock};
 use serde::{Deserialize, Serialize};
 
-use super::server::Server;
+use super::server::start;
 use super::{login, share};
 
 const ACCOUNT: &str = "aaaaaaaaaa";
@@ -159,7 +159,7 @@ impl Drop for Machines {
 
 #[test]
 fn many_machines_of_which_some_are_killed_send_no_token_twice() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = start() else { return };
     let dir = tempfile::tempdir().expect("a folder");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address").to_string();
@@ -210,6 +210,6 @@ fn many_machines_of_which_some_are_killed_send_no_token_twice() {
     let service = service.lock().expect("the service");
     assert_eq!(service.reused, 0, "{} by machines that were killed", service.reused_by_the_uncertain);
     assert!(service.good >= RENEWALS && killed >= 5, "{} renewals, {killed} killed", service.good);
-    let newest = share(&server, &server.url(), "the test").pull().expect("an answer").logins;
+    let newest = share(&server.url(), "the test").pull().expect("an answer").logins;
     assert_eq!(newest[0].age.issued_at, Some(service.good), "the last answer is there");
 }

@@ -22,6 +22,7 @@ pub mod mcp;
 mod needs;
 mod neighbour;
 pub mod picture;
+pub mod postgres;
 pub mod probe;
 mod procs;
 pub mod pty;

@@ -1,0 +1,153 @@
+//! `share`: a pool on several machines. One file per command below it; here is what they have in common.
+
+mod accounts;
+mod code;
+mod init;
+mod join;
+mod leave;
+mod rotate;
+mod shut_out;
+mod status;
+
+use codex_pool_core::account::{Account, AccountKind};
+use codex_pool_core::auth_doc::AuthDoc;
+use codex_pool_core::shared;
+use codex_pool_core::{Error, ErrorKind, Result, env};
+use codex_pool_share::code::Role;
+use codex_pool_share::machines::Machine;
+use codex_pool_share::protocol::ShareError;
+
+pub(super) use accounts::remove_for_all;
+
+use crate::cli::{ShareArgs, ShareCommand};
+use crate::context::{Context, OpenPool};
+use crate::share::{Config, Shared, explain};
+
+/// The longest name of a machine, characters.
+const LONGEST_NAME: usize = 64;
+
+pub(crate) fn run(ctx: &Context, args: &ShareArgs) -> Result<()> {
+    match &args.command {
+        ShareCommand::Init(args) => init::run(ctx, args),
+        ShareCommand::Code(args) => code::run(ctx, args),
+        ShareCommand::Join(args) => join::run(ctx, args),
+        ShareCommand::Status(args) => status::run(ctx, args),
+        ShareCommand::Rotate(args) => rotate::run(ctx, args),
+        ShareCommand::ShutOut(args) => shut_out::run(ctx, args),
+        ShareCommand::Leave(args) => leave::run(ctx, args),
+        ShareCommand::Logout(args) => accounts::logout(ctx, args),
+        ShareCommand::TakeOver(args) => accounts::take_over(ctx, args),
+    }
+}
+
+/// Returns the shared pool.
+///
+/// # Errors
+/// The pool is not shared.
+fn shared(ctx: &Context) -> Result<Shared> {
+    Shared::open(&ctx.paths)?.ok_or_else(|| {
+        Error::new("this pool is not shared")
+            .hint("`codex-pool share init` shares it, `codex-pool share join` joins one that is")
+    })
+}
+
+/// Returns the shared pool of a member.
+///
+/// # Errors
+/// The pool is not shared, this machine is a runner, or a rotation has begun here.
+fn member(ctx: &Context) -> Result<Shared> {
+    let shared = shared(ctx)?;
+    if shared.config().role() == Role::Runner {
+        return Err(Error::new("this machine is a runner, which only runs Codex").hint("do it on a member"));
+    }
+    if shared.config().next.is_some() {
+        return Err(Error::new("new keys are being made on this machine, and that was cut off")
+            .hint("`codex-pool share rotate` goes on with it"));
+    }
+    Ok(shared)
+}
+
+/// Explains an error of the database, for `map_err`.
+fn explained(error: impl Into<ShareError>) -> Error {
+    explain(&error.into())
+}
+
+/// Returns the name of this machine: the one that was given, or its host name.
+///
+/// # Errors
+/// The name cannot be shown.
+fn name_of_machine(given: Option<&str>) -> Result<String> {
+    let host = nix::sys::utsname::uname().ok();
+    let host = host.as_ref().and_then(|host| host.nodename().to_str());
+    let Some(given) = given else {
+        let host = host.and_then(|host| host.split('.').next()).unwrap_or_default();
+        let kept: String = host.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+        return Ok(if kept.is_empty() { "machine".to_owned() } else { kept });
+    };
+    let name = given.trim();
+    let bad = |c: char| c == '/' || codex_pool_core::text::is_deceptive(c);
+    if name.is_empty() || name.chars().count() > LONGEST_NAME || name.contains(bad) {
+        return Err(Error::of(ErrorKind::Usage, "this cannot be the name of a machine")
+            .hint("at most 64 characters that can be seen, and no slash"));
+    }
+    Ok(name.to_owned())
+}
+
+/// Enters this machine, under another name if there is a machine of its name. Returns its name.
+///
+/// # Errors
+/// The database cannot be asked.
+fn enter(shared: &mut Shared, name: &str) -> Result<String> {
+    let Some(share) = shared.member() else { return Ok(name.to_owned()) };
+    let names = std::iter::once(name.to_owned()).chain((2..).map(|n| format!("{name}-{n}")));
+    for name in names {
+        if share.enter(&Machine::new(&name, Role::Member, env::clock())).map_err(explained)? {
+            return Ok(name);
+        }
+    }
+    Ok(name.to_owned())
+}
+
+/// Returns the accounts of this machine whose logins can be shared: those that can be renewed, and API keys.
+fn own_logins(open: &OpenPool) -> Result<Vec<(Account, AuthDoc)>> {
+    let mut logins = Vec::new();
+    for account in &open.pool.registry().accounts {
+        if let Some(doc) = open.pool.credentials().load(&account.id)?
+            && (account.kind == AccountKind::ApiKey || !doc.is_access_only())
+        {
+            logins.push((account.clone(), doc));
+        }
+    }
+    Ok(logins)
+}
+
+/// Offers logins of this machine to the others.
+///
+/// # Errors
+/// The database cannot be asked.
+fn push(shared: &mut Shared, logins: &[(Account, AuthDoc)]) -> Result<()> {
+    let Some(share) = shared.member() else { return Ok(()) };
+    for (account, doc) in logins {
+        share.push(&crate::share::login(account, doc)).map_err(explained)?;
+    }
+    Ok(())
+}
+
+/// Writes the keys of this machine, and notes in the registry what it is.
+///
+/// # Errors
+/// The pool cannot be written.
+fn become_shared(ctx: &Context, config: &Config) -> Result<()> {
+    let mut open = ctx.open()?;
+    config.save(&open.lock, &ctx.paths)?;
+    open.pool.set_shared(Some(match config.role() {
+        Role::Member => shared::Role::Member,
+        Role::Runner => shared::Role::Runner,
+    }));
+    open.commit()
+}
+
+/// Returns how many there are, in words.
+fn count(n: usize, one: &str) -> String {
+    if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") }
+}

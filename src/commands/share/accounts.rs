@@ -1,0 +1,101 @@
+//! `share logout` and `share take-over`: what a person decides about an account for all machines.
+
+use codex_pool_core::account::{Account, AccountId};
+use codex_pool_core::auth_doc::AuthDoc;
+use codex_pool_core::{Error, ErrorKind, Result, references, shared};
+
+use super::{explained, member};
+use crate::cli::ShareAccountArgs;
+use crate::commands::rm;
+use crate::context::{Context, login};
+use crate::share::Shared;
+use crate::ui;
+
+/// Tells the other machines of a shared pool that an account is removed, if this pool is shared.
+///
+/// # Errors
+/// The database cannot be asked. Nothing may be removed then: the account would come back.
+pub(in crate::commands) fn remove_for_all(ctx: &Context, id: &AccountId) -> Result<()> {
+    let open = ctx.open()?;
+    if open.pool.shared() != Some(shared::Role::Member) {
+        return Ok(());
+    }
+    let account = open.pool.registry().get(id).cloned();
+    let doc = open.pool.credentials().load(id)?;
+    drop(open);
+    let (Some(account), Some(doc)) = (account, doc) else { return Ok(()) };
+    let mut shared = member(ctx)?;
+    shared.member_or_error()?.remove(&crate::share::login(&account, &doc)).map_err(|error| {
+        let error = explained(error);
+        Error::new(format!("{}; nothing was removed", error.message)).hint(error.hint.unwrap_or_default())
+    })?;
+    shared.save(&ctx.lock()?, |_| {})
+}
+
+/// Ends an account's login everywhere: no machine gets it back from the database, and the issuer no longer accepts it.
+pub(super) fn logout(ctx: &Context, args: &ShareAccountArgs) -> Result<()> {
+    let mut shared = member(ctx)?;
+    let (account, doc) = find(ctx, &args.account)?;
+    rm::refuse_if_used(ctx, &account.id)?;
+    let question =
+        format!("Log out of `{}` on every machine? Only a new login brings it back.", account.label);
+    let unasked = format!("`{}` is logged out only after a yes, nothing was changed", account.label);
+    if !args.yes && !ui::confirm(&question, &unasked, "--yes")? {
+        return Err(Error::new("nothing was changed"));
+    }
+    shared.member_or_error()?.remove(&crate::share::login(&account, &doc)).map_err(explained)?;
+    shared.save(&ctx.lock()?, |_| {})?;
+    // The others know. What fails now concerns the issuer and this machine.
+    let revoked = login::log_out(ctx, &doc);
+    rm::remove(ctx, &account.id, None)?;
+    ui::done(&format!("logged out of `{}` on every machine", account.label));
+    if let Err(error) = revoked {
+        ui::warn(&format!(
+            "Codex could not revoke the login ({error}); copies of it work until the access token ends"
+        ));
+    }
+    Ok(())
+}
+
+/// Makes the mark of a machine void that was renewing an account and is lost.
+pub(super) fn take_over(ctx: &Context, args: &ShareAccountArgs) -> Result<()> {
+    let mut shared = member(ctx)?;
+    let (account, _) = find(ctx, &args.account)?;
+    let Some(machine) = machine_that_sent(&mut shared, &account)? else {
+        return Err(Error::new(format!("no machine has left a renewal of `{}` open", account.label))
+            .hint(format!("`codex-pool refresh {}`", account.shell_ref())));
+    };
+    let question = format!(
+        "Renew `{}` here? Should {machine} have renewed it already, its login ends, and only a new one helps.",
+        account.label
+    );
+    let unasked = format!("{machine} was renewing `{}`; nothing was changed", account.label);
+    if !args.yes && !ui::confirm(&question, &unasked, "--yes")? {
+        return Err(Error::new("nothing was changed"));
+    }
+    if !shared.member_or_error()?.take_over(account.id.as_str()).map_err(explained)? {
+        return Err(Error::new(format!("{machine} is renewing `{}` at this moment", account.label))
+            .hint("try again in two minutes"));
+    }
+    shared.save(&ctx.lock()?, |_| {})?;
+    ui::done(&format!("`{}` is this machine's to renew", account.label));
+    ui::note(&format!("`codex-pool refresh {}` does it now", account.shell_ref()));
+    Ok(())
+}
+
+fn machine_that_sent(shared: &mut Shared, account: &Account) -> Result<Option<String>> {
+    let leases = shared.member_or_error()?.leases().map_err(explained)?;
+    let mine = leases.into_iter().find(|view| view.lease.account == account.id.as_str() && view.is_sent());
+    Ok(mine.map(|view| view.lease.machine))
+}
+
+/// Returns the account that is meant, with its login.
+fn find(ctx: &Context, reference: &str) -> Result<(Account, AuthDoc)> {
+    let open = ctx.open()?;
+    let account = references::resolve(&open.pool.registry().accounts, reference)?.clone();
+    let doc = open.pool.credentials().load(&account.id)?.ok_or_else(|| {
+        Error::of(ErrorKind::LoginNeeded, format!("the pool has no credentials for {}", account.display()))
+            .hint(format!("`codex-pool reauth {}`", account.shell_ref()))
+    })?;
+    Ok((account, doc))
+}

@@ -1,0 +1,147 @@
+//! `share join`: makes this machine one of a shared pool.
+
+use std::io::IsTerminal;
+
+use codex_pool_core::account::AccountKind;
+use codex_pool_core::auth_doc::AuthDoc;
+use codex_pool_core::files;
+use codex_pool_core::{Error, Result};
+use codex_pool_share::code::{Code, Keys, NoCode, Role};
+use zeroize::Zeroizing;
+
+use super::{become_shared, count, enter, explained, name_of_machine, own_logins, push};
+use crate::cli::ShareJoinArgs;
+use crate::context::Context;
+use crate::share::{Config, Shared, connect_anew, take_in};
+use crate::ui;
+
+/// The longest line with a code, bytes.
+const LONGEST: u64 = 16 << 10;
+
+pub(super) fn run(ctx: &Context, args: &ShareJoinArgs) -> Result<()> {
+    let before = Config::load(&ctx.paths)?;
+    let name = name_of_machine(args.name.as_deref())?;
+    let line = read_line()?;
+    let code = Code::parse(&line).map_err(|e| {
+        Error::new(e.to_string()).hint(match e {
+            NoCode::Newer => "update with `codex-pool update`",
+            NoCode::Other | NoCode::Damaged => {
+                "copy the whole line that `codex-pool share code` printed on a member"
+            }
+        })
+    })?;
+    let mut store = connect_anew(&code.url)?;
+    store.check_schema().map_err(explained)?;
+    let used = || {
+        Error::new("this code was used before, or is older than 15 minutes; nothing was changed")
+            .hint("`codex-pool share code` on a member prints a new one")
+    };
+    // It is looked at before it is used up.
+    let bundle = store.look_at_code(&code).map_err(explained)?.ok_or_else(used)?;
+    let keys = code.open(&bundle).ok_or_else(|| {
+        Error::new("this code does not open what the database has for it; nothing was changed")
+            .hint("someone may have tampered with the database; take a new code")
+    })?;
+    refuse_another(before.as_ref(), &keys)?;
+    if keys.role() == Role::Runner {
+        refuse_own_logins(ctx)?;
+    }
+    store.take_code(&code).map_err(explained)?.ok_or_else(used)?;
+    let machine = before.filter(|_| args.name.is_none()).map_or(name, |before| before.machine);
+    let mut config = Config { url: code.url.clone(), machine, keys, next: None };
+    become_shared(ctx, &config)?;
+    let mut shared = Shared::of(config.clone(), &ctx.paths)?;
+    // The code is used up, and this machine has joined, whatever the database does now.
+    let shown = sync_first(ctx, &mut shared, &mut config).map_err(|error| {
+        let text = format!("this machine has joined, but could not read the accounts yet: {}", error.message);
+        Error::new(text).hint("`codex-pool refresh` reads them")
+    })?;
+    ui::done(&format!(
+        "this machine is the {} `{}` of the pool at {shown}",
+        config.role().as_str(),
+        config.machine
+    ));
+    Ok(())
+}
+
+/// Reads the code.
+fn read_line() -> Result<Zeroizing<String>> {
+    if std::io::stdin().is_terminal() {
+        return Ok(Zeroizing::new(ui::secret("Code:")?.expose().to_owned()));
+    }
+    let bytes = files::read_stream(std::io::stdin().lock(), LONGEST);
+    let bytes = Zeroizing::new(bytes.map_err(|e| Error::new(format!("cannot read standard input: {e}")))?);
+    Ok(Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// Joining again is how a machine gets the keys of a rotation. Another pool must be left first.
+fn refuse_another(before: Option<&Config>, keys: &Keys) -> Result<()> {
+    let Some(before) = before else { return Ok(()) };
+    let (mine, theirs) = (before.keys.shared(), keys.shared());
+    if mine.pool != theirs.pool {
+        return Err(Error::new(
+            "this code is another pool's than the one that this machine is in; nothing was changed",
+        )
+        .hint("`codex-pool share leave` first"));
+    }
+    if mine.epoch >= theirs.epoch && before.role() == keys.role() {
+        return Err(Error::new("this machine is in that pool already; nothing was changed")
+            .hint("`codex-pool share status` shows it; give the code to another machine"));
+    }
+    Ok(())
+}
+
+/// A runner shares nothing, and would never renew what it has of its own.
+fn refuse_own_logins(ctx: &Context) -> Result<()> {
+    let open = ctx.open()?;
+    let own = own_logins(&open)?;
+    let own = own.iter().filter(|(account, _)| account.kind == AccountKind::Chatgpt).count();
+    if own == 0 {
+        return Ok(());
+    }
+    Err(Error::new(format!(
+        "a runner has no logins of its own, and this machine has {}; nothing was changed",
+        count(own, "login")
+    ))
+    .hint("join as a member (`codex-pool share code --member`), or use another pool for the runner: CODEX_POOL_HOME"))
+}
+
+/// Offers the accounts of this machine, and takes in those of the others. Returns where the pool is, and what there is.
+fn sync_first(ctx: &Context, shared: &mut Shared, config: &mut Config) -> Result<String> {
+    let own: Vec<_> = match config.role() {
+        Role::Member => own_logins(&ctx.open()?)?,
+        Role::Runner => Vec::new(),
+    };
+    match config.role() {
+        Role::Member => config.machine = enter(shared, &config.machine)?,
+        Role::Runner => config.machine = name_of_runner(shared)?.unwrap_or_else(|| config.machine.clone()),
+    }
+    become_shared(ctx, config)?;
+    let pulled = shared.pull().map_err(explained)?;
+    let mut open = ctx.open()?;
+    take_in(&mut open, &pulled)?;
+    shared.save(&open.lock, |_| {})?;
+    open.commit()?;
+    let accounts = open.pool.registry().accounts.len();
+    drop(open);
+    // Those of this machine that are newer, or that only this machine has.
+    let newer = |(_, doc): &&(_, AuthDoc)| {
+        !pulled
+            .logins
+            .iter()
+            .any(|login| login.account == doc.id().as_str() && login.document.as_bytes() == doc.bytes())
+    };
+    let own: Vec<_> = own.iter().filter(newer).cloned().collect();
+    push(shared, &own)?;
+    shared.save(&ctx.lock()?, |_| {})?;
+    pulled.refused.first().map_or(Ok(()), |error| Err(crate::share::explain(error)))?;
+    Ok(format!("{}, with {}", shared.store().address(), count(accounts, "account")))
+}
+
+/// A runner is called what the member called it that let it in.
+fn name_of_runner(shared: &mut Shared) -> Result<Option<String>> {
+    let user = shared.store().address().user().map(str::to_owned);
+    let machines = shared.machines().map_err(explained)?;
+    let me = machines.into_iter().find(|machine| machine.user.is_some() && machine.user == user);
+    Ok(me.map(|machine| machine.machine))
+}

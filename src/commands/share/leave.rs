@@ -1,0 +1,103 @@
+//! `share leave`: makes this machine's pool its own again. While other members stay, they renew the accounts, and this
+//! machine keeps what works without that: two owners of one refresh token lock each other out.
+
+use codex_pool_core::account::AccountKind;
+use codex_pool_core::files;
+use codex_pool_core::store::Origin;
+use codex_pool_core::{Error, Result};
+use codex_pool_share::code::Role;
+use codex_pool_share::machines::Machine;
+
+use super::{explained, own_logins, push, shared};
+use crate::cli::ShareLeaveArgs;
+use crate::context::{Context, OpenPool};
+use crate::share::Shared;
+use crate::ui;
+
+pub(super) fn run(ctx: &Context, args: &ShareLeaveArgs) -> Result<()> {
+    let mut shared = shared(ctx)?;
+    let others = match others(&mut shared) {
+        Ok(others) => Some(others),
+        Err(_) if args.offline => None,
+        Err(error) => {
+            return Err(Error::new(format!("{}; nothing was changed", error.message))
+                .hint("`--offline` leaves without telling the others"));
+        }
+    };
+    let is_member = shared.config().role() == Role::Member;
+    // Where nobody can be asked, others are there.
+    let shares_logins =
+        is_member && others.as_ref().is_none_or(|others| others.iter().any(Machine::is_member));
+    let question = match (is_member, shares_logins) {
+        (_, true) => {
+            "Leave the shared pool? The other members go on renewing its accounts; here they work until their access \
+             tokens end."
+        }
+        (true, false) => {
+            "Leave the shared pool? There is no other member, so it ends, and the accounts stay here."
+        }
+        (false, _) => "Leave the shared pool? Its accounts work here until their access tokens end.",
+    };
+    if !args.yes && !ui::confirm(question, "the pool is left only after a yes, nothing was changed", "--yes")?
+    {
+        return Err(Error::new("nothing was changed"));
+    }
+    if is_member && others.is_some() {
+        // What only this machine has, the others must get.
+        if shares_logins {
+            push(&mut shared, &own_logins(&ctx.open()?)?)?;
+        }
+        depart(&mut shared, others.unwrap_or_default(), shares_logins)?;
+    }
+    let mut open = ctx.open()?;
+    let given_up = if shares_logins { give_up_logins(&mut open)? } else { 0 };
+    open.pool.set_shared(None);
+    open.commit()?;
+    for path in [ctx.paths.share_state(), ctx.paths.share()] {
+        files::remove_file(&path).map_err(|e| Error::io("remove", &path, &e))?;
+    }
+    ui::done("this machine has left the shared pool");
+    if given_up > 0 {
+        ui::note(&format!(
+            "{} here until the access token ends; `codex-pool reauth` makes a login of this machine's own",
+            if given_up == 1 { "1 account works".to_owned() } else { format!("{given_up} accounts work") }
+        ));
+    }
+    if !is_member {
+        ui::note(
+            "`codex-pool share shut-out` on a member takes this machine off the list, and its way to the database",
+        );
+    }
+    Ok(())
+}
+
+/// The other machines.
+fn others(shared: &mut Shared) -> Result<Vec<Machine>> {
+    shared.store().check_schema().map_err(explained)?;
+    let mut machines = shared.machines().map_err(explained)?;
+    machines.retain(|machine| machine.machine != shared.config().machine);
+    Ok(machines)
+}
+
+/// Tells the others. Of a pool that ends, nothing stays in the database.
+fn depart(shared: &mut Shared, others: Vec<Machine>, stays: bool) -> Result<()> {
+    if !stays {
+        for runner in &others {
+            shared.shut_out(runner).map_err(explained)?;
+        }
+        return shared.store().remove_before(u32::MAX).map_err(explained);
+    }
+    let name = shared.config().machine.clone();
+    let Some(share) = shared.member() else { return Ok(()) };
+    share.depart(&name).map_err(explained)
+}
+
+/// Takes the refresh tokens out of this pool, which the other members renew with. Returns of how many accounts.
+fn give_up_logins(open: &mut OpenPool) -> Result<usize> {
+    let mut logins = own_logins(open)?;
+    logins.retain(|(account, _)| account.kind == AccountKind::Chatgpt);
+    for (_, doc) in &logins {
+        open.pool.adopt(&open.lock, &doc.clone().access_only(), None, Origin::Login, open.now)?;
+    }
+    Ok(logins.len())
+}

@@ -1,0 +1,226 @@
+//! `share rotate`: new keys, for a machine that was lost. It has every login with its refresh token, so all of them are
+//! renewed at once. The other machines join again.
+//!
+//! The order matters. The new keys are on disk before anything is written with them. Then every account is marked under
+//! the old keys, so that a machine which has only those renews nothing any more, and everything is written anew. When
+//! the old rows are removed, the rotation is done. Whatever is cut off before goes on when the command is run again.
+
+use std::time::{Duration, Instant};
+
+use codex_pool_core::account::{Account, AccountKind};
+use codex_pool_core::auth_doc::AuthDoc;
+use codex_pool_core::{Error, Result, env};
+use codex_pool_share::clock;
+use codex_pool_share::code::{Keys, Role};
+use codex_pool_share::login::Lease;
+use codex_pool_share::machines::Machine;
+use codex_pool_share::protocol::{Begun, ShareError};
+use codex_pool_share::pull::Pulled;
+use codex_pool_share::record::{Kind, Refused};
+use codex_pool_share::rotate::Rotating;
+
+use super::{become_shared, count, explained, own_logins, push, shared};
+use crate::cli::ShareRotateArgs;
+use crate::context::Context;
+use crate::refresh::{Outcome, Refresher};
+use crate::share::{Config, Shared, take_in};
+use crate::ui;
+
+/// How long a machine is waited for that is renewing an account.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// The time between two looks.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+pub(super) fn run(ctx: &Context, args: &ShareRotateArgs) -> Result<()> {
+    let mut old = shared(ctx)?;
+    if old.config().role() == Role::Runner {
+        return Err(Error::new("this machine is a runner, which only runs Codex").hint("do it on a member"));
+    }
+    if !args.yes
+        && !ui::confirm(
+            "Make new keys? Every other machine is locked out until it joins again, and all accounts are renewed.",
+            "new keys are made only after a yes, nothing was changed",
+            "--yes",
+        )?
+    {
+        return Err(Error::new("nothing was changed"));
+    }
+    let mut config = old.config().clone();
+    if let Some(url) = &args.url {
+        config.url.clone_from(url);
+        old = Shared::of(config.clone(), &ctx.paths)?;
+    }
+    old.store().check_schema().map_err(explained)?;
+    let next = begin(ctx, &mut config)?;
+    let mut new = Shared::of(Config { keys: next.clone(), next: None, ..config.clone() }, &ctx.paths)?;
+    let epoch = next.shared().epoch;
+    let mut locked_out = Vec::new();
+    // A rotation that was cut off after its last step is only finished here.
+    if new.store().rows_before(epoch).map_err(explained)? > 0 {
+        locked_out = move_all(ctx, &mut old, &mut new, epoch)?;
+    }
+    let tickets = old.tickets();
+    become_shared(ctx, new.config())?;
+    new.save(&ctx.lock()?, |state| state.tickets = tickets)?;
+    ui::done(&format!("this pool has new keys (epoch {epoch})"));
+    let failed = renew(ctx)?;
+    if !locked_out.is_empty() {
+        ui::note(&format!(
+            "locked out until they join again, with a new code each: {}",
+            locked_out.join(", ")
+        ));
+    }
+    if args.url.is_none() {
+        ui::note(
+            "a lost machine still knows the password of the database: change it there, then `codex-pool share rotate \
+             --url`, before the others join",
+        );
+    }
+    match failed {
+        0 => Ok(()),
+        n => Err(Error::new(format!("the tokens of {} could not be renewed", count(n, "account")))
+            .hint("a lost machine has them: `codex-pool refresh` tries again, a new login is safe at once")),
+    }
+}
+
+/// Makes the new keys, and has them on disk.
+fn begin(ctx: &Context, config: &mut Config) -> Result<Keys> {
+    let next = match (&config.next, &config.keys) {
+        (Some(next), _) => next.clone(),
+        (None, Keys::Member(keys)) => Keys::Member(Box::new(keys.rotated())),
+        (None, Keys::Runner(_)) => return Err(Error::new("a runner has no keys to rotate")),
+    };
+    config.next = Some(next.clone());
+    config.save(&ctx.lock()?, &ctx.paths)?;
+    Ok(next)
+}
+
+/// Moves everything under the new keys. Returns the machines that have only the old ones.
+fn move_all(ctx: &Context, old: &mut Shared, new: &mut Shared, epoch: u32) -> Result<Vec<String>> {
+    // What this machine knows the rotation by follows from the new keys, and tells nothing of them.
+    let ticket = new.config().keys.shared().row(Kind::Lease, "rotation").to_string();
+    let revision = match old.member_or_error()?.begin_rotation(&ticket).map_err(explained)? {
+        Rotating::Here(revision) => revision,
+        Rotating::There(machine, held) => {
+            return Err(Error::new(format!("{machine} is making new keys already")).hint(format!(
+                "wait for it and join again; should it be lost, try again in {} minutes",
+                held.as_secs() / 60 + 1
+            )));
+        }
+    };
+    let pulled = old.member_or_error()?.pull().map_err(explained)?;
+    refuse_other_keys(&pulled)?;
+    {
+        let mut open = ctx.open()?;
+        take_in(&mut open, &pulled)?;
+        old.save(&open.lock, |_| {})?;
+        open.commit()?;
+    }
+    let machines = old.machines().map_err(explained)?;
+    let mut marks: Vec<Lease> =
+        pulled.leases.iter().filter(|v| v.is_sent()).map(|v| v.lease.clone()).collect();
+    for (account, doc) in own_logins(&ctx.open()?)? {
+        if account.kind == AccountKind::Chatgpt {
+            marks.extend(retire(ctx, old, account, doc)?);
+        }
+    }
+    let me = Machine::new(&old.config().machine, Role::Member, env::clock());
+    let logins = own_logins(&ctx.open()?)?;
+    push(new, &logins)?;
+    let share = new.member_or_error()?;
+    share.enter(&me).map_err(explained)?;
+    marks.iter().try_for_each(|mark| share.carry_mark(mark)).map_err(explained)?;
+    pulled
+        .removed
+        .iter()
+        .try_for_each(|(account, age)| share.carry_removal(account, *age))
+        .map_err(explained)?;
+    for machine in machines.iter().filter(|machine| machine.user.is_some()) {
+        if let Some(user) = &machine.user {
+            old.store().drop_reader(user).map_err(explained)?;
+        }
+    }
+    if old.member_or_error()?.hold_rotation(&ticket, revision).map_err(explained)?.is_none() {
+        return Err(Error::new("another machine has begun to make new keys meanwhile").hint("join it again"));
+    }
+    old.store().remove_before(epoch).map_err(explained)?;
+    let others = machines.into_iter().filter(|machine| machine.machine != old.config().machine);
+    Ok(others.map(|machine| machine.machine).collect())
+}
+
+/// Another machine's new keys must not be followed by a third.
+fn refuse_other_keys(pulled: &Pulled) -> Result<()> {
+    let rotated = ShareError::Refused(Refused::Rotated);
+    // Those of this machine's own rotation, which was cut off, are among them; its lease says that it is this one.
+    match pulled.refused.iter().find(|error| **error != rotated) {
+        Some(error) => Err(explained(error.clone())),
+        None => Ok(()),
+    }
+}
+
+/// Marks an account under the old keys. Returns the mark of another machine, if that is in the way.
+fn retire(ctx: &Context, old: &mut Shared, account: Account, mut doc: AuthDoc) -> Result<Option<Lease>> {
+    let (begun, mut told) = (Instant::now(), false);
+    loop {
+        let login = crate::share::login(&account, &doc);
+        let mine = old.tickets().get(account.id.as_str()).cloned();
+        let answer =
+            old.member_or_error()?.begin(&login, mine.as_deref(), clock::now()).map_err(explained)?;
+        match answer {
+            Begun::Leased(mut ticket) => {
+                let id = ticket.id.clone();
+                old.save(&ctx.lock()?, |state| drop(state.tickets.insert(account.id.to_string(), id)))?;
+                if old.member_or_error()?.mark(&mut ticket).map_err(explained)? {
+                    return Ok(None);
+                }
+            }
+            Begun::Newer(theirs) => {
+                let mut open = ctx.open()?;
+                let pulled = Pulled { logins: vec![(*theirs).clone()], ..Pulled::default() };
+                take_in(&mut open, &pulled)?;
+                open.commit()?;
+                doc = crate::share::document(&theirs)?;
+            }
+            Begun::SentBy(machine) => {
+                let leases = old.member_or_error()?.leases().map_err(explained)?;
+                let mark = leases.into_iter().find(|view| view.lease.account == account.id.as_str());
+                ui::warn(&format!(
+                    "{machine} was renewing `{}` and has not said how that ended, so it is not renewed here; should \
+                     that machine be lost: `codex-pool share take-over {}`",
+                    account.label,
+                    account.shell_ref()
+                ));
+                return Ok(mark.map(|view| view.lease));
+            }
+            Begun::Busy(machine, held) => {
+                if begun.elapsed() > PATIENCE {
+                    let text =
+                        format!("{machine} is renewing `{}`, for {} s more", account.label, held.as_secs());
+                    return Err(
+                        Error::new(text).hint("try again: `codex-pool share rotate` goes on with this")
+                    );
+                }
+                if !std::mem::replace(&mut told, true) {
+                    ui::note(&format!("waiting for {machine}, which is renewing `{}`", account.label));
+                }
+                std::thread::sleep(LOOK_AGAIN);
+            }
+        }
+    }
+}
+
+/// Renews all accounts, whatever the age of their tokens. Returns of how many that failed.
+fn renew(ctx: &Context) -> Result<usize> {
+    let outcomes = Refresher::new(ctx)?.renew_all()?;
+    let mut failed = 0;
+    for (id, outcome) in outcomes {
+        let why = match outcome {
+            Outcome::Failed(why) => why,
+            Outcome::NeedsLogin => "only a login helps".to_owned(),
+            Outcome::Updated | Outcome::Recent(_) | Outcome::NotApplicable => continue,
+        };
+        failed += 1;
+        ui::warn(&format!("`{}` was not renewed: {why}", ctx.open()?.label(&id)));
+    }
+    Ok(failed)
+}

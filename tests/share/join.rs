@@ -1,0 +1,140 @@
+//! Sharing a pool, joining it, and leaving it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use testkit::backend::refresh_token;
+use testkit::complains;
+use testkit::postgres::PASSWORD;
+
+use crate::world::{code, init, join, joined, machines, newer_login, shared_by, status};
+
+#[test]
+fn member_has_the_accounts_of_both_machines() {
+    let Some((server, laptop)) = shared_by(&["alice"]) else { return };
+    let desktop = laptop.another();
+    desktop.add("bob");
+    let output = join(&desktop, &code(&laptop, "--member"), "desktop").ok();
+    output.says("this machine is the member `desktop`").says("with 2 accounts");
+    assert_eq!(desktop.labels(), ["alice", "bob"]);
+    assert_eq!(refresh_token(&desktop.stored("alice")), refresh_token(&laptop.stored("alice")));
+    assert_eq!(machines(&laptop), ["desktop member", "laptop member"]);
+    let server_room = joined(&desktop, "--member", "laptop");
+    assert_eq!(status(&server_room)["machine"], "laptop-2", "names are told apart");
+    assert_eq!(server_room.labels(), ["alice", "bob"], "the second machine has put its own account there");
+    let keys = laptop.pool_home().join("share.toml");
+    assert_eq!(fs::metadata(&keys).expect("the keys").permissions().mode() & 0o777, 0o600);
+    assert!(fs::read_to_string(&keys).expect("the keys").contains(PASSWORD));
+    drop(server);
+    laptop.backend().assert_clean();
+}
+
+#[test]
+fn runner_runs_with_access_tokens_and_its_user_can_only_read() {
+    let Some((server, laptop)) = shared_by(&["alice"]) else { return };
+    let runner = joined(&laptop, "--runner", "ignored");
+    assert_eq!(status(&runner)["machine"], "runner-1", "the member names it");
+    assert_eq!(refresh_token(&runner.stored("alice")), "");
+    runner.exec_as("alice").run().ok().says("hello from alice");
+    for command in
+        [&["share", "code", "--member"][..], &["share", "rotate", "--yes"], &["rm", "alice", "--yes"]]
+    {
+        complains(&runner.pool(command).run().expect(1), "runner");
+    }
+    assert_eq!(machines(&laptop), ["laptop member", "runner-1 runner"]);
+    let users = server.sql("select rolname from pg_roles where rolname like 'codex_pool_%'");
+    let user = users.trim();
+    let may = |what: &str| {
+        server.sql(&format!("select has_table_privilege('{user}', 'codex_pool_records', '{what}')"))
+    };
+    assert_eq!((may("select").trim(), may("insert, update, delete, truncate").trim()), ("t", "f"));
+
+    laptop.pool(&["share", "shut-out", "runner-1"]).run().ok().says("`runner-1` is shut out");
+    assert_eq!(machines(&laptop), ["laptop member"]);
+    let refused = runner.pool(&["share", "status"]).run().expect(1);
+    complains(&refused, "user or password is wrong");
+    complains(&laptop.pool(&["share", "shut-out", "laptop"]).run().expect(2), "that is this machine");
+    complains(&laptop.pool(&["share", "shut-out", "gone"]).run().expect(2), "no machine `gone`");
+}
+
+#[test]
+fn runner_that_never_came_leaves_no_user_behind() {
+    let Some((server, laptop)) = shared_by(&["alice"]) else { return };
+    code(&laptop, "--runner");
+    let users = || server.sql("select count(*) from pg_roles where rolname like 'codex_pool_%'");
+    assert_eq!(users().trim(), "1");
+    assert_eq!(status(&laptop)["machines"][1]["joined"], false);
+    laptop.pool(&["share", "status"]).run().ok().says("let in, not here yet");
+    server.sql("update codex_pool_codes set ends_at = now()");
+    code(&laptop, "--member");
+    assert_eq!(users().trim(), "0");
+    assert_eq!(machines(&laptop), ["laptop member"]);
+}
+
+#[test]
+fn initialization_that_was_cut_off_goes_on() {
+    let Some((server, laptop)) = shared_by(&["alice", "bob"]) else { return };
+    // As after a kill between the database and the registry.
+    let keys = fs::read_to_string(laptop.pool_home().join("share.toml")).expect("the keys");
+    let mut registry = laptop.registry();
+    registry.as_object_mut().expect("an object").remove("shared").expect("it says what the machine is");
+    laptop.write_private(&laptop.pool_home().join("accounts.json"), &registry.to_string());
+    server.sql("delete from codex_pool_records where kind = 'access'");
+    fs::remove_file(laptop.pool_home().join("share.json")).expect("what was seen");
+    init(&laptop, &server.url(), "another").ok();
+    assert_eq!(laptop.registry()["shared"], "member");
+    let now = fs::read_to_string(laptop.pool_home().join("share.toml")).expect("the keys");
+    let key = |text: &str| text.lines().find(|line| line.starts_with("key")).map(str::to_owned);
+    assert_eq!(key(&now), key(&keys), "the same pool");
+    assert_eq!(server.sql("select count(*) from codex_pool_records where kind = 'access'").trim(), "2");
+    complains(&init(&laptop, &server.url(), "laptop").expect(1), "this pool is shared already");
+}
+
+#[test]
+fn member_that_leaves_keeps_no_refresh_token_while_others_stay() {
+    let Some((server, laptop)) = shared_by(&["alice"]) else { return };
+    let desktop = joined(&laptop, "--member", "desktop");
+    // What only the laptop has goes to the others first.
+    laptop.import("carol", &{
+        laptop.backend().add("carol");
+        laptop.backend().auth_json("carol")
+    });
+    complains(&laptop.pool(&["share", "leave"]).run().expect(2), "only after a yes");
+    laptop.pool(&["share", "leave", "--yes"]).run().ok().says("has left the shared pool");
+    for user in ["alice", "carol"] {
+        assert_eq!(refresh_token(&laptop.stored(user)), "", "{user}");
+    }
+    assert!(laptop.registry().get("shared").is_none());
+    assert!(
+        !laptop.pool_home().join("share.toml").exists() && !laptop.pool_home().join("share.json").exists()
+    );
+    laptop.exec_as("alice").run().ok();
+    assert_eq!(machines(&desktop), ["desktop member"]);
+    let third = joined(&desktop, "--member", "third");
+    assert!(third.labels().contains(&"carol".to_owned()), "{:?}", third.labels());
+    assert_ne!(refresh_token(&third.stored("carol")), "");
+    third.pool(&["share", "leave", "--yes"]).run().ok();
+
+    desktop.pool(&["share", "leave", "--yes"]).run().ok();
+    assert_ne!(refresh_token(&desktop.stored("alice")), "", "the last one keeps its logins");
+    assert_eq!(server.sql("select count(*) from codex_pool_records").trim(), "0", "and nothing stays");
+    complains(&desktop.pool(&["share", "status"]).run().expect(1), "this pool is not shared");
+    assert_eq!(
+        desktop.pool(&["share", "status", "--json"]).run().ok().json()["role"],
+        serde_json::Value::Null
+    );
+    init(&desktop, &server.url(), "desktop").ok();
+}
+
+#[test]
+fn account_that_is_removed_goes_from_every_machine() {
+    let Some((_server, laptop)) = shared_by(&["alice", "bob"]) else { return };
+    laptop.pool(&["rm", "bob", "--yes"]).run().ok();
+    let desktop = joined(&laptop, "--member", "desktop");
+    assert_eq!(desktop.labels(), ["alice"], "it does not come back");
+    // A login that is newer begins it again.
+    let third = laptop.another();
+    third.import("bob", &newer_login(&laptop, "bob"));
+    join(&third, &code(&laptop, "--member"), "third").ok();
+    assert_eq!(joined(&desktop, "--member", "fourth").labels(), ["alice", "bob"]);
+}
