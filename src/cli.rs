@@ -333,6 +333,19 @@ mod tests {
     }
 
     #[test]
+    fn watch_looks_as_often_as_typed_else_as_set() {
+        let interval = |typed: &[&str]| {
+            let Ok(Cli { command: Command::Watch(args), .. }) = Cli::try_parse_from(typed) else {
+                panic!("{typed:?} is not understood")
+            };
+            let (settings, _) = codex_pool_core::config::Settings::parse("watch_interval = \"30s\"");
+            args.with_settings(&settings).interval
+        };
+        assert_eq!(interval(&["codex-pool", "watch"]), 30);
+        assert_eq!(interval(&["codex-pool", "watch", "--interval", "5"]), 5);
+    }
+
+    #[test]
     fn every_verb_has_examples_and_all_of_them_parse() {
         let root = Cli::command();
         let verbs = root.get_subcommands().filter(|verb| !verb.is_hide_set());

@@ -1,6 +1,7 @@
 //! `config.toml` of the pool: the settings and their defaults. A wrong value is reported and its default used.
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,6 +25,13 @@ pub enum Parallel {
     /// The launch stays on the live account.
     Off,
 }
+
+/// Settings of codex-pool 0.1. What has no successor here is passed over without a word.
+const OF_0_1: [&str; 3] = ["version", "proxy", WATCH_INTERVAL_OF_0_1];
+/// The successor of this one is `watch_interval`. A number of seconds.
+const WATCH_INTERVAL_OF_0_1: &str = "default_watch_interval_seconds";
+/// `watch` looks at the service at most this often, and at least that often, seconds.
+pub const WATCH_INTERVALS: RangeInclusive<u64> = 1..=86_400;
 
 /// How the report of an unknown name begins.
 const UNKNOWN: &str = "unknown setting";
@@ -65,6 +73,8 @@ pub struct Settings {
     pub parallel: Parallel,
     /// The shortest time between two usage requests for one account.
     pub min_poll_interval: Duration,
+    /// How often `watch` looks at the service.
+    pub watch_interval: Duration,
     /// Whether launches start background refreshes.
     pub background_refresh: bool,
     /// Whether an attendant may look after sessions while they run.
@@ -95,6 +105,7 @@ impl Default for Settings {
             launch_refresh_timeout: Duration::from_millis(1500),
             parallel: Parallel::Home,
             min_poll_interval: Duration::from_secs(60),
+            watch_interval: Duration::from_secs(60),
             background_refresh: true,
             attend: true,
             native_start: true,
@@ -144,7 +155,10 @@ impl Settings {
             }
         };
         let mut problems = Vec::new();
-        for (key, value) in &table {
+        if let Some(interval) = table.get(WATCH_INTERVAL_OF_0_1).and_then(watch_interval_of_0_1) {
+            settings.watch_interval = interval;
+        }
+        for (key, value) in table.iter().filter(|(key, _)| !OF_0_1.contains(&key.as_str())) {
             match settings.set(key, value) {
                 Ok(()) => {}
                 Err(Problem::UnknownKey) => problems.push(format!("{UNKNOWN} `{key}`, which is ignored")),
@@ -208,6 +222,11 @@ impl Settings {
             "usage_max_age" => self.usage_max_age = duration()?,
             "max_stale" => self.max_stale = duration()?,
             "launch_refresh_timeout" => self.launch_refresh_timeout = duration()?,
+            "watch_interval" => {
+                let interval = duration()?;
+                let fits = WATCH_INTERVALS.contains(&interval.as_secs());
+                self.watch_interval = if fits { interval } else { Err("a duration from \"1s\" to \"24h\"")? };
+            }
             "min_poll_interval" => self.min_poll_interval = duration()?,
             "notify" => {
                 const EXPECTED: &str = "a command as a list, such as [\"notify-send\", \"codex-pool\"]";
@@ -293,9 +312,26 @@ pub fn parse_duration_text(text: &str) -> Option<Duration> {
     Some(Duration::from_millis(number.checked_mul(millis)?))
 }
 
+fn watch_interval_of_0_1(value: &toml::Value) -> Option<Duration> {
+    let seconds = u64::try_from(value.as_integer()?).ok()?;
+    WATCH_INTERVALS.contains(&seconds).then(|| Duration::from_secs(seconds))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn settings_of_0_1_are_taken_over_or_passed_over() {
+        let old = "version = 1\ndefault_watch_interval_seconds = 30\n[proxy]\nlisten = \"127.0.0.1:4141\"\n";
+        let (settings, problems) = Settings::parse(old);
+        assert_eq!((settings.watch_interval, problems), (Duration::from_secs(30), Vec::new()));
+        let (settings, problems) = Settings::parse(&format!("watch_interval = \"2m\"\n{old}"));
+        assert_eq!((settings.watch_interval, problems), (Duration::from_secs(120), Vec::new()));
+        let (settings, problems) = Settings::parse("default_watch_interval_seconds = 0");
+        assert_eq!((settings, problems), (Settings::default(), Vec::new()));
+        assert_eq!(Settings::parse("watch_interval = \"2d\"").1.len(), 1);
+    }
 
     #[test]
     fn a_bad_value_is_reported_and_the_rest_is_used() {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use codex_pool_core::config::{Settings, WATCH_INTERVALS};
 
 /// `list`
 #[derive(Debug, Args)]
@@ -21,9 +22,20 @@ pub(crate) struct ListArgs {
 /// `watch`
 #[derive(Debug, Args)]
 pub(crate) struct WatchArgs {
-    /// Seconds between two looks at the service
-    #[arg(long, value_name = "S", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    /// Seconds between two looks at the service (default: `watch_interval` of the settings, 60)
+    #[arg(long = "interval", value_name = "S", value_parser = clap::value_parser!(u64).range(WATCH_INTERVALS))]
+    interval_typed: Option<u64>,
+    /// Seconds between two looks: what was typed, else what is set
+    #[arg(skip = 60_u64)]
     pub(crate) interval: u64,
+}
+
+impl WatchArgs {
+    /// Returns them with the interval that is set, unless one was typed.
+    pub(crate) fn with_settings(mut self, settings: &Settings) -> WatchArgs {
+        self.interval = self.interval_typed.unwrap_or(settings.watch_interval.as_secs());
+        self
+    }
 }
 
 /// `why`

@@ -86,7 +86,10 @@ pub(crate) fn run(command: Command, env: &Env) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::CompleteRefs => done(list::complete_refs(&ctx()?)),
-        Command::Watch(args) => watch::run(&ctx()?, &args),
+        Command::Watch(args) => {
+            let ctx = ctx()?;
+            watch::run(&ctx, &args.with_settings(&ctx.settings))
+        }
     }
 }
 
