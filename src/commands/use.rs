@@ -138,6 +138,11 @@ struct Chosen {
     auto: bool,
 }
 
+fn no_accounts() -> Error {
+    Error::of(ErrorKind::NoUsableAccount, "the pool has no accounts yet")
+        .hint("`codex-pool add` logs in to one")
+}
+
 /// Offers the accounts, on a terminal. `None`: the user wants none.
 fn choose(ctx: &Context) -> Result<Option<Chosen>> {
     let open = ctx.open()?;
@@ -150,8 +155,7 @@ fn choose(ctx: &Context) -> Result<Option<Chosen>> {
             .hint("`codex-pool use <account>`, `codex-pool use --best` or `codex-pool use --auto`"));
     }
     if views.is_empty() {
-        return Err(Error::of(ErrorKind::NoSuchAccount, "the pool has no accounts yet")
-            .hint("add one with `codex-pool add`"));
+        return Err(no_accounts());
     }
     let mut answers = ui::table::choices(&views, ctx.env.now);
     answers.push(match pinned {
@@ -250,6 +254,7 @@ fn wanted(ctx: &Context, open: &OpenPool, args: &UseArgs) -> Result<AccountId> {
     let ranking = pick(&candidates, open.now, &ctx.settings);
     match ranking.first().filter(|r| r.eligible()) {
         Some(best) => Ok(candidates[best.index].account.id.clone()),
+        None if candidates.is_empty() => Err(no_accounts()),
         None => {
             Err(Error::of(ErrorKind::NoUsableAccount, "no account can be used").hint("see `codex-pool why`"))
         }
@@ -382,10 +387,11 @@ impl Question {
             ));
         }
         if !others.is_empty() {
-            warnings.push(format!(
-                "{live} is in use by {}. After a switch they stop with an error at their next token renewal",
-                names(others)
-            ));
+            let stop = match others.len() {
+                1 => "it stops with an error at its next token renewal",
+                _ => "they stop with an error at their next token renewal",
+            };
+            warnings.push(format!("{live} is in use by {}. After a switch {stop}", names(others)));
         }
         let word = open.pool.registry().get(id).map_or_else(|| id.to_string(), |a| a.shell_ref().to_owned());
         Question {

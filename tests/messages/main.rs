@@ -5,6 +5,7 @@ mod colours;
 mod errors;
 mod json;
 mod references;
+mod said;
 mod schema;
 mod tables;
 
@@ -54,10 +55,26 @@ fn fixed(world: &World, text: &str) -> String {
     let home = world.home().display().to_string();
     let text = text.replace(&home, "HOME").replace(&world.root().display().to_string(), "ROOT");
     let mut text = text.replace(env!("CARGO_PKG_VERSION"), "VERSION");
-    for (label, id) in world.ids() {
-        text = text.replace(&id, &format!("<id of {label}>"));
+    // A pool that is empty or corrupt knows none.
+    let registry = std::fs::read_to_string(world.pool_home().join("accounts.json")).unwrap_or_default();
+    let registry: serde_json::Value = serde_json::from_str(&registry).unwrap_or_default();
+    for account in registry["accounts"].as_array().into_iter().flatten() {
+        if let (Some(id), Some(label)) = (account["id"].as_str(), account["label"].as_str()) {
+            text = text.replace(id, &format!("<id of {label}>"));
+        }
     }
-    without_times(&without_pids(&text))
+    without_ages(&without_times(&without_pids(&text)))
+}
+
+/// Replaces an age of some seconds at the end of a line with `0s`.
+fn without_ages(text: &str) -> String {
+    let line = |line: &str| match line.rsplit_once("  ") {
+        Some((before, age)) if age.strip_suffix('s').is_some_and(|n| n.parse::<u8>().is_ok()) => {
+            format!("{before}  0s")
+        }
+        _ => line.to_owned(),
+    };
+    text.split('\n').map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn without_pids(text: &str) -> String {
@@ -121,5 +138,6 @@ fn times_of_day_are_replaced_and_nothing_else() {
         "a hh:mm (1h 5m), Day hh:mm, dd Mon, dd Mon x"
     );
     assert_eq!(without_times("1:2 http://127.0.0.1:8080 Dec 5 %"), "1:2 http://127.0.0.1:8080 Dec 5 %");
+    assert_eq!(without_ages("a  never\nb  7s\nc  12m"), "a  never\nb  0s\nc  12m");
     assert_eq!(without_pids("codex (pid 12), pid 3"), "codex (pid 4711), pid 4711");
 }

@@ -7,8 +7,8 @@ use testkit::{SOON, World, now};
 use crate::{check, on_terminal};
 
 const WIDTHS: [u16; 6] = [40, 60, 80, 108, 120, 200];
-const HOUR: i64 = 3_600;
-const DAY: i64 = 24 * HOUR;
+pub(crate) const HOUR: i64 = 3_600;
+pub(crate) const DAY: i64 = 24 * HOUR;
 /// So that no unit changes while the program starts.
 const SLACK: i64 = 45;
 
@@ -23,7 +23,7 @@ fn usage(windows: &[(i64, f64, i64)]) -> Value {
 }
 
 /// Writes the usage cache: an entry for each label.
-fn know(world: &World, known: &[(&str, Value)]) {
+pub(crate) fn know(world: &World, known: &[(&str, Value)]) {
     let ids = world.ids();
     let accounts: serde_json::Map<String, Value> =
         known.iter().map(|(label, usage)| (ids[*label].clone(), usage.clone())).collect();
@@ -31,7 +31,7 @@ fn know(world: &World, known: &[(&str, Value)]) {
     world.write_private(&world.pool_home().join("usage.json"), &cache.to_string());
 }
 
-fn five_and_week(five: (f64, i64), week: (f64, i64)) -> Value {
+pub(crate) fn five_and_week(five: (f64, i64), week: (f64, i64)) -> Value {
     usage(&[(18_000, five.0, five.1), (604_800, week.0, week.1)])
 }
 
