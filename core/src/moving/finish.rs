@@ -1,7 +1,7 @@
 //! Ending a move that was cut off: it is completed if the home has the next account already, and undone if not. Either way
 //! a server runs again where an interface waits for one, and the threads can be used.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::server::{self, Origin};
@@ -33,13 +33,15 @@ pub fn finish(paths: &PoolPaths, dir: &Path) -> Result<bool> {
 pub(super) fn with(home: &Home<'_>, origin: Option<Origin>) -> Result<()> {
     let Some(mut mark) = MoveMark::of_home(home.paths, &home.home) else { return Ok(()) };
     let logs = mark.threads.iter().map(|log| path_of_key(log));
-    let metas: Vec<ThreadMeta> = logs.filter_map(|log| threads::of_log(&log)).collect();
-    let (swapped, interface, after) = settle(home, &mark, &metas)?;
+    let of_log = |log: PathBuf| threads::of_log(&log).or_else(|| threads::of_log(&log));
+    let mut metas: Vec<ThreadMeta> = logs.filter_map(of_log).collect();
+    let (swapped, interface, after) = settle(home, &mark, &mut metas)?;
     let origin = origin.or_else(|| Origin::of(interface?));
     let codex = origin.as_ref().and_then(|origin| origin.codex(&home.settings));
     let mut running = BackgroundServer::of_home(home.home.dir());
-    if let (None, Some(_), Some(origin), Some(codex)) = (&running, interface, &origin, &codex) {
-        running = server::start(origin, codex, home.home.dir(), after);
+    if running.is_none() && interface.is_some() {
+        let start = |(origin, codex)| server::start(origin, codex, home.home.dir(), after);
+        running = origin.as_ref().zip(codex.as_deref()).and_then(start);
         if running.is_none() {
             // The mark stays, so that it is tried again.
             return Err(Error::new("the background server does not start"));
@@ -57,27 +59,34 @@ pub(super) fn with(home: &Home<'_>, origin: Option<Origin>) -> Result<()> {
     mark::remove(&home.right, home.paths, &home.home)
 }
 
-/// Brings home and threads into one of the two states. Returns whether it is the new one, an interface that is open, and
-/// when the account came, in clock ticks.
+/// Brings home and threads into one of the two states, and keeps those threads that can be told. Returns whether it is the
+/// new one, an interface that is open, and when the account came, in clock ticks.
 fn settle(
     home: &Home<'_>,
     mark: &MoveMark,
-    metas: &[ThreadMeta],
+    metas: &mut Vec<ThreadMeta>,
 ) -> Result<(bool, Option<u32>, Option<u64>)> {
     let path = start_lock(home.home.dir());
     let starts = lock_file::take(&path, START_LOCK_WAIT).map_err(|e| Error::io("lock", &path, &e));
     // A window that just starts a server needs no other.
     let _starts = starts.ok().flatten();
     let (lock, mut pool, processes) = home.open()?;
+    if processes.incomplete() {
+        // An interface that is not seen would be left without a server.
+        return Err(Error::new("the launch ledger cannot be read"));
+    }
     let content = homes::reconcile_whole(&lock, &mut pool, &home.home, clock())?;
     let swapped = mark.from != mark.to && content.account() == Some(&mark.to);
     let server = BackgroundServer::of_home(home.home.dir());
+    let runs = server.is_some();
     let old_runs = server.is_some_and(|server| (server.pid, server.start_ticks) == mark.server);
     if swapped && !mark.started && !old_runs {
-        for thread in metas {
-            // One that a server has by now was made fit before the account came.
-            let _ = hand_over::fit(home.paths, home.main_home.dir(), thread, &mark.to, Turns::CutOff);
-        }
+        let fit = |meta: &ThreadMeta| {
+            hand_over::fit(home.paths, home.main_home.dir(), meta, &mark.to, Turns::CutOff)
+        };
+        // Those that a server has by now were made fit before the account came. One that stays bound to the account before
+        // is not told to go on: when its user tells it, the service refuses, and it is put right.
+        metas.retain(|meta| fit(meta).or_else(|_| fit(meta)).is_ok() || runs);
         home.note_new_account(&lock, &mut pool, &processes, metas, &mark.to)?;
     }
     pool.commit(&lock)?;

@@ -39,11 +39,13 @@ impl Guard {
         Ok(Guard { child, pipe })
     }
 
-    /// Tells it that a server runs.
+    /// Tells it that a server runs. One that cannot be told waits for the right to end the move, and finds nothing to do.
     pub(super) fn done(mut self) {
-        let _ = self.pipe.write_all(DONE);
+        let told = self.pipe.write_all(DONE).is_ok();
         drop(self.pipe);
-        let _ = self.child.wait();
+        if told {
+            let _ = self.child.wait();
+        }
     }
 }
 

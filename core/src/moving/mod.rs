@@ -41,7 +41,7 @@ use crate::thread_record::{Queued, ThreadRecord};
 use crate::usage::session_log::newest_limits;
 use check::{Check, Plan, Refusal};
 use guard::Guard;
-use needs::is_to_be_told;
+use needs::{Message, is_to_be_told};
 use server::Origin;
 
 /// How long all logs must be quiet: a follow-up that the user has queued begins right after the limit.
@@ -53,6 +53,8 @@ const LOCK_WAIT: Duration = Duration::from_secs(2);
 const START_LOCK_WAIT: Duration = Duration::from_secs(5);
 /// How long a window may take to take its thread back.
 const TAKEN_BACK: Duration = Duration::from_secs(10);
+/// How long after a message that could not be left another one is tried.
+const NOT_TOLD: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// What became of a move.
@@ -409,46 +411,48 @@ impl Home<'_> {
         let begin = Instant::now();
         let mut taken = Threads::of(server.clone(), self.main_home.dir());
         let mut told: Vec<String> = Vec::new();
-        while begin.elapsed() < TAKEN_BACK && server.is_alive() {
+        while begin.elapsed() < TAKEN_BACK {
             threads.read();
             taken.look();
             let mut left = 0;
             for thread in threads.loaded() {
-                let Some(turn) = thread.turn().filter(|_| !told.contains(&thread.meta.id)) else { continue };
-                if !(is_to_be_told(self.paths, &thread.meta, turn)
-                    || again && self.was_told(&thread.meta, turn))
-                {
+                let id = &thread.meta.id;
+                let message = match thread.turn() {
+                    _ if told.contains(id) => Message::None,
+                    _ if thread.is_unread() => Message::Later,
+                    Some(turn) => needs::message(self.paths, &thread.meta, turn, again),
+                    None => Message::None,
+                };
+                left += usize::from(message != Message::None);
+                let Some(turn) = thread.turn().filter(|_| message == Message::Now) else { continue };
+                if !taken.loaded().any(|loaded| loaded.meta.id == *id) {
                     continue;
                 }
-                left += 1;
-                if !taken.loaded().any(|loaded| loaded.meta.id == thread.meta.id) {
-                    continue;
+                let queued = Queued { turn: turn.name(), at: clock() };
+                self.note_told(&thread.meta, Some(queued))?;
+                if server::tell(origin, codex, id) {
+                    told.push(id.clone());
+                } else {
+                    self.note_told(&thread.meta, None)?;
+                    std::thread::sleep(NOT_TOLD);
                 }
-                self.note_told(&thread.meta, turn)?;
-                let mut queue = origin.command(codex);
-                queue.args(["queue", "--thread", &thread.meta.id, "--message", "continue"]);
-                let _ = probe::answer(&mut queue, server::CALL);
-                told.push(thread.meta.id.clone());
             }
             if left == 0 {
                 return Ok(());
+            }
+            if !again && !server.is_alive() {
+                // The mark stays: another server is started, once.
+                return Err(Error::new("the background server has ended"));
             }
             std::thread::sleep(PAUSE);
         }
         Ok(())
     }
 
-    /// Returns whether a message for this turn was noted, and nothing came of it.
-    fn was_told(&self, thread: &ThreadMeta, turn: &LastTurn) -> bool {
-        ThreadRecord::find(self.paths, &thread.id)
-            .and_then(|record| record.queued)
-            .is_some_and(|queued| queued.turn == turn.name() && clock().saturating_sub(queued.at) >= 3)
-    }
-
-    fn note_told(&self, thread: &ThreadMeta, turn: &LastTurn) -> Result<()> {
+    fn note_told(&self, thread: &ThreadMeta, queued: Option<Queued>) -> Result<()> {
         let lock = self.lock()?;
         if let Some(mut record) = ThreadRecord::read(self.paths, &thread.id)? {
-            record.queued = Some(Queued { turn: turn.name(), at: clock() });
+            record.queued = queued;
             record.write(&lock, self.paths, &thread.id)?;
         }
         Ok(())

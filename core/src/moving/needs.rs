@@ -18,6 +18,9 @@ const TAKEN_BACK_MS: i64 = 30_000;
 /// A thread whose history was put right a moment ago, and is refused again, is left alone, seconds.
 const REPAIRED: i64 = 60;
 
+/// When nothing has come of a message, it was not left, seconds.
+const UNHEARD: i64 = 3;
+
 /// What a thread that stands still needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
@@ -72,8 +75,36 @@ pub fn stands_still(paths: &PoolPaths, thread: &Loaded, turn: &LastTurn, account
 
 /// Returns whether a thread is still to be told to go on from this turn, whoever has it.
 pub(super) fn is_to_be_told(paths: &PoolPaths, thread: &ThreadMeta, turn: &LastTurn) -> bool {
-    let record = ThreadRecord::find(paths, &thread.id);
-    !thread.subagent && record.is_some_and(|record| record.is_to_go_on(&turn.name()).is_some())
+    message(paths, thread, turn, false) != Message::None
+}
+
+/// Whether a thread gets a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Message {
+    /// It does.
+    Now,
+    /// It may a moment later.
+    Later,
+    /// It needs none.
+    None,
+}
+
+/// Returns whether a thread is to be told to go on from this turn. `again`: a message that was noted may not have been
+/// left.
+pub(super) fn message(paths: &PoolPaths, thread: &ThreadMeta, turn: &LastTurn, again: bool) -> Message {
+    if thread.subagent {
+        return Message::None;
+    }
+    match ThreadRecord::read(paths, &thread.id) {
+        Err(_) => Message::Later,
+        Ok(None) => Message::None,
+        Ok(Some(record)) if record.is_to_go_on(&turn.name()).is_some() => Message::Now,
+        Ok(Some(record)) => match record.queued.filter(|queued| again && queued.turn == turn.name()) {
+            Some(queued) if clock().saturating_sub(queued.at) < UNHEARD => Message::Later,
+            Some(_) => Message::Now,
+            None => Message::None,
+        },
+    }
 }
 
 /// Returns whether a message answers this turn already.

@@ -18,7 +18,7 @@ use crate::process::{self, Inherited};
 use crate::store::{path_key, path_of_key};
 
 /// How long one call of Codex may take.
-pub(super) const CALL: Duration = Duration::from_secs(30);
+const CALL: Duration = Duration::from_secs(30);
 /// How long a start is tried.
 const START: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(10);
@@ -96,6 +96,26 @@ pub(super) fn stop(
         }
     }
     !server.is_alive()
+}
+
+/// Tells a thread to go on. Returns whether the message may have been left: only what is known to have failed is tried
+/// again.
+pub(super) fn tell(origin: &Origin, codex: &Path, thread: &str) -> bool {
+    let mut queue = origin.command(codex);
+    queue.args(["queue", "--thread", thread, "--message", "continue"]);
+    let Ok(mut queue) = queue.spawn() else { return false };
+    let start = Instant::now();
+    loop {
+        match queue.try_wait() {
+            Ok(Some(status)) => return status.success(),
+            Ok(None) if start.elapsed() < CALL => std::thread::sleep(PAUSE),
+            _ => {
+                let _ = queue.kill();
+                let _ = queue.wait();
+                return true;
+            }
+        }
+    }
 }
 
 /// Starts a server, unless one runs. `after`: the start that it must be younger than, in clock ticks. Returns the one that

@@ -20,6 +20,8 @@ pub struct Loaded {
     reader: Reader,
     /// Size and time of the log when it was read.
     seen: Option<(u64, i64)>,
+    /// It could not be read when that was last tried.
+    unread: bool,
     /// When the server loaded it, Unix nanoseconds.
     since: i64,
 }
@@ -35,15 +37,21 @@ impl Loaded {
         self.turn().filter(|turn| turn.at > self.since)
     }
 
+    /// Returns whether its log could not be read just now, so that its last turn is not known.
+    pub(super) fn is_unread(&self) -> bool {
+        self.unread
+    }
+
     /// Returns when the server loaded it, Unix milliseconds.
     pub fn loaded_ms(&self) -> i64 {
         self.since / 1_000_000
     }
 
     fn read(&mut self) {
-        let Ok(log) = files::open(&self.meta.path) else { return };
+        let Ok(log) = files::open(&self.meta.path) else { return self.unread = true };
         let stamp = log.metadata().ok().map(|meta| (meta.len(), nanos(&meta)));
-        if stamp != self.seen && self.reader.read(&log).is_ok() {
+        self.unread = stamp.is_none() || stamp != self.seen && self.reader.read(&log).is_err();
+        if !self.unread {
             self.seen = stamp;
         }
     }
@@ -100,7 +108,8 @@ impl Threads {
     pub(super) fn include(&mut self, metas: Vec<ThreadMeta>) {
         for meta in metas {
             let id = meta.id.clone();
-            let loaded = Loaded { meta, reader: Reader::default(), seen: None, since: self.began };
+            let loaded =
+                Loaded { meta, reader: Reader::default(), seen: None, unread: false, since: self.began };
             self.loaded.entry(id).or_insert(loaded);
         }
         self.read();
@@ -111,10 +120,10 @@ impl Threads {
         self.loaded.values_mut().for_each(Loaded::read);
     }
 
-    /// Returns whether a turn is in flight. One that an earlier server left without an end is not.
+    /// Returns whether a turn is in flight, or may be. One that an earlier server left without an end is not.
     pub fn in_flight(&self) -> bool {
         let runs = |turn: &LastTurn| turn.state == TurnState::InFlight && turn.at >= self.began;
-        self.loaded().filter_map(Loaded::turn).any(runs)
+        self.loaded().any(|thread| thread.unread || thread.turn().is_some_and(runs))
     }
 
     /// Returns when a log was last written to, Unix nanoseconds.
@@ -135,7 +144,8 @@ impl Threads {
             let Some(meta) = meta else { continue };
             let lock = self.server.home.join("thread-writer-locks").join(format!("{id}.lock"));
             let since = lock.metadata().map_or(0, |meta| nanos(&meta)).max(self.began);
-            self.loaded.insert(id, Loaded { meta, reader: Reader::default(), seen: None, since });
+            self.loaded
+                .insert(id, Loaded { meta, reader: Reader::default(), seen: None, unread: false, since });
         }
     }
 
