@@ -2,6 +2,8 @@
 
 #[cfg(target_os = "linux")]
 mod attendant;
+#[cfg(target_os = "linux")]
+mod calls;
 mod crash;
 mod dependencies;
 #[cfg(target_os = "linux")]
@@ -10,6 +12,8 @@ mod descriptors;
 mod faults;
 mod lab;
 mod model;
+#[cfg(target_os = "linux")]
+mod moving;
 mod races;
 mod random;
 mod real;

@@ -7,6 +7,7 @@ use testkit::Running;
 use testkit::backend::{Limit, LoginSpec};
 
 use crate::lab::Lab;
+use crate::moving;
 
 /// A command whose calls fail, and the world it runs in.
 #[derive(Clone, Copy)]
@@ -27,7 +28,14 @@ pub(crate) struct Scenario {
     pub(crate) thread: bool,
     /// Makes a program end that does not end by itself, after it has worked for a moment.
     pub(crate) end: Option<fn(&Lab)>,
+    /// An interface is open whose server it moves: that must go on.
+    pub(crate) moves: bool,
+    /// It is killed at each call, instead of the call failing.
+    pub(crate) killed: bool,
 }
+
+/// Stands in the arguments for the Codex home.
+pub(crate) const HOME: &str = "HOME";
 
 /// Lays out a world where Carol's newest token is live and nowhere else, and another account is the pick.
 fn rotated(world: &Lab) -> Option<Running> {
@@ -160,6 +168,8 @@ pub(crate) const LAUNCH: Scenario = Scenario {
     between: &[],
     thread: false,
     end: None,
+    moves: false,
+    killed: false,
 };
 
 pub(crate) const LEFT: Scenario = Scenario { prepare: left, ..LAUNCH };
@@ -202,3 +212,21 @@ pub(crate) const ATTEND: Scenario = Scenario {
     end: Some(turn_off),
     ..LAUNCH
 };
+
+/// The server of an interface whose thread has reached Alice's limit moves to Bob. Its guard fails in nothing.
+pub(crate) const MOVE: Scenario = Scenario {
+    starts: None,
+    prepare: moving::standing_still,
+    program: "codex-pool",
+    args: &["move", HOME],
+    thread: true,
+    moves: true,
+    ..LAUNCH
+};
+
+/// The end of a move that was cut off before anybody took the home: it is undone.
+pub(crate) const UNDO: Scenario =
+    Scenario { prepare: moving::cut_off, args: &["move", "--finish", HOME], ..MOVE };
+
+/// The end of one that was cut off after Bob took the home: it is completed.
+pub(crate) const COMPLETE: Scenario = Scenario { prepare: moving::cut_off_late, ..UNDO };

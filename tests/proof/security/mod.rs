@@ -9,7 +9,7 @@ mod pipes;
 mod places;
 mod projects;
 mod root;
-mod secrets;
+pub(crate) mod secrets;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod swapped;
 

@@ -122,15 +122,34 @@ fn assert_says_none(world: &Sandbox, what: &str, line: &str, output: &Output) {
 
 /// Requires that no secret is in a file outside the places for them.
 fn assert_holds_none(world: &Sandbox, what: &str) {
+    let found = holding(world, &secrets(world));
+    assert!(found.is_none(), "{what}: a file holds a secret: {found:?}");
+}
+
+/// Checks that a command has shown no secret, and that none is in a file outside the places for them.
+pub(crate) fn shows_none(world: &Sandbox, output: &Output) -> Result<(), String> {
     let secrets = secrets(world);
-    for path in files_below(world.root()) {
+    for text in [&output.stdout, &output.stderr] {
+        if let Some(found) = find(&secrets, text.as_bytes()) {
+            return Err(format!("it shows {found}"));
+        }
+    }
+    match holding(world, &secrets) {
+        Some((path, found)) => Err(format!("{} holds {found}", path.display())),
+        None => Ok(()),
+    }
+}
+
+/// Returns a file outside the places for secrets that holds one.
+fn holding(world: &Sandbox, secrets: &[String]) -> Option<(PathBuf, String)> {
+    files_below(world.root()).into_iter().find_map(|path| {
         let program = path.components().any(|part| part.as_os_str() == "bin");
         if program || may_hold(world, &path) || path.is_symlink() || !path.is_file() {
-            continue;
+            return None;
         }
-        let found = fs::read(&path).ok().and_then(|bytes| find(&secrets, &bytes).cloned());
-        assert!(found.is_none(), "{what}: {} holds {found:?}", path.display());
-    }
+        let found = find(secrets, &fs::read(&path).ok()?)?.clone();
+        Some((path, found))
+    })
 }
 
 /// Watches the processes of the world until told to stop. Returns the arguments and environments that it saw.

@@ -2,8 +2,9 @@
 //! as Codex does (reads early, refreshes when under five minutes are left or after a 401, writes in place, revokes at
 //! the start of a login), and a turn is one request. It leaves everything else out.
 //!
-//! Commands: `--version`, `exec [resume ID] PROMPT`, `login [--device-auth | --with-api-key | status]`, `logout`;
-//! without a command the prompt, or each line of stdin, is a turn. Options that Codex has are ignored.
+//! Commands: `--version`, `exec [resume ID] PROMPT`, `login [--device-auth | --with-api-key | status]`, `logout`, and those
+//! of the background server (`server`); without a command the prompt, or each line of stdin, is a turn. Options that Codex
+//! has are ignored.
 //!
 //! For tests: `STANDIN_HOLD=<file>` waits between reading `auth.json` and the first turn until the file is there
 //! (`holding` goes to stderr first), `STANDIN_REREAD=1` reads again afterwards, `STANDIN_TURNS=<n>` takes n turns,
@@ -12,6 +13,7 @@
 
 mod auth;
 mod log;
+mod server;
 mod service;
 
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
@@ -65,6 +67,11 @@ fn main() -> ExitCode {
         ["exec" | "e", "resume", thread, prompt] => logged(Some(thread), prompt),
         ["exec" | "e", prompt] => logged(None, prompt),
         ["exec" | "e", ..] => Err("no prompt".to_owned()),
+        ["app-server", "daemon", verb] => server::daemon(verb),
+        ["app-server", ..] => server::serve(),
+        ["queue", thread, message] => server::queue(thread, message),
+        ["features", ..] => Ok(()),
+        ["resume", thread] if std::env::var_os("STANDIN_WINDOW").is_some() => server::window(thread),
         [prompt, ..] => turns(Some(prompt)),
         [] => turns(None),
     };
