@@ -1,4 +1,4 @@
-//! The benchmarks as one command: what a launch, `list` and a refresh cost in time and memory. `cargo bench` prints one
+//! The benchmarks as one command: what a launch, `list`, `status` and a refresh cost in time and memory. `cargo bench` prints one
 //! line per number, with its spread and limit. `-- --save FILE` keeps the lines, `-- --against FILE` compares with
 //! them. The exit status is 1 if a limit is missed.
 
@@ -13,6 +13,7 @@ mod native;
 mod pool;
 mod programs;
 mod refresh;
+mod status;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -21,13 +22,13 @@ use testkit::figures::{self, Figure};
 
 use programs::Programs;
 
-const USAGE: &str =
-    "cargo bench -- [--save FILE] [--against FILE] [launch] [list] [refresh] [native] [carry] [attend]";
+const USAGE: &str = "cargo bench -- [--save FILE] [--against FILE] [launch] [list] [status] [refresh] [native] [carry] [attend]";
 
 type Part = (&'static str, fn(&Programs) -> Vec<Figure>);
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 7] = [
     ("launch", launch::figures),
     ("list", list::figures),
+    ("status", status::figures),
     ("refresh", refresh::figures),
     ("native", native::figures),
     ("carry", carry::figures),

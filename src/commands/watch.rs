@@ -64,7 +64,7 @@ const NOTICES_EVERY: u32 = 15;
 /// What is read when files change is read again at least this often: ages in it grow.
 const PAST_EVERY: Duration = Duration::from_secs(30);
 /// What happened last is shown in at most this many lines.
-const EVENTS: usize = 8;
+const EVENTS: usize = 40;
 
 /// What the worker reports to the view.
 #[derive(Debug, Default)]
@@ -198,7 +198,8 @@ impl<'a> PoolSource<'a> {
         let accounts = &pool.registry().accounts;
         let worth = |entry: &&Entry| !matches!(entry.event, Event::Adoption | Event::Renewal | Event::Other);
         let events = self.recent.log.iter().rev().filter(worth).take(EVENTS);
-        let events = events.map(|entry| super::log::line(ctx, entry, accounts, &self.clock, now).text());
+        let events = events.map(|entry| super::log::line(ctx, entry, accounts, &self.clock, now));
+        let events: Vec<_> = events.collect();
         let main_home = path_key(&ctx.main_home.auth_json());
         let launches = processes.ledger.launches.iter().filter_map(|launch| launch.entry.as_ref());
         Ok(Snapshot {
@@ -209,7 +210,7 @@ impl<'a> PoolSource<'a> {
             sessions: self.sessions(&pool, &processes.ledger),
             pool: if accounts.len() > 1 { past.pool_line(&self.clock, now) } else { None },
             past,
-            events: events.collect(),
+            events: ui::log::columns(&events),
             notices,
             next_poll,
             ..Snapshot::empty(now, self.clock.clone())

@@ -1,6 +1,6 @@
 //! Prints the log: a line per entry, in columns.
 
-use super::style::{Span, Tone, rendered};
+use super::style::{Span, Text, Tone, rendered};
 use super::{block, coloured, printable};
 
 /// An entry as people read it.
@@ -14,22 +14,8 @@ pub(crate) struct Line {
     pub(crate) bad: bool,
 }
 
-impl Line {
-    /// Returns it without columns.
-    pub(crate) fn text(&self) -> String {
-        let account = self.account.as_deref().unwrap_or("-");
-        let details = if self.details.is_empty() { String::new() } else { format!(": {}", self.details) };
-        format!("{}  {account}  {}{details}", self.time, self.event)
-    }
-}
-
-/// Prints the lines.
-pub(crate) fn lines(lines: &[Line]) {
-    if lines.is_empty() {
-        block("Nothing is in the log for that time.");
-        return;
-    }
-    let colour = coloured();
+/// Returns the lines in columns.
+pub(crate) fn columns(lines: &[Line]) -> Vec<Text> {
     let account = |line: &Line| line.account.as_deref().map_or_else(|| "-".to_owned(), printable);
     let width = |text: &str| unicode_width::UnicodeWidthStr::width(text);
     let longest = |text: &dyn Fn(&Line) -> usize| lines.iter().map(text).max().unwrap_or(0);
@@ -42,14 +28,23 @@ pub(crate) fn lines(lines: &[Line]) {
         let pad = " ".repeat(to.saturating_sub(width(&text)) + 2);
         text + &pad
     };
-    for line in lines {
+    let row = |line: &Line| {
         let tone = if line.bad { Tone::Bad } else { Tone::Plain };
-        let text = vec![
+        vec![
             Span::faint(padded(line.time.clone(), times)),
             Span { tone, ..Span::plain(padded(line.event.clone(), events)) },
             Span { bold: true, ..Span::plain(padded(account(line), accounts)) },
             Span::plain(printable(&line.details)),
-        ];
-        block(&rendered(&text, colour));
+        ]
+    };
+    lines.iter().map(row).collect()
+}
+
+/// Prints the lines.
+pub(crate) fn lines(lines: &[Line]) {
+    if lines.is_empty() {
+        block("Nothing is in the log for that time.");
     }
+    let colour = coloured();
+    columns(lines).iter().for_each(|line| block(&rendered(line, colour)));
 }

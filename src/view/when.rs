@@ -1,11 +1,18 @@
 //! Times as people read them: by the clock on their wall, as Codex itself says when a limit resets.
 
 use std::cell::OnceCell;
+use std::path::Path;
 
+use codex_pool_core::files;
 use codex_pool_core::time::{DAY, human_duration};
 use jiff::tz::TimeZone;
 
-/// The user's time zone. To find it takes as long as all of `status`, so it is looked for when a time is first shown.
+/// The system's time zone.
+const LOCAL_TIME: &str = "/etc/localtime";
+/// The largest file of a time zone, bytes.
+const LARGEST_ZONE: u64 = 1 << 20;
+
+/// The user's time zone. It is looked for when a time is first shown.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Clock(OnceCell<TimeZone>);
 
@@ -15,8 +22,8 @@ impl Clock {
         Clock::default()
     }
 
-    fn zone(&self) -> TimeZone {
-        self.0.get_or_init(TimeZone::system).clone()
+    pub(crate) fn zone(&self) -> TimeZone {
+        self.0.get_or_init(zone).clone()
     }
 
     /// Returns `20:28` for a time within a day, `Fri 09:10` within a week, and `12 Dec` beyond. Both are Unix seconds.
@@ -38,6 +45,17 @@ impl Clock {
             _ => time,
         }
     }
+}
+
+/// Returns the time zone of the system, or of `TZ`. That of the system is read from its file: jiff looks for its name,
+/// which shows nowhere, in the folders of all zones, and that takes as long as all else in `status`.
+fn zone() -> TimeZone {
+    let of_file = || {
+        let data = files::read_small(Path::new(LOCAL_TIME), LARGEST_ZONE).ok()??;
+        TimeZone::tzif("local", &data).ok()
+    };
+    let named = std::env::var_os("TZ").is_some();
+    Some(of_file).filter(|_| !named).and_then(|of_file| of_file()).unwrap_or_else(TimeZone::system)
 }
 
 #[cfg(test)]

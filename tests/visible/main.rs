@@ -5,6 +5,7 @@ mod history;
 mod log;
 mod notices;
 mod plain;
+mod recipes;
 mod status;
 mod watch;
 

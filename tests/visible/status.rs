@@ -110,6 +110,28 @@ fn status_waits_for_no_lock_and_asks_no_one() {
 }
 
 #[test]
+fn status_does_as_little_with_ten_accounts_as_its_speed_needs() {
+    let Some(strace) = testkit::needs("strace") else { return };
+    let names: Vec<String> = (0..10).map(|n| format!("user{n}")).collect();
+    let world = pool_of(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    for name in &names {
+        use_up(&world, name, 80.0, 90.0);
+    }
+    let trace = world.work().join("trace");
+    let command = world.cmd(strace).args(["-f", "-o"]).arg(&trace).args(["codex-pool", "status"]);
+    command.run().ok();
+    let trace = fs::read_to_string(trace).expect("a trace");
+    let count = |call: &str| trace.lines().filter(|line| line.contains(call)).count();
+    // It lists the launches and nothing else: no processes, and not the time zones.
+    assert!(count("getdents64(") <= 2, "{trace}");
+    assert!(count("openat(") <= 30, "{trace}");
+    assert!(trace.lines().count() <= 220, "{} calls: {trace}", trace.lines().count());
+    for never in ["socket(", "fcntl(3, F_SETLK", "F_SETLKW", "fork(", "clone3(", "fsync("] {
+        assert_eq!(count(never), 0, "{trace}");
+    }
+}
+
+#[test]
 fn watch_prints_a_line_per_change_and_ends_with_its_reader() {
     let world = alice_and_bob();
     let mut watch = world.pool(&["status", "--watch", "--format", "{label} {5h}%"]).spawn();

@@ -1,7 +1,6 @@
 //! A chart in text: what is left of an account's windows over time. Pure, from data to lines.
 
 use codex_pool_core::usage::window_words;
-use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -13,6 +12,7 @@ use ratatui::widgets::{Axis, Chart, Dataset, GraphType, Widget};
 use super::drawn;
 use crate::past::{AccountPast, Point};
 use crate::ui::printable;
+use crate::view::Clock;
 
 /// A Braille pattern without dots.
 const BLANK: &str = "\u{2800}";
@@ -64,6 +64,16 @@ fn colour_of(seconds: i64) -> Color {
     if seconds == codex_pool_core::usage::FIVE_HOURS { Color::Cyan } else { Color::Magenta }
 }
 
+/// Returns what each line of a chart is: its mark, the window, and its colour.
+pub(crate) fn key(past: &AccountPast) -> Vec<(&'static str, String, Color)> {
+    let shown = drawn(&past.windows());
+    let key = |seconds: &i64| {
+        let mark = if shown.len() > 1 && shown.last() == Some(seconds) { "•" } else { "⠤" };
+        (mark, window_words(*seconds), colour_of(*seconds))
+    };
+    shown.iter().map(key).collect()
+}
+
 /// Returns the points as a line that stays on its height until the next one.
 fn stairs(points: &[Point], from: i64, to: i64) -> Vec<(f64, f64)> {
     let mut line: Vec<(f64, f64)> = Vec::new();
@@ -80,12 +90,10 @@ fn stairs(points: &[Point], from: i64, to: i64) -> Vec<(f64, f64)> {
 /// Returns the title: the account, what each line is, and the forecast.
 fn title(past: &AccountPast, now: i64, colour: bool) -> String {
     let mut text = printable(&past.account.label);
-    let shown = drawn(&past.windows());
-    for seconds in &shown {
-        let left = past.left(*seconds, now).last().map_or(0.0, |(_, left)| *left);
-        let mark = if shown.len() > 1 && shown.last() == Some(seconds) { "•" } else { "⠤" };
-        let key = format!("{mark} {}", window_words(*seconds));
-        let key = if colour { coloured(&key, colour_of(*seconds)) } else { key };
+    for (seconds, (mark, window, of)) in drawn(&past.windows()).into_iter().zip(key(past)) {
+        let left = past.left(seconds, now).last().map_or(0.0, |(_, left)| *left);
+        let key = format!("{mark} {window}");
+        let key = if colour { coloured(&key, of) } else { key };
         text.push_str(&format!("   {key} {left:.0} % left"));
     }
     if let Some((window, forecast)) = past.forecast(now) {
@@ -96,14 +104,13 @@ fn title(past: &AccountPast, now: i64, colour: bool) -> String {
 
 /// Returns labels of times: clock times for a day or less, else days.
 fn times(from: i64, to: i64, width: u16) -> Vec<Line<'static>> {
-    let count = if width >= 120 {
-        5
-    } else if width >= 60 {
-        3
-    } else {
-        2
+    // Days take more room than times of day.
+    let count = match (width, to - from <= 2 * 86_400) {
+        (120.., _) => 5,
+        (60.., _) | (30.., true) => 3,
+        _ => 2,
     };
-    let zone = TimeZone::system();
+    let zone = Clock::of_system().zone();
     let label = |n: i64| {
         let at = from + (to - from) * n / (count - 1);
         let at: Zoned = Timestamp::from_second(at).unwrap_or_default().to_zoned(zone.clone());

@@ -5,7 +5,7 @@ mod svg;
 
 use codex_pool_core::usage::FIVE_HOURS;
 
-pub(crate) use chart::{draw, render};
+pub(crate) use chart::{draw, key, render};
 pub(crate) use svg::picture;
 
 use crate::past::Past;

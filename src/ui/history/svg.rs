@@ -3,13 +3,13 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 
 use codex_pool_core::usage::window_words;
 
 use super::drawn;
 use crate::past::{AccountPast, Past};
 use crate::ui::printable;
+use crate::view::Clock;
 
 const WIDTH: i64 = 800;
 const PANEL: i64 = 150;
@@ -94,7 +94,7 @@ fn panel(svg: &mut String, past: &AccountPast, top: i64, span: (i64, i64)) {
 }
 
 fn day(at: i64) -> String {
-    let at = Timestamp::from_second(at).unwrap_or_default().to_zoned(TimeZone::system());
+    let at = Timestamp::from_second(at).unwrap_or_default().to_zoned(Clock::of_system().zone());
     at.strftime("%b %d, %H:%M").to_string()
 }
 

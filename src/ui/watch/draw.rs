@@ -10,11 +10,13 @@ use ratatui::widgets::{HighlightSpacing, Paragraph, Row, Table, TableState, Wrap
 
 use super::state::{Mode, Sort, Ui};
 use super::{Snapshot, panels};
-use crate::ui::style::{Span as Styled, Tone};
+use crate::ui::style::{Span as Styled, Tone, cut};
 use crate::ui::table::EMPTY;
 use crate::ui::{columns, glyphs, history, printable};
 use crate::view::{AccountView, problem};
 
+/// At the top.
+const TITLE: &str = "codex-pool";
 /// In front of the selected account.
 const SELECTED: &str = "▸ ";
 const KEYS: [&str; 4] = [
@@ -31,6 +33,8 @@ const MESSAGE_LINES: u16 = 3;
 const WIDE: u16 = 110;
 /// A chart has at least and at most this many lines.
 const CHART: (u16, u16) = (7, 18);
+/// With so many lines beside the rest, there is a chart of the last week, too.
+const TWO_CHARTS: u16 = 24;
 
 /// Draws the view. `at`: the index of the selected account.
 pub(super) fn screen(frame: &mut Frame<'_>, snapshot: &Snapshot, ui: &Ui, at: Option<usize>, colour: bool) {
@@ -46,7 +50,7 @@ pub(super) fn screen(frame: &mut Frame<'_>, snapshot: &Snapshot, ui: &Ui, at: Op
     let [title, body, bottom] =
         Layout::vertical([Constraint::Length(1), Constraint::Min(1), Constraint::Length(lines)]).areas(area);
     frame.render_widget(Paragraph::new(foot).wrap(Wrap { trim: true }), bottom);
-    frame.render_widget(title_line(snapshot, ui, paint), title);
+    frame.render_widget(title_line(snapshot, ui, area.width, paint), title);
     let selected = at.and_then(|at| snapshot.views.get(at));
     match (&ui.mode, selected) {
         (Mode::Help, _) => help(frame, body),
@@ -95,7 +99,7 @@ fn overview(
         // The chart is beside the explanation, the sessions and what happened.
         let beside = room.0;
         let sessions = room.take(all, 1);
-        (sessions, (beside + about_lines).min(CHART.1), room.take(snapshot.events.len() + 1, 3))
+        (sessions, (beside + about_lines).min(2 * CHART.1), room.take(snapshot.events.len() + 1, 3))
     } else {
         let sessions = room.take(all.min(5), 2);
         let chart = room.take(usize::from(CHART.1), CHART.0 + 1);
@@ -141,10 +145,16 @@ fn overview(
     frame.render_widget(Paragraph::new(about(view, snapshot, paint)).wrap(Wrap { trim: true }), about_area);
     let all = panels::sessions(snapshot, left.width, usize::from(sessions));
     frame.render_widget(Paragraph::new(all), sessions_area);
-    happened(frame, events_area, snapshot);
+    happened(frame, events_area, snapshot, paint);
     let chart_area = right.unwrap_or(chart_area);
-    if chart_area.height >= CHART.0 {
-        draw_chart(frame, chart_area, snapshot, view, DAY, paint);
+    if chart_area.height >= TWO_CHARTS {
+        let [day, week] =
+            Layout::vertical([Constraint::Percentage(50), Constraint::Percentage(50)]).areas(chart_area);
+        draw_chart(frame, day, snapshot, view, DAY, paint);
+        draw_chart(frame, week, snapshot, view, 7 * DAY, paint);
+    } else if chart_area.height >= CHART.0 {
+        let area = Rect { height: chart_area.height.min(CHART.1), ..chart_area };
+        draw_chart(frame, area, snapshot, view, DAY, paint);
     }
 }
 
@@ -162,12 +172,13 @@ impl Room {
 }
 
 /// Draws what happened last, below a heading.
-fn happened(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot) {
+fn happened(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, paint: Paint) {
     if area.height < 2 || snapshot.events.is_empty() {
         return;
     }
     let mut lines = vec![panels::heading("last".to_owned())];
-    lines.extend(panels::events(snapshot, area.width, usize::from(area.height) - 1));
+    let events = snapshot.events.iter().take(usize::from(area.height) - 1);
+    lines.extend(events.map(|text| paint.line(cut(text.clone(), usize::from(area.width)))));
     frame.render_widget(Paragraph::new(lines), area);
 }
 
@@ -187,10 +198,17 @@ fn draw_chart(
     let span = (snapshot.now - seconds, snapshot.now);
     let what = match (seconds / DAY, past.readings.is_empty()) {
         (_, true) => "no readings yet",
-        (1, _) => "left over the last day: ⠤ 5h  • week",
-        _ => "left over the last 7 days: ⠤ 5h  • week",
+        (1, _) => "left over the last day:",
+        _ => "left over the last 7 days:",
     };
-    frame.render_widget(panels::heading(panels::short(what.to_owned(), area.width)), title);
+    let mut line = Line::from(Span::styled(what, Style::new().add_modifier(Modifier::DIM)));
+    if !past.readings.is_empty() {
+        for (mark, window, colour) in history::key(past) {
+            line.push_span(Span::raw("  "));
+            line.push_span(Span::styled(format!("{mark} {window}"), paint.style(colour)));
+        }
+    }
+    frame.render_widget(line, title);
     if !past.readings.is_empty() && body.width >= 24 {
         history::render(past, span, body, frame.buffer_mut(), paint.0);
     }
@@ -318,7 +336,7 @@ impl Paint {
     }
 }
 
-fn title_line(snapshot: &Snapshot, ui: &Ui, paint: Paint) -> Line<'static> {
+fn title_line(snapshot: &Snapshot, ui: &Ui, columns: u16, paint: Paint) -> Line<'static> {
     let sessions: usize = snapshot.views.iter().map(|v| v.sessions).sum();
     let mut parts = Vec::new();
     if ui.sort != Sort::Ranking {
@@ -337,7 +355,12 @@ fn title_line(snapshot: &Snapshot, ui: &Ui, paint: Paint) -> Line<'static> {
         }
         _ => {}
     }
-    let name = Span::styled("codex-pool", paint.style(Color::Cyan).add_modifier(Modifier::BOLD));
+    // What does not fit is left out whole.
+    let room = usize::from(columns).saturating_sub(TITLE.len() + 2);
+    while parts.len() > 1 && Span::raw(parts.join(" · ")).width() > room {
+        parts.pop();
+    }
+    let name = Span::styled(TITLE, paint.style(Color::Cyan).add_modifier(Modifier::BOLD));
     Line::from(vec![name, Span::raw("  "), Span::raw(parts.join(" · "))])
 }
 

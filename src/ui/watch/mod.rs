@@ -22,6 +22,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use state::{Action, Ui};
 
 use crate::past::Past;
+use crate::ui::style::Text;
 use crate::view::{AccountView, Clock};
 
 /// How often the view is drawn anew: times to reset count down.
@@ -51,7 +52,7 @@ pub(crate) struct Snapshot {
     /// Until when the whole pool lasts.
     pub(crate) pool: Option<String>,
     /// What happened last, a line each, the newest first.
-    pub(crate) events: Vec<String>,
+    pub(crate) events: Vec<Text>,
     /// What the user should be told now, wherever the terminal can.
     pub(crate) notices: Vec<String>,
     /// When usage is fetched next, Unix seconds.

@@ -109,9 +109,3 @@ pub(super) fn timeline(snapshot: &Snapshot, columns: u16) -> Vec<Line<'static>> 
     }
     lines
 }
-
-/// Returns what happened last, the newest first, in at most `most` lines.
-pub(super) fn events(snapshot: &Snapshot, columns: u16, most: usize) -> Vec<Line<'static>> {
-    let lines = snapshot.events.iter().take(most);
-    lines.map(|text| Line::raw(short(printable(text), columns))).collect()
-}

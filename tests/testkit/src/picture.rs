@@ -14,6 +14,10 @@ pub(crate) const FOREGROUND: &str = "#d7dde5";
 const PALETTE: [&str; 8] =
     ["#4b5563", "#ff7b72", "#56d364", "#e3b341", "#79c0ff", "#d2a8ff", "#56d4dd", "#d7dde5"];
 
+/// The first seven of them on a light background.
+const LIGHT_PALETTE: [&str; 7] =
+    ["#6e7781", "#cf222e", "#1a7f37", "#9a6700", "#0969da", "#8250df", "#1b7c83"];
+
 /// Draws what a terminal of `columns` shows after `output`, below a line with the `command` that was typed.
 ///
 /// # Panics
@@ -37,9 +41,36 @@ pub fn svg(command: &str, output: &str, columns: u16) -> String {
     out
 }
 
+/// Draws the screen of a program that fills a terminal of this size, after all that it wrote there.
+///
+/// # Panics
+/// If there are no rows or no columns.
+pub fn screen(label: &str, output: &str, rows: u16, columns: u16) -> String {
+    let size = |cells: u16| NonZeroU16::new(cells).expect("rows and columns");
+    let mut parser = vt100::Parser::new(size(rows), size(columns), 0);
+    parser.process(output.as_bytes());
+    let mut out = opening(label, columns, rows);
+    out.push_str(TEXT);
+    for row in 0..rows {
+        draw_row(&mut out, parser.screen(), row, MARGIN.1 + f64::from(row) * CHAR.1);
+    }
+    out.push_str("</g>\n</svg>\n");
+    out
+}
+
 /// Opens the group that has the terminal's font.
 pub(crate) const TEXT: &str = "<g font-family=\"ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace\" \
      font-size=\"14\">\n";
+
+/// What replaces the colours for readers with a light background. They are attributes, so that viewers without style
+/// sheets show the dark picture.
+fn light() -> String {
+    let ground = [(BACKGROUND, "#f6f8fa"), (FOREGROUND, "#1f2328")];
+    let palette = PALETTE.iter().take(7).copied().zip(LIGHT_PALETTE);
+    let rules =
+        ground.into_iter().chain(palette).map(|(dark, light)| format!("[fill=\"{dark}\"]{{fill:{light}}}"));
+    format!("<style>@media(prefers-color-scheme:light){{{}}}</style>\n", rules.collect::<String>())
+}
 
 /// Opens a picture of a terminal window with so many columns and rows: its ground and its three lights.
 pub(crate) fn opening(label: &str, columns: u16, rows: u16) -> String {
@@ -48,8 +79,9 @@ pub(crate) fn opening(label: &str, columns: u16, rows: u16) -> String {
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\" \
          height=\"{height:.0}\" role=\"img\" aria-label=\"{}\">\n\
-         <rect width=\"100%\" height=\"100%\" rx=\"10\" fill=\"{BACKGROUND}\"/>\n",
-        escaped(label)
+         {}<rect width=\"100%\" height=\"100%\" rx=\"10\" fill=\"{BACKGROUND}\"/>\n",
+        escaped(label),
+        light()
     );
     for (at, light) in ["#ff5f57", "#febc2e", "#28c840"].iter().enumerate() {
         let x = 22 + at * 20;
@@ -165,6 +197,10 @@ mod tests {
         assert!(picture.contains(&format!("fill=\"{}\">ready &amp; well</text>", PALETTE[2])), "{picture}");
         assert_eq!(picture.matches("<rect x=").count(), 2, "a bar and what it is a part of");
         assert!(!picture.contains('\x1b'));
+        assert!(
+            picture.contains("prefers-color-scheme:light")
+                && picture.contains("[fill=\"#56d364\"]{fill:#1a7f37}")
+        );
         assert_eq!(picture, svg("x <y>", "\x1b[32mready & well\x1b[0m ██▌ 70 %\n", 40));
     }
 }
