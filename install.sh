@@ -20,7 +20,7 @@ TEXT_KB=64
 
 # What the pool puts into its folder; `bin` is looked at by itself.
 POOL_NAMES="accounts.json accounts.v1.json auth usage.json standings state.json launches lost+found config.toml
-pool.lock refresh.lock homes logins native threads moving moves.json blanked history share.toml
+pool.lock refresh.lock homes logins native threads moving moves.json blanked history share.toml share.json
 log.jsonl log.1.jsonl"
 
 # What else is put where it is looked for, and the last line that tells it from the files of others.
@@ -934,20 +934,16 @@ remove_data() {
     fi
     [ -n "$is_pool" ] || die "$pool has neither a registry nor a receipt of codex-pool, so nothing in it was removed"
     keep_live_login
-    # Codex's database names sessions through the links in the homes; the sessions lie in the Codex home.
+    remove_homes
     (
         cd "$pool" || exit
-        # A link to a folder without any session is nothing that a session needs.
-        for name in homes/*/*/sessions homes/*/*/archived_sessions; do
-            [ ! -L "$name" ] || [ -n "$(find "$name/" -type f 2>/dev/null | head -n 1)" ] || rm -f "$name"
-        done
         set --
         # shellcheck disable=SC2086  # names to be split
         for name in $POOL_NAMES attend-*.lock .*.codex-pool.tmp; do
-            [ ! -e "$name" ] && [ ! -L "$name" ] || set -- "$@" "./$name"
+            [ "$name" = homes ] || { [ ! -e "$name" ] && [ ! -L "$name" ]; } || set -- "$@" "./$name"
         done
         [ $# -gt 0 ] || exit
-        find "$@" ! -type d ! -path './homes/*sessions' ! -path './homes/*sessions/*' -exec rm -f {} +
+        find "$@" ! -type d -exec rm -f {} +
         find "$@" -depth -type d -exec rmdir {} + 2>/dev/null
     )
     if rmdir "$pool" 2>/dev/null; then
@@ -959,6 +955,68 @@ remove_data() {
         say "Removed the accounts. What is not codex-pool's stays in $pool"
     fi
 }
+
+# Removes the accounts' own homes, in the pool or where `homes` leads. The sessions lie in the Codex home. Codex's database
+# names some of them through the links in the homes; where it can be told otherwise, no link stays.
+remove_homes() {
+    homes=$(cd "$pool/homes" 2>/dev/null && pwd -P) || {
+        rm -f "$pool/homes" 2>/dev/null
+        return 0
+    }
+    for home in "$homes"/*/*; do
+        [ -d "$home" ] && [ ! -L "$home" ] || continue
+        named=''
+        main=$(cat "${home%/*}/.base" 2>/dev/null) && name_sessions_directly "$home" "$main" || named=1
+        for link in "$home/sessions" "$home/archived_sessions"; do
+            # A link to a folder without any session is nothing that a session needs.
+            [ ! -L "$link" ] || { [ -n "$named" ] && [ -n "$(find "$link/" -type f 2>/dev/null | head -n 1)" ]; } ||
+                rm -f "$link"
+        done
+    done
+    (
+        cd "$homes" || exit
+        find . ! -type d ! -path './*sessions' ! -path './*sessions/*' -exec rm -f {} +
+        find . -depth -type d ! -name . -exec rmdir {} + 2>/dev/null
+    )
+    rmdir "$homes" 2>/dev/null || return 0
+    if [ -L "$pool/homes" ]; then
+        rm -f "$pool/homes"
+        rmdir "${homes%/*}" 2>/dev/null || :
+    fi
+}
+
+# Lets Codex's databases name the sessions of a home where they lie.
+name_sessions_directly() { # HOME MAIN_HOME
+    # Databases in a place of the user's own are not looked for.
+    ! LC_ALL=C grep -a -q '^[[:space:]]*sqlite_home' "$2/config.toml" 2>/dev/null && [ -z "${CODEX_SQLITE_HOME:-}" ] ||
+        return 1
+    for database in "$2"/state_*.sqlite "$2"/sqlite/state_*.sqlite; do
+        [ -f "$database" ] || continue
+        for name in sessions archived_sessions; do
+            for old in "$1/$name/" "$pool/homes/${1#"$homes"/}/$name/"; do
+                replace_paths "$database" "$old" "$2/$name/" || return 1
+            done
+        done
+    done
+}
+
+replace_paths() { # DATABASE OLD NEW
+    old=$(sql_text "$2") new=$(sql_text "$3")
+    sql="UPDATE threads SET rollout_path = $new || substr(rollout_path, length($old) + 1)
+        WHERE substr(rollout_path, 1, length($old)) = $old"
+    if command -v sqlite3 >/dev/null 2>&1; then
+        said=$(sqlite3 -cmd '.timeout 2000' "$1" "$sql" 2>&1) && return 0
+    elif command -v python3 >/dev/null 2>&1; then
+        said=$(python3 -c 'import sqlite3, sys
+with sqlite3.connect(sys.argv[1], timeout=2) as database:
+    database.execute(sys.argv[2])' "$1" "$sql" 2>&1) && return 0
+    else
+        return 1
+    fi
+    case $said in *'no such table'* | *'no such column'*) ;; *) return 1 ;; esac
+}
+
+sql_text() { printf "'%s'" "$(printf '%s' "$1" | sed "s/'/''/g")"; }
 
 say_all_is_gone() { [ -n "$left" ] || say "Nothing of codex-pool is left; Codex is as it was before"; }
 

@@ -144,6 +144,25 @@ fn launch_without_own_homes_stays_on_the_live_account() {
 }
 
 #[test]
+fn pool_in_a_temporary_folder_has_its_homes_in_the_users_state_folder() {
+    for world in worlds(&TWO) {
+        // Codex refuses a CODEX_HOME below the temporary folder.
+        let with = |cmd: Cmd| cmd.env("TMPDIR", world.pool_home());
+        let alice = Session::start(&world, "alice", with(world.exec_as("alice")));
+        let bob = Session::start(&world, "bob", with(world.exec_as("bob")));
+        let homes = fs::canonicalize(world.pool_home().join("homes")).expect("homes");
+        assert!(homes.starts_with(world.home().join(".local/state/codex-pool")), "{}", homes.display());
+        assert_eq!(world.account("bob")["sessions"], 1, "{}", world.version());
+        world.backend().reject_access_tokens("bob");
+        bob.end("bob");
+        alice.end("alice");
+        one_chain(&world, "bob", 1);
+        let said = with(world.pool(&["uninstall", "--purge"])).run().ok();
+        assert!(!world.pool_home().exists() && !homes.exists(), "{}: {said}", world.version());
+    }
+}
+
+#[test]
 fn launch_with_the_pool_in_a_temporary_folder_stays_live() {
     for world in worlds(&TWO) {
         stays_on_alice(&world, |cmd| cmd.env("TMPDIR", world.home()), "the pool is in a temporary folder");

@@ -15,6 +15,7 @@ mod login;
 mod memories;
 mod names;
 mod nested;
+mod removal;
 mod restrictions;
 mod rpc;
 mod servers;

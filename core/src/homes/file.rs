@@ -52,8 +52,9 @@ impl AuthFile {
             Err(e) if e.kind() == io::ErrorKind::NotFound => dangling(&target)?,
             Err(e) => return Err(e),
         };
-        let pool = std::fs::canonicalize(paths.root());
-        let ours = target.starts_with(paths.root()) || pool.is_ok_and(|pool| real.starts_with(pool));
+        // The homes can be elsewhere than the pool.
+        let inside = |dir: &Path| std::fs::canonicalize(dir).is_ok_and(|dir| real.starts_with(dir));
+        let ours = target.starts_with(paths.root()) || inside(paths.root()) || inside(&paths.homes());
         Ok(AuthFile { path, link: if ours { Link::Ours } else { Link::Users }, real })
     }
 

@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 
 use super::codex_home::{MAIN_HOME_FILE, main_home_of, owner_of_name};
 use super::names::{KEPT_LINKS, Place, SHARED_DIRS, SHARED_FILES, place};
-use super::{CodexHome, Obstacle, mcp_logins, memories};
+use super::{CodexHome, Obstacle, elsewhere, mcp_logins, memories};
 use crate::account::AccountId;
+use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::files::{self, Durability, PoolLock};
 use crate::paths::PoolPaths;
@@ -35,18 +36,16 @@ pub fn create(_lock: &PoolLock, paths: &PoolPaths, main_home: &CodexHome, home: 
         .map_err(|e| Error::io("write", &note, &e))
 }
 
-/// Checks whether own homes are possible here.
+/// Checks whether own homes are possible here. `env`: says where the temporary folder and the user's state folder are.
 ///
 /// # Errors
 /// The reason why not, as the end of a sentence ("… because …").
-pub fn possible(paths: &PoolPaths, main_home: &CodexHome, temp: &Path) -> std::result::Result<(), String> {
-    let root = fs::canonicalize(paths.root()).unwrap_or_else(|_| paths.root().to_owned());
-    let temp = fs::canonicalize(temp).unwrap_or_else(|_| temp.to_owned());
-    if root.starts_with(&temp) {
+pub fn possible(paths: &PoolPaths, main_home: &CodexHome, env: &Env) -> std::result::Result<(), String> {
+    let Some(place) = elsewhere::place(paths, env) else {
         return Err("the pool is in a temporary folder; CODEX_POOL_HOME can name another".to_owned());
-    }
+    };
     let device = |path: &Path| fs::metadata(path).map(|m| m.dev());
-    match (device(&root), device(main_home.dir())) {
+    match (device(&elsewhere::nearest(&place)), device(main_home.dir())) {
         (Ok(a), Ok(b)) if a == b => Ok(()),
         (Ok(_), Ok(_)) => Err("the pool and CODEX_HOME are on different file systems; CODEX_POOL_HOME can name a place on that of CODEX_HOME"
             .to_owned()),

@@ -11,7 +11,7 @@ use crate::codex::background_server::BackgroundServer;
 use crate::config::Parallel;
 use crate::error::{Error, ErrorKind};
 use crate::homes::in_use::{HomeUser, UserKind};
-use crate::homes::{self, AuthFile, CodexHome, HomeContent, Obstacle, own_home};
+use crate::homes::{self, AuthFile, CodexHome, HomeContent, Obstacle, elsewhere, own_home};
 
 /// The home of a launch, and how it uses it.
 #[derive(Debug, Clone)]
@@ -71,7 +71,7 @@ impl Launch<'_> {
         let own = self.own_home(locked, &id);
         let users_of_own = if own.dir().exists() { self.users_of_home(locked, &own) } else { Vec::new() };
         let mut possible = match self.settings.parallel {
-            Parallel::Home => own_home::possible(&locked.pool.paths, main_home, &self.env().temp_dir()),
+            Parallel::Home => own_home::possible(&locked.pool.paths, main_home, self.env()),
             // If the launch stayed on a forbidden account, Codex would delete the login.
             Parallel::Off if self.live_is_forbidden(locked) => Ok(()),
             Parallel::Off => Err("parallel = \"off\"".to_owned()),
@@ -270,6 +270,7 @@ impl Launch<'_> {
     ) -> Result<(), Error> {
         let now = self.env().now;
         let (lock, pool) = (&locked.lock, &mut locked.pool);
+        elsewhere::settle(lock, &pool.paths, self.env())?;
         own_home::update(lock, &pool.paths, locked.main_home, own, free, now)?;
         match homes::reconcile_whole(lock, pool, own, now)? {
             HomeContent::Account { id: there, stale: false } if there == *id => return Ok(()),

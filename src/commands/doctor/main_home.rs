@@ -298,7 +298,7 @@ fn parallel(facts: &Facts<'_>, main_home: &MainHomeFacts) -> Check {
     if facts.settings.parallel == Parallel::Off {
         return Check::ok(ID, "off: while a session runs, launches stay on its account");
     }
-    match own_home::possible(&main_home.ctx.paths, &main_home.ctx.main_home, &facts.env.temp_dir()) {
+    match own_home::possible(&main_home.ctx.paths, &main_home.ctx.main_home, facts.env) {
         Ok(()) => Check::ok(ID, "sessions of several accounts can run side by side"),
         Err(why) => Check::warn(
             ID,

@@ -1,8 +1,12 @@
 //! Own homes: links for what is shared, and nothing moved over something.
 
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
+use std::path::Path;
+
+use super::codex_home::MAIN_HOME_FILE;
 use super::*;
+use crate::env::Env;
 
 impl Lab {
     fn home(&self) -> CodexHome {
@@ -104,14 +108,59 @@ fn mcp_logins_are_one_file_and_the_newer_one_wins() {
 }
 
 #[test]
-fn a_pool_in_a_temporary_folder_has_no_homes() {
+fn pool_in_a_temporary_folder_has_its_homes_in_the_users_state_folder() {
     let lab = Lab::new();
-    let (paths, elsewhere) = (&lab.pool.paths, lab.main_home.dir().join("tmp"));
-    fs::create_dir(&elsewhere).unwrap();
-    assert_eq!(own_home::possible(paths, &lab.main_home, &elsewhere), Ok(()));
-    let why = own_home::possible(paths, &lab.main_home, lab.dir.path()).unwrap_err();
-    assert!(why.contains("temporary"), "{why}");
-    // A main home that is made with the first launch.
+    let (paths, main_home) = (&lab.pool.paths, &lab.main_home);
+    let root = paths.root().parent().unwrap();
+    let user = root.join("user");
+    fs::create_dir(&user).unwrap();
+    let env = |temp: &Path, home: &Path| {
+        let vars = [("TMPDIR", temp.to_str().unwrap()), ("HOME", home.to_str().unwrap())];
+        Env::of(&vars, root, NOW)
+    };
+    let possible = |env: &Env| own_home::possible(paths, main_home, env);
+    let settle = |env: &Env| elsewhere::settle(&lab.lock, paths, env).unwrap();
+    // Outside of it they stay in the pool.
+    let outside = env(&root.join("codex"), &user);
+    settle(&outside);
+    assert_eq!((possible(&outside), paths.homes().exists()), (Ok(()), false));
+    // Without a safe place there is none.
+    let inside = env(paths.root(), &user);
+    for unsafe_home in [paths.root().join("home"), root.join("open")] {
+        fs::create_dir_all(&unsafe_home).unwrap();
+        fs::set_permissions(&unsafe_home, fs::Permissions::from_mode(0o777)).unwrap();
+        let env = env(paths.root(), &unsafe_home);
+        settle(&env);
+        assert!(possible(&env).unwrap_err().contains("temporary") && !paths.homes().exists());
+    }
+    // A login that ended left a note. It is no home that would be lost.
+    fs::create_dir_all(paths.homes().join("base")).unwrap();
+    fs::write(paths.homes().join("base").join(MAIN_HOME_FILE), "x").unwrap();
+    assert_eq!(possible(&inside), Ok(()));
+    settle(&inside);
+    let state = fs::canonicalize(paths.homes()).unwrap();
+    assert!(state.starts_with(user.join(".local/state/codex-pool")), "{state:?}");
+    assert_eq!(fs::metadata(&state).unwrap().mode() & 0o777, 0o700);
+    lab.update(true);
+    assert!(state.join(lab.home().dir().strip_prefix(paths.homes()).unwrap()).join("sessions").is_symlink());
+    assert_eq!(main_home_of(paths, lab.home().dir()).unwrap(), main_home.dir());
+    // It stays there, also for those who see another temporary folder, and is made again if it was removed.
+    assert_eq!((possible(&inside), possible(&outside)), (Ok(()), Ok(())));
+    fs::remove_dir_all(&state).unwrap();
+    assert_eq!(possible(&inside), Ok(()));
+    settle(&inside);
+    assert_eq!(fs::canonicalize(paths.homes()).unwrap(), state);
+    // Homes that are there are never moved.
+    fs::remove_file(paths.homes()).unwrap();
+    fs::create_dir_all(paths.homes().join("base/account")).unwrap();
+    settle(&inside);
+    assert!(possible(&inside).unwrap_err().contains("temporary") && !paths.homes().is_symlink());
+}
+
+#[test]
+fn main_home_that_is_made_with_the_first_launch_can_have_homes() {
+    let lab = Lab::new();
     fs::remove_dir_all(lab.main_home.dir()).unwrap();
-    assert_eq!(own_home::possible(paths, &lab.main_home, "/nowhere".as_ref()), Ok(()));
+    let env = Env::of(&[("TMPDIR", "/nowhere")], Path::new("/"), NOW);
+    assert_eq!(own_home::possible(&lab.pool.paths, &lab.main_home, &env), Ok(()));
 }
