@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::code::Role;
 use crate::keys::RunnerKeys;
 use crate::protocol::{Share, ShareError};
-use crate::pull::Reader;
+use crate::pull::{Pulled, Reader};
 use crate::record::Kind;
 use crate::seen::Seen;
 use crate::store::{Hold, Store};
@@ -76,8 +76,7 @@ impl<S: Store> Share<S> {
     /// # Errors
     /// The database cannot be asked, or a record of a machine is not believed.
     pub fn machines(&mut self) -> Result<Vec<Machine>, ShareError> {
-        let (keys, store, seen) = self.parts();
-        machines(&Reader::Member(keys), store, seen)
+        self.pull_kind(Kind::Machine).map(present)
     }
 }
 
@@ -90,16 +89,13 @@ pub fn machines_for_runner<S: Store>(
     store: &mut S,
     seen: &mut Seen,
 ) -> Result<Vec<Machine>, ShareError> {
-    machines(&Reader::Runner(keys), store, seen)
+    Ok(present(Reader::Runner(keys).pull_kind(Kind::Machine, store, seen)?.whole()?))
 }
 
-fn machines<S: Store>(
-    reader: &Reader<'_>,
-    store: &mut S,
-    seen: &mut Seen,
-) -> Result<Vec<Machine>, ShareError> {
-    let mut machines = reader.pull_kind(Kind::Machine, store, seen)?.machines;
+/// Returns those that are there, by name.
+fn present(pulled: Pulled) -> Vec<Machine> {
+    let mut machines = pulled.machines;
     machines.retain(|machine| !machine.gone);
     machines.sort_by(|a, b| a.machine.cmp(&b.machine));
-    Ok(machines)
+    machines
 }

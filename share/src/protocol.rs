@@ -119,12 +119,13 @@ pub struct Share<S> {
     pub store: S,
     /// What was seen. The machine keeps it in a file.
     pub seen: Seen,
+    ignores_later_keys: bool,
 }
 
 impl<S: Store> Share<S> {
     /// Returns the pool. `seen`: what this machine has kept of the last time.
     pub fn new(keys: MemberKeys, machine: &str, store: S, seen: Seen) -> Share<S> {
-        Share { keys, machine: machine.to_owned(), store, seen }
+        Share { keys, machine: machine.to_owned(), store, seen, ignores_later_keys: false }
     }
 
     /// Reads everything. What is not believed is told apart, and hides nothing else.
@@ -134,7 +135,10 @@ impl<S: Store> Share<S> {
     pub fn pull(&mut self) -> Result<Pulled, ShareError> {
         let rows = self.store.read_all()?;
         let listed: Vec<Listed> = rows.iter().map(|row| row.record.listed()).collect();
-        Ok(Reader::Member(&self.keys).take_all(rows, &listed, &mut self.seen))
+        let reader = Reader::Member(&self.keys);
+        let wanted = rows.iter().filter(|row| reader.wants(row.record.kind));
+        let pulled = reader.take_all(wanted, &listed, &mut self.seen);
+        Ok(if self.ignores_later_keys { pulled.without_rotated() } else { pulled })
     }
 
     /// Reads what this machine has not seen yet. Without a change, that is one question with a short answer.
@@ -145,9 +149,10 @@ impl<S: Store> Share<S> {
         Reader::Member(&self.keys).pull_changes(&mut self.store, &mut self.seen)
     }
 
-    /// Returns what the reading side needs.
-    pub(crate) fn parts(&mut self) -> (&MemberKeys, &mut S, &mut Seen) {
-        (&self.keys, &mut self.store, &mut self.seen)
+    /// Reads all records of one kind, seen or not.
+    pub(crate) fn pull_kind(&mut self, kind: Kind) -> Result<Pulled, ShareError> {
+        let pulled = Reader::Member(&self.keys).pull_kind(kind, &mut self.store, &mut self.seen)?;
+        if self.ignores_later_keys { pulled.without_rotated() } else { pulled }.whole()
     }
 
     /// Returns the leases that are not free.
@@ -155,8 +160,12 @@ impl<S: Store> Share<S> {
     /// # Errors
     /// The database cannot be asked, or a lease is not believed.
     pub fn leases(&mut self) -> Result<Vec<LeaseView>, ShareError> {
-        let (keys, store, seen) = self.parts();
-        Ok(Reader::Member(keys).pull_kind(Kind::Lease, store, seen)?.leases)
+        self.pull_kind(Kind::Lease).map(|pulled| pulled.leases)
+    }
+
+    /// Lets rows with later keys be: they are of a rotation of this machine.
+    pub fn ignore_later_keys(&mut self) {
+        self.ignores_later_keys = true;
     }
 
     fn note(&mut self, record: &Record, age: Option<Age>) -> Result<(), ShareError> {
@@ -250,7 +259,8 @@ impl<S: Store> Share<S> {
     }
 
     /// Begins a renewal of the newest login that this machine has. `mine`: the ticket of an earlier renewal of this
-    /// machine that got no answer. `clock`: time that passes while the machine sleeps, as it was before the call.
+    /// machine that got no answer, and is not under way any more. `clock`: time that passes while the machine sleeps, as
+    /// it was before the call.
     ///
     /// # Errors
     /// The database cannot be asked, or what it returns is not believed. Nothing may be sent then.
@@ -263,10 +273,14 @@ impl<S: Store> Share<S> {
         if let Pushed::Newer(theirs) = self.push(login)? {
             return Ok(Begun::Newer(theirs));
         }
-        let mut resumed = false;
+        let (mut resumed, mut hold) = (false, Hold::Take(LEASE));
         if let Some((lease, held)) = lease {
             if !held.is_zero() {
-                return Ok(Begun::Busy(lease.machine, held));
+                // Its own lease, of a renewal that was cut off, need not end first: this machine renews one at a time.
+                if mine != Some(lease.ticket.as_str()) {
+                    return Ok(Begun::Busy(lease.machine, held));
+                }
+                hold = Hold::Set(LEASE);
             }
             let sent = lease.state == LeaseState::Sent && lease.token == login.token;
             resumed = sent && mine == Some(lease.ticket.as_str());
@@ -285,7 +299,7 @@ impl<S: Store> Share<S> {
             deadline: clock.saturating_add(LEASE - MARGIN),
         };
         let state = if resumed { LeaseState::Sent } else { LeaseState::Held };
-        if !self.write_lease(&ticket, revision, state, Hold::Take(LEASE))? {
+        if !self.write_lease(&ticket, revision, state, hold)? {
             return Ok(Begun::Busy("another machine".to_owned(), LEASE));
         }
         // A person may have logged in on another machine meanwhile.

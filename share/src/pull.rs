@@ -22,6 +22,25 @@ pub struct LeaseView {
     pub held: Duration,
 }
 
+impl Pulled {
+    /// Returns it, if everything in it is believed.
+    ///
+    /// # Errors
+    /// Something is not.
+    pub(crate) fn whole(mut self) -> Result<Pulled, ShareError> {
+        match self.refused.pop() {
+            Some(error) => Err(error),
+            None => Ok(self),
+        }
+    }
+
+    /// Without the complaint of rows with later keys.
+    pub(crate) fn without_rotated(mut self) -> Pulled {
+        self.refused.retain(|error| *error != ShareError::Refused(Refused::Rotated));
+        self
+    }
+}
+
 impl LeaseView {
     /// Returns whether a machine has sent the refresh token, or was about to, and nobody knows what came of it.
     pub fn is_sent(&self) -> bool {
@@ -68,7 +87,7 @@ pub(crate) enum Reader<'a> {
 
 impl Reader<'_> {
     /// Returns whether it reads such records.
-    fn wants(&self, kind: Kind) -> bool {
+    pub(crate) fn wants(&self, kind: Kind) -> bool {
         match (self, kind) {
             (Reader::Member(_), Kind::Full | Kind::Lease) | (Reader::Runner(_), Kind::Access) => true,
             (_, kind) => matches!(kind, Kind::Removal | Kind::Usage | Kind::Sessions),
@@ -83,19 +102,11 @@ impl Reader<'_> {
         seen: &mut Seen,
     ) -> Result<Pulled, ShareError> {
         let listed = store.list()?;
-        if seen.misses(&listed) {
-            return Err(ShareError::Rollback);
-        }
-        let mut pulled = Pulled::default();
+        let mut rows = Vec::new();
         for listed in listed.iter().filter(|listed| listed.kind == kind) {
-            if let Some(row) = store.read(listed.row)? {
-                match self.take(&row, seen, &mut pulled) {
-                    Ok(()) | Err(ShareError::Refused(Refused::OtherEpoch)) => {}
-                    Err(error) => return Err(error),
-                }
-            }
+            rows.extend(store.read(listed.row)?);
         }
-        Ok(pulled)
+        Ok(self.take_all(rows.iter(), &listed, seen))
     }
 
     pub(crate) fn pull_changes<S: Store>(
@@ -108,22 +119,33 @@ impl Reader<'_> {
         for new in listed.iter().filter(|listed| self.wants(listed.kind) && !seen.is_newest(listed)) {
             rows.extend(store.read(new.row)?);
         }
-        Ok(self.take_all(rows, &listed, seen))
+        Ok(self.take_all(rows.iter(), &listed, seen))
     }
 
     /// `listed`: all rows that the database says it has.
-    pub(crate) fn take_all(&self, rows: Vec<Row>, listed: &[Listed], seen: &mut Seen) -> Pulled {
+    pub(crate) fn take_all<'r>(
+        &self,
+        rows: impl Iterator<Item = &'r Row>,
+        listed: &[Listed],
+        seen: &mut Seen,
+    ) -> Pulled {
         let mut pulled = Pulled::default();
         // Rows are never removed. One that is gone hides something.
         if seen.misses(listed) {
             pulled.refused.push(ShareError::Rollback);
         }
-        for row in rows.iter().filter(|row| self.wants(row.record.kind)) {
+        for row in rows {
             match self.take(row, seen, &mut pulled) {
                 // What is left of a rotation says nothing.
                 Ok(()) | Err(ShareError::Refused(Refused::OtherEpoch)) => {}
                 Err(error) => pulled.refused.push(error),
             }
+        }
+        // Then the rows of the old keys are gone, and that is no fault.
+        let rotated = ShareError::Refused(Refused::Rotated);
+        if pulled.refused.contains(&rotated) {
+            pulled.refused.retain(|error| *error != rotated && *error != ShareError::Rollback);
+            pulled.refused.push(rotated);
         }
         let removed = &pulled.removed;
         let is_removed = |login: &Login| {

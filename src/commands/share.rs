@@ -12,7 +12,7 @@ mod status;
 use codex_pool_core::account::{Account, AccountKind};
 use codex_pool_core::auth_doc::AuthDoc;
 use codex_pool_core::shared;
-use codex_pool_core::{Error, ErrorKind, Result, env};
+use codex_pool_core::{Error, ErrorKind, Result, env, renewal};
 use codex_pool_share::code::Role;
 use codex_pool_share::machines::Machine;
 use codex_pool_share::protocol::ShareError;
@@ -61,10 +61,26 @@ fn member(ctx: &Context) -> Result<Shared> {
         return Err(Error::new("this machine is a runner, which only runs Codex").hint("do it on a member"));
     }
     if shared.config().next.is_some() {
-        return Err(Error::new("new keys are being made on this machine, and that was cut off")
-            .hint("`codex-pool share rotate` goes on with it"));
+        return Err(cut_off());
     }
     Ok(shared)
+}
+
+/// Returns that a rotation has begun here.
+fn cut_off() -> Error {
+    Error::new("new keys are being made on this machine, and that was cut off")
+        .hint("`codex-pool share rotate` goes on with it")
+}
+
+/// Returns the shared pool of a member whose keys are those of all: what it writes is believed.
+///
+/// # Errors
+/// As [`member`]; the keys were rotated on another machine, or the database cannot be asked.
+fn current_member(ctx: &Context) -> Result<(Shared, Vec<Machine>)> {
+    let mut shared = member(ctx)?;
+    shared.store().check_schema().map_err(explained)?;
+    let machines = shared.machines().map_err(explained)?;
+    Ok((shared, machines))
 }
 
 /// Explains an error of the database, for `map_err`.
@@ -121,6 +137,12 @@ fn own_logins(open: &OpenPool) -> Result<Vec<(Account, AuthDoc)>> {
     Ok(logins)
 }
 
+/// The same. The pool is not locked afterwards.
+fn read_own_logins(ctx: &Context) -> Result<Vec<(Account, AuthDoc)>> {
+    let open = ctx.open()?;
+    own_logins(&open)
+}
+
 /// Offers logins of this machine to the others.
 ///
 /// # Errors
@@ -144,6 +166,8 @@ fn become_shared(ctx: &Context, config: &Config) -> Result<()> {
         Role::Member => shared::Role::Member,
         Role::Runner => shared::Role::Runner,
     }));
+    // From now on the homes have documents without refresh tokens, or, on a runner, what the members renew.
+    renewal::exchange_newest(&open.lock, &mut open.pool, open.now)?;
     open.commit()
 }
 

@@ -1,11 +1,14 @@
 //! A pool on several machines, with the built programs and a real PostgreSQL. Tests are left out where it is not
 //! installed.
 
+mod accounts;
 mod join;
 mod mistakes;
+mod rotate;
 #[path = "../messages/schema.rs"]
 #[expect(dead_code, reason = "the suite `messages` uses the rest")]
 mod schema;
+mod secrecy;
 mod world;
 
 fn read(file: &str) -> String {

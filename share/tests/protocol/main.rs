@@ -50,6 +50,26 @@ fn one_machine_at_a_time_gets_the_lease_and_the_next_one_the_answer() {
 }
 
 #[test]
+fn renewal_that_was_cut_off_goes_on_at_once_on_its_own_machine() {
+    let pool = Pool::new();
+    let (mut a, mut b) = (pool.share("a"), pool.share("b"));
+    a.push(&login(1)).unwrap();
+    let Begun::Leased(first) = a.begin(&login(1), None, NOW).unwrap() else { panic!("free") };
+    // `a` dies before its mark, then after it.
+    let Begun::Leased(mut second) = a.begin(&login(1), Some(&first.id), NOW).unwrap() else {
+        panic!("its own")
+    };
+    assert!(a.mark(&mut second).unwrap());
+    let Begun::Leased(mut third) = a.begin(&login(1), Some(&second.id), NOW).unwrap() else {
+        panic!("its own")
+    };
+    assert_eq!(third.id, second.id, "the mark stays the same one");
+    assert!(matches!(b.begin(&login(1), Some("b's"), NOW).unwrap(), Begun::Busy(..)));
+    assert!(!a.mark(&mut second).unwrap() && a.mark(&mut third).unwrap(), "the one that was cut off is void");
+    assert_eq!(a.finish(third, &login(2)).unwrap(), Pushed::Written);
+}
+
+#[test]
 fn token_that_was_sent_is_left_alone_until_a_person_says_otherwise() {
     let pool = Pool::new();
     let (mut a, mut b) = (pool.share("a"), pool.share("b"));

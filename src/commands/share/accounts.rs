@@ -4,7 +4,7 @@ use codex_pool_core::account::{Account, AccountId};
 use codex_pool_core::auth_doc::AuthDoc;
 use codex_pool_core::{Error, ErrorKind, Result, references, shared};
 
-use super::{explained, member};
+use super::{current_member, explained};
 use crate::cli::ShareAccountArgs;
 use crate::commands::rm;
 use crate::context::{Context, login};
@@ -24,9 +24,11 @@ pub(in crate::commands) fn remove_for_all(ctx: &Context, id: &AccountId) -> Resu
     let doc = open.pool.credentials().load(id)?;
     drop(open);
     let (Some(account), Some(doc)) = (account, doc) else { return Ok(()) };
-    let mut shared = member(ctx)?;
-    shared.member_or_error()?.remove(&crate::share::login(&account, &doc)).map_err(|error| {
-        let error = explained(error);
+    let removed = current_member(ctx).and_then(|(mut shared, _)| {
+        shared.member_or_error()?.remove(&crate::share::login(&account, &doc)).map_err(explained)?;
+        Ok(shared)
+    });
+    let shared = removed.map_err(|error| {
         Error::new(format!("{}; nothing was removed", error.message)).hint(error.hint.unwrap_or_default())
     })?;
     shared.save(&ctx.lock()?, |_| {})
@@ -34,7 +36,7 @@ pub(in crate::commands) fn remove_for_all(ctx: &Context, id: &AccountId) -> Resu
 
 /// Ends an account's login everywhere: no machine gets it back from the database, and the issuer no longer accepts it.
 pub(super) fn logout(ctx: &Context, args: &ShareAccountArgs) -> Result<()> {
-    let mut shared = member(ctx)?;
+    let (mut shared, _) = current_member(ctx)?;
     let (account, doc) = find(ctx, &args.account)?;
     rm::refuse_if_used(ctx, &account.id)?;
     let question =
@@ -59,7 +61,7 @@ pub(super) fn logout(ctx: &Context, args: &ShareAccountArgs) -> Result<()> {
 
 /// Makes the mark of a machine void that was renewing an account and is lost.
 pub(super) fn take_over(ctx: &Context, args: &ShareAccountArgs) -> Result<()> {
-    let mut shared = member(ctx)?;
+    let (mut shared, _) = current_member(ctx)?;
     let (account, _) = find(ctx, &args.account)?;
     let Some(machine) = machine_that_sent(&mut shared, &account)? else {
         return Err(Error::new(format!("no machine has left a renewal of `{}` open", account.label))

@@ -7,17 +7,14 @@ use codex_pool_share::machines::Machine;
 use codex_pool_share::roles::{CodeState, Reader};
 use codex_pool_share::store::{Refusal, StoreError};
 
-use super::{explained, member, name_of_machine};
+use super::{current_member, explained, name_of_machine};
 use crate::cli::ShareCodeArgs;
 use crate::context::Context;
 use crate::share::{Shared, connect};
 use crate::ui;
 
 pub(super) fn run(ctx: &Context, args: &ShareCodeArgs) -> Result<()> {
-    let mut shared = member(ctx)?;
-    shared.store().check_schema().map_err(explained)?;
-    // Keys that were rotated elsewhere let nothing be read. A code with them would be of no use.
-    let machines = shared.machines().map_err(explained)?;
+    let (mut shared, machines) = current_member(ctx)?;
     clear_unused(&mut shared, &machines)?;
     let code = match args.runner {
         false => {

@@ -9,7 +9,7 @@ use codex_pool_core::{Error, Result};
 use codex_pool_share::code::{Code, Keys, NoCode, Role};
 use zeroize::Zeroizing;
 
-use super::{become_shared, count, enter, explained, name_of_machine, own_logins, push};
+use super::{become_shared, count, enter, explained, name_of_machine, push, read_own_logins};
 use crate::cli::ShareJoinArgs;
 use crate::context::Context;
 use crate::share::{Config, Shared, connect_anew, take_in};
@@ -93,8 +93,7 @@ fn refuse_another(before: Option<&Config>, keys: &Keys) -> Result<()> {
 
 /// A runner shares nothing, and would never renew what it has of its own.
 fn refuse_own_logins(ctx: &Context) -> Result<()> {
-    let open = ctx.open()?;
-    let own = own_logins(&open)?;
+    let own = read_own_logins(ctx)?;
     let own = own.iter().filter(|(account, _)| account.kind == AccountKind::Chatgpt).count();
     if own == 0 {
         return Ok(());
@@ -109,7 +108,7 @@ fn refuse_own_logins(ctx: &Context) -> Result<()> {
 /// Offers the accounts of this machine, and takes in those of the others. Returns where the pool is, and what there is.
 fn sync_first(ctx: &Context, shared: &mut Shared, config: &mut Config) -> Result<String> {
     let own: Vec<_> = match config.role() {
-        Role::Member => own_logins(&ctx.open()?)?,
+        Role::Member => read_own_logins(ctx)?,
         Role::Runner => Vec::new(),
     };
     match config.role() {

@@ -4,11 +4,11 @@
 use codex_pool_core::account::AccountKind;
 use codex_pool_core::files;
 use codex_pool_core::store::Origin;
-use codex_pool_core::{Error, Result};
+use codex_pool_core::{Error, Result, renewal};
 use codex_pool_share::code::Role;
 use codex_pool_share::machines::Machine;
 
-use super::{explained, own_logins, push, shared};
+use super::{explained, own_logins, push, read_own_logins, shared};
 use crate::cli::ShareLeaveArgs;
 use crate::context::{Context, OpenPool};
 use crate::share::Shared;
@@ -45,13 +45,14 @@ pub(super) fn run(ctx: &Context, args: &ShareLeaveArgs) -> Result<()> {
     if is_member && others.is_some() {
         // What only this machine has, the others must get.
         if shares_logins {
-            push(&mut shared, &own_logins(&ctx.open()?)?)?;
+            push(&mut shared, &read_own_logins(ctx)?)?;
         }
         depart(&mut shared, others.unwrap_or_default(), shares_logins)?;
     }
     let mut open = ctx.open()?;
     let given_up = if shares_logins { give_up_logins(&mut open)? } else { 0 };
     open.pool.set_shared(None);
+    renewal::exchange_newest(&open.lock, &mut open.pool, open.now)?;
     open.commit()?;
     for path in [ctx.paths.share_state(), ctx.paths.share()] {
         files::remove_file(&path).map_err(|e| Error::io("remove", &path, &e))?;

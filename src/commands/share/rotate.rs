@@ -9,17 +9,18 @@ use std::time::{Duration, Instant};
 
 use codex_pool_core::account::{Account, AccountKind};
 use codex_pool_core::auth_doc::AuthDoc;
+use codex_pool_core::files::RenewalLock;
 use codex_pool_core::{Error, Result, env};
 use codex_pool_share::clock;
 use codex_pool_share::code::{Keys, Role};
-use codex_pool_share::login::Lease;
+use codex_pool_share::login::{Lease, LeaseState};
 use codex_pool_share::machines::Machine;
 use codex_pool_share::protocol::{Begun, ShareError};
 use codex_pool_share::pull::Pulled;
 use codex_pool_share::record::{Kind, Refused};
 use codex_pool_share::rotate::Rotating;
 
-use super::{become_shared, count, explained, own_logins, push, shared};
+use super::{become_shared, count, explained, push, read_own_logins, shared};
 use crate::cli::ShareRotateArgs;
 use crate::context::Context;
 use crate::refresh::{Outcome, Refresher};
@@ -51,19 +52,26 @@ pub(super) fn run(ctx: &Context, args: &ShareRotateArgs) -> Result<()> {
         old = Shared::of(config.clone(), &ctx.paths)?;
     }
     old.store().check_schema().map_err(explained)?;
+    let path = ctx.paths.refresh_lock();
+    let alone = RenewalLock::acquire(&ctx.paths, PATIENCE).map_err(|e| Error::io("lock", &path, &e))?;
+    let alone = alone.ok_or_else(|| Error::new("another renewal takes too long").hint("try again"))?;
     let next = begin(ctx, &mut config)?;
     let mut new = Shared::of(Config { keys: next.clone(), next: None, ..config.clone() }, &ctx.paths)?;
     let epoch = next.shared().epoch;
     let mut locked_out = Vec::new();
-    // A rotation that was cut off after its last step is only finished here.
-    if new.store().rows_before(epoch).map_err(explained)? > 0 {
-        locked_out = move_all(ctx, &mut old, &mut new, epoch)?;
+    match new.store().rows_before(epoch).map_err(explained)? {
+        // It was cut off after its last step, and is only finished here; or another machine was faster.
+        0 => refuse_keys_of_another(ctx, &mut new, &mut config)?,
+        _ => locked_out = move_all(ctx, &mut old, &mut new, epoch)?,
     }
     let tickets = old.tickets();
     become_shared(ctx, new.config())?;
     new.save(&ctx.lock()?, |state| state.tickets = tickets)?;
     ui::done(&format!("this pool has new keys (epoch {epoch})"));
+    drop(alone);
     let failed = renew(ctx)?;
+    push(&mut new, &read_own_logins(ctx)?)?;
+    new.save(&ctx.lock()?, |_| {})?;
     if !locked_out.is_empty() {
         ui::note(&format!(
             "locked out until they join again, with a new code each: {}",
@@ -95,6 +103,21 @@ fn begin(ctx: &Context, config: &mut Config) -> Result<Keys> {
     Ok(next)
 }
 
+/// Checks that what is in the database was written with the new keys of this machine.
+fn refuse_keys_of_another(ctx: &Context, new: &mut Shared, config: &mut Config) -> Result<()> {
+    let is_there = match new.machines() {
+        Ok(machines) => machines.iter().any(|machine| machine.machine == config.machine),
+        Err(error @ ShareError::Store(_)) => return Err(explained(error)),
+        Err(_) => false,
+    };
+    if is_there {
+        return Ok(());
+    }
+    config.next = None;
+    config.save(&ctx.lock()?, &ctx.paths)?;
+    Err(explained(ShareError::Refused(Refused::Rotated)))
+}
+
 /// Moves everything under the new keys. Returns the machines that have only the old ones.
 fn move_all(ctx: &Context, old: &mut Shared, new: &mut Shared, epoch: u32) -> Result<Vec<String>> {
     // What this machine knows the rotation by follows from the new keys, and tells nothing of them.
@@ -108,8 +131,12 @@ fn move_all(ctx: &Context, old: &mut Shared, new: &mut Shared, epoch: u32) -> Re
             )));
         }
     };
+    // Rows with later keys are of this rotation, which was cut off: it has the lease.
+    old.member_or_error()?.ignore_later_keys();
     let pulled = old.member_or_error()?.pull().map_err(explained)?;
-    refuse_other_keys(&pulled)?;
+    if let Some(error) = pulled.refused.first() {
+        return Err(explained(error.clone()));
+    }
     {
         let mut open = ctx.open()?;
         take_in(&mut open, &pulled)?;
@@ -117,15 +144,23 @@ fn move_all(ctx: &Context, old: &mut Shared, new: &mut Shared, epoch: u32) -> Re
         open.commit()?;
     }
     let machines = old.machines().map_err(explained)?;
-    let mut marks: Vec<Lease> =
-        pulled.leases.iter().filter(|v| v.is_sent()).map(|v| v.lease.clone()).collect();
-    for (account, doc) in own_logins(&ctx.open()?)? {
-        if account.kind == AccountKind::Chatgpt {
+    let tickets = old.tickets();
+    let is_mine = |lease: &Lease| tickets.get(&lease.account) == Some(&lease.ticket);
+    let open_marks = pulled.leases.iter().map(|view| (view.is_sent(), &view.lease));
+    let mut marks: Vec<Lease> = open_marks
+        .filter(|(is_sent, lease)| *is_sent || lease.state == LeaseState::Sent && is_mine(lease))
+        .map(|(_, lease)| lease.clone())
+        .collect();
+    for (account, doc) in read_own_logins(ctx)? {
+        // What is marked already is renewed by no machine.
+        if account.kind == AccountKind::Chatgpt
+            && !marks.iter().any(|mark| is_mine(mark) && mark.account == account.id.as_str())
+        {
             marks.extend(retire(ctx, old, account, doc)?);
         }
     }
     let me = Machine::new(&old.config().machine, Role::Member, env::clock());
-    let logins = own_logins(&ctx.open()?)?;
+    let logins = read_own_logins(ctx)?;
     push(new, &logins)?;
     let share = new.member_or_error()?;
     share.enter(&me).map_err(explained)?;
@@ -146,16 +181,6 @@ fn move_all(ctx: &Context, old: &mut Shared, new: &mut Shared, epoch: u32) -> Re
     old.store().remove_before(epoch).map_err(explained)?;
     let others = machines.into_iter().filter(|machine| machine.machine != old.config().machine);
     Ok(others.map(|machine| machine.machine).collect())
-}
-
-/// Another machine's new keys must not be followed by a third.
-fn refuse_other_keys(pulled: &Pulled) -> Result<()> {
-    let rotated = ShareError::Refused(Refused::Rotated);
-    // Those of this machine's own rotation, which was cut off, are among them; its lease says that it is this one.
-    match pulled.refused.iter().find(|error| **error != rotated) {
-        Some(error) => Err(explained(error.clone())),
-        None => Ok(()),
-    }
 }
 
 /// Marks an account under the old keys. Returns the mark of another machine, if that is in the way.

@@ -2,14 +2,13 @@
 
 use codex_pool_core::{Error, ErrorKind, Result};
 
-use super::{explained, member};
+use super::{current_member, explained};
 use crate::cli::ShareShutOutArgs;
 use crate::context::Context;
 use crate::ui;
 
 pub(super) fn run(ctx: &Context, args: &ShareShutOutArgs) -> Result<()> {
-    let mut shared = member(ctx)?;
-    let machines = shared.machines().map_err(explained)?;
+    let (mut shared, machines) = current_member(ctx)?;
     let Some(machine) = machines.iter().find(|machine| machine.machine == args.machine) else {
         return Err(Error::of(ErrorKind::Usage, format!("there is no machine `{}`", args.machine))
             .hint("`codex-pool share status` lists them"));

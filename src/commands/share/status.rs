@@ -10,7 +10,7 @@ use codex_pool_share::roles::CodeState;
 use serde_json::json;
 
 use super::code::bytes;
-use super::{count, explained, shared};
+use super::{count, cut_off, explained, shared};
 use crate::cli::ShareStatusArgs;
 use crate::context::Context;
 use crate::share::{Config, ShareState, Shared};
@@ -37,7 +37,11 @@ pub(super) fn run(ctx: &Context, args: &ShareStatusArgs) -> Result<()> {
     let registry = pool.registry();
     let keys = shared.config().keys.shared();
     let state = ShareState::load(&ctx.paths, keys.pool, keys.epoch);
-    let answer = ask(&mut shared);
+    let answer = ask(&mut shared).map_err(|error| match shared.config().next {
+        // What it cannot read may be its own.
+        Some(_) => cut_off(),
+        None => error,
+    });
     let config = shared.config().clone();
     let (database, rotating) = (shared.store().address().to_string(), config.next.is_some());
     if args.json {
@@ -80,9 +84,7 @@ pub(super) fn run(ctx: &Context, args: &ShareStatusArgs) -> Result<()> {
         None => "never in step with it yet: `codex-pool refresh`".to_owned(),
     });
     if rotating {
-        ui::warn(
-            "new keys are being made here, and that was cut off: `codex-pool share rotate` goes on with it",
-        );
+        return Err(cut_off());
     }
     let answer = answer?;
     let clock = Clock::of_system();

@@ -1,0 +1,47 @@
+//! What a person decides about an account for all machines.
+
+use testkit::complains;
+
+use crate::world::{joined, shared_by, status};
+
+#[test]
+fn logout_ends_the_login_on_every_machine() {
+    let Some((_server, laptop)) = shared_by(&["alice", "bob"]) else { return };
+    complains(&laptop.pool(&["share", "logout", "bob"]).run().expect(2), "only after a yes");
+    complains(&laptop.pool(&["share", "logout", "nobody-knows", "--yes"]).run().expect(3), "nobody-knows");
+    assert!(!laptop.backend().good_refresh_tokens("bob").is_empty());
+    laptop.pool(&["share", "logout", "bob", "--yes"]).run().ok().says("logged out of `bob` on every machine");
+    assert_eq!(laptop.backend().good_refresh_tokens("bob"), [""; 0], "the issuer knows");
+    assert_eq!(laptop.labels(), ["alice"]);
+    assert_eq!(joined(&laptop, "--member", "desktop").labels(), ["alice"]);
+    // It may be the live one.
+    laptop.pool(&["share", "logout", "alice", "--yes"]).run().ok();
+    assert_eq!(laptop.live(), None);
+    assert!(laptop.login_homes().is_empty());
+}
+
+#[test]
+fn mark_of_a_lost_machine_is_void_only_when_a_person_says_so() {
+    let Some((server, laptop)) = shared_by(&["alice"]) else { return };
+    let desktop = joined(&laptop, "--member", "desktop");
+    complains(
+        &desktop.pool(&["share", "take-over", "alice", "--yes"]).run().expect(1),
+        "no machine has left a renewal of `alice` open",
+    );
+    // A rotation that is cut off leaves marks, as a renewal does.
+    server.sql(
+        "create function broken() returns trigger language plpgsql as $$ begin raise exception 'broken'; end $$; create \
+         trigger broken before insert on codex_pool_records for each row when (new.epoch = 2) execute function broken()",
+    );
+    laptop.pool(&["share", "rotate", "--yes"]).run().expect(1);
+    assert_eq!(status(&desktop)["sent"].as_array().map(Vec::len), Some(0), "it may still be at it");
+    server.sql("update codex_pool_records set held_until = now() where kind = 'lease'");
+    assert_eq!(status(&desktop)["sent"][0]["machine"], "laptop");
+    complains(&desktop.pool(&["share", "take-over", "alice"]).run().expect(2), "laptop was renewing `alice`");
+    desktop
+        .pool(&["share", "take-over", "alice", "--yes"])
+        .run()
+        .ok()
+        .says("`alice` is this machine's to renew");
+    assert_eq!(status(&desktop)["sent"].as_array().map(Vec::len), Some(0));
+}
