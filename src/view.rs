@@ -192,6 +192,16 @@ pub(crate) fn accounts(ctx: &Context, open: &OpenPool) -> Vec<AccountView> {
     of_pool(ctx, &open.pool, &open.processes.ledger, open.live(), env::clock())
 }
 
+/// Returns why nobody but one machine of a shared pool renews an account's tokens.
+fn not_renewed(pool: &Pool, account: &Account, now: i64) -> Option<String> {
+    let machine = pool.usage().sent_by(&account.id, now)?;
+    Some(format!(
+        "`{machine}` has sent its refresh token and not told the answer; start it and run `codex-pool refresh` there, or \
+         `codex-pool share take-over {}` here",
+        account.shell_ref()
+    ))
+}
+
 /// Returns the accounts of a pool that is not locked. `live`: the account in the main home. `now`: Unix seconds.
 pub(crate) fn of_pool(
     ctx: &Context,
@@ -201,7 +211,7 @@ pub(crate) fn of_pool(
     now: i64,
 ) -> Vec<AccountView> {
     let rules = ctx.rules(pool);
-    let candidates = candidates(pool, ledger, live, &ctx.codex, &rules, |id| pool.credentials().has(id));
+    let candidates = candidates(pool, ledger, live, &ctx.codex, &rules, |id| pool.credentials().has(id), now);
     let pin = pool.state().pin.as_ref();
     let ranking = pick(&candidates, now, &ctx.settings);
     let next = pick::next(&ranking, &candidates, pin);
@@ -213,11 +223,11 @@ pub(crate) fn of_pool(
         let entry = pool.usage().accounts.get(&account.id);
         AccountView {
             usage: entry.and_then(|e| e.usage.clone()),
-            error: entry.and_then(|e| Some(e.error()?.1.to_owned())),
+            error: not_renewed(pool, &account, now).or_else(|| Some(entry?.error()?.1.to_owned())),
             interrupted: renewal::is_interrupted(pool, &account.id, now),
             live: candidate.live,
             pinned: pin == Some(&account.id),
-            sessions: candidate.sessions,
+            sessions: ledger.sessions(&account.id),
             rank: ranked.eligible().then_some(place + 1),
             next: next == Some(place),
             state: State::of(&account, &ranked),

@@ -31,7 +31,7 @@ pub struct Candidate<'a> {
     pub allowed: bool,
     /// Why its folders, or those of other accounts, forbid it here (see [`crate::folders::FolderRules`]).
     pub elsewhere: Option<&'a str>,
-    /// The number of its running sessions.
+    /// The number of its running sessions, on all machines that share the pool.
     pub sessions: usize,
     /// Whether it is in the main home.
     pub live: bool,

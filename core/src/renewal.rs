@@ -249,7 +249,7 @@ pub fn finish(
 }
 
 /// Puts the pool's document into every home that has the account. Returns what failed, as sentences.
-fn give_to_homes(lock: &PoolLock, pool: &mut Pool, id: &AccountId, now: i64) -> Vec<String> {
+pub fn give_to_homes(lock: &PoolLock, pool: &mut Pool, id: &AccountId, now: i64) -> Vec<String> {
     let mut problems = Vec::new();
     let homes = homes::homes_with(lock, pool, id, now).unwrap_or_else(|e| {
         problems.push(e.to_string());
@@ -360,6 +360,11 @@ pub fn abandon(
         unmark(pool, renewal.doc.id());
     }
     pool.commit(lock)
+}
+
+/// Forgets the renewals of an account that were begun with a token whose place a newer login has taken.
+pub fn forget_superseded(pool: &mut Pool, id: &AccountId) {
+    unmark(pool, id);
 }
 
 /// Forgets the renewals of an account that were begun before a login, and what was wrong with its credentials.

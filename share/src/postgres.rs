@@ -79,6 +79,11 @@ impl Postgres {
         self.pool
     }
 
+    /// Sets another time limit for each call.
+    pub fn set_limit(&mut self, limit: Duration) {
+        self.limit = limit;
+    }
+
     /// Makes the tables, where they are not there yet.
     ///
     /// # Errors

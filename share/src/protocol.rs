@@ -168,6 +168,12 @@ impl<S: Store> Share<S> {
         self.ignores_later_keys = true;
     }
 
+    /// Returns the age of an account's login in the database, as far as this machine has seen it. One that is no newer
+    /// need not be offered.
+    pub fn known_age(&self, account: &str) -> Option<Age> {
+        self.seen.age(self.keys.runner().row(Kind::Full, account))
+    }
+
     fn note(&mut self, record: &Record, age: Option<Age>) -> Result<(), ShareError> {
         if self.seen.note(record, age) { Ok(()) } else { Err(ShareError::Rollback) }
     }

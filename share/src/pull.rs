@@ -57,12 +57,16 @@ pub struct Pulled {
     pub removed: Vec<(String, Age)>,
     /// The leases that are not free.
     pub leases: Vec<LeaseView>,
+    /// The accounts whose lease is free again.
+    pub freed: Vec<String>,
     /// What the service said of accounts.
     pub usages: Vec<Usage>,
     /// The sessions of machines, each with the time for which its count is believed.
     pub sessions: Vec<(Sessions, Duration)>,
     /// The machines, if they were asked for.
     pub machines: Vec<Machine>,
+    /// The machines that run no sessions with an account any more: the account's id, and the machine's name.
+    pub ended: Vec<(String, String)>,
     /// The records that are not believed.
     pub refused: Vec<ShareError>,
 }
@@ -177,8 +181,12 @@ impl Reader<'_> {
             Kind::Lease => {
                 let lease: Lease = parse(&text)?;
                 note(&lease.account, None)?;
-                if lease.state != LeaseState::Free && lease.account != ROTATION {
-                    pulled.leases.push(LeaseView { lease, held: row.held });
+                match lease.state {
+                    _ if lease.account == ROTATION => {}
+                    LeaseState::Free => pulled.freed.push(lease.account),
+                    LeaseState::Held | LeaseState::Sent => {
+                        pulled.leases.push(LeaseView { lease, held: row.held });
+                    }
                 }
             }
             Kind::Removal => {
@@ -199,8 +207,9 @@ impl Reader<'_> {
             Kind::Sessions => {
                 let sessions: Sessions = parse(&text)?;
                 note(&Sessions::row_name(&sessions.account, &sessions.machine), None)?;
-                if sessions.running > 0 && !row.held.is_zero() {
-                    pulled.sessions.push((sessions, row.held));
+                match sessions.running > 0 && !row.held.is_zero() {
+                    true => pulled.sessions.push((sessions, row.held)),
+                    false => pulled.ended.push((sessions.account, sessions.machine)),
                 }
             }
         }

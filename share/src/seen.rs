@@ -41,6 +41,11 @@ impl Seen {
         self.0.contains_key(&row.to_string())
     }
 
+    /// Returns the age of the login in a row, as it was seen last.
+    pub fn age(&self, row: RowId) -> Option<Age> {
+        self.0.get(&row.to_string())?.age
+    }
+
     /// Returns whether exactly this state of a row was seen.
     pub fn is_newest(&self, listed: &Listed) -> bool {
         let seen = self.0.get(&listed.row.to_string());

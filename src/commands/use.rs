@@ -250,7 +250,8 @@ fn wanted(ctx: &Context, open: &OpenPool, args: &UseArgs) -> Result<AccountId> {
     }
     let has = |id: &AccountId| open.pool.credentials().has(id);
     let rules = ctx.rules(&open.pool);
-    let candidates = candidates(&open.pool, &open.processes.ledger, open.live(), &ctx.codex, &rules, has);
+    let candidates =
+        candidates(&open.pool, &open.processes.ledger, open.live(), &ctx.codex, &rules, has, open.now);
     let ranking = pick(&candidates, open.now, &ctx.settings);
     match ranking.first().filter(|r| r.eligible()) {
         Some(best) => Ok(candidates[best.index].account.id.clone()),

@@ -4,7 +4,7 @@ use codex_pool_core::Result;
 use codex_pool_core::account::{AccountId, AccountKind};
 use codex_pool_core::renewal::Cause;
 
-use super::renew::Renewed;
+use super::renew::{Renewed, by_machine};
 use super::{Outcome, Refresher};
 
 impl Refresher<'_> {
@@ -24,6 +24,7 @@ impl Refresher<'_> {
                 Renewed::LeftToCodex | Renewed::ByCodex => {
                     Outcome::Failed("a Codex that runs with it renews it".to_owned())
                 }
+                Renewed::ByMachine(machine) => Outcome::Failed(by_machine(&machine)),
                 Renewed::NeedsLogin => Outcome::NeedsLogin,
                 Renewed::Failed(error) => Outcome::Failed(error.to_string()),
             };

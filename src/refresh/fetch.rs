@@ -13,7 +13,8 @@ use codex_pool_core::renewal::Cause;
 use codex_pool_core::usage::{Attempt, Usage, answer};
 
 use super::plan::{Plan, Task};
-use super::renew::Renewed;
+use super::renew::{Renewed, by_machine};
+use super::shared::Asker;
 use super::{Meter, Outcome, Refresher};
 use crate::net::NetError;
 
@@ -33,7 +34,13 @@ pub(super) struct Fetched {
 impl Refresher<'_> {
     /// Fetches the usage of the tasks, and records answers as they come. Accounts whose token was rejected are renewed
     /// afterwards, one by one, and tried once more.
-    pub(super) fn fetch(&self, tasks: Vec<Task>, plan: &mut Plan, meter: &mut Meter<'_>) -> Result<()> {
+    pub(super) fn fetch(
+        &self,
+        tasks: Vec<Task>,
+        asker: &Asker,
+        plan: &mut Plan,
+        meter: &mut Meter<'_>,
+    ) -> Result<()> {
         let mut rejected: Vec<(Fetched, Secret)> = Vec::new();
         let queue: Mutex<VecDeque<Task>> = Mutex::new(tasks.into());
         let workers = AT_ONCE.min(queue.lock().unwrap_or_else(PoisonError::into_inner).len());
@@ -82,6 +89,9 @@ impl Refresher<'_> {
                         _ => batch.push(Fetched { id: task.id, expires_at: task.doc.expires_at(), result }),
                     }
                 }
+                for fetched in &batch {
+                    self.tell(asker, fetched);
+                }
                 if let Err(error) = self.record(batch, plan, meter) {
                     stop.store(true, Ordering::Relaxed);
                     return Err(error);
@@ -96,7 +106,10 @@ impl Refresher<'_> {
                 continue;
             }
             match self.renew_and_retry(&id, &token) {
-                Some(fetched) => self.record(vec![fetched], plan, meter)?,
+                Some(fetched) => {
+                    self.tell(asker, &fetched);
+                    self.record(vec![fetched], plan, meter)?;
+                }
                 None => {
                     self.end_claim(&id)?;
                     plan.outcomes.insert(id, Outcome::NeedsLogin);
@@ -121,6 +134,7 @@ impl Refresher<'_> {
     fn renew_and_retry(&self, id: &AccountId, token: &Secret) -> Option<Fetched> {
         let (expires_at, result) = match self.renew(id, Cause::Rejected(token)) {
             Renewed::Fresh(doc) => (doc.expires_at(), self.request(&doc)),
+            Renewed::ByMachine(machine) => (None, Err(NetError::Refused(by_machine(&machine)))),
             Renewed::LeftToCodex | Renewed::ByCodex => {
                 let text = "the service rejects its access token before its time; the session that runs on it will \
                             notice";
@@ -130,6 +144,13 @@ impl Refresher<'_> {
             Renewed::Failed(error) => (None, Err(error)),
         };
         Some(Fetched { id: id.clone(), expires_at, result })
+    }
+
+    /// Tells an answer to the other machines of a shared pool.
+    fn tell(&self, asker: &Asker, fetched: &Fetched) {
+        if let Ok(usage) = &fetched.result {
+            self.tell_usage(asker, &fetched.id, usage);
+        }
     }
 
     fn request(&self, doc: &AuthDoc) -> Result<Usage, NetError> {

@@ -7,6 +7,11 @@ mod fetch;
 mod plan;
 mod record;
 mod renew;
+#[cfg(feature = "share")]
+mod shared;
+#[cfg(not(feature = "share"))]
+#[path = "unshared.rs"]
+mod shared;
 
 use std::time::{Duration, Instant};
 
@@ -22,6 +27,7 @@ use crate::net::endpoint::Endpoint;
 use crate::net::{Net, NetError};
 use crate::notices;
 use plan::Plan;
+use shared::Sharing;
 
 pub(crate) use renew::no_more_renewals;
 
@@ -77,6 +83,8 @@ pub(crate) struct Refresher<'a> {
     ctx: &'a Context,
     net: Net,
     usage_endpoint: Result<Endpoint, NetError>,
+    #[cfg_attr(not(feature = "share"), expect(dead_code, reason = "there is no database"))]
+    sharing: Sharing,
 }
 
 impl<'a> Refresher<'a> {
@@ -86,7 +94,7 @@ impl<'a> Refresher<'a> {
     /// They cannot be used.
     pub(crate) fn new(ctx: &'a Context) -> Result<Self> {
         let usage_endpoint = Endpoint::usage(ctx.codex.chatgpt_base_url.as_deref());
-        Ok(Refresher { ctx, net: Net::new(&ctx.env)?, usage_endpoint })
+        Ok(Refresher { ctx, net: Net::new(&ctx.env)?, usage_endpoint, sharing: Sharing::of(&ctx.paths) })
     }
 
     /// Refreshes the accounts, and returns the outcome of each, in the registry's order.
@@ -99,11 +107,13 @@ impl<'a> Refresher<'a> {
         mode: Mode,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Vec<(AccountId, Outcome)>> {
+        self.sync(mode)?;
         let mut plan = self.plan(scope, mode)?;
         let mut meter = Meter { done: plan.outcomes.len(), total: plan.len(), report: progress };
         meter.show();
         let tasks = self.renew_first(&mut plan, &mut meter)?;
-        self.fetch(tasks, &mut plan, &mut meter)?;
+        let (tasks, asker) = self.claim_polls(tasks, mode, &mut plan, &mut meter)?;
+        self.fetch(tasks, &asker, &mut plan, &mut meter)?;
         self.await_others(&mut plan, &mut meter);
         notices::start(self.ctx);
         Ok(plan.into_outcomes())

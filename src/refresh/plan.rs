@@ -10,6 +10,7 @@ use codex_pool_core::env;
 use codex_pool_core::homes;
 use codex_pool_core::process::ProcessId;
 use codex_pool_core::renewal;
+use codex_pool_core::shared::Role;
 use codex_pool_core::usage::{Attempt, NO_WAIT, UsageEntry};
 
 use super::{Mode, Outcome, Refresher, Scope};
@@ -59,6 +60,18 @@ impl Plan {
     }
 }
 
+/// What a decision depends on beside the account.
+#[derive(Clone, Copy)]
+struct Around {
+    /// The local clock is known to be ahead.
+    clock_ahead: bool,
+    /// This machine asks the service for usage.
+    may_ask: bool,
+    mode: Mode,
+    /// Unix seconds.
+    now: i64,
+}
+
 /// What to do with one account.
 enum Decision {
     Skip(Outcome),
@@ -104,7 +117,12 @@ impl Refresher<'_> {
                 entry.attempt = None;
             }
             let clock_ahead = pool.usage().clock_ahead(now).is_some();
-            match self.decide(account, &doc, &entry, clock_ahead, mode, now) {
+            let may_ask = match mode {
+                Mode::Asked => pool.shared() != Some(Role::Runner),
+                _ => pool.usage().may_ask(pool.shared(), now),
+            };
+            let around = Around { clock_ahead, may_ask, mode, now };
+            match self.decide(account, &doc, &entry, around) {
                 Decision::Skip(outcome) => {
                     plan.outcomes.insert(id, outcome);
                 }
@@ -127,15 +145,8 @@ impl Refresher<'_> {
         Ok(plan)
     }
 
-    fn decide(
-        &self,
-        account: &Account,
-        doc: &AuthDoc,
-        entry: &UsageEntry,
-        clock_ahead: bool,
-        mode: Mode,
-        now: i64,
-    ) -> Decision {
+    fn decide(&self, account: &Account, doc: &AuthDoc, entry: &UsageEntry, around: Around) -> Decision {
+        let Around { clock_ahead, may_ask, mode, now } = around;
         if account.kind == AccountKind::ApiKey {
             return Decision::Skip(Outcome::NotApplicable);
         }
@@ -167,6 +178,7 @@ impl Refresher<'_> {
         let blocked = attempt.and_then(|a| a.blocks_until(self.ctx.settings.min_poll_interval, now));
         let usage = match mode {
             Mode::TokenOnly => false,
+            Mode::Due | Mode::Asked if !may_ask => false,
             Mode::Due => account.enabled && entry.poll().due(&self.ctx.settings, now),
             Mode::Asked => !in_flight && blocked.is_none(),
         };

@@ -11,11 +11,13 @@ use codex_pool_core::env;
 use codex_pool_core::files::RenewalLock;
 use codex_pool_core::journal::{Entry, Event};
 use codex_pool_core::renewal::{self, Cause, Decision, Renewal};
+use codex_pool_core::shared::Role;
 use codex_pool_core::store::{LostFound, Why};
 use codex_pool_core::usage::{Attempt, Failure};
 use codex_pool_core::{Error, Result};
 
 use super::plan::{Plan, RenewReason, Task};
+use super::shared::Permission;
 use super::{Meter, Outcome, Refresher, record};
 use crate::net::NetError;
 use crate::net::endpoint::Endpoint;
@@ -36,6 +38,8 @@ const PAUSE: i64 = 3_600;
 const BY_CODEX: Duration = Duration::from_secs(8);
 /// The time between two looks at what that Codex has written.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// The same where another machine renews, and the database tells.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Held during a renewal in this process.
 static UNDER_WAY: Mutex<()> = Mutex::new(());
@@ -53,6 +57,9 @@ pub(super) enum Renewed {
     LeftToCodex,
     /// A Codex is renewing them at this moment.
     ByCodex,
+    /// That machine of a shared pool is renewing them at this moment.
+    #[cfg_attr(not(feature = "share"), expect(dead_code, reason = "there is no other machine"))]
+    ByMachine(String),
     /// Only a new login helps.
     NeedsLogin,
     /// It failed, and may work later.
@@ -85,6 +92,7 @@ impl Refresher<'_> {
                     None
                 }
                 Renewed::LeftToCodex | Renewed::ByCodex => None,
+                Renewed::ByMachine(machine) => Some(Outcome::Failed(by_machine(&machine))),
                 Renewed::NeedsLogin => Some(Outcome::NeedsLogin),
                 Renewed::Failed(error) => {
                     if error.is_offline() {
@@ -123,6 +131,10 @@ impl Refresher<'_> {
         loop {
             match self.renew_or_see(&alone, id, cause)? {
                 Renewed::ByCodex if Instant::now() < until => std::thread::sleep(LOOK_AGAIN),
+                Renewed::ByMachine(_) if Instant::now() < until => std::thread::sleep(ASK_AGAIN),
+                Renewed::ByMachine(machine) => {
+                    return Ok(Renewed::Failed(NetError::Refused(by_machine(&machine))));
+                }
                 renewed => return Ok(renewed),
             }
         }
@@ -146,12 +158,20 @@ impl Refresher<'_> {
             Ok(pending) => pending,
             Err(done) => return Ok(Some(done)),
         };
+        let grant = match self.permit(alone, &mut pending)? {
+            Permission::Granted(grant) => grant,
+            Permission::Ended(renewed) => return Ok(Some(self.note_unsent(id, renewed)?)),
+        };
         let endpoint = Endpoint::token(
             pending.doc.issuer(),
             &self.ctx.settings.allowed_issuers,
             self.ctx.env.text("CODEX_REFRESH_TOKEN_URL_OVERRIDE"),
         );
         let mut answer = match &endpoint {
+            // Checked last: a machine that was asleep meanwhile has no lease any more.
+            Ok(_) if !grant.may_send() => {
+                Err(RenewalError::Net(NetError::Refused("its lease has ended".to_owned())))
+            }
             Ok(endpoint) => self.send(endpoint, &pending.doc),
             Err(refused) => Err(RenewalError::Net(refused.clone())),
         };
@@ -165,13 +185,24 @@ impl Refresher<'_> {
             _ => None,
         };
         match answer {
-            Ok(tokens) => self.store(alone, &pending, &tokens),
+            Ok(tokens) => {
+                let stored = self.store(alone, &pending, &tokens);
+                if let Ok(Some(Renewed::Fresh(fresh))) = &stored {
+                    // The tokens are safe. The next sync tells what is not told now.
+                    let _ = self.tell_renewed(grant, fresh);
+                }
+                stored
+            }
+            // The mark of a shared pool stays: the token is of no use to any machine.
             Err(RenewalError::Rejected(reason)) => {
                 let (lock, mut pool) = self.open()?;
                 let newer = renewal::reject(alone, &lock, &mut pool, &pending, reason, env::clock())?;
                 Ok(Some(newer.map_or(Renewed::NeedsLogin, |doc| Renewed::Fresh(Box::new(doc)))))
             }
             Err(RenewalError::Refused(_, error) | RenewalError::Net(error)) => {
+                if !error.outcome_unknown() {
+                    self.give_back(grant);
+                }
                 let (lock, mut pool) = self.open()?;
                 renewal::abandon(alone, &lock, &mut pool, &pending, error.outcome_unknown())?;
                 if let Some(refusal) = refusal {
@@ -209,6 +240,10 @@ impl Refresher<'_> {
             Decision::UsedUp => {
                 pool.set_auth(id, AuthState::ReauthRequired, Some(AuthReason::Reused), now);
                 Err(Renewed::NeedsLogin)
+            }
+            Decision::NoRefreshToken if pool.shared() == Some(Role::Runner) => {
+                let text = "a runner renews no tokens, and no member's newer ones are here";
+                Err(Renewed::Failed(NetError::Refused(text.to_owned())))
             }
             Decision::NoRefreshToken => {
                 pool.set_auth(id, AuthState::ReauthRequired, Some(AuthReason::NoRefreshToken), now);
@@ -312,6 +347,24 @@ impl Refresher<'_> {
         let text = format!("the issuer answered with the tokens of `{label}`, which has them now");
         let hint = format!("log in again with `codex-pool reauth {}`", from.id());
         Ok(Some(Err(Error::new(text).hint(hint))))
+    }
+}
+
+/// Returns what to say while another machine renews.
+pub(super) fn by_machine(machine: &str) -> String {
+    format!("`{machine}` is renewing its tokens; they are here at the next refresh")
+}
+
+impl Refresher<'_> {
+    /// Notes a renewal that was not allowed to send.
+    fn note_unsent(&self, id: &AccountId, renewed: Renewed) -> Result<Renewed> {
+        if let Renewed::Failed(error) = &renewed {
+            let (lock, mut pool) = self.open()?;
+            let entry = pool.usage_mut().accounts.entry(id.clone()).or_default();
+            entry.renewal = Some(failed(entry.renewal.as_deref(), error).into());
+            pool.commit(&lock)?;
+        }
+        Ok(renewed)
     }
 }
 

@@ -38,7 +38,7 @@ use codex_pool_share::store::{Refusal, StoreError};
 use zeroize::Zeroizing;
 
 pub(crate) use config::Config;
-pub(crate) use state::ShareState;
+pub(crate) use state::{ShareState, Told};
 pub(crate) use sync::take_in;
 
 /// A shared pool.

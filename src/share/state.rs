@@ -8,6 +8,7 @@ use codex_pool_core::paths::PoolPaths;
 use codex_pool_core::{Error, Result};
 use codex_pool_share::Seen;
 use codex_pool_share::keys::PoolId;
+use codex_pool_share::login::Age;
 use serde::{Deserialize, Serialize};
 
 /// The largest file, bytes: a thousand accounts on a thousand machines that all run sessions.
@@ -23,8 +24,21 @@ pub(crate) struct ShareState {
     pub(crate) seen: Seen,
     /// When the database was last asked for what is new, and answered, Unix seconds.
     pub(crate) synced_at: Option<i64>,
-    /// The renewals of this machine that are marked in the database: the ticket for each account's id.
+    /// The renewals of this machine that the database may know as sent: the id of each account's ticket.
     pub(crate) tickets: BTreeMap<String, String>,
+    /// What was removed on any machine, and the age of the login that was removed with it.
+    pub(crate) removals: BTreeMap<String, Age>,
+    /// How many sessions of each account the other machines were told.
+    pub(crate) told: BTreeMap<String, Told>,
+}
+
+/// A number of sessions that was told.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(crate) struct Told {
+    /// How many.
+    pub(crate) running: u32,
+    /// When, Unix seconds.
+    pub(crate) at: i64,
 }
 
 impl ShareState {

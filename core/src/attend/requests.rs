@@ -154,7 +154,7 @@ fn accounts_in_use<'a>(view: &View<'a>, pool: &Pool) -> BTreeMap<AccountId, Opti
     accounts
 }
 
-/// Returns what is due: for a new launch everything, else what the accounts in use need.
+/// Returns what is due: for a new launch, and to hear of the other machines of a shared pool, everything; else what the accounts in use need.
 fn due(view: &View<'_>, pool: &Pool, in_use: &BTreeMap<AccountId, Option<&LaunchEntry>>) -> Vec<Due> {
     let (settings, now) = (view.settings, view.now);
     let mut all = Vec::new();
@@ -163,8 +163,11 @@ fn due(view: &View<'_>, pool: &Pool, in_use: &BTreeMap<AccountId, Option<&Launch
             && account.kind == AccountKind::Chatgpt
             && !matches!(account.auth.state, AuthState::ReauthRequired | AuthState::WorkspaceRemoved)
     };
-    let old = |account: &Account| pool.usage().poll(&account.id).due(settings, now);
-    let everything = view.began && pool.registry().accounts.iter().filter(polled).any(old);
+    let may_ask = pool.usage().may_ask(pool.shared(), now);
+    let old = |account: &Account| may_ask && pool.usage().poll(&account.id).due(settings, now);
+    // In a shared pool a refresh asks the database, too.
+    let syncs = pool.shared().is_some() && pool.usage().sync_is_due(now);
+    let everything = syncs || view.began && pool.registry().accounts.iter().filter(polled).any(old);
     if everything {
         all.push(Due::All);
     }

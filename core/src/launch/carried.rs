@@ -133,11 +133,11 @@ impl Launch<'_> {
 
     fn another_can_go_on(&self, locked: &Locked<'_>, account: &AccountId) -> bool {
         let has = |id: &AccountId| locked.pool.credentials().has(id);
-        let ledger = &locked.processes.ledger;
+        let (ledger, now) = (&locked.processes.ledger, self.env().now);
         let candidates =
-            candidates(&locked.pool, ledger, locked.live(), locked.codex_settings, &locked.rules, has);
+            candidates(&locked.pool, ledger, locked.live(), locked.codex_settings, &locked.rules, has, now);
         let done = std::slice::from_ref(account);
-        matches!(carry::next(&candidates, done, self.env().now, self.settings), Next::Account(_))
+        matches!(carry::next(&candidates, done, now, self.settings), Next::Account(_))
     }
 }
 

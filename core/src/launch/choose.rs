@@ -105,7 +105,8 @@ impl Launch<'_> {
     fn against(&self, locked: &Locked<'_>, id: &AccountId) -> Option<String> {
         let (pool, ledger, now) = (&locked.pool, &locked.processes.ledger, self.env().now);
         let has = |id: &AccountId| pool.credentials().has(id);
-        let mut alone = candidates(pool, ledger, locked.live(), locked.codex_settings, &locked.rules, has);
+        let mut alone =
+            candidates(pool, ledger, locked.live(), locked.codex_settings, &locked.rules, has, now);
         alone.retain(|candidate| candidate.account.id == *id);
         let ranking = pick(&alone, now, self.settings);
         let against = |r: &&Ranked| !r.eligible() || r.tier == Tier::Exhausted;
@@ -123,7 +124,8 @@ impl Launch<'_> {
         let now = self.env().now;
         let (pool, ledger) = (&locked.pool, &locked.processes.ledger);
         let has = |id: &AccountId| !missing.contains(id);
-        let candidates = candidates(pool, ledger, locked.live(), locked.codex_settings, &locked.rules, has);
+        let candidates =
+            candidates(pool, ledger, locked.live(), locked.codex_settings, &locked.rules, has, now);
         let ranking = pick(&candidates, now, self.settings);
         let place = |id: &AccountId| ranking.iter().find(|r| candidates[r.index].account.id == *id);
         let label = |ranked: &Ranked| &*candidates[ranked.index].account.label;
@@ -313,7 +315,8 @@ fn allowed(codex: &CodexSettings, account: &Account) -> bool {
 }
 
 /// Returns the accounts as the pick sees them. `live`: the account in the main home. `rules`: of the folder where the
-/// launch works. `has_credentials`: whether the pool has the document of an account.
+/// launch works. `has_credentials`: whether the pool has the document of an account. Sessions are those of all machines
+/// that share the pool.
 pub fn candidates<'a>(
     pool: &'a Pool,
     ledger: &Ledger,
@@ -321,6 +324,7 @@ pub fn candidates<'a>(
     codex: &'a CodexSettings,
     rules: &'a FolderRules,
     has_credentials: impl Fn(&AccountId) -> bool,
+    now: i64,
 ) -> Vec<Candidate<'a>> {
     let candidate = |account: &'a Account| Candidate {
         account,
@@ -330,7 +334,7 @@ pub fn candidates<'a>(
         has_credentials: has_credentials(&account.id),
         allowed: allowed(codex, account),
         elsewhere: rules.objection(&account.id),
-        sessions: ledger.sessions(&account.id),
+        sessions: ledger.sessions(&account.id) + pool.usage().sessions_elsewhere(&account.id, now),
         live: live == Some(&account.id),
     };
     pool.registry().accounts.iter().map(candidate).collect()

@@ -397,6 +397,7 @@ impl Launch<'_> {
             lines.push(Line::Wrong(error.to_string()));
         }
         let renew = locked.account_to_renew(placement?, env.now);
+        let down = locked.pool.usage().database_is_down(env.now);
         let due = locked.due;
         let learn =
             self.unknown.as_ref().is_some_and(|u| native_start::claim(&locked.lock, paths, u, env.now));
@@ -404,7 +405,7 @@ impl Launch<'_> {
         drop(locked);
         let attended = attends && attendant::start(env, paths);
         match renew {
-            Some(account) => refresh_child::renew_tokens(env, paths, &account),
+            Some(account) => refresh_child::renew_tokens(env, paths, &account, !down),
             // The attendant sees that a launch began, and refreshes.
             None if due != Due::Nothing && !attended => refresh_child::in_background(env, paths),
             None => {}

@@ -43,9 +43,11 @@ pub(super) fn due(registry: &Registry, usage: &UsageCache, settings: &Settings, 
     let mut polls = registry.accounts.iter().filter(pickable).map(|account| usage.poll(&account.id));
     let waited =
         usage.no_wait_until.is_some_and(|until| (1..=NO_WAIT).contains(&(until.saturating_sub(now))));
-    if !settings.background_refresh || !polls.clone().any(|poll| poll.due(settings, now)) {
+    let syncs = registry.shared.is_some() && usage.sync_is_due(now);
+    let asks = usage.may_ask(registry.shared, now) && polls.clone().any(|poll| poll.due(settings, now));
+    if !settings.background_refresh || !syncs && !asks {
         Due::Nothing
-    } else if !waited && polls.all(|poll| poll.older_than(settings.max_stale, now)) {
+    } else if asks && !waited && polls.all(|poll| poll.older_than(settings.max_stale, now)) {
         Due::Wait
     } else {
         Due::Background
@@ -73,9 +75,9 @@ pub(super) fn and_wait(env: &Env, paths: &PoolPaths, limit: Duration) {
     start(env, paths, None, Some(limit));
 }
 
-/// Renews the tokens of one account, and waits for that.
-pub(super) fn renew_tokens(env: &Env, paths: &PoolPaths, account: &Account) {
-    start(env, paths, Some(account.id.as_str()), Some(TOKEN_WAIT));
+/// Renews the tokens of one account. `waits`: for that.
+pub(super) fn renew_tokens(env: &Env, paths: &PoolPaths, account: &Account, waits: bool) {
+    start(env, paths, Some(account.id.as_str()), waits.then_some(TOKEN_WAIT));
 }
 
 /// Asks the service for the usage of an account, or of all, and waits at most `limit` for the answer.

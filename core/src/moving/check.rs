@@ -177,7 +177,7 @@ impl Check<'_> {
             folders.into_iter().map(|folder| folder.canonicalize().unwrap_or(folder)).collect();
         let accounts = &pool.registry().accounts;
         let rules = FolderRules::at(accounts, real.iter().map(PathBuf::as_path), self.env.home());
-        let of = |codex| candidates(pool, &processes.ledger, content.account(), codex, &rules, has);
+        let of = |codex| candidates(pool, &processes.ledger, content.account(), codex, &rules, has, self.now);
         let forbidden: BTreeSet<AccountId> = others
             .iter()
             .flat_map(of)

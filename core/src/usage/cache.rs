@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::sharing::Sharing;
 use super::window::Usage;
 use crate::account::AccountId;
 use crate::config::Settings;
@@ -38,6 +39,9 @@ pub struct UsageCache {
     /// How far the local clock is ahead of the service's, if that was noticed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_ahead: Option<ClockAhead>,
+    /// What is known of the other machines of a shared pool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sharing: Option<Sharing>,
 }
 
 /// A local clock that is ahead. With it, every token looks old.

@@ -42,7 +42,8 @@ pub(super) fn checks(facts: &Facts<'_>) -> Vec<Check> {
         }
         let rules = FolderRules::at(accounts, [path.as_path()], home);
         let has = |id: &AccountId| pool.credentials().has(id);
-        let seen = candidates(pool, &folder.processes.ledger, folder.live(), &ctx.codex, &rules, has);
+        let seen =
+            candidates(pool, &folder.processes.ledger, folder.live(), &ctx.codex, &rules, has, ctx.env.now);
         let ranking = pick(&seen, ctx.env.now, &ctx.settings);
         if !ranking.iter().any(|ranked| ranked.eligible()) {
             let of_folder = ranking.iter().filter(|ranked| seen[ranked.index].elsewhere.is_none());

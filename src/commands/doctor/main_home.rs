@@ -244,7 +244,8 @@ fn restrictions(folder: &PoolFacts, main_home: &MainHomeFacts) -> Vec<Check> {
     let Ok(pool) = &folder.pool else { return checks };
     let rules = main_home.ctx.rules(pool);
     let has = |id: &AccountId| pool.credentials().has(id);
-    let seen = candidates(pool, &folder.processes.ledger, folder.live(), codex, &rules, has);
+    let seen =
+        candidates(pool, &folder.processes.ledger, folder.live(), codex, &rules, has, main_home.ctx.env.now);
     let excluded: Vec<&str> = seen.iter().filter(|c| !c.allowed).map(|c| &*c.account.label).collect();
     let why = "forced_login_method or forced_chatgpt_workspace_id in Codex's configuration";
     if !excluded.is_empty() && excluded.len() == seen.len() {

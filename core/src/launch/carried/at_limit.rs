@@ -182,7 +182,7 @@ impl CarriedExec {
         let has = |id: &AccountId| credentials.has(id);
         let accounts = &pool.registry().accounts;
         let (rules, _) = folder_rule::rules_of(&self.env, accounts, Some(&call), self.main_home.dir());
-        let candidates = candidates(pool, &processes.ledger, content.account(), &codex, &rules, has);
+        let candidates = candidates(pool, &processes.ledger, content.account(), &codex, &rules, has, now);
         carry::next(&candidates, done, now, &self.settings)
     }
 

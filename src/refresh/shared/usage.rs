@@ -1,0 +1,71 @@
+//! One machine asks the service for all: it holds an account's usage for a minute, and tells the others the answer.
+
+use codex_pool_core::account::AccountId;
+use codex_pool_core::pool::Pool;
+use codex_pool_core::shared::Role;
+use codex_pool_core::usage::Usage;
+use codex_pool_core::{Result, env};
+use codex_pool_share::usage::{Poll, Polled};
+
+use super::super::plan::{Plan, Task};
+use super::super::{Meter, Mode, Outcome, Refresher};
+use super::sync;
+
+/// The right of this machine to ask about accounts.
+#[derive(Default)]
+pub(in super::super) struct Asker(Vec<(AccountId, Poll)>);
+
+impl Refresher<'_> {
+    /// Returns the tasks for which this machine may ask the service. For the others, another one has just asked, and its
+    /// answer is taken.
+    pub(in super::super) fn claim_polls(
+        &self,
+        tasks: Vec<Task>,
+        mode: Mode,
+        plan: &mut Plan,
+        meter: &mut Meter<'_>,
+    ) -> Result<(Vec<Task>, Asker)> {
+        let mut asker = Asker::default();
+        if tasks.is_empty() || Pool::peek(&self.ctx.paths)?.shared() != Some(Role::Member) {
+            return Ok((tasks, asker));
+        }
+        let mut mine = Vec::new();
+        for task in tasks {
+            match self.sharing.as_member(|share| share.poll(task.id.as_str())) {
+                Ok(Polled::Ask(poll)) => {
+                    asker.0.push((task.id.clone(), poll));
+                    mine.push(task);
+                }
+                Ok(Polled::Known(usage, held)) => {
+                    let (lock, mut pool) = self.open()?;
+                    let now = env::clock();
+                    let updated = sync::take_usage(&mut pool, &task.id, &usage.answer, now);
+                    pool.commit(&lock)?;
+                    drop(lock);
+                    self.end_claim(&task.id)?;
+                    let again = now.saturating_add(i64::try_from(held.as_secs()).unwrap_or(i64::MAX));
+                    let outcome = if updated { Outcome::Updated } else { Outcome::Recent(Some(again)) };
+                    plan.outcomes.insert(task.id, outcome);
+                    meter.step();
+                }
+                // A person who asks gets an answer, though it cannot be known whether another machine asks, too.
+                Err(_) if mode == Mode::Asked => mine.push(task),
+                Err(_) => {
+                    self.end_claim(&task.id)?;
+                    plan.outcomes.insert(task.id, Outcome::Recent(None));
+                    meter.step();
+                }
+            }
+        }
+        Ok((mine, asker))
+    }
+
+    /// Tells the other machines an answer.
+    pub(in super::super) fn tell_usage(&self, asker: &Asker, id: &AccountId, usage: &Usage) {
+        let Some((_, poll)) = asker.0.iter().find(|(asked, _)| asked == id) else { return };
+        if let Ok(answer) = serde_json::to_string(usage) {
+            // If it cannot be told, another machine asks in a minute.
+            let _ = self.sharing.as_member(|share| share.tell(poll, &answer));
+        }
+    }
+}
