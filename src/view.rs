@@ -3,6 +3,7 @@
 
 pub(crate) mod moves;
 mod rules;
+pub(crate) mod sharing;
 mod when;
 
 use std::path::Path;

@@ -13,6 +13,7 @@ mod main_home;
 mod network;
 mod pool;
 mod programs;
+mod share;
 mod shells;
 
 use std::process::ExitCode;

@@ -20,11 +20,12 @@ pub(crate) fn run(ctx: &Context, args: &ListArgs) -> Result<()> {
     let moves = |pool: &Pool, processes: &Processes| {
         view::moves::moves(ctx, pool, processes.me.as_ref(), &clock, ctx.env.now)
     };
-    let (views, homes, past, moves) = match ctx.open_if_free()? {
+    let (views, homes, past, moves, sharing) = match ctx.open_if_free()? {
         // The pool is not locked while a pipe is slow.
         Some(open) => {
             let (views, homes) = (view::accounts(ctx, &open), view::homes(ctx, &open));
-            (views, homes, past(&open.pool), moves(&open.pool, &open.processes))
+            let sharing = view::sharing::lines(&open.pool, ctx.env.now);
+            (views, homes, past(&open.pool), moves(&open.pool, &open.processes), sharing)
         }
         None => {
             ui::warn(
@@ -35,7 +36,7 @@ pub(crate) fn run(ctx: &Context, args: &ListArgs) -> Result<()> {
             let content = HomeContent::read(&ctx.paths, &ctx.main_home);
             let views = view::of_pool(ctx, &pool, &processes.ledger, content.account(), ctx.env.now);
             let (past, moves) = (past(&pool), moves(&pool, &processes));
-            (views, Vec::new(), past, moves)
+            (views, Vec::new(), past, moves, view::sharing::lines(&pool, ctx.env.now))
         }
     };
     if args.json {
@@ -50,6 +51,7 @@ pub(crate) fn run(ctx: &Context, args: &ListArgs) -> Result<()> {
         view::unsaid(&views).iter().for_each(|line| ui::line(line));
         ui::table::homes(&homes);
         ui::table::moves(&moves);
+        sharing.iter().for_each(|line| ui::line(line));
         if let Some(line) = view::Identity::of(&ctx.env).line() {
             ui::line(&line);
         }

@@ -38,6 +38,7 @@ pub(crate) fn run(ctx: &Context, args: &RefreshArgs) -> Result<ExitCode> {
         if let Some(text) = recent(&outcomes, &views, now) {
             ui::note(&text);
         }
+        view::sharing::lines(&open.pool, now).iter().for_each(|line| ui::line(line));
     }
     if let Some(ahead) = open.pool.usage().clock_ahead(now) {
         ui::warn(&format!(

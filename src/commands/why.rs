@@ -17,6 +17,7 @@ pub(crate) fn run(ctx: &Context, args: &WhyArgs) -> Result<()> {
     let past = Past::recent(&ctx.paths, &open.pool, &ctx.settings, ctx.env.now);
     let clock = view::Clock::of_system();
     let moves = view::moves::moves(ctx, &open.pool, open.processes.me.as_ref(), &clock, ctx.env.now);
+    let sharing = view::sharing::lines(&open.pool, ctx.env.now);
     // The pool is not locked while a pipe is slow.
     drop(open);
     if args.json {
@@ -31,6 +32,7 @@ pub(crate) fn run(ctx: &Context, args: &WhyArgs) -> Result<()> {
     ui::table::notes(&past.lines(&clock, ctx.env.now));
     ui::table::homes(&homes);
     ui::table::moves(&moves);
+    sharing.iter().for_each(|line| ui::line(line));
     if let Some(folder) = rules.folder() {
         ui::line(&format!(
             "Here only accounts of {folder} are used: `codex-pool set` says which folders an account has."

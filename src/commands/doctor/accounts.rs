@@ -32,6 +32,7 @@ pub(super) fn checks(facts: &Facts<'_>) -> Vec<Check> {
     checks.extend(clock(folder, facts.env.now));
     checks.extend(plans(folder));
     checks.extend(pick(folder, facts.env.now));
+    checks.extend(super::share::checks(folder, facts.env.now));
     checks
 }
 
