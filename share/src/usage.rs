@@ -9,8 +9,11 @@ use crate::protocol::{Share, ShareError};
 use crate::record::Kind;
 use crate::store::{Hold, Store};
 
-/// How long no other machine asks the service about an account that was just asked about.
-pub const POLL: Duration = Duration::from_secs(60);
+/// How long no other machine asks the service about an account that was just asked about: a minute, and the time within
+/// which a machine asks that may.
+pub const POLL: Duration = Duration::from_secs(75);
+/// How long after it was allowed to a machine asks.
+pub const ASKS_WITHIN: Duration = Duration::from_secs(15);
 /// How long a count of sessions is believed. A machine that runs some writes it again before.
 pub const SESSIONS: Duration = Duration::from_secs(180);
 

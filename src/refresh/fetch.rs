@@ -54,6 +54,9 @@ impl Refresher<'_> {
                 let result = match offline.get() {
                     // All requests go to one host: without a connection for one there is none for the next.
                     Some(error) => Err(error.clone()),
+                    None if !asker.may_ask(&task.id) => {
+                        Err(NetError::Refused("another machine may be asking by now".to_owned()))
+                    }
                     None => self.request(&task.doc),
                 };
                 if let Err(error) = &result

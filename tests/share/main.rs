@@ -2,6 +2,7 @@
 //! installed.
 
 mod accounts;
+mod agree;
 mod join;
 mod mistakes;
 mod rotate;

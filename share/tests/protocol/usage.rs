@@ -22,10 +22,10 @@ fn service_is_asked_once_a_minute_by_all_machines_together() {
     }
     assert_eq!(asked, 600 / POLL.as_secs());
     let usages = machines[2].pull().unwrap().usages;
-    assert_eq!(usages[0].answer, "answer of second 540");
+    assert_eq!(usages[0].answer, "answer of second 525");
     assert!(matches!(machines[1].poll(ACCOUNT).unwrap(), Polled::Ask(_)), "the minute is over");
     match machines[2].poll(ACCOUNT).unwrap() {
-        Polled::Known(usage, held) => assert_eq!((&*usage.answer, held), ("answer of second 540", POLL)),
+        Polled::Known(usage, held) => assert_eq!((&*usage.answer, held), ("answer of second 525", POLL)),
         Polled::Ask(_) => panic!("another machine is asking"),
     }
 }

@@ -10,7 +10,7 @@ use codex_pool_core::pool::Pool;
 use codex_pool_core::shared::Role;
 use codex_pool_core::store::{Adoption, Origin};
 use codex_pool_core::usage::{SYNC_EVERY, Sent, SessionsElsewhere, Usage};
-use codex_pool_core::{Result, env, removal, renewal};
+use codex_pool_core::{Result, env, homes, removal, renewal};
 use codex_pool_share::login::{Age, LeaseState, Login};
 use codex_pool_share::protocol::Pushed;
 use codex_pool_share::pull::Pulled;
@@ -40,6 +40,9 @@ impl Refresher<'_> {
         if !wanted {
             return Ok(());
         }
+        // What Codex has got by a login goes to the others.
+        homes::reconcile(&lock, &mut pool, &self.ctx.main_home, now)?;
+        renewal::exchange_newest(&lock, &mut pool, now)?;
         // Claimed, so that one process of this machine asks.
         pool.usage_mut().sharing_mut().tried_at = Some(now);
         pool.commit(&lock)?;
@@ -174,7 +177,7 @@ impl Refresher<'_> {
             }
         }
         drop(lock);
-        let mut newer = Vec::new();
+        let (mut newer, mut written) = (Vec::new(), Vec::new());
         let mut told = Vec::new();
         let mut changed = false;
         for login in &logins {
@@ -186,8 +189,10 @@ impl Refresher<'_> {
                 Ok(None) => {}
                 Ok(Some(pushed)) => {
                     changed = true;
-                    if let Pushed::Newer(theirs) = pushed {
-                        newer.push(*theirs);
+                    match pushed {
+                        Pushed::Newer(theirs) => newer.push(*theirs),
+                        Pushed::Written => written.extend(AccountId::parse(&login.account)),
+                        Pushed::Same => {}
                     }
                 }
                 Err(_) => break,
@@ -204,6 +209,13 @@ impl Refresher<'_> {
         let (lock, mut pool) = self.open()?;
         for login in &newer {
             take_login(&lock, &mut pool, login, now)?;
+        }
+        for id in &written {
+            // What failed with the older one, here or elsewhere, is over.
+            pool.usage_mut().sharing_mut().note_sent(id, None);
+            if let Some(entry) = pool.usage_mut().accounts.get_mut(id) {
+                entry.renewal = None;
+            }
         }
         pool.commit(&lock)?;
         self.sharing.save(&lock, |state: &mut ShareState| state.told.extend(told))
@@ -234,11 +246,20 @@ pub(super) fn take_login(lock: &PoolLock, pool: &mut Pool, login: &Login, now: i
             return Ok(());
         }
     }
-    let adoption = pool.adopt(lock, &doc, Some(&login.label), Origin::Successor, now)?;
+    // Which one is newer was decided, whatever this machine's clock says.
+    let adoption = pool.adopt(lock, &doc, Some(&login.label), Origin::Answer, now)?;
     // The command tells what it adopted itself.
     pool.adopted.clear();
     if matches!(adoption, Adoption::New | Adoption::Updated) {
+        if let Some(stored) = stored.filter(|stored| stored.token_hash() != doc.token_hash()) {
+            // Another machine has sent its token, or a person has logged in anew. It is never sent here.
+            pool.mark_used(&stored);
+        }
         renewal::forget_superseded(pool, &id);
+        // What failed with the older one is over.
+        if let Some(entry) = pool.usage_mut().accounts.get_mut(&id) {
+            entry.renewal = None;
+        }
         renewal::give_to_homes(lock, pool, &id, now);
     }
     Ok(())

@@ -1,11 +1,14 @@
-//! One machine asks the service for all: it holds an account's usage for a minute, and tells the others the answer.
+//! One machine asks the service for all: it holds an account's usage for more than a minute, and tells the others the answer.
+
+use std::time::Duration;
 
 use codex_pool_core::account::AccountId;
 use codex_pool_core::pool::Pool;
 use codex_pool_core::shared::Role;
 use codex_pool_core::usage::Usage;
 use codex_pool_core::{Result, env};
-use codex_pool_share::usage::{Poll, Polled};
+use codex_pool_share::clock;
+use codex_pool_share::usage::{ASKS_WITHIN, Poll, Polled};
 
 use super::super::plan::{Plan, Task};
 use super::super::{Meter, Mode, Outcome, Refresher};
@@ -13,7 +16,22 @@ use super::sync;
 
 /// The right of this machine to ask about accounts.
 #[derive(Default)]
-pub(in super::super) struct Asker(Vec<(AccountId, Poll)>);
+pub(in super::super) struct Asker(Vec<Claim>);
+
+/// The right to ask about an account.
+struct Claim {
+    id: AccountId,
+    poll: Poll,
+    /// Until when, in time that passes while the machine sleeps.
+    until: Duration,
+}
+
+impl Asker {
+    /// Returns whether it is not too late to ask: soon another machine may.
+    pub(in super::super) fn may_ask(&self, id: &AccountId) -> bool {
+        self.0.iter().find(|claim| claim.id == *id).is_none_or(|claim| clock::now() < claim.until)
+    }
+}
 
 impl Refresher<'_> {
     /// Returns the tasks for which this machine may ask the service. For the others, another one has just asked, and its
@@ -31,9 +49,10 @@ impl Refresher<'_> {
         }
         let mut mine = Vec::new();
         for task in tasks {
+            let until = clock::now().saturating_add(ASKS_WITHIN);
             match self.sharing.as_member(|share| share.poll(task.id.as_str())) {
                 Ok(Polled::Ask(poll)) => {
-                    asker.0.push((task.id.clone(), poll));
+                    asker.0.push(Claim { id: task.id.clone(), poll, until });
                     mine.push(task);
                 }
                 Ok(Polled::Known(usage, held)) => {
@@ -62,10 +81,10 @@ impl Refresher<'_> {
 
     /// Tells the other machines an answer.
     pub(in super::super) fn tell_usage(&self, asker: &Asker, id: &AccountId, usage: &Usage) {
-        let Some((_, poll)) = asker.0.iter().find(|(asked, _)| asked == id) else { return };
+        let Some(claim) = asker.0.iter().find(|claim| claim.id == *id) else { return };
         if let Ok(answer) = serde_json::to_string(usage) {
             // If it cannot be told, another machine asks in a minute.
-            let _ = self.sharing.as_member(|share| share.tell(poll, &answer));
+            let _ = self.sharing.as_member(|share| share.tell(&claim.poll, &answer));
         }
     }
 }

@@ -70,7 +70,9 @@ impl Service {
         let issuer = auth.id_claims().and_then(|c| c["iss"].as_str().map(str::to_owned)).unwrap_or_default();
         let url =
             std::env::var("CODEX_REFRESH_TOKEN_URL_OVERRIDE").unwrap_or(format!("{issuer}/oauth/token"));
-        let token = auth.refresh_token().ok_or("auth.json has no refresh token")?;
+        let token = auth.refresh_token().filter(|token| !token.is_empty());
+        let token =
+            token.ok_or("Your access token could not be refreshed. Please log out and sign in again.")?;
         let body = json!({"client_id": CLIENT_ID, "grant_type": "refresh_token", "refresh_token": token});
         match self.post(&url, &body)? {
             (200, answer) => Ok(answer),
