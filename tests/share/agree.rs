@@ -220,7 +220,7 @@ fn token_that_a_machine_has_sent_is_its_own_to_send_again() {
 }
 
 #[test]
-fn token_that_a_lost_machine_has_sent_is_sent_after_a_person_takes_it_over() {
+fn token_of_a_lost_machine_is_sent_after_a_person_takes_it_over() {
     let Some((_server, laptop, desktop)) = unanswered() else { return };
     desktop.pool(&["share", "take-over", "alice", "--yes"]).run().ok();
     desktop.forget_renewals();
