@@ -58,7 +58,7 @@ impl<S: Store> Share<S> {
         Ok(held.then_some(revision + 1))
     }
 
-    /// Writes the mark of a renewal that nobody knows the end of, as it was under the old keys.
+    /// Writes the mark of a renewal whose end is not known, as it was under the old keys.
     ///
     /// # Errors
     /// The database cannot be asked.

@@ -16,7 +16,7 @@ pub(crate) enum ShareCommand {
     Init(ShareInitArgs),
     /// Print a code with which another machine joins: once, within 15 minutes
     Code(ShareCodeArgs),
-    /// Join a shared pool; reads the code from standard input
+    /// Join a shared pool; reads the code, or the keys of a runner, from standard input
     Join(ShareJoinArgs),
     /// Show what this machine is, the machines of the pool, and what waits for a person
     Status(ShareStatusArgs),

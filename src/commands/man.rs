@@ -12,7 +12,7 @@ use crate::cli::{Cli, ManArgs};
 use crate::ui;
 
 /// The variables that the programs read.
-const ENVIRONMENT: [(&str, &str); 12] = [
+const ENVIRONMENT: [(&str, &str); 13] = [
     ("CODEX_HOME", "Codex's folder; its auth.json is the main home. Default: ~/.codex."),
     ("CODEX_POOL_HOME", "The pool's folder. Default: ~/.codex-pool."),
     ("CODEX_POOL=off", "The shim steps aside: Codex starts with what is there."),
@@ -21,6 +21,7 @@ const ENVIRONMENT: [(&str, &str); 12] = [
     ("CODEX_POOL_VERBOSE=1", "One line on stderr about the pick."),
     ("CODEX_POOL_CARRY_ON=0", "An `exec` ends at its account's limit; 1: it goes on with another account."),
     ("CODEX_POOL_CARRY_WAIT=6h", "How long an `exec` waits for a reset when no other account can go on."),
+    ("CODEX_POOL_SHARE_URL", "The database's address, for `codex-pool share init`."),
     ("CODEX_POOL_QUIET=1", "No line on stderr unless the launch fails."),
     ("CODEX_POOL_RELEASES", "Where `codex-pool update` finds releases (https, or http on this machine)."),
     ("CODEX_CA_CERTIFICATE, SSL_CERT_FILE", "More certificates to trust, in PEM."),
@@ -28,13 +29,14 @@ const ENVIRONMENT: [(&str, &str); 12] = [
 ];
 
 /// The files, in the pool's folder unless they begin with a tilde.
-const FILES: [(&str, &str); 10] = [
+const FILES: [(&str, &str); 11] = [
     ("accounts.json", "The accounts, without their credentials."),
     ("auth/", "Each account's credentials, readable by you alone."),
     ("usage.json", "What was last known of the limits; a cache."),
     ("state.json", "The pin, and what each home held when last seen."),
     ("native/", "What npm's launchers of Codex start, so that it starts without Node; a cache."),
     ("config.toml", "Settings; optional."),
+    ("share.toml", "Of a pool on several machines: its keys and the address of its database."),
     ("homes/", "The accounts' own Codex homes, for sessions on two accounts at once."),
     ("lost+found/", "Documents that were replaced or not understood, kept for 30 days."),
     ("bin/codex", "The shim that stands in for Codex on PATH."),

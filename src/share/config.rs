@@ -1,4 +1,4 @@
-//! `share.toml`: the keys of this machine, the database's address with its password, and this machine's name. Whoever can
+//! `share.toml`: the keys of this machine, the database's address with its password, and this machine's name. Who can
 //! read it has what this machine has.
 
 use std::fmt;
@@ -92,7 +92,8 @@ impl Config {
         })
     }
 
-    fn parse(text: &str) -> Option<Config> {
+    /// Returns what a file says; `None` if it is none.
+    pub(crate) fn parse(text: &str) -> Option<Config> {
         let text: Text = toml::from_str(text).ok()?;
         let keys = keys_of(&text.role, &text.pool, text.epoch, &text.key)?;
         let next = match &text.next_key {

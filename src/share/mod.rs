@@ -126,7 +126,7 @@ impl Shared {
         self.member().map_or(Ok(()), |share| share.depart(&machine.machine))
     }
 
-    /// Returns the renewals of this machine that nobody knows the end of: the ticket for each account's id.
+    /// Returns the renewals of this machine whose end is not known: the ticket for each account's id.
     pub(crate) fn tickets(&self) -> BTreeMap<String, String> {
         let keys = self.config.keys.shared();
         ShareState::load(&self.paths, keys.pool, keys.epoch).tickets

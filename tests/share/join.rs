@@ -58,6 +58,28 @@ fn runner_runs_with_access_tokens_and_its_user_can_only_read() {
 }
 
 #[test]
+fn jobs_of_one_day_have_the_keys_of_one_runner() {
+    let Some((_server, laptop)) = shared_by(&["alice"]) else { return };
+    let runner = joined(&laptop, "--runner", "x");
+    let keys = fs::read_to_string(runner.pool_home().join("share.toml")).expect("the keys");
+    for _ in 0..2 {
+        let job = laptop.another();
+        let said = job.pool(&["share", "join"]).stdin(&*keys).run().ok();
+        said.says("this machine is the runner `runner-1`");
+        job.exec_as("alice").run().ok();
+        complains(&job.pool(&["share", "join"]).stdin(&*keys).run().expect(1), "in that pool already");
+    }
+    // A member's are no ticket.
+    let keys = fs::read_to_string(laptop.pool_home().join("share.toml")).expect("the keys");
+    complains(&join(&laptop.another(), &keys, "x").expect(1), "no code of");
+    laptop.pool(&["share", "shut-out", "runner-1"]).run().ok();
+    let keys = fs::read_to_string(runner.pool_home().join("share.toml")).expect("the keys");
+    let late = laptop.another();
+    complains(&late.pool(&["share", "join"]).stdin(keys).run().expect(1), "user or password is wrong");
+    assert!(!late.pool_home().join("share.toml").exists());
+}
+
+#[test]
 fn runner_that_never_came_leaves_no_user_behind() {
     let Some((server, laptop)) = shared_by(&["alice"]) else { return };
     code(&laptop, "--runner");

@@ -26,10 +26,8 @@ pub(super) fn run(ctx: &Context, args: &ShareCodeArgs) -> Result<()> {
     };
     ui::raw(format!("{}\n", &*code.to_text()).as_bytes());
     let who = match code.role {
-        Role::Member => "as a member; whoever has the code has all accounts",
-        Role::Runner => {
-            "as a runner; whoever has the code can use all accounts until their access tokens end"
-        }
+        Role::Member => "as a member; who has the code has all accounts",
+        Role::Runner => "as a runner; who has the code can use all accounts until their access tokens end",
     };
     ui::note(&format!(
         "one machine joins with it, within 15 minutes, {who}: `codex-pool share join` there reads it"

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::{become_shared, count, enter, explained, name_of_machine, push, read_own_logins};
 use crate::cli::ShareJoinArgs;
 use crate::context::Context;
-use crate::share::{Config, Shared, connect_anew, take_in};
+use crate::share::{Config, Shared, connect, connect_anew, take_in};
 use crate::ui;
 
 /// The longest line with a code, bytes.
@@ -22,6 +22,9 @@ pub(super) fn run(ctx: &Context, args: &ShareJoinArgs) -> Result<()> {
     let before = Config::load(&ctx.paths)?;
     let name = name_of_machine(args.name.as_deref())?;
     let line = read_line()?;
+    if let Some(keys) = Config::parse(&line).filter(|keys| keys.role() == Role::Runner) {
+        return join_with_keys(ctx, before.as_ref(), keys);
+    }
     let code = Code::parse(&line).map_err(|e| {
         Error::new(e.to_string()).hint(match e {
             NoCode::Newer => "update with `codex-pool update`",
@@ -48,10 +51,24 @@ pub(super) fn run(ctx: &Context, args: &ShareJoinArgs) -> Result<()> {
     }
     store.take_code(&code).map_err(explained)?.ok_or_else(used)?;
     let machine = before.filter(|_| args.name.is_none()).map_or(name, |before| before.machine);
-    let mut config = Config { url: code.url.clone(), machine, keys, next: None };
+    let config = Config { url: code.url.clone(), machine, keys, next: None };
     become_shared(ctx, &config)?;
+    finish(ctx, config)
+}
+
+/// Runners that live for one job have the keys of one machine in common.
+fn join_with_keys(ctx: &Context, before: Option<&Config>, config: Config) -> Result<()> {
+    refuse_another(before, &config.keys)?;
+    refuse_own_logins(ctx)?;
+    let mut store = connect(&config.url, config.keys.shared())?;
+    store.check_schema().map_err(explained)?;
+    become_shared(ctx, &config)?;
+    finish(ctx, config)
+}
+
+/// Comes into step, and says so. What let this machine in may be used up, so it has joined, whatever the database does.
+fn finish(ctx: &Context, mut config: Config) -> Result<()> {
     let mut shared = Shared::of(config.clone(), &ctx.paths)?;
-    // The code is used up, and this machine has joined, whatever the database does now.
     let shown = sync_first(ctx, &mut shared, &mut config).map_err(|error| {
         let text = format!("this machine has joined, but could not read the accounts yet: {}", error.message);
         Error::new(text).hint("`codex-pool refresh` reads them")

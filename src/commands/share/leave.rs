@@ -25,7 +25,7 @@ pub(super) fn run(ctx: &Context, args: &ShareLeaveArgs) -> Result<()> {
         }
     };
     let is_member = shared.config().role() == Role::Member;
-    // Where nobody can be asked, others are there.
+    // Where the database cannot be asked, others are there.
     let shares_logins =
         is_member && others.as_ref().is_none_or(|others| others.iter().any(Machine::is_member));
     let question = match (is_member, shares_logins) {

@@ -113,7 +113,7 @@ pub(super) fn run(ctx: &Context, args: &ShareStatusArgs) -> Result<()> {
     Ok(())
 }
 
-/// The leases of renewals that nobody knows the end of.
+/// The leases of renewals whose end is not known.
 fn sent(answer: &Answer) -> impl Iterator<Item = &LeaseView> {
     answer.leases.iter().filter(|view| view.is_sent())
 }
