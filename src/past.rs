@@ -38,6 +38,11 @@ impl AccountPast {
         lengths.into_iter().collect()
     }
 
+    /// Returns the readings since a time, Unix seconds.
+    pub(crate) fn since(&self, from: i64) -> impl Iterator<Item = &Reading> {
+        self.readings.iter().filter(move |reading| reading.at >= from)
+    }
+
     /// Returns what a window had left over time, up to `now`. A reset is a jump of its own, at its time.
     pub(crate) fn left(&self, seconds: i64, now: i64) -> Vec<Point> {
         let mut points: Vec<Point> = Vec::new();
@@ -84,16 +89,16 @@ pub(crate) struct Past {
 }
 
 impl Past {
-    /// Reads the last `days`, without the lock. `now`: Unix seconds.
+    /// Reads the last `days`, and as much as a forecast needs at least, without the lock. `now`: Unix seconds.
     pub(crate) fn read(paths: &PoolPaths, pool: &Pool, settings: &Settings, days: i64, now: i64) -> Past {
-        let from = now.saturating_sub(days.saturating_mul(DAY));
+        let from = now.saturating_sub(days.saturating_mul(DAY).max(2 * WEEK));
         let readings = History::new(paths).read(from, now.saturating_add(DAY));
         Past::of(readings, pool, settings, now)
     }
 
     /// Reads as much as a forecast needs.
     pub(crate) fn recent(paths: &PoolPaths, pool: &Pool, settings: &Settings, now: i64) -> Past {
-        Past::read(paths, pool, settings, 2 * WEEK / DAY, now)
+        Past::read(paths, pool, settings, 0, now)
     }
 
     fn of(readings: Vec<Reading>, pool: &Pool, settings: &Settings, now: i64) -> Past {
@@ -128,7 +133,7 @@ impl Past {
         let reading = |at: i64, window: &Window| json!({ "at": at, "used_percent": window.used_percent, "resets_at": window.resets_at });
         let account = |past: &AccountPast| {
             let windows = past.windows().into_iter().map(|seconds| {
-                let readings = past.readings.iter().filter_map(|r| Some(reading(r.at, r.window(seconds)?)));
+                let readings = past.since(from).filter_map(|r| Some(reading(r.at, r.window(seconds)?)));
                 json!({
                     "name": window_name(seconds), "window_seconds": seconds, "readings": readings.collect::<Vec<_>>(),
                     "pace_per_hour": forecast::pace(&past.readings, seconds, to).map(round),

@@ -99,7 +99,7 @@ pub(crate) struct HistoryArgs {
     /// Print comma-separated values
     #[arg(long)]
     pub(crate) csv: bool,
-    /// Write a picture to this file
+    /// Write a picture to this file, `-` for standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
 }

@@ -21,18 +21,22 @@ pub(crate) fn run(ctx: &Context, args: &HistoryArgs) -> Result<()> {
     }
     let span = (now - args.days * DAY, now);
     if let Some(file) = &args.svg {
-        let path = ctx.env.absolute(file).unwrap_or_else(|| file.clone());
         let picture = ui::history::picture(&past, span);
+        if file.as_os_str() == "-" {
+            return ui::raw_whole(picture.as_bytes());
+        }
+        let path = ctx.env.absolute(file).unwrap_or_else(|| file.clone());
         files::write_whole(&path, picture.as_bytes(), files::Durability::Fast).map_err(|e| {
             Error::io("write", &path, &e).hint("name a file in a folder that you may write to")
         })?;
+        ui::note(&format!("wrote {}; it names accounts by their labels", path.display()));
     }
     if args.json {
         ui::json(&past.json(span.0, span.1));
     } else if args.csv {
-        ui::history::csv(&past);
+        ui::history::csv(&past, span.0);
     } else if args.svg.is_none() {
-        ui::history::charts(&past, span, ui::table::width().min(120), ui::coloured());
+        ui::history::charts(&past, span, ui::coloured());
     }
     Ok(())
 }

@@ -123,6 +123,36 @@ fn list_says_when_the_limit_comes_and_nothing_where_it_does_not() {
 }
 
 #[test]
+fn forecast_is_the_same_whatever_span_is_shown() {
+    let world = pool_of(&["alice"]);
+    past(&world, "alice", 60, 0.1, 70.0);
+    let short = Window::five_hours(70.0).resets_in(9_000);
+    world
+        .backend()
+        .set_usage("alice", Usage::windows(Some(short), Some(Window::week(90.0).resets_in(400_000))));
+    world.pool(&["refresh"]).run().ok();
+    let of = |answer: &Value| {
+        let account = &answer["accounts"][0];
+        (account["forecast"]["window"].clone(), account["windows"][1]["pace_per_hour"].clone())
+    };
+    let (day, month) = (history(&world, &["--days", "1"]), history(&world, &["--days", "30"]));
+    assert!(of(&day).1.is_number(), "{day}");
+    assert_eq!(of(&day), of(&month));
+    let count = |answer: &Value| five_hours(answer, "alice").len();
+    assert!(
+        (130..160).contains(&count(&day)) && count(&month) > 350,
+        "{} and {}",
+        count(&day),
+        count(&month)
+    );
+    let lines =
+        |days: &str| world.pool(&["history", "--csv", "--days", days]).run().ok().stdout.lines().count();
+    assert!(lines("1") < lines("30"));
+    let picture = world.pool(&["history", "--svg", "-"]).run().ok().stdout;
+    assert!(picture.starts_with("<svg ") && picture.contains(">alice<"), "{picture}");
+}
+
+#[test]
 fn pool_lasts_longer_with_an_account_of_more_weight() {
     let world = pool_of(&["alice", "bob"]);
     past(&world, "alice", 2, 5.0, 70.0);

@@ -112,3 +112,25 @@ fn limit_that_is_reached_meanwhile_rings_the_terminal_once() {
     watch.wait_for_text("exhausted", SOON);
     assert_eq!(watch.raw().matches("\x1b]9;").count(), 1);
 }
+
+#[test]
+fn idle_view_reads_a_few_small_files_a_second_and_the_past_seldom() {
+    let Some(strace) = testkit::needs("strace") else { return };
+    let world = two();
+    let trace = world.work().join("trace");
+    let command = world.cmd(strace).args(["-f", "-e", "trace=openat", "-o"]).arg(&trace);
+    let watch = Pty::spawn(command.args(["codex-pool", "watch", "--interval", "86400"]), 40, 120);
+    watch.wait_for_text("left over the last day", SOON);
+    let before = std::fs::read_to_string(&trace).expect("a trace").len();
+    let opened = |what: &str| {
+        let text = std::fs::read_to_string(&trace).expect("a trace");
+        text[before..].lines().filter(|line| line.contains(what)).count()
+    };
+    // Each look reads the usage once: that of the view, and that of the thread which fetches what is due.
+    testkit::wait_until("twenty looks", SOON * 2, || opened("/usage.json") >= 20);
+    let (looks, files) = (opened("/usage.json"), opened("openat("));
+    assert!(files <= 12 * looks, "{files} files in {looks} looks");
+    for seldom in ["pool/history/", "pool/log.jsonl", "pool/moves.json"] {
+        assert!(opened(seldom) * 5 <= looks, "{seldom}: {} times in {looks} looks", opened(seldom));
+    }
+}

@@ -8,6 +8,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::symbols::Marker;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Axis, Chart, Dataset, GraphType, Widget};
+use unicode_width::UnicodeWidthStr;
 
 use super::drawn;
 use crate::past::{AccountPast, Point};
@@ -16,6 +17,8 @@ use crate::view::Clock;
 
 /// A Braille pattern without dots.
 const BLANK: &str = "\u{2800}";
+/// Between two parts of a title, columns.
+const GAP: usize = 3;
 /// The narrowest and the widest chart, columns.
 const WIDTHS: (usize, usize) = (24, 200);
 
@@ -25,8 +28,7 @@ pub(crate) fn draw(past: &AccountPast, span: (i64, i64), size: (usize, usize), c
     let (width, height) = (size.0.clamp(WIDTHS.0, WIDTHS.1), size.1.max(4));
     let mut buffer = Buffer::empty(Rect::new(0, 0, width as u16, height as u16));
     render(past, span, buffer.area, &mut buffer, colour);
-    let title = title(past, span.1, colour);
-    let mut lines: Vec<String> = title.lines().map(str::to_owned).collect();
+    let mut lines = title(past, span.1, width, colour);
     for y in 0..buffer.area.height {
         lines.push(line_of(&buffer, y, colour));
     }
@@ -83,23 +85,38 @@ fn stairs(points: &[Point], from: i64, to: i64) -> Vec<(f64, f64)> {
         }
         line.push((*at as f64, *left));
     }
+    // The line begins with what was left at the beginning.
+    let before = line.iter().rfind(|(at, _)| *at < from as f64).map(|(_, left)| (from as f64, *left));
     line.retain(|(at, _)| (from as f64..=to as f64).contains(at));
-    line
+    before.into_iter().chain(line).collect()
 }
 
-/// Returns the title: the account, what each line is, and the forecast.
-fn title(past: &AccountPast, now: i64, colour: bool) -> String {
-    let mut text = printable(&past.account.label);
+/// Returns the title: the account, what each line is, and the forecast, in as many lines as it takes.
+fn title(past: &AccountPast, now: i64, width: usize, colour: bool) -> Vec<String> {
+    let mut parts = vec![(printable(&past.account.label), None)];
     for (seconds, (mark, window, of)) in drawn(&past.windows()).into_iter().zip(key(past)) {
         let left = past.left(seconds, now).last().map_or(0.0, |(_, left)| *left);
-        let key = format!("{mark} {window}");
-        let key = if colour { coloured(&key, of) } else { key };
-        text.push_str(&format!("   {key} {left:.0} % left"));
+        parts.push((format!("{mark} {window} {left:.0} % left"), Some(of)));
     }
     if let Some((window, forecast)) = past.forecast(now) {
-        text.push_str(&format!("   {}: {}", window.words(), forecast.words(now)));
+        parts.push((format!("{}: {}", window.words(), forecast.words(now)), None));
     }
-    text
+    let (mut lines, mut used) = (vec![String::new()], 0);
+    for (text, of) in parts {
+        let columns = text.width();
+        if used > 0 && used + GAP + columns > width {
+            lines.push(String::new());
+            used = 0;
+        }
+        let gap = if used > 0 { GAP } else { 0 };
+        used += gap + columns;
+        let shown = of.filter(|_| colour).map_or_else(|| text.clone(), |of| coloured(&text, of));
+        if let Some(line) = lines.last_mut() {
+            line.push_str(&" ".repeat(gap));
+            line.push_str(&shown);
+        }
+    }
+    lines
 }
 
 /// Returns labels of times: clock times for a day or less, else days.
@@ -208,8 +225,10 @@ pub(crate) mod tests {
                 if ascii {
                     chart = chart.chars().map(plain).collect();
                 }
-                let lines: Vec<&str> = chart.lines().skip(1).collect();
-                assert_eq!(lines.len(), 10);
+                let titles = chart.lines().count() - 10;
+                assert_eq!(titles, if columns < 40 { 2 } else { 1 }, "{chart}");
+                assert!(chart.lines().all(|line| width(line) <= columns), "{columns}\n{chart}");
+                let lines: Vec<&str> = chart.lines().skip(titles).collect();
                 assert!(lines.iter().all(|line| width(line) <= columns), "{columns}\n{chart}");
                 assert!(chart.contains("100 %") && chart.contains("work"), "{chart}");
                 assert_eq!(chart.is_ascii(), ascii, "{chart}");

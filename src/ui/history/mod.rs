@@ -9,7 +9,7 @@ pub(crate) use chart::{draw, key, render};
 pub(crate) use svg::picture;
 
 use crate::past::Past;
-use crate::ui::table::EMPTY;
+use crate::ui::table::{EMPTY, width};
 use crate::ui::{block, printable};
 
 /// What is drawn of an account: the 5h window and the longest one.
@@ -20,7 +20,12 @@ fn drawn(windows: &[i64]) -> Vec<i64> {
 }
 
 /// Prints the charts of all accounts. `span`: from when to when, Unix seconds.
-pub(crate) fn charts(past: &Past, span: (i64, i64), width: usize, colour: bool) {
+pub(crate) fn charts(past: &Past, span: (i64, i64), colour: bool) {
+    let width = match width() {
+        // A pipe has none.
+        usize::MAX => 120,
+        columns => columns,
+    };
     if past.accounts.is_empty() {
         block(EMPTY);
     }
@@ -39,11 +44,11 @@ pub(crate) fn charts(past: &Past, span: (i64, i64), width: usize, colour: bool) 
     }
 }
 
-/// Prints readings as comma-separated values.
-pub(crate) fn csv(past: &Past) {
+/// Prints readings since a time (Unix seconds) as comma-separated values.
+pub(crate) fn csv(past: &Past, from: i64) {
     block("at,account,window,used_percent,resets_at");
     for account in &past.accounts {
-        for reading in &account.readings {
+        for reading in account.since(from) {
             for window in &reading.windows {
                 let resets_at = window.resets_at.map_or_else(String::new, |at| at.to_string());
                 block(&format!(

@@ -74,7 +74,9 @@ fn panel(svg: &mut String, past: &AccountPast, top: i64, span: (i64, i64)) {
         let class = if shown.len() > 1 && shown.last() == Some(seconds) { "long" } else { "short" };
         let mut path = String::new();
         let mut begun = false;
-        for (at, percent) in past.left(*seconds, to).into_iter().filter(|(at, _)| *at >= from) {
+        let points = past.left(*seconds, to);
+        let before = points.iter().rfind(|(at, _)| *at < from).map(|(_, left)| (from, *left));
+        for (at, percent) in before.into_iter().chain(points.iter().copied().filter(|(at, _)| *at >= from)) {
             // A value holds until the next one.
             let _ = match begun {
                 true => write!(path, "H{:.1}V{:.1}", x(at), y(percent)),
