@@ -39,6 +39,11 @@ impl Receipt {
         self.text("binary").map(PathBuf::from)
     }
 
+    /// Returns a folder in which it put files.
+    pub(crate) fn folder(&self, key: &str) -> Option<PathBuf> {
+        self.text(key).map(PathBuf::from)
+    }
+
     /// Records that a release is installed now. `now`: Unix seconds.
     pub(crate) fn updated(&mut self, version: &str, releases: &str, now: i64) {
         self.0.insert("method".into(), "release".into());

@@ -1,5 +1,6 @@
 //! `update`: replaces both programs by those of a verified release, or neither.
 
+mod extras;
 mod replace;
 
 use std::path::PathBuf;
@@ -65,6 +66,7 @@ pub(crate) fn run(env: &Env, args: &UpdateArgs) -> Result<()> {
         installed.receipt.save(&lock, &paths.receipt())
     })?;
     ui::done(&format!("codex-pool {wanted} is installed (it was {here})"));
+    extras::renew(&installed.tool, &installed.receipt, env);
     Ok(())
 }
 

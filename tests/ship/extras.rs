@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-use testkit::{Pty, takes};
+use testkit::{Pty, bins, takes};
 
 use crate::install::{assert_no_leftovers, fresh, server};
 use crate::place::{NEIGHBOUR, Place, mode, plays_others, repository};
@@ -61,6 +61,35 @@ fn help_for_man_and_the_shells_comes_and_goes() {
     let again = place.install(&["--uninstall"]).ok();
     assert_eq!((again.out.lines().count(), again.err.as_str()), (1, ""), "{again:?}");
     assert!(again.out.starts_with("Removed nothing"), "{again:?}");
+}
+
+#[test]
+fn update_renews_the_help_that_is_there_and_ours() {
+    let server = server();
+    let place = fresh(&server);
+    place.install(&[]).ok();
+    for (real, put) in [(bins::codex_pool(), place.tool()), (bins::shim(), place.shim())] {
+        fs::copy(real, put).expect("copy a program");
+    }
+    let [man, bash, zsh, fish] = usual(&place);
+    let old = fs::read(&man).expect("a page");
+    fs::remove_file(&bash).expect("the user wants none");
+    fs::write(&zsh, "mine").expect("another tool's");
+    server.publish("9.2.0", &testkit::releases::target(), testkit::releases::good_archive("9.2.0"));
+    let said = place.sh(&format!("exec '{}' update --yes", place.tool().display())).ok();
+    assert!(said.out.ends_with("and its help for man and the shells (man, fish)\n"), "{said:?}");
+    for (file, what) in [(&man, "man"), (&fish, "completions fish")] {
+        let text = fs::read_to_string(file).expect("a file for man or a shell");
+        assert!(text.starts_with(&format!("{what} of 9.2.0\n")), "{text}");
+        assert_eq!(
+            (text.lines().last().map(|line| line.contains("Written by")), mode(file)),
+            (Some(true), 0o644)
+        );
+    }
+    assert!(fs::read(&man).expect("a page") != old && !bash.exists());
+    assert_eq!(fs::read_to_string(&zsh).expect("it stays"), "mine");
+    place.install(&["--uninstall"]).ok();
+    assert!(!man.exists() && !fish.exists(), "they are still ours");
 }
 
 #[test]
