@@ -103,7 +103,7 @@ pub(crate) struct RenameArgs {
 /// `set`
 #[derive(Debug, Args)]
 pub(crate) struct SetArgs {
-    /// Which account: its label, email, id or account id, or the first letters of one
+    /// Which account: its label, its email or its id, or the first letters of one
     #[arg(value_name = "REF")]
     pub(crate) account: String,
     /// Use it only in this folder and below; may be given several times

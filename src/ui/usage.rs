@@ -32,6 +32,7 @@ fn wrong(clap: &clap::Error, typed: &[OsString]) -> String {
     match (clap.kind(), of(ContextKind::InvalidArg).as_slice(), of(ContextKind::PriorArg).as_slice()) {
         (MissingRequiredArgument, missing @ [_, ..], _) => {
             let typed: Vec<_> = typed.iter().map(|word| printable(&word.to_string_lossy())).collect();
+            let missing: Vec<String> = missing.iter().map(|missing| needed(missing)).collect();
             format!("`codex-pool {}` needs {}", typed.join(" "), missing.join(" "))
         }
         (ArgumentConflict, [one], [other]) => {
@@ -79,13 +80,24 @@ fn next(clap: &clap::Error, typed: &[OsString]) -> String {
         }
         _ => None,
     };
-    let verb = typed.first().and_then(|verb| verb.to_str());
-    let help = match verb.filter(|verb| commands.find_subcommand(verb).is_some()) {
-        Some(verb) => format!("see `codex-pool {verb} --help`"),
-        None => "see `codex-pool --help`".to_owned(),
-    };
+    let mut help = "see `codex-pool".to_owned();
+    let mut command = &commands;
+    for word in typed.iter().filter_map(|word| word.to_str()) {
+        let Some(next) = command.find_subcommand(word) else { break };
+        help.push_str(&format!(" {word}"));
+        command = next;
+    }
+    help.push_str(" --help`");
     let parts: Vec<String> = like.into_iter().chain(known).chain([help]).collect();
     parts.join("; ").replace("?; ", "? ")
+}
+
+/// Returns what is missing: an argument, or one of several options, which clap writes `<--a|--b>`.
+fn needed(missing: &str) -> String {
+    match missing.strip_prefix("<-").and_then(|options| options.strip_suffix('>')) {
+        Some(options) => format!("`-{}`", options.replace('|', "` or `")),
+        None => missing.to_owned(),
+    }
 }
 
 /// Returns an argument in a sentence.

@@ -38,14 +38,20 @@ fn fail(world: &World, name: &str, typed: &[&str]) {
     check_errors(world, name, tried.collect());
 }
 
+/// Requires that each fails, with one error and one next step.
 #[track_caller]
-fn check_errors(world: &World, name: &str, said: Vec<(String, Output)>) {
-    for (typed, output) in &said {
+fn require_next(said: &[(String, Output)]) {
+    for (typed, output) in said {
         assert_ne!(output.code(), Some(0), "{typed}: {output}");
         assert_eq!(output.stderr.matches("error: ").count(), 1, "{typed}: {output}");
         assert_eq!(output.stderr.matches("\n  next: ").count(), 1, "{typed}: {output}");
         assert!(!output.stderr.to_lowercase().contains("rror: error"), "{typed}: {output}");
     }
+}
+
+#[track_caller]
+fn check_errors(world: &World, name: &str, said: Vec<(String, Output)>) {
+    require_next(&said);
     let said: Vec<(&str, Output)> =
         said.iter().map(|(typed, output)| (typed.as_str(), output.clone())).collect();
     check_said(world, name, &said);
@@ -262,6 +268,29 @@ fn service_that_does_not_answer_is_an_error_with_a_next_step() {
     }
     world.write_private(&world.pool_home().join("accounts.json"), &registry.to_string());
     fail(&world, "errors-login-needed", &["refresh work", "run work", "use work"]);
+}
+
+#[test]
+fn sharing_what_is_not_shared_is_answered_with_a_next_step() {
+    let world = world();
+    let lines = [
+        "share nonsense",
+        "share init",
+        "share init mysql://db.example.com/pool",
+        "share code",
+        "share code --member",
+        "share join",
+        "share status",
+        "share rotate",
+        "share leave",
+        "share logout work",
+        "share take-over work",
+    ];
+    let said: Vec<(String, Output)> =
+        lines.iter().map(|line| (format!("codex-pool {line}"), world.pool(&words(line)).run())).collect();
+    require_next(&said);
+    assert!(said[3].1.stderr.contains("needs `--member` or `--runner`"), "{}", said[3].1);
+    assert!(said[3].1.stderr.contains("see `codex-pool share code --help`"), "{}", said[3].1);
 }
 
 #[test]

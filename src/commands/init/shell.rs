@@ -71,7 +71,8 @@ fn start_files(ctx: &Context, answers: Answers, user: &UserHome<'_>, lines: &[St
         // As in install.sh, for start files that the user manages elsewhere.
         let no_modify = ctx.env.text("NO_MODIFY_PATH") == Some("1");
         if no_modify || !answers.agree(&question, true, &skipped)? {
-            ui::line(&format!("`codex` is not the shim yet. Put this line at the end of {files}:\n  {line}"));
+            ui::line(&format!("`codex` is not the shim yet. Put this line at the end of {files}:"));
+            ui::block(&format!("  {line}"));
             return Ok(());
         }
         for (start, need) in needy() {
@@ -87,7 +88,11 @@ fn start_files(ctx: &Context, answers: Answers, user: &UserHome<'_>, lines: &[St
     if first.as_ref().and_then(|file| file.canonicalize().ok()) == ctx.paths.shim().canonicalize().ok() {
         ui::line("It is first on PATH");
     } else {
-        ui::line(&format!("Open a new terminal, or type this here: {line}"));
+        // Without the look whether the file is there, as install.sh says it.
+        let now =
+            line.split_once("] || ").or_else(|| line.split_once("; or ")).map_or(&**line, |(_, now)| now);
+        ui::line("Open a new terminal, or type this here:");
+        ui::block(&format!("  {now}"));
     }
     Ok(())
 }
