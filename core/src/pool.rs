@@ -214,6 +214,9 @@ impl Pool {
             // An older login was written over a newer one, whatever its dates say.
             return Ok(Adoption::KeptNewer);
         }
+        // The issuer refuses the pool's login for good: one that it has not seen can only be better.
+        let wins = other.is_some() && !known_here && self.login_is_over(doc.id());
+        let origin = if wins { Origin::Login } else { origin };
         let adoption = self.adopt_own(lock, stored, doc, label, origin, now)?;
         self.see(doc);
         let displaced = other.filter(|_| adoption == Adoption::Updated);
@@ -248,12 +251,17 @@ impl Pool {
             // none of them is newer than what it was made from.
             return Ok(Adoption::KeptNewer);
         }
-        let auth = self.registry.get(doc.id()).map(|account| &account.auth);
-        let is_over = auth.is_some_and(|auth| {
-            auth.state == AuthState::ReauthRequired && auth.reason != Some(AuthReason::LoggedOut)
-        });
-        let origin = if is_over { Origin::Login } else { origin };
+        let origin = if self.login_is_over(doc.id()) { Origin::Login } else { origin };
         self.adopt_own(lock, stored, doc, label, origin, now)
+    }
+
+    /// Returns whether the issuer refuses an account's login for good. One that the user logged out is not over: what is
+    /// found elsewhere does not log it in again.
+    fn login_is_over(&self, id: &AccountId) -> bool {
+        let auth = self.registry.get(id).map(|account| &account.auth);
+        auth.is_some_and(|auth| {
+            auth.state == AuthState::ReauthRequired && auth.reason != Some(AuthReason::LoggedOut)
+        })
     }
 
     /// Gives the refresh token of a loan to the account that the id token names: Codex renewed its tokens there before it

@@ -152,6 +152,19 @@ fn known_account_keeps_the_newer_credentials_and_its_home_gets_them() {
 }
 
 #[test]
+fn older_login_takes_the_place_of_one_that_the_issuer_refuses() {
+    let world = World::logged_in(&["alice"]);
+    let backend = world.backend();
+    backend.revoke_logins("alice");
+    world.pool(&["refresh", "alice"]).run().expect(5);
+    let old = LoginSpec { issued_ago: Some(1000), ..LoginSpec::default() };
+    let older = backend.auth_json_with("alice", &old);
+    world.pool(&["import", "-"]).stdin(&*older).run().ok().says("it has the newer credentials now");
+    assert_eq!((world.live(), world.stored("alice")), (Some(older.clone()), older));
+    world.exec().run().ok().says("hello from alice");
+}
+
+#[test]
 fn store_keeps_ids_as_references_dates_and_what_was_disabled() {
     let world = World::logged_in(&["alice"]);
     let store = json!({"version": 1, "accounts": [
