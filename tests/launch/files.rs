@@ -291,7 +291,7 @@ fn default_codex_home_that_was_never_used_is_made() {
     let config = fs::read_to_string(world.codex_home().join("config.toml")).expect("the config");
     fs::remove_dir_all(world.codex_home()).expect("remove it");
     // The stand-in finds no service without its config and says so; the login is there all the same.
-    let output = world.exec().env("CODEX_POOL_VERBOSE", "1").run().expect(1);
+    let output = world.exec().run().expect(1);
     assert_eq!(world.live_owner().as_deref(), Some("alice"), "{output}");
     assert_eq!(mode(&world.codex_home()), 0o700);
     fs::write(world.codex_home().join("config.toml"), config).expect("write the config");

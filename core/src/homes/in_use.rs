@@ -346,7 +346,9 @@ fn codex_home_of(pid: u32) -> Option<PathBuf> {
         }
     };
     if !dir.is_absolute() {
-        return None;
+        // Codex may have gone to another folder since it read the variable.
+        let dir = process::inherited(pid).folder?.join(dir);
+        return std::fs::canonicalize(dir).ok().filter(|dir| dir.is_dir());
     }
     match std::fs::canonicalize(&dir) {
         // No folder is at this path, so that it is none of another name either.
@@ -405,6 +407,9 @@ mod tests {
         let of_user = User::from_uid(geteuid()).unwrap().unwrap().dir.join(".codex");
         let of_user = std::fs::canonicalize(&of_user).unwrap_or(of_user);
         assert_eq!(home_with(&[("OTHER", at("absent"))]), Some(of_user));
-        assert_eq!(home_with(&[(names::CODEX_HOME, "relative".into())]), None);
+        assert_eq!(home_with(&[(names::CODEX_HOME, "absent".into())]), None);
+        let here = std::fs::canonicalize("src").unwrap();
+        let known = if cfg!(target_os = "linux") { Some(here) } else { None };
+        assert_eq!(home_with(&[(names::CODEX_HOME, "src".into())]), known);
     }
 }

@@ -96,9 +96,8 @@ impl Processes {
         let me = self.me.as_ref().map(|me| me.pid);
         pids.retain(|pid| {
             let known = known_home(paths, *pid);
-            let ended = || process::stat(*pid).is_none_or(|stat| stat.ended);
             Some(*pid) != me
-                && (known.is_some() || !ended())
+                && (known.is_some() || process::can_act(*pid))
                 && homes.contains(known.as_ref().unwrap_or(main_home))
                 && !self.belongs_to_launch(*pid, known.as_ref())
                 && home_served_by(paths, main_home, *pid).is_none()

@@ -19,7 +19,7 @@ use crate::files::record_lock::{self, Owner};
 const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
 /// How long it may take until a program that is being executed has its arguments and environment.
-const EXECUTED_WITHIN: Duration = Duration::from_millis(100);
+const EXECUTED_WITHIN: Duration = Duration::from_millis(300);
 
 /// Reads a small file of `/proc`, whose size is not known beforehand, with one read if it fits.
 fn read_proc(path: &str) -> io::Result<Vec<u8>> {
@@ -79,6 +79,18 @@ fn parse_stat(bytes: &[u8]) -> Option<Stat> {
     Some(Stat { parent, start_ticks, ended })
 }
 
+/// Returns whether a thread of a process still has memory. Once none has, the process can do nothing any more. Its first
+/// thread can be without while others run.
+pub(super) fn has_memory(pid: u32) -> bool {
+    let gone = |e: &io::Error| matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH));
+    match fs::read_dir(format!("/proc/{pid}/task")) {
+        Ok(threads) => threads
+            .flatten()
+            .any(|thread| fs::read_link(thread.path().join("exe")).map_or_else(|e| !gone(&e), |_| true)),
+        Err(e) => !gone(&e),
+    }
+}
+
 pub(super) fn started_at(pid: u32) -> Option<i64> {
     let ticks = stat(pid)?.start_ticks;
     let text = String::from_utf8(read_proc("/proc/stat").ok()?).ok()?;
@@ -115,7 +127,7 @@ fn strings(pid: u32, name: &str) -> Option<Vec<OsString>> {
         match read_proc(&path) {
             Ok(bytes) if !bytes.is_empty() => break bytes,
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return None,
-            _ if Instant::now() > until || stat(pid)?.ended => return None,
+            _ if Instant::now() > until || stat(pid)?.ended || !has_memory(pid) => return None,
             _ => std::thread::sleep(Duration::from_micros(200)),
         }
     };

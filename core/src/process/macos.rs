@@ -67,6 +67,11 @@ pub(super) fn stat(pid: u32) -> Option<Stat> {
     })
 }
 
+/// What the system does not tell counts as running.
+pub(super) fn has_memory(_pid: u32) -> bool {
+    true
+}
+
 pub(super) fn started_at(pid: u32) -> Option<i64> {
     i64::try_from(bsd_info(pid)?.pbi_start_tvsec).ok()
 }

@@ -148,6 +148,12 @@ pub fn stat(pid: u32) -> Option<Stat> {
     system::stat(pid)
 }
 
+/// Returns whether a process is there and can still do something. One that is about to end has no memory any more, and
+/// nothing can be read of it.
+pub(crate) fn can_act(pid: u32) -> bool {
+    system::stat(pid).is_some_and(|stat| !stat.ended) && system::has_memory(pid)
+}
+
 /// Returns the start of a process, Unix seconds. `None`: it has ended, or the system does not tell.
 pub fn started_at(pid: u32) -> Option<i64> {
     system::started_at(pid)
@@ -350,6 +356,23 @@ mod tests {
         }
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn process_that_ends_cannot_act_before_it_is_gone() {
+        assert!(can_act(std::process::id()));
+        let mut child = std::process::Command::new("/bin/sleep").arg("60").spawn().unwrap();
+        assert!(can_act(child.id()));
+        child.kill().unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while system::has_memory(child.id()) && !stat(child.id()).is_some_and(|stat| stat.ended) {
+            assert!(std::time::Instant::now() < deadline);
+            std::thread::yield_now();
+        }
+        assert!(!can_act(child.id()));
+        assert!(stat(child.id()).is_some(), "it is not waited for yet");
+        child.wait().unwrap();
+        assert!(!can_act(child.id()));
     }
 
     #[cfg(target_os = "linux")]
