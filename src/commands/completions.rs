@@ -36,7 +36,9 @@ fn verbs_with_account() -> Vec<String> {
             .next()
             .is_some_and(|arg| ["account", "accounts"].contains(&arg.get_id().as_str()))
     };
-    Cli::command().get_subcommands().filter(takes_one).map(|verb| verb.get_name().to_owned()).collect()
+    let root = Cli::command();
+    let verbs = root.get_subcommands().chain(root.get_subcommands().flat_map(Command::get_subcommands));
+    verbs.filter(takes_one).map(|verb| verb.get_name().to_owned()).collect()
 }
 
 /// Wraps a function of ours around the generated one.

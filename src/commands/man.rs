@@ -52,10 +52,10 @@ pub(crate) fn run(args: &ManArgs) -> Result<()> {
     };
     std::fs::create_dir_all(dir)
         .map_err(|e| Error::io("create", dir, &e).hint("name a folder that you may write"))?;
-    let verbs = root
-        .get_subcommands()
-        .filter(|verb| !verb.is_hide_set() && verb.get_name() != "help")
-        .map(|verb| (verb, false));
+    // `share` has verbs of its own.
+    let verbs = root.get_subcommands().flat_map(|verb| std::iter::once(verb).chain(verb.get_subcommands()));
+    let verbs =
+        verbs.filter(|verb| !verb.is_hide_set() && verb.get_name() != "help").map(|verb| (verb, false));
     for (command, whole) in std::iter::once((&root, true)).chain(verbs) {
         let name = command.get_display_name().unwrap_or_else(|| command.get_name());
         let file = dir.join(format!("{name}.1"));

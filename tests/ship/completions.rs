@@ -56,6 +56,9 @@ fn bash_offers_labels_options_and_verbs() {
             "{verb}"
         );
     }
+    assert_eq!(offers("codex-pool share take-over wo"), ["work", "work\\ too"]);
+    assert_eq!(offers("codex-pool share code --m"), ["--member"]);
+    assert!(offers("codex-pool share ").contains(&"rotate".to_owned()));
     assert_eq!(offers("codex-pool use wo"), ["work", "work\\ too"]);
     assert_eq!(offers("codex-pool use ada@ex"), ["example.com"], "what is before the @ stays on the line");
     assert_eq!(offers("codex-pool rm --yes w"), ["work", "work\\ too"]);
@@ -83,6 +86,8 @@ fn fish_offers_labels_options_and_verbs() {
         labels.sort();
         assert_eq!(labels, ["ada@example.com", "work", "work too"], "{verb}");
     }
+    assert_eq!(offers("codex-pool share logout ada"), ["ada@example.com"]);
+    assert_eq!(offers("codex-pool share code --m"), ["--member"]);
     assert_eq!(offers("codex-pool use ada@ex"), ["ada@example.com"]);
     assert_eq!(offers("codex-pool rm --yes ad"), ["ada@example.com"]);
     assert!(!offers("codex-pool rename work wor").contains(&"work".to_owned()));
@@ -107,6 +112,7 @@ fn zsh_offers_labels_options_and_verbs() {
         ("codex-pool use ada", "codex-pool use ada@example.com"),
         ("codex-pool rm --yes ad", "codex-pool rm --yes ada@example.com"),
         ("codex-pool rename w", "codex-pool rename work"),
+        ("codex-pool share logout ada", "codex-pool share logout ada@example.com"),
         ("codex-pool use --be", "codex-pool use --best"),
         ("codex-pool comple", "codex-pool completions"),
     ] {
@@ -145,6 +151,7 @@ fn verbs_have_manual_pages_that_man_can_read() {
     for verb in verbs.filter(|verb| *verb != "help") {
         assert!(pages.contains(&folder.join(format!("codex-pool-{verb}.1"))), "{verb}");
     }
+    assert!(pages.contains(&folder.join("codex-pool-share-join.1")), "verbs below a verb, too");
     assert!(!pages.iter().any(|page| page.to_string_lossy().contains("__")));
     let Some(man) = needs("man") else { return };
     for page in &pages {

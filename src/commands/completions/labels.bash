@@ -5,6 +5,8 @@ _codex_pool_with_labels() {
     local typed=${COMP_LINE:0:COMP_POINT} words current='' label i
     case $typed in *[[:blank:]]) ;; *) current=${typed##*[[:blank:]]} ;; esac
     read -ra words <<<"${typed%"$current"}"
+    # `share` has verbs of its own.
+    [ "${words[1]}" != share ] || words=("${words[@]:1}")
     case ${words[1]} in @VERBS@) ;; *) return 0 ;; esac
     case $current in -*) return 0 ;; esac
     for ((i = 2; i < ${#words[@]}; i++)); do
