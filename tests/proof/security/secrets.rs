@@ -166,6 +166,39 @@ fn watch(world: &Sandbox, stop: &AtomicBool) -> BTreeSet<Vec<u8>> {
     seen
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn move_shows_no_secret_of_the_window_and_the_pool() {
+    let world = Lab::new(&["alice", "bob", "carol"], "");
+    let stop = AtomicBool::new(false);
+    let seen = std::thread::scope(|scope| {
+        let _stop = Stop(&stop);
+        let watcher = scope.spawn(|| watch(&world, &stop));
+        // What is in the environment of a window is in that of the server, which another server gets.
+        let window = crate::moving::window_with(&world, &[("OPENAI_API_KEY", API_KEY)]);
+        crate::moving::reach_limit(&world);
+        crate::moving::goes_on(&world).expect("it goes on");
+        drop(window);
+        assert_holds_none(&world, "a move");
+        drop(Stop(&stop));
+        watcher.join().expect("the watcher")
+    });
+    let (environments, lines): (BTreeSet<_>, BTreeSet<_>) =
+        seen.into_iter().partition(|text| find(&["\0HOME=".to_owned()], text).is_some());
+    assert!(lines.iter().any(|line| find(&["attend\0".to_owned()], line).is_some()), "nothing was seen");
+    assert_shown_to_nobody(&world, lines);
+    let secrets = world.backend().secrets();
+    assert!(environments.iter().all(|text| find(&secrets, text).is_none()));
+    let has_key = |text: &&Vec<u8>| find(&[API_KEY.to_owned()], text).is_some();
+    let kept = |text: &&Vec<u8>| find(&["CODEX_POOL_LAUNCH=".to_owned()], text).is_some();
+    let astray: Vec<_> = environments.iter().filter(has_key).filter(|text| !kept(text)).collect();
+    assert!(
+        astray.is_empty(),
+        "{:?}",
+        astray.iter().map(|text| String::from_utf8_lossy(text)).collect::<Vec<_>>()
+    );
+}
+
 /// Returns what the service says when it repeats what it was sent. (The kit's refresh tokens are short, and look like
 /// words to a program that was not sent them.)
 fn echo(world: &Sandbox) -> Value {
