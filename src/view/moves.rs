@@ -89,7 +89,10 @@ impl Sight<'_> {
             "state": "moving", "at": mark.at_ms / 1_000, "home": folder(&home), "from": mark.from, "to": mark.to,
             "threads": ids, "until": null, "why": null,
         });
-        let what = format!("moving from {} to {}", self.label(&mark.from), self.label(&mark.to));
+        let what = match self.label(&mark.from) {
+            from if mark.from == mark.to => format!("its history is being put right for {from}"),
+            from => format!("moving from {from} to {}", self.label(&mark.to)),
+        };
         Some(self.view(&threads, &what, json))
     }
 
@@ -98,6 +101,10 @@ impl Sight<'_> {
         let threads: Vec<_> = record.threads.iter().map(|id| self.thread(&home, id)).collect();
         let (from, ago) = (self.label(&record.from), human_duration(self.now - record.at));
         let (state, what) = match (&record.to, &record.why) {
+            // After its reset, or with a history that was put right.
+            (Some(to), None) if *to == record.from => {
+                ("carried_on", format!("went on with {from} {ago} ago"))
+            }
             (Some(to), None) => {
                 ("carried_on", format!("carried on from {from} to {} {ago} ago", self.label(to)))
             }

@@ -6,4 +6,5 @@ mod flight;
 mod killed;
 mod middle;
 mod stays;
+mod waiting;
 mod world;

@@ -122,6 +122,9 @@ struct Old {
     began: Instant,
 }
 
+/// What a move begins with.
+type Begun = (Plan, Option<(MoveMark, Guard)>);
+
 /// Moves the server of a home to the next account. `dir`: the home.
 ///
 /// # Errors
@@ -135,10 +138,16 @@ pub fn run(paths: &PoolPaths, dir: &Path) -> Result<Outcome> {
     // 1. Nothing is in flight, and all is quiet.
     let Some(mut old) = home.quiet_server()? else { return Ok(Outcome::Later) };
     // 2. Who goes on. From here on a mark says that this home is moving, and the guard watches.
-    let (plan, mut mark, guard) = match home.begin(&old)? {
+    let (plan, begun) = match home.begin(&old)? {
         Ok(begun) => begun,
         Err(Refusal::Later(_)) => return Ok(Outcome::Later),
         Err(Refusal::No(_)) => return Ok(Outcome::No),
+    };
+    let Some((mut mark, guard)) = begun else {
+        home.remember(&old, &plan, None, true);
+        let Old { server, origin, codex, threads, .. } = &mut old;
+        home.go_on(origin, codex, server, threads, false)?;
+        return Ok(Outcome::Done);
     };
     // 3. The server ends. What it has loaded meanwhile is its, too.
     let Old { server, origin, codex, threads, .. } = &mut old;
@@ -197,8 +206,8 @@ impl Home<'_> {
         }
     }
 
-    /// Decides who goes on, writes the mark, and starts the guard.
-    fn begin(&self, old: &Old) -> Result<std::result::Result<(Plan, MoveMark, Guard), Refusal>> {
+    /// Decides who goes on, writes the mark, and starts the guard: without them, if the server stays.
+    fn begin(&self, old: &Old) -> Result<std::result::Result<Begun, Refusal>> {
         let checks = self.checks_account(old);
         let (lock, mut pool, processes) = self.open()?;
         let now = clock();
@@ -260,12 +269,15 @@ impl Home<'_> {
                 return Ok(Err(refusal));
             }
         };
+        if plan.stays {
+            return Ok(Ok((plan, None)));
+        }
         let server = (old.server.pid, old.server.start_ticks);
         let mut mark = MoveMark::new(&self.home, plan.from.clone(), plan.to.clone(), server, clock_ms());
         mark.threads = logs_of(&old.threads);
         mark.write(&self.right, self.paths, &self.home)?;
         match Guard::start(self.paths, &self.home, &old.origin) {
-            Ok(guard) => Ok(Ok((plan, mark, guard))),
+            Ok(guard) => Ok(Ok((plan, Some((mark, guard))))),
             Err(e) => {
                 mark::remove(&self.right, self.paths, &self.home)?;
                 Err(Error::new(format!("cannot start the guard of a move: {e}")))
