@@ -89,6 +89,10 @@ pub(crate) fn cut_off(world: &Lab) -> Option<Running> {
     // It does not end by itself.
     let server = world.server(&world.codex_home()).expect("a server");
     signal(server, Signal::SIGSTOP);
+    let stat = format!("/proc/{server}/stat");
+    wait_until("the server to stand still", SOON, || {
+        fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T "))
+    });
     let home = world.codex_home().to_string_lossy().into_owned();
     let mut mover = world.pool(&["move", &home]).spawn();
     let is = |process: &Process, word: &str| process.argv.iter().any(|arg| arg == word);

@@ -13,7 +13,8 @@ use crate::codex::lock_file;
 use crate::codex::threads::{self, ThreadMeta};
 use crate::env::clock;
 use crate::error::{Error, Result};
-use crate::homes;
+use crate::homes::in_use::Processes;
+use crate::homes::{self, HomeContent};
 use crate::moving::Threads;
 use crate::paths::PoolPaths;
 use crate::store::path_of_key;
@@ -76,6 +77,9 @@ fn settle(
         return Err(Error::new("the launch ledger cannot be read"));
     }
     let content = homes::reconcile_whole(&lock, &mut pool, &home.home, clock())?;
+    if let HomeContent::Unreadable(why) = &content {
+        return Err(Error::new(format!("the login in its home cannot be read: {why}")));
+    }
     let swapped = mark.from != mark.to && content.account() == Some(&mark.to);
     let server = BackgroundServer::of_home(home.home.dir());
     let runs = server.is_some();
@@ -90,7 +94,10 @@ fn settle(
         home.note_new_account(&lock, &mut pool, &processes, metas, &mark.to)?;
     }
     pool.commit(&lock)?;
-    let interface = check::interfaces(&processes, &home.home).first().map(|launch| launch.process.pid);
+    let first =
+        |processes: &Processes| check::interfaces(processes, &home.home).first().map(|l| l.process.pid);
+    // Without one no server is started, and nobody looks again: it is looked for twice.
+    let interface = first(&processes).or_else(|| first(&Processes::read(None, home.paths, clock())));
     let record = pool.state().home(&home.home.auth_json());
     let after = record.filter(|_| swapped).and_then(|record| record.since_ticks);
     Ok((swapped && !old_runs, interface, after))

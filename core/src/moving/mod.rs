@@ -158,6 +158,13 @@ pub fn run(paths: &PoolPaths, dir: &Path) -> Result<Outcome> {
     } else {
         Err(Error::new("the background server does not stop"))
     };
+    if let Err(error) = &swapped
+        && plan.from != plan.to
+        && HomeContent::read(paths, &home.home).account() == Some(&plan.to)
+    {
+        // It cannot go back. The guard, which hears nothing, completes it.
+        return Err(Error::new(error.to_string()));
+    }
     let after = if swapped.is_ok() { process::ticks_now() } else { None };
     let started = server::start(&old.origin, &old.codex, home.home.dir(), after);
     let done = started.is_some();
