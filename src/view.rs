@@ -18,6 +18,7 @@ use codex_pool_core::ledger::Ledger;
 use codex_pool_core::pick::{self, Ranked, Reason, Tier, pick};
 use codex_pool_core::pool::Pool;
 use codex_pool_core::renewal;
+use codex_pool_core::time::{DAY, human_duration};
 use codex_pool_core::usage::{Usage, Window};
 use serde_json::{Value, json};
 
@@ -27,6 +28,8 @@ pub(crate) use when::Clock;
 
 /// With so much left of a window, or less, an account is low, percent.
 const LOW: f64 = 10.0;
+/// An access that ends within this time needs the user, seconds.
+const ENDS_SOON: i64 = 3 * DAY;
 
 /// An account with everything that is known of it now.
 #[derive(Debug, Clone)]
@@ -256,9 +259,21 @@ pub(crate) fn next(views: &[AccountView], identity: Identity) -> Option<&Account
     views.iter().find(|view| view.next && !identity.everywhere).map(|view| &view.account.id)
 }
 
-/// Returns what a table does not say by itself: that no account may be picked, or that nothing is known of one.
-pub(crate) fn unsaid(views: &[AccountView]) -> Vec<String> {
+/// Returns what a table does not say by itself: that a login ends soon, that no account may be picked, or that nothing
+/// is known of one. `now`: Unix seconds.
+pub(crate) fn unsaid(views: &[AccountView], now: i64) -> Vec<String> {
     let mut lines = Vec::new();
+    for view in views.iter().filter(|view| view.account.enabled) {
+        let by_members = view.account.access_only.is_some_and(|access| access.by_members);
+        if let Some(left) = view.access_left(now).filter(|left| *left < ENDS_SOON && !by_members) {
+            lines.push(format!(
+                "{}: its login ends in {} and cannot be renewed; `codex-pool reauth {}` makes a new one.",
+                view.account.label,
+                human_duration(left),
+                view.account.shell_ref()
+            ));
+        }
+    }
     // A pin holds all the same.
     let none_is_picked = views.iter().all(|view| !view.account.enabled && !view.next);
     if let Some(first) = views.first().filter(|_| none_is_picked) {

@@ -48,7 +48,7 @@ pub(crate) fn run(ctx: &Context, args: &ListArgs) -> Result<()> {
         ui::table::accounts(&views, ctx.env.now, args.verbose);
         let next = next_line(&views, view::Identity::of(&ctx.env));
         ui::table::notes(&next.into_iter().chain(past.lines(&clock, ctx.env.now)).collect::<Vec<_>>());
-        view::unsaid(&views).iter().for_each(|line| ui::line(line));
+        view::unsaid(&views, ctx.env.now).iter().for_each(|line| ui::line(line));
         ui::table::homes(&homes);
         ui::table::moves(&moves);
         sharing.iter().for_each(|line| ui::line(line));

@@ -148,6 +148,16 @@ fn access_that_the_service_ended_early_needs_a_new_bundle() {
 }
 
 #[test]
+fn list_says_which_login_ends_soon_and_what_makes_a_new_one() {
+    let world = World::new(&["bob"]);
+    world.import("soon", &access_for(&world, "soon", 2 * DAY + 90));
+    world.import("later", &access_for(&world, "later", 6 * DAY));
+    let list = world.pool(&["list"]).run().ok().stdout;
+    let line = "soon: its login ends in 2d and cannot be renewed; `codex-pool reauth soon` makes a new one.";
+    assert!(list.contains(line) && !list.contains("later: its login"), "{list}");
+}
+
+#[test]
 fn access_that_ends_within_a_day_is_named_by_the_doctor() {
     let world = World::new(&["bob"]);
     world.import("soon", &access_for(&world, "soon", 3 * 3600 + 30));

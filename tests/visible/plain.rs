@@ -21,6 +21,15 @@ fn ascii_and_no_colour_hold_for_every_table() {
     assert!(text.stdout.is_ascii() && text.stderr.is_ascii(), "{text}");
     let shell = world.pool(&["use", "x×y→z", "--ascii"]).run();
     assert!(shell.stderr.is_ascii() && shell.stderr.contains("`xxy>z`"), "{shell}");
+    for args in [&["log", "--ascii"][..], &["doctor", "-v", "--ascii"], &["why", "--last", "--ascii"]] {
+        let text = world.pool(args).run().stdout;
+        assert!(text.is_ascii() && !text.is_empty(), "{args:?}: {text}");
+    }
+    let view = Pty::spawn(world.pool(&["watch", "--ascii", "--no-color", "--interval", "86400"]), 40, 120);
+    let screen = view.wait_for_text("q quit", testkit::SOON);
+    assert!(screen.is_ascii() && screen.contains("alice") && screen.contains("resets -"), "{screen}");
+    assert!(!view.raw().contains("\x1b[38;5;"), "colours");
+    drop(view);
     let list = world.pool(&["list"]).run().ok().stdout;
     assert!(list.contains('█') && list.contains('│') && list.contains("100 % · not started"), "{list}");
     assert!(list.contains("\nnext: alice (it is pinned)\n"), "{list}");

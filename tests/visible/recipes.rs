@@ -11,6 +11,12 @@ use super::{pool_of, use_up};
 /// What the line says of the live account.
 const LINE: &str = "alice · 5h 70% · week 55%";
 
+/// Waits until a terminal shows it. In a locale that is not UTF-8, the dots between the parts are something else.
+#[track_caller]
+fn wait_for_line(terminal: &Pty) {
+    terminal.wait_for("the line", SOON, |screen| LINE.split(" · ").all(|part| screen.contains(part)));
+}
+
 /// Returns the lines of the recipe that this line introduces.
 fn recipe(introduction: &str) -> String {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/status.md");
@@ -38,7 +44,7 @@ fn settings(world: &World, name: &str, text: &str) -> PathBuf {
 /// Starts a shell in a terminal and waits until its prompt has the line.
 fn shell(command: Cmd) {
     let mut terminal = Pty::spawn(command, 10, 100);
-    terminal.wait_for_text(LINE, SOON);
+    wait_for_line(&terminal);
     terminal.send("exit\r");
     assert!(terminal.wait(SOON).success());
 }
@@ -51,7 +57,7 @@ fn tmux_shows_the_line() {
     // The path of a socket has to be short.
     let tmux = |args: &[&str]| world.cmd(&tmux).args(["-S", "t", "-f"]).arg(&file).args(args);
     let terminal = Pty::spawn(tmux(&["new-session", "sh"]), 10, 100);
-    terminal.wait_for_text(LINE, SOON);
+    wait_for_line(&terminal);
     tmux(&["kill-server"]).run().ok();
 }
 
