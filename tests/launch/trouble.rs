@@ -149,7 +149,7 @@ fn wrong_settings_are_reported_and_not_fatal() {
     // Those of codex-pool 0.1 are known, and nobody needs to hear of them.
     world
         .settings("version = 1\ndefault_watch_interval_seconds = 30\n[proxy]\nlisten = \"127.0.0.1:4141\"\n");
-    assert_eq!(answered(world.exec().run(), "alice").stderr, "");
+    assert_eq!(answered(world.exec().run(), "bob").stderr, "");
     let doctor = world.pool(&["doctor", "--verbose"]).run().stdout;
     assert!(!doctor.contains("unknown") && !doctor.contains("proxy"), "{doctor}");
 }
