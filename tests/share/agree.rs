@@ -37,7 +37,7 @@ fn edit_cache(world: &World, edit: impl FnOnce(&mut Value)) {
 }
 
 /// Lets that time pass since a machine last asked the database.
-fn time_passes(world: &World, seconds: i64) {
+pub(crate) fn time_passes(world: &World, seconds: i64) {
     edit_cache(world, |cache| {
         for name in ["tried_at", "synced_at"] {
             if let Some(at) = cache["sharing"][name].as_i64() {

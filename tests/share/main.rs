@@ -3,6 +3,8 @@
 
 mod accounts;
 mod agree;
+mod crash;
+mod fleet;
 mod join;
 mod mistakes;
 mod rotate;
