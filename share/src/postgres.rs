@@ -292,6 +292,17 @@ impl Store for Postgres {
         Ok(rows.first().and_then(record))
     }
 
+    fn read_rows(&mut self, rows: &[RowId]) -> Result<Vec<Row>, StoreError> {
+        let sql = format!(
+            "select row_id, kind, format, epoch, revision, sealed, signature, {HELD} from codex_pool_records where pool \
+             = $1 and row_id = any($2)"
+        );
+        let pool = self.pool.0;
+        let rows: Vec<&[u8]> = rows.iter().map(|row| row.0.as_slice()).collect();
+        let found = self.query(&sql, &[(&pool.as_slice(), Type::BYTEA), (&rows, Type::BYTEA_ARRAY)])?;
+        Ok(found.iter().filter_map(record).collect())
+    }
+
     fn read_all(&mut self) -> Result<Vec<Row>, StoreError> {
         let sql = format!(
             "select row_id, kind, format, epoch, revision, sealed, signature, {HELD} from codex_pool_records where pool \

@@ -7,11 +7,14 @@ use crate::keys::{MemberKeys, RunnerKeys};
 use crate::login::{Age, Lease, LeaseState, Login, LoginText, RemovalText};
 use crate::machines::Machine;
 use crate::protocol::{ShareError, parse};
-use crate::record::{Kind, Refused};
+use crate::record::{Kind, Refused, RowId};
 use crate::rotate::ROTATION;
 use crate::seen::Seen;
 use crate::store::{Listed, Row, Store};
 use crate::usage::{Sessions, Usage};
+
+/// How many rows are asked for at once. A login has 8 KB.
+const AT_ONCE: usize = 256;
 
 /// The lease of an account, and how long it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,9 +122,11 @@ impl Reader<'_> {
         seen: &mut Seen,
     ) -> Result<Pulled, ShareError> {
         let listed = store.list()?;
+        let new = listed.iter().filter(|listed| self.wants(listed.kind) && !seen.is_newest(listed));
+        let new: Vec<RowId> = new.map(|listed| listed.row).collect();
         let mut rows = Vec::new();
-        for new in listed.iter().filter(|listed| self.wants(listed.kind) && !seen.is_newest(listed)) {
-            rows.extend(store.read(new.row)?);
+        for some in new.chunks(AT_ONCE) {
+            rows.extend(store.read_rows(some)?);
         }
         Ok(self.take_all(rows.iter(), &listed, seen))
     }

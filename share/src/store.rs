@@ -98,6 +98,18 @@ pub trait Store {
     /// The database cannot be asked.
     fn read(&mut self, row: RowId) -> Result<Option<Row>, StoreError>;
 
+    /// Returns those of these rows that are there, in any order.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    fn read_rows(&mut self, rows: &[RowId]) -> Result<Vec<Row>, StoreError> {
+        let mut found = Vec::new();
+        for row in rows {
+            found.extend(self.read(*row)?);
+        }
+        Ok(found)
+    }
+
     /// Returns all rows.
     ///
     /// # Errors

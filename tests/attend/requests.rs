@@ -69,3 +69,25 @@ fn attendant_makes_no_requests_if_the_settings_forbid_them() {
     let report = world.backend().report();
     assert_eq!((report.usage.len(), report.refreshes.len()), (0, 0));
 }
+
+#[test]
+fn machine_of_a_shared_pool_asks_its_database_while_a_session_runs() {
+    let world = World::new(&["alice"]);
+    world.usage(&[("alice", 10.0, 10.0)]);
+    world.share_as("member");
+    let _session = world.hold(world.exec_as("alice"));
+    let _attendant = world.attend();
+    let path = world.pool_home().join("usage.json");
+    let cache = || -> serde_json::Value {
+        serde_json::from_str(&fs::read_to_string(&path).expect("a cache")).expect("JSON")
+    };
+    // There is no database, which is what the answer says.
+    wait_until("a question", SOON, || cache()["sharing"]["error"].is_string());
+    let mut earlier = cache();
+    earlier["sharing"]["tried_at"] = (testkit::now() - 100).into();
+    world.write_private(&path, &earlier.to_string());
+    // No launch has come meanwhile.
+    wait_until("the next question", SOON, || {
+        cache()["sharing"]["tried_at"].as_i64().is_some_and(|at| testkit::now() - at < 90)
+    });
+}

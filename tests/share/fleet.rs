@@ -104,13 +104,18 @@ fn fleet(count: usize, time: Duration) {
     // What was cut off is ended by its own machine, and a sync later every machine has the newest.
     machines[0].backend().set_access_lifetime(864_000);
     server.sql("update codex_pool_records set held_until = now() where kind = 'lease'");
-    for round in 0..2 {
+    for round in 0..10 {
+        let renewed = machines[0].backend().report().refreshes.len();
         for machine in &machines {
             time_passes(machine, 60);
             if round == 0 {
                 machine.forget_renewals();
             }
             machine.pool(&["refresh", "--background"]).run();
+        }
+        // Whoever renews does it after others have asked.
+        if round > 0 && machines[0].backend().report().refreshes.len() == renewed {
+            break;
         }
     }
     for user in USERS {
