@@ -87,7 +87,8 @@ pub(crate) struct ShareRotateArgs {
     /// Do not ask
     #[arg(long, short)]
     pub(crate) yes: bool,
-    /// The database's new address, if its user or password was changed
+    /// The database's new address, if its user or password was changed (or in CODEX_POOL_SHARE_URL, where `ps` does not
+    /// show it)
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
 }

@@ -21,7 +21,7 @@ const ENVIRONMENT: [(&str, &str); 13] = [
     ("CODEX_POOL_VERBOSE=1", "One line on stderr about the pick."),
     ("CODEX_POOL_CARRY_ON=0", "An `exec` ends at its account's limit; 1: it goes on with another account."),
     ("CODEX_POOL_CARRY_WAIT=6h", "How long an `exec` waits for a reset when no other account can go on."),
-    ("CODEX_POOL_SHARE_URL", "The database's address, for `codex-pool share init`."),
+    ("CODEX_POOL_SHARE_URL", "The database's address, for `codex-pool share init` and `rotate`."),
     ("CODEX_POOL_QUIET=1", "No line on stderr unless the launch fails."),
     ("CODEX_POOL_RELEASES", "Where `codex-pool update` finds releases (https, or http on this machine)."),
     ("CODEX_CA_CERTIFICATE, SSL_CERT_FILE", "More certificates to trust, in PEM."),

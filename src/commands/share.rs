@@ -23,6 +23,8 @@ use crate::cli::{ShareArgs, ShareCommand};
 use crate::context::{Context, OpenPool};
 use crate::share::{Config, Shared, explain};
 
+/// The variable with the database's address, which is a secret if it has a password.
+const URL: &str = "CODEX_POOL_SHARE_URL";
 /// The longest name of a machine, characters.
 const LONGEST_NAME: usize = 64;
 

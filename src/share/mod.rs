@@ -232,7 +232,7 @@ pub(crate) fn explain(error: &ShareError) -> Error {
         }
         ShareError::Store(StoreError::Refused(refusal, _)) => match refusal {
             Refusal::Password => {
-                "is it still the one in the address? `codex-pool share rotate --url` changes it on a member"
+                "if it was changed: `codex-pool share rotate --url` on a member, and join again with the others"
             }
             Refusal::Database => "make it with `createdb`, or correct the name at the end of the address",
             Refusal::Rights => {

@@ -3,7 +3,7 @@
 use std::fs;
 
 use testkit::backend::refresh_token;
-use testkit::postgres::Server;
+use testkit::postgres::{PASSWORD, Server};
 use testkit::{World, complains};
 
 use crate::world::{code, init, join, joined, machines, shared_by, status};
@@ -58,6 +58,25 @@ fn lost_machine_is_locked_out_and_has_no_token_that_is_good() {
     assert_eq!(status(&desktop)["epoch"], 2);
     assert_eq!(refresh_token(&desktop.stored("alice")), refresh_token(&laptop.stored("alice")));
     laptop.backend().assert_clean();
+}
+
+#[test]
+fn database_whose_password_was_changed_is_found_by_its_new_address() {
+    let Some(server) = Server::start() else { return };
+    server.sql("create role pool login password 'first'; grant create on schema public to pool");
+    let url =
+        |password: &str| server.url().replace(&format!("owner:{PASSWORD}"), &format!("pool:{password}"));
+    let laptop = World::logged_in(&["alice"]);
+    init(&laptop, &url("first"), "laptop").ok();
+    let lost = joined(&laptop, "--member", "lost");
+    server.sql("alter role pool password 'second'");
+    complains(&laptop.pool(&["share", "rotate", "--yes"]).run().expect(1), "user or password is wrong");
+    let rotate = || laptop.pool(&["share", "rotate", "--yes"]).env("CODEX_POOL_SHARE_URL", url("second"));
+    let output = rotate().run().ok().says("new keys (epoch 2)");
+    assert!(!output.stderr.contains("still knows the password"), "{output}");
+    complains(&lost.pool(&["share", "status"]).run().expect(1), "user or password is wrong");
+    join(&lost, &code(&laptop, "--member"), "found").ok();
+    assert_eq!(machines(&lost), ["found member", "laptop member"]);
 }
 
 #[test]

@@ -5,14 +5,11 @@ use codex_pool_core::{Error, ErrorKind, Result};
 use codex_pool_share::code::Keys;
 use codex_pool_share::keys::{MemberKeys, PoolId, PoolKey};
 
-use super::{become_shared, count, enter, explained, name_of_machine, own_logins, push};
+use super::{URL, become_shared, count, enter, explained, name_of_machine, own_logins, push};
 use crate::cli::ShareInitArgs;
 use crate::context::Context;
 use crate::share::{Config, Shared};
 use crate::ui;
-
-/// The variable with the database's address.
-const URL: &str = "CODEX_POOL_SHARE_URL";
 
 pub(super) fn run(ctx: &Context, args: &ShareInitArgs) -> Result<()> {
     let begun = Config::load(&ctx.paths)?;

@@ -20,7 +20,7 @@ use codex_pool_share::pull::Pulled;
 use codex_pool_share::record::{Kind, Refused};
 use codex_pool_share::rotate::Rotating;
 
-use super::{become_shared, count, explained, push, read_own_logins, shared};
+use super::{URL, become_shared, count, explained, push, read_own_logins, shared};
 use crate::cli::ShareRotateArgs;
 use crate::context::Context;
 use crate::refresh::{Outcome, Refresher};
@@ -47,8 +47,10 @@ pub(super) fn run(ctx: &Context, args: &ShareRotateArgs) -> Result<()> {
         return Err(Error::new("nothing was changed"));
     }
     let mut config = old.config().clone();
-    if let Some(url) = &args.url {
-        config.url.clone_from(url);
+    let url = args.url.clone().or_else(|| ctx.env.text(URL).map(str::to_owned));
+    let has_new_address = url.as_ref().is_some_and(|url| *url != config.url);
+    if let Some(url) = url {
+        config.url = url;
         old = Shared::of(config.clone(), &ctx.paths)?;
     }
     old.store().check_schema().map_err(explained)?;
@@ -78,10 +80,10 @@ pub(super) fn run(ctx: &Context, args: &ShareRotateArgs) -> Result<()> {
             locked_out.join(", ")
         ));
     }
-    if args.url.is_none() {
+    if !has_new_address {
         ui::note(
-            "a lost machine still knows the password of the database: change it there, then `codex-pool share rotate \
-             --url`, before the others join",
+            "a lost machine still knows the password of the database: change it there, and run this again with the new \
+             address in `--url`",
         );
     }
     match failed {
