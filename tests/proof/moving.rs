@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
@@ -12,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 use testkit::backend::{Limit, Turn, Usage};
-use testkit::{Process, Running, SOON, now, wait_until};
+use testkit::{NOBODY, Process, Running, SOON, is_root, leave_out, now, wait_until};
 
 use crate::faults::sweep;
 use crate::lab::Lab;
@@ -362,4 +363,36 @@ fn everything_at_once_in_the_middle_of_a_move_mixes_no_sessions() {
         drop((window, another_window));
         assert_eq!((world.breaches(), world.lost()), (Vec::new(), Vec::new()), "round {round}");
     }
+}
+
+#[test]
+fn updater_of_the_server_stops_no_move() {
+    let world = Lab::new(&["alice", "bob", "carol"], SETTINGS);
+    let _window = window(&world);
+    let mut updater = world.real_codex(&["app-server", "daemon", "pid-update-loop"]).spawn();
+    reach_limit(&world);
+    goes_on(&world).unwrap_or_else(|wrong| panic!("{wrong}"));
+    assert_eq!(world.live_owner().as_deref(), Some("bob"));
+    assert!(updater.is_running(), "it is none of ours to end");
+}
+
+#[test]
+fn server_of_another_user_is_not_moved() {
+    if !is_root() {
+        leave_out("only root can run a program as another user");
+        return;
+    }
+    let world = Lab::new(&["alice", "bob", "carol"], SETTINGS);
+    let _window = standing_still(&world);
+    signal(world.server(&world.codex_home()).expect("a server"), Signal::SIGKILL);
+    // A process of another user that has the thread open, and is named as the server.
+    let lock = File::open(world.codex_home().join(format!("thread-writer-locks/{THREAD}.lock")));
+    let mut other = world.cmd("sleep").arg("600").into_inner();
+    let mut other = other.uid(NOBODY).stdin(lock.expect("its lock")).spawn().expect("it starts");
+    let record = json!({"pid": other.id()}).to_string();
+    world.write_private(&world.codex_home().join("app-server-daemon/daemon.pid"), &record);
+    world.pool(&["move", &world.codex_home().to_string_lossy()]).run().expect(10);
+    assert!(moves(&world).contains("belongs to another user or control group"), "{}", moves(&world));
+    assert!(other.try_wait().expect("its state").is_none(), "it was not stopped");
+    other.kill().and_then(|()| other.wait()).expect("its end");
 }

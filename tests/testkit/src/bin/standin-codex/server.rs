@@ -29,6 +29,10 @@ pub(crate) fn daemon(verb: &str) -> Result<()> {
     let status = match verb {
         "start" => start(&home)?,
         "stop" => stop(&home)?,
+        // It looks for a new Codex now and then, and outlives server and windows.
+        "pid-update-loop" => loop {
+            std::thread::sleep(Duration::from_secs(1));
+        },
         other => return Err(format!("no such command: daemon {other}")),
     };
     say(&json!({"backend": "pid", "status": status}).to_string())
