@@ -13,7 +13,7 @@ use crate::account::{Account, AccountId};
 use crate::env::names;
 use crate::error::{Error, Result};
 use crate::files::record_lock::{self, Kind};
-use crate::files::{self, PoolLock};
+use crate::files::{self, Durability, PoolLock};
 use crate::folders::FolderRules;
 use crate::paths::PoolPaths;
 use crate::process::{Liveness, ProcessId};
@@ -223,6 +223,17 @@ fn changed_at(dir: &Path) -> Option<i64> {
 fn modified(path: &Path) -> Option<i64> {
     let at = fs::metadata(path).ok()?.modified().ok()?;
     Some(at.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs() as i64)
+}
+
+/// Records what has changed of the launch of another process. Its entry is the old one or the new one: without a whole one
+/// nobody knows which home the launch is in.
+///
+/// # Errors
+/// If the file cannot be written.
+pub(crate) fn change(paths: &PoolPaths, process: &ProcessId, entry: &LaunchEntry) -> Result<()> {
+    let path = paths.launches().join(process.to_string());
+    let bytes = serde_json::to_vec(entry).map_err(|e| Error::new(format!("cannot encode a launch: {e}")))?;
+    files::write_whole(&path, &bytes, Durability::Fast).map_err(|e| Error::io("write", &path, &e))
 }
 
 /// Records a launch, or what has changed of it. This needs no lock: the file belongs to the process alone.

@@ -373,7 +373,7 @@ impl Home<'_> {
         for launch in check::interfaces(processes, &self.home) {
             if let Some(entry) = launch.entry.clone() {
                 let entry = LaunchEntry { account: Some(to.clone()), ..entry };
-                ledger::record(self.paths, &launch.process, &entry)?;
+                ledger::change(self.paths, &launch.process, &entry)?;
             }
         }
         for thread in threads {

@@ -108,7 +108,7 @@ pub(super) fn tell(origin: &Origin, codex: &Path, thread: &str) -> bool {
     loop {
         match queue.try_wait() {
             Ok(Some(status)) => return status.success(),
-            Ok(None) if start.elapsed() < CALL => std::thread::sleep(PAUSE),
+            _ if start.elapsed() < CALL => std::thread::sleep(PAUSE),
             _ => {
                 let _ = queue.kill();
                 let _ = queue.wait();
