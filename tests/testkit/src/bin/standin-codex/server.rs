@@ -88,6 +88,9 @@ pub(crate) fn serve() -> Result<()> {
     let service = Service::configured(&home)?;
     // It is in no group of whoever started it, who may have begun one for it.
     let _ = setsid();
+    // A start that was killed may have left another one.
+    let only = File::create(home.join("app-server-daemon/server.lock")).map_err(text)?;
+    only.try_lock().map_err(text)?;
     let (pid, temporary) = (std::process::id(), pid_file(&home).with_extension("new"));
     fs::write(&temporary, json!({"pid": pid}).to_string()).map_err(text)?;
     fs::rename(temporary, pid_file(&home)).map_err(text)?;
