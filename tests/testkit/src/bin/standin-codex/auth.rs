@@ -111,6 +111,8 @@ impl Auth {
         let exp = self.access_token().and_then(claims).and_then(|c| c["exp"].as_i64());
         let now =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        exp.is_some_and(|exp| exp < i64::try_from(now).unwrap_or(i64::MAX).saturating_add(MARGIN))
+        // Without a refresh token it uses the access token until the service refuses it.
+        self.refresh_token() != Some("")
+            && exp.is_some_and(|exp| exp < i64::try_from(now).unwrap_or(i64::MAX).saturating_add(MARGIN))
     }
 }
