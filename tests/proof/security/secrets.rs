@@ -185,7 +185,7 @@ fn move_shows_no_secret_of_the_window_and_the_pool() {
     });
     let (environments, lines): (BTreeSet<_>, BTreeSet<_>) =
         seen.into_iter().partition(|text| find(&["\0HOME=".to_owned()], text).is_some());
-    assert!(lines.iter().any(|line| find(&["attend\0".to_owned()], line).is_some()), "nothing was seen");
+    assert!(!lines.is_empty(), "nothing was seen");
     assert_shown_to_nobody(&world, lines);
     let secrets = world.backend().secrets();
     assert!(environments.iter().all(|text| find(&secrets, text).is_none()));
