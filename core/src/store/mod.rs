@@ -29,7 +29,9 @@ pub(crate) const MAX_JSON: u64 = 64 << 20;
 
 /// Loads a cache. A missing or corrupt one is empty; a corrupt one is set aside (`<name>.corrupt`) if the lock is held.
 fn load_cache<T: DeserializeOwned + Default>(lock: Option<&PoolLock>, path: &std::path::Path) -> T {
-    let Ok(Some(bytes)) = files::read_small(path, MAX_JSON) else { return T::default() };
+    let read = || files::read_small(path, MAX_JSON);
+    // An empty one takes its place at the next write, with all that it knew: it is read twice before.
+    let Ok(Some(bytes)) = read().or_else(|_| read()) else { return T::default() };
     match from_json(&bytes) {
         Ok(value) => value,
         Err(_) => {

@@ -38,7 +38,8 @@ fn may_hold(world: &Sandbox, path: &Path) -> bool {
     let pool = world.pool_home();
     path.starts_with(pool.join("auth"))
         || path.starts_with(pool.join("lost+found"))
-        || path.file_name().is_some_and(|name| name == "auth.json")
+        // The second is left where it cannot be removed, until the next swap.
+        || path.file_name().is_some_and(|name| name == "auth.json" || name == ".auth.json.codex-pool.tmp")
         || path.starts_with(world.work().join("given"))
 }
 
