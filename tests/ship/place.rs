@@ -19,7 +19,7 @@ use testkit::{find_program, takes};
 /// What install.sh may use, besides a downloader and a checksum tool.
 const TOOLS: &[&str] = &[
     "sh", "cat", "chmod", "cp", "cut", "date", "dirname", "env", "find", "grep", "gzip", "head", "id", "ln",
-    "mkdir", "mktemp", "mv", "readlink", "rm", "rmdir", "sed", "sysctl", "tail", "tar", "uname",
+    "mkdir", "mktemp", "mv", "readlink", "rm", "rmdir", "sed", "sysctl", "tail", "tar", "uname", "wc",
 ];
 
 /// How a script ended, and what it said.
