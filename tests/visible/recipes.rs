@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use serde_json::Value;
-use testkit::{Cmd, Codex, Pty, SOON, World, needs, wait_until};
+use testkit::{Cmd, Codex, Pty, SOON, World, needs, takes, wait_until};
 
 use super::{pool_of, use_up};
 
@@ -85,7 +85,7 @@ fn starship_has_the_line_as_a_module() {
     let table: toml::Table = text.parse().expect("TOML");
     let command = table["custom"]["codex"]["command"].as_str().expect("a command").to_owned();
     assert_eq!(world.cmd("sh").args(["-c", &command]).run().ok().stdout.trim_end(), LINE);
-    let Some(starship) = needs("starship") else { return };
+    let Some(starship) = takes("starship") else { return };
     let file = settings(&world, "starship.toml", &text);
     let prompt = || world.cmd(&starship).arg("prompt").env("STARSHIP_CONFIG", &file).run().stdout;
     // It gives a command half a second.
@@ -94,7 +94,7 @@ fn starship_has_the_line_as_a_module() {
 
 #[test]
 fn i3blocks_hands_each_change_to_i3bar() {
-    let Some(i3blocks) = needs("i3blocks") else { return };
+    let Some(i3blocks) = takes("i3blocks") else { return };
     let world = alice();
     let file = settings(&world, "i3blocks.conf", &recipe("i3blocks, for"));
     let bar = world.cmd(i3blocks).arg("-c").arg(file).spawn();
