@@ -13,8 +13,8 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 sh "$here/build.sh" "$folder" "$target"
 # Programs grow unseen, with what they come to depend on. KB: the admin program has 6,700, of which a pool on several
-# machines may take 3,000; the shim must stay small.
-for limit in codex-pool:8800 codex:2000; do
+# machines may take 3,000; the shim has 2,000, its C library included, and must stay small.
+for limit in codex-pool:8800 codex:2200; do
     size=$(($(wc -c <"$folder/${limit%:*}") / 1000))
     if [ "$size" -gt "${limit#*:}" ]; then
         echo "package.sh: ${limit%:*} has $size KB, more than ${limit#*:}" >&2
