@@ -16,7 +16,7 @@ const BLOCK: usize = 20;
 const PEAKS: usize = 20;
 
 /// The limits of the shim's size and peak memory, MB.
-const SIZE: f64 = 2.0;
+const SIZE: f64 = 2.2;
 const MEMORY: f64 = 4.0;
 
 /// A command that picks an account and becomes Codex. An `exec` is waited for, so that it can be carried on.
