@@ -128,6 +128,7 @@ fn assert_holds_none(world: &Sandbox, what: &str) {
 }
 
 /// Checks that a command has shown no secret, and that none is in a file outside the places for them.
+#[cfg(target_os = "linux")]
 pub(crate) fn shows_none(world: &Sandbox, output: &Output) -> Result<(), String> {
     let secrets = secrets(world);
     for text in [&output.stdout, &output.stderr] {
