@@ -127,7 +127,7 @@ fn strings(pid: u32, name: &str) -> Option<Vec<OsString>> {
         match read_proc(&path) {
             Ok(bytes) if !bytes.is_empty() => break bytes,
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return None,
-            _ if Instant::now() > until || stat(pid)?.ended || !has_memory(pid) => return None,
+            _ if Instant::now() > until || !super::can_act(pid) => return None,
             _ => std::thread::sleep(Duration::from_micros(200)),
         }
     };
