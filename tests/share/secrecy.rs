@@ -46,16 +46,7 @@ fn secrets_are_seen_by_the_machines_alone() {
     desktop.pool(&["share", "leave", "--yes", "--offline"]).run().ok();
     laptop.pool(&["share", "logout", "label-of-work", "--yes"]).run().ok();
 
-    server.sql("checkpoint");
-    let mut seen = vec![
-        ("dump".to_owned(), server.dump().into_bytes()),
-        ("log".to_owned(), server.log().into_bytes()),
-        ("network".to_owned(), heard.lock().expect("the tap").clone()),
-    ];
-    seen.extend(server.files().into_iter().map(|file| {
-        let bytes = fs::read(&file).unwrap_or_default();
-        (file.display().to_string(), bytes)
-    }));
+    let seen = server.all_it_has(&heard);
     secrets.extend(laptop.backend().secrets());
     secrets.extend(
         ["label-of-work", "ann-of-work", "name-of-laptop", "name-of-desktop", "runner-1", "\"held\"", &mark]

@@ -39,16 +39,7 @@ fn nothing_outside_the_machines_sees_a_secret() {
     a.store.add_code(&code, &bundle).unwrap();
     assert_eq!(share(&url, "another").pull().unwrap().logins, [login(2)], "the machines do");
 
-    server.sql("checkpoint");
-    let mut seen = vec![
-        ("dump".to_owned(), server.dump().into_bytes()),
-        ("log".to_owned(), server.log().into_bytes()),
-        ("network".to_owned(), heard.lock().expect("the tap").clone()),
-    ];
-    seen.extend(server.files().into_iter().map(|file| {
-        let bytes = std::fs::read(&file).unwrap_or_default();
-        (file.display().to_string(), bytes)
-    }));
+    let seen = server.all_it_has(&heard);
     let line = code.to_text();
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into_bytes();
     let mut secrets: Vec<Vec<u8>> = SECRETS.iter().map(|secret| secret.as_bytes().to_vec()).collect();

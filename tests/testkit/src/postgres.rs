@@ -10,6 +10,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::files::files_below;
 use crate::needs::missing;
 
 /// What is given to `root`, for a server that must not run as root: nobody, on every system.
@@ -187,17 +188,22 @@ impl Server {
         let _ = self.process.wait();
     }
 
-    /// Every file of the database.
-    pub fn files(&self) -> Vec<PathBuf> {
-        fn below(dir: &Path, found: &mut Vec<PathBuf>) {
-            for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-                let path = entry.path();
-                if path.is_dir() { below(&path, found) } else { found.push(path) }
-            }
-        }
-        let mut found = Vec::new();
-        below(&self.dir.path().join("data"), &mut found);
-        found
+    /// Returns all that outlives a connection or leaves the machines, with its place: the dump, the log, what a tap has
+    /// heard, and every file of the database.
+    ///
+    /// # Panics
+    /// If the server does not answer.
+    pub fn all_it_has(&self, heard: &Mutex<Vec<u8>>) -> Vec<(String, Vec<u8>)> {
+        self.sql("checkpoint");
+        let heard = heard.lock().expect("the tap").clone();
+        let mut all = vec![
+            ("dump".to_owned(), self.dump().into_bytes()),
+            ("log".to_owned(), self.log().into_bytes()),
+            ("network".to_owned(), heard),
+        ];
+        let files = files_below(&self.dir.path().join("data")).into_iter();
+        all.extend(files.map(|file| (file.display().to_string(), fs::read(&file).unwrap_or_default())));
+        all
     }
 
     /// Listens in on every connection through the returned port.
