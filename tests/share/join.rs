@@ -105,11 +105,14 @@ fn initialization_that_was_cut_off_goes_on() {
     fs::remove_file(laptop.pool_home().join("share.json")).expect("what was seen");
     init(&laptop, &server.url(), "another").ok();
     assert_eq!(laptop.registry()["shared"], "member");
+    assert_eq!(machines(&laptop), ["laptop member"], "it is one machine");
     let now = fs::read_to_string(laptop.pool_home().join("share.toml")).expect("the keys");
     let key = |text: &str| text.lines().find(|line| line.starts_with("key")).map(str::to_owned);
     assert_eq!(key(&now), key(&keys), "the same pool");
     assert_eq!(server.sql("select count(*) from codex_pool_records where kind = 'access'").trim(), "2");
     complains(&init(&laptop, &server.url(), "laptop").expect(1), "this pool is shared already");
+    laptop.pool(&["share", "leave", "--yes"]).run().ok();
+    assert_ne!(refresh_token(&laptop.stored("alice")), "", "nothing else has it");
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! `share init`: puts the accounts of this machine into a database, for others to join.
 
 use codex_pool_core::pool::Pool;
-use codex_pool_core::{Error, ErrorKind, Result};
-use codex_pool_share::code::Keys;
+use codex_pool_core::{Error, ErrorKind, Result, env};
+use codex_pool_share::code::{Keys, Role};
 use codex_pool_share::keys::{MemberKeys, PoolId, PoolKey};
+use codex_pool_share::machines::Machine;
 
-use super::{URL, become_shared, count, enter, explained, name_of_machine, own_logins, push};
+use super::{URL, become_shared, count, explained, name_of_machine, own_logins, push};
 use crate::cli::ShareInitArgs;
 use crate::context::Context;
 use crate::share::{Config, Shared};
@@ -18,7 +19,7 @@ pub(super) fn run(ctx: &Context, args: &ShareInitArgs) -> Result<()> {
         return Err(Error::new("this pool is shared already")
             .hint("`codex-pool share status` shows it; `codex-pool share leave` ends that"));
     }
-    let (mut config, is_new) = match begun {
+    let (config, is_new) = match begun {
         // It was cut off before. The database may have a part of this pool.
         Some(config) if args.url.is_none() || args.url.as_ref() == Some(&config.url) => (config, false),
         _ => {
@@ -41,7 +42,9 @@ pub(super) fn run(ctx: &Context, args: &ShareInitArgs) -> Result<()> {
     config.save(&open.lock, &ctx.paths)?;
     // The pool is not locked while the database is asked.
     drop(open);
-    config.machine = enter(&mut shared, &config.machine)?;
+    // The pool is new. A machine of this name is this one, which was cut off before.
+    let me = Machine::new(&config.machine, Role::Member, env::clock());
+    shared.member_or_error()?.enter(&me).map_err(explained)?;
     push(&mut shared, &logins)?;
     become_shared(ctx, &config)?;
     shared.save(&ctx.lock()?, |_| {})?;
