@@ -127,7 +127,7 @@ fn enter(shared: &mut Shared, name: &str) -> Result<String> {
 }
 
 /// Returns the accounts of this machine whose logins can be shared: those that can be renewed, and API keys.
-fn own_logins(open: &OpenPool) -> Result<Vec<(Account, AuthDoc)>> {
+fn logins_here(open: &OpenPool) -> Result<Vec<(Account, AuthDoc)>> {
     let mut logins = Vec::new();
     for account in &open.pool.registry().accounts {
         if let Some(doc) = open.pool.credentials().load(&account.id)?
@@ -139,10 +139,18 @@ fn own_logins(open: &OpenPool) -> Result<Vec<(Account, AuthDoc)>> {
     Ok(logins)
 }
 
+/// Returns those that the other machines should have: not what was removed on one of them.
+fn own_logins(shared: &Shared, open: &OpenPool) -> Result<Vec<(Account, AuthDoc)>> {
+    let state = shared.state();
+    let mut logins = logins_here(open)?;
+    logins.retain(|(account, doc)| !state.is_removed(&crate::share::login(account, doc)));
+    Ok(logins)
+}
+
 /// The same. The pool is not locked afterwards.
-fn read_own_logins(ctx: &Context) -> Result<Vec<(Account, AuthDoc)>> {
+fn read_own_logins(ctx: &Context, shared: &Shared) -> Result<Vec<(Account, AuthDoc)>> {
     let open = ctx.open()?;
-    own_logins(&open)
+    own_logins(shared, &open)
 }
 
 /// Offers logins of this machine to the others.

@@ -235,12 +235,6 @@ impl Context {
 }
 
 impl OpenPool {
-    /// Shows a notice to the user.
-    #[cfg(feature = "share")]
-    pub(crate) fn tell(&self, notice: &Notice) {
-        (self.tell)(notice);
-    }
-
     /// Returns the account in the main home.
     pub(crate) fn live(&self) -> Option<&AccountId> {
         self.in_main_home.account()

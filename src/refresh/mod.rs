@@ -30,6 +30,8 @@ use plan::Plan;
 use shared::Sharing;
 
 pub(crate) use renew::no_more_renewals;
+#[cfg(feature = "share")]
+pub(crate) use shared::{take_in, take_login};
 
 /// How long to wait for answers to requests of other processes.
 const OTHERS_WAIT: Duration = Duration::from_secs(16);

@@ -11,14 +11,17 @@ use std::time::Duration;
 
 use codex_pool_core::files::PoolLock;
 use codex_pool_core::paths::PoolPaths;
+use codex_pool_core::pool::Pool;
 use codex_pool_core::{Error, Result};
 use codex_pool_share::postgres::Postgres;
 use codex_pool_share::protocol::{Share, ShareError};
+use codex_pool_share::pull::Pulled;
 use codex_pool_share::store::StoreError;
 
 use crate::share::{ShareState, Shared, explain};
 
 pub(super) use lease::Permission;
+pub(crate) use sync::{take_in, take_login};
 pub(super) use usage::Asker;
 
 /// How long the database is waited for at each call. A launch may be waiting.
@@ -90,21 +93,18 @@ impl Sharing {
         }
     }
 
-    /// Returns this machine's name.
-    fn machine(&self) -> String {
+    /// Takes in what other machines have written.
+    fn take_in(&self, lock: &PoolLock, pool: &mut Pool, pulled: &Pulled, now: i64) -> Result<()> {
         match &self.inner().shared {
-            Ok(Some(shared)) => shared.config().machine.clone(),
-            _ => String::new(),
+            Ok(Some(shared)) => sync::take_in(shared, lock, pool, pulled, now),
+            _ => Ok(()),
         }
     }
 
     /// Returns what this machine keeps beside the pool.
-    fn state(&self, paths: &PoolPaths) -> ShareState {
+    pub(super) fn state(&self) -> ShareState {
         match &self.inner().shared {
-            Ok(Some(shared)) => {
-                let keys = shared.config().keys.shared();
-                ShareState::load(paths, keys.pool, keys.epoch)
-            }
+            Ok(Some(shared)) => shared.state(),
             _ => ShareState::default(),
         }
     }

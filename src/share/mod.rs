@@ -15,7 +15,6 @@
 
 mod config;
 mod state;
-mod sync;
 
 use std::collections::BTreeMap;
 
@@ -39,7 +38,6 @@ use zeroize::Zeroizing;
 
 pub(crate) use config::Config;
 pub(crate) use state::{ShareState, Told};
-pub(crate) use sync::take_in;
 
 /// A shared pool.
 pub(crate) struct Shared {
@@ -126,10 +124,15 @@ impl Shared {
         self.member().map_or(Ok(()), |share| share.depart(&machine.machine))
     }
 
+    /// Returns what this machine keeps beside the pool.
+    pub(crate) fn state(&self) -> ShareState {
+        let keys = self.config.keys.shared();
+        ShareState::load(&self.paths, keys.pool, keys.epoch)
+    }
+
     /// Returns the renewals of this machine whose end is not known: the ticket for each account's id.
     pub(crate) fn tickets(&self) -> BTreeMap<String, String> {
-        let keys = self.config.keys.shared();
-        ShareState::load(&self.paths, keys.pool, keys.epoch).tickets
+        self.state().tickets
     }
 
     /// Returns the database.
@@ -156,8 +159,7 @@ impl Shared {
     /// # Errors
     /// The file cannot be written.
     pub(crate) fn save(&self, lock: &PoolLock, note: impl FnOnce(&mut ShareState)) -> Result<()> {
-        let keys = self.config.keys.shared();
-        let mut state = ShareState::load(&self.paths, keys.pool, keys.epoch);
+        let mut state = self.state();
         state.seen.merge(match &self.connection {
             Connection::Member(share) => share.seen.clone(),
             Connection::Runner { seen, .. } => seen.clone(),

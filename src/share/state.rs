@@ -8,7 +8,7 @@ use codex_pool_core::paths::PoolPaths;
 use codex_pool_core::{Error, Result};
 use codex_pool_share::Seen;
 use codex_pool_share::keys::PoolId;
-use codex_pool_share::login::Age;
+use codex_pool_share::login::{Age, Login};
 use serde::{Deserialize, Serialize};
 
 /// The largest file, bytes: a thousand accounts on a thousand machines that all run sessions.
@@ -49,6 +49,11 @@ impl ShareState {
         let state = bytes.and_then(|bytes| serde_json::from_slice::<ShareState>(&bytes).ok());
         let same = |state: &ShareState| state.pool == pool && state.epoch == epoch;
         state.filter(same).unwrap_or(ShareState { pool, epoch, ..ShareState::default() })
+    }
+
+    /// Returns whether a login was removed on any machine, or is older than one that was.
+    pub(crate) fn is_removed(&self, login: &Login) -> bool {
+        self.removals.get(&login.account).is_some_and(|age| login.age <= *age)
     }
 
     /// Writes the file durably: what was seen must not be forgotten.

@@ -3,9 +3,9 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use testkit::backend::refresh_token;
-use testkit::complains;
-use testkit::postgres::PASSWORD;
+use testkit::backend::{LoginSpec, UserSpec, refresh_token};
+use testkit::postgres::{PASSWORD, Server};
+use testkit::{World, complains};
 
 use crate::world::{code, init, join, joined, machines, newer_login, shared_by, status};
 
@@ -152,11 +152,31 @@ fn member_that_leaves_keeps_no_refresh_token_while_others_stay() {
 }
 
 #[test]
+fn machine_whose_clock_is_behind_takes_the_newest_login() {
+    let Some(server) = Server::start() else { return };
+    let laptop = World::new(&[]);
+    // To the desktop, this login is from the future.
+    let newest = LoginSpec { issued_ago: Some(-3_600), ..LoginSpec::default() };
+    laptop.add_as("alice", UserSpec::new("alice"), &newest);
+    init(&laptop, &server.url(), "laptop").ok();
+    let desktop = laptop.another();
+    desktop.import("alice", &laptop.backend().auth_json_with("alice", &LoginSpec::default()));
+    join(&desktop, &code(&laptop, "--member"), "desktop").ok();
+    assert_eq!(desktop.stored("alice"), laptop.stored("alice"));
+}
+
+#[test]
 fn account_that_is_removed_goes_from_every_machine() {
     let Some((_server, laptop)) = shared_by(&["alice", "bob"]) else { return };
+    let bob = laptop.stored("bob");
     laptop.pool(&["rm", "bob", "--yes"]).run().ok();
     let desktop = joined(&laptop, "--member", "desktop");
     assert_eq!(desktop.labels(), ["alice"], "it does not come back");
+    // A machine that had an older login on its own does not lose it by joining.
+    let older = laptop.another();
+    older.import("bob", &bob);
+    complains(&join(&older, &code(&laptop, "--member"), "older").expect(1), "was removed from that pool");
+    assert_eq!((older.labels(), older.stored("bob")), (vec!["bob".to_owned()], bob));
     // A login that is newer begins it again.
     let third = laptop.another();
     third.import("bob", &newer_login(&laptop, "bob"));

@@ -116,6 +116,22 @@ fn rotation_that_is_cut_off_anywhere_goes_on() {
 }
 
 #[test]
+fn rotation_brings_no_account_back_that_another_machine_has_removed() {
+    let Some((_server, laptop)) = shared_by(&["alice", "bob"]) else { return };
+    let desktop = joined(&laptop, "--member", "desktop");
+    desktop.pool(&["rm", "bob", "--yes"]).run().ok();
+    // The laptop has not heard of it.
+    laptop.pool(&["share", "rotate", "--yes"]).run().ok();
+    assert_eq!(laptop.labels(), ["alice"]);
+    join(&desktop, &code(&laptop, "--member"), "desktop").ok();
+    for machine in [&laptop, &desktop] {
+        machine.pool(&["refresh"]).run().ok();
+        assert_eq!(machine.labels(), ["alice"]);
+    }
+    assert_eq!(joined(&laptop, "--member", "third").labels(), ["alice"]);
+}
+
+#[test]
 fn two_members_do_not_rotate_at_once() {
     let Some((server, laptop)) = shared_by(&["alice"]) else { return };
     let desktop = joined(&laptop, "--member", "desktop");

@@ -37,7 +37,7 @@ pub(super) fn run(ctx: &Context, args: &ShareInitArgs) -> Result<()> {
         ));
     }
     let open = ctx.open()?;
-    let logins = own_logins(&open)?;
+    let logins = own_logins(&shared, &open)?;
     let left_out = open.pool.registry().accounts.len() - logins.len();
     config.save(&open.lock, &ctx.paths)?;
     // The pool is not locked while the database is asked.

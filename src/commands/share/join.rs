@@ -3,16 +3,16 @@
 use std::io::IsTerminal;
 
 use codex_pool_core::account::AccountKind;
-use codex_pool_core::auth_doc::AuthDoc;
 use codex_pool_core::files;
 use codex_pool_core::{Error, Result};
 use codex_pool_share::code::{Code, Keys, NoCode, Role};
 use zeroize::Zeroizing;
 
-use super::{become_shared, count, enter, explained, name_of_machine, push, read_own_logins};
+use super::{become_shared, count, enter, explained, logins_here, name_of_machine, own_logins, push};
 use crate::cli::ShareJoinArgs;
 use crate::context::Context;
-use crate::share::{Config, Shared, connect, connect_anew, take_in};
+use crate::refresh::take_in;
+use crate::share::{Config, Shared, connect, connect_anew};
 use crate::ui;
 
 /// The longest line with a code, bytes.
@@ -46,12 +46,15 @@ pub(super) fn run(ctx: &Context, args: &ShareJoinArgs) -> Result<()> {
             .hint("someone may have tampered with the database; take a new code")
     })?;
     refuse_another(before.as_ref(), &keys)?;
-    if keys.role() == Role::Runner {
-        refuse_own_logins(ctx)?;
-    }
-    store.take_code(&code).map_err(explained)?.ok_or_else(used)?;
+    let is_new = before.is_none();
     let machine = before.filter(|_| args.name.is_none()).map_or(name, |before| before.machine);
     let config = Config { url: code.url.clone(), machine, keys, next: None };
+    match config.role() {
+        Role::Runner => refuse_own_logins(ctx)?,
+        Role::Member if is_new => refuse_removed(ctx, &mut Shared::of(config.clone(), &ctx.paths)?)?,
+        Role::Member => {}
+    }
+    store.take_code(&code).map_err(explained)?.ok_or_else(used)?;
     become_shared(ctx, &config)?;
     finish(ctx, config)
 }
@@ -110,7 +113,7 @@ fn refuse_another(before: Option<&Config>, keys: &Keys) -> Result<()> {
 
 /// A runner shares nothing, and would never renew what it has of its own.
 fn refuse_own_logins(ctx: &Context) -> Result<()> {
-    let own = read_own_logins(ctx)?;
+    let own = logins_here(&ctx.open()?)?;
     let own = own.iter().filter(|(account, _)| account.kind == AccountKind::Chatgpt).count();
     if own == 0 {
         return Ok(());
@@ -122,12 +125,30 @@ fn refuse_own_logins(ctx: &Context) -> Result<()> {
     .hint("join as a member (`codex-pool share code --member`), or use another pool for the runner: CODEX_POOL_HOME"))
 }
 
-/// Offers the accounts of this machine, and takes in those of the others. Returns where the pool is, and what there is.
+/// What was removed from the pool is removed from every machine of it. A login that a new machine had on its own is not
+/// what was meant.
+fn refuse_removed(ctx: &Context, shared: &mut Shared) -> Result<()> {
+    let own = logins_here(&ctx.open()?)?;
+    if own.is_empty() {
+        return Ok(());
+    }
+    let removed = shared.pull().map_err(explained)?.removed;
+    for (account, doc) in own {
+        let login = crate::share::login(&account, &doc);
+        if removed.iter().any(|(id, age)| *id == login.account && login.age <= *age) {
+            let (label, reference) = (&account.label, account.shell_ref());
+            return Err(Error::new(format!("`{label}` was removed from that pool; nothing was changed")).hint(
+                format!(
+                    "a new login brings it back there: `codex-pool reauth {reference}` here, then join; or remove it                      here, too: `codex-pool rm {reference}`"
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Takes in the accounts of the others, and offers those of this machine. Returns where the pool is, and what there is.
 fn sync_first(ctx: &Context, shared: &mut Shared, config: &mut Config) -> Result<String> {
-    let own: Vec<_> = match config.role() {
-        Role::Member => read_own_logins(ctx)?,
-        Role::Runner => Vec::new(),
-    };
     match config.role() {
         Role::Member => config.machine = enter(shared, &config.machine)?,
         Role::Runner => config.machine = name_of_runner(shared)?.unwrap_or_else(|| config.machine.clone()),
@@ -135,19 +156,15 @@ fn sync_first(ctx: &Context, shared: &mut Shared, config: &mut Config) -> Result
     become_shared(ctx, config)?;
     let pulled = shared.pull().map_err(explained)?;
     let mut open = ctx.open()?;
-    take_in(&mut open, &pulled)?;
-    shared.save(&open.lock, |_| {})?;
-    open.commit()?;
+    take_in(shared, &open.lock, &mut open.pool, &pulled, open.now)?;
     let accounts = open.pool.registry().accounts.len();
+    let mut own = own_logins(shared, &open)?;
     drop(open);
     // Those of this machine that are newer, or that only this machine has.
-    let newer = |(_, doc): &&(_, AuthDoc)| {
-        !pulled
-            .logins
-            .iter()
-            .any(|login| login.account == doc.id().as_str() && login.document.as_bytes() == doc.bytes())
-    };
-    let own: Vec<_> = own.iter().filter(newer).cloned().collect();
+    own.retain(|(_, doc)| {
+        let mut theirs = pulled.logins.iter().filter(|login| login.account == doc.id().as_str());
+        !theirs.any(|login| login.document.as_bytes() == doc.bytes())
+    });
     push(shared, &own)?;
     shared.save(&ctx.lock()?, |_| {})?;
     pulled.refused.first().map_or(Ok(()), |error| Err(crate::share::explain(error)))?;

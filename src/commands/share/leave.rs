@@ -8,7 +8,7 @@ use codex_pool_core::{Error, Result, renewal};
 use codex_pool_share::code::Role;
 use codex_pool_share::machines::Machine;
 
-use super::{explained, own_logins, push, read_own_logins, shared};
+use super::{explained, logins_here, push, read_own_logins, shared};
 use crate::cli::ShareLeaveArgs;
 use crate::context::{Context, OpenPool};
 use crate::share::Shared;
@@ -45,7 +45,8 @@ pub(super) fn run(ctx: &Context, args: &ShareLeaveArgs) -> Result<()> {
     if is_member && others.is_some() {
         // What only this machine has, the others must get.
         if shares_logins {
-            push(&mut shared, &read_own_logins(ctx)?)?;
+            let logins = read_own_logins(ctx, &shared)?;
+            push(&mut shared, &logins)?;
         }
         depart(&mut shared, others.unwrap_or_default(), shares_logins)?;
     }
@@ -95,7 +96,7 @@ fn depart(shared: &mut Shared, others: Vec<Machine>, stays: bool) -> Result<()> 
 
 /// Takes the refresh tokens out of this pool, which the other members renew with. Returns of how many accounts.
 fn give_up_logins(open: &mut OpenPool) -> Result<usize> {
-    let mut logins = own_logins(open)?;
+    let mut logins = logins_here(open)?;
     logins.retain(|(account, _)| account.kind == AccountKind::Chatgpt);
     for (_, doc) in &logins {
         open.pool.adopt(&open.lock, &doc.clone().access_only(), None, Origin::Login, open.now)?;

@@ -16,15 +16,14 @@ use codex_pool_share::code::{Keys, Role};
 use codex_pool_share::login::{Lease, LeaseState};
 use codex_pool_share::machines::Machine;
 use codex_pool_share::protocol::{Begun, ShareError};
-use codex_pool_share::pull::Pulled;
 use codex_pool_share::record::{Kind, Refused};
 use codex_pool_share::rotate::Rotating;
 
 use super::{URL, become_shared, count, explained, push, read_own_logins, shared};
 use crate::cli::ShareRotateArgs;
 use crate::context::Context;
-use crate::refresh::{Outcome, Refresher};
-use crate::share::{Config, Shared, take_in};
+use crate::refresh::{Outcome, Refresher, take_in, take_login};
+use crate::share::{Config, Shared};
 use crate::ui;
 
 /// How long a machine is waited for that is renewing an account.
@@ -66,13 +65,17 @@ pub(super) fn run(ctx: &Context, args: &ShareRotateArgs) -> Result<()> {
         0 => refuse_keys_of_another(ctx, &mut new, &mut config)?,
         _ => locked_out = move_all(ctx, &mut old, &mut new, epoch)?,
     }
-    let tickets = old.tickets();
+    let known = old.state();
     become_shared(ctx, new.config())?;
-    new.save(&ctx.lock()?, |state| state.tickets = tickets)?;
+    new.save(&ctx.lock()?, |state| {
+        state.tickets = known.tickets;
+        state.removals = known.removals;
+    })?;
     ui::done(&format!("this pool has new keys (epoch {epoch})"));
     drop(alone);
     let failed = renew(ctx)?;
-    push(&mut new, &read_own_logins(ctx)?)?;
+    let logins = read_own_logins(ctx, &new)?;
+    push(&mut new, &logins)?;
     new.save(&ctx.lock()?, |_| {})?;
     if !locked_out.is_empty() {
         ui::note(&format!(
@@ -141,9 +144,7 @@ fn move_all(ctx: &Context, old: &mut Shared, new: &mut Shared, epoch: u32) -> Re
     }
     {
         let mut open = ctx.open()?;
-        take_in(&mut open, &pulled)?;
-        old.save(&open.lock, |_| {})?;
-        open.commit()?;
+        take_in(old, &open.lock, &mut open.pool, &pulled, open.now)?;
     }
     let machines = old.machines().map_err(explained)?;
     let tickets = old.tickets();
@@ -153,7 +154,7 @@ fn move_all(ctx: &Context, old: &mut Shared, new: &mut Shared, epoch: u32) -> Re
         .filter(|(is_sent, lease)| *is_sent || lease.state == LeaseState::Sent && is_mine(lease))
         .map(|(_, lease)| lease.clone())
         .collect();
-    for (account, doc) in read_own_logins(ctx)? {
+    for (account, doc) in read_own_logins(ctx, old)? {
         // What is marked already is renewed by no machine.
         if account.kind == AccountKind::Chatgpt
             && !marks.iter().any(|mark| is_mine(mark) && mark.account == account.id.as_str())
@@ -162,7 +163,7 @@ fn move_all(ctx: &Context, old: &mut Shared, new: &mut Shared, epoch: u32) -> Re
         }
     }
     let me = Machine::new(&old.config().machine, Role::Member, env::clock());
-    let logins = read_own_logins(ctx)?;
+    let logins = read_own_logins(ctx, old)?;
     push(new, &logins)?;
     let share = new.member_or_error()?;
     share.enter(&me).map_err(explained)?;
@@ -203,8 +204,7 @@ fn retire(ctx: &Context, old: &mut Shared, account: Account, mut doc: AuthDoc) -
             }
             Begun::Newer(theirs) => {
                 let mut open = ctx.open()?;
-                let pulled = Pulled { logins: vec![(*theirs).clone()], ..Pulled::default() };
-                take_in(&mut open, &pulled)?;
+                take_login(&open.lock, &mut open.pool, &theirs, open.now)?;
                 open.commit()?;
                 doc = crate::share::document(&theirs)?;
             }

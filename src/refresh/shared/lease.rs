@@ -50,7 +50,7 @@ impl Refresher<'_> {
         pending.tie = None;
         let id = account.id.as_str();
         let login = share::login(&account, &pending.doc);
-        let mine = self.sharing.state(&self.ctx.paths).tickets.get(id).cloned();
+        let mine = self.sharing.state().tickets.get(id).cloned();
         // What the lease lasts is counted from before the database was asked.
         let asked_at = clock::now();
         let begun = self.sharing.as_member(|share| share.begin(&login, mine.as_deref(), asked_at));

@@ -1,9 +1,7 @@
 //! Agreeing with the database: newer logins, removals, usage and sessions of other machines come here, and newer logins
 //! and the sessions of this machine go there.
 
-use std::collections::BTreeMap;
-
-use codex_pool_core::account::AccountId;
+use codex_pool_core::account::{Account, AccountId};
 use codex_pool_core::files::PoolLock;
 use codex_pool_core::homes::in_use::Processes;
 use codex_pool_core::pool::Pool;
@@ -11,12 +9,12 @@ use codex_pool_core::shared::Role;
 use codex_pool_core::store::{Adoption, Origin};
 use codex_pool_core::usage::{SYNC_EVERY, Sent, SessionsElsewhere, Usage};
 use codex_pool_core::{Result, env, homes, removal, renewal};
-use codex_pool_share::login::{Age, LeaseState, Login};
+use codex_pool_share::login::{LeaseState, Login};
 use codex_pool_share::protocol::Pushed;
 use codex_pool_share::pull::Pulled;
 
 use super::super::{Mode, Refresher};
-use crate::share::{self, ShareState, Told};
+use crate::share::{self, ShareState, Shared, Told};
 
 impl Refresher<'_> {
     /// Agrees with the database, if the pool is shared and it is time. Whatever fails there is noted, and nothing else:
@@ -47,18 +45,13 @@ impl Refresher<'_> {
         pool.usage_mut().sharing_mut().tried_at = Some(now);
         pool.commit(&lock)?;
         drop(lock);
-        let pulled = self.sharing.ask(share::Shared::pull);
+        let pulled = self.sharing.ask(Shared::pull);
         let (lock, mut pool) = self.open()?;
         let now = env::clock();
         let error = match pulled {
             Ok(pulled) => {
-                let removals = self.take_in(&lock, &mut pool, &pulled, now)?;
-                // Before it counts as seen, it must be here.
-                pool.commit(&lock)?;
-                self.sharing.save(&lock, |state| {
-                    state.synced_at = Some(now);
-                    state.removals = removals;
-                })?;
+                self.sharing.take_in(&lock, &mut pool, &pulled, now)?;
+                self.sharing.save(&lock, |state| state.synced_at = Some(now))?;
                 pulled.refused.first().map(ToString::to_string)
             }
             Err(why) => Some(why),
@@ -73,94 +66,11 @@ impl Refresher<'_> {
         Ok(())
     }
 
-    /// Takes in what other machines have written. Returns what was removed everywhere.
-    fn take_in(
-        &self,
-        lock: &PoolLock,
-        pool: &mut Pool,
-        pulled: &Pulled,
-        now: i64,
-    ) -> Result<BTreeMap<String, Age>> {
-        for login in &pulled.logins {
-            take_login(lock, pool, login, now)?;
-        }
-        let machine = self.sharing.machine();
-        let mut removals = self.sharing.state(&self.ctx.paths).removals;
-        removals.extend(pulled.removed.iter().cloned());
-        self.remove(lock, pool, &removals, now)?;
-        for usage in &pulled.usages {
-            if let Some(id) = AccountId::parse(&usage.account) {
-                take_usage(pool, &id, &usage.answer, now);
-            }
-        }
-        for (sessions, held) in pulled.sessions.iter().filter(|(sessions, _)| sessions.machine != machine) {
-            let Some(account) = AccountId::parse(&sessions.account) else { continue };
-            let until = now.saturating_add(i64::try_from(held.as_secs()).unwrap_or(i64::MAX));
-            let (machine, running) = (sessions.machine.clone(), sessions.running);
-            let sessions = SessionsElsewhere { account, machine, running, until };
-            pool.usage_mut().sharing_mut().note_sessions(sessions, now);
-        }
-        for (account, machine) in &pulled.ended {
-            let Some(account) = AccountId::parse(account) else { continue };
-            let ended = SessionsElsewhere { account, machine: machine.clone(), running: 0, until: now };
-            pool.usage_mut().sharing_mut().note_sessions(ended, now);
-        }
-        for view in &pulled.leases {
-            let Some(account) = AccountId::parse(&view.lease.account) else { continue };
-            let until = now.saturating_add(i64::try_from(view.held.as_secs()).unwrap_or(i64::MAX));
-            let sent = view.lease.state == LeaseState::Sent && view.lease.machine != machine;
-            let sent = sent.then(|| Sent {
-                account: account.clone(),
-                machine: view.lease.machine.clone(),
-                token: view.lease.token.clone(),
-                until,
-            });
-            pool.usage_mut().sharing_mut().note_sent(&account, sent);
-        }
-        for account in pulled.freed.iter().filter_map(|account| AccountId::parse(account)) {
-            pool.usage_mut().sharing_mut().note_sent(&account, None);
-        }
-        // A token whose place a newer one has taken is of no interest.
-        let all = pool.usage().sharing.as_ref().map_or_else(Vec::new, |sharing| sharing.sent.clone());
-        for sent in all {
-            let doc = pool.credentials().load(&sent.account).ok().flatten();
-            if doc.and_then(|doc| doc.token_hash()).is_none_or(|token| token.as_str() != sent.token) {
-                pool.usage_mut().sharing_mut().note_sent(&sent.account, None);
-            }
-        }
-        Ok(removals)
-    }
-
-    /// Removes what was removed on another machine. What is in use here stays until it is not.
-    fn remove(
-        &self,
-        lock: &PoolLock,
-        pool: &mut Pool,
-        removals: &BTreeMap<String, Age>,
-        now: i64,
-    ) -> Result<()> {
-        for (account, age) in removals {
-            let Some(account) = AccountId::parse(account).and_then(|id| pool.registry().get(&id)).cloned()
-            else {
-                continue;
-            };
-            let doc = pool.credentials().load(&account.id).ok().flatten();
-            if doc.is_some_and(|doc| share::login(&account, &doc).age > *age) {
-                continue;
-            }
-            let processes = Processes::read(Some(lock), &pool.paths, now);
-            if processes.users_of_account_and_own_homes(pool, &account.id).is_empty() {
-                removal::remove_account(lock, pool, &account.id, None, now)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Offers what is newer here, and tells how many sessions run here.
     fn push_all(&self, now: i64) -> Result<()> {
         let (lock, pool) = self.open()?;
         let ledger = Processes::read(Some(&lock), &pool.paths, now).ledger;
-        let state = self.sharing.state(&self.ctx.paths);
+        let state = self.sharing.state();
         let mut logins = Vec::new();
         let mut sessions = Vec::new();
         for account in &pool.registry().accounts {
@@ -171,8 +81,7 @@ impl Refresher<'_> {
             }
             let Ok(Some(doc)) = pool.credentials().load(&account.id) else { continue };
             let login = share::login(account, &doc);
-            let removed = state.removals.get(&id).is_some_and(|age| login.age <= *age);
-            if !doc.is_access_only() && !removed {
+            if !doc.is_access_only() && !state.is_removed(&login) {
                 logins.push(login);
             }
         }
@@ -230,11 +139,97 @@ impl Told {
     }
 }
 
+/// Takes in what other machines have written, and then counts it as seen: it is not pulled again.
+///
+/// # Errors
+/// A login could not be made durable, or the pool cannot be written.
+pub(crate) fn take_in(
+    shared: &Shared,
+    lock: &PoolLock,
+    pool: &mut Pool,
+    pulled: &Pulled,
+    now: i64,
+) -> Result<()> {
+    for login in &pulled.logins {
+        take_login(lock, pool, login, now)?;
+    }
+    let mut state = shared.state();
+    state.removals.extend(pulled.removed.iter().cloned());
+    remove(&state, lock, pool, now)?;
+    for usage in &pulled.usages {
+        if let Some(id) = AccountId::parse(&usage.account) {
+            take_usage(pool, &id, &usage.answer, now);
+        }
+    }
+    let machine = &shared.config().machine;
+    for (sessions, held) in pulled.sessions.iter().filter(|(sessions, _)| sessions.machine != *machine) {
+        let Some(account) = AccountId::parse(&sessions.account) else { continue };
+        let until = now.saturating_add(i64::try_from(held.as_secs()).unwrap_or(i64::MAX));
+        let (machine, running) = (sessions.machine.clone(), sessions.running);
+        let sessions = SessionsElsewhere { account, machine, running, until };
+        pool.usage_mut().sharing_mut().note_sessions(sessions, now);
+    }
+    for (account, machine) in &pulled.ended {
+        let Some(account) = AccountId::parse(account) else { continue };
+        let ended = SessionsElsewhere { account, machine: machine.clone(), running: 0, until: now };
+        pool.usage_mut().sharing_mut().note_sessions(ended, now);
+    }
+    for view in &pulled.leases {
+        let Some(account) = AccountId::parse(&view.lease.account) else { continue };
+        let until = now.saturating_add(i64::try_from(view.held.as_secs()).unwrap_or(i64::MAX));
+        let sent = view.lease.state == LeaseState::Sent && view.lease.machine != *machine;
+        let sent = sent.then(|| Sent {
+            account: account.clone(),
+            machine: view.lease.machine.clone(),
+            token: view.lease.token.clone(),
+            until,
+        });
+        pool.usage_mut().sharing_mut().note_sent(&account, sent);
+    }
+    for account in pulled.freed.iter().filter_map(|account| AccountId::parse(account)) {
+        pool.usage_mut().sharing_mut().note_sent(&account, None);
+    }
+    // A token whose place a newer one has taken is of no interest.
+    let all = pool.usage().sharing.as_ref().map_or_else(Vec::new, |sharing| sharing.sent.clone());
+    for sent in all {
+        let doc = pool.credentials().load(&sent.account).ok().flatten();
+        if doc.and_then(|doc| doc.token_hash()).is_none_or(|token| token.as_str() != sent.token) {
+            pool.usage_mut().sharing_mut().note_sent(&sent.account, None);
+        }
+    }
+    // Before it counts as seen, it must be here.
+    pool.commit(lock)?;
+    shared.save(lock, |kept| kept.removals = state.removals)
+}
+
+/// Removes what was removed on another machine. What is in use here stays until it is not.
+fn remove(state: &ShareState, lock: &PoolLock, pool: &mut Pool, now: i64) -> Result<()> {
+    let is_removed = |account: &&Account| {
+        let doc = pool.credentials().load(&account.id).ok().flatten();
+        match doc {
+            Some(doc) => state.is_removed(&share::login(account, &doc)),
+            None => state.removals.contains_key(account.id.as_str()),
+        }
+    };
+    let removed: Vec<AccountId> =
+        pool.registry().accounts.iter().filter(is_removed).map(|account| account.id.clone()).collect();
+    if removed.is_empty() {
+        return Ok(());
+    }
+    let processes = Processes::read(Some(lock), &pool.paths, now);
+    for id in removed {
+        if processes.users_of_account_and_own_homes(pool, &id).is_empty() {
+            removal::remove_account(lock, pool, &id, None, now)?;
+        }
+    }
+    Ok(())
+}
+
 /// Adopts another machine's login if it is newer than the pool's, and gives it to the homes.
 ///
 /// # Errors
 /// It could not be made durable.
-pub(super) fn take_login(lock: &PoolLock, pool: &mut Pool, login: &Login, now: i64) -> Result<()> {
+pub(crate) fn take_login(lock: &PoolLock, pool: &mut Pool, login: &Login, now: i64) -> Result<()> {
     // What is no document of its account is of no use to anyone; whoever logs in again replaces it.
     let Ok(doc) = share::document(login) else { return Ok(()) };
     let id = doc.id().clone();
