@@ -114,8 +114,11 @@ find_places() {
     esac
     data_home=$(xdg_folder "${XDG_DATA_HOME:-}" .local/share)
     config_home=$(xdg_folder "${XDG_CONFIG_HOME:-}" .config)
+    # Where they were put before; the same if that is not known.
     data_home_before=$(receipt_value data_home)
+    case $data_home_before in /*) ;; *) data_home_before=$data_home ;; esac
     config_home_before=$(receipt_value config_home)
+    case $config_home_before in /*) ;; *) config_home_before=$config_home ;; esac
     home_line=''
     [ "$pool" != "$HOME/.codex-pool" ] || home_line=1
     check_pool
@@ -206,6 +209,8 @@ install() {
     say "Installed codex-pool $version${before:+ (it was $before)}: $tool"
     say "and the codex shim: $shim"
     place_extras
+    # The new receipt does not name their folder any more.
+    for_each_old_extra remove_extra
     set_path
     say 'Next: codex-pool init'
 }
@@ -424,18 +429,25 @@ place_extra() { # NEW FILE
     extra_stage=''
 }
 
-# Runs a command with each file that is ours, where they go now and where they once went.
+# Runs a command with a file if it is ours.
+with_extra() { # COMMAND FILE
+    ! is_extra "$2" || ! is_own_folder "${2%/*}" || "$1" "$2"
+}
+
+# With each file that is ours, where they go now and where they once went.
 for_each_extra() { # COMMAND
     for kind in $EXTRAS; do
+        with_extra "$1" "$(extra_file "$kind" "$data_home" "$config_home")"
+    done
+    for_each_old_extra "$1"
+}
+
+# With each file that is ours where they once went, if they go elsewhere now.
+for_each_old_extra() { # COMMAND
+    for kind in $EXTRAS; do
         file=$(extra_file "$kind" "$data_home" "$config_home")
-        ! is_extra "$file" || ! is_own_folder "${file%/*}" || "$1" "$file"
-        case $data_home_before$config_home_before in
-            "$data_home$config_home") continue ;;
-        esac
-        case $data_home_before in /*) ;; *) continue ;; esac
-        case $config_home_before in /*) ;; *) continue ;; esac
-        file=$(extra_file "$kind" "$data_home_before" "$config_home_before")
-        ! is_extra "$file" || ! is_own_folder "${file%/*}" || "$1" "$file"
+        old=$(extra_file "$kind" "$data_home_before" "$config_home_before")
+        [ "${old%/*}" -ef "${file%/*}" ] || with_extra "$1" "$old"
     done
 }
 

@@ -103,6 +103,30 @@ fn help_is_found_again_where_xdg_had_it() {
     place.unset("XDG_DATA_HOME").unset("XDG_CONFIG_HOME").install(&["--uninstall"]).ok();
     assert!(extras(&data, &config).iter().all(|file| !file.exists()));
 
+    // Another folder than before: nothing stays in the earlier one, and each file is named once.
+    let mut place = fresh(&server);
+    let data = place.home.join("my data");
+    place.env("XDG_DATA_HOME", &data).install(&[]).ok();
+    let (earlier, later) = (extras(&data, &place.home.join(".config")), usual(&place));
+    place.unset("XDG_DATA_HOME");
+    let would = place.install(&["--uninstall", "--dry-run"]).ok().out;
+    for file in &earlier {
+        assert_eq!(would.matches(&format!("Would remove {}\n", file.display())).count(), 1, "{would}");
+    }
+    place.install(&[]).ok();
+    assert_ours(&later, "1.2.3");
+    assert!(earlier[..3].iter().all(|file| !file.exists()), "they are still in the earlier folder");
+    place.install(&["--uninstall"]).ok();
+    assert!(later.iter().all(|file| !file.exists()));
+
+    // The same folder by another name is the same.
+    let mut place = fresh(&server);
+    place.install(&[]).ok();
+    let link = place.home.join("link");
+    symlink(".local/share", &link).expect("link");
+    place.env("XDG_DATA_HOME", &link).install(&[]).ok();
+    assert_ours(&usual(&place), "1.2.3");
+
     // A relative folder counts as none.
     let mut place = fresh(&server);
     place.env("XDG_DATA_HOME", "data").env("XDG_CONFIG_HOME", ".").install(&[]).ok();
