@@ -21,6 +21,9 @@ use crate::{context, inherited, ui};
 const NOT_FOUND: u8 = 127;
 const CANNOT_EXECUTE: u8 = 126;
 
+/// Our own options that take a value.
+const WITH_VALUE: [&str; 2] = ["--program", "--carry-wait"];
+
 pub(crate) fn run(env: &Env, args: &RunArgs) -> Result<ExitCode> {
     if env.text(names::CODEX_POOL) == Some("off") {
         return Err(Error::of(Kind::Usage, "CODEX_POOL=off is set, so no account can be used")
@@ -110,17 +113,18 @@ pub(crate) fn explain(mut error: clap::Error, args: &[OsString]) -> clap::Error 
     let mut words = vec!["codex-pool run".to_owned()];
     let mut chosen = false;
     while let Some(arg) = args.as_slice().first().map(|arg| arg.to_string_lossy()) {
-        let value = arg == "--program";
-        let ours = value || arg.starts_with("--program=") || arg == "--best" && !chosen;
+        let name = arg.split_once('=').map_or(&*arg, |(name, _)| name);
+        let (valued, whole) = (WITH_VALUE.contains(&name), name.len() == arg.len());
+        let ours = valued || arg == "--best" && !chosen;
         if !ours && (chosen || arg.starts_with('-') || is_command(&arg)) {
             break;
         }
-        chosen |= !value && !arg.starts_with("--program=");
-        words
-            .extend(args.by_ref().take(1 + usize::from(value)).map(|arg| arg.to_string_lossy().into_owned()));
+        chosen |= !valued;
+        let count = 1 + usize::from(valued && whole);
+        words.extend(args.by_ref().take(count).map(|arg| arg.to_string_lossy().into_owned()));
     }
     // An account and `--best`: no argument of Codex, which has no such option.
-    if args.as_slice() == ["--best"] {
+    if args.as_slice().first().is_some_and(|arg| arg == "--best") {
         return error;
     }
     words.push("--".to_owned());
@@ -186,6 +190,8 @@ mod tests {
             ("run work -m x", "run work -- -m x"),
             ("run --program ./ci.sh work a b", "run --program ./ci.sh work -- a b"),
             ("run work --program=./ci.sh a", "run work --program=./ci.sh -- a"),
+            ("run --carry-wait 30m work exec hi", "run --carry-wait 30m work -- exec hi"),
+            ("run --best --carry-wait=30m exec hi", "run --best --carry-wait=30m -- exec hi"),
         ] {
             let message = message(&format!("codex-pool {typed}"));
             assert!(message.contains(&format!("after `--`: codex-pool {meant}\n")), "{typed}: {message}");
@@ -196,5 +202,8 @@ mod tests {
     fn other_usage_errors_stay_as_they_are() {
         assert!(!message("codex-pool use a b").contains("after `--`"));
         assert!(!message("codex-pool run --program").contains("after `--`"));
+        for both in ["run work --best", "run work --best exec hi", "run --best --carry-wait 30m --best"] {
+            assert!(!message(&format!("codex-pool {both}")).contains("after `--`"), "{both}");
+        }
     }
 }
