@@ -56,14 +56,6 @@ pub(crate) struct AccountView {
     pub(crate) rules: Option<String>,
 }
 
-impl AccountView {
-    /// Returns the seconds until its access ends, if its login has no refresh token. `None` also when it is over.
-    pub(crate) fn access_left(&self, now: i64) -> Option<i64> {
-        let ends_at = self.account.access_only?.ends_at?;
-        (self.account.auth.state == AuthState::Ok && ends_at > now).then(|| ends_at - now)
-    }
-}
-
 /// The state of an account, in a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
@@ -263,14 +255,13 @@ pub(crate) fn next(views: &[AccountView], identity: Identity) -> Option<&Account
 /// is known of one. `now`: Unix seconds.
 pub(crate) fn unsaid(views: &[AccountView], now: i64) -> Vec<String> {
     let mut lines = Vec::new();
-    for view in views.iter().filter(|view| view.account.enabled) {
-        let by_members = view.account.access_only.is_some_and(|access| access.by_members);
-        if let Some(left) = view.access_left(now).filter(|left| *left < ENDS_SOON && !by_members) {
+    for account in views.iter().map(|view| &view.account).filter(|account| account.enabled) {
+        let left = account.access_left(now).filter(|left| *left < ENDS_SOON && !account.renewed_by_members());
+        if let Some((left, then)) = left.and_then(|left| Some((left, account.remedy(now + left)?))) {
             lines.push(format!(
-                "{}: its login ends in {} and cannot be renewed; `codex-pool reauth {}` makes a new one.",
-                view.account.label,
-                human_duration(left),
-                view.account.shell_ref()
+                "{}: its login ends in {} and cannot be renewed; {then}.",
+                account.label,
+                human_duration(left)
             ));
         }
     }

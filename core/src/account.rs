@@ -282,14 +282,24 @@ impl Account {
         self.access_only.and_then(|access| access.ends_at).is_some_and(|at| at <= now)
     }
 
+    /// Returns the seconds until its access ends, if its login has no refresh token. `None` also when it is over, or not
+    /// good any more. `now`: Unix seconds.
+    pub fn access_left(&self, now: i64) -> Option<i64> {
+        let ends_at = self.access_only?.ends_at?;
+        (self.auth.state == AuthState::Ok && ends_at > now).then(|| ends_at - now)
+    }
+
+    /// Returns whether the members of a shared pool renew its login, and this machine gets what they have.
+    pub fn renewed_by_members(&self) -> bool {
+        self.access_only.is_some_and(|access| access.by_members)
+    }
+
     /// Returns what is wrong with its credentials, as the end of a sentence; `None` if nothing is. `now`: Unix seconds.
     pub fn explain(&self, now: i64) -> Option<&'static str> {
         if matches!(self.auth.state, AuthState::Ok | AuthState::Expired) && self.access_ended(now) {
-            return Some(match self.access_only {
-                Some(access) if access.by_members => {
-                    "its access has ended, and no member's newer one is here"
-                }
-                _ => "its access has ended, and it has no refresh token",
+            return Some(match self.renewed_by_members() {
+                true => "its access has ended, and no member's newer one is here",
+                false => "its access has ended, and it has no refresh token",
             });
         }
         self.auth.explain()
@@ -309,7 +319,7 @@ impl Account {
     /// Returns what to do about its credentials; `None` if nothing is wrong with them. `now`: Unix seconds.
     pub fn remedy(&self, now: i64) -> Option<String> {
         let name = self.shell_ref();
-        if self.access_only.is_some_and(|access| access.by_members) && !self.auth.state.is_refusal() {
+        if self.renewed_by_members() && !self.auth.state.is_refusal() {
             let wrong = self.auth.state != AuthState::Ok || self.access_ended(now);
             let next = format!(
                 "`codex-pool refresh {name}` gets what the members have; `codex-pool list` on a member tells more"

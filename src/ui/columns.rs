@@ -173,7 +173,7 @@ fn row(layout: Layout, view: &AccountView, at: At<'_>) -> (Vec<Text>, Option<Tex
         cells.push(cut(vec![Span::plain(plan)], LONGEST_PLAN));
     }
     let mut states = vec![state(view, layout.brief)];
-    if let Some(left) = view.access_left(at.now).filter(|_| !layout.brief) {
+    if let Some(left) = view.account.access_left(at.now).filter(|_| !layout.brief) {
         states.push(Span::plain(format!(", ends in {}", human_duration(left))));
     }
     cells.push(states);

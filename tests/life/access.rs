@@ -153,7 +153,9 @@ fn list_says_which_login_ends_soon_and_what_makes_a_new_one() {
     world.import("soon", &access_for(&world, "soon", 2 * DAY + 90));
     world.import("later", &access_for(&world, "later", 6 * DAY));
     let list = world.pool(&["list"]).run().ok().stdout;
-    let line = "soon: its login ends in 2d and cannot be renewed; `codex-pool reauth soon` makes a new one.";
+    // What `why` says when it has ended.
+    let line = "soon: its login ends in 2d and cannot be renewed; import it again from a new `codex-pool export \
+                --access-only`, or log in here with `codex-pool reauth soon`.\n";
     assert!(list.contains(line) && !list.contains("later: its login"), "{list}");
 }
 
@@ -166,5 +168,10 @@ fn access_that_ends_within_a_day_is_named_by_the_doctor() {
     let check = checks.as_array().expect("checks").iter().find(|c| c["id"] == "access").expect("a check");
     assert_eq!(check["status"], "warn", "{check}");
     assert!(check["message"].as_str().is_some_and(|m| m.contains("ends in 3h")), "{check}");
+    // The members of a shared pool renew it just then, and nothing is to be done here.
+    world.share_as("runner");
+    let checks = world.pool(&["doctor", "--json"]).run().json()["checks"].clone();
+    let check = checks.as_array().expect("checks").iter().find(|c| c["id"] == "access").expect("a check");
+    assert_eq!(check["status"], "ok", "{check}");
     world.exec_as("soon").run().ok().says("hello from soon");
 }

@@ -83,14 +83,12 @@ fn login(folder: &PoolFacts, account: &Account, now: i64) -> Option<Check> {
 fn access(folder: &PoolFacts, now: i64) -> Vec<Check> {
     const ID: &str = "access";
     let of = |account: &Account| {
-        let ends_at = account.access_only?.ends_at?;
-        if account.auth.state != AuthState::Ok || ends_at <= now {
-            return None;
-        }
-        let left = human_duration(ends_at - now);
-        let message = format!("{}: its login has no refresh token and ends in {left}", account.label);
-        Some(if ends_at - now < EARLY {
-            Check::warn(ID, message).advice(account.remedy(ends_at).unwrap_or_default())
+        let left = account.access_left(now)?;
+        let message =
+            format!("{}: its login has no refresh token and ends in {}", account.label, human_duration(left));
+        // Members renew theirs in its last day.
+        Some(if left < EARLY && !account.renewed_by_members() {
+            Check::warn(ID, message).advice(account.remedy(now + left).unwrap_or_default())
         } else {
             Check::ok(ID, message)
         })
