@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use codex_pool_core::auth_doc::{AuthDoc, MAX_BYTES};
 use codex_pool_core::files;
+use codex_pool_core::pool::Pool;
 use codex_pool_core::shared::refuse_on_runner;
 use codex_pool_core::store::{Adoption, ForeignAccount, is_registry, parse_foreign_store};
 use codex_pool_core::time::human_duration;
@@ -65,7 +66,10 @@ pub(crate) fn run(ctx: &Context, args: &ImportArgs) -> Result<()> {
     if batch.is_empty() {
         ui::note("there are no accounts in it");
     }
-    refuse_on_runner(ctx.open()?.pool.shared(), "codex-pool import")?;
+    // Before a document is refused: what helps there needs a member, too. A registry that cannot be read is told of
+    // when the pool is opened, which would make one.
+    let shared = Pool::peek(&ctx.paths).ok().and_then(|pool| pool.shared());
+    refuse_on_runner(shared, "codex-pool import")?;
     // Of a single document, why it is refused is all that there is to say.
     if let [Document { name, doc: Err(why), .. }] = batch.as_slice() {
         return Err(match why == ABSENT {

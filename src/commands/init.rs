@@ -204,8 +204,11 @@ fn codex_tools(ctx: &Context, answers: Answers) -> Result<()> {
     if !store.exists() {
         return Ok(());
     }
-    let mut batch = import::read(&store);
     let open = ctx.open()?;
+    if open.pool.shared() == Some(Role::Runner) {
+        return Ok(());
+    }
+    let mut batch = import::read(&store);
     batch.retain(|document| document.doc().is_some_and(|doc| open.pool.registry().get(doc.id()).is_none()));
     drop(open);
     let accounts = match batch.len() {

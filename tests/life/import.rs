@@ -101,6 +101,9 @@ fn missing_file_and_label_of_an_account_that_is_here_are_each_one_error() {
         "error: no such file: absent.json\n  next: name an auth.json, a folder of them, or `codex-tools`\n",
         "once"
     );
+    let fresh = World::new(&[]);
+    complains(&fresh.pool(&["import", "absent.json"]).run().expect(1), "no such file");
+    assert!(!fresh.pool_home().join("pool.lock").exists(), "a pool was made for nothing");
     let alice = world.stored("alice");
     let again = |args: &[&str]| world.pool(&["import", "-"]).args(args).stdin(&*alice).run();
     let refused = again(&["--label", "spare"]).expect(1);
@@ -110,6 +113,10 @@ fn missing_file_and_label_of_an_account_that_is_here_are_each_one_error() {
     again(&["--label", "alice"]).ok();
     again(&["--label", "spare", "--rename"]).ok().says("renamed from `alice`");
     assert_eq!(world.labels(), ["spare"]);
+    // On a runner, what would help with a bad document is refused, too.
+    world.share_as("runner");
+    let bad = world.pool(&["import", "-"]).stdin("bad").run().expect(1);
+    assert!(bad.stderr.starts_with("error: `codex-pool import` needs logins"), "{bad}");
 }
 
 #[test]

@@ -146,6 +146,12 @@ fn init_without_a_terminal_asks_nothing_and_says_what_it_skipped() {
     let hands_off = init(&world, "/bin/zsh", &["--yes"]).env("NO_MODIFY_PATH", "1").run().ok();
     hands_off.says("Put this line at the end of");
     assert!(!rc.exists() && !env.exists());
+    // A runner of a shared pool gets its logins from the members.
+    world.share_as("runner");
+    codex_tools(&world, &["dave"]);
+    let runner = init(&world, "/bin/zsh", &["--yes"]).env("NO_MODIFY_PATH", "1").run().ok();
+    assert!(!runner.to_string().contains("import"), "{runner}");
+    assert_eq!(world.labels(), ["bob there", "carol there"]);
 }
 
 #[test]
