@@ -3,7 +3,7 @@
 use unicode_width::UnicodeWidthStr;
 
 /// Returns the text in lines of at most `room` columns, broken between words. What is between backticks is one word, so
-/// that a command can be copied whole. A longer word has a line of its own.
+/// that a command can be copied whole, and so is a number with its `%`. A longer word has a line of its own.
 pub(crate) fn wrapped(text: &str, room: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in words(text) {
@@ -32,14 +32,14 @@ pub(crate) fn fitted(text: &str, columns: usize) -> String {
     text.split('\n').map(fit).collect::<Vec<_>>().join("\n")
 }
 
-/// Returns the words of a text. Spaces between backticks separate none.
+/// Returns the words of a text. Spaces between backticks separate none, nor does one before a percent sign.
 fn words(text: &str) -> Vec<&str> {
     let mut words = Vec::new();
     let (mut start, mut quoted) = (0, false);
     for (at, c) in text.char_indices() {
         match c {
             '`' => quoted = !quoted && text[at + 1..].contains('`'),
-            ' ' if !quoted => {
+            ' ' if !quoted && !text[at + 1..].starts_with('%') => {
                 words.push(&text[start..at]);
                 start = at + 1;
             }
@@ -70,6 +70,13 @@ mod tests {
             ["then", "`codex-pool use work --now`", "or"]
         );
         assert_eq!(wrapped("a `b c d", 4), ["a `b", "c d"]);
+    }
+
+    #[test]
+    fn percent_signs_stay_with_their_numbers() {
+        assert_eq!(wrapped("5h: 910 % an hour", 7), ["5h:", "910 %", "an hour"]);
+        assert_eq!(wrapped("5h: 910 % an hour", 8), ["5h:", "910 % an", "hour"]);
+        assert_eq!(wrapped("0.08 %/h", 5), ["0.08 %/h"]);
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub(super) fn screen(frame: &mut Frame<'_>, snapshot: &Snapshot, ui: &Ui, at: Op
     };
     let [title, body, bottom] =
         Layout::vertical([Constraint::Length(1), Constraint::Min(1), Constraint::Length(lines)]).areas(area);
-    frame.render_widget(Paragraph::new(foot).wrap(Wrap { trim: true }), bottom);
+    wrapped(frame, bottom, vec![foot], true);
     frame.render_widget(title_line(snapshot, ui, area.width, paint), title);
     let selected = at.and_then(|at| snapshot.views.get(at));
     match (&ui.mode, selected) {
@@ -79,7 +79,7 @@ fn overview(
             true => EMPTY.to_owned(),
             false => format!("No account matches `{}`; esc shows all.", printable(&ui.filter)),
         };
-        frame.render_widget(Paragraph::new(text).wrap(Wrap { trim: true }), area);
+        wrapped(frame, area, vec![Line::raw(text)], true);
         return;
     };
     let laid = laid(snapshot, area.width);
@@ -142,7 +142,7 @@ fn overview(
         Constraint::Length(events),
     ])
     .areas(left);
-    frame.render_widget(Paragraph::new(about(view, snapshot, paint)).wrap(Wrap { trim: true }), about_area);
+    wrapped(frame, about_area, about(view, snapshot, paint), true);
     let all = panels::sessions(snapshot, left.width, usize::from(sessions));
     frame.render_widget(Paragraph::new(all), sessions_area);
     happened(frame, events_area, snapshot, paint);
@@ -168,6 +168,22 @@ impl Room {
         let taken = if self.0 >= if_room { wanted.min(self.0) } else { 0 };
         self.0 -= taken;
         taken
+    }
+}
+
+/// Draws lines, broken between words; a number and its percent sign are one. `trim`: a new line has no indent.
+fn wrapped(frame: &mut Frame<'_>, area: Rect, mut lines: Vec<Line<'static>>, trim: bool) {
+    const NO_BREAK: &str = "\u{a0}";
+    for span in lines.iter_mut().flat_map(|line| &mut line.spans) {
+        span.content = span.content.replace(" %", &format!("{NO_BREAK}%")).into();
+    }
+    frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim }), area);
+    // Terminals get plain spaces.
+    for at in area.intersection(frame.area()).positions() {
+        let cell = &mut frame.buffer_mut()[at];
+        if cell.symbol() == NO_BREAK {
+            cell.set_symbol(" ");
+        }
     }
 }
 
@@ -226,7 +242,7 @@ fn help(frame: &mut Frame<'_>, area: Rect) {
         ])
     };
     let lines: Vec<Line<'static>> = panels::HELP.iter().map(line).collect();
-    frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }), area);
+    wrapped(frame, area, lines, false);
 }
 
 /// Draws all about one account.
@@ -262,7 +278,7 @@ fn details(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, view: &Accoun
     lines.extend(panels::sessions(&own, area.width, 8));
     let height = u16::try_from(lines.len()).unwrap_or(u16::MAX).min(area.height);
     let [text, chart] = Layout::vertical([Constraint::Length(height + 1), Constraint::Min(0)]).areas(area);
-    frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }), text);
+    wrapped(frame, text, lines, false);
     if chart.height >= CHART.0 {
         draw_chart(frame, chart, snapshot, view, 7 * DAY, paint);
     }
@@ -414,4 +430,26 @@ fn forecast(view: &AccountView, snapshot: &Snapshot) -> Option<String> {
     let (window, forecast) = past.forecast(snapshot.now)?;
     let (name, words) = (window.words(), forecast.words(snapshot.now));
     Some(format!("{name}: {:.0} % an hour; {words}", forecast.pace))
+}
+
+#[cfg(test)]
+mod tests {
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
+
+    use super::*;
+
+    #[test]
+    fn percent_signs_stay_with_their_numbers() {
+        let text = "5h: 910 % an hour; used up at 20:28 (5m), 52 % of it by one session";
+        for columns in 10..=60 {
+            let mut terminal = Terminal::new(TestBackend::new(columns, 12)).unwrap();
+            terminal.draw(|frame| wrapped(frame, frame.area(), vec![Line::raw(text)], true)).unwrap();
+            let cells = &terminal.backend().buffer().content;
+            let rows = cells.chunks(columns.into());
+            let rows: Vec<String> = rows.map(|row| row.iter().map(|cell| cell.symbol()).collect()).collect();
+            let found = |part| rows.iter().any(|row| row.contains(part));
+            assert!(found("910 %") && found("52 %"), "{rows:#?}");
+        }
+    }
 }
