@@ -1,7 +1,7 @@
 //! Times as people read them: by the clock on their wall, as Codex itself says when a limit resets.
 
-use std::cell::OnceCell;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use codex_pool_core::files;
 use codex_pool_core::time::{DAY, human_duration};
@@ -12,9 +12,9 @@ const LOCAL_TIME: &str = "/etc/localtime";
 /// The largest file of a time zone, bytes.
 const LARGEST_ZONE: u64 = 1 << 20;
 
-/// The user's time zone. It is looked for when a time is first shown.
+/// The user's time zone. `None`: that of the system, which is looked for when a time is first shown.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Clock(OnceCell<TimeZone>);
+pub(crate) struct Clock(Option<TimeZone>);
 
 impl Clock {
     /// Returns that of the system, or of `TZ`.
@@ -23,7 +23,7 @@ impl Clock {
     }
 
     pub(crate) fn zone(&self) -> TimeZone {
-        self.0.get_or_init(zone).clone()
+        self.0.clone().unwrap_or_else(zone)
     }
 
     /// Returns `20:28` for a time within a day, `Fri 09:10` within a week, and `12 Dec` beyond. Both are Unix seconds.
@@ -47,9 +47,15 @@ impl Clock {
     }
 }
 
-/// Returns the time zone of the system, or of `TZ`. That of the system is read from its file: jiff looks for its name,
-/// which shows nowhere, in the folders of all zones, and that takes as long as all else in `status`.
+/// Returns the time zone of the system, or of `TZ`, as it was when it was first asked for.
 fn zone() -> TimeZone {
+    static ZONE: OnceLock<TimeZone> = OnceLock::new();
+    ZONE.get_or_init(read_zone).clone()
+}
+
+/// Reads the time zone. That of the system is read from its file: jiff looks for its name, which shows nowhere, in the
+/// folders of all zones, and that takes as long as all else in `status`.
+fn read_zone() -> TimeZone {
     let of_file = || {
         let data = files::read_small(Path::new(LOCAL_TIME), LARGEST_ZONE).ok()??;
         TimeZone::tzif("local", &data).ok()
@@ -65,7 +71,7 @@ mod tests {
     #[test]
     fn times_are_by_the_users_clock_and_say_the_day_where_it_is_another() {
         let now = 1_800_000_000; // Fri 15 Jan 2027, 08:00 UTC
-        let clock = Clock(OnceCell::from(TimeZone::fixed(jiff::tz::offset(1))));
+        let clock = Clock(Some(TimeZone::fixed(jiff::tz::offset(1))));
         assert_eq!(clock.time_and_distance(now + 3_900, now), "10:05 (1h 5m)");
         assert_eq!(clock.time_and_distance(now + DAY - 60, now), "08:59 (23h 59m)");
         assert_eq!(clock.time_and_distance(now + DAY, now), "Sat 09:00");

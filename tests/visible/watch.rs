@@ -133,4 +133,5 @@ fn idle_view_reads_a_few_small_files_a_second_and_the_past_seldom() {
     for seldom in ["pool/history/", "pool/log.jsonl", "pool/moves.json"] {
         assert!(opened(seldom) * 5 <= looks, "{seldom}: {} times in {looks} looks", opened(seldom));
     }
+    assert_eq!(opened("/etc/localtime"), 0, "the time zone is known already");
 }
