@@ -12,13 +12,14 @@ use crate::world::{Carry, FLAGS, assert_one_conversation, each, thread_of};
 fn plain_exec_finishes_on_the_next_account() {
     each(&["alice", "bob"], |version, world| {
         world.limit("alice", 2);
-        let output = world.exec_with(&["do the task"]).run();
+        let output = world.exec_with(&["do the task"]).env("CODEX_POOL_VERBOSE", "1").run();
         assert_eq!(output.stdout, "done by bob\n", "{version}: {output}");
         assert_eq!(output.code(), Some(0), "{version}: {output}");
         assert!(
             output.stderr.contains("codex-pool: alice is at its limit; bob goes on\n"),
             "{version}: {output}"
         );
+        assert_eq!(output.stderr.matches("bob goes on").count(), 1, "{version}: said once: {output}");
         world.assert_done(&[("alice", 2), ("bob", 2)], version);
     });
 }

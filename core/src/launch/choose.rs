@@ -41,7 +41,7 @@ impl Launch<'_> {
             && locked.pool.credentials().has(to)
             && belongs_here(locked, Some(to))
         {
-            lines.push(Line::Verbose(format!("{} goes on", locked.label_of(to))));
+            // The run before has said who goes on.
             return Ok(Choice::Account(to.clone()));
         }
         if let Some((home, account)) = nested::session(self.env(), locked)
