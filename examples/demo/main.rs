@@ -9,7 +9,6 @@ mod picking;
 use codex_pool_core::codex::find;
 use codex_pool_core::config::Settings;
 use codex_pool_core::env::Env;
-use testkit::backend::{Limit, Task, Usage};
 use testkit::{Codex, Output, World};
 
 use picking::Stage;
@@ -24,33 +23,8 @@ fn main() {
     let world = picking::world(installed.map_or(Codex::StandIn, Codex::Program));
     // By it, the shim learns to start an npm-installed Codex without Node.
     world.link_admin();
-    let mut stage = Terminal { carries_on: false };
-    picking::tell(&world, &mut stage);
-    tokens(&world, &mut stage);
-    carry_on(&world);
-}
-
-/// The last part: a limit in the middle of an `exec`.
-fn carry_on(world: &World) {
-    let service = world.backend();
-    let mut stage = Terminal { carries_on: true };
-    stage.title("A limit ends no work: bob reaches his in the middle of an `exec`, which goes on as the next account.");
-    for name in ["alice", "bob", "carol"] {
-        service.set_usage(name, Usage::percent(if name == "bob" { 5.0 } else { 50.0 }, 40.0));
-    }
-    world.pool(&["refresh"]).run().ok();
-    service.clear_report();
-    service.limit_after("bob", 1, Limit::Refuse);
-    if matches!(world.codex_kind(), Codex::Program(_)) {
-        service.give_task(Task::running(3, "echo step {step} of 3, as {user}"));
-    }
-    stage.run(world, "codex", &["exec", "fix the tests"]);
-    let mut users: Vec<_> =
-        service.report().turns.into_iter().filter(|t| t.status == 200).filter_map(|t| t.user).collect();
-    users.dedup();
-    println!("\nOne command; the service has seen {}.", users.join(", then "));
-    // A real Codex goes on once it is known how it starts.
-    assert!(users.len() == 2 || matches!(world.codex_kind(), Codex::Program(_)), "{users:?}");
+    picking::tell(&world, &mut Terminal);
+    tokens(&world, &mut Terminal);
 }
 
 /// The second half: tokens that Codex renews by itself.
@@ -75,10 +49,7 @@ fn tokens(world: &World, stage: &mut impl Stage) {
 }
 
 /// Prints to this program's terminal.
-struct Terminal {
-    /// Whether an `exec` goes on at a limit. The story begins without.
-    carries_on: bool,
-}
+struct Terminal;
 
 impl Stage for Terminal {
     fn title(&mut self, text: &str) {
@@ -93,20 +64,20 @@ impl Stage for Terminal {
             arg => vec![arg],
         });
         let args: Vec<&str> = args.collect();
-        let command = if program == "codex" { world.codex(&args) } else { world.pool(&args) };
-        let carries_on = if self.carries_on { "1" } else { "0" };
-        let command = command.env("CODEX_POOL_CARRY_ON", carries_on).env("STANDIN_LOG", "1");
-        // A stand-in's session is two requests here.
-        let command = command.env("STANDIN_TURNS", if self.carries_on { "2" } else { "1" });
-        show(&command.env("CODEX_POOL_VERBOSE", "1").run());
+        show(&picking::command(world, program, &args).env("CODEX_POOL_VERBOSE", "1").run());
+    }
+
+    fn seen(&mut self, text: &str) {
+        println!("\n{text}");
     }
 }
 
 fn show(output: &Output) {
-    // Of what the real Codex says of itself, the answer and the limit matter here.
-    let matters =
-        |line: &&str| line.contains("codex-pool:") || line.contains("limit") || line.contains("ERROR");
-    for line in output.stderr.lines().filter(matters) {
+    // Of what the real Codex says of itself, the answer and the limit matter here. It says some errors twice.
+    let matters = |line: &&str| line.starts_with("codex-pool:") || line.starts_with("ERROR:");
+    let mut lines: Vec<_> = output.stderr.lines().filter(matters).collect();
+    lines.dedup();
+    for line in lines {
         println!("  {line}");
     }
     for line in output.stdout.lines() {

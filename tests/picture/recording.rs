@@ -16,8 +16,8 @@ impl Stage for Recording {
     }
 
     fn run(&mut self, world: &World, program: &str, args: &[&str]) {
-        let command = if program == "codex" { world.codex(args) } else { world.pool(args) };
-        let shown = Pty::spawn(command, 24, COLUMNS).finish(Duration::from_secs(30));
+        let shown =
+            Pty::spawn(picking::command(world, program, args), 24, COLUMNS).finish(Duration::from_secs(30));
         self.command(&format!("{program} {}", args.join(" ")), &crate::times::fixed(&shown));
     }
 }

@@ -93,9 +93,9 @@ pub(crate) enum Ending {
 }
 
 impl Backend {
-    /// Gives the model a task. It works on it for every user, and says `done by <user>` at the end.
-    pub fn give_task(&self, task: Task) {
-        self.state().task = Some(task);
+    /// Gives the model a task. It works on it for every user, and says `done by <user>` at the end. `None`: it greets.
+    pub fn give_task(&self, task: impl Into<Option<Task>>) {
+        self.state().task = task.into();
     }
 
     /// Lets every answer begin with a reasoning item, sealed for the account that asks.
