@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use testkit::backend::{LoginSpec, UserSpec, refresh_token};
 use testkit::postgres::{PASSWORD, Server};
-use testkit::{World, complains};
+use testkit::{SOON, World, complains};
 
 use crate::world::{code, init, join, joined, machines, newer_login, shared_by, status};
 
@@ -149,6 +149,45 @@ fn member_that_leaves_keeps_no_refresh_token_while_others_stay() {
         serde_json::Value::Null
     );
     init(&desktop, &server.url(), "desktop").ok();
+}
+
+#[test]
+fn members_that_leave_at_once_lose_no_login() {
+    let Some((server, laptop)) = shared_by(&["alice"]) else { return };
+    let desktop = joined(&laptop, "--member", "desktop");
+    laptop.backend().add("carol");
+    laptop.import("carol", &laptop.backend().auth_json("carol"));
+    // Each is asked while the other is there.
+    let mut asked = [&laptop, &desktop].map(|machine| machine.pty(machine.pool(&["share", "leave"])));
+    for terminal in &asked {
+        terminal.wait_for_text("The other members go on", SOON);
+    }
+    for terminal in &mut asked {
+        terminal.send_line("y");
+        terminal.finish(SOON);
+    }
+    for user in ["alice", "carol"] {
+        let kept = [&laptop, &desktop].map(|machine| refresh_token(&machine.stored(user)));
+        assert_eq!(kept, [String::new(), laptop.backend().newest_refresh_token(user)], "{user}");
+    }
+    assert_eq!(server.sql("select count(*) from codex_pool_records").trim(), "0");
+}
+
+#[test]
+fn machine_that_joins_while_the_last_member_is_asked_goes_on() {
+    let Some((_server, laptop)) = shared_by(&["alice"]) else { return };
+    let mut terminal = laptop.pty(laptop.pool(&["share", "leave"]));
+    terminal.wait_for_text("There is no other member", SOON);
+    let desktop = joined(&laptop, "--member", "desktop");
+    terminal.send_line("y");
+    terminal.finish(SOON);
+    assert_eq!(machines(&desktop), ["desktop member"]);
+    let newest = laptop.backend().newest_refresh_token("alice");
+    assert_eq!(
+        (refresh_token(&laptop.stored("alice")), refresh_token(&desktop.stored("alice"))),
+        (String::new(), newest)
+    );
+    desktop.pool(&["refresh"]).run().ok();
 }
 
 #[test]

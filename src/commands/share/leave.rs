@@ -11,6 +11,7 @@ use codex_pool_share::machines::Machine;
 use super::{explained, logins_here, push, read_own_logins, shared};
 use crate::cli::ShareLeaveArgs;
 use crate::context::{Context, OpenPool};
+use crate::refresh::take_in;
 use crate::share::Shared;
 use crate::ui;
 
@@ -42,14 +43,9 @@ pub(super) fn run(ctx: &Context, args: &ShareLeaveArgs) -> Result<()> {
     {
         return Err(Error::new("nothing was changed"));
     }
-    if is_member && others.is_some() {
-        // What only this machine has, the others must get.
-        if shares_logins {
-            let logins = read_own_logins(ctx, &shared)?;
-            push(&mut shared, &logins)?;
-        }
-        depart(&mut shared, others.unwrap_or_default(), shares_logins)?;
-    }
+    let said = shares_logins;
+    // The question may have been open for long.
+    let shares_logins = is_member && (others.is_none() || depart(ctx, &mut shared)?);
     let mut open = ctx.open()?;
     let given_up = if shares_logins { give_up_logins(&mut open)? } else { 0 };
     open.pool.set_shared(None);
@@ -65,6 +61,9 @@ pub(super) fn run(ctx: &Context, args: &ShareLeaveArgs) -> Result<()> {
             if given_up == 1 { "1 account works".to_owned() } else { format!("{given_up} accounts work") }
         ));
     }
+    if said && !shares_logins {
+        ui::note("there was no other member any more, so it has ended, and the accounts stay here");
+    }
     if !is_member {
         ui::note(
             "`codex-pool share shut-out` on a member takes this machine off the list, and its way to the database",
@@ -76,22 +75,48 @@ pub(super) fn run(ctx: &Context, args: &ShareLeaveArgs) -> Result<()> {
 /// The other machines.
 fn others(shared: &mut Shared) -> Result<Vec<Machine>> {
     shared.store().check_schema().map_err(explained)?;
+    if has_ended(shared)? {
+        return Ok(Vec::new());
+    }
     let mut machines = shared.machines().map_err(explained)?;
     machines.retain(|machine| machine.machine != shared.config().machine);
     Ok(machines)
 }
 
-/// Tells the others. Of a pool that ends, nothing stays in the database.
-fn depart(shared: &mut Shared, others: Vec<Machine>, stays: bool) -> Result<()> {
-    if !stays {
-        for runner in &others {
-            shared.shut_out(runner).map_err(explained)?;
-        }
-        return shared.store().remove_before(u32::MAX).map_err(explained);
+/// Returns whether nothing of the pool is in the database any more: the last member has left.
+fn has_ended(shared: &mut Shared) -> Result<bool> {
+    Ok(shared.store().rows_before(u32::MAX).map_err(explained)? == 0)
+}
+
+/// Takes this machine off the list. Of a pool that ends, nothing stays in the database. Returns whether other members go
+/// on.
+fn depart(ctx: &Context, shared: &mut Shared) -> Result<bool> {
+    if has_ended(shared)? {
+        return Ok(false);
     }
+    // What only this machine has, the others must get.
+    let logins = read_own_logins(ctx, shared)?;
+    push(shared, &logins)?;
+    // Only then it looks who is there. Of two that leave at once, one sees that the other has gone, and keeps its logins.
     let name = shared.config().machine.clone();
-    let Some(share) = shared.member() else { return Ok(()) };
-    share.depart(&name).map_err(explained)
+    shared.member_or_error()?.depart(&name).map_err(explained)?;
+    let others = others(shared)?;
+    if others.iter().any(Machine::is_member) {
+        return Ok(true);
+    }
+    if has_ended(shared)? {
+        return Ok(false);
+    }
+    // What another one has left here for the rest is this machine's to keep now.
+    let pulled = shared.pull().map_err(explained)?;
+    let mut open = ctx.open()?;
+    take_in(shared, &open.lock, &mut open.pool, &pulled, open.now)?;
+    drop(open);
+    for user in others.iter().filter_map(|runner| runner.user.as_deref()) {
+        shared.store().drop_reader(user).map_err(explained)?;
+    }
+    shared.store().remove_before(u32::MAX).map_err(explained)?;
+    Ok(false)
 }
 
 /// Takes the refresh tokens out of this pool, which the other members renew with. Returns of how many accounts.
