@@ -26,10 +26,15 @@ pub(crate) fn run(ctx: &Context, args: &RmArgs) -> Result<()> {
         ));
     }
     refuse_in_use(ctx, &open, &id)?;
+    let where_else = match open.pool.shared() {
+        Some(_) if cfg!(feature = "share") => " from every machine of the shared pool",
+        _ => "",
+    };
     // The pool is not locked while a question is open.
     drop(open);
     if !args.yes {
-        let mut question = format!("Remove `{label}` and its credentials? Only a new login brings it back");
+        let mut question =
+            format!("Remove `{label}` and its credentials{where_else}? Only a new login brings it back");
         if !live.is_empty() {
             question.push_str(&format!("; it is live, and its login leaves {}, too", live.join(" and ")));
         }
@@ -45,9 +50,11 @@ pub(crate) fn run(ctx: &Context, args: &RmArgs) -> Result<()> {
         }
     }
     #[cfg(feature = "share")]
-    super::share::remove_for_all(ctx, &id)?;
-    let free = remove(ctx, &id, Some(&live))?;
-    ui::done(&format!("removed `{label}` and its credentials"));
+    let is_told = super::share::remove_for_all(ctx, &id, &live)?;
+    #[cfg(not(feature = "share"))]
+    let is_told = false;
+    let free = remove(ctx, &id, Some(&live), is_told)?;
+    ui::done(&format!("removed `{label}` and its credentials{where_else}"));
     if !live.is_empty() {
         ui::note(&format!(
             "{} has no login now; the next launch puts another account there",
@@ -67,23 +74,26 @@ pub(crate) fn run(ctx: &Context, args: &RmArgs) -> Result<()> {
     Ok(())
 }
 
-/// Removes an account from this machine's pool. `live`: the homes that it may leave; `None`: all. Returns the folders that
-/// are no account's any more.
+/// Removes an account from this machine's pool. `live`: the homes that it may leave; `None`: all. `is_told`: the other
+/// machines of a shared pool know already. Returns the folders that are no account's any more.
 ///
 /// # Errors
-/// It is gone, in use, or live elsewhere, or a file cannot be removed.
-pub(super) fn remove(ctx: &Context, id: &AccountId, live: Option<&[String]>) -> Result<Vec<String>> {
+/// As [`check`], or a file cannot be removed.
+pub(super) fn remove(
+    ctx: &Context,
+    id: &AccountId,
+    live: Option<&[String]>,
+    is_told: bool,
+) -> Result<Vec<String>> {
     let mut open = ctx.open()?;
-    let label = open.label(id);
-    if open.pool.registry().get(id).is_none() {
-        return Err(Error::of(ErrorKind::NoSuchAccount, format!("`{label}` is gone already")));
-    }
-    if live.is_some_and(|live| live_in(ctx, &open, id) != live) {
-        return Err(
-            Error::new(format!("`{label}` was switched meanwhile; nothing was removed")).hint("try again")
-        );
-    }
-    refuse_in_use(ctx, &open, id)?;
+    check(ctx, &open, id, live).map_err(|error| match is_told {
+        true => Error {
+            message: format!("the other machines remove it, but here {}", error.message),
+            hint: Some("`codex-pool refresh` removes it here, too, as soon as it is not in use".to_owned()),
+            ..error
+        },
+        false => unchanged(error),
+    })?;
     let folders = open.pool.registry().get(id).map(|account| account.folders.clone()).unwrap_or_default();
     let codex = find::find(&ctx.env, &ctx.settings, None).ok();
     let servers = removal::remove_account(&open.lock, &mut open.pool, id, codex.as_deref(), open.now)?;
@@ -97,13 +107,24 @@ pub(super) fn remove(ctx: &Context, id: &AccountId, live: Option<&[String]>) -> 
     Ok(free)
 }
 
-/// Refuses an account that is in use here.
+/// Checks that an account can be removed here.
 ///
 /// # Errors
-/// It is.
-#[cfg(feature = "share")]
-pub(super) fn refuse_if_used(ctx: &Context, id: &AccountId) -> Result<()> {
-    refuse_in_use(ctx, &ctx.open()?, id)
+/// It is gone, in use, or live elsewhere than in the homes that it may leave.
+pub(super) fn check(ctx: &Context, open: &OpenPool, id: &AccountId, live: Option<&[String]>) -> Result<()> {
+    let label = open.label(id);
+    if open.pool.registry().get(id).is_none() {
+        return Err(Error::of(ErrorKind::NoSuchAccount, format!("`{label}` is gone already")));
+    }
+    if live.is_some_and(|live| live_in(ctx, open, id) != live) {
+        return Err(Error::new(format!("`{label}` was switched meanwhile")).hint("try again"));
+    }
+    refuse_in_use(ctx, open, id)
+}
+
+/// Says that nothing has happened yet.
+pub(super) fn unchanged(error: Error) -> Error {
+    Error { message: format!("{}; nothing was removed", error.message), ..error }
 }
 
 /// The main homes in which the account is live.

@@ -1,6 +1,6 @@
 //! What a person decides about an account for all machines.
 
-use testkit::complains;
+use testkit::{SOON, answered, complains};
 
 use crate::world::{joined, shared_by, status};
 
@@ -18,6 +18,44 @@ fn logout_ends_the_login_on_every_machine() {
     laptop.pool(&["share", "logout", "alice", "--yes"]).run().ok();
     assert_eq!(laptop.live(), None);
     assert!(laptop.login_homes().is_empty());
+}
+
+#[test]
+fn account_that_a_session_has_taken_meanwhile_is_removed_nowhere() {
+    let Some((_server, laptop)) = shared_by(&["alice", "bob"]) else { return };
+    let desktop = joined(&laptop, "--member", "desktop");
+    let both = vec!["alice".to_owned(), "bob".to_owned()];
+    let asked = [
+        (&["rm", "bob"][..], "from every machine of the shared pool?", "was switched meanwhile; nothing"),
+        (&["share", "logout", "bob"], "on every machine?", "in use by"),
+    ];
+    let asked = asked.map(|(command, question, refusal)| {
+        let terminal = laptop.pty(laptop.pool(command));
+        terminal.wait_for_text(question, SOON);
+        (terminal, refusal)
+    });
+    let session = laptop.hold(laptop.exec_as("bob"));
+    for (mut terminal, refusal) in asked {
+        terminal.send_line("y");
+        let said = terminal.finish(SOON);
+        assert!(said.contains(refusal) && said.contains("nothing was removed"), "{said}");
+    }
+    laptop.open_gate();
+    answered(session.wait(), "bob");
+    desktop.pool(&["refresh"]).run().ok();
+    assert_eq!((desktop.labels(), laptop.labels()), (both.clone(), both));
+    for machine in [&laptop, &desktop] {
+        answered(machine.exec_as("bob").run(), "bob");
+    }
+    let bob = laptop.id("bob");
+    laptop.pool(&["rm", "bob", "--yes", "--force"]).run().ok().says("from every machine of the shared pool");
+    desktop.pool(&["refresh"]).run().ok();
+    assert_eq!(desktop.labels(), ["alice"]);
+    for machine in [&laptop, &desktop] {
+        let state = std::fs::read(machine.pool_home().join("share.json")).expect("what it has seen");
+        let state: serde_json::Value = serde_json::from_slice(&state).expect("JSON");
+        assert!(state["removals"].get(&bob).is_some(), "{state}");
+    }
 }
 
 #[test]

@@ -11,45 +11,53 @@ use crate::context::{Context, login};
 use crate::share::Shared;
 use crate::ui;
 
-/// Tells the other machines of a shared pool that an account is removed, if this pool is shared.
+/// Tells the other machines of a shared pool that an account is removed, if this pool is shared. Returns whether they
+/// know now. `live`: the homes that it may leave here.
 ///
 /// # Errors
-/// The database cannot be asked. Nothing may be removed then: the account would come back.
-pub(in crate::commands) fn remove_for_all(ctx: &Context, id: &AccountId) -> Result<()> {
+/// It cannot be removed here, or the database cannot be asked. Nothing may be removed then: the account would come back.
+pub(in crate::commands) fn remove_for_all(ctx: &Context, id: &AccountId, live: &[String]) -> Result<bool> {
     let open = ctx.open()?;
     if open.pool.shared() != Some(shared::Role::Member) {
-        return Ok(());
+        return Ok(false);
     }
+    rm::check(ctx, &open, id, Some(live)).map_err(rm::unchanged)?;
     let account = open.pool.registry().get(id).cloned();
     let doc = open.pool.credentials().load(id)?;
     drop(open);
-    let (Some(account), Some(doc)) = (account, doc) else { return Ok(()) };
-    let removed = current_member(ctx).and_then(|(mut shared, _)| {
-        shared.member_or_error()?.remove(&crate::share::login(&account, &doc)).map_err(explained)?;
-        Ok(shared)
-    });
-    let shared = removed.map_err(|error| {
-        Error::new(format!("{}; nothing was removed", error.message)).hint(error.hint.unwrap_or_default())
-    })?;
-    shared.save(&ctx.lock()?, |_| {})
+    let (Some(account), Some(doc)) = (account, doc) else { return Ok(false) };
+    let (mut shared, _) = current_member(ctx).map_err(rm::unchanged)?;
+    tell_removal(ctx, &mut shared, &account, &doc).map_err(rm::unchanged)?;
+    Ok(true)
+}
+
+/// Tells the other machines that an account is removed.
+fn tell_removal(ctx: &Context, shared: &mut Shared, account: &Account, doc: &AuthDoc) -> Result<()> {
+    let login = crate::share::login(account, doc);
+    shared.member_or_error()?.remove(&login).map_err(explained)?;
+    // Known here, too: while the account is still here, nothing may bring it back.
+    shared.save(&ctx.lock()?, |state| {
+        state.removals.insert(login.account, login.age);
+    })
 }
 
 /// Ends an account's login everywhere: no machine gets it back from the database, and the issuer no longer accepts it.
 pub(super) fn logout(ctx: &Context, args: &ShareAccountArgs) -> Result<()> {
     let (mut shared, _) = current_member(ctx)?;
     let (account, doc) = find(ctx, &args.account)?;
-    rm::refuse_if_used(ctx, &account.id)?;
+    rm::check(ctx, &ctx.open()?, &account.id, None)?;
     let question =
         format!("Log out of `{}` on every machine? Only a new login brings it back.", account.label);
     let unasked = format!("`{}` is logged out only after a yes, nothing was changed", account.label);
     if !args.yes && !ui::confirm(&question, &unasked, "--yes")? {
         return Err(Error::new("nothing was changed"));
     }
-    shared.member_or_error()?.remove(&crate::share::login(&account, &doc)).map_err(explained)?;
-    shared.save(&ctx.lock()?, |_| {})?;
+    // A session may have begun while the question was open.
+    rm::check(ctx, &ctx.open()?, &account.id, None).map_err(rm::unchanged)?;
+    tell_removal(ctx, &mut shared, &account, &doc)?;
     // The others know. What fails now concerns the issuer and this machine.
     let revoked = login::log_out(ctx, &doc);
-    rm::remove(ctx, &account.id, None)?;
+    rm::remove(ctx, &account.id, None, true)?;
     ui::done(&format!("logged out of `{}` on every machine", account.label));
     if let Err(error) = revoked {
         ui::warn(&format!(
