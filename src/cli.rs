@@ -339,7 +339,7 @@ mod tests {
                 panic!("{typed:?} is not understood")
             };
             let (settings, _) = codex_pool_core::config::Settings::parse("watch_interval = \"30s\"");
-            args.with_settings(&settings).interval
+            args.interval(&settings).as_secs()
         };
         assert_eq!(interval(&["codex-pool", "watch"]), 30);
         assert_eq!(interval(&["codex-pool", "watch", "--interval", "5"]), 5);

@@ -1,6 +1,7 @@
 //! Arguments of the commands that show something.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use codex_pool_core::config::{Settings, WATCH_INTERVALS};
@@ -23,18 +24,14 @@ pub(crate) struct ListArgs {
 #[derive(Debug, Args)]
 pub(crate) struct WatchArgs {
     /// Seconds between two looks at the service (default: `watch_interval` of the settings, 60)
-    #[arg(long = "interval", value_name = "S", value_parser = clap::value_parser!(u64).range(WATCH_INTERVALS))]
-    interval_typed: Option<u64>,
-    /// Seconds between two looks: what was typed, else what is set
-    #[arg(skip = 60_u64)]
-    pub(crate) interval: u64,
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(WATCH_INTERVALS))]
+    interval: Option<u64>,
 }
 
 impl WatchArgs {
-    /// Returns them with the interval that is set, unless one was typed.
-    pub(crate) fn with_settings(mut self, settings: &Settings) -> WatchArgs {
-        self.interval = self.interval_typed.unwrap_or(settings.watch_interval.as_secs());
-        self
+    /// Returns the time between two looks: what was typed, else what is set.
+    pub(crate) fn interval(&self, settings: &Settings) -> Duration {
+        self.interval.map_or(settings.watch_interval, Duration::from_secs)
     }
 }
 
@@ -112,12 +109,12 @@ pub(crate) struct LogArgs {
     pub(crate) account: Option<String>,
     /// How far back (90m, 2h, 7d)
     #[arg(long, value_name = "TIME", default_value = "1d", value_parser = duration)]
-    pub(crate) since: std::time::Duration,
+    pub(crate) since: Duration,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-fn duration(text: &str) -> Result<std::time::Duration, &'static str> {
+fn duration(text: &str) -> Result<Duration, &'static str> {
     codex_pool_core::config::parse_duration_text(text).ok_or("a time such as 90m, 2h or 7d")
 }

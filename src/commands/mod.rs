@@ -86,10 +86,7 @@ pub(crate) fn run(command: Command, env: &Env) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::CompleteRefs => done(list::complete_refs(&ctx()?)),
-        Command::Watch(args) => {
-            let ctx = ctx()?;
-            watch::run(&ctx, &args.with_settings(&ctx.settings))
-        }
+        Command::Watch(args) => watch::run(&ctx()?, &args),
     }
 }
 

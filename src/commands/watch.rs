@@ -31,16 +31,17 @@ const MESSAGE_TIME: i64 = 8;
 const PACE: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(ctx: &Context, args: &WatchArgs) -> Result<ExitCode> {
+    let interval = args.interval(&ctx.settings);
     // The interval replaces the age from which on launches refresh.
     let mut ctx = ctx.clone();
-    ctx.settings.usage_max_age = Duration::from_secs(args.interval);
+    ctx.settings.usage_max_age = interval;
     // Migrates and adopts, and says so, before the view takes the screen.
     drop(ctx.open()?);
-    if std::io::stdout().is_terminal() { live(&ctx) } else { repeat(&ctx, args.interval) }
+    if std::io::stdout().is_terminal() { live(&ctx) } else { repeat(&ctx, interval) }
 }
 
 /// Prints a table per interval, without a terminal.
-fn repeat(ctx: &Context, interval: u64) -> Result<ExitCode> {
+fn repeat(ctx: &Context, interval: Duration) -> Result<ExitCode> {
     // A closed pipe ends this.
     signals::end_with_the_pipe();
     let refresher = Refresher::new(ctx)?;
@@ -55,7 +56,7 @@ fn repeat(ctx: &Context, interval: u64) -> Result<ExitCode> {
         ui::table::accounts(&views, now, false);
         ui::table::moves(&moves);
         ui::line("");
-        std::thread::sleep(Duration::from_secs(interval));
+        std::thread::sleep(interval);
     }
 }
 

@@ -109,11 +109,15 @@ fn watch_quits_only_after_a_renewal_that_is_under_way() {
 
 #[test]
 fn watch_polls_again_when_the_interval_is_over() {
-    let world = pool_of(&["alice"]);
-    let mut watch = Pty::spawn(world.pool(&["watch", "--interval", "1"]), 24, 80);
-    world.backend().wait_for("three polls", SOON, |r| r.usage.len() >= 3);
-    watch.send("q");
-    watch.wait(SOON);
+    // What is typed replaces what is set.
+    for (set, typed) in [("1s", &["watch"][..]), ("24h", &["watch", "--interval", "1"])] {
+        let world = World::new(&["alice"]);
+        world.settings(&format!("min_poll_interval = \"0s\"\nwatch_interval = \"{set}\"\n"));
+        let mut watch = Pty::spawn(world.pool(typed), 24, 80);
+        world.backend().wait_for("three polls", SOON, |r| r.usage.len() >= 3);
+        watch.send("q");
+        watch.wait(SOON);
+    }
 }
 
 #[test]
