@@ -182,11 +182,7 @@ pub(crate) fn move_line(start: &StartLine) -> io::Result<()> {
     if meta.nlink() > 1 || meta.uid() != nix::unistd::geteuid().as_raw() {
         return Err(io::Error::other("it has another owner, or another name that would keep the old text"));
     }
-    let temp = files::temp_name(&file);
-    files::write_whole(&temp, &new, Durability::Durable)?;
-    let moved =
-        std::fs::set_permissions(&temp, meta.permissions()).and_then(|()| std::fs::rename(&temp, &file));
-    moved.inspect_err(|_| drop(std::fs::remove_file(&temp)))
+    files::write_whole_as(&file, &new, meta.mode() & 0o7777, Durability::Durable)
 }
 
 /// Returns text as one word for a shell that follows POSIX.

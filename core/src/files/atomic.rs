@@ -18,13 +18,24 @@ pub enum Durability {
     Fast,
 }
 
+/// Mode of what only its owner may read.
+const PRIVATE: u32 = 0o600;
+
 /// Writes a file of mode 0600. Afterwards it is the old one or the new one, never a mix.
 ///
 /// # Errors
 /// What the system says. The old file is still there then, and the temporary one is removed.
 pub fn write_whole(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
+    write_whole_as(path, bytes, PRIVATE, durability)
+}
+
+/// Writes a file as [`write_whole`] does, of another mode.
+///
+/// # Errors
+/// As there.
+pub fn write_whole_as(path: &Path, bytes: &[u8], mode: u32, durability: Durability) -> io::Result<()> {
     let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    let temp = write_beside(path, bytes, durability)?;
+    let temp = write_temp(path, bytes, mode, durability)?;
     let written = match durability {
         Durability::Durable => std::fs::rename(&temp, path).and_then(|()| sync_dir(dir)),
         Durability::Fast => replace(&temp, path),
@@ -41,13 +52,17 @@ pub fn write_whole(path: &Path, bytes: &[u8], durability: Durability) -> io::Res
 /// # Errors
 /// What the system says. The temporary file is removed then.
 pub(crate) fn write_beside(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<PathBuf> {
+    write_temp(path, bytes, PRIVATE, durability)
+}
+
+fn write_temp(path: &Path, bytes: &[u8], mode: u32, durability: Durability) -> io::Result<PathBuf> {
     if path.file_name().is_none() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let temp = temp_name(path);
     let written = (|| {
         let mut file = create_new(&temp)?;
-        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+        file.set_permissions(std::fs::Permissions::from_mode(mode))?;
         file.write_all(bytes)?;
         if durability == Durability::Durable { file.sync_all() } else { Ok(()) }
     })();
@@ -199,6 +214,17 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn another_mode_is_that_of_the_new_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rc");
+        for (mode, durability) in [(0o640, Durability::Durable), (0o444, Durability::Fast)] {
+            write_whole_as(&path, b"text", mode, durability).unwrap();
+            assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o7777, mode);
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        }
     }
 
     #[test]

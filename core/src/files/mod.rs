@@ -8,6 +8,7 @@ pub(crate) mod record_lock;
 
 pub use atomic::{
     Durability, create_private_dir, make_private, remove_file, rename_new, sync_dir, temp_name, write_whole,
+    write_whole_as,
 };
 pub(crate) use atomic::{exchange, write_beside};
 pub(crate) use lock::{FileLock, Make, WriteLock};

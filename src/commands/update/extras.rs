@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -87,13 +87,7 @@ fn write(tool: &Path, extra: &Extra) -> io::Result<()> {
     let text =
         text.filter(|text| !text.is_empty()).ok_or_else(|| io::Error::other("the program prints none"))?;
     let text = format!("{text}{} {MARK}\n", extra.comment);
-    let temp = files::temp_name(&extra.file);
-    let put = || {
-        files::write_whole(&temp, text.as_bytes(), Durability::Fast)?;
-        fs::set_permissions(&temp, fs::Permissions::from_mode(0o644))?;
-        fs::rename(&temp, &extra.file)
-    };
-    put().inspect_err(|_| drop(fs::remove_file(&temp)))
+    files::write_whole_as(&extra.file, text.as_bytes(), 0o644, Durability::Fast)
 }
 
 #[cfg(test)]
