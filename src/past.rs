@@ -74,6 +74,14 @@ impl AccountPast {
         points
     }
 
+    /// Returns what a window had left from one time to another. It begins with what was left at the first.
+    pub(crate) fn left_between(&self, seconds: i64, (from, to): (i64, i64)) -> Vec<Point> {
+        let mut points = self.left(seconds, to);
+        let before = points.iter().rfind(|(at, _)| *at < from).map(|(_, left)| (from, *left));
+        points.retain(|(at, _)| (from..=to).contains(at));
+        before.into_iter().chain(points).collect()
+    }
+
     /// Returns the forecast of the window that ends first.
     pub(crate) fn forecast(&self, now: i64) -> Option<(&Window, Forecast)> {
         forecast::of_account(&self.readings, self.usage.as_ref()?, now)
@@ -199,9 +207,9 @@ mod tests {
     use codex_pool_core::account::AccountId;
     use codex_pool_core::usage::FIVE_HOURS;
 
-    #[test]
-    fn a_reset_is_a_jump_at_its_time() {
-        let reading = |at: i64, used_percent: f64, resets_at: i64| Reading {
+    /// An account with these readings: a time, what was used of 5 hours, and when they are reset.
+    fn example(readings: [(i64, f64, i64); 3]) -> AccountPast {
+        let reading = |(at, used_percent, resets_at): (i64, f64, i64)| Reading {
             account: AccountId::of_api_key("a"),
             at,
             windows: vec![Window { window_seconds: FIVE_HOURS, used_percent, resets_at: Some(resets_at) }],
@@ -212,8 +220,12 @@ mod tests {
             "updated_at": 0,
         }))
         .unwrap();
-        let readings = vec![reading(100, 20.0, 500), reading(400, 50.0, 500), reading(600, 10.0, 900)];
-        let past = AccountPast { account, readings, usage: None };
+        AccountPast { account, readings: readings.map(reading).into(), usage: None }
+    }
+
+    #[test]
+    fn a_reset_is_a_jump_at_its_time() {
+        let past = example([(100, 20.0, 500), (400, 50.0, 500), (600, 10.0, 900)]);
         let start = [(100, 80.0), (400, 50.0), (500, 50.0), (500, 100.0), (600, 90.0)];
         let expected: Vec<Point> = start.into_iter().chain([(700, 90.0)]).collect();
         assert_eq!(past.left(FIVE_HOURS, 700), expected);
@@ -221,5 +233,16 @@ mod tests {
             start.into_iter().chain([(900, 90.0), (900, 100.0), (1_000, 100.0)]).collect();
         assert_eq!(past.left(FIVE_HOURS, 1_000), later);
         assert_eq!((past.left(WEEK, 700), past.windows()), (Vec::new(), vec![FIVE_HOURS]));
+    }
+
+    #[test]
+    fn a_part_of_the_past_begins_with_what_was_left_at_its_beginning() {
+        let past = example([(100, 20.0, 500), (400, 50.0, 500), (600, 10.0, 900)]);
+        let between = |from, to| past.left_between(FIVE_HOURS, (from, to));
+        assert_eq!(between(450, 700), [(450, 50.0), (500, 50.0), (500, 100.0), (600, 90.0), (700, 90.0)]);
+        assert_eq!(between(450, 550), [(450, 50.0), (500, 50.0), (500, 100.0)]);
+        assert_eq!(between(600, 600), [(600, 100.0), (600, 90.0)]);
+        assert_eq!(between(50, 700)[0], (100, 80.0));
+        assert_eq!(between(0, 50), []);
     }
 }

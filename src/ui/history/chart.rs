@@ -10,7 +10,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Axis, Chart, Dataset, GraphType, Widget};
 use unicode_width::UnicodeWidthStr;
 
-use super::drawn;
+use super::{drawn, is_long};
 use crate::past::{AccountPast, Point};
 use crate::ui::printable;
 use crate::view::Clock;
@@ -40,15 +40,14 @@ pub(crate) fn render(past: &AccountPast, span: (i64, i64), area: Rect, buffer: &
     let (from, to) = span;
     let shown = drawn(&past.windows());
     let series: Vec<(i64, Vec<(f64, f64)>)> =
-        shown.iter().map(|seconds| (*seconds, stairs(&past.left(*seconds, to), from, to))).collect();
+        shown.iter().map(|seconds| (*seconds, stairs(&past.left_between(*seconds, span)))).collect();
     let paint = |seconds: i64| match colour {
         true => Style::new().fg(colour_of(seconds)),
         false => Style::new(),
     };
     let sets = series.iter().map(|(seconds, points)| {
         // Without colours, the marker tells the windows apart.
-        let marker =
-            if shown.len() > 1 && shown.last() == Some(seconds) { Marker::Dot } else { Marker::Braille };
+        let marker = if is_long(*seconds, &shown) { Marker::Dot } else { Marker::Braille };
         Dataset::default().marker(marker).graph_type(GraphType::Line).style(paint(*seconds)).data(points)
     });
     let dim = Style::new().add_modifier(Modifier::DIM);
@@ -70,14 +69,14 @@ fn colour_of(seconds: i64) -> Color {
 pub(crate) fn key(past: &AccountPast) -> Vec<(&'static str, String, Color)> {
     let shown = drawn(&past.windows());
     let key = |seconds: &i64| {
-        let mark = if shown.len() > 1 && shown.last() == Some(seconds) { "•" } else { "⠤" };
+        let mark = if is_long(*seconds, &shown) { "•" } else { "⠤" };
         (mark, window_words(*seconds), colour_of(*seconds))
     };
     shown.iter().map(key).collect()
 }
 
 /// Returns the points as a line that stays on its height until the next one.
-fn stairs(points: &[Point], from: i64, to: i64) -> Vec<(f64, f64)> {
+fn stairs(points: &[Point]) -> Vec<(f64, f64)> {
     let mut line: Vec<(f64, f64)> = Vec::new();
     for (at, left) in points {
         if let Some((_, before)) = line.last().copied() {
@@ -85,10 +84,7 @@ fn stairs(points: &[Point], from: i64, to: i64) -> Vec<(f64, f64)> {
         }
         line.push((*at as f64, *left));
     }
-    // The line begins with what was left at the beginning.
-    let before = line.iter().rfind(|(at, _)| *at < from as f64).map(|(_, left)| (from as f64, *left));
-    line.retain(|(at, _)| (from as f64..=to as f64).contains(at));
-    before.into_iter().chain(line).collect()
+    line
 }
 
 /// Returns the title: the account, what each line is, and the forecast, in as many lines as it takes.

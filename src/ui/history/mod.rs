@@ -19,6 +19,11 @@ fn drawn(windows: &[i64]) -> Vec<i64> {
     drawn
 }
 
+/// Returns whether a window is the longer one of two that are drawn.
+fn is_long(seconds: i64, drawn: &[i64]) -> bool {
+    drawn.len() > 1 && drawn.last() == Some(&seconds)
+}
+
 /// Prints the charts of all accounts. `span`: from when to when, Unix seconds.
 pub(crate) fn charts(past: &Past, span: (i64, i64), colour: bool) {
     let width = match width() {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use codex_pool_core::usage::window_words;
 
-use super::drawn;
+use super::{drawn, is_long};
 use crate::past::{AccountPast, Past};
 use crate::ui::printable;
 use crate::view::Clock;
@@ -71,12 +71,10 @@ fn panel(svg: &mut String, past: &AccountPast, top: i64, span: (i64, i64)) {
     let shown = drawn(&past.windows());
     let mut key = WIDTH - right;
     for seconds in shown.iter().rev() {
-        let class = if shown.len() > 1 && shown.last() == Some(seconds) { "long" } else { "short" };
+        let class = if is_long(*seconds, &shown) { "long" } else { "short" };
         let mut path = String::new();
         let mut begun = false;
-        let points = past.left(*seconds, to);
-        let before = points.iter().rfind(|(at, _)| *at < from).map(|(_, left)| (from, *left));
-        for (at, percent) in before.into_iter().chain(points.iter().copied().filter(|(at, _)| *at >= from)) {
+        for (at, percent) in past.left_between(*seconds, span) {
             // A value holds until the next one.
             let _ = match begun {
                 true => write!(path, "H{:.1}V{:.1}", x(at), y(percent)),
