@@ -52,8 +52,6 @@ fn require_next(said: &[(String, Output)]) {
 #[track_caller]
 fn check_errors(world: &World, name: &str, said: Vec<(String, Output)>) {
     require_next(&said);
-    let said: Vec<(&str, Output)> =
-        said.iter().map(|(typed, output)| (typed.as_str(), output.clone())).collect();
     check_said(world, name, &said);
 }
 

@@ -30,8 +30,9 @@ fn check(name: &str, text: &str) {
 
 /// Compares what commands say with a snapshot: each with the arguments that were typed, its status, and its output.
 #[track_caller]
-fn check_said(world: &World, name: &str, said: &[(&str, Output)]) {
-    let text: Vec<String> = said.iter().map(|(typed, output)| said_by(world, typed, output)).collect();
+fn check_said(world: &World, name: &str, said: &[(impl AsRef<str>, Output)]) {
+    let text: Vec<String> =
+        said.iter().map(|(typed, output)| said_by(world, typed.as_ref(), output)).collect();
     check(name, &text.join("\n"));
 }
 

@@ -15,6 +15,5 @@ fn mistyped_accounts_are_answered_with_the_likely_one() {
         .filter(|(_, output)| output.code() != Some(0))
         .collect();
     assert_eq!(said.len(), tried.len() - 1, "the beginning of a label is enough for export");
-    let said: Vec<(&str, _)> = said.iter().map(|(typed, output)| (typed.as_str(), output.clone())).collect();
     check_said(&world, "mistyped-accounts", &said);
 }

@@ -37,9 +37,7 @@ impl<'a> Story<'a> {
 
     #[track_caller]
     fn check(&self, name: &str) {
-        let said: Vec<(&str, Output)> =
-            self.said.iter().map(|(typed, output)| (typed.as_str(), output.clone())).collect();
-        check_said(self.world, name, &said);
+        check_said(self.world, name, &self.said);
     }
 }
 
@@ -270,7 +268,5 @@ fn init_says_what_it_found_and_did() {
         let init = world.cmd(folder.join("codex-pool")).arg("init").args(args).env("PATH", &path);
         (typed, init.env("TZ", "UTC").run())
     };
-    let said = [init(&[]), init(&["--yes"]), init(&["--yes"])];
-    let said: Vec<(&str, Output)> = said.iter().map(|(typed, out)| (typed.as_str(), out.clone())).collect();
-    check_said(&world, "init", &said);
+    check_said(&world, "init", &[init(&[]), init(&["--yes"]), init(&["--yes"])]);
 }
