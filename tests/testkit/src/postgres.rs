@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -12,9 +12,8 @@ use std::time::{Duration, Instant};
 
 use crate::files::files_below;
 use crate::needs::missing;
+use crate::{NOBODY, is_root};
 
-/// What is given to `root`, for a server that must not run as root: nobody, on every system.
-const NOBODY: u32 = 65_534;
 /// The password of the database's owner.
 pub const PASSWORD: &str = "fake-password";
 /// How long a start may take on a machine that is busy.
@@ -61,7 +60,6 @@ impl Server {
     pub fn start_with(certificate: Option<(&str, &str)>) -> Option<Server> {
         let programs = programs()?;
         let dir = tempfile::tempdir().expect("a folder");
-        let is_root = dir.path().metadata().expect("metadata").uid() == 0;
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
         let data = dir.path().join("data");
         fs::create_dir(&data).expect("a folder");
@@ -72,7 +70,8 @@ impl Server {
             fs::set_permissions(dir.path().join(name), fs::Permissions::from_mode(0o600))
                 .expect("permissions");
         }
-        if is_root {
+        // It must not run as root.
+        if is_root() {
             for name in ["data", "password", "certificate", "key", "."] {
                 chown(dir.path().join(name), Some(NOBODY), Some(NOBODY)).expect("give it away");
             }
@@ -85,7 +84,7 @@ impl Server {
                 .env("LC_ALL", "C")
                 .env("TZ", "UTC")
                 .stdin(Stdio::null());
-            if is_root {
+            if is_root() {
                 command.uid(NOBODY).gid(NOBODY);
             }
             command
