@@ -55,9 +55,10 @@ EOF
 
 say() { printf '%s\n' "$*"; }
 warn() { printf 'warning: %s\n' "$*" >&2; }
-die() {
-    printf 'error: %s\n' "$*" >&2
-    exit 1
+# Ends with an error, and what to do next. The status is 1.
+die() { # ERROR NEXT [STATUS]
+    printf 'error: %s\n  next: %s\n' "$1" "$2" >&2
+    exit "${3:-1}"
 }
 # What others say, for a terminal: its first line, without what is no plain character.
 plain() { printf '%s\n' "$1" | head -n 1 | LC_ALL=C sed 's/[^ -~]/?/g' | cut -c 1-80; }
@@ -84,10 +85,7 @@ main() {
                 usage
                 return 0
                 ;;
-            *)
-                usage >&2
-                exit 2
-                ;;
+            *) die "there is no option '$(plain "$1")'" 'one of --uninstall, --yes, --purge, --dry-run, -v, --help' 2 ;;
         esac
         shift
     done
@@ -99,7 +97,7 @@ main() {
 }
 
 find_places() {
-    [ -n "${HOME:-}" ] || die "HOME is not set"
+    [ -n "${HOME:-}" ] || die "HOME is not set" "set it to your home folder, and try again"
     pool=$(absolute "${CODEX_POOL_HOME:-$HOME/.codex-pool}")
     receipt=$pool/receipt.json
     shim_dir=$pool/bin
@@ -110,7 +108,9 @@ find_places() {
     tool_dir=$(absolute "${INSTALL_DIR:-${recorded:-$HOME/.local/bin}}")
     tool=$tool_dir/codex-pool
     case $pool$tool_dir in
-        *[[:cntrl:]]*) die "a path with control characters cannot be used" ;;
+        *[[:cntrl:]]*)
+            die "a path with control characters cannot be used" "choose others with CODEX_POOL_HOME and INSTALL_DIR"
+            ;;
     esac
     data_home=$(xdg_folder "${XDG_DATA_HOME:-}" .local/share)
     config_home=$(xdg_folder "${XDG_CONFIG_HOME:-}" .config)
@@ -130,14 +130,15 @@ check_pool() {
     place=$pool
     # What `..` means behind a folder that is not there cannot be known yet.
     while [ ! -e "${place:-/}" ]; do
-        [ "${place##*/}" != .. ] || die "$place is not there. Name the pool's folder without '..'"
+        [ "${place##*/}" != .. ] || die "$place is not there" "name the pool's folder without '..' in CODEX_POOL_HOME"
         place=${place%/*}
     done
     for place in "$HOME" "$PWD" "${CODEX_HOME:-$HOME/.codex}" /; do
         place=$(cd "$place" 2>/dev/null && pwd -P) || continue
         while :; do
-            [ ! "$pool" -ef "${place:-/}" ] || die "CODEX_POOL_HOME is $pool, which is the home folder, the current folder,
-Codex's own or a folder above one of them. The pool needs a folder of its own."
+            [ ! "$pool" -ef "${place:-/}" ] ||
+                die "CODEX_POOL_HOME is $pool, which is the home folder, the current folder,
+Codex's own or a folder above one of them" "name a folder of its own for the pool, such as $HOME/.codex-pool"
             [ -n "$place" ] || break
             place=${place%/*}
         done
@@ -149,7 +150,7 @@ refuse_other_users() {
     [ "$(id -u 2>/dev/null)" = 0 ] || return 0
     for place in "$HOME" "$pool" "$tool_dir"; do
         [ -z "$(find "$place/." -prune ! -user 0 2>/dev/null)" ] ||
-            die "$place belongs to another user. Run this as that user, without sudo, or with HOME=/root"
+            die "$place belongs to another user" "run this as that user, without sudo, or with HOME=/root"
     done
 }
 
@@ -181,7 +182,7 @@ is_shim() { [ -f "$1" ] && LC_ALL=C grep -a -q "$MARKER" "$1" 2>/dev/null; }
 refuse_foreign_shim() {
     if [ -e "$shim" ] || [ -L "$shim" ]; then
         is_shim "$shim" ||
-            die "$shim is not codex-pool's shim, so it stays as it is. Move it away and try again."
+            die "$shim is not codex-pool's shim, so it stays as it is" "move it away, and try again"
     fi
 }
 
@@ -189,14 +190,14 @@ refuse_other_installer() {
     owner=$(receipt_value installer)
     case $owner in
         '' | install.sh) ;;
-        *) die "codex-pool was installed by $(plain "$owner"); use that to update or remove it" ;;
+        *) die "codex-pool was installed by $(plain "$owner")" "use that to update or remove it" ;;
     esac
 }
 
 install() {
     refuse_other_installer
     refuse_foreign_shim
-    [ ! -d "$tool" ] || die "$tool is a folder"
+    [ ! -d "$tool" ] || die "$tool is a folder" "move it away, or choose another place with INSTALL_DIR=…"
     find_source
     before=$(receipt_value version)
     is_version "$before" && [ "$before" != "$version" ] || before=''
@@ -219,6 +220,7 @@ install() {
 # lies beside it, in a folder of downloads, can be anybody's.
 find_source() {
     method=release version=${VERSION:-} checkout=''
+    another_source='try again later, take another release with VERSION=1.2.3, or build a checkout with its install.sh'
     case $0 in
         */install.sh) checkout=${0%/*} ;;
         install.sh) checkout=. ;;
@@ -227,27 +229,35 @@ find_source() {
         [ -f "$checkout/shim/Cargo.toml" ] && [ -f "$checkout/Cargo.toml" ] &&
         grep -q '^name = "codex-pool"' "$checkout/Cargo.toml"; then
         method=source
-        checkout=$(cd "$checkout" && pwd -P) || die "cannot enter $checkout"
+        checkout=$(cd "$checkout" && pwd -P) || die "cannot enter $checkout" "take a checkout that is yours"
         check_checkout
+        another_source='take a fresh checkout, or install a release: CODEX_POOL_RELEASES=URL'
         version=$(sh "$checkout/scripts/version.sh")
-        check_version "$version"
+        check_version "$version" "$another_source"
         return 0
     fi
     releases=${CODEX_POOL_RELEASES:-}
     if [ -z "$releases" ]; then
-        [ -n "$RELEASE_REPOSITORY" ] || die 'this copy of install.sh does not know where releases are.
-Run it from a checkout to build codex-pool, or set CODEX_POOL_RELEASES=https://github.com/OWNER/NAME/releases'
+        [ -n "$RELEASE_REPOSITORY" ] || die 'this copy of install.sh does not know where releases are' \
+            'run it from a checkout to build it, or set CODEX_POOL_RELEASES=https://github.com/OWNER/NAME/releases'
         releases=https://github.com/$RELEASE_REPOSITORY/releases
     fi
     releases=${releases%/}
     check_url "$releases"
     seconds=${DOWNLOAD_SECONDS:-900}
-    case $seconds in 0* | *[!0-9]*) die "DOWNLOAD_SECONDS is '$seconds', which is no number of seconds" ;; esac
+    case $seconds in
+        0* | *[!0-9]*)
+            die "DOWNLOAD_SECONDS is '$(plain "$seconds")', which is no number of seconds" \
+                'give one, such as DOWNLOAD_SECONDS=900'
+            ;;
+    esac
     target=$(platform) || exit 1
-    find_checksum_tool || die 'no tool to verify the download (sha256sum, shasum or openssl), so nothing was downloaded'
+    find_checksum_tool ||
+        die 'no tool to verify the download (sha256sum, shasum or openssl), so nothing was downloaded' \
+            'install one of them, and try again'
     if [ -n "$version" ]; then
         version=${version#v}
-        check_version "$version"
+        check_version "$version" 'name one in VERSION, or none for the newest'
     fi
 }
 
@@ -268,8 +278,9 @@ check_checkout() {
         exposed=$(find "${place:-/}" -prune \( ! -perm -1000 -perm -0002 -o \
             ! -perm -1000 ! -user 0 \( $writable \) -o ! -user 0 ! -user "$uid" \) -print)
     done
-    [ -z "$exposed" ] || die "$exposed belongs to another user, or others can write to it. So $checkout is not built.
-Take a checkout that is yours alone (chmod -R go-w), or install a release: CODEX_POOL_RELEASES=URL"
+    [ -z "$exposed" ] ||
+        die "$exposed belongs to another user, or others can write to it. So $checkout is not built" \
+            'take a checkout that is yours alone (chmod -R go-w), or install a release: CODEX_POOL_RELEASES=URL'
 }
 
 # The platform's name in the archives.
@@ -287,11 +298,15 @@ platform() {
         Darwin) system=apple-darwin ;;
         *) system='' ;;
     esac
-    [ -n "$cpu" ] && [ -n "$system" ] || die "codex-pool runs on Linux and macOS, on x86_64 and aarch64; this is $(uname -sm)"
+    [ -n "$cpu" ] && [ -n "$system" ] ||
+        die "codex-pool runs on Linux and macOS, on x86_64 and aarch64; this is $(uname -sm)" \
+            'install it on one of those'
     printf '%s\n' "$cpu-$system"
 }
 
-check_version() { is_version "$1" || die "'$(plain "$1")' is not a version like 1.2.3"; }
+check_version() { # VERSION NEXT
+    is_version "$1" || die "'$(plain "$1")' is not a version like 1.2.3" "$2"
+}
 
 is_version() {
     case $1 in
@@ -320,7 +335,8 @@ is_older() {
 check_downgrade() {
     [ -n "$before" ] && is_older "$version" "$before" || return 0
     [ -n "${VERSION:-}" ] || [ "$method" = source ] ||
-        die "codex-pool $before is installed, and newer than the newest release. VERSION=$version goes back to that one"
+        die "codex-pool $before is installed, and newer than the newest release" \
+            "VERSION=$version goes back to that one"
     warn "this goes back from codex-pool $before to $version"
 }
 
@@ -330,10 +346,10 @@ make_stages() {
     trap remove_stages EXIT
     end_on_signals
     mkdir -p "$tool_dir" && tool_stage=$(mktemp -d "$tool_dir/.codex-pool-install.XXXXXX") ||
-        die "cannot write to $tool_dir. Choose another folder with INSTALL_DIR=…"
+        die "cannot write to $tool_dir" "choose another folder with INSTALL_DIR=…"
     # The pool will contain credentials: no other user may read it.
     mkdir -p "$shim_dir" && chmod 700 "$pool" && shim_stage=$(mktemp -d "$shim_dir/.codex-pool-install.XXXXXX") ||
-        die "cannot write to $pool. Choose another folder with CODEX_POOL_HOME=…"
+        die "cannot write to $pool" "choose another folder with CODEX_POOL_HOME=…"
 }
 
 # By `exit`, so that what was begun is cleared away.
@@ -349,21 +365,29 @@ remove_stages() {
     [ -z "$extra_stage" ] || rm -f "$extra_stage"
 }
 
+die_of_disk() { # ERROR
+    die "$1" "see to room and rights there, or choose other folders with INSTALL_DIR=… and CODEX_POOL_HOME=…"
+}
+
 # The new programs must run here and be what they should be, before anything is replaced. The shim gets an empty
 # environment: a program that is not our shim must not find a Codex to start.
 check_new() {
     for name in codex-pool codex; do
-        [ -s "$tool_stage/$name" ] && [ ! -L "$tool_stage/$name" ] || die "the new $name is no file"
+        [ -s "$tool_stage/$name" ] && [ ! -L "$tool_stage/$name" ] || die "the new $name is no file" "$another_source"
     done
-    mv "$tool_stage/codex" "$shim_stage/codex" || die "cannot write to $shim_dir"
-    chmod 755 "$tool_stage/codex-pool" "$shim_stage/codex" || die "cannot make the new programs executable"
+    mv "$tool_stage/codex" "$shim_stage/codex" || die_of_disk "cannot write to $shim_dir"
+    chmod 755 "$tool_stage/codex-pool" "$shim_stage/codex" || die_of_disk "cannot make the new programs executable"
     sign "$tool_stage/codex-pool"
     sign "$shim_stage/codex"
-    answer=$("$tool_stage/codex-pool" --version </dev/null) || die "the new codex-pool does not run here"
-    [ "$answer" = "codex-pool $version" ] || die "the new codex-pool says '$(plain "$answer")', not 'codex-pool $version'"
-    is_shim "$shim_stage/codex" || die "the new codex is not codex-pool's shim"
-    answer=$(env -i CODEX_POOL_SHIM_VERSION=1 "$shim_stage/codex" </dev/null) || die "the new shim does not run here"
-    [ "$answer" = "codex-shim $version" ] || die "the new shim says '$(plain "$answer")', not 'codex-shim $version'"
+    answer=$("$tool_stage/codex-pool" --version </dev/null) ||
+        die "the new codex-pool does not run here" "$another_source"
+    [ "$answer" = "codex-pool $version" ] ||
+        die "the new codex-pool says '$(plain "$answer")', not 'codex-pool $version'" "$another_source"
+    is_shim "$shim_stage/codex" || die "the new codex is not codex-pool's shim" "$another_source"
+    answer=$(env -i CODEX_POOL_SHIM_VERSION=1 "$shim_stage/codex" </dev/null) ||
+        die "the new shim does not run here" "$another_source"
+    [ "$answer" = "codex-shim $version" ] ||
+        die "the new shim says '$(plain "$answer")', not 'codex-shim $version'" "$another_source"
 }
 
 # macOS wants every program signed, be it by nobody, and asks about those that came from elsewhere. It looks once: so
@@ -470,7 +494,7 @@ write_companions() {
             write_receipt >"$shim_stage/receipt.json" &&
             ln -s "$tool" "$shim_stage/codex-pool" &&
             chmod 600 "$shim_stage/env" "$shim_stage/env.fish" "$shim_stage/receipt.json"
-    } || die "cannot write to $shim_dir"
+    } || die_of_disk "cannot write to $shim_dir"
 }
 
 write_receipt() {
@@ -497,27 +521,30 @@ put_in_place() {
     previous=''
     if [ -e "$tool" ]; then
         previous=$tool_stage/previous
-        ln "$tool" "$previous" 2>/dev/null || cp -p "$tool" "$previous" || die "cannot keep the present $tool"
+        ln "$tool" "$previous" 2>/dev/null || cp -p "$tool" "$previous" || die_of_disk "cannot keep the present $tool"
     fi
-    mv -f "$tool_stage/codex-pool" "$tool" || die "cannot replace $tool"
+    mv -f "$tool_stage/codex-pool" "$tool" || die_of_disk "cannot replace $tool"
     if ! mv -f "$shim_stage/codex" "$shim"; then
         if [ -n "$previous" ]; then mv -f "$previous" "$tool"; else rm -f "$tool"; fi
-        die "cannot replace $shim; everything is as it was"
+        die_of_disk "cannot replace $shim; everything is as it was"
     fi
     for name in env env.fish receipt.json; do
-        mv -f "$shim_stage/$name" "$pool/$name" || die "cannot write $pool/$name"
+        mv -f "$shim_stage/$name" "$pool/$name" || die_of_disk "cannot write $pool/$name"
     done
     # The shim finds codex-pool there, and PATH does, too.
-    [ "$shim_dir" = "$tool_dir" ] || mv -f "$shim_stage/codex-pool" "$shim_dir/codex-pool" || die "cannot write to $shim_dir"
+    [ "$shim_dir" = "$tool_dir" ] || mv -f "$shim_stage/codex-pool" "$shim_dir/codex-pool" ||
+        die_of_disk "cannot write to $shim_dir"
 }
 
 build() {
     check_downgrade
-    have cargo && have rustc || die 'Rust is needed to build codex-pool: https://rustup.rs'
+    have cargo && have rustc || die 'Rust is needed to build codex-pool' \
+        'install it (https://rustup.rs), open a new terminal, and try again'
     say "Building codex-pool $version in $checkout. cargo fetches and compiles what it needs:"
     say "1 to 10 minutes the first time, by the machine. What it makes stays in ${CARGO_TARGET_DIR:-$checkout/target}"
     if [ -n "$verbose" ]; then
-        sh "$checkout/scripts/build.sh" "$tool_stage" || die "the build failed"
+        sh "$checkout/scripts/build.sh" "$tool_stage" ||
+            die "the build failed" 'what cargo says above tells why'
         return 0
     fi
     {
@@ -525,7 +552,7 @@ build() {
     } | show_progress >"$tool_stage/build.log"
     [ -e "$tool_stage/built" ] || {
         tail -n 40 "$tool_stage/build.log" >&2
-        die "the build failed (-v shows all of it)"
+        die "the build failed" 'run this again with -v, which shows all that cargo says'
     }
 }
 
@@ -548,8 +575,9 @@ show_progress() {
 download() {
     if [ -z "$version" ]; then
         fetch "$releases/latest/download/version.txt" "$tool_stage/version.txt" "$TEXT_KB"
-        read -r version <"$tool_stage/version.txt" || [ -n "$version" ] || die "$releases names no newest version"
-        check_version "$version"
+        read -r version <"$tool_stage/version.txt" || [ -n "$version" ] ||
+            die "$releases names no newest version" 'name one with VERSION=1.2.3'
+        check_version "$version" 'name one with VERSION=1.2.3'
         [ "$before" != "$version" ] || before=''
     fi
     check_downgrade
@@ -565,9 +593,11 @@ download() {
 # Only what is in the two programs is taken: not the owner, the rights and the names that an archive gives them. Root's
 # tar would take over all of that.
 unpack() {
-    limited "$UNPACKED_KB" gzip -dc <"$tool_stage/$archive" >"$tool_stage/tar" || die "cannot unpack $archive"
+    limited "$UNPACKED_KB" gzip -dc <"$tool_stage/$archive" >"$tool_stage/tar" ||
+        die "cannot unpack $archive" "$another_source"
     for name in codex-pool codex; do
-        limited "$UNPACKED_KB" tar -xOf "$tool_stage/tar" "$name" >"$tool_stage/$name" || die "cannot unpack $archive"
+        limited "$UNPACKED_KB" tar -xOf "$tool_stage/tar" "$name" >"$tool_stage/$name" ||
+            die "cannot unpack $archive" "$another_source"
     done
 }
 
@@ -600,18 +630,26 @@ check_url() {
         *) place=bad ;;
     esac
     case $place in
-        bad | *@*) die "releases come over https, or http from this machine, not from '$(plain "$1")'" ;;
+        bad | *@*)
+            die "releases come over https, or http from this machine, not from '$(plain "$1")'" \
+                'name a place such as CODEX_POOL_RELEASES=https://github.com/OWNER/NAME/releases'
+            ;;
     esac
 }
 
 fetch() { # URL FILE KILOBYTES
     if have curl; then
-        limited "$3" fetch_curl "$1" "$2" || die "cannot download $1 (in $seconds s, and up to $3 kB)"
+        limited "$3" fetch_curl "$1" "$2" || die_of_download "$1" "$3"
     elif have wget; then
-        limited "$3" fetch_wget "$1" "$2" || die "cannot download $1 (in $seconds s, and up to $3 kB)"
+        limited "$3" fetch_wget "$1" "$2" || die_of_download "$1" "$3"
     else
-        die 'curl or wget is needed to download a release'
+        die 'curl or wget is needed to download a release' 'install one of them, and try again'
     fi
+}
+
+die_of_download() { # URL KILOBYTES
+    die "cannot download $1 (in $seconds s, and up to $2 kB)" \
+        'see whether it is there; on a slow network, DOWNLOAD_SECONDS allows more time'
 }
 
 # Redirects may not leave https. Output goes through the shell, because some packaged curls may not write to
@@ -663,14 +701,17 @@ checksum() {
 
 verify() {
     expected='' file=''
-    read -r expected file <"$tool_stage/$archive.sha256" || [ -n "$expected" ] || die "$archive.sha256 is empty"
+    read -r expected file <"$tool_stage/$archive.sha256" || [ -n "$expected" ] ||
+        die "$archive.sha256 is empty" "$another_source"
     case $expected in
         *[!0-9a-f]*) expected='' ;;
     esac
-    [ ${#expected} -eq 64 ] && [ "${file#\*}" = "$archive" ] || die "$archive.sha256 is not a checksum of $archive"
-    actual=$(checksum <"$tool_stage/$archive") || die "cannot read $archive"
+    [ ${#expected} -eq 64 ] && [ "${file#\*}" = "$archive" ] ||
+        die "$archive.sha256 is not a checksum of $archive" "$another_source"
+    actual=$(checksum <"$tool_stage/$archive") || die "cannot read $archive" "$another_source"
     [ "$actual" = "$expected" ] ||
-        die "$archive is damaged or not the published one: SHA-256 is $actual, should be $expected. Nothing was installed."
+        die "$archive is damaged or not the published one: SHA-256 is $actual, should be $expected;
+nothing was installed" "$another_source"
 }
 
 quote_sh() { printf '%s\n' "$1" | sed "s/'/'\\\\''/g; s/^/'/; s/\$/'/"; }
@@ -802,11 +843,11 @@ uninstall() {
     [ ! -f "$receipt" ] && [ ! -f "$pool/accounts.json" ] || is_pool=1
     removed=''
     if [ -f "$tool" ] || [ -L "$tool" ]; then
-        rm -f "$tool" || die "cannot remove $tool"
+        rm -f "$tool" || die_of_removal "$tool"
         removed="$tool"
     fi
     if is_shim "$shim"; then
-        rm -f "$shim" || die "cannot remove $shim"
+        rm -f "$shim" || die_of_removal "$shim"
         removed="$removed${removed:+ and }$shim"
     fi
     [ -z "$removed" ] || say "Removed $removed"
@@ -829,6 +870,10 @@ uninstall() {
     line=$(source_line fish)
     drop_line "${XDG_CONFIG_HOME:-$HOME/.config}/fish/config.fish"
     remove_data
+}
+
+die_of_removal() { # FILE
+    die "cannot remove $1" "see to the rights of its folder, and run this again"
 }
 
 # What a removal would take away, and what stays.
@@ -944,7 +989,9 @@ remove_data() {
         fi
         return 0
     fi
-    [ -n "$is_pool" ] || die "$pool has neither a registry nor a receipt of codex-pool, so nothing in it was removed"
+    [ -n "$is_pool" ] ||
+        die "$pool has neither a registry nor a receipt of codex-pool, so nothing in it was removed" \
+            'look at what is in it, and remove it yourself if it was the pool'
     keep_live_login
     remove_homes
     (
@@ -1037,7 +1084,8 @@ keep_live_login() {
     live=${CODEX_HOME:-$HOME/.codex}/auth.json
     [ -L "$live" ] && [ -f "$live" ] || return 0
     copy=$(mktemp "$live.XXXXXX") && cat "$live" >"$copy" && mv -f "$copy" "$live" ||
-        die "cannot keep the live login $live; the pool was not removed"
+        die "cannot keep the live login $live; the pool was not removed" \
+            'see to room and rights there, and run this again'
 }
 
 main "$@"

@@ -39,12 +39,27 @@ impl Said {
         self
     }
 
-    /// The same, if it failed with a message that has this text.
+    /// The same, if it failed with a message that has this text, and said what to do next.
     #[track_caller]
     pub(crate) fn fails_with(self, text: &str) -> Said {
+        let said = self.stops_with(text);
+        said.says_what_is_next();
+        said
+    }
+
+    /// The same for a script that no user runs, which says what is wrong and no more.
+    #[track_caller]
+    pub(crate) fn stops_with(self, text: &str) -> Said {
         assert_eq!(self.code, 1, "{self:?}");
         assert!(self.err.contains(text), "{self:?}");
         self
+    }
+
+    /// Requires an error, and what to do next as the last line.
+    #[track_caller]
+    pub(crate) fn says_what_is_next(&self) {
+        assert!(self.err.lines().any(|line| line.starts_with("error: ")), "{self:?}");
+        assert!(self.err.lines().last().is_some_and(|line| line.starts_with("  next: ")), "{self:?}");
     }
 }
 

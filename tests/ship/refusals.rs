@@ -377,8 +377,46 @@ fn unknown_argument_is_a_usage_error() {
     let said = place.install(&["--sudo"]);
     assert_eq!(said.code, 2, "{said:?}");
     assert!(said.err.contains("--uninstall"), "{said:?}");
+    said.says_what_is_next();
     assert!(place.install(&["--help"]).ok().out.contains("NO_MODIFY_PATH"));
     assert!(place.files().is_empty());
+}
+
+/// Returns what comes after a word in quotes. `None`: none comes.
+fn after_quoted(text: &str) -> Option<&str> {
+    let text = text.trim_start_matches([' ', '\\', '\n']);
+    match text.chars().next()? {
+        '\'' => text[1..].split_once('\'').map(|(_, rest)| rest),
+        '"' => {
+            let mut rest = &text[1..];
+            loop {
+                let at = rest.find(['"', '$'])?;
+                rest = match &rest[at..] {
+                    end if end.starts_with('"') => return Some(&end[1..]),
+                    // A command's own quotes are none of the word's.
+                    command if command.starts_with("$(") => command.split_once(')')?.1,
+                    variable => &variable[1..],
+                };
+            }
+        }
+        _ => None,
+    }
+}
+
+#[test]
+fn every_error_comes_with_a_next_step() {
+    for (file, least) in [("install.sh", 40), ("skills/codex-pool/scripts/ensure-codex-pool.sh", 10)] {
+        let script = fs::read_to_string(repository().join(file)).expect(file);
+        let code: Vec<&str> = script.lines().filter(|line| !line.trim_start().starts_with('#')).collect();
+        let code = code.join("\n");
+        let ends: Vec<&str> = code.split(" die ").skip(1).collect();
+        assert!(ends.len() > least, "{file}: {}", ends.len());
+        for end in ends {
+            let next = after_quoted(end).filter(|rest| rest.starts_with(' ')).and_then(after_quoted);
+            assert!(next.is_some(), "{file}: die {}", end.lines().next().unwrap_or_default());
+        }
+        assert_eq!(code.matches("error: ").count(), 1, "{file}: only `die` says that something is an error");
+    }
 }
 
 #[test]

@@ -79,7 +79,7 @@ fn formula_names_every_archive_with_its_checksum() {
     fs::write(&sum, "none\n").expect("write");
     let line =
         format!("sh '{}/scripts/formula.sh' some/fork '{}'", runner.checkout.display(), dist.display());
-    assert_eq!(runner.place.sh(&line).fails_with("is not a checksum").out, "");
+    assert_eq!(runner.place.sh(&line).stops_with("is not a checksum").out, "");
 }
 
 #[test]

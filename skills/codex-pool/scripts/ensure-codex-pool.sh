@@ -11,8 +11,8 @@ VERSION=0.2.0
 RELEASE_REPOSITORY=""
 INSTALLER_SHA256=""
 
-die() {
-    printf 'error: %s\n' "$*" >&2
+die() { # ERROR NEXT
+    printf 'error: %s\n  next: %s\n' "$1" "$2" >&2
     exit 1
 }
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -30,12 +30,16 @@ at_least() {
 
 main() {
     codex --version </dev/null >/dev/null 2>&1 ||
-        die 'the official Codex CLI is not here, or does not run. Its usual install: npm install -g @openai/codex'
+        die 'the official Codex CLI is not here, or does not run' 'its usual install: npm install -g @openai/codex'
     tool_dir=${INSTALL_DIR:-${HOME:?}/.local/bin}
     tool=$(command -v codex-pool) || tool=$tool_dir/codex-pool
     # What is said below is read by an agent, which may take it for the truth: so nothing in it is another's text.
     for text in "$tool_dir" "$tool" "${CODEX_POOL_HOME:-}"; do
-        case $text in *[[:cntrl:]]*) die 'a path with control characters cannot be used' ;; esac
+        case $text in
+            *[[:cntrl:]]*)
+                die 'a path with control characters cannot be used' 'see to PATH, INSTALL_DIR and CODEX_POOL_HOME'
+                ;;
+        esac
     done
     found=$("$tool" --version </dev/null 2>/dev/null) || found=''
     found=${found#codex-pool }
@@ -48,8 +52,8 @@ main() {
     releases=${CODEX_POOL_RELEASES:-${RELEASE_REPOSITORY:+https://github.com/$RELEASE_REPOSITORY/releases}}
     [ -z "$releases" ] || check_url
     printf 'codex-pool is %s; this skill needs %s.\n' "${found:-not installed}" "$VERSION"
-    [ -n "$releases" ] || die "this copy of the skill does not know where releases are. Run install.sh in a checkout of \
-codex-pool, or set CODEX_POOL_RELEASES=https://github.com/OWNER/NAME/releases"
+    [ -n "$releases" ] || die 'this copy of the skill does not know where releases are' \
+        "run install.sh in a checkout of codex-pool, or set CODEX_POOL_RELEASES=https://github.com/OWNER/NAME/releases"
     if [ "${CODEX_POOL_INSTALL_APPROVED:-}" != 1 ]; then
         cat <<EOF
 Installing it downloads release v$VERSION from $releases,
@@ -61,7 +65,8 @@ EOF
     fi
     install_pinned
     found=$("$tool_dir/codex-pool" --version </dev/null)
-    [ "$found" = "codex-pool $VERSION" ] || die "$tool_dir/codex-pool does not answer as version $VERSION"
+    [ "$found" = "codex-pool $VERSION" ] ||
+        die "$tool_dir/codex-pool does not answer as version $VERSION" "see what it says to this: $tool_dir/codex-pool doctor"
     now=$(command -v codex-pool) || now=''
     [ "$now" = "$tool_dir/codex-pool" ] ||
         printf 'In this shell call it as %s (PATH finds %s).\n' "$tool_dir/codex-pool" "${now:-none}"
@@ -73,12 +78,14 @@ check_url() {
         *[!0-9A-Za-z:/._~%-]*) ;;
         https://?* | http://127.0.0.1:* | http://localhost:*) return 0 ;;
     esac
-    die 'releases come over https, or http from this machine; CODEX_POOL_RELEASES names no such place'
+    die 'releases come over https, or http from this machine; CODEX_POOL_RELEASES names no such place' \
+        'name one there, such as https://github.com/OWNER/NAME/releases'
 }
 
 install_pinned() {
-    [ -n "$(checksum </dev/null)" ] || die 'no tool to verify the download (sha256sum, shasum or openssl)'
-    folder=$(mktemp -d) || die 'cannot make a temporary folder'
+    [ -n "$(checksum </dev/null)" ] ||
+        die 'no tool to verify the download (sha256sum, shasum or openssl)' 'install one of them, and try again'
+    folder=$(mktemp -d) || die 'cannot make a temporary folder' 'make room there, or name another in TMPDIR'
     trap 'rm -rf "$folder"' EXIT
     trap 'exit 130' INT
     trap 'exit 143' HUP TERM
@@ -87,18 +94,21 @@ install_pinned() {
         expected=$INSTALLER_SHA256
     else
         fetch "$from.sha256" "$folder/sum"
-        read -r expected _ <"$folder/sum" || [ -n "${expected:-}" ] || die "$from.sha256 is empty"
+        read -r expected _ <"$folder/sum" || [ -n "${expected:-}" ] ||
+            die "$from.sha256 is empty" 'tell the user: that release is not whole'
     fi
     fetch "$from" "$folder/install.sh"
     actual=$(checksum <"$folder/install.sh")
     [ "$actual" = "$expected" ] ||
-        die "$from is not the published one: SHA-256 is $actual, should be $expected. Nothing was installed."
-    VERSION=$VERSION CODEX_POOL_RELEASES=$releases INSTALL_DIR=$tool_dir sh "$folder/install.sh" || die 'the installer failed; see above'
+        die "$from is not the published one: SHA-256 is $actual, should be $expected. Nothing was installed" \
+            'tell the user, and do not run it'
+    VERSION=$VERSION CODEX_POOL_RELEASES=$releases INSTALL_DIR=$tool_dir sh "$folder/install.sh" ||
+        die 'the installer failed' 'do what it says above'
 }
 
 # Redirects may lead to https only; wget cannot be told so, but its headers tell where it has been.
 fetch() { # URL FILE
-    have curl || have wget || die 'curl or wget is needed to download a release'
+    have curl || have wget || die 'curl or wget is needed to download a release' 'install one of them, and try again'
     (
         # An installer is small and soon here: at most 512 kB, in a minute.
         ulimit -f 1024 2>/dev/null || :
@@ -109,7 +119,7 @@ fetch() { # URL FILE
             ! have timeout || limit='timeout 60'
             $limit wget -q -S -O - "$1" >"$2" 2>"$2.headers" && ! grep -qi '^ *location: *http:' "$2.headers"
         fi
-    ) || die "cannot download $1"
+    ) || die "cannot download $1" 'see whether it is there, and try again'
 }
 
 checksum() {
