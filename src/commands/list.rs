@@ -20,12 +20,12 @@ pub(crate) fn run(ctx: &Context, args: &ListArgs) -> Result<()> {
     let moves = |pool: &Pool, processes: &Processes| {
         view::moves::moves(ctx, pool, processes.me.as_ref(), &clock, ctx.env.now)
     };
-    let (views, homes, past, moves, sharing) = match ctx.open_if_free()? {
+    let sharing = |pool: &Pool| (view::sharing::lines(pool, ctx.env.now), view::sharing::json(pool));
+    let (views, homes, past, moves, (sharing, shared)) = match ctx.open_if_free()? {
         // The pool is not locked while a pipe is slow.
         Some(open) => {
             let (views, homes) = (view::accounts(ctx, &open), view::homes(ctx, &open));
-            let sharing = view::sharing::lines(&open.pool, ctx.env.now);
-            (views, homes, past(&open.pool), moves(&open.pool, &open.processes), sharing)
+            (views, homes, past(&open.pool), moves(&open.pool, &open.processes), sharing(&open.pool))
         }
         None => {
             ui::warn(
@@ -35,14 +35,14 @@ pub(crate) fn run(ctx: &Context, args: &ListArgs) -> Result<()> {
             let processes = Processes::read(None, &ctx.paths, ctx.env.now);
             let content = HomeContent::read(&ctx.paths, &ctx.main_home);
             let views = view::of_pool(ctx, &pool, &processes.ledger, content.account(), ctx.env.now);
-            let (past, moves) = (past(&pool), moves(&pool, &processes));
-            (views, Vec::new(), past, moves, view::sharing::lines(&pool, ctx.env.now))
+            (views, Vec::new(), past(&pool), moves(&pool, &processes), sharing(&pool))
         }
     };
     if args.json {
         let mut answer = view::json(&views, &homes, view::Identity::of(&ctx.env), ctx.env.now, false);
         past.add_to(&mut answer, ctx.env.now);
         view::moves::add_to(&moves, &mut answer);
+        answer["shared"] = shared;
         ui::json(&answer);
     } else {
         ui::table::accounts(&views, ctx.env.now, args.verbose);

@@ -17,13 +17,14 @@ pub(crate) fn run(ctx: &Context, args: &WhyArgs) -> Result<()> {
     let past = Past::recent(&ctx.paths, &open.pool, &ctx.settings, ctx.env.now);
     let clock = view::Clock::of_system();
     let moves = view::moves::moves(ctx, &open.pool, open.processes.me.as_ref(), &clock, ctx.env.now);
-    let sharing = view::sharing::lines(&open.pool, ctx.env.now);
+    let (sharing, shared) = (view::sharing::lines(&open.pool, ctx.env.now), view::sharing::json(&open.pool));
     // The pool is not locked while a pipe is slow.
     drop(open);
     if args.json {
         let mut answer = view::json(&views, &homes, view::Identity::of(&ctx.env), ctx.env.now, true);
         past.add_to(&mut answer, ctx.env.now);
         view::moves::add_to(&moves, &mut answer);
+        answer["shared"] = shared;
         answer["carry_on"] = ctx.settings.carry_on.into();
         ui::json(&answer);
         return Ok(());

@@ -4,6 +4,7 @@ use codex_pool_core::pool::Pool;
 use codex_pool_core::shared::Role;
 use codex_pool_core::time::human_duration;
 use codex_pool_core::usage::Sharing;
+use serde_json::{Value, json};
 
 /// From this age on, what is known of the other machines is old, seconds. While sessions run, it is a minute old.
 pub(crate) const OLD: i64 = 900;
@@ -11,6 +12,17 @@ pub(crate) const OLD: i64 = 900;
 /// Returns how old what is known of the other machines is: `2h old`.
 pub(crate) fn age(sharing: Option<&Sharing>, now: i64) -> Option<i64> {
     sharing?.synced_at.map(|at| now.saturating_sub(at).max(0))
+}
+
+/// Returns what this machine is in a shared pool, and how it stands to the others, as JSON; null where no pool is shared.
+pub(crate) fn json(pool: &Pool) -> Value {
+    let Some(role) = pool.shared() else { return Value::Null };
+    let sharing = pool.usage().sharing.as_ref();
+    json!({
+        "role": role.name(),
+        "synced_at": sharing.and_then(|sharing| sharing.synced_at),
+        "error": sharing.and_then(|sharing| sharing.error.as_deref()),
+    })
 }
 
 /// Returns what a user should know who shares the pool: that the database does not answer, that nobody asks it, and on a

@@ -51,6 +51,7 @@ fn output_of_every_command_is_what_the_schema_says() {
         checked.push(definition);
     }
     drop(session);
+    assert_eq!(world.pool(&["list", "--json"]).run().ok().json()["shared"], Value::Null);
     let added = world.pool(&["add", "--label", "new", "--with-api-key", "--json"]).stdin("sk-new").run().ok();
     assert_eq!(schema.errors("add", &added.json()), [""; 0], "{added}");
     assert_eq!(added.json()["result"], "added");

@@ -4,9 +4,9 @@
 use serde_json::{Value, json};
 use testkit::backend::{Fault, LoginSpec, Route, UserSpec, refresh_token};
 use testkit::postgres::Server;
-use testkit::{Cmd, SOON, World, answered, wait_until};
+use testkit::{Cmd, SOON, World, answered, text, wait_until};
 
-use crate::world::{init, joined, newer_login, shared_by};
+use crate::world::{init, joined, known, newer_login, shared_by, status};
 
 /// A login that is due: its access token ends within the day.
 const DUE: i64 = 7_200;
@@ -66,6 +66,7 @@ fn one_machine_renews_and_all_have_the_new_login() {
     assert_eq!(desktop.stored("alice"), laptop.stored("alice"), "it came with the next sync");
     let before = runner.live().expect("live");
     runner.pool(&["refresh"]).run().ok();
+    assert_eq!(known(&runner)["role"], "runner");
     assert_ne!(runner.live().expect("live"), before, "a home gets it at once");
     assert_eq!(
         (refresh_token(&runner.live().expect("live")), refresh_token(&runner.stored("alice"))),
@@ -160,6 +161,9 @@ fn sessions_of_all_machines_count_for_room() {
 fn machine_without_the_database_works_on_and_says_how_old_it_is() {
     let Some((mut server, laptop, desktop)) = due() else { return };
     desktop.pool(&["refresh"]).run().ok();
+    let before = known(&desktop);
+    assert_eq!((&before["role"], &before["error"]), (&json!("member"), &Value::Null));
+    assert_eq!(before["synced_at"], status(&desktop)["synced_at"]);
     let (login, polls) = (desktop.stored("alice"), laptop.backend().report().usage_of("alice").len());
     laptop.backend().clear_report();
     server.kill();
@@ -170,7 +174,10 @@ fn machine_without_the_database_works_on_and_says_how_old_it_is() {
         answered(machine.exec_as("alice").run(), "alice");
         machine.pool(&["list"]).run().ok().says("Shared pool: the database cannot be reached");
         machine.pool(&["doctor"]).run().says("shared as member, and the database cannot be reached");
+        assert!(text(&known(machine)["error"]).starts_with("the database cannot be reached"));
     }
+    let since = known(&desktop)["synced_at"].as_i64().map(|at| at + 3_600);
+    assert_eq!(since, before["synced_at"].as_i64(), "when it last answered");
     let report = laptop.backend().report();
     assert!(report.refreshes.is_empty(), "nothing is renewed without a lease: {:?}", report.refreshes);
     assert!(report.usage_of("alice").is_empty(), "who asks for all cannot be known");

@@ -43,6 +43,17 @@ pub(crate) fn status(world: &World) -> Value {
     status
 }
 
+/// What the other commands know of the shared pool without the database.
+pub(crate) fn known(world: &World) -> Value {
+    let [list, why] = ["list", "why"].map(|command| {
+        let answer = world.pool(&[command, "--json"]).run().ok().json();
+        assert_eq!(Schema::read().errors(command, &answer), [""; 0], "{answer}");
+        answer["shared"].clone()
+    });
+    assert_eq!(list, why);
+    list
+}
+
 /// The names of the machines, each with its role.
 pub(crate) fn machines(world: &World) -> Vec<String> {
     let status = status(world);
