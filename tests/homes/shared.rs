@@ -1,8 +1,10 @@
 //! Homes of a pool that several machines share: Codex runs on documents without refresh tokens, and neither a login nor a
 //! logout ends the login of the other machines.
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use testkit::backend::{LoginSpec, UserSpec, refresh_token};
+use testkit::files::{write_program, write_script};
 use testkit::{Cmd, SOON, World, answered, complains, wait_until};
 
 use crate::world::{TWO, worlds};
@@ -84,6 +86,47 @@ fn codex_logout_in_a_shared_pool_is_of_this_machine_alone() {
     }
 }
 
+/// What the pool and the main home have of alice.
+fn alice(world: &World) -> (String, Option<String>) {
+    (world.stored("alice"), world.live())
+}
+
+/// Requires that alice is live, good and enabled, as before a logout.
+#[track_caller]
+fn alice_is_as_before(world: &World, before: &(String, Option<String>)) {
+    login_is_good(world);
+    assert_eq!(world.account("alice")["enabled"], true, "{}", world.version());
+    assert_eq!(alice(world), *before, "{}", world.version());
+    answered(world.exec_as("alice").run(), "alice");
+}
+
+#[test]
+fn logout_that_fails_in_a_shared_pool_changes_nothing() {
+    for world in members() {
+        let before = alice(&world);
+        world.codex(&["logout", "--bogus"]).run().expect(2);
+        alice_is_as_before(&world, &before);
+        let nothing = write_program(&world.root().join("codex-that-cannot-run"), "no program");
+        let output = world.codex(&["logout"]).env("CODEX_POOL_CODEX", &nothing).run();
+        assert!(!output.status.success(), "{output:?}");
+        alice_is_as_before(&world, &before);
+    }
+}
+
+#[test]
+fn logout_that_is_killed_in_a_shared_pool_is_undone_by_the_next_launch() {
+    for world in members() {
+        let before = alice(&world);
+        let slow = write_script(&world.root().join("slow-codex"), "exec sleep 600");
+        let running = world.codex(&["logout"]).env("CODEX_POOL_CODEX", &slow).spawn();
+        wait_until("a logout that has begun", SOON, || world.live().is_none());
+        running.signal_group(Signal::SIGKILL);
+        running.wait();
+        answered(world.exec_as("alice").run(), "alice");
+        alice_is_as_before(&world, &before);
+    }
+}
+
 #[test]
 fn document_that_vanished_from_a_home_of_a_shared_pool_comes_back() {
     for world in members() {
@@ -128,6 +171,17 @@ fn runner_launches_and_shows_and_refuses_what_needs_logins() {
     assert!(runner.backend().report().revocations.is_empty());
     assert_eq!(runner.backend().pending_logins(), 0, "Codex was not started");
     answered(runner.exec().run(), "alice");
+}
+
+#[test]
+fn logout_on_a_runner_names_no_command_of_members() {
+    let runner = runner(DAY);
+    answered(runner.exec_as("alice").run(), "alice");
+    let output = runner.codex(&["logout"]).env("CODEX_POOL_VERBOSE", "1").run();
+    complains(&output, "codex-pool enable alice");
+    assert!(!output.stderr.contains("share logout"), "{output:?}");
+    assert_eq!(runner.account("alice")["state"], "disabled");
+    login_is_good(&runner);
 }
 
 #[test]

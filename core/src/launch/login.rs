@@ -24,7 +24,7 @@ use crate::pool::Pool;
 use crate::process::{Liveness, ProcessId};
 use crate::references;
 use crate::renewal;
-use crate::shared::refuse_on_runner;
+use crate::shared::{Role, refuse_on_runner};
 use crate::store::{Mark, MarkKind, path_key, path_of_key};
 
 /// How long the end of a login waits for the pool's lock. No Codex waits for it.
@@ -221,13 +221,20 @@ impl AuthCommand {
         let succeeded = end == End::Exited(0);
         let document = conclude(&lock, &mut pool, &processes, &mark, succeeded, now)?;
         if self.kind == MarkKind::Logout
-            && let Some(account) = mark.account.as_ref().filter(|_| pool.shared().is_some())
-            && let Some(account) = pool.registry().get(account)
+            && succeeded
+            && document.is_none()
+            && let Some(role) = pool.shared()
+            && let Some(account) = mark.account.as_ref().and_then(|id| pool.registry().get(id))
+            && !account.enabled
         {
             let name = account.shell_ref();
+            let everywhere = match role {
+                Role::Member => format!(", `codex-pool share logout {name}` ends it on every machine"),
+                Role::Runner => String::new(),
+            };
             lines.push(Line::Switched(format!(
                 "`{}` is disabled on this machine, and the shared pool has its login still: `codex-pool enable {name}` \
-                 uses it here again, `codex-pool share logout {name}` ends it on every machine",
+                 uses it here again{everywhere}",
                 account.label
             )));
         }
@@ -304,8 +311,9 @@ fn conclude(
             }
             Ok(doc)
         }
+        // In a shared pool, the document went before the logout, so that its absence proves nothing.
         (HomeContent::Empty | HomeContent::BeingWritten | HomeContent::Broken, Some(before))
-            if mark.kind == MarkKind::Login =>
+            if mark.kind == MarkKind::Login || !succeeded && pool.shared().is_some() =>
         {
             homes::clear_broken(lock, pool, &home, now)?;
             homes::put(lock, pool, processes, &home, before, now)?;
