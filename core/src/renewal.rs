@@ -7,7 +7,7 @@ use crate::auth_doc::{AuthDoc, MAX_BYTES, Secret};
 use crate::error::{Error, Result};
 use crate::files::{self, PoolLock, RenewalLock};
 use crate::homes::in_use::Processes;
-use crate::homes::{self, HomeContent};
+use crate::homes::{self, CodexHome, HomeContent};
 use crate::pool::Pool;
 use crate::process::{Liveness, ProcessId};
 use crate::store::{LostFound, Mark, MarkKind, Origin, Why};
@@ -108,14 +108,30 @@ fn unmark(pool: &mut Pool, id: &AccountId) {
 pub fn exchange_newest(lock: &PoolLock, pool: &mut Pool, now: i64) -> Result<()> {
     recover_answers(lock, pool, now)?;
     for home in homes::known(pool) {
-        if let HomeContent::Account { id, stale: true } = homes::reconcile(lock, pool, &home, now)?
-            && let Ok(Some(doc)) = pool.credentials().load(&id)
-        {
-            // A home that cannot be written keeps what it has.
-            let _ = homes::rewrite(lock, pool, &home, &doc, now);
-        }
+        exchange_one(lock, pool, &home, now)?;
     }
     Ok(())
+}
+
+/// As [`exchange_newest`] for one home. Returns what it has then; a home that cannot be written keeps what it had, and is
+/// stale.
+///
+/// # Errors
+/// A document could not be made durable.
+pub(crate) fn exchange_one(
+    lock: &PoolLock,
+    pool: &mut Pool,
+    home: &CodexHome,
+    now: i64,
+) -> Result<HomeContent> {
+    let content = homes::reconcile(lock, pool, home, now)?;
+    if let HomeContent::Account { id, stale: true } = &content
+        && let Ok(Some(doc)) = pool.credentials().load(id)
+        && homes::rewrite(lock, pool, home, &doc, now).is_ok()
+    {
+        return Ok(HomeContent::Account { id: id.clone(), stale: false });
+    }
+    Ok(content)
 }
 
 /// Adopts the answers that [`LostFound::rescue`] kept.

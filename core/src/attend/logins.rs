@@ -15,13 +15,14 @@ use crate::homes::{self, CodexHome, HomeContent, HomeKind};
 use crate::launch::learn_from_logs;
 use crate::ledger::LaunchKind;
 use crate::paths::PoolPaths;
+use crate::renewal;
 use crate::store::{path_key, path_of_key};
 
 /// How long one tick tries to lock the pool.
 const LOCK_TRIES: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(5);
-/// After a failure, the pool is left alone for so long.
-const AFTER_FAILURE: Duration = Duration::from_secs(10);
+/// After a failure, the pool is left alone for so long; so is a home that could not be written.
+pub(super) const AFTER_FAILURE: Duration = Duration::from_secs(10);
 
 /// Takes logins into the pool.
 #[derive(Debug, Default)]
@@ -31,6 +32,18 @@ pub(super) struct Logins {
     /// Homes whose last launch ended, until they are taken in.
     ended: Vec<CodexHome>,
     not_before: Option<Instant>,
+    /// The `auth.json` of each home that should have got another document and could not be written, and when that is
+    /// tried again.
+    unwritten: BTreeMap<PathBuf, Instant>,
+    /// How long is waited after a failure.
+    after_failure: Duration,
+}
+
+impl Logins {
+    /// `after_failure`: how long is waited after one, which is [`AFTER_FAILURE`] but for tests.
+    pub(super) fn new(after_failure: Duration) -> Logins {
+        Logins { after_failure, ..Logins::default() }
+    }
 }
 
 impl Duty for Logins {
@@ -40,11 +53,14 @@ impl Duty for Logins {
         self.ended.extend(of_ended.filter_map(|path| CodexHome::of_auth_json(view.paths, &path)));
         self.ended.dedup();
         let watched: Vec<&CodexHome> = view.homes.iter().filter(|home| !is_of_a_login(view, home)).collect();
-        self.seen.retain(|path, _| watched.iter().any(|home| home.auth_json() == *path));
+        let is_watched = |path: &PathBuf| watched.iter().any(|home| home.auth_json() == *path);
+        self.seen.retain(|path, _| is_watched(path));
+        self.unwritten.retain(|path, _| is_watched(path));
         let mut changed: Vec<(CodexHome, Option<Stamp>)> = Vec::new();
         for home in watched {
             let (path, stamp) = (home.auth_json(), Stamp::of(&home.auth_json()));
-            if self.seen.get(&path) != Some(&stamp) {
+            let again = self.unwritten.get(&path).is_some_and(|at| Instant::now() >= *at);
+            if again || self.seen.get(&path) != Some(&stamp) {
                 changed.push((home.clone(), stamp));
             }
         }
@@ -53,7 +69,7 @@ impl Duty for Logins {
             return Ok(());
         }
         let result = self.take_in(view, &changed);
-        self.not_before = result.as_ref().err().map(|_| Instant::now() + AFTER_FAILURE);
+        self.not_before = result.as_ref().err().map(|_| Instant::now() + self.after_failure);
         result
     }
 
@@ -70,14 +86,16 @@ impl Logins {
         let mut pool = homes::open_pool(&lock, paths, view.now)?;
         let mut being_written = Vec::new();
         for home in changed.iter().map(|(home, _)| home).chain(&self.ended) {
-            match homes::reconcile(&lock, &mut pool, home, view.now)? {
-                HomeContent::BeingWritten => being_written.push(home.clone()),
-                HomeContent::Account { id, stale: true } if pool.shared().is_some() => {
-                    if let Some(doc) = pool.credentials().load(&id)? {
-                        homes::rewrite(&lock, &mut pool, home, &doc, view.now)?;
-                    }
-                }
-                _ => {}
+            let shared = pool.shared().is_some();
+            let take = if shared { renewal::exchange_one } else { homes::reconcile };
+            let content = take(&lock, &mut pool, home, view.now)?;
+            if content == HomeContent::BeingWritten {
+                being_written.push(home.clone());
+            }
+            if shared && matches!(content, HomeContent::Account { stale: true, .. }) {
+                self.unwritten.insert(home.auth_json(), Instant::now() + self.after_failure);
+            } else {
+                self.unwritten.remove(&home.auth_json());
             }
         }
         if !self.ended.is_empty() {

@@ -105,7 +105,7 @@ pub trait Duty {
 /// Returns the duties. `env`: the attendant's environment.
 fn duties(env: &Env, paths: &PoolPaths) -> Vec<Box<dyn Duty>> {
     vec![
-        Box::new(logins::Logins::default()),
+        Box::new(logins::Logins::new(logins::AFTER_FAILURE)),
         Box::new(moves::Moves::new(env, paths)),
         Box::new(requests::Requests::new(env, paths)),
         Box::new(notices::Notices::new(env, paths)),

@@ -219,6 +219,53 @@ fn a_pool_that_goes_away_is_not_made_again_by_its_lock() {
 }
 
 #[test]
+fn home_that_cannot_be_written_keeps_no_other_from_being_taken_in() {
+    use crate::auth_doc::tests::login;
+    use crate::codex::lock_file;
+    use crate::files::PoolLock;
+    use crate::pool::Pool;
+    use crate::shared::Role;
+
+    let lab = Lab::new();
+    let users = ["alice", "bob"];
+    let homes = users.map(|user| {
+        let dir = lab.dir.path().canonicalize().unwrap().join(user);
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("auth.json"), login(user).doc().bytes()).unwrap();
+        CodexHome::main(dir)
+    });
+    let lock = PoolLock::acquire(&lab.paths, Duration::ZERO).unwrap().expect("free");
+    let mut pool = Pool::open(&lock, &lab.paths, 0).unwrap();
+    pool.set_shared(Some(Role::Member));
+    pool.commit(&lock).unwrap();
+    drop(lock);
+    let settings = Settings::default();
+    let view = View {
+        paths: &lab.paths,
+        settings: &settings,
+        launches: Vec::new(),
+        homes: homes.to_vec(),
+        ended: Vec::new(),
+        began: false,
+        now: 0,
+    };
+    // Whatever rights this test has, it cannot write what Codex has locked.
+    let held = lock_file::take(&homes[0].dir().join("auth.lock"), Duration::ZERO).unwrap().expect("free");
+    let mut duty = logins::Logins::new(Duration::ZERO);
+    duty.tick(&view).unwrap();
+    let written = || homes.each_ref().map(|home| fs::read(home.auth_json()).unwrap());
+    let [alice, bob] = users.map(|user| login(user).doc());
+    assert_eq!(written(), [alice.bytes(), bob.clone().access_only().bytes()]);
+    let stored = |doc: &crate::auth_doc::AuthDoc| {
+        Pool::peek(&lab.paths).unwrap().credentials().load(doc.id()).unwrap().expect("in the pool")
+    };
+    assert_eq!([stored(&alice).bytes(), stored(&bob).bytes()], [alice.bytes(), bob.bytes()]);
+    drop(held);
+    duty.tick(&view).unwrap();
+    assert_eq!(written(), [&alice, &bob].map(|doc| doc.clone().access_only().bytes().to_vec()));
+}
+
+#[test]
 fn it_ends_when_the_settings_turn_it_off() {
     let lab = Lab::new();
     lab.record(&ProcessId::of_self().unwrap());
