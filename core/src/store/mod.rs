@@ -27,20 +27,20 @@ use crate::usage::UsageCache;
 /// The size of the largest registry or cache, bytes.
 pub(crate) const MAX_JSON: u64 = 64 << 20;
 
-/// Loads a cache. A missing or corrupt one is empty; a corrupt one is set aside (`<name>.corrupt`) if the lock is held.
+/// Loads a cache. A missing or corrupt one is empty. One that is corrupt or cannot be read is set aside
+/// (`<name>.corrupt`) if the lock is held: an empty one takes its place at the next write.
 fn load_cache<T: DeserializeOwned + Default>(lock: Option<&PoolLock>, path: &std::path::Path) -> T {
     let read = || files::read_small(path, MAX_JSON);
-    // An empty one takes its place at the next write, with all that it knew: it is read twice before.
-    let Ok(Some(bytes)) = read().or_else(|_| read()) else { return T::default() };
-    match from_json(&bytes) {
-        Ok(value) => value,
-        Err(_) => {
-            if lock.is_some() {
-                let _ = std::fs::rename(path, path.with_extension("json.corrupt"));
-            }
-            T::default()
-        }
+    // What fails once may work a moment later.
+    let value = match read().or_else(|_| read()) {
+        Ok(None) => return T::default(),
+        Ok(Some(bytes)) => from_json(&bytes).ok(),
+        Err(_) => None,
+    };
+    if value.is_none() && lock.is_some() {
+        let _ = std::fs::rename(path, path.with_extension("json.corrupt"));
     }
+    value.unwrap_or_default()
 }
 
 /// Reads JSON. The text is checked to be UTF-8 once, not string by string.

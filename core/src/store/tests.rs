@@ -314,6 +314,19 @@ fn a_corrupt_cache_is_set_aside_under_the_lock_and_counts_as_empty() {
 }
 
 #[test]
+fn cache_that_cannot_be_read_is_set_aside_and_not_overwritten() {
+    let lab = Lab::new();
+    // Whatever rights this test has, that is too large to be read. It takes no room.
+    std::fs::File::create(lab.paths.state()).unwrap().set_len(MAX_JSON + 1).unwrap();
+    assert_eq!(State::load(None, &lab.paths), State::default());
+    let mut state = State::load(Some(&lab.lock), &lab.paths);
+    assert_eq!(state, State::default());
+    state.save(&lab.lock, &lab.paths, Durability::Fast).unwrap();
+    let kept = std::fs::metadata(lab.paths.state().with_extension("json.corrupt")).unwrap();
+    assert_eq!(kept.len(), MAX_JSON + 1);
+}
+
+#[test]
 fn a_home_remembers_its_account_since_when_and_its_server() {
     let mut state = State::default();
     let path = std::path::Path::new("/home/x/.codex/auth.json");
