@@ -111,21 +111,26 @@ pub(super) fn ticks_now() -> Option<u64> {
 }
 
 pub(super) fn environ(pid: u32) -> Option<Vec<OsString>> {
-    strings(pid, "environ")
+    strings(pid, "environ", || is_executed(pid))
 }
 
 pub(super) fn arguments(pid: u32) -> Option<Vec<OsString>> {
-    strings(pid, "cmdline")
+    // A program without arguments has a name. A process can have erased both.
+    strings(pid, "cmdline", || false)
 }
 
 /// Reads the strings that a process was started with. There are none for a moment while a program is being executed, and
-/// while a process ends; either is waited for.
-fn strings(pid: u32, name: &str) -> Option<Vec<OsString>> {
+/// while a process ends; either is waited for. `may_be_none`: whether there can be none at other times, and this is one.
+fn strings(pid: u32, name: &str, may_be_none: impl Fn() -> bool) -> Option<Vec<OsString>> {
     let path = format!("/proc/{pid}/{name}");
     let until = Instant::now() + EXECUTED_WITHIN;
     let bytes = loop {
         match read_proc(&path) {
             Ok(bytes) if !bytes.is_empty() => break bytes,
+            // They may have come since they were read, and the program may have begun.
+            Ok(_) if may_be_none() && read_proc(&path).is_ok_and(|bytes| bytes.is_empty()) => {
+                return Some(Vec::new());
+            }
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return None,
             _ if Instant::now() > until || !super::can_act(pid) => return None,
             _ => std::thread::sleep(Duration::from_micros(200)),
@@ -133,6 +138,17 @@ fn strings(pid: u32, name: &str) -> Option<Vec<OsString>> {
     };
     let bytes = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
     Some(bytes.split(|&b| b == 0).map(|s| OsString::from_vec(s.to_vec())).collect())
+}
+
+/// Returns whether a process has executed its program, and not ended. The kernel sets the end of its code (the 27th
+/// field) after its arguments and its environment; what may not be seen is 1.
+fn is_executed(pid: u32) -> bool {
+    let end_of_code = |bytes: Vec<u8>| {
+        let after_name = bytes.iter().rposition(|&b| b == b')')? + 1;
+        let fields = std::str::from_utf8(&bytes[after_name..]).ok()?;
+        fields.split_ascii_whitespace().nth(24)?.parse::<u64>().ok()
+    };
+    read_proc(&format!("/proc/{pid}/stat")).ok().and_then(end_of_code).is_some_and(|end| end > 1)
 }
 
 pub(super) fn pids() -> Option<Vec<u32>> {
