@@ -1,8 +1,11 @@
 //! What the machines of a shared pool agree on while they work: one renews, all have the newest login, one asks the
 //! service, the sessions of all count, and without the database each goes on with what it has.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use testkit::backend::{Fault, LoginSpec, Route, UserSpec, refresh_token};
+use testkit::files::write_script;
 use testkit::postgres::Server;
 use testkit::{Cmd, SOON, World, answered, text, wait_until};
 
@@ -204,6 +207,61 @@ fn runner_says_when_its_access_ends() {
     runner.pool(&["doctor", "-v"]).run().says("alice: its login has no refresh token and ends in ");
     runner.pool(&["refresh", "alice"]).run().ok();
     assert!(laptop.backend().report().refreshes.is_empty(), "a runner renews nothing");
+}
+
+/// A member, and a runner that has alice's access token from before the member renewed it. It ends in so many seconds.
+#[track_caller]
+fn runner_that_is_behind(ends_in: i64) -> Option<(Server, World, World)> {
+    let server = Server::start()?;
+    let laptop = World::new(&[]);
+    let login = LoginSpec { refreshed_ago: 800_000, ..LoginSpec::expires_in(ends_in) };
+    laptop.add_as("alice", UserSpec::new("alice"), &login);
+    init(&laptop, &server.url(), "laptop").ok();
+    let runner = joined(&laptop, "--runner", "ci");
+    laptop.pool(&["refresh"]).run().ok();
+    assert_eq!(laptop.backend().report().refreshes.len(), 1);
+    time_passes(&runner, 60);
+    runner.link_admin();
+    runner.settings("attend = false\n");
+    Some((server, laptop, runner))
+}
+
+fn access_token(auth_json: &str) -> String {
+    let document: Value = serde_json::from_str(auth_json).expect("JSON");
+    testkit::text(&document["tokens"]["access_token"]).to_owned()
+}
+
+/// The longest that a launch waits for the database.
+const LAUNCH_WAITS: Duration = Duration::from_secs(10);
+
+#[test]
+fn launch_on_a_runner_waits_for_newer_access_if_its_own_ends_soon() {
+    let Some((_server, laptop, runner)) = runner_that_is_behind(300) else { return };
+    let newest = access_token(&laptop.stored("alice"));
+    assert_ne!(access_token(&runner.stored("alice")), newest);
+    let codex = write_script(
+        &runner.root().join("codex-that-shows"),
+        "cp \"${CODEX_HOME:-$HOME/.codex}/auth.json\" \"$HOME/seen\"",
+    );
+    let start = Instant::now();
+    runner.exec_as("alice").env("CODEX_POOL_CODEX", &codex).run().ok();
+    let seen = std::fs::read_to_string(runner.home().join("seen")).expect("what Codex saw");
+    // On a machine that is very busy, it started without.
+    assert!(access_token(&seen) == newest || start.elapsed() >= LAUNCH_WAITS);
+}
+
+#[test]
+fn launch_on_a_runner_whose_access_has_ended_gets_what_the_members_have() {
+    for named in [false, true] {
+        let Some((_server, laptop, runner)) = runner_that_is_behind(-5) else { return };
+        let start = Instant::now();
+        let launch = if named { runner.exec_as("alice") } else { runner.exec() };
+        let output = launch.run();
+        if output.status.success() || start.elapsed() < LAUNCH_WAITS {
+            answered(output, "alice");
+            assert_eq!(access_token(&runner.stored("alice")), access_token(&laptop.stored("alice")));
+        }
+    }
 }
 
 /// A member whose request for new tokens got no answer, and another one that has heard of it.

@@ -63,12 +63,13 @@ impl Launch<'_> {
             }
             learn_from_logs(&mut pool, &lock, &processes.ledger, main_home.dir(), env.now);
             let mut due = refresh_child::due(pool.registry(), pool.usage(), self.settings, env.now);
-            if due == Due::Wait && !waited_for_usage && self.named().is_none() {
+            let wait = due.wait(self.settings, self.named().is_some());
+            if let Some(limit) = wait.filter(|_| !waited_for_usage) {
                 // Noted before the wait, so that the next launch does not repeat a wait in vain.
                 pool.usage_mut().no_wait_until = Some(env.now + NO_WAIT);
                 pool.commit(&lock)?;
                 drop(lock);
-                refresh_child::and_wait(env, paths, self.settings.launch_refresh_timeout);
+                refresh_child::and_wait(env, paths, limit);
                 waited_for_usage = true;
                 continue;
             }
@@ -134,9 +135,8 @@ impl Locked<'_> {
             return None;
         }
         let doc = self.pool.credentials().load(&id).ok().flatten()?;
-        if !refresh_child::token_needs_renewal(&doc, now) {
-            return None;
-        }
-        self.pool.registry().get(&id).cloned()
+        let account = self.pool.registry().get(&id)?;
+        let by_members = account.access_only.is_some_and(|access| access.by_members);
+        refresh_child::token_needs_renewal(&doc, by_members, now).then(|| account.clone())
     }
 }

@@ -1,5 +1,5 @@
 //! Starting `codex-pool refresh` from a launch: in the background if usage data is old, and with a wait only if all of
-//! it is too old or a token is about to expire. Uses no network itself.
+//! it is too old, or a token is about to expire or has. Uses no network itself.
 
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -11,6 +11,7 @@ use crate::auth_doc::AuthDoc;
 use crate::config::Settings;
 use crate::env::{Env, names};
 use crate::paths::PoolPaths;
+use crate::shared::Role;
 use crate::store::Registry;
 use crate::usage::{NO_WAIT, UsageCache};
 
@@ -28,6 +29,19 @@ pub(super) enum Due {
     Background,
     /// A refresh before the pick, since all data is too old.
     Wait,
+    /// A refresh before the pick, since the access of every account has ended, and members may have renewed it.
+    WaitForAccess,
+}
+
+impl Due {
+    /// Returns how long a launch waits for it. `named`: an account was asked for by name, so that nothing is picked.
+    pub(super) fn wait(self, settings: &Settings, named: bool) -> Option<Duration> {
+        match self {
+            Due::Wait if !named => Some(settings.launch_refresh_timeout),
+            Due::WaitForAccess => Some(TOKEN_WAIT),
+            _ => None,
+        }
+    }
 }
 
 /// Returns what is due for the accounts that may be picked.
@@ -40,13 +54,19 @@ pub(super) fn due(registry: &Registry, usage: &UsageCache, settings: &Settings, 
                 AuthState::ReauthRequired | AuthState::WorkspaceRemoved | AuthState::Deactivated
             )
     };
-    let mut polls = registry.accounts.iter().filter(pickable).map(|account| usage.poll(&account.id));
+    let accounts = || registry.accounts.iter().filter(pickable);
+    let mut polls = accounts().map(|account| usage.poll(&account.id));
     let waited =
         usage.no_wait_until.is_some_and(|until| (1..=NO_WAIT).contains(&(until.saturating_sub(now))));
     let syncs = registry.shared.is_some() && usage.sync_is_due(now);
     let asks = usage.may_ask(registry.shared, now) && polls.clone().any(|poll| poll.due(settings, now));
+    let lacks_access = registry.shared == Some(Role::Runner)
+        && accounts().next().is_some()
+        && accounts().all(|account| account.access_ended(now));
     if !settings.background_refresh || !syncs && !asks {
         Due::Nothing
+    } else if syncs && lacks_access && !waited && !usage.database_is_down(now) {
+        Due::WaitForAccess
     } else if asks && !waited && polls.all(|poll| poll.older_than(settings.max_stale, now)) {
         Due::Wait
     } else {
@@ -54,13 +74,14 @@ pub(super) fn due(registry: &Registry, usage: &UsageCache, settings: &Settings, 
     }
 }
 
-/// Returns whether Codex would soon renew this token itself, in every session at once. If a document was renewed a
-/// moment ago and still looks old, a clock is wrong.
-pub(super) fn token_needs_renewal(doc: &AuthDoc, now: i64) -> bool {
+/// Returns whether Codex would soon renew this token itself, in every session at once, or on a runner whether it will
+/// soon be without access. If a document was renewed a moment ago and still looks old, a clock is wrong. `by_members`:
+/// the members of a shared pool renew it.
+pub(super) fn token_needs_renewal(doc: &AuthDoc, by_members: bool, now: i64) -> bool {
     let just_renewed =
         doc.last_refresh().is_some_and(|at| (0..TOKEN_WAITS_BELOW).contains(&(now.saturating_sub(at))));
     doc.kind() == AccountKind::Chatgpt
-        && doc.refresh_token().is_some()
+        && (doc.refresh_token().is_some() || by_members)
         && doc.expires_at().is_some_and(|exp| exp.saturating_sub(now) < TOKEN_WAITS_BELOW)
         && !just_renewed
 }
@@ -117,7 +138,7 @@ pub(super) fn run_admin(env: &Env, paths: &PoolPaths, args: &[&OsStr], limit: Op
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::account::AccountId;
+    use crate::account::{AccessOnly, AccountId};
     use crate::usage::{Source, Usage, UsageEntry};
 
     const NOW: i64 = 1_000_000;
@@ -151,5 +172,33 @@ mod tests {
         let mut all = pool([None, Some(300)]);
         all.0.accounts[0].auth.state = AuthState::ReauthRequired;
         assert_eq!(asks(&all), Due::Nothing);
+    }
+
+    #[test]
+    fn a_launch_on_a_runner_waits_if_all_access_has_ended_and_the_database_answers() {
+        let (mut registry, mut usage) = pool([None, None]);
+        registry.shared = Some(Role::Runner);
+        let ended = |left: i64| Some(AccessOnly { ends_at: Some(NOW + left), by_members: true });
+        for (left, asked) in [(0, Due::WaitForAccess), (1, Due::Background)] {
+            registry.accounts[0].access_only = ended(-5);
+            registry.accounts[1].access_only = ended(left);
+            assert_eq!(due(&registry, &usage, &Settings::default(), NOW), asked, "{left}");
+        }
+        registry.accounts[1].enabled = false;
+        let asks = |registry: &Registry, usage: &UsageCache| due(registry, usage, &Settings::default(), NOW);
+        assert_eq!(asks(&registry, &usage), Due::WaitForAccess, "the other is not wanted");
+        registry.shared = Some(Role::Member);
+        assert_eq!(asks(&registry, &usage), Due::Wait, "for usage");
+        registry.shared = Some(Role::Runner);
+        usage.no_wait_until = Some(NOW + NO_WAIT);
+        assert_eq!(asks(&registry, &usage), Due::Background, "a launch waited in vain");
+        usage.no_wait_until = None;
+        usage.sharing_mut().tried(Some("it is down".to_owned()), NOW - 100);
+        assert_eq!(asks(&registry, &usage), Due::Background, "the database does not answer");
+        usage.sharing_mut().tried(None, NOW - 5);
+        assert_eq!(asks(&registry, &usage), Due::Nothing, "it was asked just now");
+        registry.accounts.clear();
+        usage.sharing_mut().tried(None, NOW - 100);
+        assert_eq!(asks(&registry, &usage), Due::Background);
     }
 }
