@@ -8,7 +8,7 @@ use codex_pool_core::codex::find;
 use codex_pool_core::config::Parallel;
 use codex_pool_core::folders::{FolderRules, short};
 use codex_pool_core::homes::in_use::{HomeUser, UserKind};
-use codex_pool_core::homes::{self, AuthFile, HomeContent, Obstacle};
+use codex_pool_core::homes::{self, AuthFile, HomeContent, Obstacle, elsewhere};
 use codex_pool_core::launch::{candidates, usable_by_name};
 use codex_pool_core::ledger::{self, LaunchEntry};
 use codex_pool_core::pick::pick;
@@ -74,6 +74,7 @@ pub(crate) fn run(ctx: &Context, args: &UseArgs) -> Result<()> {
         }
         let disturbs = !agreed.is_empty() || open.live() == Some(&id);
         let put = if disturbs { homes::put } else { homes::put_in_free };
+        elsewhere::settle_for(&open.lock, &open.pool, &ctx.main_home, &id, &ctx.env)?;
         put(&open.lock, &mut open.pool, &open.processes, &ctx.main_home, &id, open.now)?;
     }
     let pin = std::mem::replace(&mut open.pool.state_mut().pin, (!args.best).then(|| id.clone()));

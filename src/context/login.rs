@@ -13,7 +13,7 @@ use codex_pool_core::auth_doc::{AuthDoc, MAX_BYTES, Secret};
 use codex_pool_core::codex::find;
 use codex_pool_core::env::names;
 use codex_pool_core::files::{self, Durability};
-use codex_pool_core::homes::{CodexHome, login_home};
+use codex_pool_core::homes::{CodexHome, elsewhere, login_home};
 use codex_pool_core::process::ProcessId;
 use codex_pool_core::{Error, ErrorKind, Result};
 use nix::sys::signal::Signal;
@@ -129,7 +129,10 @@ impl LoginHome {
             pid: std::process::id(),
             start_ticks: 0,
         });
-        let home = login_home::create(&ctx.lock()?, &ctx.paths, &ctx.main_home, &me)?;
+        let lock = ctx.lock()?;
+        elsewhere::settle(&lock, &ctx.paths, &ctx.env)?;
+        let home = login_home::create(&lock, &ctx.paths, &ctx.main_home, &me)?;
+        drop(lock);
         let home = LoginHome { home, tell: ctx.tell };
         let file = home.dir().join("config.toml");
         files::write_whole(&file, config.as_bytes(), Durability::Fast)

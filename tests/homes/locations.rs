@@ -163,6 +163,36 @@ fn pool_in_a_temporary_folder_has_its_homes_in_the_users_state_folder() {
 }
 
 #[test]
+fn home_of_any_kind_of_a_pool_in_a_temporary_folder_is_made_elsewhere() {
+    let without_account = ["-c", "forced_login_method=\"api\"", "exec", "--skip-git-repo-check", "hi"];
+    let firsts: [&dyn Fn(&World) -> Cmd; 6] = [
+        &|world| {
+            // Without a login it does not try for long.
+            let retries = ["request_max_retries", "stream_max_retries"];
+            let impatient = retries.map(|key| ["-c".to_owned(), format!("model_providers.lab.{key}=0")]);
+            world.codex(&without_account).args(impatient.concat())
+        },
+        &|world| world.codex(&["logout"]).env("CODEX_POOL_ACCOUNT", "bob"),
+        &|world| world.codex(&["login", "--bogus"]),
+        &|world| world.exec_as("alice").env("CODEX_HOME", second_base(world)),
+        &|world| world.pool(&["use", "alice"]).env("CODEX_HOME", second_base(world)),
+        &|world| world.pool(&["add", "--", "--bogus"]),
+    ];
+    for first in firsts {
+        for world in worlds(&TWO) {
+            let with = |cmd: Cmd| cmd.env("TMPDIR", world.pool_home());
+            // The main home is in use.
+            let alice = Session::start(&world, "alice", with(world.exec_as("alice")));
+            let said = with(first(&world)).run();
+            let homes = fs::canonicalize(world.pool_home().join("homes")).expect("homes");
+            let state = world.home().join(".local/state/codex-pool");
+            assert!(homes.starts_with(state), "{}: {} {said}", world.version(), homes.display());
+            alice.end("alice");
+        }
+    }
+}
+
+#[test]
 fn launch_with_the_pool_in_a_temporary_folder_stays_live() {
     for world in worlds(&TWO) {
         stays_on_alice(&world, |cmd| cmd.env("TMPDIR", world.home()), "the pool is in a temporary folder");

@@ -7,12 +7,15 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
-use super::codex_home::MAIN_HOME_FILE;
+use super::codex_home::{CodexHome, MAIN_HOME_FILE};
+use crate::account::AccountId;
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::files::{self, PoolLock};
 use crate::hash::short_hash_text;
 use crate::paths::PoolPaths;
+use crate::pool::Pool;
+use crate::store::path_key;
 
 /// The folder in the user's state folder.
 const FOLDER: &str = "codex-pool";
@@ -33,12 +36,16 @@ pub(super) fn place(paths: &PoolPaths, env: &Env) -> Option<PathBuf> {
     (movable && is_safe(&nearest(&state)) && !nearest(&state).starts_with(&temp)).then_some(state)
 }
 
-/// Makes the link to a state folder if the homes are not to stay where they are.
+/// Makes the link to a state folder if the homes are not to stay where they are. That comes before the first home: none
+/// is moved.
 ///
 /// # Errors
 /// It cannot be made.
-pub(crate) fn settle(_lock: &PoolLock, paths: &PoolPaths, env: &Env) -> Result<()> {
+pub fn settle(_lock: &PoolLock, paths: &PoolPaths, env: &Env) -> Result<()> {
     let homes = paths.homes();
+    if !nearest(&homes).starts_with(real(&env.temp_dir())) {
+        return Ok(());
+    }
     let Some(place) = place(paths, env).filter(|place| Some(place) == folder(paths, env).as_ref()) else {
         return Ok(());
     };
@@ -58,6 +65,18 @@ pub(crate) fn settle(_lock: &PoolLock, paths: &PoolPaths, env: &Env) -> Result<(
         }
     };
     link().map_err(|e| Error::io("link", &homes, &e))
+}
+
+/// As [`settle`], before an account is put into a home: the file of another main home may move to an own home then.
+///
+/// # Errors
+/// As [`settle`].
+pub fn settle_for(lock: &PoolLock, pool: &Pool, home: &CodexHome, id: &AccountId, env: &Env) -> Result<()> {
+    let here = path_key(&home.auth_json());
+    match pool.state().homes.iter().any(|(key, record)| record.account == *id && *key != here) {
+        true => settle(lock, &pool.paths, env),
+        false => Ok(()),
+    }
 }
 
 /// Returns the state folder of this pool, whether or not it is there.

@@ -3,7 +3,7 @@
 
 mod codex_home;
 mod codex_locks;
-pub(crate) mod elsewhere;
+pub mod elsewhere;
 mod exchange;
 mod file;
 mod foreign;

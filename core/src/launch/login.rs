@@ -17,7 +17,7 @@ use crate::env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{Durability, PoolLock};
 use crate::homes::in_use::{self, Processes};
-use crate::homes::{self, AuthFile, CodexHome, HomeContent, HomeKind, login_home, own_home};
+use crate::homes::{self, AuthFile, CodexHome, HomeContent, HomeKind, elsewhere, login_home, own_home};
 use crate::ledger;
 use crate::paths::PoolPaths;
 use crate::pool::Pool;
@@ -65,6 +65,7 @@ impl Launch<'_> {
         let now = self.env().now;
         let main_home = locked.main_home;
         let private = |locked: &Locked<'_>| {
+            elsewhere::settle(&locked.lock, &locked.pool.paths, self.env())?;
             login_home::create_linked(&locked.lock, &locked.pool.paths, main_home, &me, now)
         };
         let (kind, mut home) = if self.call.is_logout() {
@@ -145,6 +146,7 @@ impl Launch<'_> {
         }
         let (now, lock, pool) = (self.env().now, &locked.lock, &mut locked.pool);
         let own = main_home.own(&pool.paths, &id);
+        elsewhere::settle(lock, &pool.paths, self.env())?;
         own_home::update_lenient(lock, &pool.paths, main_home, &own, now)?;
         match homes::reconcile_whole(lock, pool, &own, now)? {
             HomeContent::Account { id: there, .. } if there == id => {}

@@ -338,6 +338,7 @@ impl Launch<'_> {
         lines: &mut Vec<Line>,
     ) -> Result<Placement, Trouble> {
         let now = self.env().now;
+        elsewhere::settle(&locked.lock, &locked.pool.paths, self.env())?;
         let mut n = 1;
         let home = loop {
             let home = locked.main_home.without_account(&locked.pool.paths, n);
@@ -364,6 +365,7 @@ impl Launch<'_> {
         let (now, main_home) = (self.env().now, locked.main_home);
         let changes_hands = locked.live() != Some(id);
         let (lock, pool) = (&locked.lock, &mut locked.pool);
+        elsewhere::settle_for(lock, pool, main_home, id, self.env())?;
         if locked.content.is_partial() {
             homes::clear_broken(lock, pool, main_home, now)?;
         }

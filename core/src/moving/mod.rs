@@ -31,7 +31,7 @@ use crate::env::{Env, clock, clock_ms};
 use crate::error::{Error, Result};
 use crate::files::{self, PoolLock};
 use crate::homes::in_use::{Processes, account_of_server};
-use crate::homes::{self, CodexHome, HomeContent};
+use crate::homes::{self, CodexHome, HomeContent, elsewhere};
 use crate::ledger::{self, LaunchEntry};
 use crate::paths::PoolPaths;
 use crate::pool::Pool;
@@ -355,6 +355,7 @@ impl Home<'_> {
             return Err(Error::new(format!("its home holds {kind}")));
         }
         if plan.from != plan.to {
+            elsewhere::settle_for(&lock, &pool, &self.home, &plan.to, &env)?;
             homes::put(&lock, &mut pool, &processes, &self.home, &plan.to, now)?;
         }
         let metas: Vec<ThreadMeta> = old.threads.loaded().map(|thread| thread.meta.clone()).collect();
