@@ -7,6 +7,8 @@ mod finish;
 mod guard;
 mod needs;
 mod server;
+#[cfg(test)]
+mod tests;
 mod threads;
 
 use std::path::{Path, PathBuf};
@@ -460,9 +462,9 @@ impl Home<'_> {
             if left == 0 {
                 return Ok(());
             }
-            if !again && !server.is_alive() {
-                // The mark stays: another server is started, once.
-                return Err(Error::new("the background server has ended"));
+            if !server.is_alive() {
+                // The mark stays the first time: another server is started, once.
+                return if again { Ok(()) } else { Err(Error::new("the background server has ended")) };
             }
             std::thread::sleep(PAUSE);
         }
