@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use super::threads;
+use super::{probe, threads};
 use crate::env::names;
 use crate::files;
 use crate::process::{self, ProcessId};
@@ -112,20 +112,11 @@ fn call(codex: &Path, home: &Path, verb: &str, limit: Duration) -> io::Result<Ex
         command.env_remove(name);
     }
     let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut child = quiet.spawn()?;
-    let start = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status);
-        }
-        if start.elapsed() > limit {
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("`codex app-server daemon {verb}` did not end within {} s", limit.as_secs()),
-            ));
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    probe::wait_within(&mut quiet.spawn()?, limit)?.ok_or_else(|| {
+        let limit = limit.as_secs();
+        io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("`codex app-server daemon {verb}` did not end within {limit} s"),
+        )
+    })
 }

@@ -1,11 +1,11 @@
 //! What the installed Codex supports, asked once per installation with `codex --help`.
 
 use std::fs;
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -123,15 +123,28 @@ pub fn answer(command: &mut Command, wait: Duration) -> Option<String> {
         let _ = stdout.read_to_string(&mut text);
         let _ = sender.send(text);
     });
-    while child.try_wait().ok()?.is_none() {
-        // Without a thread that reads, there is no answer either.
-        if start.elapsed() > wait || reader.is_err() {
+    // Without a thread that reads, there is no answer either.
+    let limit = if reader.is_ok() { wait.saturating_sub(start.elapsed()) } else { Duration::ZERO };
+    wait_within(&mut child, limit).ok()??;
+    // The output may end later than the program, if a child of it has inherited the pipe.
+    text.recv_timeout(wait.saturating_sub(start.elapsed())).ok()
+}
+
+/// Waits for a child to end. `None`: it did not within this time, and was killed.
+///
+/// # Errors
+/// It cannot be waited for.
+pub(crate) fn wait_within(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if start.elapsed() > limit {
             let _ = child.kill();
             let _ = child.wait();
-            return None;
+            return Ok(None);
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-    // The output may end later than the program, if a child of it has inherited the pipe.
-    text.recv_timeout(wait.saturating_sub(start.elapsed())).ok()
 }

@@ -88,12 +88,7 @@ pub(super) fn stop(
     }
     if let Some(mut child) = stop {
         // It removes what names the server.
-        while matches!(child.try_wait(), Ok(None)) {
-            if start.elapsed() > CALL {
-                let _ = child.kill();
-            }
-            std::thread::sleep(PAUSE);
-        }
+        let _ = probe::wait_within(&mut child, CALL.saturating_sub(start.elapsed()));
     }
     !server.is_alive()
 }
@@ -104,18 +99,7 @@ pub(super) fn tell(origin: &Origin, codex: &Path, thread: &str) -> bool {
     let mut queue = origin.command(codex);
     queue.args(["queue", "--thread", thread, "--message", "continue"]);
     let Ok(mut queue) = queue.spawn() else { return false };
-    let start = Instant::now();
-    loop {
-        match queue.try_wait() {
-            Ok(Some(status)) => return status.success(),
-            _ if start.elapsed() < CALL => std::thread::sleep(PAUSE),
-            _ => {
-                let _ = queue.kill();
-                let _ = queue.wait();
-                return true;
-            }
-        }
-    }
+    !matches!(probe::wait_within(&mut queue, CALL), Ok(Some(status)) if !status.success())
 }
 
 /// Starts a server, unless one runs. `after`: the start that it must be younger than, in clock ticks. Returns the one that
