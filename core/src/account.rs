@@ -297,12 +297,17 @@ impl Account {
     /// Returns what is wrong with its credentials, as the end of a sentence; `None` if nothing is. `now`: Unix seconds.
     pub fn explain(&self, now: i64) -> Option<&'static str> {
         if matches!(self.auth.state, AuthState::Ok | AuthState::Expired) && self.access_ended(now) {
-            return Some(match self.renewed_by_members() {
-                true => "its access has ended, and no member's newer one is here",
-                false => "its access has ended, and it has no refresh token",
-            });
+            return Some(self.explain_end());
         }
         self.auth.explain()
+    }
+
+    /// Returns why it cannot be used once its access has ended, as the end of a sentence.
+    pub(crate) fn explain_end(&self) -> &'static str {
+        match self.renewed_by_members() {
+            true => "its access has ended, and no member's newer one is here",
+            false => "its access has ended, and it has no refresh token",
+        }
     }
 
     /// Returns what is wrong with its credentials and what to do; `None` if nothing is. `now`: Unix seconds.

@@ -188,7 +188,7 @@ fn logout_on_a_runner_names_no_command_of_members() {
 fn runner_whose_access_has_ended_says_what_comes_next() {
     let runner = runner(-5);
     let output = runner.exec_as("alice").run().expect(5);
-    complains(&output, "its access has ended");
+    complains(&output, "its access has ended, and no member's newer one is here");
     complains(&output, "`codex-pool refresh alice` gets what the members have");
     let account = runner.account("alice");
     assert_eq!(account["state"], json!("reauth_required"), "{account}");

@@ -166,6 +166,18 @@ fn pinned_account_that_cannot_be_used_says_so_and_another_is_picked() {
 }
 
 #[test]
+fn launch_that_finds_no_account_names_a_login_that_can_be_typed() {
+    let world = World::new(&["alice"]);
+    answered(world.exec().run(), "alice");
+    let id = world.id("alice");
+    world.pool(&["rename", "alice", "my work"]).run().ok();
+    std::fs::remove_file(world.codex_home().join("auth.json")).expect("remove the live login");
+    let output = world.exec().run();
+    let line = format!("no account can be used (my work: needs a login); `codex-pool reauth {id}`");
+    assert!(output.stderr.contains(&line), "{output}");
+}
+
+#[test]
 fn launch_says_nothing_by_default_and_a_line_when_asked() {
     let world = World::new(&ALL);
     world.cache_usage(&BOB_FIRST, 0);

@@ -237,17 +237,21 @@ fn belongs_here(locked: &Locked<'_>, id: Option<&AccountId>) -> bool {
 /// Returns the line that says why no account can be picked. An empty pool needs none.
 fn none_usable(ranking: &[Ranked], candidates: &[Candidate<'_>], now: i64) -> Option<Line> {
     let first = ranking.first()?;
-    let label = &candidates[first.index].account.label;
+    let account = candidates[first.index].account;
     // An API key or a disabled account that is live is the user's own choice.
     let works = |account: &Account| account.auth.state == AuthState::Ok && !account.access_ended(now);
     if candidates.iter().any(|c| c.live && c.has_credentials && c.allowed && works(c.account)) {
         return None;
     }
     let next = match first.reason {
-        Reason::ReauthRequired | Reason::NoCredentials => format!("; `codex-pool reauth {label}`"),
+        // A runner takes no login.
+        Reason::ReauthRequired | Reason::NoCredentials if !account.renewed_by_members() => {
+            format!("; `codex-pool reauth {}`", account.shell_ref())
+        }
         _ => "; see `codex-pool why`".to_owned(),
     };
-    Some(Line::Wrong(format!("no account can be used ({label}: {}){next}", first.explain(now))))
+    let why = first.explain(now);
+    Some(Line::Wrong(format!("no account can be used ({}: {why}){next}", account.label)))
 }
 
 /// Returns the account that was asked for by name.
@@ -285,7 +289,7 @@ pub fn usable_by_name(
         AuthState::Ok | AuthState::Expired | AuthState::Refused => {}
     }
     if account.access_ended(now) {
-        let refused = login("cannot be used: its access has ended, and it has no refresh token");
+        let refused = login(&format!("cannot be used: {}", account.explain_end()));
         return Err(refused.hint(account.remedy(now).unwrap_or_default()));
     }
     if !pool.credentials().has(&account.id) {
