@@ -2,7 +2,7 @@
 
 use super::placement::Placement;
 use super::refresh_child::{self, Due};
-use super::{LOCK_WAIT, Launch, Trouble, folder_rule, learn_from_logs, login};
+use super::{LOCK_WAIT, Launch, SEE_DOCTOR, Trouble, folder_rule, learn_from_logs, login};
 use crate::account::{Account, AccountId};
 use crate::codex::configuration::CodexSettings;
 use crate::error::Error;
@@ -97,7 +97,7 @@ pub(super) fn lock_pool(paths: &PoolPaths) -> Result<PoolLock, Trouble> {
     match PoolLock::acquire(paths, LOCK_WAIT) {
         Ok(Some(lock)) => Ok(lock),
         Ok(None) => Err(Trouble::Pool(format!(
-            "the pool was locked for {} s by another process (see `codex-pool doctor`)",
+            "the pool was locked for {} s by another process{SEE_DOCTOR}",
             LOCK_WAIT.as_secs()
         ))),
         Err(e) => Err(Error::io("lock", &paths.pool_lock(), &e).into()),

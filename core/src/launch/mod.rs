@@ -128,11 +128,14 @@ enum Trouble {
     Foreign,
 }
 
+/// The next step, at the end of what is wrong with a pool.
+const SEE_DOCTOR: &str = " (see `codex-pool doctor`)";
+
 impl From<Error> for Trouble {
     fn from(error: Error) -> Self {
         Trouble::Pool(match error.kind {
             // Of many words, those that say what to type.
-            ErrorKind::Corrupt => "the pool's accounts.json is corrupt (see `codex-pool doctor`)".to_owned(),
+            ErrorKind::Corrupt => format!("the pool's accounts.json is corrupt{SEE_DOCTOR}"),
             _ => error.to_string(),
         })
     }
@@ -259,7 +262,7 @@ pub fn prepare(request: &Request<'_>) -> Action {
             launch.note_refusal(paths, &why);
             if let Some(name) = launch.named() {
                 // It is the next step below.
-                let why = why.replace(" (see `codex-pool doctor`)", "");
+                let why = why.replace(SEE_DOCTOR, "");
                 let error = Error::of(
                     ErrorKind::NoUsableAccount,
                     format!("account `{name}` was asked for, but {why}"),
