@@ -100,7 +100,8 @@ impl Sight<'_> {
         let home = path_of_key(&record.home);
         let threads: Vec<_> = record.threads.iter().map(|id| self.thread(&home, id)).collect();
         let (from, ago) = (self.label(&record.from), human_duration(self.now - record.at));
-        let (state, what) = match (&record.to, &record.why) {
+        let why = record.explain(self.now);
+        let (state, what) = match (&record.to, &why) {
             // After its reset, or with a history that was put right.
             (Some(to), None) if *to == record.from => {
                 ("carried_on", format!("went on with {from} {ago} ago"))
@@ -115,7 +116,7 @@ impl Sight<'_> {
         };
         let json = json!({
             "state": state, "at": record.at, "home": folder(&home), "from": record.from, "to": record.to,
-            "threads": record.threads, "until": null, "why": record.why,
+            "threads": record.threads, "until": null, "why": why,
         });
         self.view(&threads, &what, json)
     }

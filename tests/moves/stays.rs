@@ -73,7 +73,11 @@ fn interface_stays_when_nobody_can_go_on() {
     each(&["alice", "bob"], |world| {
         world.backend().set_usage("bob", Usage::percent(100.0, 40.0));
         world.cache_usage(&[("alice", 10.0, 10.0), ("bob", 100.0, 40.0)], 0);
-        stays(world, world.codex(&[]), " resets first, in ");
+        stays(world, world.codex(&[]), " resets first\",\"resets_at\":");
+        let shown = world.pool(&["list", "--json"]).run().ok().json();
+        let shown = testkit::text(&shown["moves"][0]["why"]);
+        let (why, left) = shown.split_once(" resets first, in ").expect("a time");
+        assert!(why.starts_with("no other account can go on; ") && left.ends_with(['h', 'm']), "{shown}");
     });
 }
 

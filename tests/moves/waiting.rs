@@ -16,7 +16,7 @@ fn interface_goes_on_with_its_account_after_the_reset() {
         world.backend().set_usage("alice", usage);
         world.backend().limit_after("alice", 2, Limit::Refuse);
         ui.send_line("do the task");
-        world.wait_for_refusal("no other account can go on; alice resets first, in ");
+        world.wait_for_refusal("no other account can go on; alice resets first\",\"resets_at\":");
         assert_eq!(world.moved(), 0, "{}", world.moves());
         world.backend().set_usage("alice", Usage::percent(0.0, 40.0));
         world.wait_for_task(&[("alice", 4)]);

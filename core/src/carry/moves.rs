@@ -11,6 +11,7 @@ use crate::journal::{self, Entry, Event};
 use crate::paths::PoolPaths;
 use crate::process::ProcessId;
 use crate::store::path_key;
+use crate::time::human_duration;
 
 /// How many are kept.
 const MOST: usize = 20;
@@ -34,6 +35,9 @@ pub struct MoveRecord {
     /// Why it was not made. `None`: it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// When the account resets that the reason ends with, Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resets_at: Option<i64>,
     /// How long it took, from the look at the server to its successor, milliseconds.
     #[serde(default)]
     pub took_ms: i64,
@@ -53,7 +57,17 @@ impl MoveRecord {
             Err(why) => (None, Some(why)),
         };
         let home = path_key(&home.auth_json());
-        MoveRecord { at: now, home, from, to, threads: vec![thread.to_owned()], why, took_ms: 0 }
+        let threads = vec![thread.to_owned()];
+        MoveRecord { at: now, home, from, to, threads, why, resets_at: None, took_ms: 0 }
+    }
+
+    /// Returns why it was not made, with the time that is left until the reset. `None`: it was. `now`: Unix seconds.
+    pub fn explain(&self, now: i64) -> Option<String> {
+        let why = self.why.as_ref()?;
+        Some(match self.resets_at.filter(|at| *at > now) {
+            Some(at) => format!("{why}, in {}", human_duration(at - now)),
+            None => why.clone(),
+        })
     }
 }
 
@@ -131,7 +145,7 @@ pub fn end_wait(lock: &PoolLock, paths: &PoolPaths, process: &ProcessId) -> Resu
     moves.write(lock, paths)
 }
 
-/// Adds a move. One that was not made for the same reason as the last one of its home is that one.
+/// Adds a move. One that was not made for the same reason as the last one of its home is that one, with the newer reset.
 ///
 /// # Errors
 /// What the system says.
@@ -139,15 +153,15 @@ pub fn add(lock: &PoolLock, paths: &PoolPaths, record: MoveRecord) -> Result<()>
     let mut all = Moves::read(paths);
     let moves = &mut all.moves;
     let before = moves.iter().position(|other| other.home == record.home);
-    // What follows the semicolon counts down.
-    fn reason(record: &MoveRecord) -> Option<&str> {
-        record.why.as_deref().and_then(|why| why.split("; ").next())
-    }
-    if let Some(before) = before
+    if let Some(before) = before.map(|index| &mut moves[index])
         && record.why.is_some()
-        && (reason(&moves[before]), &moves[before].threads) == (reason(&record), &record.threads)
+        && (&before.why, &before.threads) == (&record.why, &record.threads)
     {
-        return Ok(());
+        if before.resets_at == record.resets_at {
+            return Ok(());
+        }
+        before.resets_at = record.resets_at;
+        return all.write(lock, paths);
     }
     // Whatever is wrong with the log, nothing depends on it.
     let _ = journal::append(paths, Some(lock), &[log_entry(&record)]);
@@ -158,7 +172,8 @@ pub fn add(lock: &PoolLock, paths: &PoolPaths, record: MoveRecord) -> Result<()>
 fn log_entry(record: &MoveRecord) -> Entry {
     let entry = match (&record.to, &record.why) {
         (Some(to), None) => Entry::new(record.at, Event::Carried, Some(to)).from(Some(&record.from)),
-        (_, why) => {
+        _ => {
+            let why = record.explain(record.at);
             let why = format!("its work was not carried on: {}", why.as_deref().unwrap_or("no account can"));
             Entry::new(record.at, Event::Refusal, Some(&record.from)).why(&why)
         }
@@ -183,6 +198,7 @@ mod tests {
             to: None,
             threads: vec!["t".to_owned()],
             why: why.map(str::to_owned),
+            resets_at: None,
             took_ms: 0,
         };
         assert_eq!(last(&paths), []);
@@ -194,11 +210,18 @@ mod tests {
             add(&lock, &paths, record(at, Some("no"))).unwrap();
         }
         assert_eq!((last(&paths)[0].at, last(&paths)[1].at), (30, 29));
-        for (at, left) in [(32, "5m"), (33, "4m")] {
-            add(&lock, &paths, record(at, Some(&format!("nobody can; bob resets first, in {left}"))))
-                .unwrap();
+        for (at, resets_at) in [(32, 332), (33, 333)] {
+            let why = Some("no account can; bob resets first");
+            add(&lock, &paths, MoveRecord { resets_at: Some(resets_at), ..record(at, why) }).unwrap();
         }
-        assert_eq!((last(&paths)[0].at, last(&paths)[1].at), (32, 30));
+        let [newest, before] = [&last(&paths)[0], &last(&paths)[1]];
+        assert_eq!((newest.at, newest.resets_at, before.at), (32, Some(333), 30), "it is said once");
+        let says = |now| newest.explain(now).unwrap();
+        assert_eq!(says(213), "no account can; bob resets first, in 2m");
+        assert_eq!(says(333), "no account can; bob resets first", "that was");
+        let logged = journal::read(&paths, 0).into_iter().filter_map(|entry| entry.why);
+        let of_reset: Vec<String> = logged.filter(|why| why.contains("resets")).collect();
+        assert_eq!(of_reset, ["its work was not carried on: no account can; bob resets first, in 5m"]);
         std::fs::write(paths.moves(), "{").unwrap();
         assert_eq!(last(&paths), []);
     }

@@ -23,7 +23,6 @@ use crate::pick::Candidate;
 use crate::pool::Pool;
 use crate::process::{self, Liveness};
 use crate::store::path_of_key;
-use crate::time::human_duration;
 
 /// How seldom it may be looked whether a reset has come, seconds, and a bit.
 const LOOKED_AT: i64 = 60;
@@ -41,11 +40,24 @@ pub(super) struct Plan {
 
 /// Why a server does not move.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) struct Refusal {
+    pub(super) why: String,
+    /// When the account resets that the reason ends with, Unix seconds.
+    pub(super) resets_at: Option<i64>,
+    /// Whether it may later.
+    pub(super) later: bool,
+}
+
+impl Refusal {
     /// It may later.
-    Later(String),
+    pub(super) fn later(why: impl Into<String>) -> Refusal {
+        Refusal { why: why.into(), resets_at: None, later: true }
+    }
+
     /// It may not.
-    No(String),
+    pub(super) fn no(why: impl Into<String>) -> Refusal {
+        Refusal { why: why.into(), resets_at: None, later: false }
+    }
 }
 
 /// Returns whether a launch, at the limit of its account, may go on with another one.
@@ -95,29 +107,28 @@ pub(super) struct Check<'a> {
 impl Check<'_> {
     /// Returns who goes on, if the server may move.
     pub(super) fn plan(&self, pool: &Pool, processes: &Processes, from: AccountId) -> Result<Plan, Refusal> {
-        let no = |why: &str| Refusal::No(why.to_owned());
         let interfaces = interfaces(processes, self.home);
         if interfaces.is_empty() {
-            return Err(no("no interface is open"));
+            return Err(Refusal::no("no interface is open"));
         }
         let entries: Vec<&LaunchEntry> =
             interfaces.iter().filter_map(|launch| launch.entry.as_ref()).collect();
         // A history is put right for the account that is there.
         if !self.repair && entries.iter().any(|entry| !carries_on(entry, self.settings)) {
-            return Err(no("carrying on is off"));
+            return Err(Refusal::no("carrying on is off"));
         }
         if !self.repair && (pool.state().pin.is_some() || entries.iter().any(|entry| entry.stays)) {
-            return Err(no("the account was asked for by name, or is pinned"));
+            return Err(Refusal::no("the account was asked for by name, or is pinned"));
         }
         if !process::is_kin(self.server.pid) {
-            return Err(no("the background server belongs to another user or control group"));
+            return Err(Refusal::no("the background server belongs to another user or control group"));
         }
         self.nobody_else(pool, processes, &interfaces)?;
         let lately = moves::last(self.paths).into_iter().filter(|made| {
             made.why.is_none() && made.home == entries[0].home && self.now.saturating_sub(made.at) < 60
         });
         if lately.count() >= MOVES_A_MINUTE {
-            return Err(Refusal::Later("two accounts have reached their limits within a minute".to_owned()));
+            return Err(Refusal::later("two accounts have reached their limits within a minute"));
         }
         let to = if self.repair { from.clone() } else { self.next(pool, processes, &interfaces, &from)? };
         let stays = !self.repair && to == from;
@@ -132,7 +143,7 @@ impl Check<'_> {
         interfaces: &[&RecordedLaunch],
     ) -> Result<(), Refusal> {
         if processes.incomplete() {
-            return Err(Refusal::Later("the launch ledger cannot be read".to_owned()));
+            return Err(Refusal::later("the launch ledger cannot be read"));
         }
         let codex = self.codex_settings(self.env.cwd.clone(), &[]);
         let databases = databases(self.env, &codex, self.main_home);
@@ -145,14 +156,14 @@ impl Check<'_> {
             _ => true,
         });
         if let Some(other) = other {
-            return Err(Refusal::Later(format!("its home is in use by {}", other.describe())));
+            return Err(Refusal::later(format!("its home is in use by {}", other.describe())));
         }
         if processes.is_starting_in(self.paths, self.main_home, self.home) {
-            return Err(Refusal::Later("a Codex is starting in its home".to_owned()));
+            return Err(Refusal::later("a Codex is starting in its home"));
         }
         let proxies = processes.proxies_in(self.paths, self.main_home, self.home);
         if proxies.is_none_or(|proxies| !proxies.is_empty()) {
-            return Err(Refusal::Later("a program uses its server (codex app-server proxy)".to_owned()));
+            return Err(Refusal::later("a program uses its server (codex app-server proxy)"));
         }
         Ok(())
     }
@@ -177,7 +188,7 @@ impl Check<'_> {
             folders.extend(folder);
         }
         let Some((last, others)) = all.split_last() else {
-            return Err(Refusal::No("no interface is open".to_owned()));
+            return Err(Refusal::no("no interface is open"));
         };
         let real: Vec<PathBuf> =
             folders.into_iter().map(|folder| folder.canonicalize().unwrap_or(folder)).collect();
@@ -197,11 +208,6 @@ impl Check<'_> {
         match carry::next(&candidates, std::slice::from_ref(from), self.now, self.settings) {
             Next::Account(to) => Ok(to),
             Next::None(first) => {
-                let when = first.as_ref().map_or_else(String::new, |first| {
-                    let left = human_duration(first.at.saturating_sub(self.now).max(0));
-                    format!("; {} resets first, in {left}", first.label)
-                });
-                let why = format!("no other account can go on{when}");
                 let entries = interfaces.iter().filter_map(|launch| launch.entry.as_ref());
                 let wait = entries.map(|entry| waits(entry, self.settings)).min().unwrap_or_default();
                 let until = self.since.saturating_add(i64::try_from(wait.as_secs()).unwrap_or(i64::MAX));
@@ -212,9 +218,11 @@ impl Check<'_> {
                 {
                     return Ok(from.clone());
                 }
-                Err(match first {
-                    Some(first) if first.at <= until => Refusal::Later(why),
-                    _ => Refusal::No(why),
+                let first_one = first.as_ref().map(|first| format!("; {} resets first", first.label));
+                Err(Refusal {
+                    why: format!("no other account can go on{}", first_one.unwrap_or_default()),
+                    resets_at: first.as_ref().map(|first| first.at),
+                    later: first.is_some_and(|first| first.at <= until),
                 })
             }
         }

@@ -142,8 +142,7 @@ pub fn run(paths: &PoolPaths, dir: &Path) -> Result<Outcome> {
     // 2. Who goes on. From here on a mark says that this home is moving, and the guard watches.
     let (plan, begun) = match home.begin(&old)? {
         Ok(begun) => begun,
-        Err(Refusal::Later(_)) => return Ok(Outcome::Later),
-        Err(Refusal::No(_)) => return Ok(Outcome::No),
+        Err(refusal) => return Ok(if refusal.later { Outcome::Later } else { Outcome::No }),
     };
     let Some((mut mark, guard)) = begun else {
         home.remember(&old, &plan, None, true);
@@ -222,7 +221,7 @@ impl Home<'_> {
         let now = clock();
         let record = pool.state().home(&self.home.auth_json());
         let Some(from) = record.and_then(|record| account_of_server(record, &old.server)) else {
-            return Ok(Err(Refusal::No("the account of the background server is not known".to_owned())));
+            return Ok(Err(Refusal::no("the account of the background server is not known")));
         };
         let standing: Vec<(&Loaded, &LastTurn, Need)> = old
             .threads
@@ -233,7 +232,7 @@ impl Home<'_> {
             })
             .collect();
         if standing.is_empty() {
-            return Ok(Err(Refusal::No("no thread stands still".to_owned())));
+            return Ok(Err(Refusal::no("no thread stands still")));
         }
         let repair = standing.iter().all(|(_, _, need)| *need == Need::History);
         let since = standing.iter().map(|(_, turn, _)| turn.at / 1_000_000_000).min().unwrap_or(now);
@@ -255,7 +254,7 @@ impl Home<'_> {
             carry::mark_exhausted(&mut pool, &from, said, now);
         }
         let plan = match checks {
-            true if !repair => Err(Refusal::No(format!(
+            true if !repair => Err(Refusal::no(format!(
                 "this Codex lets only the account that began a session go on with it ({ACCOUNT_CHECK})"
             ))),
             _ => check.plan(&pool, &processes, from.clone()),
@@ -264,14 +263,14 @@ impl Home<'_> {
         let plan = match plan {
             Ok(plan) => plan,
             Err(refusal) => {
-                let (Refusal::Later(why) | Refusal::No(why)) = &refusal;
                 let record = MoveRecord {
                     at: now,
                     home: path_key(&self.home.auth_json()),
                     from,
                     to: None,
                     threads: standing.iter().map(|(thread, ..)| thread.meta.id.clone()).collect(),
-                    why: Some(why.clone()),
+                    why: Some(refusal.why.clone()),
+                    resets_at: refusal.resets_at,
                     took_ms: 0,
                 };
                 moves::add(&lock, self.paths, record)?;
@@ -332,10 +331,7 @@ impl Home<'_> {
         let now = clock();
         let check = self.check(old, &env, now);
         let interfaces = check::interfaces(&processes, &self.home);
-        check.nobody_else(&pool, &processes, &interfaces).map_err(|refusal| {
-            let (Refusal::Later(why) | Refusal::No(why)) = refusal;
-            Error::new(why)
-        })?;
+        check.nobody_else(&pool, &processes, &interfaces).map_err(|refusal| Error::new(refusal.why))?;
         // Threads can reach the limit while the server ends. That was the old account's.
         old.threads.read();
         for thread in old.threads.loaded() {
@@ -413,6 +409,7 @@ impl Home<'_> {
             to: why.is_none().then(|| plan.to.clone()),
             threads: standing.map(|thread| thread.meta.id.clone()).collect(),
             why,
+            resets_at: None,
             took_ms: i64::try_from(old.began.elapsed().as_millis()).unwrap_or(i64::MAX),
         };
         if let Ok(Some(lock)) = PoolLock::acquire(self.paths, LOCK_WAIT) {
