@@ -195,7 +195,7 @@ impl Ledger {
 
 /// Returns a launch of the ledger as it is now; `None` if its entry is gone.
 pub(crate) fn launch(paths: &PoolPaths, process: ProcessId, me: &ProcessId) -> Option<RecordedLaunch> {
-    let path = paths.launches().join(process.to_string());
+    let path = entry_path(paths, &process);
     let entry = read_entry(&path);
     if entry.is_none() && path.symlink_metadata().is_err() {
         return None;
@@ -215,6 +215,14 @@ fn read_entry(path: &Path) -> Option<LaunchEntry> {
     serde_json::from_slice(&files::read_small(path, 1 << 16).ok()??).ok()
 }
 
+fn entry_path(paths: &PoolPaths, process: &ProcessId) -> PathBuf {
+    paths.launches().join(process.to_string())
+}
+
+fn encoded(entry: &LaunchEntry) -> Result<Vec<u8>> {
+    serde_json::to_vec(entry).map_err(|e| Error::new(format!("cannot encode a launch: {e}")))
+}
+
 fn changed_at(dir: &Path) -> Option<i64> {
     let meta = fs::metadata(dir).ok()?;
     meta.mtime().checked_mul(1_000_000_000)?.checked_add(meta.mtime_nsec())
@@ -231,8 +239,8 @@ fn modified(path: &Path) -> Option<i64> {
 /// # Errors
 /// If the file cannot be written.
 pub(crate) fn change(paths: &PoolPaths, process: &ProcessId, entry: &LaunchEntry) -> Result<()> {
-    let path = paths.launches().join(process.to_string());
-    let bytes = serde_json::to_vec(entry).map_err(|e| Error::new(format!("cannot encode a launch: {e}")))?;
+    let path = entry_path(paths, process);
+    let bytes = encoded(entry)?;
     files::write_whole(&path, &bytes, Durability::Fast).map_err(|e| Error::io("write", &path, &e))
 }
 
@@ -241,9 +249,8 @@ pub(crate) fn change(paths: &PoolPaths, process: &ProcessId, entry: &LaunchEntry
 /// # Errors
 /// If the file cannot be written.
 pub fn record(paths: &PoolPaths, process: &ProcessId, entry: &LaunchEntry) -> Result<()> {
-    let dir = paths.launches();
-    let path = dir.join(process.to_string());
-    let bytes = serde_json::to_vec(entry).map_err(|e| Error::new(format!("cannot encode a launch: {e}")))?;
+    let path = entry_path(paths, process);
+    let bytes = encoded(entry)?;
     let write = || {
         let mut options = fs::OpenOptions::new();
         let mut file =
@@ -254,7 +261,7 @@ pub fn record(paths: &PoolPaths, process: &ProcessId, entry: &LaunchEntry) -> Re
     };
     let result = match write() {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            files::create_private_dir(&dir).and_then(|()| write())
+            files::create_private_dir(&paths.launches()).and_then(|()| write())
         }
         other => other,
     };
@@ -264,7 +271,7 @@ pub fn record(paths: &PoolPaths, process: &ProcessId, entry: &LaunchEntry) -> Re
 /// Locks a launch's entry, so that it stays while the file is open here or in a child that has not executed another
 /// program yet: until then, a child cannot be told from others. `None`: it cannot be locked.
 pub(crate) fn lock_entry(paths: &PoolPaths, process: &ProcessId) -> Option<fs::File> {
-    let path = paths.launches().join(process.to_string());
+    let path = entry_path(paths, process);
     let file = files::open_with(fs::OpenOptions::new().read(true).write(true), 0, &path).ok()?;
     record_lock::try_write_lock(&file).is_ok_and(|locked| locked).then_some(file)
 }
@@ -277,5 +284,5 @@ fn is_locked(path: &Path) -> bool {
 
 /// Removes a launch that did not happen, or whose end is known.
 pub(crate) fn remove(paths: &PoolPaths, process: &ProcessId) {
-    let _ = fs::remove_file(paths.launches().join(process.to_string()));
+    let _ = fs::remove_file(entry_path(paths, process));
 }

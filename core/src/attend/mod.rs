@@ -138,7 +138,7 @@ fn run_duties(env: &Env, paths: &PoolPaths, pace: &Pace, mut duties: Vec<Box<dyn
     lock::clear_abandoned(paths, &path, env::clock());
     let mut binary = Binary::of(paths.admin_link());
     let mut watch = Watch::new(paths.clone(), me);
-    let (mut settings, mut settings_stamp) = (Settings::load(&paths.config()).0, None);
+    let (mut settings, mut settings_stamp) = (Settings::default(), None);
     let mut idle_since: Option<Instant> = None;
     let mut shown = Instant::now();
     loop {

@@ -15,8 +15,6 @@ use crate::{journal, notices};
 
 /// How often it looks at the clock: a reset may have passed.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
-/// How far back it reads the log, seconds.
-const LOG: i64 = 86_400;
 
 /// Starts the messenger.
 pub(super) struct Notices {
@@ -59,7 +57,7 @@ impl Duty for Notices {
         self.seen = if young { Vec::new() } else { stamps };
         self.next_look = Instant::now() + LOOK_EVERY;
         let pool = Pool::peek(paths)?;
-        let log = journal::read(paths, view.now - LOG);
+        let log = journal::read(paths, view.now - notices::LOG);
         let told = &pool.state().told;
         if !notices::due(told, &pool.registry().accounts, pool.usage(), &log, view.now).0.is_empty() {
             self.start(paths);

@@ -412,7 +412,7 @@ impl Home<'_> {
             resets_at: None,
             took_ms: i64::try_from(old.began.elapsed().as_millis()).unwrap_or(i64::MAX),
         };
-        if let Ok(Some(lock)) = PoolLock::acquire(self.paths, LOCK_WAIT) {
+        if let Ok(lock) = self.lock() {
             let _ = moves::add(&lock, self.paths, record);
         }
     }
