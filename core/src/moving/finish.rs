@@ -17,6 +17,7 @@ use crate::homes::in_use::Processes;
 use crate::homes::{self, HomeContent};
 use crate::moving::Threads;
 use crate::paths::PoolPaths;
+use crate::process;
 use crate::store::path_of_key;
 
 /// Ends the move of a home's server that a crash has cut off. Returns whether there was one that no other process is at.
@@ -84,6 +85,11 @@ fn settle(
     let server = BackgroundServer::of_home(home.home.dir());
     let runs = server.is_some();
     let old_runs = server.is_some_and(|server| (server.pid, server.start_ticks) == mark.server);
+    if swapped && !runs {
+        // Where the account was found and not put, it is not known when it came: now at the latest. The server that starts
+        // in the same second would have no account for as long as it runs.
+        pool.state_mut().changed_hands(&home.home.auth_json(), process::ticks_now());
+    }
     if swapped && !mark.started && !old_runs {
         let fit = |meta: &ThreadMeta| {
             hand_over::fit(home.paths, home.main_home.dir(), meta, &mark.to, Turns::CutOff)
@@ -101,4 +107,77 @@ fn settle(
     let record = pool.state().home(&home.home.auth_json());
     let after = record.filter(|_| swapped).and_then(|record| record.since_ticks);
     Ok((swapped && !old_runs, interface, after))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::process::Command;
+
+    use super::*;
+    use crate::auth_doc::tests::login;
+    use crate::files::PoolLock;
+    use crate::homes::CodexHome;
+    use crate::homes::in_use::account_of_server;
+    use crate::pool::Pool;
+
+    /// A pool and its main home, in which a move from alice to bob was cut off right after the exchange.
+    struct Lab {
+        dir: tempfile::TempDir,
+        paths: PoolPaths,
+    }
+
+    impl Lab {
+        fn new() -> Lab {
+            let dir = tempfile::tempdir().unwrap();
+            let paths = PoolPaths::new(dir.path().join("pool"));
+            let lab = Lab { dir, paths };
+            fs::create_dir(lab.codex()).unwrap();
+            let lock = PoolLock::acquire(&lab.paths, Duration::ZERO).unwrap().unwrap();
+            let mut pool = homes::open_pool(&lock, &lab.paths, clock()).unwrap();
+            lab.make_live("alice");
+            let home = CodexHome::at(&lab.paths, lab.codex());
+            homes::reconcile(&lock, &mut pool, &home, clock()).unwrap();
+            pool.commit(&lock).unwrap();
+            lab.make_live("bob");
+            lab
+        }
+
+        fn codex(&self) -> PathBuf {
+            self.dir.path().join("codex")
+        }
+
+        fn make_live(&self, user: &'static str) {
+            fs::write(self.codex().join("auth.json"), login(user).doc().bytes()).unwrap();
+        }
+
+        fn home(&self) -> Home<'_> {
+            Home::new(&self.paths, &self.codex(), Duration::ZERO).unwrap().expect("free")
+        }
+    }
+
+    fn mark(home: &Home<'_>) -> MoveMark {
+        let [alice, bob] = ["alice", "bob"].map(|user| login(user).doc().id().clone());
+        MoveMark::new(&home.home, alice, bob, (1, 1), 0)
+    }
+
+    #[test]
+    fn account_of_the_server_after_a_move_that_a_crash_cut_off_is_known() {
+        let lab = Lab::new();
+        let home = lab.home();
+        let mark = mark(&home);
+        let (swapped, _, after) = settle(&home, &mark, &mut Vec::new()).unwrap();
+        assert!(swapped && after.is_some(), "{after:?}");
+        while process::ticks_now() <= after {
+            std::thread::yield_now();
+        }
+        let mut child = Command::new("/bin/sleep").arg("60").spawn().unwrap();
+        let stat = process::stat(child.id()).unwrap();
+        let server =
+            BackgroundServer { home: lab.codex(), pid: child.id(), start_ticks: stat.start_ticks };
+        let pool = Pool::peek(&lab.paths).unwrap();
+        let account = account_of_server(pool.state().home(&home.home.auth_json()).unwrap(), &server);
+        child.kill().and_then(|()| child.wait()).unwrap();
+        assert_eq!(account, Some(mark.to));
+    }
 }
