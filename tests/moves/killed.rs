@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use testkit::backend::{Step, Usage};
 use testkit::{SOON, World, answered, wait_until};
 
-use crate::world::{Moves as _, each};
+use crate::world::{Moves as _, each, free};
 
 /// Within which a server runs again once an attendant or a launch is there.
 const UP: Duration = Duration::from_secs(10);
@@ -111,7 +112,7 @@ fn next_launch_ends_a_move_whose_processes_were_all_killed() {
             }
             Victims::of(7).kill(world);
             // An attendant is started by this launch, too.
-            world.backend().script("bob", [testkit::backend::Step::Say("hello from bob".to_owned())]);
+            world.backend().script("bob", [Step::Say("hello from bob".to_owned())]);
             answered(world.exec().run(), "bob");
             wait_until("a server", UP, || world.server(&world.codex_home()).is_some());
             world.wait_for_task(&[("alice", 2), ("bob", 2)]);
@@ -119,5 +120,42 @@ fn next_launch_ends_a_move_whose_processes_were_all_killed() {
             world.assert_nothing_lost(&["alice", "bob"]);
             ui.quit_codex();
         }
+    });
+}
+
+#[test]
+fn server_that_a_killed_move_still_stops_is_started_again() {
+    /// For longer than the guard waits for Codex's lock of starts and stops at once.
+    const LONG: Duration = Duration::from_secs(7);
+    each(&["alice", "bob"], |world| {
+        let mut other = world.terminal(free(world.codex(&[])).current_dir(world.other_folder()));
+        world.hello(&mut other, "alice");
+        let old = world.wait_for_server();
+        world.limit("alice", 2);
+        let mut ui = world.open(&[]);
+        ui.send_line("do the task");
+        let mover = world.catch_the_move();
+        // A tool that begins now keeps the server for as long as it runs.
+        world.backend().set_usage("alice", Usage::percent(10.0, 10.0));
+        let gate = world.gate_command("go");
+        world.backend().script("alice", [Step::Shell(gate), Step::Say("waited".to_owned())]);
+        other.send_line("wait for it");
+        world.wait_for_answers("alice", 4, &other);
+        kill(mover, Signal::SIGCONT).expect("let it go on");
+        let is_stop = |argv: &[String]| argv.last().is_some_and(|arg| arg == "stop");
+        wait_until("a stop", SOON, || world.processes().iter().any(|process| is_stop(&process.argv)));
+        // The stop goes on, and the guard is alone.
+        Victims { attendant: true, mover: true, guard: false }.kill(world);
+        let killed = Instant::now();
+        wait_until("a long stop", SOON, || killed.elapsed() >= LONG);
+        assert_eq!(world.server(&world.codex_home()), Some(old));
+        world.open_the_gate("go");
+        wait_until("another server", SOON, || {
+            world.server(&world.codex_home()).is_some_and(|server| server != old)
+        });
+        let _attendant = world.cmd(world.pool_home().join("bin/codex-pool")).arg("attend").spawn();
+        world.wait_for_task(&[("alice", 2), ("bob", 2)]);
+        ui.wait_for_text("done by bob", SOON);
+        world.assert_nothing_lost(&["alice", "bob"]);
     });
 }

@@ -68,10 +68,13 @@ fn settle(
     mark: &MoveMark,
     metas: &mut Vec<ThreadMeta>,
 ) -> Result<(bool, Option<u32>, Option<u64>)> {
-    let path = start_lock(home.home.dir());
-    let starts = lock_file::take(&path, START_LOCK_WAIT).map_err(|e| Error::io("lock", &path, &e));
-    // A window that just starts a server needs no other.
-    let _starts = starts.ok().flatten();
+    let _starts = match lock_file::take(&start_lock(home.home.dir()), START_LOCK_WAIT) {
+        // A server that is just being stopped, by the call of the process that was killed, still seems to run.
+        Ok(None) => return Err(Error::new("another process starts or stops the background server")),
+        Ok(lock) => lock,
+        // Some file systems have no locks.
+        Err(_) => None,
+    };
     let (lock, mut pool, processes) = home.open()?;
     if processes.incomplete() {
         // An interface that is not seen would be left without a server.
@@ -173,8 +176,7 @@ mod tests {
         }
         let mut child = Command::new("/bin/sleep").arg("60").spawn().unwrap();
         let stat = process::stat(child.id()).unwrap();
-        let server =
-            BackgroundServer { home: lab.codex(), pid: child.id(), start_ticks: stat.start_ticks };
+        let server = BackgroundServer { home: lab.codex(), pid: child.id(), start_ticks: stat.start_ticks };
         let pool = Pool::peek(&lab.paths).unwrap();
         let account = account_of_server(pool.state().home(&home.home.auth_json()).unwrap(), &server);
         child.kill().and_then(|()| child.wait()).unwrap();

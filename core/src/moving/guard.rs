@@ -4,7 +4,7 @@
 use std::io::{self, BufRead, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::server::Origin;
 use super::{Home, finish};
@@ -18,6 +18,9 @@ const DONE: &[u8] = b"done\n";
 const MAX: u64 = 8 << 20;
 /// How long it waits for the right to end a move. A process that has it ends the move itself.
 const RIGHT: Duration = Duration::from_secs(120);
+/// How long it tries to end the move: a stop that goes on can take 17 s. Then the mark is left to the attendant.
+const TRIES: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// A guard, seen from the process that moves the server.
 pub(super) struct Guard {
@@ -63,8 +66,12 @@ pub fn keep(paths: &PoolPaths, dir: &Path) -> Result<()> {
     if rest == DONE {
         return Ok(());
     }
-    match Home::new(paths, dir, RIGHT)? {
-        Some(home) => finish::with(&home, origin),
-        None => Ok(()),
+    let Some(home) = Home::new(paths, dir, RIGHT)? else { return Ok(()) };
+    let start = Instant::now();
+    loop {
+        match finish::with(&home, origin.clone()) {
+            Err(_) if start.elapsed() < TRIES => std::thread::sleep(PAUSE),
+            result => return result,
+        }
     }
 }
