@@ -67,7 +67,7 @@ impl Duty for Moves {
             if *watched.threads.server() != server {
                 watched.threads = Threads::of(server, main_home.dir());
             }
-            watched.threads.look();
+            watched.look();
             match watched.standing(view, &home, &main_home) {
                 Ok(standing) if standing.is_empty() => watched.pause = SOONEST,
                 Ok(standing) => {
@@ -128,6 +128,13 @@ impl Watched {
         }
     }
 
+    /// Looks at the threads, and forgets what was said of others.
+    fn look(&mut self) {
+        self.threads.look();
+        let threads = &self.threads;
+        self.given_up.retain(|(id, _)| threads.loaded().any(|thread| thread.meta.id == *id));
+    }
+
     /// Takes note of the end of a move.
     fn reap(&mut self) {
         let Some(child) = &mut self.child else { return };
@@ -136,7 +143,7 @@ impl Watched {
         let asked = std::mem::take(&mut self.asked);
         match status.code() {
             Some(moving::DONE) => self.pause = SOONEST,
-            Some(moving::NO) => self.given_up = asked,
+            Some(moving::NO) => self.given_up.extend(asked),
             Some(moving::MUCH_LATER) => self.not_before = Instant::now() + LATEST,
             _ => {
                 self.not_before = Instant::now() + self.pause;
@@ -195,4 +202,42 @@ impl Watched {
 fn start(admin: &Admin, paths: &PoolPaths, words: &[&str], home: &Path) -> Option<Child> {
     use std::os::unix::process::CommandExt;
     admin.command(paths).args(words).arg(home).process_group(0).spawn().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(60);
+
+    fn watched(dir: &Path) -> Watched {
+        Watched::new(Threads::none(&CodexHome::main(dir.to_owned()), dir))
+    }
+
+    fn ends(watched: &mut Watched, status: i32) {
+        let shell = std::process::Command::new("/bin/sh").args(["-c", &format!("exit {status}")]).spawn();
+        watched.child = Some(shell.unwrap());
+        let until = Instant::now() + SOON;
+        while watched.child.is_some() {
+            assert!(Instant::now() < until);
+            watched.reap();
+        }
+    }
+
+    fn turn(thread: &str) -> (String, String) {
+        (thread.to_owned(), "turn".to_owned())
+    }
+
+    #[test]
+    fn two_threads_of_which_nothing_can_be_done_are_both_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut watched = watched(dir.path());
+        for thread in ["a", "b"] {
+            watched.asked = vec![turn(thread)];
+            ends(&mut watched, moving::NO);
+        }
+        assert_eq!(watched.given_up, [turn("a"), turn("b")]);
+        watched.look();
+        assert_eq!(watched.given_up, [], "none is loaded any more");
+    }
 }
