@@ -52,7 +52,9 @@ impl Duty for Moves {
             .collect();
         self.homes.retain(|dir, watched| {
             watched.reap();
-            watched.child.is_some() || servers.iter().any(|(home, _)| home.dir() == dir)
+            // Without a server, when a move that was cut off is tried again.
+            let waits = Instant::now() < watched.not_before;
+            waits || watched.child.is_some() || servers.iter().any(|(home, _)| home.dir() == dir)
         });
         let mut result = Ok(());
         for (home, server) in servers {
@@ -206,7 +208,13 @@ fn start(admin: &Admin, paths: &PoolPaths, words: &[&str], home: &Path) -> Optio
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+    use crate::account::AccountId;
+    use crate::carry::mark::MarkLock;
+    use crate::config::Settings;
 
     const SOON: Duration = Duration::from_secs(60);
 
@@ -239,5 +247,41 @@ mod tests {
         assert_eq!(watched.given_up, [turn("a"), turn("b")]);
         watched.look();
         assert_eq!(watched.given_up, [], "none is loaded any more");
+    }
+
+    #[test]
+    fn end_of_a_move_that_fails_at_once_is_tried_more_and_more_seldom() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = PoolPaths::new(dir.path().join("pool"));
+        fs::create_dir(paths.root()).unwrap();
+        let home = CodexHome::at(&paths, dir.path().join("codex"));
+        let lock = MarkLock::take(&paths, &home, Duration::ZERO).unwrap().expect("free");
+        let [alice, bob] = ["alice", "bob"].map(|name| AccountId::of_chatgpt(name, "space"));
+        MoveMark::new(&home, alice, bob, (1, 1), 0).write(&lock, &paths, &home).unwrap();
+        drop(lock);
+        let calls = dir.path().join("calls");
+        let admin = paths.admin_link();
+        fs::create_dir_all(admin.parent().unwrap()).unwrap();
+        fs::write(&admin, format!("#!/bin/sh\necho >> '{}'\nexit 1\n", calls.display())).unwrap();
+        fs::set_permissions(&admin, fs::Permissions::from_mode(0o700)).unwrap();
+        let settings = Settings::default();
+        let view = View {
+            paths: &paths,
+            settings: &settings,
+            launches: Vec::new(),
+            homes: Vec::new(),
+            ended: Vec::new(),
+            began: false,
+            now: 0,
+        };
+        let mut moves = Moves::new(&Env::of(&[], dir.path(), 0), &paths);
+        let start = Instant::now();
+        // The first is made at once, the second after a second, the third after two more.
+        while fs::read(&calls).unwrap_or_default().len() < 3 {
+            assert!(start.elapsed() < SOON);
+            moves.tick(&view).unwrap();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(start.elapsed() >= SOONEST * 3, "{:?}", start.elapsed());
     }
 }
