@@ -1,12 +1,14 @@
 //! Every form of `exec`, with the limit in every place.
 
 use std::fs;
+use std::io::Write as _;
 
 use base64::Engine as _;
+use serde_json::json;
 use testkit::backend::{Limit, Usage};
 use testkit::{World, has_server};
 
-use crate::world::{Carry, FLAGS, assert_one_conversation, each, thread_of};
+use crate::world::{Carry, FLAGS, assert_one_conversation, each, newest, thread_of};
 
 #[test]
 fn plain_exec_finishes_on_the_next_account() {
@@ -137,6 +139,34 @@ fn exec_resume_and_fork_finish_on_the_next_account() {
         }
         world.assert_done(&[("alice", 4)], version);
     });
+}
+
+#[test]
+fn fork_of_a_long_session_is_not_taken_for_the_session_that_it_reads() {
+    let Some(world) = newest(&["alice", "bob"]) else { return };
+    let begun = world.exec_with(&["--json", "do the task"]).run().ok();
+    let thread = thread_of(&begun.stdout);
+    // Codex reads a log of this size for a second before it has one of its own.
+    let logs = world.rollouts();
+    let mut log = fs::OpenOptions::new().append(true).open(&logs[0]).expect("a log");
+    let text = "x".repeat(100_000);
+    for ordinal in 1_000..1_400 {
+        let payload = json!({"type": "agent_reasoning", "text": text});
+        let line = json!({
+            "timestamp": "2026-01-01T00:00:00.000Z",
+            "ordinal": ordinal,
+            "type": "event_msg",
+            "payload": payload,
+        });
+        writeln!(log, "{line}").expect("write");
+    }
+    world.rank(&["alice", "bob"]);
+    world.limit("alice", 0);
+    let record = world.pool_home().join("threads").join(&thread);
+    let before = fs::read(&record).ok();
+    let output = world.exec_with(&["fork", &thread, "once more"]).run();
+    assert_eq!(output.stdout, "done by bob\n", "{output}");
+    assert_eq!(fs::read(&record).ok(), before, "the first one has not run again");
 }
 
 #[test]

@@ -260,13 +260,14 @@ impl CarriedExec {
     }
 }
 
-/// Returns the log of the thread that a process works on, by the files that it has open.
+/// Returns the log of the thread that a process works on, by the files that it has open for writing: Codex reads those of
+/// other threads, too, for seconds where it forks a long one or lists them all.
 fn thread_of(pid: u32) -> Option<PathBuf> {
-    let mut logs = process::open_files(pid)?;
-    logs.retain(|file| {
+    let is_log = |file: &Path| {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         name.starts_with("rollout-") && name.ends_with(".jsonl")
-    });
+    };
+    let logs = process::written_files(pid, is_log)?;
     logs.into_iter().find(|log| threads::of_log(log).is_some_and(|thread| !thread.subagent))
 }
 

@@ -1,6 +1,6 @@
 //! Linux: everything comes from `/proc`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
@@ -174,6 +174,20 @@ pub(super) fn program_file(pid: u32) -> PathBuf {
 pub(super) fn open_files(pid: u32) -> Option<Vec<PathBuf>> {
     let open = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
     Some(open.filter_map(|entry| fs::read_link(entry.path()).ok()).collect())
+}
+
+pub(super) fn written_files(pid: u32, wanted: impl Fn(&Path) -> bool) -> Option<Vec<PathBuf>> {
+    let is_written = |number: &OsStr| -> Option<bool> {
+        let info = read_proc(&format!("/proc/{pid}/fdinfo/{}", number.to_str()?)).ok()?;
+        // "flags:\t0102001", octal
+        let flags = std::str::from_utf8(&info).ok()?.lines().find_map(|line| line.strip_prefix("flags:"))?;
+        Some(i32::from_str_radix(flags.trim(), 8).ok()? & libc::O_ACCMODE != libc::O_RDONLY)
+    };
+    let written = |entry: fs::DirEntry| {
+        let path = fs::read_link(entry.path()).ok().filter(|path| wanted(path))?;
+        is_written(&entry.file_name()).unwrap_or(false).then_some(path)
+    };
+    Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten().filter_map(written).collect())
 }
 
 pub(super) fn inherited(pid: u32) -> Inherited {

@@ -168,8 +168,21 @@ pub(super) fn program_file(pid: u32) -> PathBuf {
 }
 
 pub(super) fn open_files(pid: u32) -> Option<Vec<PathBuf>> {
+    files_opened(pid, |_| true)
+}
+
+pub(super) fn written_files(pid: u32, wanted: impl Fn(&Path) -> bool) -> Option<Vec<PathBuf>> {
+    /// The kernel's `FWRITE`.
+    const FOR_WRITING: u32 = 2;
+    let mut files = files_opened(pid, |flags| flags & FOR_WRITING != 0)?;
+    files.retain(|file| wanted(file));
+    Some(files)
+}
+
+/// Returns the files that a process has opened with such flags, which are the kernel's.
+fn files_opened(pid: u32, such: impl Fn(u32) -> bool) -> Option<Vec<PathBuf>> {
     const WITH_PATH: libc::c_int = 2;
-    /// `struct vnode_fdinfowithpath`, which ends with the path.
+    /// `struct vnode_fdinfowithpath`, which begins with the flags and ends with the path.
     const INFO: usize = 1200;
     const PATH: usize = 1024;
     let pid = libc::c_int::try_from(pid).ok()?;
@@ -189,7 +202,9 @@ pub(super) fn open_files(pid: u32) -> Option<Vec<PathBuf>> {
             libc::proc_pidfdinfo(pid, fd.proc_fd, WITH_PATH, info.as_mut_ptr().cast(), INFO as libc::c_int)
         };
         let path = info[INFO - PATH..].split(|byte| *byte == 0).next()?;
-        (filled == INFO as libc::c_int && !path.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(path)))
+        let flags = u32::from_ne_bytes([info[0], info[1], info[2], info[3]]);
+        (filled == INFO as libc::c_int && !path.is_empty() && such(flags))
+            .then(|| PathBuf::from(OsStr::from_bytes(path)))
     };
     let files = open.iter().filter(|fd| fd.proc_fdtype == libc::PROX_FDTYPE_VNODE as u32);
     Some(files.filter_map(path_of).collect())

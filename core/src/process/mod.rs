@@ -222,6 +222,11 @@ pub fn open_files(pid: u32) -> Option<Vec<PathBuf>> {
     system::open_files(pid)
 }
 
+/// Returns those of the files that a process may write to, of those that are `wanted`. `None`: they cannot be seen.
+pub fn written_files(pid: u32, wanted: impl Fn(&Path) -> bool) -> Option<Vec<PathBuf>> {
+    system::written_files(pid, wanted)
+}
+
 /// Returns our own processes, or as root all users', that have one of these files open. Files are known by their path
 /// without links.
 pub fn with_open_file(files: &[PathBuf]) -> Openers {
@@ -384,6 +389,20 @@ mod tests {
         assert!(stat(child.id()).is_some(), "it is not waited for yet");
         child.wait().unwrap();
         assert!(!can_act(child.id()));
+    }
+
+    #[test]
+    fn files_that_are_only_read_are_not_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        let [read, appended, other] = ["read", "appended", "other"].map(|name| dir.join(name));
+        std::fs::write(&read, "").unwrap();
+        let _read = std::fs::File::open(&read).unwrap();
+        let append = |path| std::fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
+        let _written = [append(&appended), append(&other)];
+        let found = written_files(std::process::id(), |path| path.starts_with(&dir) && path != other);
+        assert_eq!(found, Some(vec![appended]));
+        assert!(open_files(std::process::id()).unwrap().contains(&read));
     }
 
     #[cfg(target_os = "linux")]
