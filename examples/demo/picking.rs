@@ -59,7 +59,9 @@ pub(crate) fn tell(world: &World, stage: &mut impl Stage) {
     stage.title("You type `codex` as always. The shim picks the account and runs Codex.");
     stage.run(world, "codex", &["exec", "hi"]);
 
-    stage.title("alice reaches her limit in the middle of the work, and bob goes on. No work ends, nothing is done twice.");
+    stage.title(
+        "alice reaches her limit in the middle of the work, which goes on as bob. Nothing is done twice.",
+    );
     world.backend().clear_report();
     world.backend().limit_after("alice", 1, Limit::Refuse);
     if matches!(world.codex_kind(), Codex::Program(_)) {

@@ -1,11 +1,15 @@
 //! The shim that waits for an `exec` is not to be noticed.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Stdio;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use testkit::backend::Task;
 use testkit::{Cmd, Pty, Running, SOON, World, children, find_program, wait_for, wait_for_end, wait_until};
 
-use crate::world::{Carry, FLAGS, each};
+use crate::world::{Carry, FLAGS, each, newest};
 
 /// A world with the probe as a Codex that could be carried on.
 fn world() -> World {
@@ -124,6 +128,36 @@ fn ignored_hangup_stays_ignored() {
     world.open_gate();
     running.wait().ok();
     wait_for_end(child);
+}
+
+#[test]
+fn run_that_has_ended_dies_by_a_signal_where_nothing_reads_its_lines() {
+    let Some(world) = newest(&["alice", "bob"]) else { return };
+    world.backend().give_task(Task::running(3, "seq 1 5000"));
+    let (read, write) = nix::unistd::pipe().expect("a pipe");
+    let mut command = world.exec_with(&["--json", "do the task"]).into_inner();
+    let mut shim = command.stdin(Stdio::null()).stdout(write).spawn().expect("start");
+    drop(command);
+    wait_until("the last answer", SOON, || world.backend().report().turns.len() >= 4);
+    wait_until("the end of Codex", SOON, || children(shim.id()).is_empty());
+    kill(Pid::from_raw(shim.id().cast_signed()), Signal::SIGTERM).expect("a signal");
+    let mut status = None;
+    wait_until("the end of the shim", SOON, || {
+        status = shim.try_wait().expect("a status");
+        status.is_some()
+    });
+    assert_eq!(status.and_then(|status| status.signal()), Some(Signal::SIGTERM as i32));
+    drop(read);
+}
+
+#[test]
+fn pool_that_is_removed_while_codex_runs_stays_removed() {
+    let world = world();
+    let (running, _) = held(&world);
+    fs::rename(world.pool_home(), world.root().join("aside")).expect("move the pool");
+    world.open_gate();
+    running.wait().ok();
+    assert!(!world.pool_home().exists());
 }
 
 #[test]

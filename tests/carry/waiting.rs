@@ -2,11 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use codex_pool_core::files::PoolLock;
+use codex_pool_core::paths::PoolPaths;
 use nix::sys::signal::Signal;
+use serde_json::Value;
 use testkit::backend::{Limit, Usage};
-use testkit::{Pty, SOON, World};
+use testkit::{Cmd, Pty, SOON, World, children, wait_until};
 
-use crate::world::{Carry, assert_one_conversation, each};
+use crate::world::{Carry, assert_one_conversation, each, events, newest};
 
 /// Alice alone, whose limit comes after two answers and is over after so many seconds.
 fn limit_for(world: &World, seconds: i64) {
@@ -29,7 +32,7 @@ fn single_account_goes_on_after_its_reset() {
                 .exec_with(&[mode, &["do the task"]].concat())
                 .env("CODEX_POOL_CARRY_WAIT", "1h")
                 .spawn();
-            testkit::wait_until("it to wait", SOON, || {
+            wait_until("it to wait", SOON, || {
                 running.stderr().contains("; waiting for alice, who resets in ")
             });
             assert_eq!(world.backend().report().turns.iter().filter(|turn| turn.status == 200).count(), 2);
@@ -67,10 +70,10 @@ fn waiting_shim_dies_by_the_signal_and_holds_no_home() {
             world.rank(&["alice"]);
             limit_for(&world, 600);
             let running = world.exec_with(&["do the task"]).env("CODEX_POOL_CARRY_WAIT", "1h").spawn();
-            testkit::wait_until("it to wait", SOON, || {
+            wait_until("it to wait", SOON, || {
                 running.stderr().contains("; waiting for alice, who resets in ")
             });
-            testkit::wait_until("its entry to go", SOON, || {
+            wait_until("its entry to go", SOON, || {
                 let mut launches = std::fs::read_dir(world.pool_home().join("launches")).expect("a folder");
                 !launches.any(|entry| {
                     entry
@@ -108,23 +111,99 @@ fn terminal_shows_a_countdown() {
 }
 
 #[test]
+fn wait_in_vain_ends_as_codex_did_and_says_why() {
+    let Some(world) = newest(&["alice"]) else { return };
+    let waits = |mode: &[&str], time: &str| {
+        world.forget();
+        world.rank(&["alice"]);
+        limit_for(&world, 15);
+        let cmd = world.exec_with(&[mode, &["do the task"]].concat()).env("CODEX_POOL_CARRY_WAIT", time);
+        let running = cmd.spawn();
+        wait_until("it to wait", SOON, || running.stderr().contains("; waiting for alice, who resets in "));
+        running
+    };
+    for mode in [&[][..], &["--json"]] {
+        let running = waits(mode, "1h");
+        world.pool(&["disable", "alice"]).run().ok();
+        let output = running.wait().expect(1);
+        assert!(output.stderr.ends_with("codex-pool: no other account can go on\n"), "{output}");
+        if !mode.is_empty() {
+            let last = events(&output.stdout).pop().expect("an event");
+            assert_eq!(last["type"], "turn.failed", "{output}");
+        }
+        world.pool(&["enable", "alice"]).run().ok();
+    }
+    let running = waits(&[], "1h");
+    // The week is full by now.
+    world.cache_usage(&[("alice", 100.0, 100.0)], 0);
+    let output = running.wait().expect(1);
+    assert!(output.stderr.contains("no other account can go on; alice resets first, in 23h"), "{output}");
+    assert_eq!(world.pool(&["list", "--json"]).run().ok().json()["moves"][0]["to"], Value::Null);
+}
+
+#[test]
+fn pool_that_is_locked_for_seconds_delays_the_next_run() {
+    let Some(world) = newest(&["alice", "bob"]) else { return };
+    world.limit("alice", 2);
+    let hold = world.backend().hold("alice");
+    let running = world.exec_with(&["--json", "do the task"]).spawn();
+    hold.wait_for(1, SOON);
+    let lock = PoolLock::acquire(&PoolPaths::new(world.pool_home()), SOON).expect("a lock").expect("free");
+    drop(hold);
+    wait_until("the end of the first run", SOON, || children(running.pid()).is_empty());
+    // Longer than a launch waits.
+    let began = Instant::now();
+    wait_until("some time", SOON, || began.elapsed() > Duration::from_secs(3));
+    drop(lock);
+    let output = running.wait().ok();
+    assert_one_conversation(&output, "once the pool was free");
+    world.assert_done(&[("alice", 2), ("bob", 2)], "once the pool was free");
+}
+
+#[test]
+fn session_does_not_go_on_without_the_pool() {
+    let Some(world) = newest(&["alice", "bob"]) else { return };
+    world.limit("alice", 2);
+    let running = as_if_moved_twice(&world).spawn();
+    wait_until("it to wait", SOON, || running.stderr().contains("reached their limits within a minute"));
+    let registry = world.pool_home().join("accounts.json");
+    let kept = std::fs::read(&registry).expect("a registry");
+    std::fs::write(&registry, "{ broken").expect("break it");
+    let output = running.wait().expect(1);
+    assert!(
+        output.stderr.contains("this session cannot go on: the pool's accounts.json is corrupt"),
+        "{output}"
+    );
+    let id = world.rollouts()[0].file_stem().expect("a name").to_string_lossy()[28..].to_owned();
+    assert!(output.stderr.contains(&format!("codex exec resume {id} continue")), "{output}");
+    std::fs::write(&registry, kept).expect("repair it");
+    let output = world.exec_with(&["resume", &id, "continue"]).run().ok();
+    assert_eq!(output.stdout, "done by bob\n", "{output}");
+    world.assert_done(&[("alice", 2), ("bob", 2)], "later");
+}
+
+/// An `exec` that is told that this process has moved twice, 52 s ago.
+fn as_if_moved_twice(world: &World) -> Cmd {
+    let script = r#"
+        boot=$(tr -d - < /proc/sys/kernel/random/boot_id); space=$(readlink /proc/self/ns/pid | tr -dc 0-9)
+        stat=$(cat /proc/$$/stat); set -- ${stat##*) }; now=$(date +%s%3N)
+        process="$boot-$space-$$-${20}"; moves="[$((now - 52000)),$((now - 51000))]"
+        export CODEX_POOL_CARRIED="{\"process\":\"$process\",\"moves\":$moves}"
+        exec codex exec --skip-git-repo-check -s danger-full-access "do the task"
+    "#;
+    world.cmd("sh").args(["-ec", script])
+}
+
+#[test]
 fn third_move_within_a_minute_waits() {
     each(&["alice", "bob"], |version, world| {
         world.limit("alice", 2);
-        // As if this process had moved twice, nearly a minute ago.
-        let script = r#"
-            boot=$(tr -d - < /proc/sys/kernel/random/boot_id); space=$(readlink /proc/self/ns/pid | tr -dc 0-9)
-            stat=$(cat /proc/$$/stat); set -- ${stat##*) }; now=$(date +%s%3N)
-            process="$boot-$space-$$-${20}"; moves="[$((now - 57000)),$((now - 56000))]"
-            export CODEX_POOL_CARRIED="{\"process\":\"$process\",\"moves\":$moves}"
-            exec codex exec --skip-git-repo-check -s danger-full-access "do the task"
-        "#;
         let began = Instant::now();
-        let output = world.cmd("sh").args(["-ec", script]).run().ok();
+        let output = as_if_moved_twice(&world).run().ok();
         assert!(output.stderr.contains("two accounts have reached their limits within a minute"), "{output}");
         assert_eq!(output.stdout, "done by bob\n", "{version}");
         // Without the pause it takes a second or so.
-        assert!(began.elapsed() >= Duration::from_millis(2_900), "{version}: {:?}", began.elapsed());
+        assert!(began.elapsed() >= Duration::from_millis(7_900), "{version}: {:?}", began.elapsed());
         world.assert_done(&[("alice", 2), ("bob", 2)], version);
     });
 }

@@ -17,6 +17,11 @@ pub(crate) fn each(users: &[&str], mut test: impl FnMut(&str, World)) {
     }
 }
 
+/// A world with the newest real Codex.
+pub(crate) fn newest(users: &[&str]) -> Option<World> {
+    world(&carried_versions().pop()?, users)
+}
+
 /// A world with that real Codex. Alice is live and the pick; the model thinks and has a task of four steps.
 pub(crate) fn world(version: &str, users: &[&str]) -> Option<World> {
     let native = real_codex(version)?.native;

@@ -27,6 +27,8 @@ const OFTEN: Duration = Duration::from_millis(40);
 const SELDOM: Duration = Duration::from_millis(500);
 /// What a pipe takes at once, if it takes anything.
 const PIECE: usize = 4096;
+/// How long a run that has ended, and was asked to, waits for a reader.
+const LAST_WAIT: Duration = Duration::from_secs(1);
 
 static CHILD: AtomicI32 = AtomicI32::new(0);
 static ASKED: AtomicI32 = AtomicI32::new(0);
@@ -172,6 +174,8 @@ pub struct Child<'a> {
     lines: Option<OwnedFd>,
     ended: Option<End>,
     started: Instant,
+    /// Whether lines were given up, since nothing read them when it was asked to end.
+    cut: bool,
 }
 
 impl<'a> Child<'a> {
@@ -235,7 +239,7 @@ impl<'a> Child<'a> {
             set_nonblocking(lines.as_raw_fd())?;
         }
         give_up_stdin();
-        Ok(Child { pid, signals, lines, ended: None, started: Instant::now() })
+        Ok(Child { pid, signals, lines, ended: None, started: Instant::now(), cut: false })
     }
 
     /// Returns its pid.
@@ -271,10 +275,14 @@ impl<'a> Child<'a> {
     ///
     /// # Errors
     /// What the system says of waiting.
-    pub fn finish(&mut self, stream: &mut JsonStream, carried_on: bool) -> io::Result<()> {
-        let mut out = Vec::new();
-        stream.finish(carried_on, &mut out);
-        self.pass_on(&mut out)
+    pub fn finish(&mut self, stream: &mut JsonStream) -> io::Result<()> {
+        self.pass_on(&mut stream.take_held())
+    }
+
+    /// Returns whether lines were given up: it had ended and was asked to end, and nothing read them. Without this
+    /// process, Codex would have died by that signal while it wrote.
+    pub fn was_cut(&self) -> bool {
+        self.cut
     }
 
     fn millis(&self) -> u64 {
@@ -303,10 +311,14 @@ impl<'a> Child<'a> {
         let mut rest = out.as_slice();
         while !rest.is_empty() {
             let mut fds = [wanted(1, libc::POLLOUT), wanted(self.signals.woken.as_raw_fd(), libc::POLLIN)];
-            poll(&mut fds, None)?;
+            let last = self.ended.is_some() && asked_to_end().is_some();
+            poll(&mut fds, last.then_some(LAST_WAIT))?;
             if fds[1].revents != 0 {
                 self.signals.drain();
                 self.reap()?;
+            } else if last && fds[0].revents == 0 {
+                (self.lines, self.cut) = (None, true);
+                break;
             }
             if fds[0].revents == 0 {
                 continue;

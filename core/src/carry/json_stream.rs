@@ -175,15 +175,12 @@ impl JsonStream {
         waits.then(|| (self.held.since + HOLD).saturating_sub(now))
     }
 
-    /// Ends the run. What is held back is passed on, unless it is carried on.
-    pub fn finish(&mut self, carried_on: bool, out: &mut Vec<u8>) {
-        if carried_on {
-            self.held = Held::default();
-        } else {
-            self.release(out);
-            out.append(&mut self.line);
-        }
-        self.line.clear();
+    /// Ends the run. Returns what was held back, which is passed on unless the run is carried on.
+    pub fn take_held(&mut self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.release(&mut out);
+        out.append(&mut self.line);
+        out
     }
 }
 
@@ -246,9 +243,7 @@ mod tests {
             let mut first = JsonStream::new(None);
             let mut whole =
                 passed(&mut first, &[THREAD_LINE, TURN, &item(0), &item(1), LIMIT, FAILED].concat(), size);
-            let mut out = Vec::new();
-            first.finish(true, &mut out);
-            assert!(out.is_empty());
+            assert_eq!(String::from_utf8(first.take_held()).unwrap(), [LIMIT, FAILED].concat());
             assert_eq!((first.thread(), first.items()), (Some("01a2"), 2));
             let mut second = JsonStream::new(Some(2));
             whole += &passed(&mut second, &[THREAD_LINE, TURN, &item(0), DONE].concat(), size);
@@ -262,7 +257,7 @@ mod tests {
         let lines = [THREAD_LINE, TURN, ERROR, &item(0), LIMIT, FAILED, "no JSON"].concat();
         let mut stream = JsonStream::new(None);
         let mut out = passed(&mut stream, &lines, 5).into_bytes();
-        stream.finish(false, &mut out);
+        out.append(&mut stream.take_held());
         assert_eq!(String::from_utf8(out).unwrap(), lines);
     }
 

@@ -27,9 +27,14 @@ pub fn at_limit(usage: Option<&Usage>, since: i64, now: i64) -> bool {
 }
 
 /// Returns what is known of an account that has just reached its limit. `known`: what was known before, or what its
-/// session log says.
-pub fn exhaust(known: Option<&Usage>, now: i64) -> Usage {
+/// session log says; `model`: the one that was asked for. Where that one's own limit is all that is reached, the account
+/// has room for others.
+pub fn exhaust(known: Option<&Usage>, model: Option<&str>, now: i64) -> Usage {
     let mut usage = known.cloned().unwrap_or(Usage::new(Source::SessionLog, now, Vec::new()));
+    let of_model = model.and_then(|model| usage.limit_of(model)?.exhausted_until(now));
+    if of_model.is_some() && usage.exhausted_until(now).is_none() {
+        return usage;
+    }
     (usage.limit_reached, usage.fetched_at) = (true, now);
     // Only a window that is running can be full.
     usage.windows.retain(|window| window.running(now));
@@ -42,7 +47,7 @@ pub fn exhaust(known: Option<&Usage>, now: i64) -> Usage {
 mod tests {
     use super::*;
     use crate::codex::rollout::TurnState;
-    use crate::usage::Window;
+    use crate::usage::{ExtraLimit, Window};
 
     const NOW: i64 = 1_800_000_000;
 
@@ -71,7 +76,7 @@ mod tests {
             resets_at: Some(NOW + left),
         };
         let windows = windows.iter().map(window).collect();
-        Usage { windows, fetched_at, limit_reached: false, source: Source::Api, ..exhaust(None, NOW) }
+        Usage { windows, fetched_at, limit_reached: false, source: Source::Api, ..exhaust(None, None, NOW) }
     }
 
     #[test]
@@ -86,10 +91,27 @@ mod tests {
 
     #[test]
     fn account_at_its_limit_is_exhausted_whatever_was_known() {
-        let until = |known: Option<Usage>| exhaust(known.as_ref(), NOW).exhausted_until(NOW);
+        let until = |known: Option<Usage>| exhaust(known.as_ref(), None, NOW).exhausted_until(NOW);
         assert_eq!(until(None), Some(None));
         assert_eq!(until(Some(usage(&[(80.0, 60)], NOW - 500))), Some(Some(NOW + 60)));
         assert_eq!(until(Some(usage(&[(100.0, 60), (30.0, 900)], NOW))), Some(Some(NOW + 60)));
         assert_eq!(until(Some(usage(&[(100.0, -60)], NOW - 500))), Some(None), "a window that has ended");
+    }
+
+    #[test]
+    fn account_whose_model_is_at_its_limit_has_room_for_others() {
+        let of = |model: f64, account: f64, asked: &str| {
+            let extra = ExtraLimit {
+                name: "Tiny".to_owned(),
+                windows: usage(&[(model, 60)], NOW).windows,
+                limit_reached: false,
+            };
+            let known = Usage { extra: vec![extra], ..usage(&[(account, 900)], NOW - 5) };
+            exhaust(Some(&known), Some(asked), NOW).exhausted_until(NOW)
+        };
+        assert_eq!(of(100.0, 80.0, "tiny"), None);
+        assert_eq!(of(100.0, 80.0, "other"), Some(Some(NOW + 900)));
+        assert_eq!(of(99.0, 80.0, "tiny"), Some(Some(NOW + 900)));
+        assert_eq!(of(100.0, 100.0, "tiny"), Some(Some(NOW + 900)));
     }
 }

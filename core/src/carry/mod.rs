@@ -82,11 +82,17 @@ impl Round {
     }
 }
 
-/// Notes that an account has reached its limit. `said`: what its session log says.
-pub fn mark_exhausted(pool: &mut Pool, account: &AccountId, said: Option<Usage>, now: i64) {
+/// Notes that an account has reached its limit. `said`: what its session log says; `model`: as for [`exhaust`].
+pub fn mark_exhausted(
+    pool: &mut Pool,
+    account: &AccountId,
+    said: Option<Usage>,
+    model: Option<&str>,
+    now: i64,
+) {
     let known = pool.usage().usage(account).cloned();
     let said = said.and_then(|said| said.over(known.as_ref())).or(known);
-    let usage = exhaust(said.as_ref(), now);
+    let usage = exhaust(said.as_ref(), model, now);
     pool.set_usage(account, usage);
 }
 

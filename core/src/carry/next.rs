@@ -34,7 +34,9 @@ pub fn next(candidates: &[Candidate<'_>], done: &[AccountId], now: i64, settings
         return Next::Account(id(next.index).clone());
     }
     let resets = eligible().filter_map(|ranked| match ranked.reason {
-        Reason::Exhausted(Some(at)) => Some((at, &candidates[ranked.index].account.label)),
+        Reason::Exhausted(Some(at)) | Reason::ModelExhausted(Some(at)) => {
+            Some((at, &candidates[ranked.index].account.label))
+        }
         _ => None,
     });
     Next::None(resets.min().map(|(at, label)| FirstReset { at, label: label.clone() }))
@@ -44,7 +46,7 @@ pub fn next(candidates: &[Candidate<'_>], done: &[AccountId], now: i64, settings
 mod tests {
     use super::*;
     use crate::account::{Account, AccountKind};
-    use crate::usage::{Source, Usage, Window};
+    use crate::usage::{ExtraLimit, Source, Usage, Window};
 
     const NOW: i64 = 1_800_000_000;
 
@@ -99,6 +101,22 @@ mod tests {
         assert_eq!(of(&all, &["alice", "bob"]), goes("carol"));
         let none = Some(FirstReset { at: NOW + 60, label: "alice".to_owned() });
         assert_eq!(of(&all, &["alice", "bob", "carol"]), Next::None(none));
+    }
+
+    #[test]
+    fn reset_of_a_models_own_limit_is_waited_for() {
+        let tiny =
+            ExtraLimit { name: "tiny".to_owned(), windows: usage(100.0, 60).windows, limit_reached: true };
+        let (alice, usage) = (account("alice"), Usage { extra: vec![tiny], ..usage(20.0, 900) });
+        let of = |model| {
+            let candidate = Candidate { model, ..Candidate::of(&alice, Some(&usage)) };
+            next(&[candidate], &[], NOW, &Settings::default())
+        };
+        assert_eq!(
+            of(Some("tiny")),
+            Next::None(Some(FirstReset { at: NOW + 60, label: "alice".to_owned() }))
+        );
+        assert_eq!(of(Some("other")), goes("alice"));
     }
 
     #[test]

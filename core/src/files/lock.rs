@@ -61,6 +61,14 @@ impl PoolLock {
         Ok(WriteLock::acquire(&paths.pool_lock(), Make::FileAndFolder, wait)?.map(PoolLock))
     }
 
+    /// As [`PoolLock::acquire`], for what runs after a session: a pool that was removed meanwhile stays removed.
+    ///
+    /// # Errors
+    /// The pool's folder is not there, or the file cannot be opened or locked.
+    pub(crate) fn acquire_again(paths: &PoolPaths, wait: Duration) -> io::Result<Option<PoolLock>> {
+        Ok(WriteLock::acquire(&paths.pool_lock(), Make::File, wait)?.map(PoolLock))
+    }
+
     /// Takes the pool's lock if it is free and its file is there. Makes nothing, so that a pool that was removed stays
     /// removed.
     ///

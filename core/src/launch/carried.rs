@@ -27,8 +27,11 @@ use crate::pool::Pool;
 use crate::process::{self, ProcessId};
 use crate::time::human_duration;
 
-/// How long the end of a run waits for the pool's lock.
-const LOCK_WAIT: Duration = Duration::from_secs(2);
+/// How long the end of a run waits for the pool's lock. Many runs may reach one limit at once, and each holds it while it
+/// makes its session fit.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+/// How long it waits for what the service says of an account.
+const USAGE_WAIT: Duration = Duration::from_secs(10);
 
 /// An `exec` that is about to run, and goes on when its account has reached its limit.
 #[derive(Debug)]
@@ -71,45 +74,27 @@ struct Reached {
 }
 
 impl Launch<'_> {
-    /// Returns the launch as one that is carried on, if it can be. `None`: Codex runs as ever.
+    /// Returns the launch as one that is carried on, if it can be. `None`: Codex runs as ever. A later run is part of a
+    /// conversation that has begun, so nothing that was installed or set meanwhile changes its form.
     pub(super) fn carried(
         &self,
         locked: &Locked<'_>,
         placement: &Placement,
         program: &Program,
     ) -> Option<CarriedExec> {
-        let (env, call, settings) = (self.env(), self.call, self.settings);
-        let is_exec = matches!(call.command, Command::Exec | Command::ExecResume | Command::ExecFork);
-        let on = if env.is_set(names::CODEX_POOL_CARRY_ON) {
-            env.flag(names::CODEX_POOL_CARRY_ON)
-        } else {
-            settings.carry_on
-        };
-        if !is_exec || call.cannot_resume || !on || placement.attaches || !self.is_codex {
-            return None;
-        }
-        let chosen = self.named().is_some() || locked.pool.state().pin.is_some() && !self.request.best;
-        // Such a session does not use the login in the home.
-        let identity = ["CODEX_API_KEY", "CODEX_ACCESS_TOKEN"].iter().any(|name| env.get(name).is_some());
-        if chosen && self.round.is_none() || identity || !program.is_native() {
-            return None;
-        }
+        let (env, settings) = (self.env(), self.settings);
         let account = placement.account.clone()?;
-        let stream = |arg: &OsString| carry::names_a_stream(arg, |path| is_stream(env, path));
-        let checks = |arg: &OsString| arg.to_string_lossy().contains(ACCOUNT_CHECK);
-        if self.request.args.iter().any(|arg| stream(arg) || checks(arg)) {
+        if self.round.is_none() && !self.may_be_carried_on(locked, placement, program) {
             return None;
         }
         let identity = self.codex().and_then(probe::identity);
         let known = identity.as_ref().and_then(|key| locked.pool.state().codex.get(key)?.checks_account);
-        if known == Some(true) {
-            return None;
-        }
         let wait = match env.text(names::CODEX_POOL_CARRY_WAIT) {
             Some(text) => parse_duration_text(text).unwrap_or_default(),
             None => settings.carry_wait,
         };
-        if self.round.is_none() && wait.is_zero() && !self.another_can_go_on(locked, &account) {
+        let can = || known != Some(true) && (!wait.is_zero() || self.another_can_go_on(locked, &account));
+        if self.round.is_none() && !can() {
             return None;
         }
         let own = self.request.own.map(Path::to_owned).or_else(|| std::env::current_exe().ok())?;
@@ -125,10 +110,35 @@ impl Launch<'_> {
             wait,
             args: self.request.args.to_vec(),
             again: (own, again.argv0.to_owned(), again.args.to_vec()),
-            json: call.json,
+            json: self.call.json,
             round: self.round.clone(),
             unchecked: known.is_none().then_some(identity).flatten(),
         })
+    }
+
+    /// Returns whether what the user typed and has set lets another account go on.
+    fn may_be_carried_on(&self, locked: &Locked<'_>, placement: &Placement, program: &Program) -> bool {
+        let (env, call) = (self.env(), self.call);
+        let is_exec = matches!(call.command, Command::Exec | Command::ExecResume | Command::ExecFork);
+        let on = if env.is_set(names::CODEX_POOL_CARRY_ON) {
+            env.flag(names::CODEX_POOL_CARRY_ON)
+        } else {
+            self.settings.carry_on
+        };
+        let chosen = self.named().is_some() || locked.pool.state().pin.is_some() && !self.request.best;
+        // Such a session does not use the login in the home.
+        let identity = ["CODEX_API_KEY", "CODEX_ACCESS_TOKEN"].iter().any(|name| env.get(name).is_some());
+        let stream = |arg: &OsString| carry::names_a_stream(arg, |path| is_stream(env, path));
+        let checks = |arg: &OsString| arg.to_string_lossy().contains(ACCOUNT_CHECK);
+        is_exec
+            && on
+            && self.is_codex
+            && !call.cannot_resume
+            && !placement.attaches
+            && !chosen
+            && !identity
+            && program.is_native()
+            && !self.request.args.iter().any(|arg| stream(arg) || checks(arg))
     }
 
     fn another_can_go_on(&self, locked: &Locked<'_>, account: &AccountId) -> bool {
@@ -197,29 +207,35 @@ impl CarriedExec {
             }
         };
         let goes_on = !matches!(after, After::Ends);
-        let _ = child.finish(&mut stream, goes_on);
+        if !goes_on {
+            let _ = child.finish(&mut stream);
+        }
+        let was_cut = child.was_cut();
         drop(child);
         say(&lines);
         let asked = signals.give_back();
-        let (Some(reached), true) = (reached, goes_on) else { return spawn::end_as(end) };
-        if let Some(signal) = asked {
+        if let Some(signal) = asked.filter(|_| goes_on || was_cut) {
             return spawn::end_as(End::Killed(signal));
         }
-        let status = spawn::end_as_status(end);
-        match self.go_on(after, reached, &say) {
-            Some(again) => {
-                let error = become_program(&again);
-                say(&[Line::Wrong(format!("cannot go on: {error}"))]);
-                status
-            }
-            None => status,
-        }
+        let (Some(reached), true) = (reached, goes_on) else { return spawn::end_as(end) };
+        let why = match self.go_on(after, reached, &say) {
+            Ok(again) => format!("cannot go on: {}", become_program(&again)),
+            Err(why) => why,
+        };
+        say(&[Line::Wrong(why)]);
+        // It ends at its limit after all, as Codex has said.
+        let mut stdout = std::io::stdout();
+        let _ = stdout.write_all(&stream.take_held()).and_then(|()| stdout.flush());
+        spawn::end_as_status(end)
     }
 
-    /// Returns this program, to be executed anew for the account that goes on. `None`: none can after all.
-    fn go_on(&self, after: After, mut run: Reached, say: &impl Fn(&[Line])) -> Option<Program> {
+    /// Returns this program, to be executed anew for the account that goes on.
+    ///
+    /// # Errors
+    /// None can after all, for this reason.
+    fn go_on(&self, after: After, mut run: Reached, say: &impl Fn(&[Line])) -> Result<Program, String> {
         let to = match after {
-            After::Ends => return None,
+            After::Ends => return Err("no account goes on".to_owned()),
             After::GoesOn(to) => {
                 let pause = run.round.pause(now_ms());
                 if pause > 0 {
@@ -232,7 +248,7 @@ impl CarriedExec {
                 to
             }
             After::Waits(first) => {
-                let to = self.wait_for(&first, &mut run)?;
+                let to = self.wait_for(first, &mut run)?;
                 say(&[Line::Wrong(format!("{} goes on", to.1))]);
                 to.0
             }
@@ -241,22 +257,31 @@ impl CarriedExec {
         let (path, argv0, front) = &self.again;
         let args = front.iter().cloned().chain(call.resuming(&self.args, &run.thread.id)).collect();
         let round = run.round.moved(&self.me, Some(to), now_ms());
-        Some(Program::anew(path.clone(), argv0, args, &self.env, (names::CODEX_POOL_CARRIED, &round)))
+        Ok(Program::anew(path.clone(), argv0, args, &self.env, (names::CODEX_POOL_CARRIED, &round)))
     }
 
     /// Opens the pool and takes in what the home holds.
-    fn take_in(&self) -> Option<(PoolLock, Pool)> {
+    ///
+    /// # Errors
+    /// As [`CarriedExec::open`].
+    fn take_in(&self) -> Result<(PoolLock, Pool), String> {
         let (lock, mut pool) = self.open()?;
         if homes::reconcile(&lock, &mut pool, &self.home, now()).is_ok() {
             let _ = pool.commit(&lock);
         }
-        Some((lock, pool))
+        Ok((lock, pool))
     }
 
-    fn open(&self) -> Option<(PoolLock, Pool)> {
-        let lock = PoolLock::acquire(&self.paths, LOCK_WAIT).ok()??;
-        let pool = homes::open_pool(&lock, &self.paths, now()).ok()?;
-        Some((lock, pool))
+    /// Opens the pool, which may have been removed meanwhile.
+    ///
+    /// # Errors
+    /// It is gone, or another process holds its lock all the time, or it cannot be read.
+    fn open(&self) -> Result<(PoolLock, Pool), String> {
+        let lock = PoolLock::acquire_again(&self.paths, LOCK_WAIT)
+            .map_err(|e| format!("the pool cannot be locked: {e}"))?
+            .ok_or_else(|| format!("the pool was locked for {} s by another process", LOCK_WAIT.as_secs()))?;
+        let pool = homes::open_pool(&lock, &self.paths, now()).map_err(|e| e.to_string())?;
+        Ok((lock, pool))
     }
 }
 

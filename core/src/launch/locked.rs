@@ -1,5 +1,7 @@
 //! The pool while a launch has it locked and brought up to date. Does not choose an account.
 
+use std::time::Duration;
+
 use super::placement::Placement;
 use super::refresh_child::{self, Due};
 use super::{LOCK_WAIT, Launch, SEE_DOCTOR, Trouble, folder_rule, learn_from_logs, login};
@@ -13,6 +15,10 @@ use crate::homes::{self, CodexHome, HomeContent};
 use crate::paths::PoolPaths;
 use crate::pool::Pool;
 use crate::usage::{FIVE_HOURS, NO_WAIT, longest, of_length};
+
+/// How long the later run of an `exec` that is carried on waits for the pool's lock: its work has begun, and many may go on
+/// at once.
+const LATER_LOCK_WAIT: Duration = Duration::from_secs(30);
 
 /// The pool while a launch has it locked.
 pub(super) struct Locked<'a> {
@@ -44,7 +50,7 @@ impl Launch<'_> {
         let env = self.env();
         let (mut waited_for_codex, mut waited_for_usage) = (false, false);
         loop {
-            let lock = lock_pool(paths)?;
+            let lock = lock_pool(paths, if self.round.is_some() { LATER_LOCK_WAIT } else { LOCK_WAIT })?;
             let mut pool = homes::open_pool(&lock, paths, env.now)?;
             if homes::is_foreign(&pool, env, main_home) {
                 pool.commit(&lock)?;
@@ -93,12 +99,12 @@ impl Launch<'_> {
     }
 }
 
-pub(super) fn lock_pool(paths: &PoolPaths) -> Result<PoolLock, Trouble> {
-    match PoolLock::acquire(paths, LOCK_WAIT) {
+fn lock_pool(paths: &PoolPaths, wait: Duration) -> Result<PoolLock, Trouble> {
+    match PoolLock::acquire(paths, wait) {
         Ok(Some(lock)) => Ok(lock),
         Ok(None) => Err(Trouble::Pool(format!(
             "the pool was locked for {} s by another process{SEE_DOCTOR}",
-            LOCK_WAIT.as_secs()
+            wait.as_secs()
         ))),
         Err(e) => Err(Error::io("lock", &paths.pool_lock(), &e).into()),
     }

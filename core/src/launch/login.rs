@@ -210,7 +210,8 @@ impl AuthCommand {
 
     fn finish(&self, end: End, lines: &mut Vec<Line>) -> Result<()> {
         let path = self.paths.pool_lock();
-        let lock = PoolLock::acquire(&self.paths, LOCK_WAIT).map_err(|e| Error::io("lock", &path, &e))?;
+        let lock =
+            PoolLock::acquire_again(&self.paths, LOCK_WAIT).map_err(|e| Error::io("lock", &path, &e))?;
         let lock = lock.ok_or_else(|| Error::new("the pool is locked by another process"))?;
         // The launch may be minutes ago.
         let now = env::clock();

@@ -260,6 +260,12 @@ pub fn prepare(request: &Request<'_>) -> Action {
         },
         Err(Trouble::Pool(why)) => {
             launch.note_refusal(paths, &why);
+            if let (Some(_), argv::Target::Thread(id)) = (&launch.round, call.target) {
+                // On the account that is live, it would be another conversation, and perhaps at its limit again.
+                let error = Error::new(format!("this session cannot go on: {why}"));
+                let hint = format!("`codex exec resume {id} continue` goes on with it later");
+                return Action::Fail(error.kind.exit_status(), error.hint(hint));
+            }
             if let Some(name) = launch.named() {
                 // It is the next step below.
                 let why = why.replace(SEE_DOCTOR, "");

@@ -100,7 +100,8 @@ impl<'a> Home<'a> {
 
     fn lock(&self) -> Result<PoolLock> {
         let path = self.paths.pool_lock();
-        let lock = PoolLock::acquire(self.paths, LOCK_WAIT).map_err(|e| Error::io("lock", &path, &e))?;
+        let lock =
+            PoolLock::acquire_again(self.paths, LOCK_WAIT).map_err(|e| Error::io("lock", &path, &e))?;
         lock.ok_or_else(|| Error::new("the pool is locked by another process"))
     }
 
@@ -251,7 +252,7 @@ impl Home<'_> {
             let said = standing.iter().find_map(|(thread, ..)| {
                 newest_limits(&files::open(&thread.meta.path).ok()?, (since - 60) * 1_000_000_000)
             });
-            carry::mark_exhausted(&mut pool, &from, said, now);
+            carry::mark_exhausted(&mut pool, &from, said, None, now);
         }
         let plan = match checks {
             true if !repair => Err(Refusal::no(format!(

@@ -1,16 +1,15 @@
 //! What becomes of a run that has ended: nothing, or, at its account's limit, who goes on, and with what history.
 
 use std::path::Path;
-use std::time::Duration;
 
 use super::super::{Line, candidates, folder_rule, refresh_child};
-use super::{After, CarriedExec, Reached, label, now};
+use super::{After, CarriedExec, Reached, USAGE_WAIT, label, now};
 use crate::account::AccountId;
 use crate::carry::exec::{End, asked_to_end};
 use crate::carry::hand_over::{self, Turns};
 use crate::carry::moves::{self, MoveRecord, Waiting};
 use crate::carry::{self, ACCOUNT_CHECK, FirstReset, Next};
-use crate::codex::argv;
+use crate::codex::argv::{self, Invocation};
 use crate::codex::configuration::{CodexSettings, SYSTEM_DIR, Surroundings};
 use crate::codex::rollout::{EndedByLimit, last_turn};
 use crate::codex::threads::{self, ThreadMeta};
@@ -25,34 +24,39 @@ use crate::time::human_duration;
 use crate::usage::Usage;
 use crate::usage::session_log::newest_limits;
 
-/// How long it waits for what the service says of an account.
-const USAGE_WAIT: Duration = Duration::from_secs(10);
-
 impl CarriedExec {
     /// Brings the pool up to date after a run, and decides what becomes of it.
     pub(super) fn conclude(&self, end: End, run: &mut Reached, lines: &mut Vec<Line>) -> After {
-        let Some((lock, mut pool)) = self.take_in() else { return After::Ends };
+        let opened = self.take_in();
         let status = match end {
             End::Exited(status) => Some(status),
             End::Killed(_) => None,
         };
         let log = files::open(&run.thread.path).ok();
         let turn = log.as_ref().and_then(|log| last_turn(log).ok().flatten());
+        let service = self.is_service(&run.thread);
+        let at_limit = carry::run_at_limit(status, turn.as_ref(), run.began_ms, service);
+        let (lock, mut pool) = match opened {
+            Ok(opened) => opened,
+            Err(why) => return self.cannot(&at_limit, &why, lines),
+        };
         if turn.as_ref().is_some_and(|turn| turn.at / 1_000_000 >= run.began_ms) {
             let _ = hand_over::note(&lock, &self.paths, &run.thread, &self.account, now());
         }
         if asked_to_end().is_some() {
             return After::Ends;
         }
-        let service = self.is_service(&run.thread);
-        let (lock, mut pool) = match carry::run_at_limit(status, turn.as_ref(), run.began_ms, service) {
+        let (lock, mut pool) = match at_limit {
             EndedByLimit::No => return After::Ends,
             EndedByLimit::Yes => (lock, pool),
             EndedByLimit::Confirm => {
                 let since = now();
                 drop((lock, pool));
                 refresh_child::ask_service(&self.env, &self.paths, Some(&self.account), USAGE_WAIT);
-                let Some((lock, again)) = self.open() else { return After::Ends };
+                let (lock, again) = match self.open() {
+                    Ok(opened) => opened,
+                    Err(why) => return self.cannot(&at_limit, &why, lines),
+                };
                 pool = again;
                 if !carry::at_limit(pool.usage().usage(&self.account), since, now()) {
                     return After::Ends;
@@ -90,6 +94,14 @@ impl CarriedExec {
         }
     }
 
+    /// The pool cannot be used. Where that is why the work ends, this is said.
+    fn cannot(&self, ended: &EndedByLimit, why: &str, lines: &mut Vec<Line>) -> After {
+        if *ended != EndedByLimit::No {
+            lines.push(Line::Wrong(format!("this session cannot go on with another account: {why}")));
+        }
+        After::Ends
+    }
+
     /// No account can go on now: waits, or says when the first one can.
     fn nobody(
         &self,
@@ -105,8 +117,10 @@ impl CarriedExec {
             // When the reset is, the service knows best.
             drop((lock, pool));
             refresh_child::ask_service(&self.env, &self.paths, None, USAGE_WAIT);
-            let Some((again, opened)) = self.open() else { return After::Ends };
-            (lock, pool) = (again, opened);
+            (lock, pool) = match self.open() {
+                Ok(opened) => opened,
+                Err(why) => return self.cannot(&EndedByLimit::Yes, &why, lines),
+            };
             if pool.usage().usage(&self.account).is_none_or(|usage| usage.exhausted_until(now()).is_none()) {
                 self.mark_exhausted(&mut pool, None);
             }
@@ -136,10 +150,7 @@ impl CarriedExec {
                 After::Waits(first)
             }
             first => {
-                let when = first.map_or_else(String::new, |first| {
-                    format!("; {} resets first, in {}", first.label, human_duration(left(&first)))
-                });
-                let why = format!("no other account can go on{when}");
+                let why = no_other(first.as_ref());
                 lines.push(Line::Wrong(format!("{at_limit}, and {why}")));
                 self.remember(&lock, run, Err("no other account could go on".to_owned()));
                 let _ = pool.commit(&lock);
@@ -149,7 +160,9 @@ impl CarriedExec {
     }
 
     fn mark_exhausted(&self, pool: &mut Pool, said: Option<Usage>) {
-        carry::mark_exhausted(pool, &self.account, said, now());
+        let call = argv::parse(&self.args);
+        let model = self.codex_settings(&call).model;
+        carry::mark_exhausted(pool, &self.account, said, model.as_deref(), now());
     }
 
     /// Notes for people what became of the session at the limit.
@@ -169,14 +182,8 @@ impl CarriedExec {
         let now = now();
         // Without the lock, entries of launches that have ended stay: the next launch learns from them.
         let processes = Processes::read(None, &self.paths, now);
-        let around = Surroundings {
-            codex_home: self.main_home.dir(),
-            system_dir: Path::new(SYSTEM_DIR),
-            user_home: self.env.home(),
-            cwd: self.env.cwd.as_deref(),
-        };
         let call = argv::parse(&self.args);
-        let codex = CodexSettings::read(around, &call);
+        let codex = self.codex_settings(&call);
         let content = HomeContent::read(&self.paths, &self.main_home);
         let credentials = pool.credentials();
         let has = |id: &AccountId| credentials.has(id);
@@ -184,6 +191,17 @@ impl CarriedExec {
         let (rules, _) = folder_rule::rules_of(&self.env, accounts, Some(&call), self.main_home.dir());
         let candidates = candidates(pool, &processes.ledger, content.account(), &codex, &rules, has, now);
         carry::next(&candidates, done, now, &self.settings)
+    }
+
+    /// Returns Codex's own settings for its command line.
+    fn codex_settings(&self, call: &Invocation<'_>) -> CodexSettings {
+        let around = Surroundings {
+            codex_home: self.main_home.dir(),
+            system_dir: Path::new(SYSTEM_DIR),
+            user_home: self.env.home(),
+            cwd: self.env.cwd.as_deref(),
+        };
+        CodexSettings::read(around, call)
     }
 
     /// Makes the thread, and those of its sub-agents, fit for that account.
@@ -223,4 +241,12 @@ impl CarriedExec {
         }
         checks == Some(true)
     }
+}
+
+/// Says that no other account can go on, and when the first one can.
+pub(super) fn no_other(first: Option<&FirstReset>) -> String {
+    let when = first.map_or_else(String::new, |first| {
+        format!("; {} resets first, in {}", first.label, human_duration((first.at - now()).max(0)))
+    });
+    format!("no other account can go on{when}")
 }
