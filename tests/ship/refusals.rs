@@ -404,7 +404,7 @@ fn after_quoted(text: &str) -> Option<&str> {
 }
 
 #[test]
-fn every_error_comes_with_a_next_step() {
+fn errors_of_the_installer_come_with_a_next_step() {
     for (file, least) in [("install.sh", 40), ("skills/codex-pool/scripts/ensure-codex-pool.sh", 10)] {
         let script = fs::read_to_string(repository().join(file)).expect(file);
         let code: Vec<&str> = script.lines().filter(|line| !line.trim_start().starts_with('#')).collect();
