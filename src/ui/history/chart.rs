@@ -6,7 +6,6 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::symbols::Marker;
-use ratatui::text::{Line, Span};
 use ratatui::widgets::{Axis, Chart, Dataset, GraphType, Widget};
 use unicode_width::UnicodeWidthStr;
 
@@ -19,6 +18,8 @@ use crate::view::Clock;
 const BLANK: &str = "\u{2800}";
 /// Between two parts of a title, columns.
 const GAP: usize = 3;
+/// The labels of the height.
+const PERCENTS: [&str; 3] = ["  0 %", " 50 %", "100 %"];
 /// The narrowest and the widest chart, columns.
 const WIDTHS: (usize, usize) = (24, 200);
 
@@ -53,11 +54,25 @@ pub(crate) fn render(past: &AccountPast, span: (i64, i64), area: Rect, buffer: &
     let dim = Style::new().add_modifier(Modifier::DIM);
     let chart = Chart::new(sets.rev().collect())
         .legend_position(None)
-        .x_axis(
-            Axis::default().bounds([from as f64, to as f64]).labels(times(from, to, area.width)).style(dim),
-        )
-        .y_axis(Axis::default().bounds([0.0, 100.0]).labels(["  0 %", " 50 %", "100 %"]).style(dim));
+        // Empty labels: the axis is drawn, and the line below it is free.
+        .x_axis(Axis::default().bounds([from as f64, to as f64]).labels(["", ""]).style(dim))
+        .y_axis(Axis::default().bounds([0.0, 100.0]).labels(PERCENTS).style(dim));
     chart.render(area, buffer);
+    label(span, area, buffer);
+}
+
+/// Writes the times below the axis, each in the middle of where it belongs, as far as that is inside.
+fn label(span: (i64, i64), area: Rect, buffer: &mut Buffer) {
+    let Some(row) = area.bottom().checked_sub(1).filter(|row| *row > area.top()) else { return };
+    // The graph is beside the labels of its height, and their axis.
+    let beside = PERCENTS[0].len() as u16 + 1;
+    let labels = times(span.0, span.1, area.width);
+    let (last, columns) = (labels.len() as u16 - 1, area.width.saturating_sub(beside + 1));
+    for (n, text) in (0..).zip(labels) {
+        let (at, width) = (beside + columns * n / last, text.len() as u16);
+        let start = at.saturating_sub(width / 2).min(area.width.saturating_sub(width));
+        buffer.set_string(area.left() + start, row, text, Style::new());
+    }
 }
 
 /// The colour of a window's line, readable on light and dark.
@@ -115,8 +130,8 @@ fn title(past: &AccountPast, now: i64, width: usize, colour: bool) -> Vec<String
     lines
 }
 
-/// Returns labels of times: clock times for a day or less, else days.
-fn times(from: i64, to: i64, width: u16) -> Vec<Line<'static>> {
+/// Returns labels of times, the same span from one to the next: clock times for a day or less, else days.
+fn times(from: i64, to: i64, width: u16) -> Vec<String> {
     // Days take more room than times of day.
     let count = match (width, to - from <= 2 * 86_400) {
         (120.., _) => 5,
@@ -134,7 +149,7 @@ fn times(from: i64, to: i64, width: u16) -> Vec<Line<'static>> {
         } else {
             "%b %d"
         };
-        Line::from(Span::raw(at.strftime(format).to_string()))
+        at.strftime(format).to_string()
     };
     (0..count).map(label).collect()
 }
@@ -210,7 +225,30 @@ pub(crate) mod tests {
     }
 
     fn width(line: &str) -> usize {
-        Span::raw(line).width()
+        line.width()
+    }
+
+    #[test]
+    fn times_are_below_what_they_name() {
+        for (columns, count) in [(52, 3), (127, 5), (200, 5)] {
+            let chart = draw(&example(), (END - 86_400, END), (columns, 10), false);
+            let (axis, times) = chart.rsplit_once('\n').unwrap();
+            let axis = axis.lines().last().unwrap();
+            let begin = axis.chars().position(|c| c == '└').unwrap() + 1;
+            assert_eq!((begin, width(axis)), (6, columns), "the axis is beside its labels\n{chart}");
+            let labels: Vec<&str> = times.split_whitespace().collect();
+            assert_eq!(labels.len(), count, "{chart}");
+            for (n, label) in labels.iter().enumerate() {
+                let at = (begin + (columns - begin - 1) * n / (count - 1)) as isize;
+                let middle =
+                    (times.match_indices(label).nth(n / (count - 1)).unwrap().0 + label.len() / 2) as isize;
+                // The last one ends with the axis.
+                assert!(
+                    (at - middle).abs() <= if n + 1 == count { 2 } else { 1 },
+                    "{label}: {at} {middle}\n{chart}"
+                );
+            }
+        }
     }
 
     #[test]
