@@ -1,7 +1,11 @@
 //! Prints the log: a line per entry, in columns.
 
-use super::style::{Span, Text, Tone, rendered};
-use super::{block, coloured, printable};
+use super::style::{Span, Text, Tone, rendered, width_of};
+use super::table::width;
+use super::{block, coloured, printable, wrapped};
+
+/// The last column is broken if it has so many columns at least.
+const LEAST: usize = 12;
 
 /// An entry as people read it.
 #[derive(Debug)]
@@ -17,15 +21,15 @@ pub(crate) struct Line {
 /// Returns the lines in columns.
 pub(crate) fn columns(lines: &[Line]) -> Vec<Text> {
     let account = |line: &Line| line.account.as_deref().map_or_else(|| "-".to_owned(), printable);
-    let width = |text: &str| unicode_width::UnicodeWidthStr::width(text);
+    let wide = |text: &str| unicode_width::UnicodeWidthStr::width(text);
     let longest = |text: &dyn Fn(&Line) -> usize| lines.iter().map(text).max().unwrap_or(0);
     let (times, events, accounts) = (
-        longest(&|line| width(&line.time)),
-        longest(&|line| width(&line.event)),
-        longest(&|line| width(&account(line))),
+        longest(&|line| wide(&line.time)),
+        longest(&|line| wide(&line.event)),
+        longest(&|line| wide(&account(line))),
     );
     let padded = |text: String, to: usize| {
-        let pad = " ".repeat(to.saturating_sub(width(&text)) + 2);
+        let pad = " ".repeat(to.saturating_sub(wide(&text)) + 2);
         text + &pad
     };
     let row = |line: &Line| {
@@ -40,11 +44,51 @@ pub(crate) fn columns(lines: &[Line]) -> Vec<Text> {
     lines.iter().map(row).collect()
 }
 
-/// Prints the lines.
+/// Prints the lines. What does not fit into the last column goes on below it.
 pub(crate) fn lines(lines: &[Line]) {
     if lines.is_empty() {
         block("Nothing is in the log for that time.");
     }
-    let colour = coloured();
-    columns(lines).iter().for_each(|line| block(&rendered(line, colour)));
+    let (colour, columns_there) = (coloured(), width());
+    for line in columns(lines) {
+        for part in broken(line, columns_there) {
+            block(&rendered(&part, colour));
+        }
+    }
+}
+
+/// Breaks the last column of a line where the terminal has so many columns.
+fn broken(mut line: Text, columns: usize) -> Vec<Text> {
+    let Some(details) = line.pop() else { return vec![line] };
+    let before = width_of(&line);
+    let (first, indent) = match columns.checked_sub(before) {
+        Some(room) if room >= LEAST => (room, before),
+        // They have lines of their own.
+        _ => (0, 2),
+    };
+    let mut parts = wrapped(&details.text, if first > 0 { first } else { columns.saturating_sub(indent) });
+    if first > 0 || details.text.is_empty() {
+        line.push(Span { text: parts.remove(0).into(), ..details });
+    }
+    let pad = " ".repeat(indent);
+    std::iter::once(line)
+        .chain(parts.into_iter().map(|part| vec![Span::plain(format!("{pad}{part}"))]))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn details_go_on_below_their_column_or_have_lines_of_their_own() {
+        let line = |details: &str| vec![Span::faint("07:36  ".to_owned()), Span::plain(details.to_owned())];
+        let of = |details: &str, columns| -> Vec<String> {
+            broken(line(details), columns).iter().map(|line| rendered(line, false)).collect()
+        };
+        assert_eq!(of("asked for by name", usize::MAX), ["07:36  asked for by name"]);
+        assert_eq!(of("asked for by name", 20), ["07:36  asked for by", "       name"]);
+        assert_eq!(of("asked for by name", 16), ["07:36", "  asked for by", "  name"]);
+        assert_eq!(of("", 16), ["07:36"]);
+    }
 }

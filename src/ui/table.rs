@@ -21,25 +21,18 @@ pub(crate) fn accounts(views: &[AccountView], now: i64, verbose: bool) {
     let table = columns::accounts(views, now, &clock, width());
     print(&table);
     for view in views {
-        if let Some(problem) = problem(view, now) {
-            let text = format!("{}: {}", printable(&view.account.label), printable(&problem));
-            block(&wrapped(&text, width().saturating_sub(2)).join("\n  "));
-        }
+        let label = &view.account.label;
+        let mut lines: Vec<String> =
+            problem(view, now).map(|problem| format!("{label}: {problem}")).into_iter().collect();
         if verbose {
-            if let Some(rules) = &view.rules {
-                block(&format!("{}: {}", printable(&view.account.label), printable(rules)));
-            }
+            lines.extend(view.rules.iter().map(|rules| format!("{label}: {rules}")));
             for limit in view.usage.iter().flat_map(|u| &u.extra) {
                 let windows: Vec<String> =
                     limit.windows.iter().map(|w| columns::limit(w, now, &clock)).collect();
-                block(&format!(
-                    "{}: {} {}",
-                    printable(&view.account.label),
-                    printable(&limit.name),
-                    windows.join(", ")
-                ));
+                lines.push(format!("{label}: {} {}", limit.name, windows.join(", ")));
             }
         }
+        notes(&lines);
     }
     block(if table.bars {
         "● live   ◆ pinned   → next   │ an even pace"
