@@ -39,6 +39,37 @@ fn sessions_resets_chart_and_moves_are_shown_where_there_is_room() {
 }
 
 #[test]
+fn narrow_view_breaks_lines_below_what_they_belong_to() {
+    let world = two();
+    world.backend().revoke_logins("bob");
+    world.backend().reject_access_tokens("bob");
+    world.pool(&["refresh", "bob"]).run();
+    let mut watch = watch(&world, 34, 40);
+    watch.wait_for_text("% an hour; ", SOON);
+    watch.send("j");
+    // All of it, though it has several lines.
+    watch.wait_for("what to do about bob", SOON, |screen| {
+        screen
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+            .contains("log in again with `codex-pool reauth bob`")
+    });
+    watch.send("k\r");
+    watch.wait_for("a window in a line of its own", SOON, |screen| {
+        let mut of_5h = screen.lines().filter(|line| line.trim_start().starts_with("5h "));
+        of_5h.any(|line| line.contains(" % · ") && line.trim_end().ends_with(')'))
+    });
+    watch.send("\r?");
+    watch.wait_for("the rest of a key below what it does", SOON, |screen| {
+        let mut lines = screen.lines().skip_while(|line| !line.starts_with("u  "));
+        lines.nth(1).is_some_and(|line| line.trim_end() == "              `codex-pool use --auto`")
+    });
+    watch.send("qq");
+    watch.wait(SOON);
+}
+
+#[test]
 fn keys_filter_sort_rename_disable_and_explain() {
     let world = two();
     let mut watch = watch(&world, 30, 120);

@@ -12,7 +12,7 @@ use super::state::{Mode, Sort, Ui};
 use super::{Snapshot, panels};
 use crate::ui::style::{Span as Styled, Tone, cut};
 use crate::ui::table::EMPTY;
-use crate::ui::{columns, glyphs, history, printable};
+use crate::ui::{columns, glyphs, history, printable, wrap};
 use crate::view::{AccountView, problem};
 
 /// At the top.
@@ -85,15 +85,20 @@ fn overview(
     let laid = laid(snapshot, area.width);
     let table = u16::try_from(laid.rows.iter().map(Vec::len).sum::<usize>()).unwrap_or(u16::MAX);
     let table = table.saturating_add(u16::from(laid.titles.is_some()));
-    // The selected account is explained wherever there is room for three more lines.
-    let about_lines = if area.height >= 8 { 3 } else { 0 };
+    // The selected account is explained wherever there is room for three more lines, and where lines are short, for
+    // some more.
+    let wide = area.width >= WIDE;
+    let about = about(view, snapshot, if wide { area.width / 2 - 1 } else { area.width }, paint);
+    let about_lines = match area.height {
+        0..8 => 0,
+        height => u16::try_from(about.len()).unwrap_or(u16::MAX).clamp(3, (height / 4).max(3)),
+    };
     let mut room = Room(area.height.saturating_sub(about_lines).saturating_sub(table.max(1)));
     let pool = room.take(usize::from(snapshot.pool.is_some()), 1);
     let moves = room.take(snapshot.moves.len().min(MOVES), 6);
     let moves = if moves == 0 { room.take(snapshot.moves.len().min(1), 2) } else { moves };
     let axis = panels::timeline(snapshot, area.width);
     let axis_lines = room.take(axis.len(), 5);
-    let wide = area.width >= WIDE;
     let all = panels::sessions(snapshot, area.width, usize::MAX).len();
     let (sessions, chart, events) = if wide {
         // The chart is beside the explanation, the sessions and what happened.
@@ -142,7 +147,7 @@ fn overview(
         Constraint::Length(events),
     ])
     .areas(left);
-    wrapped(frame, about_area, about(view, snapshot, paint), true);
+    wrapped(frame, about_area, about, false);
     let all = panels::sessions(snapshot, left.width, usize::from(sessions));
     frame.render_widget(Paragraph::new(all), sessions_area);
     happened(frame, events_area, snapshot, paint);
@@ -233,29 +238,35 @@ fn draw_chart(
 /// Draws what the keys do.
 fn help(frame: &mut Frame<'_>, area: Rect) {
     let widest = panels::HELP.iter().map(|(keys, _)| Span::raw(*keys).width()).max().unwrap_or(0);
-    let line = |(keys, what): &(&'static str, &'static str)| {
-        let pad = " ".repeat(widest + 2 - Span::raw(*keys).width());
-        Line::from(vec![
-            Span::styled(*keys, Style::new().add_modifier(Modifier::BOLD)),
-            Span::raw(pad),
-            Span::raw(*what),
-        ])
+    let room = usize::from(area.width).saturating_sub(widest + 2);
+    let lines = |(keys, what): &(&'static str, &'static str)| -> Vec<Line<'static>> {
+        let line = |(n, text): (usize, String)| {
+            let keys = if n == 0 { *keys } else { "" };
+            let pad = " ".repeat(widest + 2 - Span::raw(keys).width());
+            let keys = Span::styled(keys, Style::new().add_modifier(Modifier::BOLD));
+            Line::from(vec![keys, Span::raw(pad), Span::raw(text)])
+        };
+        wrap::wrapped(what, room).into_iter().enumerate().map(line).collect()
     };
-    let lines: Vec<Line<'static>> = panels::HELP.iter().map(line).collect();
+    let lines: Vec<Line<'static>> = panels::HELP.iter().flat_map(lines).collect();
     wrapped(frame, area, lines, false);
 }
 
 /// Draws all about one account.
 fn details(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, view: &AccountView, paint: Paint) {
-    let mut lines = about(view, snapshot, paint);
+    let mut lines = about(view, snapshot, area.width, paint);
     lines.push(paint.line(vec![columns::state(view, false)]));
     for window in view.usage.iter().flat_map(|usage| &usage.windows) {
-        let bar =
-            columns::bar(window.left_percent(snapshot.now), 20, columns::pace_mark(window, snapshot.now));
         let tone = columns::tone_of(window.left_percent(snapshot.now));
         let limit = columns::limit(window, snapshot.now, &snapshot.clock);
+        let name = format!("{:>8} ", window.words());
+        // The bar has what the text leaves.
+        let text = Span::raw(name.as_str()).width() + Span::raw(limit.as_str()).width() + 1;
+        let cells = usize::from(area.width).saturating_sub(text).clamp(1, 20);
+        let mark = columns::pace_mark(window, snapshot.now);
+        let bar = columns::bar(window.left_percent(snapshot.now), cells, mark);
         lines.push(paint.line(vec![
-            Styled::plain(format!("{:>8} ", window.words())),
+            Styled::plain(name),
             Styled { tone, ..Styled::plain(bar) },
             Styled::plain(format!(" {limit}")),
         ]));
@@ -405,8 +416,8 @@ fn full_name(view: &AccountView) -> String {
     printable(&view.account.display())
 }
 
-/// Returns details of the selected account.
-fn about(view: &AccountView, snapshot: &Snapshot, paint: Paint) -> Vec<Line<'static>> {
+/// Returns details of the selected account, in lines of so many columns.
+fn about(view: &AccountView, snapshot: &Snapshot, columns: u16, paint: Paint) -> Vec<Line<'static>> {
     let mut name = full_name(view);
     if let Some(plan) = &view.account.plan {
         name = format!("{name}, {}", printable(plan));
@@ -415,13 +426,17 @@ fn about(view: &AccountView, snapshot: &Snapshot, paint: Paint) -> Vec<Line<'sta
         Some(rank) => format!("{rank}. {}", printable(&view.reason)),
         None => printable(&view.reason),
     };
-    let mut lines = vec![Line::raw(name), Line::raw(rank)];
+    let mut texts = vec![(name, Style::new()), (rank, Style::new())];
     if let Some(problem) = problem(view, snapshot.now) {
-        lines.push(Line::styled(printable(&problem), paint.style(Color::Yellow)));
+        texts.push((printable(&problem), paint.style(Color::Yellow)));
     } else if let Some(forecast) = forecast(view, snapshot) {
-        lines.push(Line::raw(forecast));
+        texts.push((forecast, Style::new()));
     }
-    lines
+    let fitted = |(text, style): &(String, Style)| -> Vec<Line<'static>> {
+        let text = wrap::fitted(text, columns.into());
+        text.lines().map(|line| Line::styled(line.to_owned(), *style)).collect()
+    };
+    texts.iter().flat_map(fitted).collect()
 }
 
 /// Returns what the account comes to at its pace.
