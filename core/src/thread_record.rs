@@ -21,6 +21,8 @@ use crate::paths::PoolPaths;
 const VERSION: u32 = 1;
 /// No record is longer, bytes.
 const MAX: u64 = 64 << 10;
+/// Logs lie in folders of years, months and days.
+const DEPTH: usize = 3;
 
 /// What is known of a thread beyond its log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,26 +145,38 @@ fn path(paths: &PoolPaths, thread: &str) -> Result<PathBuf> {
     Ok(paths.threads().join(thread.to_ascii_lowercase()))
 }
 
-/// Removes what the pool keeps of threads that are gone: their records, and what was blanked in their logs. A thread is
-/// gone when its CODEX_HOME can be read and no log there bears its id, be it archived or compressed. How many went.
-pub fn tidy(_lock: &PoolLock, paths: &PoolPaths) -> usize {
+/// What the pool keeps of a thread that is gone.
+#[derive(Debug)]
+pub struct Gone {
+    file: PathBuf,
+    /// Where its log was.
+    log: PathBuf,
+}
+
+/// Returns what the pool keeps of threads that are gone: their records, and what was blanked in their logs. A thread is
+/// gone when its CODEX_HOME can be read and no log there bears its id, be it archived or compressed. This reads the
+/// folders of all sessions if a log is missing, so that it needs its time, and no lock.
+pub fn gone(paths: &PoolPaths) -> Vec<Gone> {
     // Threads whose log is not where it was, by the home that it was in.
-    let mut missing: BTreeMap<PathBuf, Vec<(String, PathBuf)>> = BTreeMap::new();
+    let mut missing: BTreeMap<PathBuf, Vec<(String, Gone)>> = BTreeMap::new();
     for (thread, file, log) in kept(paths) {
         if !log.exists()
             && let Some(home) = home_of(&log)
         {
-            missing.entry(home.to_owned()).or_default().push((thread, file));
+            missing.entry(home.to_owned()).or_default().push((thread, Gone { file, log }));
         }
     }
-    let mut removed = 0;
+    let mut gone = Vec::new();
     for (home, threads) in missing {
         let Ok(there) = threads_of(&home) else { continue };
-        for (_, file) in threads.iter().filter(|(thread, _)| !there.contains(thread)) {
-            removed += usize::from(files::remove_file(file).is_ok());
-        }
+        gone.extend(threads.into_iter().filter(|(thread, _)| !there.contains(thread)).map(|(_, gone)| gone));
     }
-    removed
+    gone
+}
+
+/// Removes what is kept of threads that are [`gone`], but of those that have come back. Returns how much went.
+pub fn forget(_lock: &PoolLock, gone: &[Gone]) -> usize {
+    gone.iter().filter(|gone| !gone.log.exists() && files::remove_file(&gone.file).is_ok()).count()
 }
 
 /// All files kept for a thread: its id, the file, and where its log was.
@@ -194,27 +208,44 @@ fn home_of(log: &Path) -> Option<&Path> {
 /// The ids of all threads that have a log in a CODEX_HOME.
 ///
 /// # Errors
-/// A folder cannot be read: then nobody can say which are gone.
+/// A folder cannot be read, or there is no log at all, as where a file system is not mounted: then nobody can say which
+/// are gone.
 fn threads_of(home: &Path) -> io::Result<HashSet<String>> {
+    let sessions = home.join("sessions");
     let mut found = HashSet::new();
-    let mut folders = vec![home.join("sessions")];
-    let archived = home.join("archived_sessions");
-    if archived.try_exists()? {
-        folders.push(archived);
+    add_threads(&sessions, DEPTH, &mut found)?;
+    if found.is_empty() {
+        return Err(io::ErrorKind::NotFound.into());
     }
-    while let Some(folder) = folders.pop() {
-        for entry in read_dir(&folder)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let name = name.as_bytes();
-            if let Some(thread) = thread_of(name) {
-                found.insert(thread);
-            } else if entry.path().is_dir() {
-                folders.push(entry.path());
-            }
+    // An account's own home may have a link to the sessions of the main home, and none to its archive yet. What is just
+    // being archived is seen, since the archive is read last.
+    let real = sessions.canonicalize()?;
+    for archived in
+        [Some(home), real.parent()].into_iter().flatten().map(|home| home.join("archived_sessions"))
+    {
+        match archived.symlink_metadata() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            _ => add_threads(&archived, DEPTH, &mut found)?,
         }
     }
     Ok(found)
+}
+
+/// Adds the ids of the threads that have a log in a folder, and in those below it, so many levels deep.
+fn add_threads(folder: &Path, depth: usize, found: &mut HashSet<String>) -> io::Result<()> {
+    for entry in read_dir(folder)? {
+        let entry = entry?;
+        if let Some(thread) = thread_of(entry.file_name().as_bytes()) {
+            found.insert(thread);
+        } else if depth > 0 {
+            let kind = entry.file_type()?;
+            // A link that leads nowhere is an error here.
+            if kind.is_dir() || kind.is_symlink() && entry.path().metadata()?.is_dir() {
+                add_threads(&entry.path(), depth - 1, found)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The id in the name of a log, compressed or not.
@@ -230,7 +261,7 @@ mod tests {
     use super::*;
     use crate::codex::rollout::{Quiet, blank};
     use std::fs;
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{PermissionsExt, symlink};
     use std::time::Duration;
 
     const NOW: i64 = 1_795_640_000;
@@ -262,6 +293,10 @@ mod tests {
             blank(&self.paths, &id, &log, Quiet::Stopped).unwrap();
             ThreadRecord::new(alice(), log.clone(), NOW).write(&self.lock(), &self.paths, &id).unwrap();
             (id, log)
+        }
+
+        fn tidy(&self) -> usize {
+            forget(&self.lock(), &gone(&self.paths))
         }
 
         fn kept(&self, id: &str) -> [bool; 2] {
@@ -324,29 +359,72 @@ mod tests {
         fs::create_dir_all(&other_day).unwrap();
         fs::rename(&threads[3].1, other_day.join(name(&threads[3].1))).unwrap();
         fs::remove_file(&threads[4].1).unwrap();
-        assert_eq!(tidy(&lab.lock(), &lab.paths), 2);
+        assert_eq!(lab.tidy(), 2);
         for (at, (id, _)) in threads.iter().enumerate() {
             assert_eq!(lab.kept(id), [at < 4; 2], "{at}");
         }
-        assert_eq!(tidy(&lab.lock(), &lab.paths), 0);
+        assert_eq!(lab.tidy(), 0);
+    }
+
+    #[test]
+    fn thread_that_an_own_home_has_and_the_main_home_archived_is_kept() {
+        let lab = Lab::new();
+        let (id, log) = lab.thread(1);
+        lab.thread(2);
+        let own = lab.dir.path().join("own");
+        fs::create_dir(&own).unwrap();
+        symlink(lab.dir.path().join("sessions"), own.join("sessions")).unwrap();
+        let name = log.file_name().unwrap();
+        let record = ThreadRecord::new(alice(), own.join(DAY).join(name), NOW);
+        record.write(&lab.lock(), &lab.paths, &id).unwrap();
+        let archived = lab.dir.path().join("archived_sessions");
+        fs::create_dir(&archived).unwrap();
+        fs::rename(&log, archived.join(name)).unwrap();
+        assert_eq!(lab.tidy(), 0);
+        fs::remove_dir_all(archived).unwrap();
+        assert_eq!(lab.tidy(), 2);
+    }
+
+    #[test]
+    fn thread_that_comes_back_meanwhile_is_kept() {
+        let lab = Lab::new();
+        let (id, log) = lab.thread(1);
+        lab.thread(2);
+        fs::remove_file(&log).unwrap();
+        let gone = gone(&lab.paths);
+        assert_eq!(gone.len(), 2);
+        fs::write(&log, "").unwrap();
+        assert_eq!((forget(&lab.lock(), &gone), lab.kept(&id)), (0, [true; 2]));
     }
 
     #[test]
     fn where_nobody_can_say_all_is_kept() {
         let lab = Lab::new();
-        let (id, _) = lab.thread(1);
+        let (id, log) = lab.thread(1);
         // As when the file system with the home is not mounted.
         let away = lab.dir.path().join("away");
         fs::rename(lab.dir.path().join("sessions"), &away).unwrap();
-        assert_eq!(tidy(&lab.lock(), &lab.paths), 0);
+        assert_eq!(lab.tidy(), 0);
+        // The folder on which it is mounted is empty then.
+        fs::create_dir(lab.dir.path().join("sessions")).unwrap();
+        assert_eq!(lab.tidy(), 0);
+        assert_eq!(lab.kept(&id), [true; 2]);
+        fs::remove_dir(lab.dir.path().join("sessions")).unwrap();
+        fs::rename(&away, lab.dir.path().join("sessions")).unwrap();
+        // Or a part of it is behind a link that leads nowhere.
+        lab.thread(2);
+        fs::remove_file(log).unwrap();
+        for link in ["sessions/2024", "archived_sessions"].map(|name| lab.dir.path().join(name)) {
+            symlink("nowhere", &link).unwrap();
+            assert_eq!(lab.tidy(), 0, "{}", link.display());
+            fs::remove_file(&link).unwrap();
+        }
         assert_eq!(lab.kept(&id), [true; 2]);
         // And what is not understood stays.
-        fs::rename(&away, lab.dir.path().join("sessions")).unwrap();
-        fs::remove_dir_all(lab.dir.path().join(DAY)).unwrap();
         fs::write(lab.paths.threads().join(&id), "{").unwrap();
         fs::write(lab.paths.blanked().join(&id), "codex-pool blanked 2\n").unwrap();
-        assert_eq!(tidy(&lab.lock(), &lab.paths), 0);
+        assert_eq!(lab.tidy(), 0);
         assert_eq!(lab.kept(&id), [true; 2]);
-        assert_eq!(tidy(&Lab::new().lock(), &Lab::new().paths), 0);
+        assert_eq!(Lab::new().tidy(), 0);
     }
 }

@@ -19,8 +19,9 @@ use codex_pool_core::account::AccountId;
 use codex_pool_core::files::PoolLock;
 use codex_pool_core::pool::Pool;
 use codex_pool_core::process::ProcessId;
+use codex_pool_core::time::DAY;
 use codex_pool_core::usage::UsageCache;
-use codex_pool_core::{Result, env, homes};
+use codex_pool_core::{Result, env, homes, thread_record};
 
 use crate::context::Context;
 use crate::net::endpoint::Endpoint;
@@ -117,6 +118,10 @@ impl<'a> Refresher<'a> {
         let (tasks, asker) = self.claim_polls(tasks, mode, &mut plan, &mut meter)?;
         self.fetch(tasks, &asker, &mut plan, &mut meter)?;
         self.await_others(&mut plan, &mut meter);
+        if mode != Mode::TokenOnly {
+            // What it does not remove, it removes tomorrow.
+            let _ = self.forget_threads();
+        }
         notices::start(self.ctx);
         Ok(plan.into_outcomes())
     }
@@ -126,6 +131,20 @@ impl<'a> Refresher<'a> {
         let lock = self.ctx.lock()?;
         let pool = homes::open_pool(&lock, &self.ctx.paths, env::clock())?;
         Ok((lock, pool))
+    }
+
+    /// Removes what the pool keeps of threads that are gone, once a day.
+    fn forget_threads(&self) -> Result<()> {
+        let (paths, now) = (&self.ctx.paths, env::clock());
+        let seen = Pool::peek(paths)?.state().threads_seen;
+        if seen.is_some_and(|at| (0..DAY).contains(&now.saturating_sub(at))) {
+            return Ok(());
+        }
+        let gone = thread_record::gone(paths);
+        let (lock, mut pool) = self.open()?;
+        thread_record::forget(&lock, &gone);
+        pool.state_mut().threads_seen = Some(now);
+        pool.commit(&lock)
     }
 
     /// Waits for the answers to requests of other processes, so that a person sees them.

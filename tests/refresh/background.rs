@@ -1,5 +1,6 @@
 //! `refresh --background`, which the shim starts: it is silent, asks only for what is due, and nothing twice.
 
+use std::fs;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -24,6 +25,39 @@ fn background_refresh_is_silent_and_asks_only_for_what_is_due() {
     quiet();
     assert_eq!(world.backend().report().usage_of("alice").len(), 2);
     assert_eq!(world.backend().report().usage_of("bob").len(), 1, "bob is not picked");
+}
+
+#[test]
+fn background_refresh_forgets_threads_that_are_gone_once_a_day() {
+    let world = pool_of(&["alice"]);
+    let day = world.codex_home().join("sessions/2026/11/25");
+    let record = |number: u8| {
+        let id = format!("01a2148a-1509-7203-9900-6a00d5afb7{number:02x}");
+        let log = day.join(format!("rollout-2026-11-25T21-08-43-{id}.jsonl"));
+        let account = world.id("alice");
+        let record = serde_json::json!({"version": 1, "account": account, "since": 1, "log": log});
+        let path = world.pool_home().join("threads").join(id);
+        world.write_private(&path, &record.to_string());
+        (path, log)
+    };
+    let (there, log) = record(1);
+    fs::create_dir_all(&day).expect("make a folder");
+    fs::write(log, "{}\n").expect("write a log");
+    let (gone, _) = record(2);
+    let refresh = || {
+        world.pool(&["refresh", "--background"]).run().ok();
+        assert!(there.exists());
+        gone.exists()
+    };
+    assert!(!refresh());
+    record(2);
+    assert!(refresh(), "a day is not over");
+    let path = world.pool_home().join("state.json");
+    let mut state: Value = serde_json::from_str(&fs::read_to_string(&path).expect("a state")).expect("JSON");
+    let seen = state["threads_seen"].as_i64().expect("a time");
+    state["threads_seen"] = (seen - 86_400).into();
+    world.write_private(&path, &state.to_string());
+    assert!(!refresh());
 }
 
 #[test]

@@ -42,6 +42,9 @@ pub struct State {
     /// What Codex supports, by the identity of its package and native binary.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub codex: BTreeMap<String, Capabilities>,
+    /// When it was last looked which threads are gone (see [`crate::thread_record::gone`]), Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threads_seen: Option<i64>,
 }
 
 /// What a home had when it was last written or read.
