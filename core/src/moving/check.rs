@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::account::AccountId;
-use crate::carry::{self, MOVES_A_MINUTE, Next, moves};
+use crate::carry::moves::{self, MoveRecord};
+use crate::carry::{self, MOVES_A_MINUTE, Next};
 use crate::codex::argv;
 use crate::codex::background_server::BackgroundServer;
 use crate::codex::configuration::{CodexSettings, SYSTEM_DIR, Surroundings};
@@ -124,10 +125,7 @@ impl Check<'_> {
             return Err(Refusal::no("the background server belongs to another user or control group"));
         }
         self.nobody_else(pool, processes, &interfaces)?;
-        let lately = moves::last(self.paths).into_iter().filter(|made| {
-            made.why.is_none() && made.home == entries[0].home && self.now.saturating_sub(made.at) < 60
-        });
-        if lately.count() >= MOVES_A_MINUTE {
+        if made_lately(&moves::last(self.paths), &entries[0].home, self.now) >= MOVES_A_MINUTE {
             return Err(Refusal::later("two accounts have reached their limits within a minute"));
         }
         let to = if self.repair { from.clone() } else { self.next(pool, processes, &interfaces, &from)? };
@@ -239,8 +237,43 @@ impl Check<'_> {
     }
 }
 
+/// Returns how many moves a home has made in the last minute. Where the clock was set back, those of the future are old.
+fn made_lately(moves: &[MoveRecord], home: &str, now: i64) -> usize {
+    let lately = |at: i64| (0..60).contains(&now.saturating_sub(at));
+    moves.iter().filter(|made| made.why.is_none() && made.home == home && lately(made.at)).count()
+}
+
 /// Returns the arguments of Codex, also behind Node and its launcher.
 fn codex_words(words: &[OsString]) -> Vec<OsString> {
     let is_node = words.first().is_some_and(|name| Path::new(name).file_name().is_some_and(|n| n == "node"));
     words.iter().skip(if is_node { 2 } else { 1 }).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moves_of_the_last_minute_count_and_those_of_the_future_do_not() {
+        let made = |home: &str, at, why: Option<&str>| MoveRecord {
+            at,
+            home: home.to_owned(),
+            from: AccountId::of_chatgpt("alice", "a"),
+            to: None,
+            threads: Vec::new(),
+            why: why.map(ToOwned::to_owned),
+            took_ms: 0,
+            resets_at: None,
+        };
+        let moves = [
+            made("a", 1_000, None),
+            made("a", 1_059, None),
+            made("b", 1_059, None),
+            made("a", 1_059, Some("no")),
+        ];
+        let lately = |now| made_lately(&moves, "a", now);
+        assert_eq!([1_059, 1_060, 1_118, 1_119].map(lately), [2, 1, 1, 0]);
+        // The clock was set back.
+        assert_eq!([1_058, 999, 0].map(lately), [1, 0, 0]);
+    }
 }

@@ -45,9 +45,8 @@ use check::{Check, Plan, Refusal};
 use guard::Guard;
 use needs::{Message, is_to_be_told};
 use server::Origin;
+use threads::Logs;
 
-/// How long all logs must be quiet: a follow-up that the user has queued begins right after the limit.
-const QUIET: Duration = Duration::from_millis(400);
 /// How long quiet is waited for.
 const QUIET_WAIT: Duration = Duration::from_secs(3);
 const LOCK_WAIT: Duration = Duration::from_secs(2);
@@ -202,13 +201,13 @@ impl Home<'_> {
         let Some(origin) = Origin::of(server.pid) else { return Ok(None) };
         let Some(codex) = origin.codex(&self.settings) else { return Ok(None) };
         let mut threads = Threads::of(server.clone(), self.main_home.dir());
+        let mut logs = Logs::default();
         loop {
             threads.look();
             if threads.in_flight() || began.elapsed() > QUIET_WAIT {
                 return Ok(None);
             }
-            let since = clock_ms().saturating_mul(1_000_000).saturating_sub(threads.changed_at());
-            if since >= QUIET.as_nanos() as i64 {
+            if logs.are_quiet(threads.changed_at(), clock_ms(), Instant::now()) {
                 return Ok(Some(Old { server, origin, codex, threads, began }));
             }
             std::thread::sleep(PAUSE);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::codex::argv::is_uuid;
 use crate::codex::background_server::BackgroundServer;
@@ -11,6 +12,9 @@ use crate::codex::threads::{self, ThreadMeta};
 use crate::files;
 use crate::homes::CodexHome;
 use crate::process;
+
+/// How long all logs must be quiet: a follow-up that the user has queued begins right after the limit.
+const QUIET: Duration = Duration::from_millis(400);
 
 /// A loaded thread.
 #[derive(Debug, Clone)]
@@ -167,6 +171,46 @@ impl Threads {
     }
 }
 
+/// When logs were last written to, as far as that was seen.
+#[derive(Default)]
+pub(super) struct Logs {
+    seen: Option<(i64, Instant)>,
+}
+
+impl Logs {
+    /// Returns whether they have been quiet for a moment. `changed_at`: by their own times, Unix nanoseconds. Where the
+    /// clock was set back these lie in the future, so that they only have to stay as they are.
+    pub(super) fn are_quiet(&mut self, changed_at: i64, now_ms: i64, now: Instant) -> bool {
+        let since = match self.seen {
+            Some((before, since)) if before == changed_at => since,
+            _ => now,
+        };
+        self.seen = Some((changed_at, since));
+        let quiet = i64::try_from(QUIET.as_nanos()).unwrap_or(i64::MAX);
+        now_ms.saturating_mul(1_000_000).saturating_sub(changed_at) >= quiet || now - since >= QUIET
+    }
+}
+
 fn nanos(meta: &std::fs::Metadata) -> i64 {
     meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logs_are_quiet_by_their_times_or_once_they_were_seen_to_be() {
+        let (start, second) = (Instant::now(), 1_000_000_000);
+        let after = |ms| start + Duration::from_millis(ms);
+        assert!(!Logs::default().are_quiet(second, 1_399, start));
+        assert!(Logs::default().are_quiet(second, 1_400, start));
+        // The clock was set back by an hour.
+        let (mut logs, ahead) = (Logs::default(), 3_601 * second);
+        assert!(!logs.are_quiet(ahead, 1_000, start));
+        assert!(!logs.are_quiet(ahead, 1_399, after(399)));
+        assert!(!logs.are_quiet(ahead + 1, 1_400, after(400)), "something was written");
+        assert!(!logs.are_quiet(ahead + 1, 1_799, after(799)));
+        assert!(logs.are_quiet(ahead + 1, 1_800, after(800)));
+    }
 }
