@@ -94,7 +94,7 @@ impl Recording {
             if step.typed {
                 // A cover with the cursor at its edge goes from letter to letter.
                 let keys = step.line.chars().count() - 2;
-                let (x, width) = (2.0 * CHAR.0, keys as f64 * CHAR.0);
+                let (x, width) = (MARGIN.0 + 2.0 * CHAR.0, keys as f64 * CHAR.0);
                 let _ = writeln!(
                     text,
                     "<g class=\"c{number}\" opacity=\"0\"><rect x=\"{x:.1}\" y=\"{:.1}\" width=\"100%\" \
@@ -127,15 +127,17 @@ impl Recording {
             first = next;
         }
         style = style.replace("WHOLE", &format!("{whole:.1}s"));
-        let (width, height) = (f64::from(self.columns) * CHAR.0, f64::from(ROWS) * CHAR.1);
+        // The rows have their margin.
+        let width = f64::from(self.columns) * CHAR.0 + 2.0 * MARGIN.0;
+        let height = f64::from(ROWS) * CHAR.1;
         let up = f64::from(scrolled) * CHAR.1;
         let mut out = picture::opening(label, self.columns, ROWS);
         let _ = write!(
             out,
             "<style>\n{style}.s{{transform:translateY(-{up:.0}px);animation:s {whole:.1}s step-end infinite}}\
              @keyframes s{{{scroll}}}\n@media (prefers-reduced-motion:reduce){{*{{animation:none!important}}}}\n\
-             </style>\n<svg x=\"{}\" y=\"{}\" width=\"{width:.0}\" height=\"{height:.0}\">\n<g class=\"s\">\n",
-            MARGIN.0, MARGIN.1
+             </style>\n<svg x=\"0\" y=\"{}\" width=\"{width:.0}\" height=\"{height:.0}\">\n<g class=\"s\">\n",
+            MARGIN.1
         );
         out.push_str(picture::TEXT);
         out.push_str(&text);
@@ -179,6 +181,12 @@ mod tests {
         let entered = READ + 6.0 * KEY + ENTER;
         assert!(short.contains(&format!("@keyframes o1{{0%{{opacity:0}}{}", at(entered))), "{short}");
         assert!(short.contains("steps(6)"));
+        // What was typed begins behind the prompt, and is covered from there.
+        let x = MARGIN.0 + 2.0 * CHAR.0;
+        assert_eq!(short.matches(&format!("<rect x=\"{x:.1}\"")).count(), 2, "{short}");
+        // The last column is in the window that the rows scroll in.
+        let whole = format!("<svg x=\"0\" y=\"44\" width=\"{:.0}\"", 40.0 * CHAR.0 + 2.0 * MARGIN.0);
+        assert!(short.contains(&whole), "{short}");
         assert!(short.contains("@keyframes s{0%{transform:none}}"), "it fits: {short}");
         recording.command("seq", &"number\n".repeat(40));
         let long = recording.svg("a session");
