@@ -12,7 +12,7 @@ pub(crate) const BACKGROUND: &str = "#10151c";
 pub(crate) const FOREGROUND: &str = "#d7dde5";
 /// The terminal's eight colours.
 const PALETTE: [&str; 8] =
-    ["#4b5563", "#ff7b72", "#56d364", "#e3b341", "#79c0ff", "#d2a8ff", "#56d4dd", "#d7dde5"];
+    ["#8b949e", "#ff7b72", "#56d364", "#e3b341", "#79c0ff", "#d2a8ff", "#56d4dd", "#d7dde5"];
 
 /// The first seven of them on a light background.
 const LIGHT_PALETTE: [&str; 7] =
