@@ -93,6 +93,42 @@ fn runner_that_never_came_leaves_no_user_behind() {
     assert_eq!(machines(&laptop), ["laptop member"]);
 }
 
+/// Lets the database do this when a machine enters its name.
+fn on_enter(server: &Server, what: &str) {
+    server.sql(&format!(
+        "create or replace function at_entry() returns trigger language plpgsql as $$ begin {what} return new; end $$; \
+         create or replace trigger at_entry before insert or update on codex_pool_records for each row when (new.kind = \
+         'machine') execute function at_entry()"
+    ));
+}
+
+#[test]
+fn join_that_cannot_enter_its_name_changes_nothing_and_uses_no_code_up() {
+    let Some((server, laptop)) = shared_by(&["alice"]) else { return };
+    let (desktop, code) = (laptop.another(), code(&laptop, "--member"));
+    on_enter(&server, "raise exception 'broken';");
+    complains(&join(&desktop, &code, "desktop").expect(1), "broken");
+    assert!(!desktop.pool_home().join("share.toml").exists());
+    on_enter(&server, "");
+    join(&desktop, &code, "desktop").ok();
+    assert_eq!(machines(&laptop), ["desktop member", "laptop member"]);
+    assert_eq!(status(&desktop)["machine"], "desktop");
+}
+
+#[test]
+fn code_that_another_machine_uses_up_meanwhile_leaves_no_name_behind() {
+    let Some((server, laptop)) = shared_by(&["alice"]) else { return };
+    let desktop = laptop.another();
+    let late = code(&laptop, "--member");
+    on_enter(&server, "delete from codex_pool_codes;");
+    complains(&join(&desktop, &late, "desktop").expect(1), "this code was used before");
+    assert!(!desktop.pool_home().join("share.toml").exists());
+    on_enter(&server, "");
+    assert_eq!(machines(&laptop), ["laptop member"]);
+    join(&desktop, &code(&laptop, "--member"), "desktop").ok();
+    assert_eq!(machines(&laptop), ["desktop member", "laptop member"]);
+}
+
 #[test]
 fn initialization_that_was_cut_off_goes_on() {
     let Some((server, laptop)) = shared_by(&["alice", "bob"]) else { return };

@@ -12,7 +12,7 @@ use super::{become_shared, count, enter, explained, logins_here, name_of_machine
 use crate::cli::ShareJoinArgs;
 use crate::context::Context;
 use crate::refresh::take_in;
-use crate::share::{Config, Shared, connect, connect_anew};
+use crate::share::{Config, Shared, connect_anew};
 use crate::ui;
 
 /// The longest line with a code, bytes.
@@ -48,34 +48,49 @@ pub(super) fn run(ctx: &Context, args: &ShareJoinArgs) -> Result<()> {
     refuse_another(before.as_ref(), &keys)?;
     let is_new = before.is_none();
     let machine = before.filter(|_| args.name.is_none()).map_or(name, |before| before.machine);
-    let config = Config { url: code.url.clone(), machine, keys, next: None };
+    let mut config = Config { url: code.url.clone(), machine, keys, next: None };
+    let mut shared = Shared::of(config.clone(), &ctx.paths)?;
     match config.role() {
-        Role::Runner => refuse_own_logins(ctx)?,
-        Role::Member if is_new => refuse_removed(ctx, &mut Shared::of(config.clone(), &ctx.paths)?)?,
-        Role::Member => {}
+        Role::Runner => {
+            refuse_own_logins(ctx)?;
+            config.machine = name_of_runner(&mut shared)?;
+        }
+        Role::Member => {
+            if is_new {
+                refuse_removed(ctx, &mut shared)?;
+            }
+            config.machine = enter(&mut shared, &config.machine)?;
+        }
     }
-    store.take_code(&code).map_err(explained)?.ok_or_else(used)?;
+    let taken = store.take_code(&code).map_err(explained).and_then(|taken| taken.ok_or_else(used));
+    if let Err(error) = taken {
+        // A name without a machine counts as one that renews.
+        let departed = shared.member().map_or(Ok(()), |share| share.depart(&config.machine));
+        return departed.map_err(explained).and(Err(error));
+    }
     become_shared(ctx, &config)?;
     finish(ctx, config)
 }
 
 /// Runners that live for one job have the keys of one machine in common.
-fn join_with_keys(ctx: &Context, before: Option<&Config>, config: Config) -> Result<()> {
+fn join_with_keys(ctx: &Context, before: Option<&Config>, mut config: Config) -> Result<()> {
     refuse_another(before, &config.keys)?;
     refuse_own_logins(ctx)?;
-    let mut store = connect(&config.url, config.keys.shared())?;
-    store.check_schema().map_err(explained)?;
+    let mut shared = Shared::of(config.clone(), &ctx.paths)?;
+    shared.store().check_schema().map_err(explained)?;
+    config.machine = name_of_runner(&mut shared)?;
     become_shared(ctx, &config)?;
     finish(ctx, config)
 }
 
 /// Comes into step, and says so. What let this machine in may be used up, so it has joined, whatever the database does.
-fn finish(ctx: &Context, mut config: Config) -> Result<()> {
-    let mut shared = Shared::of(config.clone(), &ctx.paths)?;
-    let shown = sync_first(ctx, &mut shared, &mut config).map_err(|error| {
+fn finish(ctx: &Context, config: Config) -> Result<()> {
+    let mut shared = Shared::of(config, &ctx.paths)?;
+    let shown = sync_first(ctx, &mut shared).map_err(|error| {
         let text = format!("this machine has joined, but could not read the accounts yet: {}", error.message);
         Error::new(text).hint("`codex-pool refresh` reads them")
     })?;
+    let config = shared.config();
     ui::done(&format!(
         "this machine is the {} `{}` of the pool at {shown}",
         config.role().as_str(),
@@ -148,12 +163,7 @@ fn refuse_removed(ctx: &Context, shared: &mut Shared) -> Result<()> {
 }
 
 /// Takes in the accounts of the others, and offers those of this machine. Returns where the pool is, and what there is.
-fn sync_first(ctx: &Context, shared: &mut Shared, config: &mut Config) -> Result<String> {
-    match config.role() {
-        Role::Member => config.machine = enter(shared, &config.machine)?,
-        Role::Runner => config.machine = name_of_runner(shared)?.unwrap_or_else(|| config.machine.clone()),
-    }
-    become_shared(ctx, config)?;
+fn sync_first(ctx: &Context, shared: &mut Shared) -> Result<String> {
     let pulled = shared.pull().map_err(explained)?;
     let mut open = ctx.open()?;
     take_in(shared, &open.lock, &mut open.pool, &pulled, open.now)?;
@@ -172,9 +182,9 @@ fn sync_first(ctx: &Context, shared: &mut Shared, config: &mut Config) -> Result
 }
 
 /// A runner is called what the member called it that let it in.
-fn name_of_runner(shared: &mut Shared) -> Result<Option<String>> {
+fn name_of_runner(shared: &mut Shared) -> Result<String> {
     let user = shared.store().address().user().map(str::to_owned);
     let machines = shared.machines().map_err(explained)?;
     let me = machines.into_iter().find(|machine| machine.user.is_some() && machine.user == user);
-    Ok(me.map(|machine| machine.machine))
+    Ok(me.map_or_else(|| shared.config().machine.clone(), |machine| machine.machine))
 }
