@@ -44,10 +44,10 @@ pub(crate) fn run(ctx: &Context, args: &WatchArgs) -> Result<ExitCode> {
 fn repeat(ctx: &Context, interval: Duration) -> Result<ExitCode> {
     // A closed pipe ends this.
     signals::end_with_the_pipe();
-    let refresher = Refresher::new(ctx)?;
     loop {
-        // A failure is shown with its account.
-        refresher.run(&Scope::All, Mode::Due, &mut |_| {})?;
+        // A failure is shown with its account. A new one each time: once the database of a shared pool did not answer, a
+        // refresher asks it no more.
+        Refresher::new(ctx)?.run(&Scope::All, Mode::Due, &mut |_| {})?;
         let open = ctx.open()?;
         let (views, now) = (view::accounts(ctx, &open), env::clock());
         let clock = view::Clock::of_system();

@@ -1,14 +1,17 @@
 //! What the machines of a shared pool agree on while they work: one renews, all have the newest login, one asks the
 //! service, the sessions of all count, and without the database each goes on with what it has.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use testkit::backend::{Fault, LoginSpec, Route, UserSpec, refresh_token};
 use testkit::files::write_script;
 use testkit::postgres::Server;
 use testkit::{Cmd, SOON, World, answered, text, wait_until};
 
+use crate::crash::Wire;
 use crate::world::{init, joined, known, newer_login, shared_by, status};
 
 /// A login that is due: its access token ends within the day.
@@ -33,10 +36,13 @@ fn background(world: &World) -> Cmd {
 /// What a machine keeps beside its accounts, and how it is changed.
 fn edit_cache(world: &World, edit: impl FnOnce(&mut Value)) {
     let path = world.pool_home().join("usage.json");
-    let mut cache = std::fs::read(&path)
+    let mut cache = fs::read(&path)
         .map_or_else(|_| json!({"version": 1}), |bytes| serde_json::from_slice(&bytes).expect("JSON"));
     edit(&mut cache);
-    world.write_private(&path, &cache.to_string());
+    // In one step: something may be running.
+    let edited = path.with_file_name("usage.json.edited");
+    world.write_private(&edited, &cache.to_string());
+    fs::rename(&edited, &path).expect("put it in its place");
 }
 
 /// Lets that time pass since a machine last asked the database.
@@ -185,6 +191,33 @@ fn machine_without_the_database_works_on_and_says_how_old_it_is() {
     assert!(report.refreshes.is_empty(), "nothing is renewed without a lease: {:?}", report.refreshes);
     assert!(report.usage_of("alice").is_empty(), "who asks for all cannot be known");
     assert_eq!((desktop.stored("alice"), polls), (login, 1));
+}
+
+#[test]
+fn list_that_repeats_asks_the_database_again_after_it_was_away() {
+    let Some(server) = Server::start() else { return };
+    let (wire, port) = Wire::to(server.port());
+    let laptop = World::logged_in(&["alice"]);
+    init(&laptop, &server.url_at(port), "laptop").ok();
+    let problem = || {
+        let cache = fs::read(laptop.pool_home().join("usage.json")).unwrap_or_default();
+        let cache: Value = serde_json::from_slice(&cache).unwrap_or_default();
+        cache["sharing"]["error"].as_str().map(str::to_owned)
+    };
+    let is_so = |wanted: bool| {
+        let is = problem().is_some() == wanted;
+        if !is {
+            time_passes(&laptop, 60);
+        }
+        is
+    };
+    wire.cut_after(0);
+    let watch = laptop.pool(&["watch", "--interval", "1"]).spawn();
+    wait_until("it is noted that the database is away", SOON, || is_so(true));
+    assert!(wire.restore());
+    wait_until("the same process has asked again", SOON, || is_so(false));
+    watch.signal(Signal::SIGTERM);
+    watch.wait();
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::world::{init, joined};
 
 /// A way to the database that is cut off at a chosen message, in either direction.
 #[derive(Clone)]
-struct Wire(Arc<Ends>);
+pub(crate) struct Wire(Arc<Ends>);
 
 struct Ends {
     /// How many messages still pass; negative: all.
@@ -31,7 +31,7 @@ struct Ends {
 
 impl Wire {
     /// Listens on a port and leads to the server's. Returns the port, too.
-    fn to(server: u16) -> (Wire, u16) {
+    pub(crate) fn to(server: u16) -> (Wire, u16) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let wire = Wire(Arc::new(Ends {
@@ -86,12 +86,12 @@ impl Wire {
     }
 
     /// Cuts the way off after so many messages.
-    fn cut_after(&self, messages: i64) {
+    pub(crate) fn cut_after(&self, messages: i64) {
         self.0.left.store(messages, Ordering::SeqCst);
     }
 
     /// Lets everything pass again. Returns whether the way was cut off.
-    fn restore(&self) -> bool {
+    pub(crate) fn restore(&self) -> bool {
         self.0.left.store(-1, Ordering::SeqCst);
         self.0.victim.store(0, Ordering::SeqCst);
         self.0.cut.swap(false, Ordering::SeqCst)
