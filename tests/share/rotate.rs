@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use testkit::backend::refresh_token;
+use serde_json::json;
+use testkit::backend::{Fault, Route, refresh_token};
 use testkit::postgres::{PASSWORD, Server};
 use testkit::{World, complains};
 
@@ -129,6 +130,21 @@ fn rotation_brings_no_account_back_that_another_machine_has_removed() {
         assert_eq!(machine.labels(), ["alice"]);
     }
     assert_eq!(joined(&laptop, "--member", "third").labels(), ["alice"]);
+}
+
+#[test]
+fn hint_after_a_failed_rotation_names_what_helps_against_a_lost_machine() {
+    let Some((_server, laptop)) = shared_by(&["alice", "bob"]) else { return };
+    let lost = joined(&laptop, "--member", "lost");
+    laptop.backend().inject_times(Route::Token, None, Fault::Status(500, json!({})), 1);
+    let output = laptop.pool(&["share", "rotate", "--yes"]).run().expect(1);
+    complains(&output, "the tokens of 1 account could not be renewed");
+    complains(&output, "run `codex-pool share rotate` again, or log in anew with `codex-pool reauth`");
+    laptop.pool(&["share", "rotate", "--yes"]).run().ok().says("new keys (epoch 3)");
+    for user in ["alice", "bob"] {
+        let good = laptop.backend().good_refresh_tokens(user);
+        assert!(!good.contains(&refresh_token(&lost.stored(user))), "{user}");
+    }
 }
 
 #[test]

@@ -92,7 +92,10 @@ pub(super) fn run(ctx: &Context, args: &ShareRotateArgs) -> Result<()> {
     match failed {
         0 => Ok(()),
         n => Err(Error::new(format!("the tokens of {} could not be renewed", count(n, "account")))
-            .hint("a lost machine has them: `codex-pool refresh` tries again, a new login is safe at once")),
+            .hint(
+                "a lost machine has them: run `codex-pool share rotate` again, or log in anew with `codex-pool reauth`, \
+                 which is safe at once",
+            )),
     }
 }
 
