@@ -7,7 +7,7 @@
 //! let pulled = shared.pull().map_err(|e| explain(&e))?;                 // connects; each call is limited to 10 s
 //! if let Some(share) = shared.member() { share.push(&login(account, &doc))?; share.begin(…)?; … }
 //! … lock the pool, adopt what was pulled …
-//! shared.save(&lock, |state| state.synced_at = Some(now))?;             // only now: what was seen is in the pool
+//! shared.save(&lock, |state| state.removals = …)?;                      // only now: what was seen is in the pool
 //! ```
 //!
 //! Nothing here may be called while the pool's lock is held, but [`Shared::open`] and [`Shared::save`]. What was pulled

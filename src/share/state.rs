@@ -22,8 +22,6 @@ pub(crate) struct ShareState {
     epoch: u32,
     /// The newest state of every row.
     pub(crate) seen: Seen,
-    /// When the database was last asked for what is new, and answered, Unix seconds.
-    pub(crate) synced_at: Option<i64>,
     /// The renewals of this machine that the database may know as sent: the id of each account's ticket.
     pub(crate) tickets: BTreeMap<String, String>,
     /// What was removed on any machine, and the age of the login that was removed with it.

@@ -130,6 +130,20 @@ fn code_that_another_machine_uses_up_meanwhile_leaves_no_name_behind() {
 }
 
 #[test]
+fn machine_that_has_just_joined_is_in_step() {
+    let Some((_server, laptop)) = shared_by(&["alice"]) else { return };
+    laptop.pool(&["share", "status"]).run().ok().says("in step with it ");
+    for (role, name) in [("--member", "desktop"), ("--runner", "ci")] {
+        let machine = joined(&laptop, role, name);
+        machine.pool(&["share", "status"]).run().ok().says("in step with it ");
+        assert!(status(&machine)["synced_at"].is_i64());
+        assert!(!machine.pool(&["list"]).run().ok().stdout.contains("Shared pool:"));
+    }
+    laptop.pool(&["share", "rotate", "--yes"]).run().ok();
+    laptop.pool(&["share", "status"]).run().ok().says("in step with it ");
+}
+
+#[test]
 fn initialization_that_was_cut_off_goes_on() {
     let Some((server, laptop)) = shared_by(&["alice", "bob"]) else { return };
     // As after a kill between the database and the registry.

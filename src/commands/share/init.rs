@@ -47,7 +47,11 @@ pub(super) fn run(ctx: &Context, args: &ShareInitArgs) -> Result<()> {
     shared.member_or_error()?.enter(&me).map_err(explained)?;
     push(&mut shared, &logins)?;
     become_shared(ctx, &config)?;
-    shared.save(&ctx.lock()?, |_| {})?;
+    let mut open = ctx.open()?;
+    open.pool.usage_mut().sharing_mut().tried(None, open.now);
+    open.commit()?;
+    shared.save(&open.lock, |_| {})?;
+    drop(open);
     ui::done(&format!(
         "this pool is shared now, as the member `{}`: {}",
         config.machine,

@@ -167,6 +167,8 @@ fn sync_first(ctx: &Context, shared: &mut Shared) -> Result<String> {
     let pulled = shared.pull().map_err(explained)?;
     let mut open = ctx.open()?;
     take_in(shared, &open.lock, &mut open.pool, &pulled, open.now)?;
+    open.pool.usage_mut().sharing_mut().tried(pulled.refused.first().map(ToString::to_string), open.now);
+    open.commit()?;
     let accounts = open.pool.registry().accounts.len();
     let mut own = own_logins(shared, &open)?;
     drop(open);

@@ -148,6 +148,8 @@ fn move_all(ctx: &Context, old: &mut Shared, new: &mut Shared, epoch: u32) -> Re
     {
         let mut open = ctx.open()?;
         take_in(old, &open.lock, &mut open.pool, &pulled, open.now)?;
+        open.pool.usage_mut().sharing_mut().tried(None, open.now);
+        open.commit()?;
     }
     let machines = old.machines().map_err(explained)?;
     let tickets = old.tickets();

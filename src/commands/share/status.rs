@@ -13,7 +13,7 @@ use super::code::bytes;
 use super::{count, cut_off, explained, shared};
 use crate::cli::ShareStatusArgs;
 use crate::context::Context;
-use crate::share::{Config, ShareState, Shared};
+use crate::share::{Config, Shared};
 use crate::ui;
 use crate::view::Clock;
 
@@ -35,8 +35,7 @@ pub(super) fn run(ctx: &Context, args: &ShareStatusArgs) -> Result<()> {
     let mut shared = shared(ctx)?;
     let pool = Pool::peek(&ctx.paths)?;
     let registry = pool.registry();
-    let keys = shared.config().keys.shared();
-    let state = ShareState::load(&ctx.paths, keys.pool, keys.epoch);
+    let synced_at = pool.usage().sharing.as_ref().and_then(|sharing| sharing.synced_at);
     let answer = ask(&mut shared).map_err(|error| match shared.config().next {
         // What it cannot read may be its own.
         Some(_) => cut_off(),
@@ -64,7 +63,7 @@ pub(super) fn run(ctx: &Context, args: &ShareStatusArgs) -> Result<()> {
             "epoch": config.keys.shared().epoch,
             "rotating": rotating,
             "accounts": registry.accounts.len(),
-            "synced_at": state.synced_at,
+            "synced_at": synced_at,
             "machines": found.map(|found| found.machines.iter().map(machine).collect::<Vec<_>>()),
             "sent": found.map(|found| sent(found).map(mark).collect::<Vec<_>>()),
             "problem": answer.as_ref().err().map(|error| &error.message),
@@ -79,7 +78,7 @@ pub(super) fn run(ctx: &Context, args: &ShareStatusArgs) -> Result<()> {
         count(registry.accounts.len(), "account")
     ));
     let now = env::clock();
-    ui::line(&match state.synced_at {
+    ui::line(&match synced_at {
         Some(at) => format!("in step with it {} ago", human_duration(now - at)),
         None => "never in step with it yet: `codex-pool refresh`".to_owned(),
     });

@@ -51,7 +51,6 @@ impl Refresher<'_> {
         let error = match pulled {
             Ok(pulled) => {
                 self.sharing.take_in(&lock, &mut pool, &pulled, now)?;
-                self.sharing.save(&lock, |state| state.synced_at = Some(now))?;
                 pulled.refused.first().map(ToString::to_string)
             }
             Err(why) => Some(why),
