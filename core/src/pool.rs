@@ -122,6 +122,10 @@ impl Pool {
         for access in registry.accounts.iter_mut().filter_map(|account| account.access_only.as_mut()) {
             access.by_members = role == Some(Role::Runner);
         }
+        if role.is_none() && self.usage.sharing.is_some() {
+            // Other machines' sessions are nothing to it any more, nor is a database that does not answer.
+            self.usage_mut().sharing = None;
+        }
     }
 
     /// Returns the document that a Codex home gets of an account's document in the pool: in a shared pool the one

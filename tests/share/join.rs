@@ -175,7 +175,12 @@ fn member_that_leaves_keeps_no_refresh_token_while_others_stay() {
         laptop.backend().auth_json("carol")
     });
     complains(&laptop.pool(&["share", "leave"]).run().expect(2), "only after a yes");
+    laptop.pool(&["refresh"]).run().ok();
+    let knows_others =
+        || fs::read_to_string(laptop.pool_home().join("usage.json")).expect("a cache").contains("sharing");
+    assert!(knows_others());
     laptop.pool(&["share", "leave", "--yes"]).run().ok().says("has left the shared pool");
+    assert!(!knows_others(), "what it knew of the others is of no use any more");
     for user in ["alice", "carol"] {
         assert_eq!(refresh_token(&laptop.stored(user)), "", "{user}");
     }
