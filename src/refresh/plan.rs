@@ -43,6 +43,9 @@ pub(super) enum RenewReason {
 /// The tasks of a refresh, and the outcomes so far.
 pub(super) struct Plan {
     order: Vec<AccountId>,
+    /// What this machine is in a shared pool.
+    #[cfg_attr(not(feature = "share"), expect(dead_code, reason = "only the database is asked by it"))]
+    pub(super) shared: Option<Role>,
     pub(super) tasks: Vec<Task>,
     /// Accounts whose usage another process is fetching.
     pub(super) awaited: Vec<AccountId>,
@@ -88,8 +91,13 @@ impl Refresher<'_> {
         let (lock, mut pool) = self.open()?;
         homes::reconcile(&lock, &mut pool, &self.ctx.main_home, now)?;
         renewal::exchange_newest(&lock, &mut pool, now)?;
-        let mut plan =
-            Plan { order: Vec::new(), tasks: Vec::new(), awaited: Vec::new(), outcomes: BTreeMap::new() };
+        let mut plan = Plan {
+            order: Vec::new(),
+            shared: pool.shared(),
+            tasks: Vec::new(),
+            awaited: Vec::new(),
+            outcomes: BTreeMap::new(),
+        };
         let mut claims = Vec::new();
         for account in &pool.registry().accounts {
             if matches!(scope, Scope::One(id) if *id != account.id) {

@@ -52,10 +52,15 @@ impl Refresher<'_> {
     /// Ends the claim of an account whose usage cannot be fetched.
     pub(super) fn end_claim(&self, id: &AccountId) -> Result<()> {
         let (lock, mut pool) = self.open()?;
-        if let Some(entry) = pool.usage_mut().accounts.get_mut(id) {
-            entry.attempt = Some(Attempt::succeeded(env::clock()).into());
-        }
+        end_claim(&mut pool, id);
         pool.commit(&lock)
+    }
+}
+
+/// Ends the claim of an account whose usage is not fetched here.
+pub(super) fn end_claim(pool: &mut Pool, id: &AccountId) {
+    if let Some(entry) = pool.usage_mut().accounts.get_mut(id) {
+        entry.attempt = Some(Attempt::succeeded(env::clock()).into());
     }
 }
 

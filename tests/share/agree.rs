@@ -221,6 +221,49 @@ fn list_that_repeats_asks_the_database_again_after_it_was_away() {
 }
 
 #[test]
+fn database_that_can_only_be_read_is_not_shown_as_fine() {
+    let Some((server, laptop)) = shared_by(&["alice"]) else { return };
+    laptop.pool(&["refresh"]).run().ok();
+    let is_shown = |shown: bool| {
+        // It is time to ask for usage again.
+        laptop.age_usage(3_600);
+        laptop.pool(&["refresh"]).run().ok();
+        let list = laptop.pool(&["list"]).run().ok();
+        let says = list.stdout.contains("it can only be read") && list.stdout.contains("Shared pool: ");
+        assert_eq!(says, shown, "{list}");
+        assert!(!list.stdout.contains("nothing of the other machines"), "{list}");
+    };
+    is_shown(false);
+    // Its minute is over, so that the next machine asks for usage.
+    server.sql(
+        "update codex_pool_records set held_until = now(); alter database postgres set default_transaction_read_only = on",
+    );
+    is_shown(true);
+    server
+        .sql("set transaction_read_only = off; alter database postgres reset default_transaction_read_only");
+    is_shown(false);
+    // A login that only this machine has.
+    laptop.import("carol", &{
+        laptop.backend().add("carol");
+        laptop.backend().auth_json("carol")
+    });
+    server.sql(
+        "create function no_room() returns trigger language plpgsql as $$ begin raise exception 'no room'; end $$; create \
+         trigger no_room before insert on codex_pool_records for each row when (new.kind = 'full') execute function \
+         no_room()",
+    );
+    for is_mended in [false, true] {
+        time_passes(&laptop, 60);
+        background(&laptop).run();
+        let list = laptop.pool(&["list"]).run().ok();
+        assert_eq!(list.stdout.contains("no room"), !is_mended, "{list}");
+        if !is_mended {
+            server.sql("drop trigger no_room on codex_pool_records");
+        }
+    }
+}
+
+#[test]
 fn doctor_says_where_nothing_asks_the_database() {
     let Some((_server, laptop)) = shared_by(&["alice"]) else { return };
     laptop.pool(&["refresh"]).run().ok();

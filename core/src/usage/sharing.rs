@@ -22,7 +22,7 @@ pub struct Sharing {
     /// When it was last asked, Unix seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tried_at: Option<i64>,
-    /// Why it did not answer the last time, for a person.
+    /// Why it did not answer the last time, or did not take what this machine had to tell, for a person.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// The sessions of other machines.

@@ -24,20 +24,19 @@ impl Refresher<'_> {
     /// The pool cannot be used.
     pub(in super::super) fn sync(&self, mode: Mode) -> Result<()> {
         let now = env::clock();
-        // Looked at without the lock. A registry that cannot be read is the next one's to tell.
-        let Some(role) = Pool::peek(&self.ctx.paths).ok().and_then(|pool| pool.shared()) else {
-            return Ok(());
-        };
-        let (lock, mut pool) = self.open()?;
-        let wanted = match mode {
+        let is_wanted = |pool: &Pool| match mode {
             Mode::Due => pool.usage().sync_is_due(now),
             // A renewal asks for the newest login itself.
-            Mode::TokenOnly => role == Role::Runner,
+            Mode::TokenOnly => pool.shared() == Some(Role::Runner),
             Mode::Asked => true,
         };
-        if !wanted {
+        let role_if_wanted = |pool: &Pool| pool.shared().filter(|_| is_wanted(pool));
+        // Looked at without the lock. A registry that cannot be read is the next one's to tell.
+        if Pool::peek(&self.ctx.paths).ok().as_ref().and_then(role_if_wanted).is_none() {
             return Ok(());
         }
+        let (lock, mut pool) = self.open()?;
+        let Some(role) = role_if_wanted(&pool) else { return Ok(()) };
         // What Codex has got by a login goes to the others.
         homes::reconcile(&lock, &mut pool, &self.ctx.main_home, now)?;
         renewal::exchange_newest(&lock, &mut pool, now)?;
@@ -46,27 +45,28 @@ impl Refresher<'_> {
         pool.commit(&lock)?;
         drop(lock);
         let pulled = self.sharing.ask(Shared::pull);
-        let (lock, mut pool) = self.open()?;
         let now = env::clock();
         let error = match pulled {
             Ok(pulled) => {
+                let (lock, mut pool) = self.open()?;
                 self.sharing.take_in(&lock, &mut pool, &pulled, now)?;
                 pulled.refused.first().map(ToString::to_string)
             }
             Err(why) => Some(why),
         };
-        let answered = error.is_none();
-        pool.usage_mut().sharing_mut().tried(error, now);
-        pool.commit(&lock)?;
-        drop(lock);
-        if answered && role == Role::Member {
-            self.push_all(now)?;
+        let untold = if error.is_none() && role == Role::Member { self.push_all(now)? } else { None };
+        let (lock, mut pool) = self.open()?;
+        let sharing = pool.usage_mut().sharing_mut();
+        sharing.tried(error, now);
+        if untold.is_some() {
+            // What others have told is here all the same.
+            sharing.error = untold;
         }
-        Ok(())
+        pool.commit(&lock)
     }
 
-    /// Offers what is newer here, and tells how many sessions run here.
-    fn push_all(&self, now: i64) -> Result<()> {
+    /// Offers what is newer here, and tells how many sessions run here. Returns why the database did not take it.
+    fn push_all(&self, now: i64) -> Result<Option<String>> {
         let (lock, pool) = self.open()?;
         let ledger = Processes::read(Some(&lock), &pool.paths, now).ledger;
         let state = self.sharing.state();
@@ -87,7 +87,7 @@ impl Refresher<'_> {
         drop(lock);
         let (mut newer, mut written) = (Vec::new(), Vec::new());
         let mut told = Vec::new();
-        let mut changed = false;
+        let (mut changed, mut trouble) = (false, None);
         for login in &logins {
             let pushed = self.sharing.as_member(|share| {
                 let known = share.known_age(&login.account).is_some_and(|known| known >= login.age);
@@ -103,16 +103,20 @@ impl Refresher<'_> {
                         Pushed::Same => {}
                     }
                 }
-                Err(_) => break,
+                Err(why) => {
+                    trouble = Some(why);
+                    break;
+                }
             }
         }
         for (id, running) in sessions {
-            if self.sharing.as_member(|share| share.tell_sessions(&id, running)).is_ok() {
-                told.push((id, Told { running, at: now }));
+            match self.sharing.as_member(|share| share.tell_sessions(&id, running)) {
+                Ok(()) => told.push((id, Told { running, at: now })),
+                Err(why) => drop(trouble.get_or_insert(why)),
             }
         }
         if !changed && told.is_empty() {
-            return Ok(());
+            return Ok(trouble);
         }
         let (lock, mut pool) = self.open()?;
         for login in &newer {
@@ -126,7 +130,8 @@ impl Refresher<'_> {
             }
         }
         pool.commit(&lock)?;
-        self.sharing.save(&lock, |state: &mut ShareState| state.told.extend(told))
+        self.sharing.save(&lock, |state: &mut ShareState| state.told.extend(told))?;
+        Ok(trouble)
     }
 }
 

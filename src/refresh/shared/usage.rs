@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use codex_pool_core::account::AccountId;
-use codex_pool_core::pool::Pool;
 use codex_pool_core::shared::Role;
 use codex_pool_core::usage::Usage;
 use codex_pool_core::{Result, env};
@@ -11,6 +10,7 @@ use codex_pool_share::clock;
 use codex_pool_share::usage::{ASKS_WITHIN, Poll, Polled};
 
 use super::super::plan::{Plan, Task};
+use super::super::record::end_claim;
 use super::super::{Meter, Mode, Outcome, Refresher};
 use super::sync;
 
@@ -44,10 +44,11 @@ impl Refresher<'_> {
         meter: &mut Meter<'_>,
     ) -> Result<(Vec<Task>, Asker)> {
         let mut asker = Asker::default();
-        if tasks.is_empty() || Pool::peek(&self.ctx.paths)?.shared() != Some(Role::Member) {
+        if tasks.is_empty() || plan.shared != Some(Role::Member) {
             return Ok((tasks, asker));
         }
-        let mut mine = Vec::new();
+        let (mut mine, mut known, mut left) = (Vec::new(), Vec::new(), Vec::new());
+        let mut trouble = None;
         for task in tasks {
             let until = clock::now().saturating_add(ASKS_WITHIN);
             match self.sharing.as_member(|share| share.poll(task.id.as_str())) {
@@ -55,27 +56,39 @@ impl Refresher<'_> {
                     asker.0.push(Claim { id: task.id.clone(), poll, until });
                     mine.push(task);
                 }
-                Ok(Polled::Known(usage, held)) => {
-                    let (lock, mut pool) = self.open()?;
-                    let now = env::clock();
-                    let updated = sync::take_usage(&mut pool, &task.id, &usage.answer, now);
-                    pool.commit(&lock)?;
-                    drop(lock);
-                    self.end_claim(&task.id)?;
-                    let again = now.saturating_add(i64::try_from(held.as_secs()).unwrap_or(i64::MAX));
-                    let outcome = if updated { Outcome::Updated } else { Outcome::Recent(Some(again)) };
-                    plan.outcomes.insert(task.id, outcome);
-                    meter.step();
-                }
-                // A person who asks gets an answer, though it cannot be known whether another machine asks, too.
-                Err(_) if mode == Mode::Asked => mine.push(task),
-                Err(_) => {
-                    self.end_claim(&task.id)?;
-                    plan.outcomes.insert(task.id, Outcome::Recent(None));
-                    meter.step();
+                Ok(Polled::Known(usage, held)) => known.push((task.id, usage.answer, held)),
+                Err(why) => {
+                    trouble.get_or_insert(why);
+                    match mode {
+                        // A person who asks gets an answer, though it cannot be known whether another machine asks, too.
+                        Mode::Asked => mine.push(task),
+                        _ => left.push(task.id),
+                    }
                 }
             }
         }
+        if known.is_empty() && trouble.is_none() {
+            return Ok((mine, asker));
+        }
+        let (lock, mut pool) = self.open()?;
+        let now = env::clock();
+        if trouble.is_some() {
+            pool.usage_mut().sharing_mut().error = trouble;
+        }
+        for (id, answer, held) in known {
+            let updated = sync::take_usage(&mut pool, &id, &answer, now);
+            let again = now.saturating_add(i64::try_from(held.as_secs()).unwrap_or(i64::MAX));
+            let outcome = if updated { Outcome::Updated } else { Outcome::Recent(Some(again)) };
+            end_claim(&mut pool, &id);
+            plan.outcomes.insert(id, outcome);
+            meter.step();
+        }
+        for id in left {
+            end_claim(&mut pool, &id);
+            plan.outcomes.insert(id, Outcome::Recent(None));
+            meter.step();
+        }
+        pool.commit(&lock)?;
         Ok((mine, asker))
     }
 
