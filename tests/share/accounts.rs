@@ -1,5 +1,7 @@
 //! What a person decides about an account for all machines.
 
+use serde_json::json;
+use testkit::backend::{Fault, Route};
 use testkit::{SOON, answered, complains};
 
 use crate::world::{joined, shared_by, status};
@@ -56,6 +58,31 @@ fn account_that_a_session_has_taken_meanwhile_is_removed_nowhere() {
         let state: serde_json::Value = serde_json::from_slice(&state).expect("JSON");
         assert!(state["removals"].get(&bob).is_some(), "{state}");
     }
+}
+
+#[test]
+fn account_removed_elsewhere_is_not_renewed_while_it_is_in_use() {
+    let Some((_server, laptop)) = shared_by(&["alice", "bob"]) else { return };
+    let desktop = joined(&laptop, "--member", "desktop");
+    let session = desktop.hold(desktop.exec_as("bob"));
+    laptop.pool(&["rm", "bob", "--yes"]).run().ok();
+    // The service rejects its access token, which is what a renewal is for.
+    let rejected = Fault::Status(401, json!({"error": {"message": "no"}}));
+    laptop.backend().inject_times(Route::Usage, Some("bob"), rejected, 1);
+    desktop.age_usage(3_600);
+    laptop.backend().clear_report();
+    desktop.pool(&["refresh"]).run().ok();
+    assert!(laptop.backend().report().refreshes.is_empty(), "{:?}", laptop.backend().report().refreshes);
+    let problem = desktop.account("bob")["error"].clone();
+    assert!(
+        problem.as_str().is_some_and(|text| text.contains("was removed on another machine")),
+        "{problem}"
+    );
+    desktop.open_gate();
+    answered(session.wait(), "bob");
+    desktop.pool(&["refresh"]).run().ok();
+    laptop.pool(&["refresh"]).run().ok();
+    assert_eq!((desktop.labels(), laptop.labels()), (vec!["alice".to_owned()], vec!["alice".to_owned()]));
 }
 
 #[test]

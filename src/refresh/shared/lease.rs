@@ -50,7 +50,13 @@ impl Refresher<'_> {
         pending.tie = None;
         let id = account.id.as_str();
         let login = share::login(&account, &pending.doc);
-        let mine = self.sharing.state().tickets.get(id).cloned();
+        let state = self.sharing.state();
+        if state.is_removed(&login) {
+            // Its new tokens would be newer than the removal, and bring it back on every machine.
+            let text = "it was removed on another machine of the shared pool, and goes from here when it is not in use";
+            return self.refuse(alone, pending, text.to_owned());
+        }
+        let mine = state.tickets.get(id).cloned();
         // What the lease lasts is counted from before the database was asked.
         let asked_at = clock::now();
         let begun = self.sharing.as_member(|share| share.begin(&login, mine.as_deref(), asked_at));
