@@ -10,7 +10,7 @@ use crate::protocol::{ShareError, parse};
 use crate::record::{Kind, Refused, RowId};
 use crate::rotate::ROTATION;
 use crate::seen::Seen;
-use crate::store::{Listed, Row, Store};
+use crate::store::{Listed, Row, Store, StoreError};
 use crate::usage::{Sessions, Usage};
 
 /// How many rows are asked for at once. A login has 8 KB.
@@ -86,6 +86,19 @@ pub fn pull_for_runner<S: Store>(
     Reader::Runner(keys).pull_changes(store, seen)
 }
 
+/// Reads these rows, many at once.
+fn read_all_of<'l, S: Store>(
+    store: &mut S,
+    listed: impl Iterator<Item = &'l Listed>,
+) -> Result<Vec<Row>, StoreError> {
+    let listed: Vec<RowId> = listed.map(|listed| listed.row).collect();
+    let mut rows = Vec::new();
+    for some in listed.chunks(AT_ONCE) {
+        rows.extend(store.read_rows(some)?);
+    }
+    Ok(rows)
+}
+
 /// Who reads.
 pub(crate) enum Reader<'a> {
     Member(&'a MemberKeys),
@@ -109,10 +122,7 @@ impl Reader<'_> {
         seen: &mut Seen,
     ) -> Result<Pulled, ShareError> {
         let listed = store.list()?;
-        let mut rows = Vec::new();
-        for listed in listed.iter().filter(|listed| listed.kind == kind) {
-            rows.extend(store.read(listed.row)?);
-        }
+        let rows = read_all_of(store, listed.iter().filter(|listed| listed.kind == kind))?;
         Ok(self.take_all(rows.iter(), &listed, seen))
     }
 
@@ -123,11 +133,7 @@ impl Reader<'_> {
     ) -> Result<Pulled, ShareError> {
         let listed = store.list()?;
         let new = listed.iter().filter(|listed| self.wants(listed.kind) && !seen.is_newest(listed));
-        let new: Vec<RowId> = new.map(|listed| listed.row).collect();
-        let mut rows = Vec::new();
-        for some in new.chunks(AT_ONCE) {
-            rows.extend(store.read_rows(some)?);
-        }
+        let rows = read_all_of(store, new)?;
         Ok(self.take_all(rows.iter(), &listed, seen))
     }
 
