@@ -10,7 +10,7 @@ use crate::record::Kind;
 use crate::store::{Hold, Store};
 
 /// In the place of an account in the lease of a rotation.
-pub(crate) const ROTATION: &str = "rotation";
+pub const ROTATION: &str = "rotation";
 /// How long that lease holds. A rotation that was cut off may be followed by another member's after this time.
 pub const ROTATION_LEASE: Duration = Duration::from_secs(900);
 

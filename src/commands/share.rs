@@ -22,6 +22,7 @@ pub(super) use accounts::remove_for_all;
 use crate::cli::{ShareArgs, ShareCommand};
 use crate::context::{Context, OpenPool};
 use crate::share::{Config, Shared, explain};
+use crate::ui;
 
 /// The variable with the database's address, which is a secret if it has a password.
 const URL: &str = "CODEX_POOL_SHARE_URL";
@@ -58,14 +59,23 @@ fn shared(ctx: &Context) -> Result<Shared> {
 /// # Errors
 /// The pool is not shared, this machine is a runner, or a rotation has begun here.
 fn member(ctx: &Context) -> Result<Shared> {
-    let shared = shared(ctx)?;
-    if shared.config().role() == Role::Runner {
-        return Err(Error::new("this machine is a runner, which only runs Codex").hint("do it on a member"));
-    }
+    let mut shared = shared(ctx)?;
+    shared.member_or_error()?;
     if shared.config().next.is_some() {
         return Err(cut_off());
     }
     Ok(shared)
+}
+
+/// Asks, unless the user has said yes already.
+///
+/// # Errors
+/// The answer is no, or there is no terminal: `unasked` says what was not done.
+fn agreed(yes: bool, question: &str, unasked: &str) -> Result<()> {
+    if yes || ui::confirm(question, unasked, "--yes")? {
+        return Ok(());
+    }
+    Err(Error::of(ErrorKind::Stopped, "nothing was changed"))
 }
 
 /// Returns that a rotation has begun here.

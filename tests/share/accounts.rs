@@ -86,6 +86,22 @@ fn account_removed_elsewhere_is_not_renewed_while_it_is_in_use() {
 }
 
 #[test]
+fn answer_no_is_no_error() {
+    let Some((_server, laptop)) = shared_by(&["alice", "bob"]) else { return };
+    for command in [&["share", "leave"][..], &["share", "rotate"], &["share", "logout", "bob"]] {
+        let mut terminal = laptop.pty(laptop.pool(command));
+        terminal.wait_for_text("(y/N)", SOON);
+        terminal.send_line("n");
+        let said = terminal.finish(SOON);
+        assert!(said.contains("nothing was changed") && !said.contains("error:"), "{said}");
+    }
+    assert_eq!(
+        (laptop.labels(), status(&laptop)["epoch"].clone()),
+        (vec!["alice".into(), "bob".into()], 1.into())
+    );
+}
+
+#[test]
 fn mark_of_a_lost_machine_is_void_only_when_a_person_says_so() {
     let Some((server, laptop)) = shared_by(&["alice"]) else { return };
     let desktop = joined(&laptop, "--member", "desktop");

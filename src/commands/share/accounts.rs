@@ -4,7 +4,7 @@ use codex_pool_core::account::{Account, AccountId};
 use codex_pool_core::auth_doc::AuthDoc;
 use codex_pool_core::{Error, ErrorKind, Result, references, shared};
 
-use super::{current_member, explained};
+use super::{agreed, current_member, explained};
 use crate::cli::ShareAccountArgs;
 use crate::commands::rm;
 use crate::context::{Context, login};
@@ -49,9 +49,7 @@ pub(super) fn logout(ctx: &Context, args: &ShareAccountArgs) -> Result<()> {
     let question =
         format!("Log out of `{}` on every machine? Only a new login brings it back.", account.label);
     let unasked = format!("`{}` is logged out only after a yes, nothing was changed", account.label);
-    if !args.yes && !ui::confirm(&question, &unasked, "--yes")? {
-        return Err(Error::new("nothing was changed"));
-    }
+    agreed(args.yes, &question, &unasked)?;
     // A session may have begun while the question was open.
     rm::check(ctx, &ctx.open()?, &account.id, None).map_err(rm::unchanged)?;
     tell_removal(ctx, &mut shared, &account, &doc)?;
@@ -80,9 +78,7 @@ pub(super) fn take_over(ctx: &Context, args: &ShareAccountArgs) -> Result<()> {
         account.label
     );
     let unasked = format!("{machine} was renewing `{}`; nothing was changed", account.label);
-    if !args.yes && !ui::confirm(&question, &unasked, "--yes")? {
-        return Err(Error::new("nothing was changed"));
-    }
+    agreed(args.yes, &question, &unasked)?;
     if !shared.member_or_error()?.take_over(account.id.as_str()).map_err(explained)? {
         return Err(Error::new(format!("{machine} is renewing `{}` at this moment", account.label))
             .hint("try again in two minutes"));

@@ -8,7 +8,7 @@ use codex_pool_core::{Error, Result, renewal};
 use codex_pool_share::code::Role;
 use codex_pool_share::machines::Machine;
 
-use super::{explained, logins_here, push, read_own_logins, shared};
+use super::{agreed, explained, logins_here, push, read_own_logins, shared};
 use crate::cli::ShareLeaveArgs;
 use crate::context::{Context, OpenPool};
 use crate::refresh::take_in;
@@ -39,10 +39,7 @@ pub(super) fn run(ctx: &Context, args: &ShareLeaveArgs) -> Result<()> {
         }
         (false, _) => "Leave the shared pool? Its accounts work here until their access tokens end.",
     };
-    if !args.yes && !ui::confirm(question, "the pool is left only after a yes, nothing was changed", "--yes")?
-    {
-        return Err(Error::new("nothing was changed"));
-    }
+    agreed(args.yes, question, "the pool is left only after a yes, nothing was changed")?;
     let said = shares_logins;
     // The question may have been open for long.
     let shares_logins = is_member && (others.is_none() || depart(ctx, &mut shared)?);

@@ -17,9 +17,9 @@ use codex_pool_share::login::{Lease, LeaseState};
 use codex_pool_share::machines::Machine;
 use codex_pool_share::protocol::{Begun, ShareError};
 use codex_pool_share::record::{Kind, Refused};
-use codex_pool_share::rotate::Rotating;
+use codex_pool_share::rotate::{ROTATION, Rotating};
 
-use super::{URL, become_shared, count, explained, push, read_own_logins, shared};
+use super::{URL, agreed, become_shared, count, explained, push, read_own_logins, shared};
 use crate::cli::ShareRotateArgs;
 use crate::context::Context;
 use crate::refresh::{Outcome, Refresher, take_in, take_login};
@@ -33,18 +33,12 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 pub(super) fn run(ctx: &Context, args: &ShareRotateArgs) -> Result<()> {
     let mut old = shared(ctx)?;
-    if old.config().role() == Role::Runner {
-        return Err(Error::new("this machine is a runner, which only runs Codex").hint("do it on a member"));
-    }
-    if !args.yes
-        && !ui::confirm(
-            "Make new keys? Every other machine is locked out until it joins again, and all accounts are renewed.",
-            "new keys are made only after a yes, nothing was changed",
-            "--yes",
-        )?
-    {
-        return Err(Error::new("nothing was changed"));
-    }
+    old.member_or_error()?;
+    agreed(
+        args.yes,
+        "Make new keys? Every other machine is locked out until it joins again, and all accounts are renewed.",
+        "new keys are made only after a yes, nothing was changed",
+    )?;
     let mut config = old.config().clone();
     let url = args.url.clone().or_else(|| ctx.env.text(URL).map(str::to_owned));
     let has_new_address = url.as_ref().is_some_and(|url| *url != config.url);
@@ -129,7 +123,7 @@ fn refuse_keys_of_another(ctx: &Context, new: &mut Shared, config: &mut Config) 
 /// Moves everything under the new keys. Returns the machines that have only the old ones.
 fn move_all(ctx: &Context, old: &mut Shared, new: &mut Shared, epoch: u32) -> Result<Vec<String>> {
     // What this machine knows the rotation by follows from the new keys, and tells nothing of them.
-    let ticket = new.config().keys.shared().row(Kind::Lease, "rotation").to_string();
+    let ticket = new.config().keys.shared().row(Kind::Lease, ROTATION).to_string();
     let revision = match old.member_or_error()?.begin_rotation(&ticket).map_err(explained)? {
         Rotating::Here(revision) => revision,
         Rotating::There(machine, held) => {
@@ -178,10 +172,8 @@ fn move_all(ctx: &Context, old: &mut Shared, new: &mut Shared, epoch: u32) -> Re
         .iter()
         .try_for_each(|(account, age)| share.carry_removal(account, *age))
         .map_err(explained)?;
-    for machine in machines.iter().filter(|machine| machine.user.is_some()) {
-        if let Some(user) = &machine.user {
-            old.store().drop_reader(user).map_err(explained)?;
-        }
+    for user in machines.iter().filter_map(|machine| machine.user.as_deref()) {
+        old.store().drop_reader(user).map_err(explained)?;
     }
     if old.member_or_error()?.hold_rotation(&ticket, revision).map_err(explained)?.is_none() {
         return Err(Error::new("another machine has begun to make new keys meanwhile").hint("join it again"));
