@@ -4,7 +4,7 @@ use codex_pool_core::Result;
 use codex_pool_core::account::{Account, AccountId, AccountKind};
 use codex_pool_core::renewal::Cause;
 
-use super::renew::{Renewed, by_machine};
+use super::renew::Renewed;
 use super::{Outcome, Refresher};
 use crate::share;
 
@@ -29,10 +29,9 @@ impl Refresher<'_> {
         for id in ids {
             let outcome = match self.renew(&id, Cause::Proof) {
                 Renewed::Fresh(_) => Outcome::Updated,
-                Renewed::LeftToCodex | Renewed::ByCodex => {
+                Renewed::LeftToCodex | Renewed::UnderWay(_) => {
                     Outcome::Failed("a Codex that runs with it renews it".to_owned())
                 }
-                Renewed::ByMachine(machine) => Outcome::Failed(by_machine(&machine)),
                 Renewed::NeedsLogin => Outcome::NeedsLogin,
                 Renewed::Failed(error) => Outcome::Failed(error.to_string()),
             };

@@ -13,7 +13,7 @@ use codex_pool_core::renewal::Cause;
 use codex_pool_core::usage::{Attempt, Usage, answer};
 
 use super::plan::{Plan, Task};
-use super::renew::{Renewed, by_machine};
+use super::renew::Renewed;
 use super::shared::Asker;
 use super::{Meter, Outcome, Refresher};
 use crate::net::NetError;
@@ -137,8 +137,7 @@ impl Refresher<'_> {
     fn renew_and_retry(&self, id: &AccountId, token: &Secret) -> Option<Fetched> {
         let (expires_at, result) = match self.renew(id, Cause::Rejected(token)) {
             Renewed::Fresh(doc) => (doc.expires_at(), self.request(&doc)),
-            Renewed::ByMachine(machine) => (None, Err(NetError::Refused(by_machine(&machine)))),
-            Renewed::LeftToCodex | Renewed::ByCodex => {
+            Renewed::LeftToCodex | Renewed::UnderWay(_) => {
                 let text = "the service rejects its access token before its time; the session that runs on it will \
                             notice";
                 (None, Err(NetError::Refused(text.to_owned())))

@@ -55,11 +55,8 @@ pub(super) enum Renewed {
     Fresh(Box<AuthDoc>),
     /// A session uses the account. Its Codex renews the tokens.
     LeftToCodex,
-    /// A Codex is renewing them at this moment.
-    ByCodex,
-    /// That machine of a shared pool is renewing them at this moment.
-    #[cfg_attr(not(feature = "share"), expect(dead_code, reason = "there is no other machine"))]
-    ByMachine(String),
+    /// They are being renewed at this moment: by that machine of a shared pool, or by a Codex here.
+    UnderWay(Option<String>),
     /// Only a new login helps.
     NeedsLogin,
     /// It failed, and may work later.
@@ -91,8 +88,7 @@ impl Refresher<'_> {
                     task.doc = *doc;
                     None
                 }
-                Renewed::LeftToCodex | Renewed::ByCodex => None,
-                Renewed::ByMachine(machine) => Some(Outcome::Failed(by_machine(&machine))),
+                Renewed::LeftToCodex | Renewed::UnderWay(_) => None,
                 Renewed::NeedsLogin => Some(Outcome::NeedsLogin),
                 Renewed::Failed(error) => {
                     if error.is_offline() {
@@ -130,10 +126,13 @@ impl Refresher<'_> {
         let until = Instant::now() + BY_CODEX;
         loop {
             match self.renew_or_see(&alone, id, cause)? {
-                Renewed::ByCodex if Instant::now() < until => std::thread::sleep(LOOK_AGAIN),
-                Renewed::ByMachine(_) if Instant::now() < until => std::thread::sleep(ASK_AGAIN),
-                Renewed::ByMachine(machine) => {
-                    return Ok(Renewed::Failed(NetError::Refused(by_machine(&machine))));
+                Renewed::UnderWay(machine) if Instant::now() < until => {
+                    std::thread::sleep(if machine.is_some() { ASK_AGAIN } else { LOOK_AGAIN });
+                }
+                Renewed::UnderWay(Some(machine)) => {
+                    let text =
+                        format!("`{machine}` is renewing its tokens; they are here at the next refresh");
+                    return Ok(Renewed::Failed(NetError::Refused(text)));
                 }
                 renewed => return Ok(renewed),
             }
@@ -232,7 +231,7 @@ impl Refresher<'_> {
         let begun = match renewal::begin(alone, &lock, &mut pool, id, cause, now)? {
             Decision::Send(pending) => Ok(pending),
             Decision::Renewed(doc) => Err(Renewed::Fresh(doc)),
-            Decision::BeingWritten => Err(Renewed::ByCodex),
+            Decision::BeingWritten => Err(Renewed::UnderWay(None)),
             Decision::LeftToCodex => {
                 pool.set_auth(id, AuthState::Expired, Some(AuthReason::Rejected), now);
                 Err(Renewed::LeftToCodex)
@@ -348,11 +347,6 @@ impl Refresher<'_> {
         let hint = format!("log in again with `codex-pool reauth {}`", from.id());
         Ok(Some(Err(Error::new(text).hint(hint))))
     }
-}
-
-/// Returns what to say while another machine renews.
-pub(super) fn by_machine(machine: &str) -> String {
-    format!("`{machine}` is renewing its tokens; they are here at the next refresh")
 }
 
 impl Refresher<'_> {

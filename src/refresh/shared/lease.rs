@@ -68,7 +68,7 @@ impl Refresher<'_> {
             }
             Ok(Begun::Busy(machine, _)) => {
                 self.end_unsent(alone, pending)?;
-                return Ok(Permission::Ended(Renewed::ByMachine(machine)));
+                return Ok(Permission::Ended(Renewed::UnderWay(Some(machine))));
             }
             Ok(Begun::SentBy(machine)) => {
                 let text = format!(
