@@ -7,9 +7,9 @@ use codex_pool_core::usage::Sharing;
 use serde_json::{Value, json};
 
 /// From this age on, what is known of the other machines is old, seconds. While sessions run, it is a minute old.
-pub(crate) const OLD: i64 = 900;
+const OLD: i64 = 900;
 
-/// Returns how old what is known of the other machines is: `2h old`.
+/// Returns how old what is known of the other machines is, seconds. `None`: nothing is known. `now`: Unix seconds.
 pub(crate) fn age(sharing: Option<&Sharing>, now: i64) -> Option<i64> {
     sharing?.synced_at.map(|at| now.saturating_sub(at).max(0))
 }
@@ -25,16 +25,21 @@ pub(crate) fn json(pool: &Pool) -> Value {
     })
 }
 
+/// Says how old that is. `others`: what the other machines are called.
+pub(crate) fn age_in_words(age: Option<i64>, others: &str) -> String {
+    age.map_or_else(
+        || format!("nothing of {others} is here yet"),
+        |age| format!("what is here of {others} is {} old", human_duration(age)),
+    )
+}
+
 /// Returns what a user should know who shares the pool: that the database does not answer, that nobody asks it, and on a
 /// runner when its access ends. `now`: Unix seconds.
 pub(crate) fn lines(pool: &Pool, now: i64) -> Vec<String> {
     let Some(role) = pool.shared() else { return Vec::new() };
     let sharing = pool.usage().sharing.as_ref();
     let age = age(sharing, now);
-    let old = age.map_or_else(
-        || "nothing of the other machines is here yet".to_owned(),
-        |age| format!("what is here of the other machines is {} old", human_duration(age)),
-    );
+    let old = age_in_words(age, "the other machines");
     let mut lines = Vec::new();
     match sharing.and_then(|sharing| sharing.error.as_deref()) {
         Some(error) => lines.push(format!("Shared pool: {error}; {old}.")),

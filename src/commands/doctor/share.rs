@@ -1,7 +1,5 @@
 //! Checks of a pool that several machines share: whether what is here is new. Asks nobody.
 
-use codex_pool_core::time::human_duration;
-
 use super::Check;
 use super::facts::PoolFacts;
 use crate::view::sharing;
@@ -16,10 +14,7 @@ pub(super) fn checks(folder: &PoolFacts, now: i64) -> Vec<Check> {
     let role = role.name();
     let known = pool.usage().sharing.as_ref();
     let age = sharing::age(known, now);
-    let old = age.map_or_else(
-        || "nothing is here of the others yet".to_owned(),
-        |age| format!("what is here of the others is {} old", human_duration(age)),
-    );
+    let old = sharing::age_in_words(age, "the others");
     let status = "`codex-pool share status`";
     let check = match (known.and_then(|known| known.error.as_deref()), age) {
         (Some(error), _) => Check::warn(ID, format!("shared as {role}, and {error}; {old}")).advice(status),
