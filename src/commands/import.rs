@@ -264,7 +264,7 @@ pub(super) fn import_all(ctx: &Context, batch: &[Document], names: Names<'_>) ->
 /// Renews the tokens of an imported document that lacks the id token, which the answer has.
 fn complete(ctx: &Context, doc: &AuthDoc) -> Result<()> {
     let scope = Scope::One(doc.id().clone());
-    let outcomes = Refresher::new(ctx)?.run(&scope, Mode::TokenOnly, &mut |_| {})?;
+    let outcomes = Refresher::new(ctx)?.run(&scope, Mode::TokenOnly, &mut |_| {})?.outcomes;
     for (id, outcome) in outcomes {
         let why = match outcome {
             Outcome::Failed(why) => why,

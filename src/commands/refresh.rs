@@ -68,15 +68,27 @@ pub(crate) fn run(ctx: &Context, args: &RefreshArgs) -> Result<ExitCode> {
 /// Refreshes with a progress line on a terminal.
 pub(crate) fn fetch(ctx: &Context, scope: &Scope) -> Result<Vec<(AccountId, Outcome)>> {
     let progress = ui::progress("fetching usage");
-    Refresher::new(ctx)?.run(scope, Mode::Asked, &mut |p| progress.set(p.done, p.total))
+    let refreshed = Refresher::new(ctx)?.run(scope, Mode::Asked, &mut |p| progress.set(p.done, p.total))?;
+    drop(progress);
+    note_removed(&refreshed.removed);
+    Ok(refreshed.outcomes)
+}
+
+/// Says which accounts are gone since they were removed on another machine.
+pub(super) fn note_removed(labels: &[String]) {
+    for label in labels {
+        ui::note(&format!(
+            "`{label}` was removed on another machine of the shared pool, and is removed here, too"
+        ));
+    }
 }
 
 /// Refreshes silently what is due, for launches and the attendant. For one account it renews the tokens, for which a
 /// launch waits, and fetches usage only on request.
 fn background(ctx: &Context, scope: &Scope, usage: bool) -> Result<ExitCode> {
     let mode = if matches!(scope, Scope::One(_)) && !usage { Mode::TokenOnly } else { Mode::Due };
-    let outcomes = Refresher::new(ctx).and_then(|r| r.run(scope, mode, &mut |_| {}));
-    let fine = outcomes.is_ok_and(|all| all.iter().all(|(_, o)| !matches!(o, Outcome::Failed(_))));
+    let refreshed = Refresher::new(ctx).and_then(|r| r.run(scope, mode, &mut |_| {}));
+    let fine = refreshed.is_ok_and(|all| all.outcomes.iter().all(|(_, o)| !matches!(o, Outcome::Failed(_))));
     Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -297,7 +297,7 @@ impl Worker {
         let message = match result {
             Err(error) => Some(error.to_string()),
             Ok(_) if mode == Mode::Due => None,
-            Ok(outcomes) => Some(summary(&outcomes)),
+            Ok(refreshed) => Some(summary(&refreshed.outcomes)),
         };
         self.end(message);
     }

@@ -72,6 +72,14 @@ pub(crate) enum Outcome {
     Failed(String),
 }
 
+/// What became of a refresh.
+pub(crate) struct Refreshed {
+    /// The outcome for each account, in the registry's order.
+    pub(crate) outcomes: Vec<(AccountId, Outcome)>,
+    /// The labels of accounts that were removed on another machine, and now here.
+    pub(crate) removed: Vec<String>,
+}
+
 /// How far a refresh is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Progress {
@@ -100,7 +108,7 @@ impl<'a> Refresher<'a> {
         Ok(Refresher { ctx, net: Net::new(&ctx.env)?, usage_endpoint, sharing: Sharing::of(&ctx.paths) })
     }
 
-    /// Refreshes the accounts, and returns the outcome of each, in the registry's order.
+    /// Refreshes the accounts.
     ///
     /// # Errors
     /// The pool cannot be used. What fails for one account is its outcome.
@@ -109,8 +117,8 @@ impl<'a> Refresher<'a> {
         scope: &Scope,
         mode: Mode,
         progress: &mut dyn FnMut(Progress),
-    ) -> Result<Vec<(AccountId, Outcome)>> {
-        self.sync(mode)?;
+    ) -> Result<Refreshed> {
+        let removed = self.sync(mode)?;
         let mut plan = self.plan(scope, mode)?;
         let mut meter = Meter { done: plan.outcomes.len(), total: plan.len(), report: progress };
         meter.show();
@@ -123,7 +131,7 @@ impl<'a> Refresher<'a> {
             let _ = self.forget_threads();
         }
         notices::start(self.ctx);
-        Ok(plan.into_outcomes())
+        Ok(Refreshed { outcomes: plan.into_outcomes(), removed })
     }
 
     /// Opens the pool under its lock.

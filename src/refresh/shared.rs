@@ -93,11 +93,11 @@ impl Sharing {
         }
     }
 
-    /// Takes in what other machines have written.
-    fn take_in(&self, lock: &PoolLock, pool: &mut Pool, pulled: &Pulled, now: i64) -> Result<()> {
+    /// Takes in what other machines have written. Returns the labels of accounts that were removed.
+    fn take_in(&self, lock: &PoolLock, pool: &mut Pool, pulled: &Pulled, now: i64) -> Result<Vec<String>> {
         match &self.inner().shared {
             Ok(Some(shared)) => sync::take_in(shared, lock, pool, pulled, now),
-            _ => Ok(()),
+            _ => Ok(Vec::new()),
         }
     }
 

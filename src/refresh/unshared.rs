@@ -54,8 +54,8 @@ impl Asker {
 
 #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "a shared pool asks its database")]
 impl Refresher<'_> {
-    pub(super) fn sync(&self, _mode: Mode) -> Result<()> {
-        Ok(())
+    pub(super) fn sync(&self, _mode: Mode) -> Result<Vec<String>> {
+        Ok(Vec::new())
     }
 
     pub(super) fn permit(&self, alone: &RenewalLock, pending: &mut Renewal) -> Result<Permission> {

@@ -86,6 +86,23 @@ fn account_removed_elsewhere_is_not_renewed_while_it_is_in_use() {
 }
 
 #[test]
+fn refresh_says_what_was_removed_on_another_machine() {
+    let Some((_server, laptop)) = shared_by(&["alice", "bob"]) else { return };
+    let (desktop, runner) = (joined(&laptop, "--member", "desktop"), joined(&laptop, "--runner", "ci"));
+    laptop.pool(&["rm", "bob", "--yes"]).run().ok();
+    for machine in [&desktop, &runner] {
+        let output = machine.pool(&["refresh"]).run().ok();
+        complains(
+            &output,
+            "`bob` was removed on another machine of the shared pool, and is removed here, too",
+        );
+        assert_eq!(machine.labels(), ["alice"]);
+        let output = machine.pool(&["refresh"]).run().ok();
+        assert!(!output.stderr.contains("removed"), "{output}");
+    }
+}
+
+#[test]
 fn answer_no_is_no_error() {
     let Some((_server, laptop)) = shared_by(&["alice", "bob"]) else { return };
     for command in [&["share", "leave"][..], &["share", "rotate"], &["share", "logout", "bob"]] {

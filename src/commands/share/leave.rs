@@ -10,6 +10,7 @@ use codex_pool_share::machines::Machine;
 
 use super::{agreed, explained, logins_here, push, read_own_logins, shared};
 use crate::cli::ShareLeaveArgs;
+use crate::commands::refresh::note_removed;
 use crate::context::{Context, OpenPool};
 use crate::refresh::take_in;
 use crate::share::Shared;
@@ -107,7 +108,7 @@ fn depart(ctx: &Context, shared: &mut Shared) -> Result<bool> {
     // What another one has left here for the rest is this machine's to keep now.
     let pulled = shared.pull().map_err(explained)?;
     let mut open = ctx.open()?;
-    take_in(shared, &open.lock, &mut open.pool, &pulled, open.now)?;
+    note_removed(&take_in(shared, &open.lock, &mut open.pool, &pulled, open.now)?);
     drop(open);
     for user in others.iter().filter_map(|runner| runner.user.as_deref()) {
         shared.store().drop_reader(user).map_err(explained)?;

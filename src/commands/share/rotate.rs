@@ -21,6 +21,7 @@ use codex_pool_share::rotate::{ROTATION, Rotating};
 
 use super::{URL, agreed, become_shared, count, explained, push, read_own_logins, shared};
 use crate::cli::ShareRotateArgs;
+use crate::commands::refresh::note_removed;
 use crate::context::Context;
 use crate::refresh::{Outcome, Refresher, take_in, take_login};
 use crate::share::{Config, Shared};
@@ -141,7 +142,7 @@ fn move_all(ctx: &Context, old: &mut Shared, new: &mut Shared, epoch: u32) -> Re
     }
     {
         let mut open = ctx.open()?;
-        take_in(old, &open.lock, &mut open.pool, &pulled, open.now)?;
+        note_removed(&take_in(old, &open.lock, &mut open.pool, &pulled, open.now)?);
         open.pool.usage_mut().sharing_mut().tried(None, open.now);
         open.commit()?;
     }

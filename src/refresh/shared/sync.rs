@@ -18,11 +18,12 @@ use crate::share::{self, ShareState, Shared, Told};
 
 impl Refresher<'_> {
     /// Agrees with the database, if the pool is shared and it is time. Whatever fails there is noted, and nothing else:
-    /// the pool works on with what is here.
+    /// the pool works on with what is here. Returns the labels of accounts that were removed on another machine, and now
+    /// here.
     ///
     /// # Errors
     /// The pool cannot be used.
-    pub(in super::super) fn sync(&self, mode: Mode) -> Result<()> {
+    pub(in super::super) fn sync(&self, mode: Mode) -> Result<Vec<String>> {
         let now = env::clock();
         let is_wanted = |pool: &Pool| match mode {
             Mode::Due => pool.usage().sync_is_due(now),
@@ -33,10 +34,10 @@ impl Refresher<'_> {
         let role_if_wanted = |pool: &Pool| pool.shared().filter(|_| is_wanted(pool));
         // Looked at without the lock. A registry that cannot be read is the next one's to tell.
         if Pool::peek(&self.ctx.paths).ok().as_ref().and_then(role_if_wanted).is_none() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let (lock, mut pool) = self.open()?;
-        let Some(role) = role_if_wanted(&pool) else { return Ok(()) };
+        let Some(role) = role_if_wanted(&pool) else { return Ok(Vec::new()) };
         // What Codex has got by a login goes to the others.
         homes::reconcile(&lock, &mut pool, &self.ctx.main_home, now)?;
         renewal::exchange_newest(&lock, &mut pool, now)?;
@@ -46,10 +47,11 @@ impl Refresher<'_> {
         drop(lock);
         let pulled = self.sharing.ask(Shared::pull);
         let now = env::clock();
+        let mut removed = Vec::new();
         let error = match pulled {
             Ok(pulled) => {
                 let (lock, mut pool) = self.open()?;
-                self.sharing.take_in(&lock, &mut pool, &pulled, now)?;
+                removed = self.sharing.take_in(&lock, &mut pool, &pulled, now)?;
                 pulled.refused.first().map(ToString::to_string)
             }
             Err(why) => Some(why),
@@ -62,7 +64,8 @@ impl Refresher<'_> {
             // What others have told is here all the same.
             sharing.error = untold;
         }
-        pool.commit(&lock)
+        pool.commit(&lock)?;
+        Ok(removed)
     }
 
     /// Offers what is newer here, and tells how many sessions run here. Returns why the database did not take it.
@@ -143,7 +146,8 @@ impl Told {
     }
 }
 
-/// Takes in what other machines have written, and then counts it as seen: it is not pulled again.
+/// Takes in what other machines have written, and then counts it as seen: it is not pulled again. Returns the labels of
+/// the accounts that were removed on another machine, and now here.
 ///
 /// # Errors
 /// A login could not be made durable, or the pool cannot be written.
@@ -153,13 +157,13 @@ pub(crate) fn take_in(
     pool: &mut Pool,
     pulled: &Pulled,
     now: i64,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     for login in &pulled.logins {
         take_login(lock, pool, login, now)?;
     }
     let mut state = shared.state();
     state.removals.extend(pulled.removed.iter().cloned());
-    remove(&state, lock, pool, now)?;
+    let removed = remove(&state, lock, pool, now)?;
     for usage in &pulled.usages {
         if let Some(id) = AccountId::parse(&usage.account) {
             take_usage(pool, &id, &usage.answer, now);
@@ -203,11 +207,12 @@ pub(crate) fn take_in(
     }
     // Before it counts as seen, it must be here.
     pool.commit(lock)?;
-    shared.save(lock, |kept| kept.removals = state.removals)
+    shared.save(lock, |kept| kept.removals = state.removals)?;
+    Ok(removed)
 }
 
-/// Removes what was removed on another machine. What is in use here stays until it is not.
-fn remove(state: &ShareState, lock: &PoolLock, pool: &mut Pool, now: i64) -> Result<()> {
+/// Removes what was removed on another machine. What is in use here stays until it is not. Returns the labels.
+fn remove(state: &ShareState, lock: &PoolLock, pool: &mut Pool, now: i64) -> Result<Vec<String>> {
     let is_removed = |account: &&Account| {
         let doc = pool.credentials().load(&account.id).ok().flatten();
         match doc {
@@ -215,18 +220,19 @@ fn remove(state: &ShareState, lock: &PoolLock, pool: &mut Pool, now: i64) -> Res
             None => state.removals.contains_key(account.id.as_str()),
         }
     };
-    let removed: Vec<AccountId> =
-        pool.registry().accounts.iter().filter(is_removed).map(|account| account.id.clone()).collect();
+    let removed: Vec<Account> = pool.registry().accounts.iter().filter(is_removed).cloned().collect();
+    let mut labels = Vec::new();
     if removed.is_empty() {
-        return Ok(());
+        return Ok(labels);
     }
     let processes = Processes::read(Some(lock), &pool.paths, now);
-    for id in removed {
-        if processes.users_of_account_and_own_homes(pool, &id).is_empty() {
-            removal::remove_account(lock, pool, &id, None, now)?;
+    for account in removed {
+        if processes.users_of_account_and_own_homes(pool, &account.id).is_empty() {
+            removal::remove_account(lock, pool, &account.id, None, now)?;
+            labels.push(account.label);
         }
     }
-    Ok(())
+    Ok(labels)
 }
 
 /// Adopts another machine's login if it is newer than the pool's, and gives it to the homes.
