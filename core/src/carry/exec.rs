@@ -1,6 +1,6 @@
 //! The process that waits for an `exec`: it starts Codex as a child, and is not to be noticed. Same process group and
-//! terminal; signals to it alone are passed on, stopping and continuing too; the child ends with it. With a filter, the
-//! child's lines pass through it. Knows neither pool nor accounts.
+//! terminal; signals to it alone are passed on, stopping and continuing too; on Linux the child ends with it, whatever
+//! ends it. With a filter, the child's lines pass through it. Knows neither pool nor accounts.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::JsonStream;
+
+#[cfg(test)]
+mod tests;
 
 /// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,9 +83,10 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, _context: 
 /// What `si_code` says of a signal that a process sent.
 #[cfg(target_os = "linux")]
 const BY_A_PROCESS: [libc::c_int; 3] = [libc::SI_USER, libc::SI_QUEUE, libc::SI_TKILL];
-/// The same, from macOS's `sys/signal.h`: `SI_USER` and `SI_QUEUE`, which libc does not know there.
+/// The same on macOS, which says 0 of every signal but of faults, and not the `SI_USER` and `SI_QUEUE` of its
+/// `sys/signal.h`. So the terminal's signals arrive twice: a process that ends or is stopped takes no second one.
 #[cfg(not(target_os = "linux"))]
-const BY_A_PROCESS: [libc::c_int; 2] = [0x1_0001, 0x1_0002];
+const BY_A_PROCESS: [libc::c_int; 3] = [0, 0x1_0001, 0x1_0002];
 
 /// The signals of a process that waits, until they are given back.
 #[derive(Debug)]
@@ -425,7 +429,7 @@ fn set_mask(mask: &libc::sigset_t) {
     }
 }
 
-/// Lets this process end by SIGKILL when its parent does.
+/// Lets this process end by SIGKILL when its parent does. macOS has nothing of the kind.
 fn end_with(parent: libc::pid_t) {
     #[cfg(target_os = "linux")]
     // SAFETY: system calls with constants.
