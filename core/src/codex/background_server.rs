@@ -36,11 +36,23 @@ struct PidFile {
     process_identity: Option<PidFileIdentity>,
 }
 
+/// Which process of that pid it is, in the terms of the system.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PidFileIdentity {
     boot_id: Option<String>,
     start_ticks: Option<u64>,
+    /// On macOS, of the epoch.
+    start_seconds: Option<u64>,
+    start_microseconds: Option<u64>,
+}
+
+impl PidFileIdentity {
+    /// Returns the start of the process, as in [`ProcessId::start_ticks`].
+    fn start(&self) -> Option<u64> {
+        let micros = |seconds: u64| seconds.checked_mul(1_000_000)?.checked_add(self.start_microseconds?);
+        self.start_ticks.or_else(|| self.start_seconds.and_then(micros))
+    }
 }
 
 impl BackgroundServer {
@@ -52,7 +64,7 @@ impl BackgroundServer {
         if let Some(identity) = &file.process_identity {
             let me = ProcessId::of_self().ok()?;
             let same_boot = identity.boot_id.as_ref().is_none_or(|b| b.replace('-', "") == me.boot);
-            if !same_boot || identity.start_ticks.is_some_and(|t| t != stat.start_ticks) {
+            if !same_boot || identity.start().is_some_and(|start| start != stat.start_ticks) {
                 return None;
             }
         }
@@ -119,4 +131,31 @@ fn call(codex: &Path, home: &Path, verb: &str, limit: Duration) -> io::Result<Ex
             format!("`codex app-server daemon {verb}` did not end within {limit} s"),
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn pid_file_names_the_process_that_began_then_and_no_later_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let me = ProcessId::of_self().unwrap();
+        let pid_file = dir.path().join("app-server-daemon/daemon.pid");
+        std::fs::create_dir(pid_file.parent().unwrap()).unwrap();
+        let found = |identity: Value| {
+            let text = json!({"pid": me.pid, "processIdentity": identity}).to_string();
+            std::fs::write(&pid_file, text).unwrap();
+            BackgroundServer::of_home(dir.path()).is_some()
+        };
+        for (start, is_it) in [(me.start_ticks, true), (me.start_ticks - 1, false)] {
+            let linux = json!({"bootId": me.boot, "startTicks": start});
+            let macos = json!({"startSeconds": start / 1_000_000, "startMicroseconds": start % 1_000_000});
+            assert_eq!((found(linux), found(macos)), (is_it, is_it));
+        }
+        assert!(!found(json!({"bootId": "0".repeat(32), "startTicks": me.start_ticks})));
+        assert!(found(Value::Null), "no more than the pid is said");
+    }
 }
