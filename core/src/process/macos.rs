@@ -45,7 +45,10 @@ fn bsd_info(pid: u32) -> Option<libc::proc_bsdinfo> {
     // SAFETY: the buffer is as large as `size` says.
     #[expect(unsafe_code, reason = "proc_pidinfo")]
     let filled = unsafe {
-        libc::proc_pidinfo(i32::try_from(pid).ok()?, libc::PROC_PIDTBSDINFO, 0, (&raw mut info).cast(), size)
+        // Zombies are looked for only if this is not 0.
+        let zombies = 1;
+        let buffer = (&raw mut info).cast();
+        libc::proc_pidinfo(i32::try_from(pid).ok()?, libc::PROC_PIDTBSDINFO, zombies, buffer, size)
     };
     (filled == size).then_some(info)
 }

@@ -386,7 +386,10 @@ mod tests {
             std::thread::yield_now();
         }
         assert!(!can_act(child.id()));
-        assert!(stat(child.id()).is_some(), "it is not waited for yet");
+        let me = ProcessId::of_self().unwrap();
+        let start_ticks = stat(child.id()).expect("it is not waited for yet").start_ticks;
+        let process = ProcessId { pid: child.id(), start_ticks, ..me.clone() };
+        assert_eq!(process.liveness(&me), Liveness::Dead);
         child.wait().unwrap();
         assert!(!can_act(child.id()));
     }
