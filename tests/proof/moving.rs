@@ -396,3 +396,31 @@ fn server_of_another_user_is_not_moved() {
     assert!(other.try_wait().expect("its state").is_none(), "it was not stopped");
     other.kill().and_then(|()| other.wait()).expect("its end");
 }
+
+/// A service manager ends what is in a unit's control group with it: a server that one started stays there.
+#[test]
+fn server_of_another_control_group_is_not_moved() {
+    let world = Lab::new(&["alice", "bob", "carol"], SETTINGS);
+    let _window = standing_still(&world);
+    let home = world.codex_home();
+    let server = world.server(&home).expect("a server");
+    let place = format!("/proc/{server}/cgroup");
+    let groups = fs::read_to_string(&place).expect("its control groups");
+    // They cannot be made everywhere: a move sees this text in the place of what the system says.
+    let moved_with = |groups: &str| {
+        let said = world.root().join("cgroup");
+        world.write_private(&said, groups);
+        let script = "mount --bind \"$0\" \"$1\" && shift && exec \"$@\"";
+        let inside = world.unshare(&["-m"])?.args(["sh", "-c", script]).arg(said).arg(&place);
+        let run = inside.arg(world.home().join(".local/bin/codex-pool")).arg("move").arg(&home);
+        Some(run.run())
+    };
+
+    let Some(output) = moved_with(&format!("{groups}0::/user.slice/another.scope\n")) else { return };
+    output.expect(10);
+    assert!(moves(&world).contains("belongs to another user or control group"), "{}", moves(&world));
+    assert_eq!(world.server(&home), Some(server), "it was not stopped");
+
+    moved_with(&groups).expect("the same place").ok();
+    assert_eq!(world.live_owner().as_deref(), Some("bob"), "it was for the group alone");
+}
