@@ -112,7 +112,7 @@ fn next_launch_ends_a_move_whose_processes_were_all_killed() {
             }
             Victims::of(7).kill(world);
             // An attendant is started by this launch, too.
-            world.backend().script("bob", [Step::Say("hello from bob".to_owned())]);
+            world.backend().greet("hi");
             answered(world.exec().run(), "bob");
             wait_until("a server", UP, || world.server(&world.codex_home()).is_some());
             world.wait_for_task(&[("alice", 2), ("bob", 2)]);

@@ -3,6 +3,8 @@
 #[cfg(target_os = "linux")]
 mod attendant;
 #[cfg(target_os = "linux")]
+mod bench;
+#[cfg(target_os = "linux")]
 mod calls;
 mod crash;
 mod dependencies;

@@ -106,9 +106,11 @@ pub(crate) fn cut_off(world: &Lab) -> Option<Running> {
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-    mover.signal(Signal::SIGKILL);
-    for process in world.processes().iter().filter(|p| is(p, "stop") || is(p, "--guard")) {
-        let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
+    // The guard first: it ends the move once it no longer hears of the mover, and starts a server.
+    for word in ["--guard", "move", "stop"] {
+        for process in world.processes().iter().filter(|process| is(process, word)) {
+            let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
+        }
     }
     mover.wait();
     signal(server, Signal::SIGKILL);
@@ -147,7 +149,7 @@ pub(crate) fn goes_on(world: &Lab) -> Result<(), String> {
     let by = turns.iter().rfind(told).and_then(|turn| turn.user.clone());
     let live = world.live_owner();
     match () {
-        () if !runs => Err("no server runs".to_owned()),
+        () if !runs => Err(format!("no server runs: {}", state(world))),
         () if !answered => Err(format!("the thread stands still: {}", moves(world))),
         () if by != live => Err(format!("{by:?} goes on while {live:?} is in the home: {}", moves(world))),
         () => Ok(()),
@@ -222,15 +224,16 @@ fn kill_at_random(kills: usize, seed: u64) {
     assert!(hit * 4 >= kills, "many kills must come in a move: {hit} of {kills}");
 }
 
-/// Ends everything that runs in the world.
+/// Ends everything that runs in the world. One that is just being started can be overlooked once, so it looks again.
 pub(crate) fn end_all(world: &Lab) {
-    wait_until("nothing to run", SOON, || {
+    let end = || {
         let all = world.processes();
         for process in &all {
             let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
         }
         all.is_empty()
-    });
+    };
+    wait_until("nothing to run", SOON, || end() && end());
 }
 
 fn signal(pid: u32, how: Signal) {
@@ -239,6 +242,14 @@ fn signal(pid: u32, how: Signal) {
 
 fn log(world: &Lab) -> PathBuf {
     world.rollouts().into_iter().find(|log| log.to_string_lossy().contains(THREAD)).expect("a log")
+}
+
+/// Returns what tells why a move did not come to its end.
+fn state(world: &Lab) -> String {
+    let log = fs::read_to_string(world.pool_home().join("log.jsonl")).unwrap_or_default();
+    let marks = fs::read_dir(world.pool_home().join("moving")).into_iter().flatten().flatten();
+    let marks: Vec<String> = marks.map(|mark| fs::read_to_string(mark.path()).unwrap_or_default()).collect();
+    format!("{} {marks:?} {:#?}\n{log}", moves(world), world.processes())
 }
 
 fn moves(world: &Lab) -> String {

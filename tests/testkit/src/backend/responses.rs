@@ -167,7 +167,8 @@ type Answer = (Vec<Value>, Vec<(String, String)>, Option<Value>);
 /// Returns the items to answer with, the limit headers, and the same as an event.
 fn next_items(state: &mut State, name: &str, body: &Value, number: u64) -> Answer {
     let account = account_of(state, name);
-    let task = state.task.clone();
+    let greets = state.greeting.is_some() && prompt(body) == state.greeting;
+    let task = state.task.clone().filter(|_| !greets);
     let (step, headers, limits) = match state.find_user(name) {
         Some(user) => {
             user.usage.charge();

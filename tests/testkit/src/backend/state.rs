@@ -99,6 +99,8 @@ pub(crate) struct State {
     pub(crate) holds: HashMap<String, usize>,
     pub(crate) keep_bodies: bool,
     pub(crate) task: Option<Task>,
+    /// The prompt that asks for something else than the task.
+    pub(crate) greeting: Option<String>,
     pub(crate) thinks: bool,
     pub(crate) encrypted_code: Option<String>,
     /// Of items that were given together with reasoning: the id of that reasoning.
@@ -138,6 +140,7 @@ impl State {
             holds: HashMap::new(),
             keep_bodies: false,
             task: None,
+            greeting: None,
             thinks: false,
             encrypted_code: Some("invalid_encrypted_content".to_owned()),
             needs: HashMap::new(),

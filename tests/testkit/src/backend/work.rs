@@ -98,6 +98,12 @@ impl Backend {
         self.state().task = task.into();
     }
 
+    /// Answers a turn with that prompt with `hello from <user>` in spite of a task: whoever else asks at the same time works
+    /// on the task.
+    pub fn greet(&self, prompt: &str) {
+        self.state().greeting = Some(prompt.to_owned());
+    }
+
     /// Lets every answer begin with a reasoning item, sealed for the account that asks.
     pub fn think(&self) {
         self.state().thinks = true;
