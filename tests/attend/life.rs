@@ -101,7 +101,9 @@ fn replaced_program_is_started_anew_in_the_same_process() {
     fs::write(&admin, "no program").expect("write");
     let said = world.root().join("said");
     let script = world.root().join("next");
-    write_script(&script, &format!("echo $$ \"$@\" > {0}.new; mv {0}.new {0}; sleep 600", said.display()));
+    // The attendant also starts refreshes.
+    let says = format!("echo $$ \"$@\" > {0}.new; mv {0}.new {0}; sleep 600", said.display());
+    write_script(&script, &format!("[ \"$1\" = attend ] || exit 0; {says}"));
     fs::rename(&script, &admin).expect("replace");
     wait_until("the new program", SOON, || said.exists());
     let text = fs::read_to_string(&said).expect("what it said");

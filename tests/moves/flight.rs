@@ -142,11 +142,12 @@ fn limit_that_another_window_reaches_while_the_server_ends_is_passed() {
         let mut other = world.terminal(free(world.codex(&[])).current_dir(&folder));
         world.hello(&mut other, "alice");
         world.limit("alice", 2);
+        let stop = world.hold_starts();
         ui.send_line("do the task");
-        let mover = world.catch_the_move();
+        world.wait_for_mark();
         other.send_line("do it here, too");
         world.wait_for_limit("alice", 2);
-        kill(mover, Signal::SIGCONT).expect("let it go on");
+        drop(stop);
         world.wait_for_task(&[("alice", 2), ("bob", 2)]);
         world.wait_for_steps(&folder, &[("bob", 4)]);
         assert_eq!(world.moved(), 1, "{}", world.moves());

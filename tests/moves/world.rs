@@ -47,6 +47,9 @@ pub(crate) trait Moves {
     /// What became of the last moves, for messages.
     fn moves(&self) -> String;
 
+    /// All that the pool has written of moves, and who runs, for messages.
+    fn story(&self) -> String;
+
     /// How many moves were made.
     fn moved(&self) -> usize;
 
@@ -117,7 +120,7 @@ impl Moves for World {
         while steps() != wanted && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(20));
         }
-        assert_eq!(steps(), wanted, "{}: {}", self.version(), self.moves());
+        assert_eq!(steps(), wanted, "{}: {}", self.version(), self.story());
         let turns = self.backend().report().turns;
         let refused: Vec<Turn> =
             turns.into_iter().filter(|turn| ![200, 429].contains(&turn.status)).collect();
@@ -127,6 +130,18 @@ impl Moves for World {
 
     fn moves(&self) -> String {
         fs::read_to_string(self.pool_home().join("moves.json")).unwrap_or_default()
+    }
+
+    fn story(&self) -> String {
+        let mut story = format!("{}\n", self.moves());
+        let folders = ["", "moving", "threads"].map(|name| self.pool_home().join(name));
+        for file in folders.iter().flat_map(fs::read_dir).flatten().flatten().map(|entry| entry.path()) {
+            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if file.parent() != Some(&self.pool_home()) || name == "log.jsonl" {
+                story += &format!("{name}: {}\n", fs::read_to_string(&file).unwrap_or_default());
+            }
+        }
+        format!("{story}{:#?}", self.processes())
     }
 
     fn moved(&self) -> usize {

@@ -134,9 +134,10 @@ impl Bench {
         running.wait()
     }
 
-    /// Returns every call that can fail, with every way it can.
-    pub(crate) fn points(&self) -> Vec<Point> {
+    /// Returns every call that can fail. `every_error`: with every way it can, else each with one of them, in turn.
+    pub(crate) fn points(&self, every_error: bool) -> Vec<Point> {
         let mut points = Vec::new();
+        let mut before: BTreeMap<&str, usize> = BTreeMap::new();
         for site in self.calls.keys() {
             // A close that fails has closed all the same, which strace cannot do: a lock would stay held, until
             // the exec of a launch ends that.
@@ -144,7 +145,11 @@ impl Bench {
                 continue;
             }
             let errors = if self.scenario.killed { &[KILL] } else { calls::errors_of(&site.call) };
-            points.extend(errors.iter().map(|error| Point { site: site.clone(), error }));
+            let turn = before.entry(&site.call).or_default();
+            let in_turn =
+                errors.iter().enumerate().filter(|(at, _)| every_error || *at == *turn % errors.len());
+            points.extend(in_turn.map(|(_, error)| Point { site: site.clone(), error }));
+            *turn += 1;
         }
         points
     }
@@ -302,7 +307,10 @@ impl Bench {
         for name in world.ids.keys() {
             let newest = world.backend().newest_refresh_token(name);
             if !world.document(name).contains(&newest) {
-                return Err(format!("after the next refresh, {name}'s newest token is not in the pool"));
+                let place = world.whereabouts(name);
+                return Err(format!(
+                    "after the next refresh, {name}'s newest token is not in the pool: {place}"
+                ));
             }
             if !world.is_registered(name) {
                 return Err(format!("after the next refresh, {name} is not in the registry"));

@@ -32,7 +32,7 @@ pub(crate) fn sweep(scenario: Scenario, sample: Option<usize>) {
         3
     };
     let bench = Bench::new(scenario, runs);
-    let mut points = bench.points();
+    let mut points = bench.points(std::env::var("PROOF_ERRORS").is_ok_and(|how| how == "all"));
     if let Ok(text) = std::env::var("PROOF_CALL") {
         points.retain(|point| point.to_string().contains(&text));
     }
@@ -51,6 +51,10 @@ pub(crate) fn sweep(scenario: Scenario, sample: Option<usize>) {
     let failures = Mutex::new(Vec::new());
     let work = |bench: Bench| loop {
         let Some(point) = next.lock().expect("not poisoned").next() else { break };
+        let left = todo.lock().expect("not poisoned").len();
+        if left % 100 == 0 {
+            println!("{left} of {} points left after {} s", points.len(), began.elapsed().as_secs());
+        }
         if !todo.lock().expect("not poisoned").contains(point) {
             continue;
         }

@@ -94,6 +94,15 @@ impl Lab {
         fs::read_to_string(self.stored_path(name)).unwrap_or_default()
     }
 
+    /// Returns where an account's newest login is, and what was done with its tokens, for messages.
+    pub(crate) fn whereabouts(&self, name: &str) -> String {
+        let newest = self.backend().newest_refresh_token(name);
+        let has = |path: &PathBuf| fs::read_to_string(path).is_ok_and(|text| text.contains(&newest));
+        let places: Vec<PathBuf> = self.documents().into_iter().filter(has).collect();
+        let log = fs::read_to_string(self.pool_home().join("log.jsonl")).unwrap_or_default();
+        format!("it is in {places:?}; {:#?}\n{log}", self.backend().report().refreshes)
+    }
+
     /// Returns whether the registry knows an account.
     pub(crate) fn is_registered(&self, name: &str) -> bool {
         let registry = fs::read_to_string(self.pool_home().join("accounts.json")).unwrap_or_default();

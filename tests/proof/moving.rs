@@ -150,8 +150,11 @@ pub(crate) fn goes_on(world: &Lab) -> Result<(), String> {
     let live = world.live_owner();
     match () {
         () if !runs => Err(format!("no server runs: {}", state(world))),
-        () if !answered => Err(format!("the thread stands still: {}", moves(world))),
-        () if by != live => Err(format!("{by:?} goes on while {live:?} is in the home: {}", moves(world))),
+        () if !answered => Err(format!("the thread stands still: {}", state(world))),
+        () if by != live => {
+            let told: Vec<_> = turns.iter().map(|turn| (&turn.user, turn.status, &turn.prompt)).collect();
+            Err(format!("{by:?} goes on while {live:?} is in the home: {} {told:?}", moves(world)))
+        }
         () => Ok(()),
     }
 }

@@ -111,8 +111,9 @@ pub(crate) fn alices_thread(world: &Lab) -> Option<Running> {
             "creator_user_id": auth["chatgpt_user_id"], "creator_account_id": account}),
     );
     line("event_msg", json!({"type": "task_started"}));
-    for step in 0..40 {
-        let content = format!("enc-{account}-{step}-{}", "x".repeat(100));
+    // Long enough for several reads, and short enough that few of the calls are alike.
+    for step in 0..12 {
+        let content = format!("enc-{account}-{step}-{}", "x".repeat(1_500));
         line("response_item", json!({"type": "reasoning", "summary": [], "encrypted_content": content}));
         let text = json!([{"type": "output_text", "text": format!("step {step}")}]);
         line(
