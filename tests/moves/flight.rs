@@ -1,6 +1,6 @@
 //! Work in flight is waited for, and what the user has begun stays.
 
-use std::fs;
+use std::fs::{self, File};
 
 use nix::sys::signal::{Signal, kill};
 use testkit::backend::{Step, Task};
@@ -142,7 +142,9 @@ fn limit_that_another_window_reaches_while_the_server_ends_is_passed() {
         let mut other = world.terminal(free(world.codex(&[])).current_dir(&folder));
         world.hello(&mut other, "alice");
         world.limit("alice", 2);
-        let stop = world.hold_starts();
+        // The stop waits for this lock before it does anything.
+        let stop = File::open(world.codex_home().join("app-server-daemon/daemon.lock")).expect("a lock");
+        stop.lock().expect("take the lock");
         ui.send_line("do the task");
         world.wait_for_mark();
         other.send_line("do it here, too");

@@ -45,7 +45,8 @@ pub(crate) fn window_with(world: &Lab, env: &[(&str, &str)]) -> Running {
     world.cache_usage(&[("alice", 10.0, 10.0), ("bob", 20.0, 20.0), ("carol", 50.0, 50.0)], 5);
     // As she comes now, it is known as whom the server will run. What was killed may hold its locks a moment longer.
     wait_until("alice to be live", SOON, || {
-        world.pool(&["use", "alice"]).run().ok();
+        // It waits for a Codex that may just be starting, which may be any on this machine.
+        world.pool(&["use", "alice"]).run();
         world.live_owner().as_deref() == Some("alice")
     });
     world.pool(&["use", "--auto"]).run().ok();
@@ -99,7 +100,7 @@ pub(crate) fn cut_off(world: &Lab) -> Option<Running> {
     let is = |process: &Process, word: &str| process.argv.iter().any(|arg| arg == word);
     let begun = Instant::now();
     while !world.processes().iter().any(|process| is(process, "stop")) {
-        assert!(begun.elapsed() < SOON, "it is not stopped: {}", moves(world));
+        assert!(begun.elapsed() < SOON, "it is not stopped: {}", state(world));
         // A machine that stands still for a moment makes it say: later.
         if !mover.is_running() {
             mover = world.pool(&["move", &home]).spawn();
@@ -152,8 +153,11 @@ pub(crate) fn goes_on(world: &Lab) -> Result<(), String> {
         () if !runs => Err(format!("no server runs: {}", state(world))),
         () if !answered => Err(format!("the thread stands still: {}", state(world))),
         () if by != live => {
-            let told: Vec<_> = turns.iter().map(|turn| (&turn.user, turn.status, &turn.prompt)).collect();
-            Err(format!("{by:?} goes on while {live:?} is in the home: {} {told:?}", moves(world)))
+            let told: Vec<_> =
+                turns.iter().map(|turn| (turn.at, &turn.user, turn.status, &turn.prompt)).collect();
+            let text = fs::read_to_string(log(world)).unwrap_or_default();
+            let tail: Vec<&str> = text.lines().rev().take(4).collect();
+            Err(format!("{by:?} goes on while {live:?} is in the home: {told:?} {tail:#?} {}", state(world)))
         }
         () => Ok(()),
     }
@@ -269,6 +273,16 @@ fn is_loaded(world: &Lab) -> bool {
 fn is_answered(world: &Lab) -> bool {
     let text = fs::read_to_string(log(world)).unwrap_or_default();
     text.lines().last().is_some_and(|line| line.contains("\"last_agent_message\":\"done\""))
+}
+
+#[test]
+fn end_of_a_move_knows_whom_its_server_runs() {
+    let world = Lab::new(&["alice", "bob", "carol"], SETTINGS);
+    // The account came a moment ago, and nothing says when.
+    let _window = cut_off_late(&world);
+    goes_on(&world).unwrap_or_else(|wrong| panic!("{wrong}"));
+    let output = world.codex(&["exec", "--skip-git-repo-check", "resume", THREAD, "again"]).run();
+    assert!(!output.stderr.contains("an unknown account"), "{output}");
 }
 
 #[test]

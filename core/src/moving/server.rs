@@ -22,6 +22,8 @@ const CALL: Duration = Duration::from_secs(30);
 /// How long a start is tried.
 const START: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(10);
+/// The clock of process starts goes on within this time, unless somebody has set it.
+const TICK: Duration = Duration::from_millis(100);
 
 /// What a server was started with.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -112,6 +114,11 @@ pub(super) fn start(
 ) -> Option<BackgroundServer> {
     let begin = Instant::now();
     let mut pause = PAUSE;
+    // Of a server that starts in the same tick it is not known which login it has read.
+    let same_tick = || after.is_some_and(|ticks| process::ticks_now().is_some_and(|now| now <= ticks));
+    while same_tick() && begin.elapsed() < TICK {
+        std::thread::sleep(PAUSE);
+    }
     loop {
         let mut command = origin.command(codex);
         command.args(["app-server", "daemon", "start"]);
@@ -186,6 +193,29 @@ mod tests {
         assert!(says_running("{\"status\":\"started\",\"pid\":1}\n"));
         assert!(says_running("note\n{\"status\":\"alreadyRunning\"}"));
         assert!(!says_running("{\"status\":\"stopped\"}") && !says_running(""));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn server_is_younger_than_the_login_it_reads() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path();
+        std::fs::create_dir(home.join("app-server-daemon")).unwrap();
+        // It is fast: in most runs it starts a server within a hundredth of a second.
+        let codex = home.join("codex");
+        let script = "#!/bin/sh\ncd \"${0%/*}\"\nsleep 60 >/dev/null 2>&1 &\n\
+             echo \"{\\\"pid\\\":$!}\" > app-server-daemon/daemon.pid\necho '{\"status\":\"started\"}'\n";
+        std::fs::write(&codex, script).unwrap();
+        std::fs::set_permissions(&codex, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let origin = Origin::of(std::process::id()).unwrap();
+        for _ in 0..8 {
+            let came = process::ticks_now().unwrap();
+            let server = start(&origin, &codex, home, Some(came)).unwrap();
+            let pid = nix::unistd::Pid::from_raw(i32::try_from(server.pid).unwrap());
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+            assert!(server.start_ticks > came, "{} {came}", server.start_ticks);
+        }
     }
 
     #[test]
