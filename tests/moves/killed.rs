@@ -1,6 +1,5 @@
 //! Programs of a move that are killed at any instant: the server runs again, the session goes on, no login is lost.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -44,15 +43,6 @@ impl Victims {
     }
 }
 
-/// Brings the world back to alice, without a server.
-fn begin(world: &World) {
-    world.codex(&["app-server", "daemon", "stop"]).run().ok();
-    let _ = fs::remove_file(world.work().join("steps.txt"));
-    let _ = fs::remove_file(world.pool_home().join("moves.json"));
-    world.back_to_alice();
-    world.backend().clear_report();
-}
-
 /// Numbers that look random, and are the same in every run.
 fn numbers() -> impl Iterator<Item = u32> {
     std::iter::successors(Some(0x9E37_79B9_u32), |n| {
@@ -68,7 +58,7 @@ fn session_goes_on_whoever_of_a_move_is_killed_at_any_instant() {
     each(&["alice", "bob"], |world| {
         let mut numbers = numbers();
         for round in 0..ROUNDS {
-            begin(world);
+            world.begin();
             let mut ui = world.open(&[]);
             world.wait_for_server();
             world.limit("alice", 2);
@@ -96,7 +86,7 @@ fn session_goes_on_whoever_of_a_move_is_killed_at_any_instant() {
 fn next_launch_ends_a_move_whose_processes_were_all_killed() {
     each(&["alice", "bob"], |world| {
         for swapped in [false, true] {
-            begin(world);
+            world.begin();
             let mut ui = world.open(&[]);
             world.wait_for_server();
             world.limit("alice", 2);

@@ -89,6 +89,9 @@ pub(crate) trait Moves {
     /// Makes alice live again once no process of the last round is left.
     fn back_to_alice(&self);
 
+    /// Brings the world back to alice, without a server.
+    fn begin(&self);
+
     /// Stops the process that moves the server, as soon as its mark is there.
     fn catch_the_move(&self) -> Pid;
 
@@ -238,6 +241,14 @@ impl Moves for World {
     }
 
     #[track_caller]
+    fn begin(&self) {
+        self.codex(&["app-server", "daemon", "stop"]).run().ok();
+        let _ = fs::remove_file(self.work().join("steps.txt"));
+        let _ = fs::remove_file(self.pool_home().join("moves.json"));
+        self.back_to_alice();
+        self.backend().clear_report();
+    }
+
     fn catch_the_move(&self) -> Pid {
         let (attendant, until) = (self.attendant(), Instant::now() + SOON);
         let attendant = u32::try_from(attendant.as_raw()).expect("a pid fits");
@@ -250,6 +261,8 @@ impl Moves for World {
                 });
                 let mover = Pid::from_raw(i32::try_from(mover.expect("a mover")).expect("a pid fits"));
                 kill(mover, Signal::SIGSTOP).expect("stop it");
+                let stat = || fs::read_to_string(format!("/proc/{mover}/stat")).unwrap_or_default();
+                wait_until("it to stand still", SOON, || stat().contains(") T "));
                 return mover;
             }
             assert!(Instant::now() < until, "no move: {}", self.moves());
