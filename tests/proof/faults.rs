@@ -52,7 +52,7 @@ pub(crate) fn sweep(scenario: Scenario, sample: Option<usize>) {
     let work = |bench: Bench| loop {
         let Some(point) = next.lock().expect("not poisoned").next() else { break };
         let left = todo.lock().expect("not poisoned").len();
-        if left % 100 == 0 {
+        if left.is_multiple_of(100) {
             println!("{left} of {} points left after {} s", points.len(), began.elapsed().as_secs());
         }
         if !todo.lock().expect("not poisoned").contains(point) {
