@@ -56,10 +56,8 @@ pub struct CarriedExec {
     unchecked: Option<String>,
 }
 
-/// What becomes of a run that has ended.
-enum After {
-    /// Nothing.
-    Ends,
+/// What comes after a run that has ended at its account's limit.
+enum Afterwards {
     /// This account goes on.
     GoesOn(AccountId),
     /// None can before this reset.
@@ -203,21 +201,20 @@ impl CarriedExec {
             }
             None => {
                 let _ = self.take_in();
-                After::Ends
+                None
             }
         };
-        let goes_on = !matches!(after, After::Ends);
-        if !goes_on {
+        if after.is_none() {
             let _ = child.finish(&mut stream);
         }
         let was_cut = child.was_cut();
         drop(child);
         say(&lines);
         let asked = signals.give_back();
-        if let Some(signal) = asked.filter(|_| goes_on || was_cut) {
+        if let Some(signal) = asked.filter(|_| after.is_some() || was_cut) {
             return spawn::end_as(End::Killed(signal));
         }
-        let (Some(reached), true) = (reached, goes_on) else { return spawn::end_as(end) };
+        let (Some(reached), Some(after)) = (reached, after) else { return spawn::end_as(end) };
         let why = match self.go_on(after, reached, &say) {
             Ok(again) => format!("cannot go on: {}", become_program(&again)),
             Err(why) => why,
@@ -233,10 +230,9 @@ impl CarriedExec {
     ///
     /// # Errors
     /// None can after all, for this reason.
-    fn go_on(&self, after: After, mut run: Reached, say: &impl Fn(&[Line])) -> Result<Program, String> {
+    fn go_on(&self, after: Afterwards, mut run: Reached, say: &impl Fn(&[Line])) -> Result<Program, String> {
         let to = match after {
-            After::Ends => return Err("no account goes on".to_owned()),
-            After::GoesOn(to) => {
+            Afterwards::GoesOn(to) => {
                 let pause = run.round.pause(now_ms());
                 if pause > 0 {
                     let time = human_duration(pause / 1_000 + 1);
@@ -247,7 +243,7 @@ impl CarriedExec {
                 }
                 to
             }
-            After::Waits(first) => {
+            Afterwards::Waits(first) => {
                 let to = self.wait_for(first, &mut run)?;
                 say(&[Line::Wrong(format!("{} goes on", to.1))]);
                 to.0

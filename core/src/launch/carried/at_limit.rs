@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::super::{Line, candidates, folder_rule, refresh_child};
-use super::{After, CarriedExec, Reached, USAGE_WAIT, label, now};
+use super::{Afterwards, CarriedExec, Reached, USAGE_WAIT, label, now};
 use crate::account::AccountId;
 use crate::carry::exec::{End, asked_to_end};
 use crate::carry::hand_over::{self, Turns};
@@ -26,7 +26,7 @@ use crate::usage::session_log::newest_limits;
 
 impl CarriedExec {
     /// Brings the pool up to date after a run, and decides what becomes of it.
-    pub(super) fn conclude(&self, end: End, run: &mut Reached, lines: &mut Vec<Line>) -> After {
+    pub(super) fn conclude(&self, end: End, run: &mut Reached, lines: &mut Vec<Line>) -> Option<Afterwards> {
         let opened = self.take_in();
         let status = match end {
             End::Exited(status) => Some(status),
@@ -44,10 +44,10 @@ impl CarriedExec {
             let _ = hand_over::note(&lock, &self.paths, &run.thread, &self.account, now());
         }
         if asked_to_end().is_some() {
-            return After::Ends;
+            return None;
         }
         let (lock, mut pool) = match at_limit {
-            EndedByLimit::No => return After::Ends,
+            EndedByLimit::No => return None,
             EndedByLimit::Yes => (lock, pool),
             EndedByLimit::Confirm => {
                 let since = now();
@@ -59,7 +59,7 @@ impl CarriedExec {
                 };
                 pool = again;
                 if !carry::at_limit(pool.usage().usage(&self.account), since, now()) {
-                    return After::Ends;
+                    return None;
                 }
                 (lock, pool)
             }
@@ -75,7 +75,7 @@ impl CarriedExec {
             );
             lines.push(Line::Wrong(format!("{at_limit}; {why}")));
             self.remember(&lock, run, Err(why));
-            return After::Ends;
+            return None;
         }
         match self.next(&pool, &run.round.accounts) {
             Next::Account(to) => {
@@ -83,23 +83,23 @@ impl CarriedExec {
                     let why = format!("{} cannot go on with this session: {why}", label(&pool, &to));
                     lines.push(Line::Wrong(format!("{at_limit}, and {why}")));
                     self.remember(&lock, run, Err(why));
-                    return After::Ends;
+                    return None;
                 }
                 lines.push(Line::Wrong(format!("{at_limit}; {} goes on", label(&pool, &to))));
                 self.remember(&lock, run, Ok(to.clone()));
                 self.leave(&lock, &mut pool);
-                After::GoesOn(to)
+                Some(Afterwards::GoesOn(to))
             }
             Next::None(first) => self.nobody(lock, pool, run, first, &at_limit, lines),
         }
     }
 
     /// The pool cannot be used. Where that is why the work ends, this is said.
-    fn cannot(&self, ended: &EndedByLimit, why: &str, lines: &mut Vec<Line>) -> After {
+    fn cannot(&self, ended: &EndedByLimit, why: &str, lines: &mut Vec<Line>) -> Option<Afterwards> {
         if *ended != EndedByLimit::No {
             lines.push(Line::Wrong(format!("this session cannot go on with another account: {why}")));
         }
-        After::Ends
+        None
     }
 
     /// No account can go on now: waits, or says when the first one can.
@@ -111,7 +111,7 @@ impl CarriedExec {
         mut first: Option<FirstReset>,
         at_limit: &str,
         lines: &mut Vec<Line>,
-    ) -> After {
+    ) -> Option<Afterwards> {
         let mut lock = lock;
         if !self.wait.is_zero() && self.settings.background_refresh {
             // When the reset is, the service knows best.
@@ -147,14 +147,14 @@ impl CarriedExec {
                 };
                 let _ = moves::begin_wait(&lock, &self.paths, waiting);
                 self.leave(&lock, &mut pool);
-                After::Waits(first)
+                Some(Afterwards::Waits(first))
             }
             first => {
                 let why = no_other(first.as_ref());
                 lines.push(Line::Wrong(format!("{at_limit}, and {why}")));
                 self.remember(&lock, run, Err("no other account could go on".to_owned()));
                 let _ = pool.commit(&lock);
-                After::Ends
+                None
             }
         }
     }
