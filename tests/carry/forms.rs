@@ -326,17 +326,30 @@ fn codex_that_checks_who_began_a_session_is_left_alone_with_one_line() {
         if version != testkit::PINNED {
             return;
         }
-        world.edit_config(|config| {
-            let features = toml::Table::from_iter([("cli_resume_account_check".to_owned(), true.into())]);
-            config.insert("features".to_owned(), features.into());
-        });
-        for said in [true, false] {
+        let check = |on: bool| {
+            world.edit_config(|config| {
+                let check = ("cli_resume_account_check".to_owned(), on.into());
+                config.insert("features".to_owned(), toml::Table::from_iter([check]).into());
+            });
+        };
+        let run = || {
             world.forget();
             world.rank(&["alice", "bob"]);
             world.limit("alice", 2);
-            let output = world.exec_with(&["do the task"]).run().expect(1);
+            world.exec_with(&["do the task"]).run()
+        };
+        // It is a setting of the user's, who may change it at any time.
+        for said in [true, false, true, false] {
+            if said {
+                check(true);
+            }
+            let output = run().expect(1);
             assert_eq!(output.stderr.contains("(cli_resume_account_check)"), said, "{output}");
             world.assert_done(&[("alice", 2)], version);
+            if !said {
+                check(false);
+                run().ok().says("done by bob");
+            }
         }
     });
 }

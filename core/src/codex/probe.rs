@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::configuration::SYSTEM_DIR;
 use crate::files;
 use crate::hash::short_hash_text;
 
@@ -23,9 +24,39 @@ pub struct Capabilities {
     /// `--no-daemon`
     #[serde(default)]
     pub no_daemon: bool,
-    /// Whether only the account that began a thread may go on with it (`cli_resume_account_check`). `None`: not asked yet
+    /// What it said of `cli_resume_account_check`. `None`: not asked yet
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub checks_account: Option<bool>,
+    account_check: Option<AccountCheck>,
+}
+
+/// Whether only the account that began a thread may go on with it. It is a feature that users can turn on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct AccountCheck {
+    on: bool,
+    /// The configuration that it was asked with.
+    configuration: String,
+}
+
+impl Capabilities {
+    /// Returns whether Codex lets only the account that began a thread go on with it. `None`: that was not asked since
+    /// its configuration changed.
+    pub fn checks_account(&self, codex_home: &Path) -> Option<bool> {
+        let known = self.account_check.as_ref()?;
+        (known.configuration == configuration(codex_home)).then_some(known.on)
+    }
+
+    /// Remembers the answer.
+    pub fn set_checks_account(&mut self, on: bool, codex_home: &Path) {
+        self.account_check = Some(AccountCheck { on, configuration: configuration(codex_home) });
+    }
+}
+
+/// Returns what changes with the files that turn features on.
+fn configuration(codex_home: &Path) -> String {
+    let files =
+        [codex_home, Path::new(SYSTEM_DIR)].map(|dir| stamp(&dir.join("config.toml")).unwrap_or_default());
+    let parts: Vec<&[u8]> = files.iter().map(String::as_bytes).collect();
+    short_hash_text(&parts)
 }
 
 /// Returns the identity of an installation: of the launcher, its package and its native binary. The launcher alone
@@ -83,7 +114,7 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
 /// Asks the installed Codex. `None`: it did not answer within 5 seconds.
 pub fn ask(codex: &Path) -> Option<Capabilities> {
     let help = answer(Command::new(codex).arg("--help"), ANSWER)?;
-    Some(Capabilities { no_daemon: help.contains("--no-daemon"), checks_account: None })
+    Some(Capabilities { no_daemon: help.contains("--no-daemon"), account_check: None })
 }
 
 /// Returns whether Codex lets only the account that began a thread go on with it. `None`: it does not answer within 5

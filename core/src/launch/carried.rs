@@ -52,8 +52,6 @@ pub struct CarriedExec {
     json: bool,
     /// The runs before.
     round: Option<Round>,
-    /// The identity of the installed Codex, if it is not known whether it checks accounts.
-    unchecked: Option<String>,
 }
 
 /// What comes after a run that has ended at its account's limit.
@@ -86,7 +84,9 @@ impl Launch<'_> {
             return None;
         }
         let identity = self.codex().and_then(probe::identity);
-        let known = identity.as_ref().and_then(|key| locked.pool.state().codex.get(key)?.checks_account);
+        let known = identity
+            .as_ref()
+            .and_then(|key| locked.pool.state().codex.get(key)?.checks_account(locked.main_home.dir()));
         let wait = match env.text(names::CODEX_POOL_CARRY_WAIT) {
             Some(text) => parse_duration_text(text).unwrap_or_default(),
             None => settings.carry_wait,
@@ -110,7 +110,6 @@ impl Launch<'_> {
             again: (own, again.argv0.to_owned(), again.args.to_vec()),
             json: self.call.json,
             round: self.round.clone(),
-            unchecked: known.is_none().then_some(identity).flatten(),
         })
     }
 

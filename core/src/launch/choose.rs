@@ -136,9 +136,7 @@ impl Launch<'_> {
         let theirs = |ranked: &Ranked, why: &str| format!("{}'s ({why})", label(ranked));
         let goes_on = |owner: &str, instead: &str| match self.call.target {
             Target::Picked => Line::Wrong(format!("the last session here is {owner}")),
-            Target::Last => Line::Wrong(format!(
-                "the last session here is {owner}; {instead} goes on with the last one it can see, or begins one"
-            )),
+            Target::Last => Line::Wrong(format!("the last session here is {owner}; continuing as {instead}")),
             _ => Line::Wrong(format!("this session is {owner}; continuing as {instead}")),
         };
         let pin = locked.pool.state().pin.as_ref().filter(|_| !self.request.best).and_then(place);

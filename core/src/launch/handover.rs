@@ -21,14 +21,10 @@ impl Launch<'_> {
         use Command as C;
         let goes_on = matches!(self.call.command, C::Resume | C::ExecResume | C::Fork | C::ExecFork);
         let Some(account) = placement.account.as_ref().filter(|_| self.is_codex && goes_on) else { return };
-        if placement.attaches {
-            return;
-        }
         let codex_home = locked.main_home.dir();
         let thread = match self.call.target {
-            Target::Last => self
-                .folder()
-                .and_then(|folder| threads::newest_in(codex_home, &folder, self.call.is_interactive())),
+            Target::Last => self.last_thread(locked),
+            _ if placement.attaches => return,
             target => threads::find(codex_home, target),
         };
         let Some(thread) = thread else { return };
@@ -43,7 +39,7 @@ impl Launch<'_> {
                 program.set_args(words);
             }
         }
-        if own {
+        if own || placement.attaches {
             return;
         }
         let before = before.as_ref().map_or("another account", |id| locked.label_of(id));

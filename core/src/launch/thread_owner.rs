@@ -1,5 +1,5 @@
-//! The owner of the session that a command goes on with: the home that holds the thread, else the account that created
-//! it; for `--last`, the account of the last launch in this folder.
+//! The owner of the session that a command goes on with: the home that holds the thread, else the account that ran it
+//! last, or created it. Where no thread says, the account of the last launch in this folder.
 
 use std::path::{Path, PathBuf};
 
@@ -35,9 +35,13 @@ impl Launch<'_> {
         let thread = match self.call.target {
             Target::None => return Owner::None,
             // The list begins with the last session. 0.169 shows only the account's own.
-            Target::Picked | Target::Last => {
-                let account = self.folder().and_then(|f| last_in(locked, &f, self.call.is_interactive()));
-                return account.map_or(Owner::None, Owner::Account);
+            Target::Picked => return self.last_here(locked),
+            Target::Last => {
+                let Some(thread) = self.last_thread(locked) else { return self.last_here(locked) };
+                return holder(locked, &thread.id).unwrap_or_else(|| match creator(locked, &thread) {
+                    owner @ Owner::Account(_) => owner,
+                    _ => self.last_here(locked),
+                });
             }
             Target::Thread(id) => {
                 if let Some(holder) = holder(locked, id) {
@@ -54,6 +58,17 @@ impl Launch<'_> {
             }
         };
         thread.map_or(Owner::Unknown, |thread| creator(locked, &thread))
+    }
+
+    /// Returns the account of the last launch in the folder.
+    fn last_here(&self, locked: &Locked<'_>) -> Owner {
+        let account = self.folder().and_then(|f| last_in(locked, &f, self.call.is_interactive()));
+        account.map_or(Owner::None, Owner::Account)
+    }
+
+    /// Returns the thread that `--last` means.
+    pub(super) fn last_thread(&self, locked: &Locked<'_>) -> Option<ThreadMeta> {
+        threads::newest_in(locked.main_home.dir(), &self.folder()?, self.call.is_interactive())
     }
 
     /// Returns the folder that Codex will work in.
@@ -75,8 +90,8 @@ impl Launch<'_> {
     }
 }
 
-/// Returns the account that ran the thread last, as far as the pool knows, else the one that created it, as its log says. Logs of older versions do not: then the launches in
-/// its folder decide.
+/// Returns the account that ran the thread last, as far as the pool knows, else the one that created it, as its log says.
+/// Logs of older versions do not: then the launches in its folder decide.
 pub(super) fn creator(locked: &Locked<'_>, thread: &ThreadMeta) -> Owner {
     if let Some(record) = ThreadRecord::find(&locked.pool.paths, &thread.id)
         && let Some(account) = known(locked, &record.account)

@@ -314,7 +314,7 @@ impl Home<'_> {
         let installed = find::find(&old.origin.env(), &self.settings, None).ok();
         let key = installed.as_deref().and_then(probe::identity);
         let state = Pool::peek(self.paths).ok();
-        let known = key.and_then(|key| state?.state().codex.get(&key)?.checks_account);
+        let known = key.and_then(|key| state?.state().codex.get(&key)?.checks_account(self.main_home.dir()));
         known.or_else(|| probe::checks_account(&old.codex, self.main_home.dir())) == Some(true)
     }
 

@@ -228,15 +228,18 @@ impl CarriedExec {
         let Some(codex) = find::find(&self.env, &self.settings, Some(&self.again.0)).ok() else {
             return false;
         };
-        if self.unchecked.is_none() && probe::identity(&codex).is_some() {
-            return false;
+        let codex_home = self.main_home.dir();
+        let key = probe::identity(&codex);
+        let known = key.as_ref().and_then(|key| pool.state().codex.get(key)).cloned();
+        if let Some(checks) = known.as_ref().and_then(|known| known.checks_account(codex_home)) {
+            return checks;
         }
-        let checks = probe::checks_account(&codex, self.main_home.dir());
-        if let (Some(key), Some(_)) = (&self.unchecked, checks) {
-            let known = pool.state().codex.get(key).cloned();
-            let Some(known) = known.or_else(|| probe::ask(&codex)) else { return checks == Some(true) };
-            pool.state_mut().codex =
-                [(key.clone(), probe::Capabilities { checks_account: checks, ..known })].into();
+        let checks = probe::checks_account(&codex, codex_home);
+        if let (Some(key), Some(on)) = (key, checks)
+            && let Some(mut known) = known.or_else(|| probe::ask(&codex))
+        {
+            known.set_checks_account(on, codex_home);
+            pool.state_mut().codex = [(key, known)].into();
             let _ = pool.commit(lock);
         }
         checks == Some(true)
