@@ -59,6 +59,16 @@ const WORKS: Duration = Duration::from_millis(700);
 /// How often it is tried to fail the call that is meant.
 const TRIES: usize = 8;
 
+/// What is traced beside the call that fails: what tells its own number of the program, and where Codex begins.
+const ALSO: &str = "sched_getaffinity,execve";
+
+/// Returns whether a call was the loader's, or that of the Codex that a launch has become.
+fn is_foreign(calls: &[(Site, Address, &str)], is: impl Fn(&str) -> bool) -> bool {
+    let Some(at) = calls.iter().position(|(.., line)| is(line)) else { return false };
+    let becomes = calls.iter().skip(1).position(|(site, ..)| site.call == "execve").map(|at| at + 1);
+    calls[at].2.contains(".so.") || becomes.is_some_and(|becomes| at > becomes)
+}
+
 /// One scenario in its own world.
 pub(crate) struct Bench {
     pub(crate) world: Lab,
@@ -208,7 +218,7 @@ impl Bench {
         let Point { site, error } = point;
         let how = if *error == KILL { "signal" } else { "error" };
         let call = &site.call;
-        let mut options = vec!["-y".to_owned(), "-e".to_owned(), format!("trace={call},sched_getaffinity")];
+        let mut options = vec!["-y".to_owned(), "-e".to_owned(), format!("trace={call},{ALSO}")];
         let nth = match &address.on_file {
             Some((file, nth)) => {
                 options.extend(["-P".to_owned(), file.clone()]);
@@ -230,9 +240,15 @@ impl Bench {
         }
         let is = |line: &str| line.contains("(INJECTED)") || line.contains("killed by SIGKILL");
         let Some(struck) = log.lines().find(|line| is(line)) else { return Ok(Strike::Missed) };
+        if is_foreign(&calls, is) {
+            return Ok(Strike::Missed);
+        }
         // One that kills is the last that was begun.
         let hit = calls.iter().find(|(.., line)| is(line)).or(calls.last().filter(|_| *error == KILL));
-        let context = |what: &str| format!("{point} at `{struck}`: {what}\n{output}");
+        let context = |what: &str| {
+            let state = if self.scenario.moves { moving::state(world) } else { String::new() };
+            format!("{point} at `{struck}`: {what}\n{output}\n{state}")
+        };
         self.judge(&output, point, struck).map_err(|what| context(&what))?;
         if self.scenario.moves {
             moving::goes_on(world).map_err(|what| context(&what))?;

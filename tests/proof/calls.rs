@@ -43,7 +43,7 @@ pub(crate) fn errors_of(call: &str) -> &'static [&'static str] {
 /// how-manieth such call that is. On one without a file, the how-manieth of its kind.
 ///
 /// Two kinds of calls are one each, however often they are made: what asks one file below `/proc` about processes that are
-/// none of the world's, and what reads the programs of those. A machine has any number of them.
+/// none of the world's, and what looks at the programs and homes of those. A machine has any number of them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Site {
     pub(crate) call: String,
@@ -133,14 +133,18 @@ pub(crate) fn sites<'a>(log: &'a str, around: &Around<'_>) -> Vec<(Site, Address
                 (count(call, &around.name(file)), count(call, &format!("address of {thread}: {file}")))
             })
             .collect();
+        let outside = |file: &str| file.starts_with('/') && !Path::new(file).starts_with(around.root);
         let program_of_other = |file: &str| {
             line.contains(&format!("<{file}>"))
-                && file.starts_with('/')
-                && !Path::new(file).starts_with(around.root)
+                && outside(file)
+                && !file.contains(".so.")
                 && !["/proc", "/dev", "/etc", "/tmp", "/sys"].iter().any(|dir| file.starts_with(dir))
         };
+        // The homes that they name. Tests of other trees run, too.
+        let in_other_world = |file: &str| outside(file) && file.contains("/sandbox/");
         let (file, nth, on_file) = match files.first().zip(named.first()) {
             Some((file, _)) if program_of_other(file) => (format!("/proc/{OTHERS}/exe"), 1, None),
+            Some((file, _)) if in_other_world(file) => (format!("/proc/{OTHERS}/home"), 1, None),
             Some((file, (nth, nth_here))) => {
                 let name = around.name(file);
                 let is_of_others = name.starts_with(&format!("/proc/{OTHERS}"));

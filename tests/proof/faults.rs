@@ -61,7 +61,9 @@ pub(crate) fn sweep(scenario: Scenario, sample: Option<usize>) {
         let done = |point: Point| {
             todo.lock().expect("not poisoned").remove(&point);
         };
-        match bench.strike(point, done) {
+        // A world that could not be laid out, or a program that does not end, is one failure of many.
+        let strike = std::panic::AssertUnwindSafe(|| bench.strike(point, done));
+        match std::panic::catch_unwind(strike).unwrap_or_else(|_| Err(format!("{point}: see above"))) {
             Ok(false) => {}
             Ok(true) => done(point.clone()),
             Err(what) => {

@@ -152,13 +152,7 @@ pub(crate) fn goes_on(world: &Lab) -> Result<(), String> {
     match () {
         () if !runs => Err(format!("no server runs: {}", state(world))),
         () if !answered => Err(format!("the thread stands still: {}", state(world))),
-        () if by != live => {
-            let told: Vec<_> =
-                turns.iter().map(|turn| (turn.at, &turn.user, turn.status, &turn.prompt)).collect();
-            let text = fs::read_to_string(log(world)).unwrap_or_default();
-            let tail: Vec<&str> = text.lines().rev().take(4).collect();
-            Err(format!("{by:?} goes on while {live:?} is in the home: {told:?} {tail:#?} {}", state(world)))
-        }
+        () if by != live => Err(format!("{by:?} goes on while {live:?} is in the home: {}", state(world))),
         () => Ok(()),
     }
 }
@@ -252,11 +246,20 @@ fn log(world: &Lab) -> PathBuf {
 }
 
 /// Returns what tells why a move did not come to its end.
-fn state(world: &Lab) -> String {
+pub(crate) fn state(world: &Lab) -> String {
     let log = fs::read_to_string(world.pool_home().join("log.jsonl")).unwrap_or_default();
     let marks = fs::read_dir(world.pool_home().join("moving")).into_iter().flatten().flatten();
     let marks: Vec<String> = marks.map(|mark| fs::read_to_string(mark.path()).unwrap_or_default()).collect();
-    format!("{} {marks:?} {:#?}\n{log}", moves(world), world.processes())
+    let (live, server) = (world.live_owner(), world.server(&world.codex_home()));
+    let known = fs::read_to_string(world.pool_home().join("state.json")).unwrap_or_default();
+    let processes: Vec<String> =
+        world.processes().iter().map(|p| format!("{} {:?}", p.pid, p.argv)).collect();
+    let turns = world.backend().report().turns;
+    let turns: Vec<_> = turns.iter().map(|turn| (turn.at, &turn.user, turn.status, &turn.prompt)).collect();
+    format!(
+        "live: {live:?}, server: {server:?}, moves: {}, marks: {marks:?}, state: {known}\n{turns:?}\n{processes:#?}\n{log}",
+        moves(world)
+    )
 }
 
 fn moves(world: &Lab) -> String {

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::{DirEntryExt, MetadataExt};
+use std::os::unix::fs::{DirEntryExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -276,7 +276,10 @@ pub(super) fn ofd_lock_holders(file: &File) -> Vec<u32> {
 }
 
 pub(super) fn flock_holders(paths: &[PathBuf]) -> LockHolders {
-    let files: Vec<fs::Metadata> = paths.iter().filter_map(|path| fs::metadata(path).ok()).collect();
+    // They stay open: the inode of a file that is removed meanwhile would go to another one, whose lock this is not.
+    let open = |path: &PathBuf| File::options().read(true).custom_flags(libc::O_PATH).open(path).ok();
+    let open: Vec<File> = paths.iter().filter_map(open).collect();
+    let files: Vec<fs::Metadata> = open.iter().filter_map(|file| file.metadata().ok()).collect();
     if files.is_empty() { LockHolders::default() } else { holders_of(&files, "FLOCK") }
 }
 
@@ -336,4 +339,38 @@ fn holders_of(files: &[fs::Metadata], kind: &str) -> LockHolders {
         }
     }
     holders
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn lock_of_a_file_with_the_number_of_a_removed_one_is_not_taken_for_its() {
+        let dir = tempfile::tempdir().unwrap();
+        let (removed, locked) = (dir.path().join("removed"), dir.path().join("locked"));
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    drop(File::create(&removed).unwrap());
+                    fs::remove_file(&removed).unwrap();
+                    // Many file systems give it the number that is free again.
+                    let file = File::create(&locked).unwrap();
+                    file.lock().unwrap();
+                    std::thread::sleep(Duration::from_micros(200));
+                    fs::remove_file(&locked).unwrap();
+                }
+            });
+            let begin = Instant::now();
+            let mut holders = LockHolders::default();
+            while begin.elapsed() < Duration::from_secs(1) && holders.pids.is_empty() {
+                holders = flock_holders(std::slice::from_ref(&removed));
+            }
+            done.store(true, Ordering::Relaxed);
+            assert_eq!(holders.pids, Vec::<u32>::new(), "nobody has locked it");
+        });
+    }
 }
