@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::{DirEntryExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -277,7 +277,7 @@ pub(super) fn ofd_lock_holders(file: &File) -> Vec<u32> {
 
 pub(super) fn flock_holders(paths: &[PathBuf]) -> LockHolders {
     // They stay open: the inode of a file that is removed meanwhile would go to another one, whose lock this is not.
-    let open = |path: &PathBuf| File::options().read(true).custom_flags(libc::O_PATH).open(path).ok();
+    let open = |path: &PathBuf| files::open_with(File::options().read(true), libc::O_PATH, path).ok();
     let open: Vec<File> = paths.iter().filter_map(open).collect();
     let files: Vec<fs::Metadata> = open.iter().filter_map(|file| file.metadata().ok()).collect();
     if files.is_empty() { LockHolders::default() } else { holders_of(&files, "FLOCK") }
