@@ -84,6 +84,17 @@ pub enum Begun {
     Busy(String, Duration),
     /// That machine has sent this refresh token, and nobody knows the answer.
     SentBy(String),
+    /// The account was removed, with a login of this age and all that are older.
+    Removed(Age),
+}
+
+/// Whether an account was removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Removing {
+    /// It is, with a login of this age and all that are older.
+    Removed(Age),
+    /// That machine is renewing it at this moment. Nothing was removed.
+    Busy(String),
 }
 
 /// A renewal that this machine has the lease for.
@@ -309,13 +320,21 @@ impl<S: Store> Share<S> {
             return Ok(Begun::Busy("another machine".to_owned(), LEASE));
         }
         // A person may have logged in on another machine meanwhile.
-        match self.login(&login.account)? {
-            (_, Some(theirs)) if theirs.age > login.age => {
-                self.free(&ticket)?;
-                Ok(Begun::Newer(Box::new(theirs)))
-            }
-            _ => Ok(Begun::Leased(ticket)),
+        if let (_, Some(theirs)) = self.login(&login.account)?
+            && theirs.age > login.age
+        {
+            self.free(&ticket)?;
+            return Ok(Begun::Newer(Box::new(theirs)));
         }
+        // Or has removed the account. Who removes has the lease, so a removal that is not here yet is made after this
+        // renewal, and takes its answer, too.
+        if let Some(age) = self.removal(&login.account)?.1
+            && login.age <= age
+        {
+            self.clear(ticket)?;
+            return Ok(Begun::Removed(age));
+        }
+        Ok(Begun::Leased(ticket))
     }
 
     fn write_lease(
@@ -387,21 +406,61 @@ impl<S: Store> Share<S> {
         self.write(Kind::Lease, account, revision, &free, None, Hold::Drop)
     }
 
+    /// Removes an account for every machine: this login, one that another machine has renewed meanwhile, and all that
+    /// are older. It holds the lease for that: what is being renewed would be newer than the removal.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub fn remove_newest(&mut self, login: &Login) -> Result<Removing, ShareError> {
+        let (revision, lease) = self.lease(&login.account)?;
+        let lease = match lease {
+            Some((lease, held)) if !held.is_zero() => return Ok(Removing::Busy(lease.machine)),
+            // The mark stays: its token is no machine's to send.
+            Some((lease, _)) if lease.state == LeaseState::Sent => lease,
+            _ => Lease {
+                account: login.account.clone(),
+                state: LeaseState::Free,
+                machine: self.machine.clone(),
+                ticket: String::new(),
+                token: String::new(),
+            },
+        };
+        if !self.write(Kind::Lease, &login.account, revision, &lease, None, Hold::Take(LEASE))? {
+            return Ok(Removing::Busy("another machine".to_owned()));
+        }
+        let age = self.login(&login.account)?.1.map_or(login.age, |theirs| theirs.age.max(login.age));
+        let age = self.remove_up_to(&login.account, age)?;
+        // It is removed, and the hold ends by itself.
+        let _ = self.write(Kind::Lease, &login.account, revision + 1, &lease, None, Hold::Drop);
+        Ok(Removing::Removed(age))
+    }
+
     /// Removes an account for every machine, with this login and all that are older.
     ///
     /// # Errors
     /// The database cannot be asked.
     pub fn remove(&mut self, login: &Login) -> Result<(), ShareError> {
+        self.remove_up_to(&login.account, login.age).map(drop)
+    }
+
+    /// Writes a removal, unless there is a later one. Returns its age.
+    pub(crate) fn remove_up_to(&mut self, account: &str, age: Age) -> Result<Age, ShareError> {
         for _ in 0..TRIES {
-            let (revision, _) =
-                self.read(Kind::Removal, &login.account, |text: &RemovalText| Some(text.age))?;
-            let text = RemovalText { account: login.account.clone(), age: login.age };
-            let age = Some(login.age);
-            if self.write(Kind::Removal, &login.account, revision, &text, age, Hold::Without)? {
-                return Ok(());
+            let (revision, there) = self.removal(account)?;
+            if let Some(there) = there.filter(|there| *there >= age) {
+                return Ok(there);
+            }
+            let text = RemovalText { account: account.to_owned(), age };
+            if self.write(Kind::Removal, account, revision, &text, Some(age), Hold::Without)? {
+                return Ok(age);
             }
         }
         Err(ShareError::Busy)
+    }
+
+    fn removal(&mut self, account: &str) -> Result<(u64, Option<Age>), ShareError> {
+        let (revision, found) = self.read(Kind::Removal, account, |text: &RemovalText| Some(text.age))?;
+        Ok((revision, found.map(|(text, _)| text.age)))
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::login::{Age, Lease, LeaseState, Login};
+use crate::login::{Age, Lease, LeaseState};
 use crate::protocol::{Share, ShareError};
 use crate::record::Kind;
 use crate::store::{Hold, Store};
@@ -75,13 +75,6 @@ impl<S: Store> Share<S> {
     /// # Errors
     /// The database cannot be asked.
     pub fn carry_removal(&mut self, account: &str, age: Age) -> Result<(), ShareError> {
-        self.remove(&Login {
-            account: account.to_owned(),
-            label: String::new(),
-            age,
-            token: String::new(),
-            document: String::new().into(),
-            access: None,
-        })
+        self.remove_up_to(account, age).map(drop)
     }
 }

@@ -20,7 +20,9 @@ use codex_pool_share::protocol::ShareError;
 pub(super) use accounts::remove_for_all;
 
 use crate::cli::{ShareArgs, ShareCommand};
+use crate::commands::refresh::note_removed;
 use crate::context::{Context, OpenPool};
+use crate::refresh::take_in;
 use crate::share::{Config, Shared, explain};
 use crate::ui;
 
@@ -93,6 +95,17 @@ fn current_member(ctx: &Context) -> Result<(Shared, Vec<Machine>)> {
     shared.store().check_schema().map_err(explained)?;
     let machines = shared.machines().map_err(explained)?;
     Ok((shared, machines))
+}
+
+/// Takes in what the other machines have written.
+///
+/// # Errors
+/// The database cannot be asked, or the pool cannot be written.
+fn come_into_step(ctx: &Context, shared: &mut Shared) -> Result<()> {
+    let pulled = shared.pull().map_err(explained)?;
+    let mut open = ctx.open()?;
+    note_removed(&take_in(shared, &open.lock, &mut open.pool, &pulled, open.now)?);
+    Ok(())
 }
 
 /// Explains an error of the database, for `map_err`.

@@ -1,10 +1,11 @@
 //! What a person decides about an account for all machines.
 
 use serde_json::json;
-use testkit::backend::{Fault, Route};
-use testkit::{SOON, answered, complains};
+use testkit::backend::{Fault, LoginSpec, Route, UserSpec};
+use testkit::postgres::Server;
+use testkit::{SOON, World, answered, complains};
 
-use crate::world::{joined, shared_by, status};
+use crate::world::{init, joined, newer_login, shared_by, status};
 
 #[test]
 fn logout_ends_the_login_on_every_machine() {
@@ -83,6 +84,54 @@ fn account_removed_elsewhere_is_not_renewed_while_it_is_in_use() {
     desktop.pool(&["refresh"]).run().ok();
     laptop.pool(&["refresh"]).run().ok();
     assert_eq!((desktop.labels(), laptop.labels()), (vec!["alice".to_owned()], vec!["alice".to_owned()]));
+}
+
+/// Two members with alice, and with bob, whose tokens are due.
+#[track_caller]
+fn bob_is_due() -> Option<(Server, World, World)> {
+    let server = Server::start()?;
+    let laptop = World::logged_in(&["alice"]);
+    laptop.add_as("bob", UserSpec::new("bob"), &LoginSpec::expires_in(7_200));
+    init(&laptop, &server.url(), "laptop").ok();
+    let desktop = joined(&laptop, "--member", "desktop");
+    for machine in [&laptop, &desktop] {
+        machine.settings("attend = false\n");
+    }
+    laptop.backend().clear_report();
+    Some((server, laptop, desktop))
+}
+
+#[track_caller]
+fn is_gone_from_both(laptop: &World, desktop: &World) {
+    for machine in [desktop, laptop, desktop] {
+        machine.pool(&["refresh"]).run().ok();
+    }
+    assert_eq!((desktop.labels(), laptop.labels()), (vec!["alice".to_owned()], vec!["alice".to_owned()]));
+}
+
+#[test]
+fn removal_takes_what_another_machine_has_renewed_with_it() {
+    let Some((_server, laptop, desktop)) = bob_is_due() else { return };
+    desktop.pool(&["refresh", "bob"]).run().ok();
+    assert_ne!(desktop.stored("bob"), laptop.stored("bob"), "the laptop has not heard of it");
+    laptop.pool(&["rm", "bob", "--yes"]).run().ok();
+    is_gone_from_both(&laptop, &desktop);
+    // A person logs in again.
+    desktop.import("bob", &newer_login(&laptop, "bob"));
+    for machine in [&desktop, &laptop] {
+        machine.pool(&["refresh"]).run().ok();
+        assert_eq!(machine.labels(), ["alice", "bob"]);
+    }
+}
+
+#[test]
+fn logout_ends_what_another_machine_has_renewed() {
+    let Some((_server, laptop, desktop)) = bob_is_due() else { return };
+    desktop.pool(&["refresh", "bob"]).run().ok();
+    assert_ne!(desktop.stored("bob"), laptop.stored("bob"), "the laptop has not heard of it");
+    laptop.pool(&["share", "logout", "bob", "--yes"]).run().ok();
+    assert_eq!(laptop.backend().good_refresh_tokens("bob"), [""; 0], "the issuer knows");
+    is_gone_from_both(&laptop, &desktop);
 }
 
 #[test]

@@ -117,7 +117,7 @@ fn worker_renews_until_the_service_has_seen_enough() {
                 disk.save(&home);
                 continue;
             }
-            Ok(Begun::Busy(..) | Begun::SentBy(_)) | Err(_) => {
+            Ok(Begun::Busy(..) | Begun::SentBy(_) | Begun::Removed(_)) | Err(_) => {
                 std::thread::sleep(Duration::from_millis(20));
                 continue;
             }

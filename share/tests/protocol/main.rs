@@ -11,7 +11,7 @@ use std::time::Duration;
 use codex_pool_share::Seen;
 use codex_pool_share::login::LeaseState;
 use codex_pool_share::memory::{Fault, Memory};
-use codex_pool_share::protocol::{Begun, LEASE, Pushed, ShareError};
+use codex_pool_share::protocol::{Begun, LEASE, Pushed, Removing, ShareError};
 use codex_pool_share::pull::pull_for_runner;
 use codex_pool_share::record::{Kind, Refused};
 use codex_pool_share::store::{Hold, Store};
@@ -200,6 +200,42 @@ fn removal_ends_an_account_and_a_login_that_is_newer_begins_it_again() {
     assert_eq!(a.pull().unwrap().logins, [login(2)]);
     a.remove(&login(2)).unwrap();
     assert!(b.pull().unwrap().logins.is_empty());
+}
+
+#[test]
+fn removal_wins_over_renewals_of_the_login_that_it_was_made_of() {
+    let pool = Pool::new();
+    let (mut a, mut b) = (pool.share("a"), pool.share("b"));
+    a.push(&login(1)).unwrap();
+    // `b` is renewing: its answer would be newer than the removal.
+    let Begun::Leased(mut ticket) = b.begin(&login(1), None, NOW).unwrap() else { panic!("free") };
+    assert!(b.mark(&mut ticket).unwrap());
+    assert_eq!(a.remove_newest(&login(1)).unwrap(), Removing::Busy("b".to_owned()));
+    assert!(pool.share("c").pull().unwrap().removed.is_empty());
+    b.finish(ticket, &login(2)).unwrap();
+    // `a` has not heard of the answer.
+    assert_eq!(a.remove_newest(&login(1)).unwrap(), Removing::Removed(login(2).age));
+    assert!(pool.share("c").pull().unwrap().logins.is_empty());
+    // `b` has not heard of the removal.
+    assert!(matches!(b.begin(&login(2), None, NOW).unwrap(), Begun::Removed(age) if age == login(2).age));
+    // A machine that knows only the older login takes nothing of it back.
+    assert_eq!(pool.share("c").remove_newest(&login(1)).unwrap(), Removing::Removed(login(2).age));
+    // A person logs in again.
+    assert!(matches!(b.begin(&login(3), None, NOW).unwrap(), Begun::Leased(_)), "no lease is left behind");
+    assert_eq!(pool.share("c").pull().unwrap().logins, [login(3)]);
+}
+
+#[test]
+fn removal_leaves_the_mark_of_a_lost_machine() {
+    let pool = Pool::new();
+    let (mut a, mut b) = (pool.share("a"), pool.share("b"));
+    a.push(&login(1)).unwrap();
+    let Begun::Leased(mut ticket) = b.begin(&login(1), None, NOW).unwrap() else { panic!("free") };
+    assert!(b.mark(&mut ticket).unwrap());
+    pool.memory.pass(LEASE);
+    assert_eq!(a.remove_newest(&login(1)).unwrap(), Removing::Removed(login(1).age));
+    assert!(matches!(a.begin(&login(1), None, NOW).unwrap(), Begun::SentBy(name) if name == "b"));
+    assert!(matches!(b.begin(&login(1), Some(&ticket.id), NOW).unwrap(), Begun::Removed(_)));
 }
 
 #[test]

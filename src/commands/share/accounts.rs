@@ -3,8 +3,9 @@
 use codex_pool_core::account::{Account, AccountId};
 use codex_pool_core::auth_doc::AuthDoc;
 use codex_pool_core::{Error, ErrorKind, Result, references, shared};
+use codex_pool_share::protocol::Removing;
 
-use super::{agreed, current_member, explained};
+use super::{agreed, come_into_step, current_member, explained};
 use crate::cli::ShareAccountArgs;
 use crate::commands::rm;
 use crate::context::{Context, login};
@@ -22,39 +23,59 @@ pub(in crate::commands) fn remove_for_all(ctx: &Context, id: &AccountId, live: &
         return Ok(false);
     }
     rm::check(ctx, &open, id, Some(live)).map_err(rm::unchanged)?;
+    drop(open);
+    let (mut shared, _) = current_member(ctx).map_err(rm::unchanged)?;
+    Ok(tell_removal(ctx, &mut shared, id, Some(live)).map_err(rm::unchanged)?.is_some())
+}
+
+/// Tells the other machines that an account is removed. Returns the login that it had here, which is in step with the
+/// others; `None`: it had none, and nothing was told. `live`: the homes that it may leave here; `None`: all.
+///
+/// # Errors
+/// It cannot be removed here, another machine renews it, or the database cannot be asked.
+fn tell_removal(
+    ctx: &Context,
+    shared: &mut Shared,
+    id: &AccountId,
+    live: Option<&[String]>,
+) -> Result<Option<AuthDoc>> {
+    come_into_step(ctx, shared)?;
+    let open = ctx.open()?;
+    rm::check(ctx, &open, id, live)?;
     let account = open.pool.registry().get(id).cloned();
     let doc = open.pool.credentials().load(id)?;
     drop(open);
-    let (Some(account), Some(doc)) = (account, doc) else { return Ok(false) };
-    let (mut shared, _) = current_member(ctx).map_err(rm::unchanged)?;
-    tell_removal(ctx, &mut shared, &account, &doc).map_err(rm::unchanged)?;
-    Ok(true)
-}
-
-/// Tells the other machines that an account is removed.
-fn tell_removal(ctx: &Context, shared: &mut Shared, account: &Account, doc: &AuthDoc) -> Result<()> {
-    let login = crate::share::login(account, doc);
-    shared.member_or_error()?.remove(&login).map_err(explained)?;
+    let (Some(account), Some(doc)) = (account, doc) else { return Ok(None) };
+    let login = crate::share::login(&account, &doc);
+    let age = match shared.member_or_error()?.remove_newest(&login).map_err(explained)? {
+        Removing::Removed(age) => age,
+        Removing::Busy(machine) => return Err(is_renewing(&account, &machine)),
+    };
     // Known here, too: while the account is still here, nothing may bring it back.
     shared.save(&ctx.lock()?, |state| {
-        state.removals.insert(login.account, login.age);
-    })
+        state.removals.insert(login.account, age);
+    })?;
+    Ok(Some(doc))
+}
+
+fn is_renewing(account: &Account, machine: &str) -> Error {
+    Error::new(format!("{machine} is renewing `{}` at this moment", account.label))
+        .hint("try again in two minutes")
 }
 
 /// Ends an account's login everywhere: no machine gets it back from the database, and the issuer no longer accepts it.
 pub(super) fn logout(ctx: &Context, args: &ShareAccountArgs) -> Result<()> {
     let (mut shared, _) = current_member(ctx)?;
-    let (account, doc) = find(ctx, &args.account)?;
+    let (account, _) = find(ctx, &args.account)?;
     rm::check(ctx, &ctx.open()?, &account.id, None)?;
     let question =
         format!("Log out of `{}` on every machine? Only a new login brings it back.", account.label);
     let unasked = format!("`{}` is logged out only after a yes, nothing was changed", account.label);
     agreed(args.yes, &question, &unasked)?;
     // A session may have begun while the question was open.
-    rm::check(ctx, &ctx.open()?, &account.id, None).map_err(rm::unchanged)?;
-    tell_removal(ctx, &mut shared, &account, &doc)?;
+    let doc = tell_removal(ctx, &mut shared, &account.id, None).map_err(rm::unchanged)?;
     // The others know. What fails now concerns the issuer and this machine.
-    let revoked = login::log_out(ctx, &doc);
+    let revoked = doc.map_or(Ok(()), |doc| login::log_out(ctx, &doc));
     rm::remove(ctx, &account.id, None, true)?;
     ui::done(&format!("logged out of `{}` on every machine", account.label));
     if let Err(error) = revoked {
@@ -80,8 +101,7 @@ pub(super) fn take_over(ctx: &Context, args: &ShareAccountArgs) -> Result<()> {
     let unasked = format!("{machine} was renewing `{}`; nothing was changed", account.label);
     agreed(args.yes, &question, &unasked)?;
     if !shared.member_or_error()?.take_over(account.id.as_str()).map_err(explained)? {
-        return Err(Error::new(format!("{machine} is renewing `{}` at this moment", account.label))
-            .hint("try again in two minutes"));
+        return Err(is_renewing(&account, &machine));
     }
     shared.save(&ctx.lock()?, |_| {})?;
     ui::done(&format!("`{}` is this machine's to renew", account.label));

@@ -217,6 +217,14 @@ fn retire(ctx: &Context, old: &mut Shared, account: Account, mut doc: AuthDoc) -
                 ));
                 return Ok(mark.map(|view| view.lease));
             }
+            // Its removal is carried over.
+            Begun::Removed(age) => {
+                let removed = account.id.to_string();
+                old.save(&ctx.lock()?, |state| {
+                    state.removals.insert(removed, age);
+                })?;
+                return Ok(None);
+            }
             Begun::Busy(machine, held) => {
                 if begun.elapsed() > PATIENCE {
                     let text =

@@ -52,9 +52,7 @@ impl Refresher<'_> {
         let login = share::login(&account, &pending.doc);
         let state = self.sharing.state();
         if state.is_removed(&login) {
-            // Its new tokens would be newer than the removal, and bring it back on every machine.
-            let text = "it was removed on another machine of the shared pool, and goes from here when it is not in use";
-            return self.refuse(alone, pending, text.to_owned());
+            return self.refuse_removed(alone, pending);
         }
         let mine = state.tickets.get(id).cloned();
         // What the lease lasts is counted from before the database was asked.
@@ -78,6 +76,15 @@ impl Refresher<'_> {
                 );
                 return self.refuse(alone, pending, text);
             }
+            Ok(Begun::Removed(age)) => {
+                // It counts as seen now, and is not pulled any more.
+                let (lock, _) = self.open()?;
+                self.sharing.save(&lock, |state| {
+                    state.removals.insert(id.to_owned(), age);
+                })?;
+                drop(lock);
+                return self.refuse_removed(alone, pending);
+            }
             Err(why) => {
                 return self.refuse(alone, pending, format!("nothing is renewed without a lease: {why}"));
             }
@@ -92,6 +99,14 @@ impl Refresher<'_> {
             // The mark may be there. The ticket says whose it is.
             Err(why) => self.refuse(alone, pending, format!("nothing is renewed without a lease: {why}")),
         }
+    }
+
+    /// Ends the renewal of an account that was removed: its new tokens would be newer than the removal, and bring it back
+    /// on every machine.
+    fn refuse_removed(&self, alone: &RenewalLock, pending: &Renewal) -> Result<Permission> {
+        let text =
+            "it was removed on another machine of the shared pool, and goes from here when it is not in use";
+        self.refuse(alone, pending, text.to_owned())
     }
 
     /// Ends a renewal whose refresh token was not sent, with this failure.
