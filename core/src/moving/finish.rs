@@ -56,7 +56,8 @@ pub(super) fn with(home: &Home<'_>, origin: Option<Origin>) -> Result<()> {
         return mark::remove(&home.right, home.paths, &home.home);
     };
     mark.started = true;
-    mark.write(&home.right, home.paths, &home.home)?;
+    // As in a move that is not cut off.
+    let _ = mark.write(&home.right, home.paths, &home.home);
     home.go_on(&origin, &codex, &server, &mut threads, true)?;
     mark::remove(&home.right, home.paths, &home.home)
 }

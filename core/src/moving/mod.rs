@@ -171,7 +171,8 @@ pub fn run(paths: &PoolPaths, dir: &Path) -> Result<Outcome> {
     let done = started.is_some();
     if swapped.is_ok() && done {
         mark.started = true;
-        mark.write(&home.right, paths, &home.home)?;
+        // If it cannot be written, launches keep away for the seconds until the mark goes. The threads are told.
+        let _ = mark.write(&home.right, paths, &home.home);
     } else if done {
         let _ = home.still_waiting(&old.threads);
         mark::remove(&home.right, paths, &home.home)?;
