@@ -29,18 +29,26 @@ pub struct Machine {
     /// Whether it has left, or was shut out.
     #[serde(default)]
     pub gone: bool,
+    /// Whether it has only entered its name yet. It has no login of the others.
+    #[serde(default)]
+    pub joining: bool,
 }
 
 impl Machine {
     /// Returns a machine that joins.
     pub fn new(name: &str, role: Role, since: i64) -> Machine {
         let (machine, role) = (name.to_owned(), role.as_str().to_owned());
-        Machine { machine, role, since, user: None, code: None, gone: false }
+        Machine { machine, role, since, user: None, code: None, gone: false, joining: false }
     }
 
     /// Returns whether it is a member.
     pub fn is_member(&self) -> bool {
         Role::parse(&self.role) == Some(Role::Member)
+    }
+
+    /// Returns whether it has the logins of the pool: a member whose join was not cut off.
+    pub fn has_logins(&self) -> bool {
+        self.is_member() && !self.joining
     }
 }
 
@@ -55,6 +63,28 @@ impl<S: Store> Share<S> {
             return Ok(false);
         }
         self.write(Kind::Machine, &machine.machine, revision, machine, None, Hold::Without)
+    }
+
+    /// Notes that this machine has joined. It comes before its first look at the logins of the others, so that a machine
+    /// which has them is known as one. Returns whether it is on the list; there is none after a rotation.
+    ///
+    /// # Errors
+    /// The database cannot be asked, or this machine was taken off the list.
+    pub fn arrive(&mut self) -> Result<bool, ShareError> {
+        let name = self.machine.clone();
+        let (revision, there) = self.read::<Machine>(Kind::Machine, &name, |_| None)?;
+        let Some((machine, _)) = there else { return Ok(false) };
+        if machine.gone {
+            return Err(ShareError::Gone);
+        }
+        if !machine.joining {
+            return Ok(true);
+        }
+        let here = Machine { joining: false, ..machine };
+        match self.write(Kind::Machine, &name, revision, &here, None, Hold::Without)? {
+            true => Ok(true),
+            false => Err(ShareError::Busy),
+        }
     }
 
     /// Notes that a machine is gone.

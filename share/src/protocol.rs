@@ -38,6 +38,8 @@ pub enum ShareError {
     Malformed,
     /// Other machines write faster than this one.
     Busy,
+    /// This machine was taken off the list before it was in step.
+    Gone,
 }
 
 impl fmt::Display for ShareError {
@@ -50,6 +52,7 @@ impl fmt::Display for ShareError {
             }
             ShareError::Malformed => f.write_str("a record in the database cannot be understood"),
             ShareError::Busy => f.write_str("other machines change the same account all the time"),
+            ShareError::Gone => f.write_str("this machine is not on the list of the pool any more"),
         }
     }
 }

@@ -142,7 +142,8 @@ fn enter(shared: &mut Shared, name: &str) -> Result<String> {
     let Some(share) = shared.member() else { return Ok(name.to_owned()) };
     let names = std::iter::once(name.to_owned()).chain((2..).map(|n| format!("{name}-{n}")));
     for name in names {
-        if share.enter(&Machine::new(&name, Role::Member, env::clock())).map_err(explained)? {
+        let machine = Machine { joining: true, ..Machine::new(&name, Role::Member, env::clock()) };
+        if share.enter(&machine).map_err(explained)? {
             return Ok(name);
         }
     }

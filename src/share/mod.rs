@@ -44,6 +44,8 @@ pub(crate) struct Shared {
     config: Config,
     paths: PoolPaths,
     connection: Connection,
+    /// Whether it was never in step.
+    is_new: bool,
 }
 
 /// The connection to the database, made at the first call.
@@ -70,13 +72,14 @@ impl Shared {
         let shared = config.keys.shared();
         let store = connect(&config.url, shared)?;
         let seen = ShareState::load(paths, shared.pool, shared.epoch).seen;
+        let is_new = seen == Seen::default();
         let connection = match &config.keys {
             Keys::Member(keys) => {
                 Connection::Member(Box::new(Share::new((**keys).clone(), &config.machine, store, seen)))
             }
             Keys::Runner(keys) => Connection::Runner { keys: keys.clone(), store: Box::new(store), seen },
         };
-        Ok(Shared { config, paths: paths.clone(), connection })
+        Ok(Shared { config, paths: paths.clone(), connection, is_new })
     }
 
     /// Returns keys, address and name of this machine.
@@ -149,7 +152,15 @@ impl Shared {
     /// The database cannot be asked.
     pub(crate) fn pull(&mut self) -> Result<Pulled, ShareError> {
         match &mut self.connection {
-            Connection::Member(share) => share.pull_changes(),
+            Connection::Member(share) => {
+                let is_listed = !self.is_new || share.arrive()?;
+                let pulled = share.pull_changes()?;
+                if !is_listed && pulled.refused.is_empty() {
+                    return Err(ShareError::Gone);
+                }
+                self.is_new = false;
+                Ok(pulled)
+            }
             Connection::Runner { keys, store, seen } => pull_for_runner(keys, &mut **store, seen),
         }
     }
@@ -259,6 +270,7 @@ pub(crate) fn explain(error: &ShareError) -> Error {
              `codex-pool share init`"
         }
         ShareError::Busy => "try again",
+        ShareError::Gone => "`codex-pool share leave`, then join again with a new code",
     };
     Error::new(error.to_string()).hint(next)
 }

@@ -11,9 +11,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use testkit::backend::{Fault, LoginSpec, Route, UserSpec, refresh_token};
 use testkit::postgres::Server;
-use testkit::{World, answered};
+use testkit::{SOON, World, answered, wait_until};
 
-use crate::world::{init, joined};
+use crate::world::{code, init, joined, machines, shared_by, status};
 
 /// A way to the database that is cut off at a chosen message, in either direction.
 #[derive(Clone)]
@@ -232,4 +232,47 @@ fn renewal_killed_around_its_request_sends_no_used_token_from_elsewhere() {
             refresh_token(&lab.desktop.stored(&user)) == lab.laptop.backend().newest_refresh_token(&user);
         assert_eq!(good, !done);
     }
+}
+
+/// A machine whose join was killed when its name was entered, and its code not used up yet.
+#[track_caller]
+fn join_is_killed(server: &Server, laptop: &World) {
+    server.sql(
+        "create function waits() returns trigger language plpgsql as $$ begin perform pg_sleep(600); return old; end $$; \
+         create trigger waits before delete on codex_pool_codes for each row execute function waits()",
+    );
+    let (desktop, code) = (laptop.another(), code(laptop, "--member"));
+    let join = desktop.pool(&["share", "join", "--name", "desktop"]).stdin(code).spawn();
+    wait_until("its name on the list", SOON, || machines(laptop) == ["desktop member", "laptop member"]);
+    kill(Pid::from_raw(i32::try_from(join.pid()).expect("a pid")), Signal::SIGKILL).expect("it waits");
+    join.wait();
+    assert!(!desktop.pool_home().join("share.toml").exists());
+    // The server would go on to wait for the sake of a client that is gone.
+    server.sql(
+        "select pg_terminate_backend(pid) from pg_stat_activity where backend_type = 'client backend' and pid <> \
+         pg_backend_pid()",
+    );
+}
+
+#[test]
+fn last_member_keeps_its_logins_though_a_join_was_killed() {
+    let Some((server, laptop)) = shared_by(&["alice"]) else { return };
+    join_is_killed(&server, &laptop);
+    laptop.pool(&["share", "leave", "--yes"]).run().ok();
+    let newest = laptop.backend().newest_refresh_token("alice");
+    assert_eq!(refresh_token(&laptop.stored("alice")), newest, "nothing else has it");
+    assert_eq!(server.sql("select count(*) from codex_pool_records").trim(), "0", "and nothing stays");
+}
+
+#[test]
+fn name_of_a_join_that_was_killed_is_taken_off_the_list() {
+    let Some((server, laptop)) = shared_by(&["alice"]) else { return };
+    join_is_killed(&server, &laptop);
+    assert_eq!(status(&laptop)["machines"][0]["joined"], false);
+    laptop.pool(&["share", "shut-out", "desktop"]).run().ok().says("`desktop` is shut out");
+    assert_eq!(machines(&laptop), ["laptop member"]);
+    server.sql("drop trigger waits on codex_pool_codes");
+    joined(&laptop, "--member", "desktop");
+    assert_eq!(machines(&laptop), ["desktop member", "laptop member"]);
+    assert_eq!(status(&laptop)["machines"][0]["joined"], true);
 }

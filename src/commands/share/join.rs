@@ -147,7 +147,8 @@ fn refuse_removed(ctx: &Context, shared: &mut Shared) -> Result<()> {
     if own.is_empty() {
         return Ok(());
     }
-    let removed = shared.pull().map_err(explained)?.removed;
+    // Its name is not entered yet.
+    let removed = shared.member_or_error()?.pull_changes().map_err(explained)?.removed;
     for (account, doc) in own {
         let login = crate::share::login(&account, &doc);
         if removed.iter().any(|(id, age)| *id == login.account && login.age <= *age) {

@@ -29,7 +29,7 @@ pub(super) fn run(ctx: &Context, args: &ShareLeaveArgs) -> Result<()> {
     let is_member = shared.config().role() == Role::Member;
     // Where the database cannot be asked, others are there.
     let shares_logins =
-        is_member && others.as_ref().is_none_or(|others| others.iter().any(Machine::is_member));
+        is_member && others.as_ref().is_none_or(|others| others.iter().any(Machine::has_logins));
     let question = match (is_member, shares_logins) {
         (_, true) => {
             "Leave the shared pool? The other members go on renewing its accounts; here they work until their access \
@@ -99,14 +99,18 @@ fn depart(ctx: &Context, shared: &mut Shared) -> Result<bool> {
     let name = shared.config().machine.clone();
     shared.member_or_error()?.depart(&name).map_err(explained)?;
     let others = others(shared)?;
-    if others.iter().any(Machine::is_member) {
+    if others.iter().any(Machine::has_logins) {
         return Ok(true);
     }
     if has_ended(shared)? {
         return Ok(false);
     }
+    // A machine that is joining has seen no login yet, and finds no pool any more.
+    for machine in others.iter().filter(|machine| machine.is_member()) {
+        shared.member_or_error()?.depart(&machine.machine).map_err(explained)?;
+    }
     // What another one has left here for the rest is this machine's to keep now.
-    let pulled = shared.pull().map_err(explained)?;
+    let pulled = shared.member_or_error()?.pull_changes().map_err(explained)?;
     let mut open = ctx.open()?;
     note_removed(&take_in(shared, &open.lock, &mut open.pool, &pulled, open.now)?);
     drop(open);

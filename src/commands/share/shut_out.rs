@@ -16,7 +16,7 @@ pub(super) fn run(ctx: &Context, args: &ShareShutOutArgs) -> Result<()> {
     if machine.machine == shared.config().machine {
         return Err(Error::of(ErrorKind::Usage, "that is this machine").hint("`codex-pool share leave`"));
     }
-    if machine.is_member() {
+    if machine.has_logins() {
         return Err(Error::new(format!(
             "`{}` is a member: it has the keys, and every login with its refresh token",
             machine.machine
@@ -28,7 +28,7 @@ pub(super) fn run(ctx: &Context, args: &ShareShutOutArgs) -> Result<()> {
     let had_user = machine.user.is_some();
     shared.shut_out(machine).map_err(explained)?;
     ui::done(&format!("`{}` is shut out", machine.machine));
-    if !had_user {
+    if !had_user && !machine.is_member() {
         ui::note("its user of the database is not of codex-pool's making: remove it, or change its password");
     }
     ui::note(

@@ -124,7 +124,7 @@ fn ask(shared: &mut Shared) -> Result<Answer> {
     for machine in machines {
         let waits = match machine.code.as_deref().and_then(bytes) {
             Some(code) => shared.store().code_state(&code).map_err(explained)? != CodeState::Gone,
-            None => false,
+            None => machine.joining,
         };
         found.push((machine, waits));
     }
