@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 use testkit::World;
-use testkit::backend::Usage;
+use testkit::backend::{Limit, Usage};
 
 use super::{pool_of, use_up};
 
@@ -55,6 +55,24 @@ fn launches_switches_limits_and_logins_are_in_the_log() {
     let text = world.pool(&["log"]).run().ok().stdout;
     let launch = text.lines().find(|line| line.contains("launch") && line.contains("bob")).expect("a line");
     assert!(launch.contains("codex exec in ") && launch.contains("was alice"), "{launch}");
+}
+
+#[test]
+fn later_run_of_a_carried_exec_says_why_it_began() {
+    let world = pool_of(&["alice", "bob"]);
+    world.settings("background_refresh = false\nattend = false\n");
+    world.rank(&["alice", "bob"]);
+    world.make_live("alice");
+    world.backend().limit_after("alice", 0, Limit::Refuse);
+    world.exec().env("STANDIN_LOG", "1").run().ok().says("hello from bob");
+    let text = world.pool(&["log"]).run().ok().stdout;
+    let launch = text.lines().find(|line| line.contains("launch") && line.contains("was alice"));
+    let launch = launch.unwrap_or_else(|| panic!("{text}"));
+    assert!(launch.ends_with("; it goes on after a limit"), "{text}");
+    // Where it was to stay on the account that is live, too.
+    world.exec().run().ok();
+    let why = world.pool(&["why", "--last"]).run().ok().stdout;
+    assert!(!why.contains("it was there"), "{why}");
 }
 
 #[test]

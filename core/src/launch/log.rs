@@ -26,7 +26,9 @@ impl Launch<'_> {
             None if self.named().is_some() => "it was asked for by name",
             None if placement.account.is_none() => "no account of the pool can be used",
             None if placement.account == locked.pool.state().pin => "it is pinned",
-            None => "it was there",
+            None if self.round.is_some() => "it goes on after a limit",
+            None if changed => "it was picked",
+            None => "it was live already",
         };
         let mut entry = self.entry_of(Event::Launch, placement.account.as_ref()).why(why);
         entry.from = live.filter(|_| changed).cloned();
