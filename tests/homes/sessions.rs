@@ -274,7 +274,7 @@ fn session_without_a_creator_goes_to_the_account_then_in_its_folder() {
         // Nor of one that cannot be found, which is left to Codex.
         let nowhere = "01a2045b-b297-7ec2-9a4e-4dd57c69b732";
         let output = resume(&world, nowhere).run();
-        assert!(output.stderr.contains("this session records no account; continuing as alice"), "{output}");
+        assert!(output.stderr.contains("no such session was found here; continuing as alice"), "{output}");
     }
 }
 

@@ -195,6 +195,9 @@ impl Launch<'_> {
             (None, Owner::Unknown) if candidates.len() > 1 => {
                 lines.push(Line::Wrong(format!("this session records no account; continuing as {instead}")))
             }
+            (None, Owner::NotFound) if candidates.len() > 1 => {
+                lines.push(Line::Wrong(format!("no such session was found here; continuing as {instead}")))
+            }
             _ => {}
         }
         let Some(best) = best else {

@@ -25,8 +25,10 @@ pub(super) enum Owner {
     Perhaps(AccountId),
     /// An account that is not in the pool created it.
     NotInPool,
-    /// Its log cannot be found, or does not say.
+    /// Its log does not say.
     Unknown,
+    /// Its log cannot be found.
+    NotFound,
 }
 
 impl Launch<'_> {
@@ -57,7 +59,7 @@ impl Launch<'_> {
                 thread
             }
         };
-        thread.map_or(Owner::Unknown, |thread| creator(locked, &thread))
+        thread.map_or(Owner::NotFound, |thread| creator(locked, &thread))
     }
 
     /// Returns the account of the last launch in the folder.
