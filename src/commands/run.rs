@@ -29,6 +29,14 @@ pub(crate) fn run(env: &Env, args: &RunArgs) -> Result<ExitCode> {
         return Err(Error::of(Kind::Usage, "CODEX_POOL=off is set, so no account can be used")
             .hint("unset it, or call `codex` itself"));
     }
+    if let Some(wait) = &args.carry_wait
+        && (args.account.is_some() || args.program.is_some())
+    {
+        let what = if args.account.is_some() { "an account that is named" } else { "another program" };
+        return Err(Error::of(Kind::Usage, format!("{what} does not wait for a reset (--carry-wait)")).hint(
+            format!("`codex-pool run --carry-wait {wait} -- exec …` waits with whichever account is picked"),
+        ));
+    }
     if let Some(account) = args.account.as_deref()
         && args.program.is_none()
         && !argv::parse(&args.args).needs_account()

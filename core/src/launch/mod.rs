@@ -40,7 +40,7 @@ use crate::codex::argv::{self, Command, Invocation};
 use crate::codex::configuration::{CodexSettings, SYSTEM_DIR, Surroundings};
 use crate::codex::find::{self, NoCodex};
 use crate::codex::native_start::{self, Unknown};
-use crate::config::Settings;
+use crate::config::{Settings, parse_duration_text};
 use crate::env::{Env, names};
 use crate::error::{Error, ErrorKind};
 use crate::files;
@@ -228,6 +228,9 @@ pub fn prepare(request: &Request<'_>) -> Action {
                 }
             })
             .collect();
+    if round.is_none() {
+        lines.extend(carry_wait_problem(env).map(Line::Wrong));
+    }
     let of_settings = lines.len();
     let launch = Launch { request, settings: &settings, call: &call, is_codex, codex, unknown, round };
     let mut program = untouched.clone();
@@ -306,6 +309,14 @@ fn pool_of(env: &Env) -> Result<PoolPaths, String> {
         ));
     }
     env.pool_home().map(PoolPaths::new).ok_or_else(|| "HOME is not set".to_owned())
+}
+
+/// Returns what is wrong with the time that the environment says a reset is waited for.
+fn carry_wait_problem(env: &Env) -> Option<String> {
+    let wait = env.get(names::CODEX_POOL_CARRY_WAIT)?;
+    let known = wait.to_str().is_some_and(|text| parse_duration_text(text).is_some());
+    let name = names::CODEX_POOL_CARRY_WAIT;
+    (!known).then(|| format!("{name}: must be a time such as 90s, 30m or 6h; no reset is waited for"))
 }
 
 /// Returns the end of a launch whose program calls the shim again.
