@@ -39,7 +39,7 @@ Environment:
   CODEX_POOL_CODEX=FILE       the real Codex
   CODEX_POOL_VERBOSE=1        say which account was picked, and why
   CODEX_POOL_QUIET=1          say nothing unless a launch fails
-  CODEX_POOL_CARRY_ON=0       end an `exec` at its account's limit
+  CODEX_POOL_CARRY_ON=0       end work at its account's limit
   CODEX_POOL_CARRY_WAIT=6h    let it wait for a reset
 
 Exit status: 0 done, 1 failed, 2 usage error, 3 no such or ambiguous account, 4 no usable account, 5 login needed.")]
