@@ -135,8 +135,7 @@ impl Recent {
         }
         self.past = Arc::new(Past::recent(paths, pool, &ctx.settings, now));
         self.log = journal::read(paths, now - core_notices::LOG);
-        self.moves =
-            view::moves::moves(ctx, pool, me, clock, now).into_iter().map(|view| view.text).collect();
+        self.moves = view::moves::moves(ctx, pool, me, clock, now).lines;
         self.read = Some((Instant::now(), stamps));
     }
 }

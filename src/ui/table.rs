@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use super::columns::{self, Table};
 use super::style::{Span, rendered, width_of};
 use super::{block, colour, printable, wrapped};
-use crate::view::moves::MoveView;
+use crate::view::moves::Moves;
 use crate::view::{AccountView, Clock, HomeView, problem};
 
 /// What is said of a pool without accounts.
@@ -79,9 +79,9 @@ pub(crate) fn homes(homes: &[HomeView]) {
 }
 
 /// Prints what has become of sessions at a limit, a line for each.
-pub(crate) fn moves(moves: &[MoveView]) {
-    for view in moves {
-        block(&wrapped(&printable(&view.text), width().saturating_sub(2)).join("\n  "));
+pub(crate) fn moves(moves: &Moves) {
+    for line in &moves.lines {
+        block(&wrapped(&printable(line), width().saturating_sub(2)).join("\n  "));
     }
 }
 

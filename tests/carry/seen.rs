@@ -94,6 +94,76 @@ fn session_that_waits_for_a_reset_is_shown_until_it_goes_on_or_ends() {
 }
 
 #[test]
+fn session_with_two_moves_has_one_line() {
+    let world = world(&["alice", "bob"]);
+    world.backend().limit_after("bob", 0, Limit::Refuse);
+    exec(&world).run().expect(1);
+    for command in ["list", "why"] {
+        let shown = world.pool(&[command]).run().ok().stdout;
+        let lines: Vec<_> = shown.lines().filter(|line| line.starts_with("session")).collect();
+        assert!(lines.len() == 1 && lines[0].contains("stopped at bob's limit"), "{shown}");
+        assert_eq!(moves(&world, command).len(), 2);
+    }
+    // Codex has deleted the session.
+    for log in world.rollouts() {
+        fs::remove_file(log).expect("remove it");
+    }
+    let id = moves(&world, "list")[0]["threads"][0].as_str().expect("an id")[..8].to_owned();
+    let shown = world.pool(&["list"]).run().ok().stdout;
+    assert!(shown.contains(&format!("\nsession {id}: stopped at bob's limit")), "{shown}");
+}
+
+#[test]
+fn session_that_went_on_long_ago_is_in_json_only() {
+    let world = world(&["alice", "bob"]);
+    exec(&world).run().ok().says("hello from bob");
+    let file = world.pool_home().join("moves.json");
+    let mut text: Value = serde_json::from_str(&fs::read_to_string(&file).expect("moves")).expect("JSON");
+    text["moves"][0]["at"] = (testkit::now() - 3_601).into();
+    world.write_private(&file, &text.to_string());
+    assert_eq!(moves(&world, "list").len(), 1);
+    let shown = world.pool(&["list"]).run().ok().stdout;
+    assert!(!shown.contains("carried on"), "{shown}");
+}
+
+#[test]
+fn account_that_goes_on_is_said_once_on_a_terminal() {
+    let world = world(&["alice", "bob"]);
+    let pty = world.pty(exec(&world));
+    pty.wait_for_text("hello from bob", SOON);
+    let screen = pty.screen();
+    assert!(screen.contains("codex-pool: alice is at its limit; bob goes on"), "{screen}");
+    assert!(!screen.contains("running as bob"), "{screen}");
+}
+
+#[test]
+fn wait_that_means_nothing_is_said() {
+    let world = world(&["alice", "bob"]);
+    let said = |output: &testkit::Output| {
+        output.stderr.matches("codex-pool: CODEX_POOL_CARRY_WAIT: must be a time such as 90s").count()
+    };
+    for wait in ["banana", "6"] {
+        world.backend().limit_after("alice", 0, Limit::Refuse);
+        let output = exec(&world).env("CODEX_POOL_CARRY_WAIT", wait).run().ok();
+        assert_eq!(said(&output), 1, "{wait:?}: {output}");
+    }
+    let output = exec(&world).env("CODEX_POOL_CARRY_WAIT", "0s").run().ok();
+    assert_eq!(said(&output), 0, "{output}");
+}
+
+#[test]
+fn wait_of_a_launch_that_is_not_carried_on_is_a_usage_error() {
+    let world = world(&["alice", "bob"]);
+    for args in [&["alice"][..], &["--program", "/bin/true"]] {
+        let output =
+            world.pool(&[&["run", "--carry-wait", "1h"], args, &["--", "exec", "hi"]].concat()).run();
+        let output = output.expect(2);
+        assert!(output.stderr.contains("`codex-pool run --carry-wait 1h -- exec …`"), "{output}");
+    }
+    assert!(world.backend().report().turns.is_empty());
+}
+
+#[test]
 fn home_that_is_moving_is_shown() {
     let world = world(&["alice", "bob"]);
     let mark = serde_json::json!({

@@ -4,6 +4,7 @@ use std::fs;
 use std::process::Stdio;
 
 use nix::sys::signal::{Signal, kill};
+use serde_json::Value;
 use testkit::backend::{Step, Task, Usage};
 use testkit::{SOON, World, answered, wait_until};
 
@@ -157,6 +158,13 @@ fn session_whose_window_was_quit_does_not_run_on_alone() {
             let _ = kill(attendant, Signal::SIGCONT);
             until_the_move_is_over(world);
             assert_eq!(world.backend().report().turns_of("bob").len(), 0, "{}", world.moves());
+            let shown = world.pool(&["list", "--json"]).run().ok().json();
+            let newest = &shown["moves"][0];
+            assert_eq!((newest["state"].as_str(), &newest["to"]), (Some("stopped"), &Value::Null), "{shown}");
+            let why = if in_the_middle { "its window was closed" } else { "no interface is open" };
+            assert!(testkit::text(&newest["why"]).starts_with(why), "{shown}");
+            let list = world.pool(&["list"]).run().ok().stdout;
+            assert!(list.contains(why) && !list.contains("carried on from"), "{list}");
             world.codex(&["app-server", "daemon", "stop"]).run().ok();
         }
     });

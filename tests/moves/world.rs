@@ -50,7 +50,7 @@ pub(crate) trait Moves {
     /// All that the pool has written of moves, and who runs, for messages.
     fn story(&self) -> String;
 
-    /// How many moves were made.
+    /// How many moves were made, once none is under way.
     fn moved(&self) -> usize;
 
     /// Waits until a move was refused for a reason with these words.
@@ -148,6 +148,8 @@ impl Moves for World {
     }
 
     fn moved(&self) -> usize {
+        let marks = || fs::read_dir(self.pool_home().join("moving")).into_iter().flatten().flatten();
+        wait_until("the end of a move", SOON, || marks().all(|entry| entry.path().extension().is_some()));
         self.moves().matches("\"to\":").count()
     }
 

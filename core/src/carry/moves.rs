@@ -38,6 +38,9 @@ pub struct MoveRecord {
     /// When the account resets that the reason ends with, Unix seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resets_at: Option<i64>,
+    /// Whether the threads wait for that reset, in an open interface: they go on by themselves.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub waits: bool,
     /// How long it took, from the look at the server to its successor, milliseconds.
     #[serde(default)]
     pub took_ms: i64,
@@ -58,7 +61,7 @@ impl MoveRecord {
         };
         let home = path_key(&home.auth_json());
         let threads = vec![thread.to_owned()];
-        MoveRecord { at: now, home, from, to, threads, why, resets_at: None, took_ms: 0 }
+        MoveRecord { at: now, home, from, to, threads, why, resets_at: None, waits: false, took_ms: 0 }
     }
 
     /// Returns why it was not made, with the time that is left until the reset. `None`: it was. `now`: Unix seconds.
@@ -146,16 +149,17 @@ pub fn end_wait(lock: &PoolLock, paths: &PoolPaths, process: &ProcessId) -> Resu
 }
 
 /// Adds a move. One that was not made for the same reason as the last one of its home is that one, with the newer reset.
+/// A wait in that home is over, or goes on as this one.
 ///
 /// # Errors
 /// What the system says.
-pub fn add(lock: &PoolLock, paths: &PoolPaths, record: MoveRecord) -> Result<()> {
+pub fn add(lock: &PoolLock, paths: &PoolPaths, mut record: MoveRecord) -> Result<()> {
     let mut all = Moves::read(paths);
     let moves = &mut all.moves;
     let before = moves.iter().position(|other| other.home == record.home);
     if let Some(before) = before.map(|index| &mut moves[index])
         && record.why.is_some()
-        && (&before.why, &before.threads) == (&record.why, &record.threads)
+        && (&before.why, &before.threads, before.waits) == (&record.why, &record.threads, record.waits)
     {
         if before.resets_at == record.resets_at {
             return Ok(());
@@ -163,8 +167,15 @@ pub fn add(lock: &PoolLock, paths: &PoolPaths, record: MoveRecord) -> Result<()>
         before.resets_at = record.resets_at;
         return all.write(lock, paths);
     }
-    // Whatever is wrong with the log, nothing depends on it.
-    let _ = journal::append(paths, Some(lock), &[log_entry(&record)]);
+    let waited = moves.iter().position(|other| other.waits && other.home == record.home);
+    let waited = waited.map(|index| moves.remove(index));
+    if record.waits {
+        let since = waited.filter(|waited| waited.threads == record.threads).map(|waited| waited.at);
+        record.at = since.unwrap_or(record.at);
+    } else {
+        // Whatever is wrong with the log, nothing depends on it.
+        let _ = journal::append(paths, Some(lock), &[log_entry(&record)]);
+    }
     moves.insert(0, record);
     all.write(lock, paths)
 }
@@ -199,6 +210,7 @@ mod tests {
             threads: vec!["t".to_owned()],
             why: why.map(str::to_owned),
             resets_at: None,
+            waits: false,
             took_ms: 0,
         };
         assert_eq!(last(&paths), []);
@@ -224,6 +236,33 @@ mod tests {
         assert_eq!(of_reset, ["its work was not carried on: no account can; bob resets first, in 5m"]);
         std::fs::write(paths.moves(), "{").unwrap();
         assert_eq!(last(&paths), []);
+    }
+
+    #[test]
+    fn wait_of_an_interface_is_one_record_until_it_is_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = PoolPaths::new(dir.path().join("pool"));
+        let lock = PoolLock::acquire(&paths, Duration::ZERO).unwrap().unwrap();
+        let home = CodexHome::main(dir.path().join("codex"));
+        let alice = AccountId::of_chatgpt("alice", "w");
+        let of = |at, to: std::result::Result<AccountId, &str>| {
+            MoveRecord::of_exec(&home, alice.clone(), "t", to.map_err(str::to_owned), at)
+        };
+        let wait = |at, why, until| MoveRecord { waits: true, resets_at: Some(until), ..of(at, Err(why)) };
+        for (at, why, until) in [(1, "alice first", 60), (2, "alice first", 61), (3, "bob first", 50)] {
+            add(&lock, &paths, wait(at, why, until)).unwrap();
+        }
+        let waiting = last(&paths);
+        assert_eq!((waiting.len(), waiting[0].at, waiting[0].resets_at), (1, 1, Some(50)), "{waiting:?}");
+        let logged = || journal::read(&paths, 0).iter().map(|entry| entry.event).collect::<Vec<_>>();
+        assert_eq!(logged(), [], "nothing was refused");
+        add(&lock, &paths, of(51, Err("bob first"))).unwrap();
+        assert_eq!(last(&paths), [of(51, Err("bob first"))], "it was in vain");
+        assert_eq!(logged(), [Event::Refusal]);
+        add(&lock, &paths, wait(52, "alice first", 60)).unwrap();
+        add(&lock, &paths, of(61, Ok(alice.clone()))).unwrap();
+        assert_eq!(last(&paths), [of(61, Ok(alice.clone())), of(51, Err("bob first"))]);
+        assert_eq!(logged(), [Event::Refusal, Event::Carried]);
     }
 
     #[test]

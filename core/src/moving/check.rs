@@ -45,6 +45,8 @@ pub(super) struct Refusal {
     pub(super) why: String,
     /// When the account resets that the reason ends with, Unix seconds.
     pub(super) resets_at: Option<i64>,
+    /// Whether it waits for that reset.
+    pub(super) waits: bool,
     /// Whether it may later.
     pub(super) later: bool,
 }
@@ -52,12 +54,12 @@ pub(super) struct Refusal {
 impl Refusal {
     /// It may later.
     pub(super) fn later(why: impl Into<String>) -> Refusal {
-        Refusal { why: why.into(), resets_at: None, later: true }
+        Refusal { why: why.into(), resets_at: None, waits: false, later: true }
     }
 
     /// It may not.
     pub(super) fn no(why: impl Into<String>) -> Refusal {
-        Refusal { why: why.into(), resets_at: None, later: false }
+        Refusal { why: why.into(), resets_at: None, waits: false, later: false }
     }
 }
 
@@ -217,10 +219,12 @@ impl Check<'_> {
                     return Ok(from.clone());
                 }
                 let first_one = first.as_ref().map(|first| format!("; {} resets first", first.label));
+                let waits = first.as_ref().is_some_and(|first| first.at <= until);
                 Err(Refusal {
                     why: format!("no other account can go on{}", first_one.unwrap_or_default()),
-                    resets_at: first.as_ref().map(|first| first.at),
-                    later: first.is_some_and(|first| first.at <= until),
+                    resets_at: first.map(|first| first.at),
+                    waits,
+                    later: waits,
                 })
             }
         }
@@ -264,6 +268,7 @@ mod tests {
             why: why.map(ToOwned::to_owned),
             took_ms: 0,
             resets_at: None,
+            waits: false,
         };
         let moves = [
             made("a", 1_000, None),

@@ -8,17 +8,18 @@ use super::server::{self, Origin};
 use super::{Home, START_LOCK_WAIT, check};
 use crate::carry::hand_over::{self, Turns};
 use crate::carry::mark::{self, MoveMark};
+use crate::carry::moves;
 use crate::codex::background_server::{BackgroundServer, start_lock};
 use crate::codex::lock_file;
 use crate::codex::threads::{self, ThreadMeta};
-use crate::env::clock;
+use crate::env::{clock, clock_ms};
 use crate::error::{Error, Result};
 use crate::homes::in_use::Processes;
 use crate::homes::{self, HomeContent};
 use crate::moving::Threads;
 use crate::paths::PoolPaths;
 use crate::process;
-use crate::store::path_of_key;
+use crate::store::{path_key, path_of_key};
 
 /// Ends the move of a home's server that a crash has cut off. Returns whether there was one that no other process is at.
 ///
@@ -58,8 +59,21 @@ pub(super) fn with(home: &Home<'_>, origin: Option<Origin>) -> Result<()> {
     mark.started = true;
     // As in a move that is not cut off.
     let _ = mark.write(&home.right, home.paths, &home.home);
+    let standing = home.standing(&threads, Some(mark.at_ms / 1_000));
     home.go_on(&origin, &codex, &server, &mut threads, true)?;
+    if !is_remembered(home, &mark) {
+        let took = u64::try_from(clock_ms().saturating_sub(mark.at_ms)).unwrap_or(0);
+        home.remember_end(&mark.from, &mark.to, standing, &mut threads, Duration::from_millis(took));
+    }
     mark::remove(&home.right, home.paths, &home.home)
+}
+
+/// Returns whether the process that made the move has remembered it.
+fn is_remembered(home: &Home<'_>, mark: &MoveMark) -> bool {
+    let (path, since) = (path_key(&home.home.auth_json()), mark.at_ms / 1_000);
+    moves::last(home.paths).iter().any(|made| {
+        made.home == path && made.from == mark.from && made.to.as_ref() == Some(&mark.to) && made.at >= since
+    })
 }
 
 /// Brings home and threads into one of the two states, and keeps those threads that can be told. Returns whether it is the

@@ -54,6 +54,8 @@ const LOCK_WAIT: Duration = Duration::from_secs(2);
 const START_LOCK_WAIT: Duration = Duration::from_secs(5);
 /// How long a window may take to take its thread back.
 const TAKEN_BACK: Duration = Duration::from_secs(10);
+/// Why a thread is not told to go on after the move.
+const NOT_TAKEN_BACK: &str = "its window was closed, or did not come back";
 /// How long after a message that could not be left another one is tried.
 const NOT_TOLD: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(20);
@@ -145,9 +147,11 @@ pub fn run(paths: &PoolPaths, dir: &Path) -> Result<Outcome> {
         Err(refusal) => return Ok(if refusal.later { Outcome::Later } else { Outcome::No }),
     };
     let Some((mut mark, guard)) = begun else {
-        home.remember(&old, &plan, None, true);
-        let Old { server, origin, codex, threads, .. } = &mut old;
+        let standing = home.standing(&old.threads, None);
+        let Old { server, origin, codex, threads, began } = &mut old;
+        let took = began.elapsed();
         home.go_on(origin, codex, server, threads, false)?;
+        home.remember_end(&plan.from, &plan.to, standing, threads, took);
         return Ok(Outcome::Done);
     };
     // 3. The server ends. What it has loaded meanwhile is its, too.
@@ -180,11 +184,17 @@ pub fn run(paths: &PoolPaths, dir: &Path) -> Result<Outcome> {
     if done {
         guard.done();
     }
-    home.remember(&old, &plan, swapped.as_ref().err().map(ToString::to_string), done);
+    let (standing, took) = (home.standing(&old.threads, None), old.began.elapsed());
+    let failed = swapped.as_ref().err().map(ToString::to_string);
+    let failed = failed.or_else(|| (!done).then(|| "the background server does not start".to_owned()));
+    if failed.is_some() {
+        home.remember(&plan.from, &plan.to, standing.clone(), failed, took);
+    }
     // 6. Each thread that stands still is told to go on.
     match (swapped, started) {
         (Ok(()), Some(server)) => {
             home.go_on(&old.origin, &old.codex, &server, &mut old.threads, false)?;
+            home.remember_end(&plan.from, &plan.to, standing, &mut old.threads, took);
             mark::remove(&home.right, paths, &home.home)?;
             Ok(Outcome::Done)
         }
@@ -272,6 +282,7 @@ impl Home<'_> {
                     threads: standing.iter().map(|(thread, ..)| thread.meta.id.clone()).collect(),
                     why: Some(refusal.why.clone()),
                     resets_at: refusal.resets_at,
+                    waits: refusal.waits,
                     took_ms: 0,
                 };
                 moves::add(&lock, self.paths, record)?;
@@ -396,22 +407,59 @@ impl Home<'_> {
         Ok(())
     }
 
-    /// Remembers the move for people.
-    fn remember(&self, old: &Old, plan: &Plan, why: Option<String>, started: bool) {
-        let why = why.or_else(|| (!started).then(|| "the background server does not start".to_owned()));
-        let standing = old
-            .threads
-            .loaded()
-            .filter(|thread| thread.turn().is_some_and(|turn| is_to_be_told(self.paths, &thread.meta, turn)));
+    /// Returns the threads that are to be told to go on, and those that were told since then (Unix seconds).
+    fn standing(&self, threads: &Threads, since: Option<i64>) -> Vec<String> {
+        let was_told = |id: &str| {
+            let queued = ThreadRecord::find(self.paths, id).and_then(|record| record.queued);
+            since.zip(queued).is_some_and(|(since, queued)| queued.at >= since)
+        };
+        let standing = threads.loaded().filter(|thread| {
+            let waits = |turn: &LastTurn| is_to_be_told(self.paths, &thread.meta, turn);
+            thread.turn().is_some_and(waits) || was_told(&thread.meta.id)
+        });
+        standing.map(|thread| thread.meta.id.clone()).collect()
+    }
+
+    /// Remembers for people what became of the threads that stood still, after they were told to go on.
+    fn remember_end(
+        &self,
+        from: &AccountId,
+        to: &AccountId,
+        standing: Vec<String>,
+        threads: &mut Threads,
+        took: Duration,
+    ) {
+        threads.read();
+        let left = self.standing(threads, None);
+        let (left, gone_on): (Vec<_>, Vec<_>) = standing.into_iter().partition(|id| left.contains(id));
+        let none_left = left.is_empty();
+        if !none_left {
+            self.remember(from, to, left, Some(NOT_TAKEN_BACK.to_owned()), took);
+        }
+        if none_left || !gone_on.is_empty() {
+            self.remember(from, to, gone_on, None, took);
+        }
+    }
+
+    /// Remembers the move for people. `why`: it was not made.
+    fn remember(
+        &self,
+        from: &AccountId,
+        to: &AccountId,
+        threads: Vec<String>,
+        why: Option<String>,
+        took: Duration,
+    ) {
         let record = MoveRecord {
             at: clock(),
             home: path_key(&self.home.auth_json()),
-            from: plan.from.clone(),
-            to: why.is_none().then(|| plan.to.clone()),
-            threads: standing.map(|thread| thread.meta.id.clone()).collect(),
+            from: from.clone(),
+            to: why.is_none().then(|| to.clone()),
+            threads,
             why,
             resets_at: None,
-            took_ms: i64::try_from(old.began.elapsed().as_millis()).unwrap_or(i64::MAX),
+            waits: false,
+            took_ms: i64::try_from(took.as_millis()).unwrap_or(i64::MAX),
         };
         if let Ok(lock) = self.lock() {
             let _ = moves::add(&lock, self.paths, record);
