@@ -94,7 +94,9 @@ impl Lab {
         fs::read_to_string(self.stored_path(name)).unwrap_or_default()
     }
 
-    /// Returns where an account's newest login is, and what was done with its tokens, for messages.
+    /// Returns where an account's newest login is, and what was done with its tokens, for messages of what makes system
+    /// calls fail.
+    #[cfg(target_os = "linux")]
     pub(crate) fn whereabouts(&self, name: &str) -> String {
         let newest = self.backend().newest_refresh_token(name);
         let has = |path: &PathBuf| fs::read_to_string(path).is_ok_and(|text| text.contains(&newest));
