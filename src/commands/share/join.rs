@@ -155,7 +155,8 @@ fn refuse_removed(ctx: &Context, shared: &mut Shared) -> Result<()> {
             let (label, reference) = (&account.label, account.shell_ref());
             return Err(Error::new(format!("`{label}` was removed from that pool; nothing was changed")).hint(
                 format!(
-                    "a new login brings it back there: `codex-pool reauth {reference}` here, then join; or remove it                      here, too: `codex-pool rm {reference}`"
+                    "a new login brings it back there: `codex-pool reauth {reference}` here, then join; or remove it \
+                     here, too: `codex-pool rm {reference}`"
                 ),
             ));
         }
