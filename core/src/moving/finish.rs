@@ -117,10 +117,6 @@ fn settle(
         metas.retain(|meta| fit(meta).or_else(|_| fit(meta)).is_ok() || runs);
         home.note_new_account(&lock, &mut pool, &processes, metas, &mark.to)?;
     }
-    if swapped && !runs {
-        // The account may have come without a note of the moment. No server runs: the next one is younger.
-        pool.state_mut().changed_hands(&home.home.auth_json(), process::ticks_now());
-    }
     pool.commit(&lock)?;
     let first =
         |processes: &Processes| check::interfaces(processes, &home.home).first().map(|l| l.process.pid);
