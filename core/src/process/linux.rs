@@ -65,11 +65,15 @@ pub(super) fn stat(pid: u32) -> Option<Stat> {
     parse_stat(&read_proc(&format!("/proc/{pid}/stat")).ok()?)
 }
 
-fn parse_stat(bytes: &[u8]) -> Option<Stat> {
+/// Returns the fields of a `stat` from the third on.
+fn fields(stat: &[u8]) -> Option<std::str::SplitAsciiWhitespace<'_>> {
     // The name of the program, in parentheses, may contain anything. The fields follow the last parenthesis.
-    let after_name = bytes.iter().rposition(|&b| b == b')')? + 1;
-    let fields = std::str::from_utf8(&bytes[after_name..]).ok()?;
-    let mut fields = fields.split_ascii_whitespace();
+    let after_name = stat.iter().rposition(|&b| b == b')')? + 1;
+    Some(std::str::from_utf8(&stat[after_name..]).ok()?.split_ascii_whitespace())
+}
+
+fn parse_stat(bytes: &[u8]) -> Option<Stat> {
+    let mut fields = fields(bytes)?;
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
     let threads: u32 = fields.nth(15)?.parse().ok()?;
@@ -143,11 +147,7 @@ fn strings(pid: u32, name: &str, may_be_none: impl Fn() -> bool) -> Option<Vec<O
 /// Returns whether a process has executed its program, and not ended. The kernel sets the end of its code (the 27th
 /// field) after its arguments and its environment; what may not be seen is 1.
 fn is_executed(pid: u32) -> bool {
-    let end_of_code = |bytes: Vec<u8>| {
-        let after_name = bytes.iter().rposition(|&b| b == b')')? + 1;
-        let fields = std::str::from_utf8(&bytes[after_name..]).ok()?;
-        fields.split_ascii_whitespace().nth(24)?.parse::<u64>().ok()
-    };
+    let end_of_code = |bytes: Vec<u8>| fields(&bytes)?.nth(24)?.parse::<u64>().ok();
     read_proc(&format!("/proc/{pid}/stat")).ok().and_then(end_of_code).is_some_and(|end| end > 1)
 }
 
