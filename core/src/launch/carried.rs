@@ -80,19 +80,16 @@ impl Launch<'_> {
     ) -> Option<CarriedExec> {
         let (env, settings) = (self.env(), self.settings);
         let account = placement.account.clone()?;
-        if self.round.is_none() && !self.may_be_carried_on(locked, placement, program) {
-            return None;
-        }
-        let identity = self.codex().and_then(probe::identity);
-        let known = identity
-            .as_ref()
-            .and_then(|key| locked.pool.state().codex.get(key)?.checks_account(locked.main_home.dir()));
         let wait = match env.text(names::CODEX_POOL_CARRY_WAIT) {
             Some(text) => parse_duration_text(text).unwrap_or_default(),
             None => settings.carry_wait,
         };
-        let can = || known != Some(true) && (!wait.is_zero() || self.another_can_go_on(locked, &account));
-        if self.round.is_none() && !can() {
+        let begins = || {
+            self.may_be_carried_on(locked, placement, program)
+                && !self.is_known_to_check_accounts(locked)
+                && (!wait.is_zero() || self.another_can_go_on(locked, &account))
+        };
+        if self.round.is_none() && !begins() {
             return None;
         }
         let own = self.request.own.map(Path::to_owned).or_else(|| std::env::current_exe().ok())?;
@@ -136,6 +133,13 @@ impl Launch<'_> {
             && !identity
             && program.is_native()
             && !self.request.args.iter().any(|arg| stream(arg) || checks(arg))
+    }
+
+    /// Returns whether it is known that Codex lets only the account that began a thread go on with it.
+    fn is_known_to_check_accounts(&self, locked: &Locked<'_>) -> bool {
+        let identity = self.codex().and_then(probe::identity);
+        let known = identity.and_then(|key| locked.pool.state().codex.get(&key));
+        known.and_then(|known| known.checks_account(locked.main_home.dir())) == Some(true)
     }
 
     fn another_can_go_on(&self, locked: &Locked<'_>, account: &AccountId) -> bool {

@@ -142,7 +142,6 @@ impl Locked<'_> {
         }
         let doc = self.pool.credentials().load(&id).ok().flatten()?;
         let account = self.pool.registry().get(&id)?;
-        let by_members = account.access_only.is_some_and(|access| access.by_members);
-        refresh_child::token_needs_renewal(&doc, by_members, now).then(|| account.clone())
+        refresh_child::token_needs_renewal(&doc, account.renewed_by_members(), now).then(|| account.clone())
     }
 }

@@ -130,16 +130,15 @@ impl Launch<'_> {
                 _ => Err(error.into()),
             };
         }
-        if self.round.as_ref().is_some_and(|round| round.to.as_ref() == Some(id)) {
-            // It was said at the limit who goes on.
-            return Ok(Ok(Placement::new(main_home.clone(), Some(id.clone()))));
+        // At a limit, it was said who goes on.
+        if self.round.as_ref().is_none_or(|round| round.to.as_ref() != Some(id)) {
+            let left = locked.left(id, self.env().now).map_or_else(String::new, |left| format!(" ({left})"));
+            let who = locked.label_of(id);
+            lines.push(Line::Switched(match &before {
+                Some(before) => format!("running as {who} instead of {}{left}", locked.label_of(before)),
+                None => format!("running as {who}{left}"),
+            }));
         }
-        let left = locked.left(id, self.env().now).map_or_else(String::new, |left| format!(" ({left})"));
-        let who = locked.label_of(id);
-        lines.push(Line::Switched(match &before {
-            Some(before) => format!("running as {who} instead of {}{left}", locked.label_of(before)),
-            None => format!("running as {who}{left}"),
-        }));
         Ok(Ok(Placement::new(main_home.clone(), Some(id.clone()))))
     }
 
