@@ -271,7 +271,7 @@ fn account_that_is_removed_goes_from_every_machine() {
     older.import("bob", &bob);
     let refused = join(&older, &code(&laptop, "--member"), "older").expect(1);
     complains(&refused, "was removed from that pool");
-    refused.says("then join; or remove it here, too: `codex-pool rm bob`");
+    complains(&refused, "then join; or remove it here, too: `codex-pool rm bob`");
     assert_eq!((older.labels(), older.stored("bob")), (vec!["bob".to_owned()], bob));
     // A login that is newer begins it again.
     let third = laptop.another();
