@@ -414,7 +414,7 @@ impl<S: Store> Share<S> {
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub fn remove_newest(&mut self, login: &Login) -> Result<Removing, ShareError> {
+    pub fn remove(&mut self, login: &Login) -> Result<Removing, ShareError> {
         let (revision, lease) = self.lease(&login.account)?;
         let lease = match lease {
             Some((lease, held)) if !held.is_zero() => return Ok(Removing::Busy(lease.machine)),
@@ -436,14 +436,6 @@ impl<S: Store> Share<S> {
         // It is removed, and the hold ends by itself.
         let _ = self.write(Kind::Lease, &login.account, revision + 1, &lease, None, Hold::Drop);
         Ok(Removing::Removed(age))
-    }
-
-    /// Removes an account for every machine, with this login and all that are older.
-    ///
-    /// # Errors
-    /// The database cannot be asked.
-    pub fn remove(&mut self, login: &Login) -> Result<(), ShareError> {
-        self.remove_up_to(&login.account, login.age).map(drop)
     }
 
     /// Writes a removal, unless there is a later one. Returns its age.

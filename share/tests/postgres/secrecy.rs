@@ -33,7 +33,7 @@ fn nothing_outside_the_machines_sees_a_secret() {
     let Begun::Leased(mut ticket) = a.begin(&login(1), None, NOW).unwrap() else { panic!("free") };
     assert!(a.mark(&mut ticket).unwrap());
     a.finish(ticket, &login(2)).unwrap();
-    a.remove(&login(1)).unwrap();
+    a.carry_removal(&login(1).account, login(1).age).unwrap();
     let keys = keys();
     let (code, bundle) = Code::new(&url, &Keys::Member(Box::new(keys.clone())));
     a.store.add_code(&code, &bundle).unwrap();

@@ -193,12 +193,12 @@ fn removal_ends_an_account_and_a_login_that_is_newer_begins_it_again() {
     let pool = Pool::new();
     let (mut a, mut b) = (pool.share("a"), pool.share("b"));
     a.push(&login(1)).unwrap();
-    a.remove(&login(1)).unwrap();
+    a.carry_removal(ACCOUNT, login(1).age).unwrap();
     let pulled = b.pull().unwrap();
     assert_eq!((pulled.logins.len(), pulled.removed), (0, vec![(ACCOUNT.to_owned(), login(1).age)]));
     b.push(&login(2)).unwrap();
     assert_eq!(a.pull().unwrap().logins, [login(2)]);
-    a.remove(&login(2)).unwrap();
+    a.carry_removal(ACCOUNT, login(2).age).unwrap();
     assert!(b.pull().unwrap().logins.is_empty());
 }
 
@@ -210,16 +210,16 @@ fn removal_wins_over_renewals_of_the_login_that_it_was_made_of() {
     // `b` is renewing: its answer would be newer than the removal.
     let Begun::Leased(mut ticket) = b.begin(&login(1), None, NOW).unwrap() else { panic!("free") };
     assert!(b.mark(&mut ticket).unwrap());
-    assert_eq!(a.remove_newest(&login(1)).unwrap(), Removing::Busy("b".to_owned()));
+    assert_eq!(a.remove(&login(1)).unwrap(), Removing::Busy("b".to_owned()));
     assert!(pool.share("c").pull().unwrap().removed.is_empty());
     b.finish(ticket, &login(2)).unwrap();
     // `a` has not heard of the answer.
-    assert_eq!(a.remove_newest(&login(1)).unwrap(), Removing::Removed(login(2).age));
+    assert_eq!(a.remove(&login(1)).unwrap(), Removing::Removed(login(2).age));
     assert!(pool.share("c").pull().unwrap().logins.is_empty());
     // `b` has not heard of the removal.
     assert!(matches!(b.begin(&login(2), None, NOW).unwrap(), Begun::Removed(age) if age == login(2).age));
     // A machine that knows only the older login takes nothing of it back.
-    assert_eq!(pool.share("c").remove_newest(&login(1)).unwrap(), Removing::Removed(login(2).age));
+    assert_eq!(pool.share("c").remove(&login(1)).unwrap(), Removing::Removed(login(2).age));
     // A person logs in again.
     assert!(matches!(b.begin(&login(3), None, NOW).unwrap(), Begun::Leased(_)), "no lease is left behind");
     assert_eq!(pool.share("c").pull().unwrap().logins, [login(3)]);
@@ -233,7 +233,7 @@ fn removal_leaves_the_mark_of_a_lost_machine() {
     let Begun::Leased(mut ticket) = b.begin(&login(1), None, NOW).unwrap() else { panic!("free") };
     assert!(b.mark(&mut ticket).unwrap());
     pool.memory.pass(LEASE);
-    assert_eq!(a.remove_newest(&login(1)).unwrap(), Removing::Removed(login(1).age));
+    assert_eq!(a.remove(&login(1)).unwrap(), Removing::Removed(login(1).age));
     assert!(matches!(a.begin(&login(1), None, NOW).unwrap(), Begun::SentBy(name) if name == "b"));
     assert!(matches!(b.begin(&login(1), Some(&ticket.id), NOW).unwrap(), Begun::Removed(_)));
 }
@@ -268,7 +268,7 @@ fn only_what_changed_is_read_again_and_nothing_else_is_asked() {
     assert_eq!(b.pull_changes().unwrap().logins, [login(1)]);
     assert!(b.pull_changes().unwrap().logins.is_empty());
     a.push(&login(2)).unwrap();
-    a.remove(&login(1)).unwrap();
+    a.carry_removal(ACCOUNT, login(1).age).unwrap();
     let pulled = b.pull_changes().unwrap();
     assert_eq!((pulled.logins, pulled.removed.len(), pulled.refused), (vec![login(2)], 1, vec![]));
     // A second history of the same length is a change, too.

@@ -47,7 +47,7 @@ fn tell_removal(
     drop(open);
     let (Some(account), Some(doc)) = (account, doc) else { return Ok(None) };
     let login = crate::share::login(&account, &doc);
-    let age = match shared.member_or_error()?.remove_newest(&login).map_err(explained)? {
+    let age = match shared.member_or_error()?.remove(&login).map_err(explained)? {
         Removing::Removed(age) => age,
         Removing::Busy(machine) => return Err(is_renewing(&account, &machine)),
     };
