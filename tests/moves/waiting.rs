@@ -3,21 +3,28 @@
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use testkit::backend::{Limit, Usage};
-use testkit::{SOON, wait_until};
+use testkit::{Pty, SOON, World, wait_until};
 
 use crate::world::{Moves as _, each};
+
+/// A window that waits for a reset, at work. Alice's limit comes after two answers, and is over after so many seconds.
+/// Returns it with its server.
+fn at_work(world: &World, seconds: i64) -> (Pty, u32) {
+    world.settings("background_refresh = false\ncarry_wait = \"1h\"\n");
+    let mut ui = world.open(&[]);
+    let server = world.wait_for_server();
+    let mut usage = Usage::percent(40.0, 40.0);
+    usage.primary = usage.primary.map(|window| window.resets_in(seconds));
+    world.backend().set_usage("alice", usage);
+    world.backend().limit_after("alice", 2, Limit::Refuse);
+    ui.send_line("do the task");
+    (ui, server)
+}
 
 #[test]
 fn interface_goes_on_with_its_account_after_the_reset() {
     each(&["alice"], |world| {
-        world.settings("background_refresh = false\ncarry_wait = \"1h\"\n");
-        let mut ui = world.open(&[]);
-        let server = world.wait_for_server();
-        let mut usage = Usage::percent(40.0, 40.0);
-        usage.primary = usage.primary.map(|window| window.resets_in(10));
-        world.backend().set_usage("alice", usage);
-        world.backend().limit_after("alice", 2, Limit::Refuse);
-        ui.send_line("do the task");
+        let (mut ui, server) = at_work(world, 10);
         world.wait_for_refusal("no other account can go on; alice resets first\",\"resets_at\":");
         assert_eq!(world.moved(), 0, "{}", world.moves());
         let shown = world.pool(&["list", "--json"]).run().ok().json();
@@ -46,14 +53,7 @@ fn interface_goes_on_with_its_account_after_the_reset() {
 #[test]
 fn window_that_is_closed_while_it_waits_is_not_shown_any_more() {
     each(&["alice"], |world| {
-        world.settings("background_refresh = false\ncarry_wait = \"1h\"\n");
-        let mut ui = world.open(&[]);
-        let server = world.wait_for_server();
-        let mut usage = Usage::percent(40.0, 40.0);
-        usage.primary = usage.primary.map(|window| window.resets_in(1_800));
-        world.backend().set_usage("alice", usage);
-        world.backend().limit_after("alice", 2, Limit::Refuse);
-        ui.send_line("do the task");
+        let (mut ui, server) = at_work(world, 1_800);
         world.wait_for_refusal("no other account can go on; alice resets first");
         let states = || {
             let shown = world.pool(&["list", "--json"]).run().ok().json();
