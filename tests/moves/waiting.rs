@@ -24,7 +24,7 @@ fn at_work(world: &World, seconds: i64) -> (Pty, u32) {
 #[test]
 fn interface_goes_on_with_its_account_after_the_reset() {
     each(&["alice"], |world| {
-        let (mut ui, server) = at_work(world, 10);
+        let (ui, server) = at_work(world, 10);
         world.wait_for_refusal("no other account can go on; alice resets first\",\"resets_at\":");
         assert_eq!(world.moved(), 0, "{}", world.moves());
         let shown = world.pool(&["list", "--json"]).run().ok().json();
